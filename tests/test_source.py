@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,7 +179,63 @@ def test_every_public_function_and_class_has_a_docstring():
     assert not silent, "\n".join(silent)
 
 
+<<<<<<< HEAD
 @pytest.mark.slow
+=======
+def prose(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each comment and docstring, of attributes too."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
+
+
+def named_in_prose(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each CAPITAL_NAME, and of each name with a capital letter in backticks."""
+    for line, text in prose(source):
+        names = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text))
+        for quoted in re.findall(r"`([A-Za-z_][\w.]*)(?:\([^`]*\))?`", text):
+            names |= {name for name in quoted.split(".") if name != name.lower()}
+        yield from ((line, name) for name in sorted(names))
+
+
+def names_in_code(source: str) -> set[str]:
+    """Return all names of a module, and the words of its strings but for docstrings."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        texts = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "module", "asname")]
+        if isinstance(node, ast.Constant) and id(node) not in docstrings:
+            texts.append(node.value)
+        found.update(word for text in texts if isinstance(text, str) for word in re.findall(r"\w+", text))
+    return found
+
+
+def test_what_docstrings_and_comments_name_exists():
+    sources = {path: path.read_text(encoding="utf-8") for path in SOURCES}
+    known = set[str]().union(*map(names_in_code, sources.values()))
+    unknown = [
+        f"{where(path)}:{line}: {name}"
+        for path, source in sources.items()
+        for line, name in named_in_prose(source)
+        if name not in known
+    ]
+    assert not unknown, "\n".join(unknown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"""At most MOST_WIDE."""', "x = 1  # see MOST_WIDE", 'x = 1\n"""Of `a.MOST_WIDE`."""', '"""`MOST_WIDE(x)`"""'],
+)
+def test_the_guard_sees_names_in_prose(text):
+    assert [name for _, name in named_in_prose(text)] == ["MOST_WIDE"]
+    assert "MOST_WIDE" not in names_in_code(text)
+
+
+>>>>>>> polish
 def test_what_is_imported_is_declared():
     """Every library that the package imports stands in pyproject.toml; a transitive one may disappear."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

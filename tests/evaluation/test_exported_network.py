@@ -117,7 +117,7 @@ for line in {lines!r}:
 """
         done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        lacks = [line.rpartition("depth alone: ")[2] for line in done.stderr.splitlines() if "depth alone: " in line]
+        lacks = [line.rpartition("depth only: ")[2] for line in done.stderr.splitlines() if "depth only: " in line]
         assert lacks == ["no point cloud", *["no path, no point cloud"] * 3], "an image has no path anyway"
         for name, frames in (("image", 1), ("folder", 6), ("video", 12), ("dataset", 6)):
             predictions = Predictions.open(tmp_path / name)

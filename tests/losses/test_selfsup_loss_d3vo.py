@@ -401,7 +401,7 @@ def passed(gate: BrightnessGate, step: int = 0) -> tuple[list[float], bool]:
     """What comes through, and whether a slope goes back."""
     brightness = torch.tensor([[[1.5, 0.2]]], requires_grad=True)
     through = gate(predict_brightness(brightness), step).brightness
-    gate.watch(gate.ratio)  # between forward and backward, as in a training step
+    gate.update(gate.ratio)  # between forward and backward, as in a training step
     through.sum().backward()
     return through.flatten().tolist(), bool(brightness.grad.any())  # type: ignore[union-attr]
 
@@ -410,13 +410,13 @@ def test_brightness_waits_until_the_warp_beats_the_unwarped_image_for_long_enoug
     gate = BrightnessGate()
     assert passed(gate) == ([1.0, 0.0], False)
     for ratio in (1.0, 0.85, 0.1, 0.1):  # a lucky batch is not enough
-        gate.watch(torch.tensor(ratio))
+        gate.update(torch.tensor(ratio))
     assert passed(gate) == ([1.0, 0.0], False)
     for _ in range(200):
-        gate.watch(torch.tensor(0.6))
+        gate.update(torch.tensor(0.6))
     assert passed(gate) == ([1.5, pytest.approx(0.2)], True)
     for _ in range(1000):
-        gate.watch(torch.tensor(1.0))
+        gate.update(torch.tensor(1.0))
     assert passed(gate)[1], "once open it stays: a, b are learnt by then"
 
 
@@ -430,12 +430,12 @@ def test_brightness_may_be_let_through_by_its_step() -> None:
 def test_the_gate_goes_on_if_it_was_saved() -> None:
     gate, other, ratios = BrightnessGate(), BrightnessGate(), torch.linspace(0.9, 0.3, 300)
     for ratio in ratios[:120]:
-        gate.watch(ratio)
+        gate.update(ratio)
     other.load_state_dict(gate.state_dict())
     opened = []
     for ratio in ratios[120:]:
         for each in (gate, other):
-            each.watch(ratio)
+            each.update(ratio)
         assert torch.equal(gate.ratio, other.ratio)
         assert torch.equal(gate.is_open, other.is_open)
         opened.append(bool(gate.is_open))

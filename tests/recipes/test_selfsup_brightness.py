@@ -68,16 +68,16 @@ def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
 ) -> None:
     config = changed(bright, "training.max_steps=4", "training.checkpoint_every=2")
     whole = gate_of(recipes.train(config, out=tmp_path / "whole").folder)
-    watch, ratios = BrightnessGate.watch, []
+    update, ratios = BrightnessGate.update, []
 
     def until_the_power_fails(self: BrightnessGate, ratio: torch.Tensor) -> None:
         ratios.append(ratio)
         if len(ratios) == 4:
             raise OSError("no power")
-        watch(self, ratio)
+        update(self, ratio)
 
     with monkeypatch.context() as patch:
-        patch.setattr(BrightnessGate, "watch", until_the_power_fails)
+        patch.setattr(BrightnessGate, "update", until_the_power_fails)
         with pytest.raises(OSError, match="no power"):
             recipes.train(config, out=tmp_path / "stopped")
     (folder,) = (tmp_path / "stopped").iterdir()

@@ -131,7 +131,7 @@ def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: Self
         recipes.train(there, resume=run.folder)
 
 
-def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
+def test_a_dry_run_has_steps_of_each(two: SelfsupConfig) -> None:
     assert len(dry_run(two).seconds) == 2 * PROBE_STEPS
 
 

@@ -37,7 +37,7 @@ OPSET = 18
 """ONNX opset, the exporter's default. Newer ones bring nothing to these networks, and fewer runtimes support them."""
 
 DESCRIPTION = "stadia.json"
-"""File inside a torch.export archive with the `Description`."""
+"""File inside a torch.export archive with the `ExportDescription`."""
 
 _MOST_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
 

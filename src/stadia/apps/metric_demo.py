@@ -2,7 +2,7 @@
 
 Data: the left images of the demo worlds, with RoadWorld's masks of road and cars. Its depth and camera height are used
 for scores only.
-Hardware and time: no GPU, MINUTES. Measured scores: docs/results.md.
+Hardware and time: no GPU, about 18 minutes on one core, less on two. Measured scores: docs/results.md.
 """
 
 from __future__ import annotations
@@ -241,11 +241,11 @@ def _write_comparison(
         f"with: at {of_metres.camera_m:.2f} m" + (f", {learnt_m:.2f} m learnt" if learnt_m else ""),
         f"true: at {TRUE_CAMERA_M:.2f} m",
     )
-    picture = draw_depth_comparison([_comparison_row(plain, metres, recording) for recording in test[:MAX_ROWS]], names)
+    image = draw_depth_comparison([_comparison_row(plain, metres, recording) for recording in test[:MAX_ROWS]], names)
     path = metres.folder / IMAGE
     path.parent.mkdir(parents=True)
     with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), picture[..., ::-1])
+        cv2.imwrite(str(temporary), image[..., ::-1])
 
 
 def _comparison_row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:

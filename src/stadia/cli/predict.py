@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import CheckpointArgument, EveryOption, InputArgument, InputSettings, argument, option
+from stadia.cli.arguments import (
+    CheckpointArgument,
+    EveryOption,
+    InputArgument,
+    InputSettings,
+    SizeOption,
+    argument,
+    option,
+)
 
 # -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
 
@@ -21,9 +29,7 @@ def predict(
     motion: Annotated[
         str | None, option("--motion", "How to estimate the path: aligned (direct alignment, default) or network.")
     ] = None,
-    size: Annotated[
-        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
-    ] = None,
+    size: SizeOption = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
     cloud: Annotated[bool | None, option("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
@@ -60,9 +66,7 @@ def odometry(
     method: Annotated[
         str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
     ] = "refined",
-    size: Annotated[
-        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 512x256.")
-    ] = None,
+    size: SizeOption = None,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it against measured
     poses.

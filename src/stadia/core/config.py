@@ -229,7 +229,9 @@ def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
-    """Return the changes that may alter the result of a training: all but CHANGE_NO_RESULT and `free` keys or groups.
+    """Return the changes that may alter the result of a training: all but KEYS_WITHOUT_EFFECT and `free` keys.
+
+    free: keys or groups of keys.
 
     Two runs measure the effect of a key only where it is the only change.
     """

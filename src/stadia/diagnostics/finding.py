@@ -59,7 +59,7 @@ class Finding:
     code: of the catalog ("K03"), which has the general description; the fields here are about this data.
     measured, expected, cause, fix: one sentence each.
     evidence: numbers by name; lists of the same length are the columns of a table
-        ({"sizes": {"hypothesis": [...], "fx": [...]}}). `write_findings` adds {"picture": path}.
+        ({"sizes": {"hypothesis": [...], "fx": [...]}}). `write_findings` adds {"image": path}.
     where: the recordings or files that it holds for; empty where it holds for all of them.
     image: PNG of what it is about; empty where the numbers suffice.
     """

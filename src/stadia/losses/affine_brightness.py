@@ -77,11 +77,11 @@ class BrightnessGate(nn.Module):
         if prediction.brightness is None or (self.from_step is not None and step >= self.from_step):
             return prediction
         unchanged = self.unchanged.to(prediction.brightness.dtype)
-        is_open = self.is_open.clone()  # `watch` may change the buffer before the backward pass
+        is_open = self.is_open.clone()  # `update` may change the buffer before the backward pass
         return replace(prediction, brightness=torch.where(is_open, prediction.brightness, unchanged))
 
     @torch.no_grad()
-    def watch(self, warped_over_unwarped: Tensor) -> None:
+    def update(self, warped_over_unwarped: Tensor) -> None:
         """Update the ratio with a training step's `LossReport.seen["warped_over_unwarped"]`."""
         self.ratio.lerp_(warped_over_unwarped.to(self.ratio.dtype), 1 / self.STEPS)
         self.is_open |= self.ratio < self.BEATEN

@@ -130,8 +130,7 @@ def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tens
     """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in metres; 0 elsewhere or if unknown.
 
     camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient. A plane fitted to
-        the
-    road as a constant could not correct a wrong normal, and as a variable it explodes.
+        the road as a constant could not correct a wrong normal, and as a variable it explodes.
     """
     known = camera_height_m.isfinite()[:, None, None, None] & road.valid
     target_m = camera_height_m.detach().nan_to_num()[:, None, None, None]

@@ -108,10 +108,9 @@ def minimum_reprojection(
     Pixels without a competing candidate get the constant `identity_residual` and no gradient, and the mean stays over
     all pixels. So neither leaving the frame nor masking lowers the loss, and a pixel weighs the same in any batch.
     (With several kinds it is the largest `identity_residual`, so that the value never decreases in a residual.)
-    Monodepth2 pads
-    with the border instead: outside the frame it compares edge pixels, which can win by chance and train depth on a
-        false
-    match. This matters for a single source; with temporal neighbors and stereo almost every pixel is visible.
+    Monodepth2 pads with the border instead: outside the frame it compares edge pixels, which can win by chance and
+    train depth on a false match. This matters for a single source; with temporal neighbors and stereo almost every
+    pixel is visible.
 
     Args:
         residuals: (B, N, H, W) of the warped candidates.

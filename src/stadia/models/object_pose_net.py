@@ -249,7 +249,6 @@ class ObjectPoses(TensorDataclass):
     quaternion_wxyz: (M, 4) unit, w >= 0.
     T_camera_object: (M, 4, 4) metres.
     size_m: (M, 3).
-    center_px: (M, 2) x, y.
     log_depth: (M,).
     center_known: (M,) bool; false if the pixels' directions do not intersect.
     """
@@ -257,7 +256,6 @@ class ObjectPoses(TensorDataclass):
     quaternion_wxyz: Tensor
     T_camera_object: Tensor
     size_m: Tensor
-    center_px: Tensor
     center_known: Tensor
     log_depth: Tensor
 
@@ -296,7 +294,7 @@ def aggregate_objects(
     object_camera = Camera(camera.K[segments.image], camera.height, camera.width)
     t = translation_from_center(centers.pixel, means.log_depth.exp(), object_camera)
     T = se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(means.quaternion_wxyz), t)
-    return ObjectPoses(means.quaternion_wxyz, T, means.size_m, centers.pixel, centers.known, means.log_depth)
+    return ObjectPoses(means.quaternion_wxyz, T, means.size_m, centers.known, means.log_depth)
 
 
 def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:

@@ -102,7 +102,6 @@ STATUSES: dict[str, tuple[str, str]] = {  # status in run.json: (text, tone)
     "finished": ("finished", "good"),
     "running": ("not finished when this was written", "warn"),
     "interrupted": ("interrupted", "warn"),
-    "stopped": ("stopped by a finding", "stop"),
     "failed": ("failed", "stop"),
 }
 

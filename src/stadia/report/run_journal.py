@@ -30,7 +30,7 @@ class RunDifference:
 
     config: keys that can change the result of a training.  aside: keys that cannot.
     code: commit, version, and files with other uncommitted changes.  data: fingerprints.
-    environment: Python, platform, packages.  start: initial weights, or the run that it starts from (P-18).
+    environment: Python, platform, packages.  start: initial weights, or the run that it starts from.
     """
 
     config: list[ValueChange]
@@ -237,18 +237,18 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
     if a.recipe != b.recipe:
         cautions.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
     if found.start:
-        cautions.append("They start from other weights, which also affect the scores (P-18).")
+        cautions.append("They start from other weights, which also affect the scores.")
     keys = [change.key for change in found.config if change.key != "seed"]
     if len(keys) > 1:
-        cautions.append(f"{len(keys)} keys differ: the scores do not show the effect of any single one (D-08).")
+        cautions.append(f"{len(keys)} keys differ: the scores do not show the effect of any single one.")
     if loss_keys := ", ".join(_list_changed_loss_keys(found)):
         cautions.append(f"Their losses are different measures ({loss_keys}): the values of a loss are not compared.")
     if any("fingerprint" in change.key for change in found.data):
         cautions.append("Their data differ: scores on different data are not compared.")
     for run, other in ((a, b), (b, a)):
         if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
-            cautions.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
-    cautions.append("One run each: `stadia ablate` measures how much of the difference is due to the seed (M-21).")
+            cautions.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name}.")
+    cautions.append("One run each: `stadia ablate` measures how much of the difference is due to the seed.")
     return [f"- {one}" for one in cautions]
 
 

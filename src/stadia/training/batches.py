@@ -99,7 +99,7 @@ class BatchPosition(NamedTuple):
     """The position of a batch in a training.
 
     epoch, batch: its epoch, and its number in it, from 0.  batches: of the epoch.
-    phase: the number of its `Stretch`.  end: the position behind that.
+    phase: the number of its `TrainingPhase`.  end: the position behind that.
     """
 
     epoch: int

@@ -87,8 +87,8 @@ def measure_matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype =
 class PeakFlops:
     """The peak of a device, to compare times with.
 
-    flops_per_s: of `matmul_peak`. Before a time is refused it is measured again, and the higher one kept: the machine
-        may have been busy.
+    flops_per_s: of `measure_matmul_peak`. Before a time is refused it is measured again, and the higher one kept: the
+        machine may have been busy.
     """
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -96,7 +96,7 @@ class PeakFlops:
         self.flops_per_s = measure_matmul_peak(device, dtype)
 
     def share(self, what: str, flops: float, seconds: float) -> float:
-        """Return the rate of `flops` in `seconds` over the peak. Raises RunError above MOST_OF_PEAK.
+        """Return the rate of `flops` in `seconds` over the peak. Raises RunError above MAX_PEAK_SHARE.
 
         Args:
             what: was timed, for the error.

@@ -114,7 +114,7 @@ def _append(path: Path, cells: list[str]) -> None:
             file.write(_line(cells))
     except OSError as error:
         raise RunError(
-            path, found=error.strerror, expected="room for a row", fix="free some space, then resume the run"
+            path, found=error.strerror, expected="free space for a row", fix="free some space, then resume the run"
         ) from error
 
 

@@ -37,7 +37,7 @@ class ValidationScores:
         )
 
     def means(self) -> dict[str, float]:
-        """Return the means over all processes, see `means_of`, and empty the book. Called by all processes."""
+        """Return the means over all processes, see `compute_means`, and forget the samples. Called by all processes."""
         mine, self._batches = _scores_by_sample(self._batches), []
         parts = gather_from_processes(mine)
         self.without = count_unscored(parts)

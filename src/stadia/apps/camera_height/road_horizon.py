@@ -64,7 +64,7 @@ def find_road_horizons(
 ) -> RoadHorizons:
     """Find the horizon of each image.
 
-    The frames of a drive (one `SeenFrame.drive`, one fixed camera) share a row: the mean of the medians of edges and
+    The frames of a drive (one `RoadFrame.drive`, one fixed camera) share a row: the mean of the medians of edges and
     travel, weighted by their deviations. An image's own edges shift it by the ratio of pitching to edge noise. Images
     without a drive use their edges alone.
     """

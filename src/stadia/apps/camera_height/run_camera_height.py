@@ -46,7 +46,14 @@ from stadia.geometry.ground.camera_height import (
     pitch_roll_deg,
     survey_camera_height,
 )
-from stadia.geometry.ground.drive_heights import MountSplit, find_mount_split, track_boxes, transform_box
+from stadia.geometry.ground.drive_heights import (
+    DRIVE_PARTS,
+    MIN_PART_FRAMES,
+    MountSplit,
+    find_mount_split,
+    track_boxes,
+    transform_box,
+)
 from stadia.geometry.ground.horizon import normal_from_horizon
 
 RESULT = "camera_height.json"
@@ -68,13 +75,6 @@ _CODES = {
     ObjectStatus.HIDDEN: "H",
     ObjectStatus.ABOVE: "A",
 }
-
-
-DRIVE_PARTS = 8
-"""Number of parts of a drive: a camera may be moved during it."""
-
-MIN_PART_FRAMES = 25
-"""Minimum frames of a part."""
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
         )
     if request.out is not None:
         write_json(request.out / RESULT, estimate_to_json(estimated))
-        for name, picture in ((IMAGE, draw_objects_sheet(estimated)), (OVER_FRAMES, draw_frame_heights(estimated))):
-            _write_image(request.out / name, picture)
+        for name, image in ((IMAGE, draw_objects_sheet(estimated)), (OVER_FRAMES, draw_frame_heights(estimated))):
+            _write_image(request.out / name, image)
         yield f"{request.out}: {RESULT}, {IMAGE}, {OVER_FRAMES}"
 
 
@@ -376,14 +376,14 @@ def _draw_frame(estimated: EstimatedHeight, number: int) -> NDArray[np.uint8]:
     boxes = [frame.objects[estimated.place[row]].box_px for row in rows]
     scale = _DRAWN_WIDTH / frame.width
     size = _DRAWN_WIDTH, round(frame.height * scale)
-    picture = draw_horizon(draw_plane(frame.image(), frame.K, plane), line.numpy())
-    picture = np.asarray(
-        cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8
+    image = draw_horizon(draw_plane(frame.image(), frame.K, plane), line.numpy())
+    image = np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8
     )
     accepted = [found.verdict[row] is ObjectStatus.INLIER for row in rows]
-    picture = draw_box_verdicts(picture, np.array(boxes).reshape(-1, 4) * scale, accepted, words)
-    draw_text(picture, frame.name, (6, picture.shape[0] - 8), _INK, 0.5)
-    return picture
+    image = draw_box_verdicts(image, np.array(boxes).reshape(-1, 4) * scale, accepted, words)
+    draw_text(image, frame.name, (6, image.shape[0] - 8), _INK, 0.5)
+    return image
 
 
 def _verdict_text(verdict: ObjectStatus, implied_height_m: float) -> str:
@@ -415,9 +415,9 @@ def _places(frames: Sequence[RoadFrame]) -> tuple[NDArray[np.int64], dict[str, f
     return np.array(places), starts
 
 
-def _write_image(path: Path, picture: NDArray[np.uint8]) -> None:
+def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
     with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., ::-1]))
+        cv2.imwrite(str(temporary), np.ascontiguousarray(image[..., ::-1]))
 
 
 # -- a moved camera

@@ -60,7 +60,7 @@ class StudyFolder:
 
     @property
     def study(self) -> dict[str, Any]:
-        """Return study.yaml: StudyConfig's keys, and AFTER_A_LOOK, what was chosen after results existed."""
+        """Return study.yaml: StudyConfig's keys, and LATE_CHOICES, what was chosen after results existed."""
         values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
         return values
 

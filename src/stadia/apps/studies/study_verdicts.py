@@ -124,7 +124,7 @@ def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange])
         [row for row in rows if row["change"] == BASE],
     )
     if len(keys) > 1:
-        notes.append(f"{len(keys)} keys changed together: their effects are not separated (D-08).")
+        notes.append(f"{len(keys)} keys changed together: their effects are not separated.")
     for row in (row for row in (*mine, *base) if row["value"] is None):
         why = row["error"] or "its value is not finite"
         notes.append(
@@ -137,7 +137,7 @@ def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange])
         if max(factor, 1 / factor) > MAX_PACE_RATIO:
             notes.append(
                 f"Weights move {factor:.2g} times as far a step as in the base: it is a change of the effective"
-                " learning rate, too (M-22)."
+                " learning rate, too."
             )
     return notes
 
@@ -155,12 +155,10 @@ def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
         if stats.ttest_1samp(improving, 0, alternative="greater").pvalue <= 0.05:
             notes.append(
                 f"Not saturated: over its last fifth {metric} of '{change}' still improved by {fmean(improving):.1%}; "
-                "longer training may reverse the order (D-15)."
+                "longer training may reverse the order."
             )
     if not any(row.get("drift") is not None for row in rows):
-        notes.append(
-            "Whether training was saturated is not known: fewer than three validations lie in the last fifth (D-15)."
-        )
+        notes.append("Whether training was saturated is not known: fewer than three validations lie in the last fifth.")
     for what in ("code", "data", "packages", "platform"):
         kinds = dict.fromkeys(row["provenance"].get(what) for row in rows if row["provenance"].get(what) is not None)
         if len(kinds) > 1:

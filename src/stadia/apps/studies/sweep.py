@@ -150,7 +150,7 @@ class Sweep:
             "why" has the message.
         on_trial_end: called with each ended trial.
 
-        Raises ConfigMistakes if none of the first ALL_WRONG trials can be configured.
+        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured.
         """
         study = self.study()
         from optuna.trial import TrialState

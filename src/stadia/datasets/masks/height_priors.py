@@ -1,8 +1,8 @@
 """Heights of objects on roads by class (mean, spread, source), and the configuration that uses them. Imports no torch.
 
-Errors of a prior become errors of depth, one to one. A prior that was measured on the scored dataset is a label of it
-(F-28): KITTI's boxes must not train what is scored on KITTI. Means also depend on how boxes are drawn: KITTI's are
-tight, 12 % below those of mixed datasets.
+Errors of a prior become errors of depth, one to one. A prior that was measured on the scored dataset is a label of it:
+KITTI's boxes must not train what is scored on KITTI. Means also depend on how boxes are drawn: KITTI's are tight, 12 %
+below those of mixed datasets.
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ MOTION_ALONE = 0.25
 @dataclass(frozen=True)
 class OutputSpec:
     """Outputs of the networks beside depth and motion: their scales, and the image scales that the loss compares, each
-    half the one before. motion_alone: whether temporal sources train no depth (`LossConfig.temporal_from_step`).
+    half the one before.
+
+    motion_alone: whether temporal sources train no depth, `SelfSupervisedLossConfig.temporal_from_step`.
     """
 
     scales: int = 1

@@ -79,15 +79,15 @@ def detect_features(image: NDArray[np.uint8]) -> SiftFeatures:
     """
     height, width = image.shape[:2]
     scale = float(np.clip(width, MIN_WIDTH, MAX_WIDTH) / width)
-    picture = gray(image)
+    gray_image = gray(image)
     if scale != 1:
-        picture = cv2.resize(
-            picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        gray_image = cv2.resize(
+            gray_image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         )
-    keypoints, descriptors = _sift().detectAndCompute(picture, None)
+    keypoints, descriptors = _sift().detectAndCompute(gray_image, None)
     if descriptors is None:
         return SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
-    scales = np.array([picture.shape[1] / width, picture.shape[0] / height])
+    scales = np.array([gray_image.shape[1] / width, gray_image.shape[0] / height])
     pixels = (np.array([point.pt for point in keypoints], dtype=np.float64) + 0.5) / scales - 0.5
     return SiftFeatures(pixels, descriptors)
 
@@ -109,9 +109,9 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Convert (H, W, 3) RGB to gray at FLOW_WIDTH pixels of width."""
-    picture = gray(image)
-    height = max(1, round(picture.shape[0] * FLOW_WIDTH / picture.shape[1]))
-    return np.asarray(cv2.resize(picture, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    gray_image = gray(image)
+    height = max(1, round(gray_image.shape[0] * FLOW_WIDTH / gray_image.shape[1]))
+    return np.asarray(cv2.resize(gray_image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:

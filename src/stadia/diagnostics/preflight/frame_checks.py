@@ -224,11 +224,11 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
             key = image_digest(image)
             if key in seen and seen[key] != i:
                 repeated.append((i, seen[key]))
-            picture = shrink_to_gray(image)
-            if key not in seen and before is not None and (flow := median_flow_px(before, picture)) is not None:
+            gray_image = shrink_to_gray(image)
+            if key not in seen and before is not None and (flow := median_flow_px(before, gray_image)) is not None:
                 flows[i] = flow
             seen.setdefault(key, i)
-            before = picture
+            before = gray_image
     if (share := len(repeated) / checked) >= REPEATED_WARN:
         measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames "
         measured += "show exactly what an earlier one shows"
@@ -368,5 +368,5 @@ def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     quantiles.
     """
     # + 1: black is as bright as black.
-    quantiles = (np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one))
+    quantiles = (np.quantile(gray(image), QUANTILES) + 1 for image in (other, one))
     return float(np.exp(np.median(np.log(np.divide(*quantiles)))))

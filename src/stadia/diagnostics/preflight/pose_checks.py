@@ -167,7 +167,7 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
-    broken = _check_rigid(given, survey)
+    broken = _check_rigid(given)
     if broken is not None:
         yield broken
         return
@@ -187,7 +187,7 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")
 
 
-def _check_rigid(given: Mapping[int, Array], survey: RecordingSurvey) -> Finding | None:
+def _check_rigid(given: Mapping[int, Array]) -> Finding | None:
     """E05, of the first frame whose pose is not rigid, and how many there are."""
     broken = {frame: why for frame, T in given.items() if (why := _why_not_rigid(T))}
     if not broken:

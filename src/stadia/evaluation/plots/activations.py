@@ -202,8 +202,8 @@ class _FrameRunner:
         return shown.image, inverse_depth
 
 
-def _at_most(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    if picture.shape[1] <= width:
-        return picture
-    size = width, round(picture.shape[0] * width / picture.shape[1])
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+def _at_most(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    if image.shape[1] <= width:
+        return image
+    size = width, round(image.shape[0] * width / image.shape[1])
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

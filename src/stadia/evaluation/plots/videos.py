@@ -61,9 +61,9 @@ def side_by_side_image_writer(path: Path) -> Listener:
 
     def add(predicted: PredictedFrame) -> None:
         size = _half_size(predicted)
-        picture = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *size)
+        image = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *size)
         with atomic_write(path) as temporary:
-            cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     return add
 
@@ -97,12 +97,12 @@ def open_video_file(path: Path, rate_hz: float) -> Iterator[Callable[[NDArray[np
         encoder.pix_fmt = "yuv420p"
         started = False
 
-        def write(picture: NDArray[np.uint8]) -> None:
+        def write(image: NDArray[np.uint8]) -> None:
             nonlocal started
-            height, width = _even(picture.shape[0]), _even(picture.shape[1])
+            height, width = _even(image.shape[0]), _even(image.shape[1])
             if not started:
                 encoder.height, encoder.width, started = height, width, True
-            whole = np.ascontiguousarray(picture[:height, :width])
+            whole = np.ascontiguousarray(image[:height, :width])
             container.mux(encoder.encode(av.VideoFrame.from_ndarray(whole, format="rgb24")))
 
         yield write

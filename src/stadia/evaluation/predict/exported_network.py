@@ -176,8 +176,8 @@ def _session(path: Path, threads: int | None) -> Any:
 def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
     """Predict depth frame by frame, at any focal length; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
-    for picture in frames:
-        shown = PreparedFrame.to(network, picture)
+    for frame in frames:
+        shown = PreparedFrame.to(network, frame)
         inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
         yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

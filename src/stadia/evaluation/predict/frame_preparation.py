@@ -107,14 +107,14 @@ class PreparedFrame:
     box: CropWindow
 
     @classmethod
-    def to(cls, network: Network, picture: Frame) -> PreparedFrame:
+    def to(cls, network: Network, frame: Frame) -> PreparedFrame:
         """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
-        size = (picture.image.shape[0], picture.image.shape[1])
+        size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)
-        image = np.ascontiguousarray(box.cut(picture.image))
-        frame = replace(picture, image=image, K=crop_K(picture.K, box.left, box.top))
-        K = resize_K(frame.K, (box.height, box.width), network.height, network.width)
-        return cls(frame, resize_to_planar(frame.image, network.height, network.width), K, size, box)
+        image = np.ascontiguousarray(box.cut(frame.image))
+        cropped = replace(frame, image=image, K=crop_K(frame.K, box.left, box.top))
+        K = resize_K(cropped.K, (box.height, box.width), network.height, network.width)
+        return cls(cropped, resize_to_planar(cropped.image, network.height, network.width), K, size, box)
 
     def predicted(
         self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None

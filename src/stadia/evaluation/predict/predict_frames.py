@@ -60,8 +60,8 @@ def stream_predictions(
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
-    for picture in frames:
-        shown = PreparedFrame.to(predictor, picture)
+    for frame in frames:
+        shown = PreparedFrame.to(predictor, frame)
         image = torch.from_numpy(shown.image)[None]
         camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
         maps = predict_maps(predictor, image, camera)
@@ -69,12 +69,12 @@ def stream_predictions(
         predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
         if maps.log_uncertainty is not None:
             predicted = replace(predicted, log_uncertainty=maps.log_uncertainty[0, 0].float().cpu().numpy())
-        if not picture.on_path:
+        if not frame.on_path:
             yield predicted
             continue
         now = FrameTensors(image.to(inverse_depth.device), camera, inverse_depth.float())
         if before is not None and T_world_camera is not None:
-            T_next_now = motion_between(predictor, before, now, T_next_now) if picture.is_neighbor else None
+            T_next_now = motion_between(predictor, before, now, T_next_now) if frame.is_neighbor else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
         before = now
         yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())

@@ -184,7 +184,7 @@ def _depth_scores(
 
 
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
-    """Score the path on disk against the recording's poses. Return None with fewer than LEAST_POSES poses."""
+    """Score the path on disk against the recording's poses. Return None with fewer than MIN_POSES poses."""
     record = predictions.record
     if record is None or not record.path:
         return None

@@ -16,6 +16,12 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 
+DRIVE_PARTS = 8
+"""Number of parts of a drive: a camera may be moved during it."""
+
+MIN_PART_FRAMES = 25
+"""Minimum frames of a part."""
+
 
 def track_boxes(frame: Tensor, box: Tensor, *, min_overlap: float = 0.3, memory: int = 3) -> Tensor:
     """Return a number (N,) int64 for each box: boxes of one object share it, from 0 without gaps, by first frame.

@@ -95,8 +95,8 @@ def fit_plane_ransac(
         picked = flat.gather(1, drawn[..., None].expand(-1, -1, 3))
         a, b, c = picked[:, : 3 * trials].reshape(-1, trials, 3, 3).unbind(-2)
         planes = _oriented_plane(F.normalize(torch.linalg.cross(b - a, c - a), dim=-1), a)
-        jury = picked[:, None, 3 * trials :]
-        votes = (height_above_plane(planes, jury).abs() < tolerance * planes[..., 3:]).sum(-1)
+        tested = picked[:, None, 3 * trials :]
+        votes = (height_above_plane(planes, tested).abs() < tolerance * planes[..., 3:]).sum(-1)
         plane = planes.gather(1, votes.argmax(-1)[:, None, None].expand(-1, -1, 4))[:, 0]
     for _ in range(2):
         on_plane = usable & (height_above_plane(plane.detach(), flat).abs() < tolerance * plane[:, 3:].detach())

@@ -22,7 +22,7 @@ class RecipeConfig(StrictModel):
     seed: seed of all random numbers.
     start_from: checkpoint (or a run's folder: its best checkpoint) whose weights initialize the training. It is of this
         recipe; metric also accepts selfsup. Optimizer and schedule start anew.
-    yardstick: keys, or groups of keys, that change how a network is scored: validation images, labels and size.
+    evaluation_keys: keys, or groups of keys, that change how a network is scored: validation images, labels and size.
         A study whose change sets one of them adds a note.
     validation: names of the scores that validation may log as `val/NAME` (* and ? are wildcards). A study refuses a
         misspelt metric before anything is trained. Empty: not listed.

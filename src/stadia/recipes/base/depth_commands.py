@@ -201,7 +201,7 @@ def predict_input(
 
     Args:
         predictor: from `stadia.recipes.load_predictor`.
-        given: from `open_input`; it is consumed.
+        given: from `open_inputs`; it is consumed.
         out: a new or empty folder, or one with the same prediction unfinished, which starts again.
         provenance: `Provenance.of(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).

@@ -65,7 +65,7 @@ class DepthRecipe(
     @property
     def depth_scale(self) -> DepthScale:
         """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
-        raise NotImplementedError(f"{type(self).__name__} claims nothing")
+        raise NotImplementedError(f"{type(self).__name__} defines no depth_scale")
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera in 1/m, see `depth_scale`."""

@@ -101,7 +101,7 @@ class DryRunResult:
 
 
 def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
-    """Build the networks and train STEPS steps of a configuration at one size, in a temporary folder.
+    """Build the networks and train PROBE_STEPS steps of a configuration at one size, in a temporary folder.
 
     Each of several data sets trains that many steps. Raises what `workflow.train` raises before training, and RunError
     if memory does not suffice, with the step.
@@ -115,7 +115,7 @@ def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingD
     few = {"max_steps": PROBE_STEPS * sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
     training = config.training.model_copy(update=few)
     probe = MemoryProbe()
-    with tempfile.TemporaryDirectory(prefix="stadia-rehearsal-") as folder, probe.process:
+    with tempfile.TemporaryDirectory(prefix="stadia-dry-run-") as folder, probe.process:
         run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
         task = create_task(recipe, config, data, run)
         try:

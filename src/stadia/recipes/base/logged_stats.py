@@ -48,7 +48,7 @@ def depth_stats(inverse_depth: Tensor, min_depth_m: float, max_depth_m: float) -
     """Return statistics of depth: `depth/median`, `depth/spread`, `depth/at_nearest`, `depth/at_farthest`.
 
     `depth/spread` is the standard deviation of inverse depth over its mean, median of the batch. The last two are
-    shares of pixels within AT_BOUND of the bounds of the network.
+    shares of pixels within BOUND_TOLERANCE of the bounds of the network.
 
     inverse_depth: (B, 1, H, W) in 1/m.
     """

@@ -170,7 +170,7 @@ EXPORTED_OPTIONS = ("options", "every", "size", "video")
 def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
     """Predict an input with an exported network, as `recipes.base.runner.run_predict` does with a checkpoint.
 
-    An exported network predicts depth alone: no trajectory, no point cloud.
+    An exported network predicts depth only: no trajectory, no point cloud.
     """
     refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
     network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
@@ -181,7 +181,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     every_frame = {"stride": 1} if own else {}  # no frame selection without a trajectory
     inputs = open_inputs(request.source, every=request.every, **(every_frame | dict(request.options)))
     no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
-    yield f"note: an exported network knows depth alone: {no_path}no point cloud"
+    yield f"note: an exported network predicts depth only: {no_path}no point cloud"
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
         listeners: list[Listener] = []

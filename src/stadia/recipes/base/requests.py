@@ -145,7 +145,7 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _LARGEST = 8192
 
 MAX_SILOG_RATIO = 1.3
-"""SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md, D-05)."""
+"""SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md)."""
 
 
 def parse_size(text: str) -> Size:

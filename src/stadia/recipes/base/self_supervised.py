@@ -78,7 +78,7 @@ class ViewSynthesis:
         held = self.gate(prediction, step) if self.gate else prediction
         report = self.loss(batch.targets, held, names, step, road=road)
         if self.gate and self.gate.training:
-            self.gate.watch(report.seen["warped_over_unwarped"])
+            self.gate.update(report.seen["warped_over_unwarped"])
         teachers, _ = self.loss.teachers(names, step)
         depth = depth_stats(prediction.inverse_depth[0], model.min_depth_m, model.max_depth_m)
         seen = min_reprojection_stats(report.maps["winner"], names, teachers) | depth

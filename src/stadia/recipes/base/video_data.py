@@ -238,7 +238,7 @@ class MultiVideoData(VideoData):
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the facts of the first data set as if it were alone, and those of the others in `others`."""
+        """Return the facts of the first data set as if it were alone, and those of the others in `extra_datasets`."""
         (name, first), *others = self.parts.items()
         return {**first.facts, "name": name, "extra_datasets": {other: part.facts for other, part in others}}
 

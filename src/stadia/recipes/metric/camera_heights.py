@@ -275,9 +275,9 @@ class CameraHeights:
         Args:
             recordings: B names, of the recording of each image.
             group: (B,) whole numbers.
-            road_m, height_mismatch: (B,), see `Said`.
+            road_m, height_mismatch: (B,), see `HeightObservations`.
             image: (M,) the image in this batch of each object.
-            camera_m, horizon_m: (M,), see `Said`.
+            camera_m, horizon_m: (M,), see `HeightObservations`.
         """
         observed = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
         observed |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}

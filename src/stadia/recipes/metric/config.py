@@ -25,7 +25,8 @@ class CameraHeightsConfig(StrictModel):
         of the objects are wrong, but a wrong height keeps only the objects that confirm it, which H17 reports.
     tolerance: an object is an outlier where the logarithm of its camera height differs by more from the reference.
     outlier_sigma: null: an object has full weight within the tolerance and none beyond. Else its weight is
-        exp(-d^2 / (2 spread^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance either way.
+        exp(-d^2 / (2 outlier_sigma^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance
+        either way.
     min_frames, min_frame_share: an epoch has no estimate with fewer frames than either of these, and never with fewer
         than 5.
     min_inlier_share: nor where the share of inlier objects is not larger.
@@ -78,8 +79,7 @@ class MetricConfig(SelfSupervisedConfig):
         the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
     reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
-        stay;
-        null: never. For trainings that converge to depth without scale before a height is estimated.
+        stay; null: never. For trainings that converge to depth without scale before a height is estimated.
     """
 
     validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")

@@ -25,6 +25,7 @@ from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_e
 from stadia.evaluation.plots.charts import draw_heights_over_epochs
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.ground.drive_heights import DRIVE_PARTS, MIN_PART_FRAMES
 from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport, combine_losses
@@ -51,12 +52,6 @@ from stadia.training.run_folder import Run
 
 MIN_SCHEDULE_EPOCHS = 4
 """Minimum epochs of the scale schedule: the first height is estimated in the third epoch."""
-
-RECORDING_PARTS = 8
-"""Number of parts of a recording: a camera may be moved during it."""
-
-MIN_PART_FRAMES = 25
-"""Minimum frames of a part."""
 
 MAX_HEIGHT_LOG_ERROR = 0.1
 """Maximum log ratio between the estimated height and the height in predicted depth for depth in metres."""
@@ -322,7 +317,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         named = []
         for one in meta:
             frames = self.frames.get((one.data, one.recording), 0)
-            of = max(math.ceil(frames / RECORDING_PARTS), MIN_PART_FRAMES)
+            of = max(math.ceil(frames / DRIVE_PARTS), MIN_PART_FRAMES)
             first = one.index // of * of
             named.append(
                 one.recording if frames <= of else f"{one.recording}, frames {first} to {min(first + of, frames) - 1}"

@@ -218,7 +218,7 @@ class ObjectInput(PredictionInput):
 
 
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
-    """Open one split of a data set of objects, or what `open_input` opens; labels are not read.
+    """Open one split of a data set of objects, or what `open_inputs` opens; labels are not read.
 
     options: fields of `datasets.config.SourceOptions`. A data set of objects uses `split` only; default: test, else
         val, else the only one.

@@ -41,8 +41,8 @@ class FoundObjects:
     objects: PosedObjects
     center_known: Tensor
 
-    def of_image(self, picture: int) -> PosedObjects:
-        return self.objects[self.image == picture]
+    def of_image(self, index: int) -> PosedObjects:
+        return self.objects[self.image == index]
 
 
 def find_objects(network: ObjectPoseNet, image: Tensor, camera: Camera, config: DetectionConfig) -> FoundObjects:
@@ -80,10 +80,10 @@ def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> PosedObj
     return _objects_at(targets, (segments.image, segments.instance - 1))
 
 
-def image_objects(targets: ObjectTargets, picture: int) -> PosedObjects:
+def image_objects(targets: ObjectTargets, index: int) -> PosedObjects:
     """Return all labeled objects of one image, also those without a pixel at the network size."""
-    places = targets.known[picture].nonzero()[:, 0]
-    return _objects_at(targets, (torch.full_like(places, picture), places))
+    places = targets.known[index].nonzero()[:, 0]
+    return _objects_at(targets, (torch.full_like(places, index), places))
 
 
 def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> PosedObjects:
@@ -101,14 +101,14 @@ def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageCom
     """
     comparisons = []
     labeled = found.instance.where(targets.class_map != IGNORED_CLASS, 0)
-    for picture, known in enumerate(targets.known.cpu().numpy()):
-        predicted = found.of_image(picture)
+    for index, known in enumerate(targets.known.cpu().numpy()):
+        predicted = found.of_image(index)
         whole, left = (
-            torch.bincount(of[picture].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labeled)
+            torch.bincount(of[index].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labeled)
         )
         kept = 2 * left >= whole
-        overlap = instance_mask_iou(labeled[picture], targets.instance[picture], len(predicted), len(known))[
+        overlap = instance_mask_iou(labeled[index], targets.instance[index], len(predicted), len(known))[
             kept.cpu().numpy()
         ][:, known]
-        comparisons.append(compare_objects(predicted[kept], image_objects(targets, picture), overlap))
+        comparisons.append(compare_objects(predicted[kept], image_objects(targets, index), overlap))
     return comparisons

@@ -114,12 +114,12 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         found = self.eval().find(batch.inputs.image[:1], first)
         self.train(was_training)
         segments = segments_from_instances(batch.targets.instance[:1])
-        picture, K = to_uint8(batch.inputs.image[0].cpu()), first.K[0].double().cpu().numpy()
+        image, K = to_uint8(batch.inputs.image[0].cpu()), first.K[0].double().cpu().numpy()
         return {
-            "input": picture,
-            "true": draw_objects(picture, K, ground_truth_objects(batch.targets, segments)),
-            "found": draw_objects(picture, K, found.objects),
-            "masks": draw_masks(picture, found.instance[0].cpu().numpy(), found.class_map[0].cpu().numpy()),
+            "input": image,
+            "true": draw_objects(image, K, ground_truth_objects(batch.targets, segments)),
+            "found": draw_objects(image, K, found.objects),
+            "masks": draw_masks(image, found.instance[0].cpu().numpy(), found.class_map[0].cpu().numpy()),
         }
 
 

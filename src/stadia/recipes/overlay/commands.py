@@ -264,26 +264,24 @@ def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]
             raise DataError(path, found="nothing", expected="an image or a folder of images", fix="check the path")
     images = _by_stem(source) if source.is_dir() else {source.stem: source}
     if not background.is_dir():
-        return [(picture, background) for picture in images.values()]
+        return [(image, background) for image in images.values()]
     named = _by_stem(background)
-    if missing := [picture.name for stem, picture in images.items() if stem not in named]:
+    if missing := [image.name for stem, image in images.items() if stem not in named]:
         found, expected = (
             f"none called as {missing[0]} ({len(missing)} such)",
             "a background of the same name for each image",
         )
         raise DataError(background, found=found, expected=expected, fix="name them alike, or pass one image for all")
-    return [(picture, named[stem]) for stem, picture in images.items()]
+    return [(image, named[stem]) for stem, image in images.items()]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     """Return the images of a folder by the stem that predictions have. Raises DataError for duplicates."""
     named: dict[str, Path] = {}
-    for picture in list_images(folder):
-        if (other := named.setdefault(picture.stem, picture)) is not picture:
-            expected = f"one image called {picture.stem}: predictions have that name"
-            raise DataError(
-                folder, found=f"{other.name} and {picture.name}", expected=expected, fix="rename one of them"
-            )
+    for image in list_images(folder):
+        if (other := named.setdefault(image.stem, image)) is not image:
+            expected = f"one image called {image.stem}: predictions have that name"
+            raise DataError(folder, found=f"{other.name} and {image.name}", expected=expected, fix="rename one of them")
     return named
 
 
@@ -292,7 +290,7 @@ def _draw_maps(
 ) -> dict[str, NDArray[np.uint8]]:
     """Draw mask and inverse depth at (height, width)."""
     drawn = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
-    return {name: resize_image(picture, *size) for name, picture in drawn.items()}
+    return {name: resize_image(image, *size) for name, image in drawn.items()}
 
 
 def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

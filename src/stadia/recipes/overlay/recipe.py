@@ -243,7 +243,7 @@ class GradientBalance:
     def factors(self) -> dict[str, float]:
         """Return a factor for each term that makes all gradients equal to their geometric mean.
 
-        Clamped to [1 / MOST, MOST]: gradients that are farther apart stay so.
+        Clamped to [1 / MAX_FACTOR, MAX_FACTOR]: gradients that are farther apart stay so.
         """
         if not self.sizes:
             return {}
