@@ -179,9 +179,6 @@ def test_every_public_function_and_class_has_a_docstring():
     assert not silent, "\n".join(silent)
 
 
-<<<<<<< HEAD
-@pytest.mark.slow
-=======
 def prose(source: str) -> Iterator[tuple[int, str]]:
     """Yield line and text of each comment and docstring, of attributes too."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -235,7 +232,7 @@ def test_the_guard_sees_names_in_prose(text):
     assert "MOST_WIDE" not in names_in_code(text)
 
 
->>>>>>> polish
+@pytest.mark.slow
 def test_what_is_imported_is_declared():
     """Every library that the package imports stands in pyproject.toml; a transitive one may disappear."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
