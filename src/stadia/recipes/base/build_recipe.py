@@ -115,11 +115,13 @@ def load_task(checkpoint: Path) -> AnyRecipe:
         config = CONFIGS.load(recipe).model_validate(opened.header.config)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
+        renamed = list_renamed_keys(opened.header.config)
+        more = f"; and {len(renamed) - 3} more keys" if len(renamed) > 3 else ""
         raise CheckpointError(
             opened.path,
-            found="; ".join(list_renamed_keys(opened.header.config)) or f"a configuration with a wrong '{key}'",
-            expected="one of this version",
-            fix="train again",
+            found="; ".join(renamed[:3]) + more or f"a configuration with a wrong '{key}'",
+            expected="a configuration of this version",
+            fix="train again, or use the version of stadia that wrote it (run.json names its commit)",
         ) from error
     task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
     load_weights(opened, task, recipe=recipe)
