@@ -11,6 +11,7 @@ Prints the files with their lines, in the order in which they are entered, and o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -81,9 +82,8 @@ def trace(words: list[str], owner: object, name: str, inside: tuple[str, str], d
     setattr(owner, name, reached)
     sys.setprofile(tracer)
     try:
-        run(words)
-    except (PathReached, SystemExit):
-        pass
+        with contextlib.suppress(PathReached, SystemExit):  # the command line turns the one into the other
+            run(words)
     finally:
         sys.setprofile(None)
         setattr(owner, name, original)
