@@ -152,7 +152,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
             path = Path(place, name)
             key = str(path.relative_to(folder))
             if path.is_symlink():
-                found[key] = f"-> {os.readlink(path)}"
+                found[key] = f"-> {path.readlink()}"
             elif path.is_file():
                 found[key] = hashlib.sha256(path.read_bytes()).hexdigest() if path.stat().st_size < 1 << 28 else "large"
             else:

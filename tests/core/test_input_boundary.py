@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "stadia"
-BOUNDARY = ("core/input_files.py", "core/image_io.py")
+BOUNDARY = ("core/input_files.py", "core/image_io.py", "core/files.py")
 
 FORBIDDEN = {
     "read_text": "read_text of core.input_files",
