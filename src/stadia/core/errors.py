@@ -29,7 +29,7 @@ class StadiaError(Exception):
 
     def __init__(self, what: object, *, found: object, expected: object, fix: str) -> None:
         self.what, self.found, self.expected, self.fix = str(what), str(found), str(expected), fix
-        what, found = " ".join(self.what.split()), _join_words(found)
+        what, found = " ".join(self.what.split()) or repr(self.what), _join_words(found)
         sentences = f"{what}: found {found}; expected {_join_words(expected)}", f"Fix: {_join_words(fix)}"
         super().__init__(" ".join(map(_end_sentence, sentences)))
 

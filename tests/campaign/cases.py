@@ -1,0 +1,488 @@
+"""All cases: every file that a command reads, damaged in every way, and hostile words for options, keys and names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
+from tests.campaign.harness import Case
+from tests.campaign.sound import CAMERA
+
+LINKED = (".png", ".jpg", ".npy", ".npz", ".mp4", ".safetensors", ".onnx")
+"""Files that no command may change: a case gets hard links to them instead of copies."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A command that reads one file.
+
+    name: of the pair.  needs: names in the sound folder.  file: the one that is damaged.  line: after `stadia`, with
+    CAMERA for its options.  text: whether it is text.  changes: what the command may write.
+    """
+
+    name: str
+    needs: str
+    file: str
+    line: str
+    text: bool = False
+    changes: str = ""
+
+
+_KITTI = "kitti/sequences/06"
+_RUN_FILES = {
+    "run.json": True,
+    "config.json": True,
+    "metrics.csv": True,
+    "histograms.csv": True,
+    "findings.jsonl": True,
+    "scores/val.json": True,
+    "clouds/val/camera.json": True,
+    "clouds/val/depth.png": False,
+    "predictions/val/stadia/b/predictions.json": True,
+}
+"""Files of a run, and whether they are text."""
+READERS = (
+    Reader("image/predict", "run images", "images/000001.png", "predict run images CAMERA --out out", changes="out"),
+    Reader("image/check", "images", "images/000001.png", "check images CAMERA"),
+    Reader(
+        "image/one", "run images", "images/000001.png", "predict run images/000001.png CAMERA --out out", changes="out"
+    ),
+    Reader("jpeg/one", "run photo.jpg", "photo.jpg", "predict run photo.jpg CAMERA --out out", changes="out"),
+    Reader("video/predict", "run drive.mp4", "drive.mp4", "predict run drive.mp4 CAMERA --out out", changes="out"),
+    Reader("video/odometry", "run drive.mp4", "drive.mp4", "odometry run drive.mp4 CAMERA --out out", changes="out"),
+    Reader("video/check", "drive.mp4", "drive.mp4", "check drive.mp4 CAMERA"),
+    Reader("stadia/recording", "stadia", "stadia/a/recording.json", "check stadia", text=True),
+    Reader("stadia/dataset", "stadia", "stadia/dataset.json", "check stadia", text=True),
+    Reader("stadia/poses", "stadia", "stadia/a/poses.txt", "check stadia", text=True),
+    Reader("stadia/depth", "stadia", "stadia/a/depth/left/000001.npy", "check stadia"),
+    Reader("kitti/calib", "kitti", "kitti/sequences/06/calib.txt", "check kitti/sequences/06", text=True),
+    Reader("kitti/times", "kitti", "kitti/sequences/06/times.txt", "check kitti/sequences/06", text=True),
+    Reader("kitti/poses", "kitti", "kitti/poses/06.txt", "check kitti/sequences/06", text=True),
+    Reader("camera/file", "images calib.json", "calib.json", "check images data.camera.file=calib.json", text=True),
+    Reader("poses/option", "images kitti.txt", "kitti.txt", "check images CAMERA data.poses=kitti.txt", text=True),
+    Reader(
+        "depth/png", "depth_png depth_npy", "depth_png/000001.png", "evaluate --depth depth_png --reference depth_npy"
+    ),
+    Reader(
+        "depth/npy", "depth_png depth_npy", "depth_npy/000001.npy", "evaluate --depth depth_npy --reference depth_png"
+    ),
+    Reader(
+        "depth/npz", "depth_npz depth_npy", "depth_npz/000001.npz", "evaluate --depth depth_npz --reference depth_npy"
+    ),
+    Reader(
+        "depth/reference",
+        "depth_npz depth_npy",
+        "depth_npy/000001.npy",
+        "evaluate --depth depth_npz --reference depth_npy",
+    ),
+    Reader(
+        "trajectory/kitti",
+        "kitti.txt tum.txt",
+        "kitti.txt",
+        "evaluate --trajectory kitti.txt --reference kitti.txt",
+        text=True,
+    ),
+    Reader(
+        "trajectory/tum",
+        "tum.txt",
+        "tum.txt",
+        "evaluate --trajectory tum.txt --reference tum.txt --format tum",
+        text=True,
+    ),
+    Reader(
+        "predictions/record",
+        "predictions depth_npy",
+        "predictions/predictions.json",
+        "evaluate --depth predictions --reference depth_npy",
+        text=True,
+    ),
+    Reader(
+        "predictions/map",
+        "predictions depth_npy",
+        "predictions/depth/000001.npz",
+        "evaluate --depth predictions --reference depth_npy",
+    ),
+    Reader(
+        "objects/csv", "objects.csv", "objects.csv", "evaluate --objects objects.csv --reference objects.csv", text=True
+    ),
+    Reader(
+        "frames/list",
+        "run stadia frames.txt",
+        "frames.txt",
+        "evaluate run stadia --frames frames.txt --out out",
+        text=True,
+        changes="out",
+    ),
+    Reader("study", "stadia study.yaml", "study.yaml", "ablate study.yaml --dry-run", text=True),
+    Reader(
+        "space",
+        "stadia space.yaml",
+        "space.yaml",
+        "sweep nothing --space space.yaml --out out",
+        text=True,
+        changes="out",
+    ),
+    Reader("preset", "stadia mine.yaml", "mine.yaml", "train selfsup --preset mine.yaml data.path=nowhere", text=True),
+    Reader(
+        "config", "run stadia", "run/config.json", "train selfsup --config run/config.json data.path=nowhere", text=True
+    ),
+    Reader(
+        "checkpoint/predict",
+        "run images",
+        "run/checkpoints/best.safetensors",
+        "predict run images CAMERA --out out",
+        changes="out",
+    ),
+    Reader(
+        "checkpoint/export", "run", "run/checkpoints/best.safetensors", "export run --out out.onnx", changes="out.onnx"
+    ),
+    Reader(
+        "checkpoint/resume",
+        "run stadia",
+        "run/checkpoints/last.safetensors",
+        "train --resume run",
+        changes="run/run.json",
+    ),
+    Reader(
+        "onnx/predict", "depth.onnx images", "depth.onnx", "predict depth.onnx images CAMERA --out out", changes="out"
+    ),
+    *(
+        Reader(f"run/{file}/{command}", "run", f"run/{file}", f"{command} run", text, "run/report.html")
+        for file, text in _RUN_FILES.items()
+        for command in ("report", "diagnose", "journal")
+        if command == "report" or "/" not in file
+    ),
+    *(
+        Reader(f"resume/{file}", "run stadia", f"run/{file}", "train --resume run", True, "run")
+        for file in ("run.json", "config.json", "metrics.csv", "histograms.csv", "findings.jsonl")
+    ),
+)
+
+
+def _split(line: str) -> list[str]:
+    """Return the words of a command line; CAMERA stands for the options of the camera."""
+    return line.replace("CAMERA", " ".join(CAMERA)).split()
+
+
+def copy_sound(sound: Path, folder: Path, names: Sequence[str]) -> None:
+    """Copy inputs from the sound folder; images, arrays and weights as hard links."""
+
+    def place(source: str, target: str) -> str:
+        if source.endswith(LINKED):
+            os.link(source, target)
+        else:
+            shutil.copyfile(source, target)
+        return target
+
+    for name in names:
+        if (sound / name).is_dir():
+            shutil.copytree(sound / name, folder / name, copy_function=place)
+        else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            place(str(sound / name), str(folder / name))
+
+
+def _write(sound: Path, names: Sequence[str], then: Callable[[Path], None], folder: Path) -> None:
+    copy_sound(sound, folder, names)
+    then(folder)
+
+
+def _list_damaged(sound: Path) -> Iterator[Case]:
+    for number, reader in enumerate(READERS):
+        ways: dict[str, Callable[[Path], None]] = {}
+        for name, change in (ANY | (TEXT if reader.text else {})).items():
+            ways[name] = partial(damage_bytes, change=change, seed=number)
+        for name, make in KINDS.items():
+            ways[name] = partial(damage_kind, make=make)
+        for name, way in ways.items():
+
+            def then(folder: Path, way: Callable[[Path], None] = way, file: str = reader.file) -> None:
+                way(folder / file)
+
+            yield Case(
+                f"{reader.name}/{name}",
+                partial(_write, sound, reader.needs.split(), then),
+                _split(reader.line),
+                accepted=True,  # a changed digit may be as right as the one before
+                changes=reader.changes.split(),
+            )
+
+
+# -- Images and arrays that claim more than they hold.
+
+
+def _png(width: int, height: int, bits: int, color: int, data: bytes = b"") -> bytes:
+    """Return a PNG whose header claims a size, whatever its data."""
+    return _join_png(width, height, bits, color, zlib.compress(data, 1))
+
+
+def _join_png(width: int, height: int, bits: int, color: int, packed: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    chunks = (b"IHDR" + header, b"IDAT" + packed, b"IEND")
+    lengths_and_sums = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(lengths_and_sums)
+
+
+def _large_png(side: int, bits: int, color: int) -> bytes:
+    """Return a whole PNG of side x side zeros: some megabytes that decode to gigabytes."""
+    row = side * (bits // 8) * {0: 1, 2: 3, 6: 4}[color] + 1
+    packer = zlib.compressobj(1)
+    data = b"".join(packer.compress(bytes(row)) for _ in range(side)) + packer.flush()
+    return _join_png(side, side, bits, color, data)
+
+
+def _npy(header: str, data: bytes = b"") -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+
+
+def _list_claims(sound: Path) -> Iterator[Case]:
+    images = {
+        "30000x30000": partial(_large_png, 30_000, 8, 2),
+        "16000-rgba-16": partial(_large_png, 16_000, 16, 6),
+        "claim-2**31": partial(_png, 2**31 - 1, 2**31 - 1, 16, 6),
+        "claim-0": partial(_png, 0, 0, 8, 2),
+        "1x1": partial(_png, 1, 1, 8, 0, b"\0\0"),
+        "one-row": partial(_png, 60_000_000, 1, 8, 0),
+    }
+    for name, make in images.items():
+        for consumer, argv in (
+            ("predict", ["predict", "run", "images", *CAMERA, "--out", "out"]),
+            ("check", ["check", "images", *CAMERA]),
+        ):
+
+            def then(folder: Path, make: Callable[[], bytes] = make) -> None:
+                path = folder / "images" / "000001.png"
+                path.unlink()
+                path.write_bytes(make())
+
+            yield Case(
+                f"claims/image-{name}/{consumer}", partial(_write, sound, ["run", "images"], then), argv, True, ["out"]
+            )
+    arrays = {
+        "99999999": _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999, 99999999)}"),
+        "400-digits": _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 400 + ",)}"),
+        "complex": _npy("{'descr': '<c8', 'fortran_order': False, 'shape': (96, 160)}", bytes(8 * 96 * 160)),
+        "string": _npy("{'descr': '<U4', 'fortran_order': False, 'shape': (96, 160)}", bytes(16 * 96 * 160)),
+        "date": _npy("{'descr': '<M8[s]', 'fortran_order': False, 'shape': (96, 160)}", bytes(8 * 96 * 160)),
+        "struct": _npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (96, 160)}", bytes(4 * 96 * 160)),
+        "object": _npy("{'descr': '|O', 'fortran_order': False, 'shape': (96, 160)}", bytes(8 * 96 * 160)),
+        "code": _npy("{'descr': __import__('os').system('touch $STADIA_CANARY'), 'fortran_order': 0, 'shape': ()}"),
+        "bool": _npy("{'descr': '|b1', 'fortran_order': False, 'shape': (96, 160)}", bytes(96 * 160)),
+    }
+    for name, content in arrays.items():
+        for file, needs, argv in (
+            ("stadia/a/depth/left/000001.npy", ["stadia"], ["check", "stadia"]),
+            (
+                "depth_npy/000001.npy",
+                ["depth_npy", "depth_png"],
+                ["evaluate", "--depth", "depth_npy", "--reference", "depth_png"],
+            ),
+        ):
+
+            def put(folder: Path, file: str = file, content: bytes = content) -> None:
+                (folder / file).unlink()
+                (folder / file).write_bytes(content)
+
+            yield Case(f"claims/npy-{name}/{argv[0]}", partial(_write, sound, needs, put), argv, argv[0] == "check")
+
+
+# -- Hostile words: names, options and keys.
+
+WORDS = (
+    *("", " ", "-1", "0", "1e308", "1e400", "nan", "-inf", "9" * 400, "1²", "٣", "0x10", "null", "true", "[]", "{}"),
+    *("[1,", "../../../../etc/passwd", "/dev/zero", "/etc/passwd", "ds[/r]", "\x1b[31mred", "a\nb", "caf\udce9"),
+    *("x" * 5000, "[" * 5000, "%s%n", "\\", "$(touch $STADIA_CANARY)"),
+    "__import__('os').system('touch $STADIA_CANARY')",
+)  # fmt: skip
+
+OPTIONS = (
+    ("predict --every", "run images", "predict run images CAMERA --out out --every @"),
+    ("predict --size", "run images", "predict run images CAMERA --out out --size @"),
+    ("predict --motion", "run images", "predict run images CAMERA --out out --motion @"),
+    ("predict INPUT", "run images", "predict run @ CAMERA --out out"),
+    ("predict RUN", "run images", "predict @ images CAMERA --out out"),
+    ("odometry --method", "run images", "odometry run images CAMERA --out out --method @"),
+    ("evaluate --protocol", "depth_npz depth_npy", "evaluate --depth depth_npz --reference depth_npy --protocol @"),
+    ("evaluate --crop", "depth_npz depth_npy", "evaluate --depth depth_npz --reference depth_npy --crop @"),
+    (
+        "evaluate --depth-scale",
+        "depth_npz depth_npy",
+        "evaluate --depth depth_npz --reference depth_npy --depth-scale @",
+    ),
+    ("evaluate --format", "kitti.txt", "evaluate --trajectory kitti.txt --reference kitti.txt --format @"),
+    ("evaluate --align", "kitti.txt", "evaluate --trajectory kitti.txt --reference kitti.txt --align @"),
+    (
+        "evaluate --max-difference",
+        "tum.txt",
+        "evaluate --trajectory tum.txt --reference tum.txt --format tum --max-difference @",
+    ),
+    ("check DATA", "images", "check @"),
+    ("check --seconds", "images", "check images CAMERA --seconds @"),
+    ("check --only", "images", "check images CAMERA --only @"),
+    ("check --format", "images", "check images CAMERA --format @"),
+    ("check focal_px", "images", "check images data.camera.focal_px=@"),
+    ("check fov", "images", "check images data.camera.horizontal_fov_deg=@"),
+    ("check K", "images", "check images data.camera.K=@"),
+    ("check stride", "images", "check images CAMERA data.stride=@"),
+    ("check poses", "images", "check images CAMERA data.poses=@"),
+    ("explain", "", "explain @"),
+    ("list", "", "list @"),
+    ("report RUN", "run", "report @"),
+    ("diagnose RUN", "run", "diagnose @"),
+    ("journal RUN", "run", "journal @"),
+    ("compare", "run", "compare run @"),
+    ("camera-height masks", "images", "camera-height images CAMERA masks=@"),
+    ("prepare --by", "images", "prepare images --masks --by @ --out out"),
+    ("export RUN", "run", "export @ --out out.onnx"),
+    ("ablate --seeds", "stadia study.yaml", "ablate study.yaml --dry-run --seeds @"),
+    ("ablate --change", "stadia study.yaml", "ablate study.yaml --dry-run --change @"),
+    ("ablate --margin", "stadia study.yaml", "ablate study.yaml --dry-run --margin @"),
+    ("ablate --metric", "stadia study.yaml", "ablate study.yaml --dry-run --metric @"),
+    ("ablate --name", "stadia study.yaml", "ablate study.yaml --dry-run --name @"),
+    ("sweep --metric", "space.yaml", "sweep selfsup --data nowhere --metric @ --out out"),
+    ("data roadworld", "", "data roadworld --preset tiny --out out frames=@"),
+    ("data roadworld --worlds", "", "data roadworld --preset tiny --out out --worlds @"),
+    ("train RECIPE", "", "train @ data.path=nowhere"),
+    ("train --preset", "", "train selfsup --preset @ data.path=nowhere"),
+    ("train --resume", "", "train --resume @"),
+    ("train data.path", "", "train selfsup data.path=@"),
+    (
+        "train start_from",
+        "stadia",
+        "train selfsup data.path=stadia start_from=@ training.max_steps=4 --on-stop warn --out runs",
+    ),
+    ("train word", "", "train selfsup @"),
+    (
+        "train encoder",
+        "stadia",
+        "train selfsup data.path=stadia model.encoder=@ training.max_steps=4 --on-stop warn --out runs",
+    ),
+)
+"""Name, inputs, and a command line in which `@` is the hostile word."""
+
+
+def _list_words(sound: Path) -> Iterator[Case]:
+    for name, needs, line in OPTIONS:
+        for number, word in enumerate(WORDS):
+            words = [part.replace("@", word) for part in _split(line)]
+            yield Case(
+                f"words/{name}/{number}",
+                partial(_write, sound, needs.split(), lambda folder: None),
+                words,
+                accepted=True,
+                changes=["out", "out.onnx", "runs", "images-masks"],
+            )
+
+
+NUMBERS = ("-1", "0", "1e308", "1e400", "nan", "9" * 400, "abc", "[]", "null", "{}", "100000", "cuda")
+
+
+def _list_keys(sound: Path) -> Iterator[Case]:
+    """Every key of every recipe with hostile values; the data are nowhere, so that a valid configuration ends there."""
+    from stadia.recipes import CONFIGS
+
+    for recipe in CONFIGS:
+        for key in _list_leaves(CONFIGS.load(recipe)):
+            for number, value in enumerate(NUMBERS):
+                yield Case(
+                    f"keys/{recipe}/{key}/{number}",
+                    lambda folder: None,
+                    ["train", recipe, "data.path=nowhere", f"{key}={value}"],
+                    accepted=False,
+                )
+
+
+def _list_leaves(config: type) -> list[str]:
+    """Return the dotted keys of a configuration's class."""
+
+    def walk(model: type, prefix: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            inner = field.annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields"):
+                yield from walk(inner, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+
+    return list(walk(config, ""))
+
+
+# -- Names of files.
+
+NAMES = ("12:30:05", "1²2", "ds[/r]", "-rf", "a b", "caf\udce9", "%d", "a\nb", "😀", "n" * 240, "~", "$HOME", "http:x")
+
+
+def _list_names(sound: Path) -> Iterator[Case]:
+    for number, name in enumerate(NAMES):
+
+        def video(folder: Path, name: str = name) -> None:
+            os.link(sound / "drive.mp4", folder / f"{name}.mp4")
+
+        def image(folder: Path, name: str = name) -> None:
+            os.link(sound / "photo.jpg", folder / f"{name}.jpg")
+
+        def images(folder: Path, name: str = name) -> None:
+            (folder / name).mkdir()
+            for index in range(3):
+                os.link(sound / "images" / f"{index:06d}.png", folder / name / f"{name[:200]}{index}.png")
+
+        places = {"video": (video, f"./{name}.mp4"), "image": (image, f"./{name}.jpg"), "images": (images, f"./{name}")}
+        for kind, (write, place) in places.items():
+            needs = partial(_write, sound, ["run"], write)
+            for command, words in (
+                ("predict", ["predict", "run", place, *CAMERA, "--out", f"./out/{name}"]),
+                ("check", ["check", place, *CAMERA]),
+                ("odometry", ["odometry", "run", place, *CAMERA, "--out", "out"]),
+            ):
+                yield Case(f"names/{command}-{kind}/{number}", needs, words, accepted=True, changes=["out"])
+
+
+# -- Files of the user that stand where an output goes.
+
+
+def _list_overwrites(sound: Path) -> Iterator[Case]:
+    score = "evaluate --depth depth_npz --reference depth_npy --scores @.json"
+    outputs = {
+        "predict": ("run images", "predict run images CAMERA --out @", ""),
+        "report": ("run", "report run --out @.html", ".html"),
+        "compare": ("run", "compare run run --image @.png", ".png"),
+        "scores": ("depth_npz depth_npy", score, ".json"),
+        "journal": ("run", "journal run --out @.md", ".md"),
+        "export": ("run", "export run --out @.onnx", ".onnx"),
+        "activations": ("run images", "activations run images CAMERA --out @.mp4", ".mp4"),
+        "check": ("images", "check images CAMERA --out @", ""),
+        "odometry": ("run images", "odometry run images CAMERA --out @", ""),
+    }
+    for name, (needs, line, suffix) in outputs.items():
+
+        def file(folder: Path, suffix: str = suffix) -> None:
+            (folder / f"mine{suffix}").write_text("years of work")
+
+        def full(folder: Path, suffix: str = suffix) -> None:
+            target = folder / f"mine{suffix}"
+            target.mkdir()
+            (target / "predictions.json").write_text("{}")
+            (target / "thesis.tex").write_text("years of work")
+            (target / "depth").mkdir()
+            (target / "depth" / "000000.npz").write_text("years of work")
+
+        def link(folder: Path, suffix: str = suffix) -> None:
+            (folder / "precious").write_text("years of work")
+            (folder / f"mine{suffix}").symlink_to("precious")
+
+        for kind, make in (("file", file), ("folder", full), ("link", link)):
+            words = [word.replace("@", "mine") for word in _split(line)]
+            yield Case(f"overwrite/{name}/{kind}", partial(_write, sound, needs.split(), make), words, accepted=True)
+
+
+def list_cases(sound: Path) -> list[Case]:
+    """Return all cases; `sound` is the folder of `sound.build`."""
+    groups = (_list_damaged, _list_claims, _list_words, _list_keys, _list_names, _list_overwrites)
+    return [case for group in groups for case in group(sound)]
