@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def _judge(case: Case, result: Mapping[str, Any], said: str) -> list[str]:
 def _split_messages(said: str) -> list[str]:
     """Return the messages of `stadia: ` in an output, each with the lines that continue it."""
     starts = [match.start() for match in re.finditer(r"^stadia: ", said, re.MULTILINE)]
-    return [said[start:end] for start, end in zip(starts, [*starts[1:], len(said)], strict=True)]
+    return [said[start:end] for start, end in pairwise([*starts, len(said)])]
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
