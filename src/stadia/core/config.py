@@ -11,8 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.core.registry import Registry, find_nearest_name
-from stadia.core.renamed import find_new_key
+from stadia.core.registry import Registry, find_nearest_name, find_new_key
 
 
 class StrictModel(BaseModel):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.recording import LEFT, Recording
-from stadia.core.renamed import check_file_keys
+from stadia.core.registry import check_file_keys
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
