@@ -32,8 +32,7 @@ from stadia.geometry.se3 import inverse, transform
 from stadia.odometry import sliding_window_ba
 from stadia.synthetic.rendering.renderer import _LENS_BLUR, GAMMA, apply_lens_blur, shade_samples, transform_to_frame
 from stadia.synthetic.roadworld.config import RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer
-from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.road_world import RoadRenderer, derive_world_seed, make_world
 
 CONFIG = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)
 FRAMES, REACH = 5, 7  # REACH: pixels across of a pattern and what is read around it

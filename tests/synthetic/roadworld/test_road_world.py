@@ -13,11 +13,18 @@ from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.mesh import compute_bounds
 from stadia.synthetic.roadworld.config import FULL, PRESETS, TINY, RoadWorldConfig, find_roadworld_preset
 from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, draw_exposure_gains
-from stadia.synthetic.roadworld.road_world import RoadWorld, derive_world_seed, draw_rig, make_section, make_world
+from stadia.synthetic.roadworld.road_world import (
+    RoadRenderer,
+    RoadWorld,
+    derive_world_seed,
+    draw_exposure_gains,
+    draw_rig,
+    make_section,
+    make_world,
+)
 from stadia.synthetic.roadworld.roadworld_writer import list_recordings
+from stadia.synthetic.roadworld.street_models import make_car, make_person
 from stadia.synthetic.roadworld.street_scene import place_driving_cars
-from stadia.synthetic.roadworld.traffic_models import make_car, make_person
 
 LONG = TINY.model_copy(update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False})
 

@@ -34,8 +34,7 @@ from stadia.synthetic.rendering.dataset_files import (
 )
 from stadia.synthetic.rendering.renderer import GAMMA
 from stadia.synthetic.roadworld.config import DEMO, RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
-from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, derive_world_seed, make_world
 from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass
 
 ROADWORLD_VERSION = 4
