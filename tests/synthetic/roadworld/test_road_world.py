@@ -4,6 +4,8 @@ way.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -46,10 +48,10 @@ def test_splits_share_no_world() -> None:
     seeds = [
         job.seed
         for name in PRESETS
-        for job in list_recordings(PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
+        for job in list_recordings(Path(), PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
     ]
     assert len(set(seeds)) == 1500  # the presets share theirs; splits and indices do not
-    assert set(seeds).isdisjoint(job.seed for job in list_recordings(FULL, 1))
+    assert set(seeds).isdisjoint(job.seed for job in list_recordings(Path(), FULL, 1))
 
 
 @pytest.mark.slow

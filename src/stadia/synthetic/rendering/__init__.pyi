@@ -1,15 +1,14 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
+from .dataset_files import SceneCounts as SceneCounts
+from .dataset_files import SceneFormat as SceneFormat
 from .dataset_files import SceneJob as SceneJob
 from .dataset_files import Supersampling as Supersampling
 from .dataset_files import colorize_depth as colorize_depth
 from .dataset_files import count_cores as count_cores
 from .dataset_files import draw_caption as draw_caption
 from .dataset_files import find_preset as find_preset
-from .dataset_files import find_unfinished as find_unfinished
-from .dataset_files import group_names_by_split as group_names_by_split
 from .dataset_files import is_finished as is_finished
-from .dataset_files import list_jobs as list_jobs
 from .dataset_files import run_jobs as run_jobs
 from .dataset_files import stack_tiles as stack_tiles
 from .dataset_files import write_contact_sheet as write_contact_sheet
