@@ -17,11 +17,12 @@ from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.recording import LEFT, Recording
 from stadia.core.registry import check_file_keys
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
 from stadia.datasets.image_files import hash_files, join_hashes
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
+from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.composites.config import BackgroundConfig
@@ -66,12 +67,12 @@ class DepthLabel:
 # -- Depth that `stadia predict` wrote, for images without true depth.
 
 
-class TeacherDepthRecording(Recording):
+class TeacherDepthRecording(RecordingView):
     """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
 
     def __init__(self, recording: Recording, folder: Path) -> None:
-        self.recording, self.folder = recording, folder
-        self.name, self.mount = recording.name, recording.mount
+        super().__init__(recording)
+        self.folder, self.sides = folder, (LEFT,)
         self.label, self._entries = read_teacher_label(folder)
         missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
         if missing:
@@ -79,27 +80,8 @@ class TeacherDepthRecording(Recording):
             fix = "predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER"
             raise DataError(folder, found=found, expected="depth of each", fix=fix)
 
-    def __len__(self) -> int:
-        return len(self.recording)
-
-    @property
-    def session(self) -> str:
-        return self.recording.session
-
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        return self.recording.image(index, side)
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return self.recording.camera(index, side)
-
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         return self.recording.K(index, side)
-
-    def number(self, index: int) -> int:
-        return self.recording.number(index)
-
-    def file(self, index: int, side: str = LEFT) -> Path | None:
-        return self.recording.file(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
         """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""

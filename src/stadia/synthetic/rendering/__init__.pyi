@@ -40,9 +40,9 @@ from .renderer import make_shadow_map as make_shadow_map
 from .renderer import make_shadow_projection as make_shadow_projection
 from .renderer import make_sun_frame as make_sun_frame
 from .renderer import render_image as render_image
+from .renderer import render_linear as render_linear
 from .renderer import shade_samples as shade_samples
 from .renderer import transform_to_frame as transform_to_frame
-from .surfaces import Assembly as Assembly
 from .surfaces import Map as Map
 from .surfaces import Texture as Texture
 from .surfaces import as_linear_rgb as as_linear_rgb

@@ -356,16 +356,18 @@ def make_shadow_map(
     return depth, T_map_world[:3]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RenderScene:
-    """Everything that can be rendered.
+    """Everything that can be rendered: the triangles of many parts, without empty ones.
 
-    vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: shown where there is none.
+    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32 in the order of the parts.
+    part: (M,) index of the part of a triangle.  sky_texture: shown where there is no triangle.
     """
 
     vertices: Points
     body: NDArray[np.int32]
     triangles: NDArray[np.int32]
+    part: NDArray[np.int64]
     surfaces: SurfaceTable
     textures: TextureAtlas
     sky_texture: int
@@ -387,6 +389,16 @@ def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body:
     return out
 
 
+def render_linear(
+    scene: RenderScene, T_camera_body: Points, T_body_camera: Points, lens: RasterCamera, light: SceneLight
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int32]]:
+    """Return linear light (H, W, 3), and 1/z and triangle of each sample, see `rasterize_triangles`."""
+    inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
+    linear, look = np.empty((lens.height, lens.width, 3), np.float32), (scene.surfaces, scene.textures)
+    shade_samples(inverse_depth, index, lens, T_body_camera, *look, scene.sky_texture, light, linear)
+    return linear, inverse_depth, index
+
+
 def render_image(
     scene: RenderScene,
     T_camera_body: Points,
@@ -400,12 +412,7 @@ def render_image(
 
     T_camera_body: (B, 4, 4).  gain: exposure, a factor on linear light.  noise: generator of the sensor's noise.
     """
-    inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
-    linear = np.empty((lens.height, lens.width, 3), np.float32)
-    T_body_camera = np.linalg.inv(T_camera_body)
-    shade_samples(
-        inverse_depth, index, lens, T_body_camera, scene.surfaces, scene.textures, scene.sky_texture, light, linear
-    )
+    linear, inverse_depth, index = render_linear(scene, T_camera_body, np.linalg.inv(T_camera_body), lens, light)
     focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
     apply_lens_blur(linear, _LENS_BLUR, focused)
     grain = np.empty((0, 0, 0), np.float32) if noise is None else noise.standard_normal(linear.shape, np.float32)

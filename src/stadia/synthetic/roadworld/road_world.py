@@ -16,9 +16,7 @@ from stadia.geometry.rasterizer import (
 )
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import (
-    RenderScene,
     SceneLight,
-    TextureAtlas,
     add_contact_shadow,
     make_shadow_map,
     make_shadow_projection,
@@ -26,7 +24,6 @@ from stadia.synthetic.rendering.renderer import (
     render_image,
     transform_to_frame,
 )
-from stadia.synthetic.rendering.surfaces import pack_textures
 from stadia.synthetic.roadworld import road_course, street_scene
 from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
@@ -161,8 +158,6 @@ class RoadWorld:
     K: Points
     camera_height_m: float
     geometry: WorldGeometry
-    textures: TextureAtlas
-    sky_texture: int
 
 
 def derive_world_seed(seed: int, split: str, index: int) -> int:
@@ -263,8 +258,6 @@ def make_world(
         make_intrinsics(field_of_view_deg, config.height, config.width),
         height_m,
         assemble_world(objects, textures, config.frames),
-        pack_textures(textures),
-        list(textures).index("sky"),
     )
 
 
@@ -316,9 +309,6 @@ class RoadRenderer:
         self.gains: Points = np.ones((len(self.sides), config.frames))
         if config.exposure:
             self.gains = draw_exposure_gains(world.seed, config.frames, len(self.sides))
-        self._scene = RenderScene(
-            geometry.vertices, geometry.body, geometry.triangles, geometry.surfaces, world.textures, world.sky_texture
-        )
         self._T_sun_world = make_sun_frame(world.sun.direction)
         self._fixed_shadow, self._fixed_map = make_shadow_map(
             geometry.vertices, geometry.triangles[geometry.surfaces.ground : geometry.fixed], self._T_sun_world,
@@ -390,7 +380,7 @@ class RoadRenderer:
         T_camera_body = np.linalg.inv(self.T_world_camera(frame, side)) @ self.world.geometry.T_world_body[frame]
         gain = float(self.gains[self.sides.index(side), frame])
         noise = make_generator(self.world.seed, "noise", side, frame) if self.config.noise else None
-        rendered = render_image(self._scene, T_camera_body, self.lens, light, gain=gain, noise=noise)
+        rendered = render_image(self.world.geometry, T_camera_body, self.lens, light, gain=gain, noise=noise)
         geometry, index = self.world.geometry, rendered.index
         depth, normals = np.empty(index.shape, np.float32), np.empty((*index.shape, 3), np.float32)
         normal, body = geometry.surfaces.normal, geometry.surfaces.body

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import Mesh, Points, compute_bounds, transform_mesh
-from stadia.synthetic.rendering.renderer import SurfaceTable
+from stadia.synthetic.rendering.renderer import RenderScene
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
 from stadia.synthetic.roadworld import street_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
@@ -81,22 +81,18 @@ class ObjectInstance:
         return self.T_world_instance.ndim == 3
 
 
-@dataclass(frozen=True, slots=True)
-class WorldGeometry:
+@dataclass(frozen=True)
+class WorldGeometry(RenderScene):
     """The triangles of a world. Body 0 is the world itself; each moving object is a body with its own frame.
 
-    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first
-        (`surfaces.ground`, it casts no shadow), then objects at rest up to `fixed`, then moving objects.
+    triangles: the ground first (`surfaces.ground`, it casts no shadow), then objects at rest up to `fixed`, then moving
+        objects.
     semantic, instance: (M,).  T_world_body: (F, B, 4, 4).
     """
 
-    vertices: Points
-    body: NDArray[np.int32]
-    triangles: NDArray[np.int32]
     fixed: int
     semantic: NDArray[np.uint8]
     instance: NDArray[np.uint16]
-    surfaces: SurfaceTable
     T_world_body: Points
     instances: tuple[ObjectInstance, ...]
 
@@ -121,17 +117,14 @@ def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture],
         parts += mesh
         rows += [(body, one.semantic, numbers[i], not moves and not one.casts_shadow, not moves)] * len(mesh)
     body_of_part, semantic, instance, ground, fixed = np.array(rows, np.int32).T
-    assembly = assemble_parts(parts, body_of_part, int(ground.sum()), textures)
+    scene = assemble_parts(parts, body_of_part, int(ground.sum()), textures)
     return WorldGeometry(
-        assembly.vertices,
-        assembly.body,
-        assembly.triangles,
-        int(fixed[assembly.part].sum()),
-        semantic[assembly.part].astype(np.uint8),
-        instance[assembly.part].astype(np.uint16),
-        assembly.surfaces,
-        np.ascontiguousarray(np.stack(poses, 1)),
-        tuple(instances),
+        **vars(scene),
+        fixed=int(fixed[scene.part].sum()),
+        semantic=semantic[scene.part].astype(np.uint8),
+        instance=instance[scene.part].astype(np.uint16),
+        T_world_body=np.ascontiguousarray(np.stack(poses, 1)),
+        instances=tuple(instances),
     )
 
 

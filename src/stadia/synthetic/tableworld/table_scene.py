@@ -27,13 +27,12 @@ from stadia.synthetic.rendering.mesh import (
 from stadia.synthetic.rendering.renderer import (
     RenderScene,
     SceneLight,
-    TextureAtlas,
     add_contact_shadow,
     make_shadow_map,
     make_sun_frame,
     render_image,
 )
-from stadia.synthetic.rendering.surfaces import Assembly, assemble_parts, pack_textures
+from stadia.synthetic.rendering.surfaces import assemble_parts
 from stadia.synthetic.tableworld.config import CLASSES, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import (
     SHAPES,
@@ -76,12 +75,12 @@ class TableLamp:
     ambient: Points
 
 
-@dataclass(frozen=True, slots=True)
-class TableScene:
+@dataclass(frozen=True)
+class TableScene(RenderScene):
     """Everything needed to render a table.
 
     T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
-    object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
+    object_of_part, is_handle: (P,) of the parts; 0 is no object.
     """
 
     seed: int
@@ -90,9 +89,6 @@ class TableScene:
     T_world_camera: Points
     gains: Points
     K: Points
-    assembly: Assembly
-    textures: TextureAtlas
-    sky_texture: int
     object_of_part: NDArray[np.int32]
     is_handle: NDArray[np.bool_]
 
@@ -227,15 +223,13 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
     views = make_generator(seed, "views")
     field_of_view = make_generator(seed, "lens").uniform(*config.field_of_view_deg)
     return TableScene(
+        **vars(assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures)),
         seed=seed,
         objects=tuple(objects),
         lamp=make_lamp(seed),
         T_world_camera=np.stack([draw_view(views, objects, config) for _ in range(config.views)]),
         gains=np.exp(make_generator(seed, "exposure").normal(0.0, 0.12, config.views)),
         K=make_intrinsics(field_of_view, config.height, config.width),
-        assembly=assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures),
-        textures=pack_textures(textures),
-        sky_texture=list(textures).index("sky"),
         object_of_part=np.array(owners, np.int32),
         is_handle=np.array(handles),
     )
@@ -280,22 +274,19 @@ class TableRenderer:
 
     def __init__(self, table: TableScene, config: TableWorldConfig) -> None:
         self.table, self.config = table, config
-        K, assembly = table.K, table.assembly
+        K = table.K
         self.lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
-        self.scene = RenderScene(
-            assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture
-        )
         self.light = self._make_light()
 
     def _make_light(self) -> SceneLight:
-        assembly, lamp = self.table.assembly, self.table.lamp
+        table, lamp = self.table, self.table.lamp
         depth, depth_map = make_shadow_map(
-            assembly.vertices, assembly.triangles[assembly.surfaces.ground :], make_sun_frame(lamp.direction),
+            table.vertices, table.triangles[table.surfaces.ground :], make_sun_frame(lamp.direction),
             min_texel_m=0.0, max_texels=_SHADOW_SIDE - 3,
         )  # fmt: skip
         contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
         contact_map = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
-        for one in self.table.objects:
+        for one in table.objects:
             half_x, _, half_z = 0.5 * (0.9 * one.shape.size_m)
             add_contact_shadow(
                 contact, contact_map, one.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M
@@ -322,8 +313,8 @@ class TableRenderer:
         T_world_camera = table.T_world_camera[view]
         T_camera_world, gain = np.linalg.inv(T_world_camera), float(table.gains[view])
         noise = make_generator(table.seed, "noise", view) if config.noise else None
-        rendered = render_image(self.scene, T_camera_world[None], self.lens, self.light, gain=gain, noise=noise)
-        part = np.where(rendered.index >= 0, table.assembly.part[rendered.index], 0)
+        rendered = render_image(table, T_camera_world[None], self.lens, self.light, gain=gain, noise=noise)
+        part = np.where(rendered.index >= 0, table.part[rendered.index], 0)
         owner = table.object_of_part[part]
         found, instance = [], np.zeros(owner.shape, np.uint8)
         for placed in table.objects:

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.files import atomic_folder, write_json
 from stadia.core.seeds import make_generator
-from stadia.geometry.rasterizer import draw, make_intrinsics
+from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.dataset_files import (
     Image,
     SceneFormat,
@@ -30,8 +30,8 @@ from stadia.synthetic.rendering.dataset_files import (
     write_png,
 )
 from stadia.synthetic.rendering.mesh import make_direction, transform_mesh
-from stadia.synthetic.rendering.renderer import develop_image, shade_samples, transform_to_frame
-from stadia.synthetic.rendering.surfaces import Texture, assemble_parts, pack_textures
+from stadia.synthetic.rendering.renderer import develop_image, render_linear
+from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
 from stadia.synthetic.tableworld.config import CLASSES, CutoutConfig, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES, make_table_textures
 from stadia.synthetic.tableworld.table_scene import (
@@ -186,15 +186,13 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
         cameras.append(make_camera_pose(T[:3, 3] + away * make_direction(elevation, azimuth), T[:3, 3], 0.0))
     return TableScene(
+        **vars(assemble_parts(parts, np.zeros(len(parts), np.int32), 0, textures)),
         seed=seed,
         objects=(placed,),
         lamp=make_lamp(seed),
         T_world_camera=np.stack(cameras),
         gains=np.exp(random.normal(0.0, 0.12, config.views)),
         K=make_intrinsics(config.field_of_view_deg, config.side, config.side),
-        assembly=assemble_parts(parts, np.zeros(len(parts), np.int32), 0, textures),
-        textures=pack_textures(textures),
-        sky_texture=list(textures).index("sky"),
         object_of_part=np.ones(len(parts), np.int32),
         is_handle=np.arange(len(parts)) >= len(shape.mesh),
     )
@@ -202,18 +200,15 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:
 
 def render_cutout(renderer: TableRenderer, view: int) -> NDArray[np.uint8]:
     """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_single_object_scene`."""
-    scene, lens = renderer.scene, renderer.lens
-    T_world_camera = renderer.table.T_world_camera[view][None]
-    vertices = transform_to_frame(scene.vertices, scene.body, np.linalg.inv(T_world_camera))
-    inverse_depth, index = draw(vertices, scene.triangles, lens)
-    linear, look = np.empty((lens.height, lens.width, 3), np.float32), (scene.textures, scene.sky_texture)
-    shade_samples(inverse_depth, index, lens, T_world_camera, scene.surfaces, *look, renderer.light, linear)
+    table, lens = renderer.table, renderer.lens
+    T = table.T_world_camera[view][None]
+    linear, _, index = render_linear(table, np.linalg.inv(T), T, lens, renderer.light)
     shown = (index >= 0).reshape(lens.height, lens.samples, lens.width, lens.samples)
     alpha = shown.mean((1, 3), dtype=np.float64).astype(np.float32)[..., None]
     # The black background added nothing to the sum over samples.
     straight = np.divide(linear, alpha, out=np.zeros_like(linear), where=alpha > 0)
     image = np.empty(linear.shape, np.uint8)
-    develop_image(straight, float(renderer.table.gains[view]), _NO_NOISE, 0.0, 0.0, image)
+    develop_image(straight, float(table.gains[view]), _NO_NOISE, 0.0, 0.0, image)
     return np.dstack([image, np.rint(255 * alpha).astype(np.uint8)])
 
 
