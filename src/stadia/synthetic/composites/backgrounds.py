@@ -27,8 +27,6 @@ from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.composites.config import BackgroundConfig
 
-EXACT_SOURCE = "exact"
-
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
 """Name of the depth in an .npz; only metres have a unit. Affine inverse depth is missing: it gives no distance to place
 an object at, not even up to scale.
@@ -46,7 +44,7 @@ class DepthLabel:
     source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction with its errors).
     """
 
-    source: str = EXACT_SOURCE
+    source: str = "exact"
     depth_scale: DepthScale = DepthScale.METRES
 
     def to_dict(self) -> dict[str, str]:

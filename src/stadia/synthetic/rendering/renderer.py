@@ -161,13 +161,6 @@ def _sample_contact_map(contact: NDArray, column: float, row: float) -> float:
 
 
 @compile_loops
-def _level_of_detail(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
-    """Return the level of detail whose texels have the size of a sample; `cosine` is between surface normal and ray."""
-    level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
-    return min(max(level, 0.0), float(coarsest))
-
-
-@compile_loops
 def shade_samples(
     inverse_depth: NDArray,
     index: NDArray,
@@ -236,7 +229,9 @@ def shade_samples(
                         side = 1.0 if cosine >= 0 else -1.0
                         texture = surfaces.texture[t]
                         coarsest = min(log2_height[texture], log2_width[texture])
-                        level = _level_of_detail(uv[t, 8], z, abs(cosine), log2_samples, coarsest)
+                        # The level whose texels have the size of a sample.
+                        level = uv[t, 8] + math.log2(z) - log2_samples - 0.5 * math.log2(max(abs(cosine), 0.003))
+                        level = min(max(level, 0.0), float(coarsest))
                         finest = int(level)
                         blend = level - finest
                         height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)

@@ -40,7 +40,6 @@ from stadia.synthetic.tableworld.table_objects import (
     Symmetry,
     compute_footprint,
     has_overlap,
-    is_outside,
     make_table_textures,
 )
 
@@ -128,7 +127,7 @@ def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list
             x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
             T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
             corners = compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
-            if not is_outside(corners, half) and not any(has_overlap(corners, other) for other in taken):
+            if (np.abs(corners) <= half).all() and not any(has_overlap(corners, other) for other in taken):
                 placed.append(PlacedObject(len(placed) + 1, shape, T))
                 taken.append(corners)
                 break
