@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,8 +210,12 @@ def open_backgrounds(
     """
     options = config.model_dump(include=set(SourceOptions.model_fields))
     options["size"] = config.size or (max(height, 32), max(width, 32))
-    with _rename_keys_in_errors():
+    try:
         recordings, label = open_recordings(path, config.format, progress=progress, **options), DepthLabel()
+    except DataError as error:  # "data.camera" is `data.backgrounds.camera` here
+        texts = (error.what, error.found, error.expected, error.fix)
+        what, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
+        raise DataError(what, found=found, expected=expected, fix=fix) from error
     if config.teacher is not None:
         predicted = attach_teacher_depth(recordings, Path(config.teacher))
         recordings, label = [*predicted], predicted[0].label
@@ -240,17 +243,6 @@ def _split_frames(
         blocks = split_blocks(recordings, config.split_by, config.sides)
         return {"train": blocks.train, "val": blocks.val}
     return {split: [f for r in some for f in all_frames(r, config.sides)] for split, some in by_split.items()}
-
-
-@contextmanager
-def _rename_keys_in_errors() -> Iterator[None]:
-    """Rename keys in errors to those of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
-    try:
-        yield
-    except DataError as error:
-        texts = (error.what, error.found, error.expected, error.fix)
-        what, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
-        raise DataError(what, found=found, expected=expected, fix=fix) from error
 
 
 def _matches_name(recording: Recording, names: Sequence[str]) -> bool:

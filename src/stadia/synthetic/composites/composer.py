@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -211,13 +210,11 @@ class CompositeSample:
         """Resize: images by area, depth by the nearest pixel, the mask where at least half of a pixel is covered."""
         if self.mask.shape == (height, width):
             return self
-        small = (min(width, self.mask.shape[1]), min(height, self.mask.shape[0]))
-        shrunk = cv2.resize(self.mask.astype(np.float32), small, interpolation=cv2.INTER_AREA)
         return CompositeSample(
             resize_image(self.image, height, width),
             resize_image(self.background, height, width),
             resize_depth(self.depth, height, width),
-            cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5,
+            resize_cutout(self.mask.astype(np.float32), height, width) >= 0.5,
             resize_K(self.K, self.mask.shape, height, width),
             self.pair,
         )

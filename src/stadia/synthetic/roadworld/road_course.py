@@ -128,13 +128,11 @@ def _midpoints(samples: Points) -> Points:
     return 0.5 * (samples[1:] + samples[:-1])
 
 
-def make_course(seed: int, length_m: float, *, flat: bool = False, straight: bool = False) -> RoadCourse:
+def make_course(seed: int, length_m: float, *, flat: bool = False) -> RoadCourse:
     """Make a road from 30 m behind s = 0 to `length_m`, with curves, turns and grades of at most 5 %."""
     count = int(np.ceil((length_m + _BEHIND_M) / STEP_M)) + 1
     s = np.arange(count) * STEP_M - _BEHIND_M
-    curvature: Points = np.zeros(count)
-    if not straight:
-        curvature = _smooth_events(count, _draw_bends(make_generator(seed, "course", "bends"), length_m))
+    curvature = _smooth_events(count, _draw_bends(make_generator(seed, "course", "bends"), length_m))
     grade = np.zeros(count)
     if not flat:
         random = make_generator(seed, "course", "grades")

@@ -39,14 +39,12 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
-    """The drive over F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
+    """The drive over F frames: T_world_camera (F, 4, 4); road_plane (F, 4).
 
     road_plane: unit normal in the camera's frame, towards the camera, and height of the camera over that plane in
         metres: road points p satisfy normal . p + height = 0.
     """
 
-    s: Points
-    d: Points
     T_world_camera: Points
     road_plane: Points
 
@@ -108,7 +106,7 @@ def make_drive(
         T[:3, :3] = T[:3, :3] @ _rotation_from_euler(pitch[i], yaw[i], roll[i])
         poses[i] = T
         planes[i, :3], planes[i, 3] = T[:3, :3].T @ up, height[i]
-    return CameraDrive(s, d, poses, planes)
+    return CameraDrive(poses, planes)
 
 
 # -- The street's style, section and light, and the whole world.
@@ -152,7 +150,6 @@ class RoadWorld:
     seed: int
     course: RoadCourse
     section: StreetSection
-    style: StreetStyle
     sun: SunLight
     drive: CameraDrive
     K: Points
@@ -223,18 +220,16 @@ def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[
     return [SceneObject(mesh, semantic, np.eye(4), casts_shadow=False) for mesh, semantic in meshes]
 
 
-def make_world(
-    seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True
-) -> RoadWorld:
+def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, with_people: bool = True) -> RoadWorld:
     """Make the world of this seed for a camera of this configuration.
 
     Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
-    course = road_course.make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, longest + VIEW_M, flat=flat)
     s = compute_drive_s(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
-    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat)
     height_m, field_of_view_deg = draw_rig(seed, config)
     street, rate_hz = (seed, course, section), config.frame_rate_hz
     objects = _make_ground(*street)
@@ -252,7 +247,6 @@ def make_world(
         seed,
         course,
         section,
-        style,
         make_sun(seed, style),
         make_drive(seed, course, s, section.lane_m, height_m, rate_hz),
         make_intrinsics(field_of_view_deg, config.height, config.width),

@@ -86,22 +86,20 @@ def make_house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
     parts = _make_walls(eaves, wide, deep, -_FOUNDATION_M, material, tint, random.uniform(0, 12))
     rise, over, half = random.uniform(0.3, 0.5) * min(wide, deep), 0.45, 0.5 * wide
     slate: Color = tuple(random.uniform(0.6, 1.3) * np.ones(3))
-    if random.random() < 0.5:  # the ridge along the street
-        first, last = (0.5 * deep, -eaves - rise, -half - over), (0.5 * deep, -eaves - rise, half + over)
-        for x in (-over, deep + over):
-            gutter = (x, -eaves + 0.2, -half - over), (x, -eaves + 0.2, half + over)
-            parts.append(make_patch([*gutter, last, first], "roof", slate))
-        for z in (-half, half):
-            top = (0.5 * deep, -eaves - rise, z)
-            parts.append(make_patch([(0, -eaves, z), (deep, -eaves, z), top, top], "concrete", tint))
-    else:
-        first, last = (-over, -eaves - rise, 0.0), (deep + over, -eaves - rise, 0.0)
-        for z in (-half - over, half + over):
-            gutter = (-over, -eaves + 0.2, z), (deep + over, -eaves + 0.2, z)
-            parts.append(make_patch([*gutter, last, first], "roof", slate))
-        for x in (0.0, deep):
-            top = (x, -eaves - rise, 0.0)
-            parts.append(make_patch([(x, -eaves, -half), (x, -eaves, half), top, top], "concrete", tint))
+    along_street = random.random() < 0.5  # the ridge
+    (near, far), (start, end) = ((0.0, deep), (-half, half)) if along_street else ((-half, half), (0.0, deep))
+
+    def at(across: float, up: float, along: float) -> tuple[float, float, float]:
+        """Return the point at these places across and along the ridge."""
+        return (across, -up, along) if along_street else (along, -up, across)
+
+    middle, top = 0.5 * (near + far), eaves + rise
+    for edge in (near - over, far + over):
+        corners = [(edge, eaves - 0.2, start), (edge, eaves - 0.2, end), (middle, top, end), (middle, top, start)]
+        parts.append(make_patch([at(x, up, z + (over if z == end else -over)) for x, up, z in corners], "roof", slate))
+    for z in (start, end):
+        gable = (near, eaves), (far, eaves), (middle, top), (middle, top)
+        parts.append(make_patch([at(x, up, z) for x, up in gable], "concrete", tint))
     x, z = random.uniform(0.3, 0.7) * deep, random.uniform(-0.3, 0.3) * wide
     parts += make_box((x - 0.3, -eaves - rise - 0.7, z - 0.3), (x + 0.3, -eaves, z + 0.3), "roof", slate)
     door = (-0.06, -2.1, 0.12 * wide - 0.5), (0.0, 0.3, 0.12 * wide + 0.5)
