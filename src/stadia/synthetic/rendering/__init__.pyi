@@ -32,10 +32,12 @@ from .mesh import make_tube as make_tube
 from .mesh import transform_mesh as transform_mesh
 from .renderer import RenderScene as RenderScene
 from .renderer import SceneLight as SceneLight
+from .renderer import SunLight as SunLight
 from .renderer import SurfaceTable as SurfaceTable
 from .renderer import TextureAtlas as TextureAtlas
 from .renderer import add_contact_shadow as add_contact_shadow
 from .renderer import develop_image as develop_image
+from .renderer import light_bodies as light_bodies
 from .renderer import make_shadow_map as make_shadow_map
 from .renderer import make_shadow_projection as make_shadow_projection
 from .renderer import make_sun_frame as make_sun_frame

@@ -51,6 +51,16 @@ class TextureAtlas(NamedTuple):
     log2_width: NDArray
 
 
+class SunLight(NamedTuple):
+    """Light of a sun or a lamp. direction: towards it, in the world. sun, sky, haze: (3,) linear RGB."""
+
+    direction: Points
+    sun: Points
+    sky: Points
+    haze: Points
+    haze_per_m: float
+
+
 class SceneLight(NamedTuple):
     """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
 
@@ -349,6 +359,32 @@ def make_shadow_map(
     T_map_world[:3] = make_shadow_projection(T_sun_world, low[:2], texel_m)
     rasterize_depth_along_light(transform_to_frame(vertices, body, T_map_world[None]), casters, depth)
     return depth, T_map_world[:3]
+
+
+def light_bodies(
+    sun: SunLight,
+    T_world_body: Points,
+    fixed: tuple[NDArray[np.float32], Points],
+    moving: tuple[NDArray[np.float32], Points],
+    shadow_bias_m: float,
+    contact: tuple[NDArray[np.float32], Points],
+) -> SceneLight:
+    """Return the light on each body (B, 4, 4).
+
+    fixed, moving: a shadow map each, and its projection (3, 4) from the world.  contact: see `SceneLight`.
+    """
+    to_body = T_world_body[:, :3, :3].transpose(0, 2, 1)
+    return SceneLight(
+        np.einsum("bij,j->bi", to_body, sun.direction),
+        np.einsum("bij,j->bi", to_body, np.array([0.0, -1.0, 0.0])),
+        *sun[1:],
+        fixed[0],
+        np.ascontiguousarray(fixed[1] @ T_world_body),
+        moving[0],
+        np.ascontiguousarray(moving[1] @ T_world_body),
+        shadow_bias_m,
+        *contact,
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from stadia.geometry.rasterizer import (
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import (
     SceneLight,
+    SunLight,
     add_contact_shadow,
+    light_bodies,
     make_shadow_map,
     make_shadow_projection,
     make_sun_frame,
@@ -133,17 +135,6 @@ class StreetStyle:
 
 
 @dataclass(frozen=True, slots=True)
-class SunLight:
-    """Sunlight. direction: towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
-
-    direction: Points
-    sun: Points
-    sky: Points
-    haze: Points
-    haze_per_m: float
-
-
-@dataclass(frozen=True, slots=True)
 class RoadWorld:
     """A world: everything needed to render it. K: (3, 3) pixels, of both cameras."""
 
@@ -243,16 +234,10 @@ def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, with_p
     if with_people:
         objects += street_scene.place_people(*street, style.people_per_100_m, config.frames, rate_hz)
     textures = make_road_textures(seed, section.half_width_m, section.lane_m, style.overcast)
-    return RoadWorld(
-        seed,
-        course,
-        section,
-        make_sun(seed, style),
-        make_drive(seed, course, s, section.lane_m, height_m, rate_hz),
-        make_intrinsics(field_of_view_deg, config.height, config.width),
-        height_m,
-        assemble_world(objects, textures, config.frames),
-    )
+    drive = make_drive(seed, course, s, section.lane_m, height_m, rate_hz)
+    K = make_intrinsics(field_of_view_deg, config.height, config.width)
+    geometry = assemble_world(objects, textures, config.frames)
+    return RoadWorld(*street, make_sun(seed, style), drive, K, height_m, geometry)
 
 
 # -- Render the frames of a world with their ground truth.
@@ -325,23 +310,8 @@ class RoadRenderer:
             to_map[:, :3] = moving_map @ T_world_body
             vertices = transform_to_frame(geometry.vertices, geometry.body, to_map)
             rasterize_depth_along_light(vertices, geometry.triangles[geometry.fixed :], moving)
-        R = T_world_body[:, :3, :3]
-        contact, contact_map = self._make_contact_map(frame)
-        return SceneLight(
-            towards_sun=np.einsum("bji,j->bi", R, sun.direction),
-            up=np.einsum("bji,j->bi", R, np.array([0.0, -1.0, 0.0])),
-            sun=sun.sun,
-            sky=sun.sky,
-            haze=sun.haze,
-            haze_per_m=sun.haze_per_m,
-            fixed=self._fixed_shadow,
-            fixed_map=np.ascontiguousarray(self._fixed_map @ T_world_body),
-            moving=moving,
-            moving_map=np.ascontiguousarray(moving_map @ T_world_body),
-            shadow_bias_m=_SHADOW_BIAS_M,
-            contact=contact,
-            contact_map=contact_map,
-        )
+        fixed, contact = (self._fixed_shadow, self._fixed_map), self._make_contact_map(frame)
+        return light_bodies(sun, T_world_body, fixed, (moving, moving_map), _SHADOW_BIAS_M, contact)
 
     def _make_contact_map(self, frame: int) -> tuple[NDArray[np.float32], Points]:
         """Return the contact map of a frame and its position, see `SceneLight`."""

@@ -27,7 +27,9 @@ from stadia.synthetic.rendering.mesh import (
 from stadia.synthetic.rendering.renderer import (
     RenderScene,
     SceneLight,
+    SunLight,
     add_contact_shadow,
+    light_bodies,
     make_shadow_map,
     make_sun_frame,
     render_image,
@@ -60,19 +62,6 @@ class PlacedObject:
     shape: ObjectShape
     T_world_object: Points
 
-    @property
-    def class_id(self) -> int:
-        return CLASSES.index(self.shape.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class TableLamp:
-    """The light. direction: towards it, in the world. direct, ambient: (3,) linear RGB."""
-
-    direction: Points
-    direct: Points
-    ambient: Points
-
 
 @dataclass(frozen=True)
 class TableScene(RenderScene):
@@ -84,7 +73,7 @@ class TableScene(RenderScene):
 
     seed: int
     objects: tuple[PlacedObject, ...]
-    lamp: TableLamp
+    lamp: SunLight
     T_world_camera: Points
     gains: Points
     K: Points
@@ -166,14 +155,14 @@ def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], conf
             return T
 
 
-def make_lamp(seed: int) -> TableLamp:
+def make_lamp(seed: int) -> SunLight:
     """Draw direction, hardness and color of the light."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
     hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
     color = np.array([1 + warm, 1.0, 1 - warm])
     ambient = bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3))
-    return TableLamp(make_direction(elevation, azimuth), bright * hard * 1.5 * color, ambient)
+    return SunLight(make_direction(elevation, azimuth), bright * hard * 1.5 * color, ambient, np.zeros(3), 0.0)
 
 
 def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
@@ -290,20 +279,9 @@ class TableRenderer:
             add_contact_shadow(
                 contact, contact_map, one.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M
             )
-        return SceneLight(
-            towards_sun=lamp.direction[None],
-            up=np.array([[0.0, -1.0, 0.0]]),
-            sun=lamp.direct,
-            sky=lamp.ambient,
-            haze=np.zeros(3),
-            haze_per_m=0.0,
-            fixed=depth,
-            fixed_map=depth_map[None],
-            moving=np.empty((0, 0), np.float32),
-            moving_map=depth_map[None],
-            shadow_bias_m=_SHADOW_BIAS_M,
-            contact=contact,
-            contact_map=contact_map,
+        nothing_moves = np.empty((0, 0), np.float32), depth_map
+        return light_bodies(
+            lamp, np.eye(4)[None], (depth, depth_map), nothing_moves, _SHADOW_BIAS_M, (contact, contact_map)
         )
 
     def render(self, view: int) -> TableView:
