@@ -88,7 +88,7 @@ def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorl
             np.testing.assert_allclose(size, instance.size_hwl_m, atol=1e-9)
             assert own[:, 1].max() == pytest.approx(0, abs=1e-9)
             foot = vertices[own[:, 1] > -0.02]
-            distance, s = world.course.beside(foot[:, [0, 2]])
+            distance, s = world.course.find_nearest(foot[:, [0, 2]])
             road = np.interp(s, world.course.s, world.course.position[:, 1])
             ground = road - np.where(distance > section.half_width_m - 0.3, section.kerb_m, 0.0)
             assert np.abs(foot[:, 1] - ground).min() < 0.03, instance
@@ -114,7 +114,7 @@ def test_cars_drive_both_ways_keep_to_their_lane_and_their_distance() -> None:
         cars = place_driving_cars(seed, course, section, camera_s, 10.0)
         for thing in cars:
             path = thing.T_world_object[:, :3, 3]
-            distance, s = course.beside(path[:, [0, 2]])
+            distance, s = course.find_nearest(path[:, [0, 2]])
             direction = float(np.sign(s[-1] - s[0]))
             directions.add(direction)
             assert np.abs(distance - 0.5 * section.lane_m).max() < 0.3

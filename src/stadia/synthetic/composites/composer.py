@@ -279,7 +279,7 @@ class CompositeComposer:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
 
-    def chosen(self, number: int) -> tuple[int, int]:
+    def choose_parts(self, number: int) -> tuple[int, int]:
         """Return the indices of background and foreground of a sample."""
         block = number // self.per_background
         return (
@@ -291,7 +291,7 @@ class CompositeComposer:
         return self._pair(number, draw_placement(self.placement, self._random(number)))
 
     def composed(self, number: int) -> CompositeSample:
-        b, f = self.chosen(number)
+        b, f = self.choose_parts(number)
         scenery = _get_cached(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
         whole = _get_cached(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
         random = self._random(number)
@@ -318,7 +318,7 @@ class CompositeComposer:
         return make_generator(self.seed, "overlay", self.split, "place", number)
 
     def _pair(self, number: int, place: CutoutPlacement) -> CompositePair:
-        b, f = self.chosen(number)
+        b, f = self.choose_parts(number)
         background, foreground = self.backgrounds[b], self.foregrounds[f]
         world = background.recording.session
         return CompositePair(background.name, world, foreground.name, foreground.object, place.position)

@@ -67,7 +67,7 @@ def write_composites(
             shards = [range(start, min(start + SHARD_SIZE, count)) for start in range(0, count, SHARD_SIZE)]
             todo = [shard for shard in shards if not _is_written_shard(_shard_folder(out, split, shard), origin, shard)]
             advance(count - sum(map(len, todo)))
-            used = sorted({composer.chosen(number)[0] for shard in todo for number in shard})
+            used = sorted({composer.choose_parts(number)[0] for shard in todo for number in shard})
             run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_jobs(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
@@ -131,7 +131,7 @@ def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Pa
             write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
-            file = f"{composer.split}/{composer.chosen(number)[0]:05d}.png"
+            file = f"{composer.split}/{composer.choose_parts(number)[0]:05d}.png"
             samples.append({**asdict(one.pair), "K": one.K.tolist(), "background_file": file})
         about = {"label": composer.label.to_dict(), "samples": samples}
         write_json(folder / "samples.json", {**about, "overlay": _make_shard_origin(origin, numbers)})

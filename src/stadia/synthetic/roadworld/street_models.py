@@ -89,17 +89,17 @@ def make_house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
     along_street = random.random() < 0.5  # the ridge
     (near, far), (start, end) = ((0.0, deep), (-half, half)) if along_street else ((-half, half), (0.0, deep))
 
-    def at(across: float, up: float, along: float) -> tuple[float, float, float]:
+    def put(across: float, up: float, along: float) -> tuple[float, float, float]:
         """Return the point at these places across and along the ridge."""
         return (across, -up, along) if along_street else (along, -up, across)
 
     middle, top = 0.5 * (near + far), eaves + rise
     for edge in (near - over, far + over):
         corners = [(edge, eaves - 0.2, start), (edge, eaves - 0.2, end), (middle, top, end), (middle, top, start)]
-        parts.append(make_patch([at(x, up, z + (over if z == end else -over)) for x, up, z in corners], "roof", slate))
+        parts.append(make_patch([put(x, up, z + (over if z == end else -over)) for x, up, z in corners], "roof", slate))
     for z in (start, end):
         gable = (near, eaves), (far, eaves), (middle, top), (middle, top)
-        parts.append(make_patch([at(x, up, z) for x, up in gable], "concrete", tint))
+        parts.append(make_patch([put(x, up, z) for x, up in gable], "concrete", tint))
     x, z = random.uniform(0.3, 0.7) * deep, random.uniform(-0.3, 0.3) * wide
     parts += make_box((x - 0.3, -eaves - rise - 0.7, z - 0.3), (x + 0.3, -eaves, z + 0.3), "roof", slate)
     door = (-0.06, -2.1, 0.12 * wide - 0.5), (0.0, 0.3, 0.12 * wide + 0.5)
@@ -311,12 +311,12 @@ def _make_cabin(model: CarModel, tint: Color) -> Mesh:
     height = model.size_hwl_m[0]
     belt, rail = model.belt_m - 0.02, height - 0.07
 
-    def at(along: float, share: float, side: float, proud: float = 0.0) -> tuple[float, float, float]:
+    def put(along: float, share: float, side: float, proud: float = 0.0) -> tuple[float, float, float]:
         z, half = _locate_cabin_side(model, along, share)
         return side * (half + proud), -(belt + share * (rail - belt)), z
 
-    shell = [make_loft([[at(0, s, side), at(1, s, side)] for s in (0.0, 1.0)], "paint", tint) for side in (-1.0, 1.0)]
-    shell += [make_patch([at(a, 0, -1), at(a, 0, 1), at(a, 1, 1), at(a, 1, -1)], "paint", tint) for a in (0.0, 1.0)]
+    shell = [make_loft([[put(0, s, side), put(1, s, side)] for s in (0.0, 1.0)], "paint", tint) for side in (-1.0, 1.0)]
+    shell += [make_patch([put(a, 0, -1), put(a, 0, 1), put(a, 1, 1), put(a, 1, -1)], "paint", tint) for a in (0.0, 1.0)]
     rings = []
     bows = ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))
     for along, up in ((0.0, 0.0), (0.06, 0.05), (0.35, 0.07), (0.7, 0.07), (0.94, 0.05), (1.0, 0.0)):
@@ -326,14 +326,14 @@ def _make_cabin(model: CarModel, tint: Color) -> Mesh:
     glass: Mesh = []
     low, high = 0.08, 0.90
     for a, lean in ((0.0, -1.0), (1.0, 1.0)):  # rear window and windscreen
-        corners = [np.array(at(a, share, side * 0.9)) for share, side in ((low, -1), (low, 1), (high, 1), (high, -1))]
+        corners = [np.array(put(a, share, side * 0.9)) for share, side in ((low, -1), (low, 1), (high, 1), (high, -1))]
         glass.append(make_patch([c + np.array([0.0, -0.012, lean * 0.012]) for c in corners], "glass"))
     posts = sorted((p - model.cabin[0]) / (model.cabin[3] - model.cabin[0]) for p in model.pillars)
     panes = zip([0.07, *(p + 0.015 for p in posts)], [*(p - 0.015 for p in posts), 0.93], strict=True)
     for start, end in panes:
         for side in (-1.0, 1.0):
             pane = ((start, low), (end, low), (end, high), (start, high))
-            glass.append(make_patch([at(along, share, side, 0.008) for along, share in pane], "glass"))
+            glass.append(make_patch([put(along, share, side, 0.008) for along, share in pane], "glass"))
     return shell + glass
 
 

@@ -145,7 +145,7 @@ def _is_off_road(course: RoadCourse, T: Points, deep: float, wide: float, keep_m
     """Return whether a footprint (x 0 to deep, z over wide) keeps `keep_m` from the whole road, also in bends."""
     x, z = np.meshgrid(np.linspace(0.0, deep, 4), np.linspace(-0.5 * wide, 0.5 * wide, 7))
     points = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], 1) @ T[:3, :3].T + T[:3, 3]
-    return bool(course.beside(points[:, [0, 2]])[0].min() > keep_m)
+    return bool(course.find_nearest(points[:, [0, 2]])[0].min() > keep_m)
 
 
 def place_buildings(
@@ -187,7 +187,7 @@ def place_trees(
                 mesh, out = street_models.make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
             d = side * out
             T = course.frame(at, d, section.kerb_m, random.uniform(0, 2 * np.pi), upright=True)
-            if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
+            if course.find_nearest(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
                 placed.append(_make_instance(mesh, SemanticClass.VEGETATION, T))
             at += 3.0 + random.exponential(100.0 / per_100_m)
     return placed
@@ -201,7 +201,7 @@ def place_woods(seed: int, course: RoadCourse, section: StreetSection, count: in
         mesh = street_models.make_conifer(random) if random.random() < 0.4 else street_models.make_broadleaf(random)
         s, d = random.uniform(course.s[0], course.s[-1]), random.choice([-1, 1]) * random.uniform(22.0, 48.0)
         T = course.frame(s, d, 0.0, random.uniform(0, 2 * np.pi), upright=True)
-        distance, nearest = course.beside(T[None, [0, 2], 3])
+        distance, nearest = course.find_nearest(T[None, [0, 2], 3])
         if distance[0] > section.edge_m + 6.0:
             road_y = float(np.interp(nearest[0], course.s, course.position[:, 1]))
             T[1, 3] = road_y - float(compute_terrain_height_m(distance, section)[0]) + 0.15
