@@ -36,7 +36,7 @@ from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.config import resolve_config
 from stadia.core.files import write_text
 from stadia.core.recording import Recording
@@ -320,7 +320,7 @@ def validate_untrained(config: RecipeConfig) -> dict[str, float]:
     """Return the validation scores of the weights that a training starts from."""
     recipe = RECIPES.load(config.recipe)
     config, data = recipe.prepare(config, Console(quiet=True))
-    random_state.seed_generators(config.seed, "training")
+    seeds.seed_generators(config.seed, "training")
     task = build_task(recipe, config, resumed=False)
     task.save_data_stats(data)
     task.plan = TrainingPlan.of(data.train, config.training)

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.recipes import RECIPES
 from stadia.recipes.base.workflow import run_loss_checks
 from stadia.synthetic.roadworld.config import TINY
@@ -54,7 +54,7 @@ def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, 
         recipes.configure(recipe.recipe, overrides, **({"data": {"path": str(worlds)}} if is_video else {})),
         Console(quiet=True),
     )
-    random_state.seed_generators(config.seed, "training")
+    seeds.seed_generators(config.seed, "training")
     task = recipe(config)
     task.save_data_stats(data)
     return task, config, data

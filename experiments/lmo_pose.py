@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia import recipes, report
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import no_progress
 from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import to_boxes, write_results
@@ -95,7 +95,7 @@ def main() -> None:
     last = run.checkpoints / "last.safetensors"
     images, trained, made_by = BopImages.open(Path(path)), load_task(last), Provenance.of(last)
     train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
-    random_state.seed_generators(config.seed, "training")
+    seeds.seed_generators(config.seed, "training")
     start = build_task(ObjectPoseRecipe, trained.config, resumed=False)
     figures = {
         "start": scores(

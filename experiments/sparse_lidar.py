@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia import recipes, report
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.datasets.open_dataset import open_recordings
@@ -53,7 +53,7 @@ SETTINGS = (
 def start(config: RecipeConfig) -> Predictor:
     """Return the network before its first step, its scale fitted to the training's ground truth."""
     config, data = DptRecipe.prepare(config, Console(stderr=True))
-    random_state.seed_generators(config.seed, "training")
+    seeds.seed_generators(config.seed, "training")
     task = build_task(DptRecipe, config, resumed=False)
     task.save_data_stats(data)
     return task.predictor()

@@ -17,7 +17,7 @@ import stadia
 PACKAGE = Path(stadia.__file__).parent
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architecture.md"
 WITHOUT_TORCH = ("report",)
-FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry", "stadia.core.renamed"}
+FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
 HEAVY = {"torch", "pydantic", "numpy", "cv2", "lightning", "timm", "matplotlib", "scipy", "numba", "jinja2", "av"}
 FILES = sorted(PACKAGE.rglob("*.py"))

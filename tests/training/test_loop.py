@@ -17,7 +17,7 @@ from test_progressive_resizing import HALF, WHOLE, config
 from test_progressive_resizing import train as train_in_stages
 from test_resume import At, Crash, crash, table
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.training import fit as fit_module
@@ -109,7 +109,7 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(
             step, recipe.config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         ),
     )
-    random_state.seed_generators(1, "training", 0)
+    seeds.seed_generators(1, "training", 0)
     batches, losses = iter(BatchStream(loader, plan)), []
     for _ in range(plan.total_steps):
         optimizer.zero_grad()

@@ -91,7 +91,7 @@ def roadworld(
 
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
-    frames = sum(config.worlds.values()) * config.frames
+    frames = sum(config.counts.values()) * config.frames
     with _progress("RoadWorld", "frames", frames, images=1 + config.stereo) as advance:
         path = write_roadworld(config, out, seed=seed, workers=workers, advance=advance)
     _print_written(path)
@@ -119,7 +119,7 @@ def tableworld(
 
     from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
-    with _progress("TableWorld", "images", sum(config.tables.values()) * config.views) as advance:
+    with _progress("TableWorld", "images", sum(config.counts.values()) * config.views) as advance:
         path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
     _print_written(path)
 
@@ -141,7 +141,7 @@ def foregrounds(
 
     from stadia.synthetic.tableworld.tableworld_writer import write_cutouts
 
-    with _progress("objects", "images", sum(config.objects.values()) * config.views) as advance:
+    with _progress("objects", "images", sum(config.counts.values()) * config.views) as advance:
         path = write_cutouts(config, out, seed=seed, workers=workers, advance=advance)
     _print_written(path)
 

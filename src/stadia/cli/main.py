@@ -26,8 +26,7 @@ from stadia.cli.run_demo import demo
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
-from stadia.core.registry import find_nearest_name
-from stadia.core.renamed import find_new_option
+from stadia.core.registry import RENAMED_OPTIONS, find_nearest_name
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
 
@@ -114,7 +113,7 @@ def _mistake_of_words(error: Any) -> StadiaError:
         fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
         return StadiaError("command line", found=found, expected=f"one of {', '.join(valid)}", fix=fix)
     is_setting = "=" in word  # and no misspelled command
-    near = None if is_setting else find_new_option(word) or find_nearest_name(word, valid)
+    near = None if is_setting else RENAMED_OPTIONS.get(word) or find_nearest_name(word, valid)
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
     fix = f"did you mean '{near}'?" if near else f"see `{path} --help`"
     expected = f"one of {', '.join(valid)}" if valid else usage

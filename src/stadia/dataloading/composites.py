@@ -255,7 +255,7 @@ def render_cached_cutouts(cache: CacheConfig, progress: ReportProgress | None = 
         return folder
     with lock_beside(folder):
         if not (folder / "foregrounds.json").exists():  # another process may have written it meanwhile
-            count = sum(config.objects.values()) * config.views
+            count = sum(config.counts.values()) * config.views
             write_cutouts(config, folder, advance=_count_progress(progress, "rendering objects", count))
     return folder
 

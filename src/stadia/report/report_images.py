@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json, safe_join
-from stadia.core.renamed import check_file_keys
+from stadia.core.registry import check_file_keys
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number
 from stadia.report.run_files import RunFiles

@@ -16,7 +16,7 @@ from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import read_json
-from stadia.core.renamed import RENAMED_FILE_KEYS
+from stadia.core.registry import RENAMED_FILE_KEYS
 
 MAX_BYTES = 256 << 20
 MAX_FINDINGS = 1000

@@ -254,7 +254,7 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
 
 def _list_changed_loss_keys(found: RunDifference) -> list[str]:
     """Return the changed keys that change the meaning of the loss."""
-    return [change.key for change in found.config if change.under(["loss"])]
+    return [change.key for change in found.config if change.is_within(["loss"])]
 
 
 def _format_score_row(a: Series, b: Series) -> str:

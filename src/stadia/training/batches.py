@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch
 from stadia.training.config import StageConfig, TrainingConfig
@@ -230,7 +230,7 @@ class BatchStream(Iterable[Batch[Any, Any]]):
     def _timed(self, load: Any, *arguments: Any) -> Any:
         """Call, mark the time, and keep the random generators (a DataLoader draws the seed of its workers)."""
         self.mark("other")
-        with random_state.preserve_generators():
+        with seeds.preserve_generators():
             loaded = load(*arguments)
         self.mark("loading")
         return loaded

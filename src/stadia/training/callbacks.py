@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.files import atomic_write
 from stadia.losses.loss_report import check_loss
 from stadia.losses.output_gradients import OutputGradients
@@ -139,7 +139,7 @@ class Images(Callback):
             return
         assert loop.batch is not None
         assert loop.report is not None
-        with torch.no_grad(), random_state.preserve_generators():
+        with torch.no_grad(), seeds.preserve_generators():
             images = loop.recipe.images(loop.batch, loop.report)
         if images:
             self._write(self.run.images, loop.step, "images", compose_image_sheet(images))

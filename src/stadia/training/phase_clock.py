@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.run_folder import Run
@@ -201,7 +201,7 @@ class PhaseClock:
     def _measure_peak(self) -> None:
         dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         try:
-            with random_state.preserve_generators():
+            with seeds.preserve_generators():
                 self.peak_flops_per_s = measure_matmul_peak(self.stopwatch.device, dtype)
         except torch.OutOfMemoryError:
             return  # the training has filled the device

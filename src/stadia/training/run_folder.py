@@ -167,7 +167,7 @@ class Run:
             for prefix in ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
         }
         changes = diff_mappings(self.facts["data"], json.loads(json.dumps(data)))
-        self._refuse("data", [change for change in changes if not change.under(free)])
+        self._refuse("data", [change for change in changes if not change.is_within(free)])
 
     def _refuse(self, what: str, changes: list[ValueChange]) -> None:
         if changes:

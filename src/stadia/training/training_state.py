@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint, optim
@@ -107,7 +107,7 @@ class TrainingState:
             "spent_s": self.time_limit.spent_s,
             "best": self.best,
             "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
+            "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
             "recipe": self.recipe.training_state(),
         }
 

@@ -17,7 +17,7 @@ import torch
 from mutations import losses, training_starts
 from torch import Tensor, nn
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch, Prediction, Targets
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
@@ -245,13 +245,13 @@ def test_properties_after_the_time_limit_are_not_checked() -> None:
 @pytest.mark.slow
 def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
     task = training_starts.Toy()
-    before, states = copy.deepcopy(task.state_dict()), random_state.capture_generators()
+    before, states = copy.deepcopy(task.state_dict()), seeds.capture_generators()
     assert check_training_start(TrainingStart.of(task, training_starts.batch()), training_starts.SECONDS) == []
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     assert all(
         torch.equal(value, states[name])
-        for name, value in random_state.capture_generators().items()
+        for name, value in seeds.capture_generators().items()
         if not value.is_floating_point()
     )
 

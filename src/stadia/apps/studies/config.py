@@ -249,7 +249,7 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
     keys = CONFIGS.load(recipe).evaluation_keys
     if metric.startswith(LOSS_METRICS):
         keys = (*keys, "loss")
-    return [change for change in changes if change.under(keys)]
+    return [change for change in changes if change.is_within(keys)]
 
 
 def check_metric(recipe: str, metric: str) -> None:
@@ -311,14 +311,14 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
     if study.budget == "seconds":
         return
     of_budget = [
-        change for change in changes if change.under([f"training.{key}" for key in (*LENGTH_KEYS, *SAMPLE_KEYS)])
+        change for change in changes if change.is_within([f"training.{key}" for key in (*LENGTH_KEYS, *SAMPLE_KEYS)])
     ]
     ours, theirs = count_samples(base), count_samples(config)
     if ours is None:  # epochs and data define the length
         of_budget += [
             change
             for change in changes
-            if change.under(["data"]) and not change.under([f"data.{key}" for key in SAME_COUNT_KEYS])
+            if change.is_within(["data"]) and not change.is_within([f"data.{key}" for key in SAME_COUNT_KEYS])
         ]
     if of_budget and (ours is None or ours != theirs):
         sizes = "" if ours is None or theirs is None else f", {theirs:,} samples against {ours:,}"

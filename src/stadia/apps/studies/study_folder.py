@@ -129,7 +129,7 @@ class StudyFolder:
 
     def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
         self._refuse(
-            "study", [c for c in diff_mappings(kept, values) if not c.under((*VERDICT_KEYS, *EXTENDABLE_KEYS))]
+            "study", [c for c in diff_mappings(kept, values) if not c.is_within((*VERDICT_KEYS, *EXTENDABLE_KEYS))]
         )
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))

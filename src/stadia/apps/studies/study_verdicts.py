@@ -132,7 +132,7 @@ def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange])
             " lack one."
         )
     paces = [[row["update_ratio"] for row in of if row.get("update_ratio")] for of in (mine, base)]
-    if all(paces) and not any(key.under(["optimizer.lr"]) for key in keys):
+    if all(paces) and not any(key.is_within(["optimizer.lr"]) for key in keys):
         factor = median(paces[0]) / median(paces[1])
         if max(factor, 1 / factor) > MAX_PACE_RATIO:
             notes.append(

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.files import read_json, write_json
-from stadia.core.renamed import check_file_keys
+from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.io.depth_files import (

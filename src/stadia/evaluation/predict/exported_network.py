@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.renamed import check_file_keys
+from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
@@ -52,7 +52,7 @@ def create_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingDat
     """Return the task at its start; on resume its weights come from the run's checkpoint. Errors fail the run."""
     resumed = (run.checkpoints / "last.safetensors").exists()
     try:
-        random_state.seed_generators(config.seed, "training")
+        seeds.seed_generators(config.seed, "training")
         task = build_task(recipe, config, resumed=resumed)
         task.save_data_stats(data)
     except BaseException as error:

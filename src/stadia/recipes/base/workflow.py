@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, append_finding, write_findings
@@ -211,7 +211,7 @@ def run_loss_checks(
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
-    with random_state.preserve_generators():
+    with seeds.preserve_generators():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
         start = TrainingStart.of(

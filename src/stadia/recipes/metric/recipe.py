@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, PredictedMaps, Prediction, RoadTargets
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
@@ -218,8 +218,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             self._reinitialize()
 
     def _reinitialize(self) -> None:
-        with random_state.preserve_generators():
-            random_state.seed_generators(self.config.seed, "anew")
+        with seeds.preserve_generators():
+            seeds.seed_generators(self.config.seed, "anew")
             fresh = make_networks(self.config)
         self.model.load_state_dict(fresh.state_dict())
         assert self.optimizer is not None

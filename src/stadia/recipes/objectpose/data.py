@@ -196,7 +196,7 @@ def _render(config: TableWorldConfig, folder: Path, console: Console) -> None:
         TextColumn("images"),
         TimeRemainingColumn(),
     )
-    total = sum(config.tables.values()) * config.views
+    total = sum(config.counts.values()) * config.views
     if not console.is_terminal:
         console.print(f"rendering TableWorld, {total} images")
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
