@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from stadia.apps.export import export_onnx
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
 
 
 class Finest(nn.Module):

@@ -135,7 +135,7 @@ def main() -> None:
             ["predict", str(checkpoint), str(root / "world"), "--out", str(root / "predicted")],
             predictions_folder,
             "_write_maps",
-            ("evaluation/predict/", "stream_predictions"),
+            ("evaluation/", "stream_predictions"),
             depth,
         )
     for command, files in result.items():

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
-from stadia.evaluation.predict.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.predict.predict_frames import stream_predictions
+from stadia.evaluation.predict_frames import stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3)
@@ -234,6 +234,6 @@ def test_files_that_are_none(
 
 
 def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.predict.exported_network.find_spec", lambda name: None)
+    monkeypatch.setattr("stadia.evaluation.exported_network.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"onnxruntime: found no such package.*pip install 'stadia\[onnx\]'"):
         ExportedNetwork(model)

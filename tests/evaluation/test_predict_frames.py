@@ -19,15 +19,15 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.baselines import average_depths, average_recordings
+from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.videos import estimate_frame_rate_hz, open_side_by_side_video
-from stadia.evaluation.predict.frame_preparation import Frame, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder, stream_predictions
+from stadia.evaluation.predict_frames import predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.recording_scores import evaluate_recordings
+from stadia.evaluation.recording_scores import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -280,7 +280,7 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkey
         T[0, 3] = len(told)
         return T
 
-    monkeypatch.setattr("stadia.evaluation.predict.predict_frames.align_motion", counting)
+    monkeypatch.setattr("stadia.evaluation.predict_frames.align_motion", counting)
     list(stream_predictions(red_reader(), read_frames(drive(4))))
     assert told == [None, 1, 2]
 

@@ -24,7 +24,7 @@ from stadia.evaluation.io.trajectory_files import (
     write_kitti_trajectory,
     write_tum_trajectory,
 )
-from stadia.evaluation.score.recording_scores import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from stadia.apps.export import export_onnx, export_torch
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
 from stadia.models.dpt import architectures
 from stadia.models.dpt.architectures import DptArchitecture
 from stadia.models.dpt.dpt_net import DptNet

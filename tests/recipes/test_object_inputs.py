@@ -20,8 +20,8 @@ from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import read_results
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.geometry.numpy_camera import resize_K
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import PosedObjects

@@ -19,10 +19,10 @@ from stadia.core.types import Camera, Meta
 from stadia.datasets.objects.bop_results import read_results
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import ObjectSubset
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects

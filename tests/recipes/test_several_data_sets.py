@@ -20,7 +20,7 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale, Meta
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.split_checks import check_splits
-from stadia.evaluation.predict.frame_preparation import TrainingLens
+from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.recipes.base.dry_run import PROBE_STEPS

@@ -21,7 +21,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.score.recording_scores import RecordingScores
+from stadia.evaluation.recording_scores import RecordingScores
 from stadia.recipes import configure
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.depth_commands import score_recordings

@@ -17,14 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.files import atomic_write, check_writable
+from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import (
-    IMAGE,
-    INVERSE_DEPTH,
-    ExportDescription,
-    ExportedNetwork,
-    check_installed,
-)
 from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.depth_recipe import DepthRecipe
 

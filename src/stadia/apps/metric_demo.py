@@ -27,12 +27,12 @@ from stadia.core.types import DepthScale
 from stadia.datasets.masks.mask_files import ROAD, resize_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_image
+from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.plots.charts import draw_depth_comparison
-from stadia.evaluation.predict.frame_preparation import frame_name
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.depth_score import DepthScore, ImageScore, collect_scores, score_image
-from stadia.evaluation.score.recording_scores import RecordingScores
+from stadia.evaluation.recording_scores import RecordingScores
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stadia.core.files import atomic_write, write_json
 from stadia.core.types import Camera, DepthScale
+from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.io.depth_files import write_depth_png
-from stadia.evaluation.predict.frame_preparation import Listener, PredictedFrame
 from stadia.geometry.depth_maps import depth_to_points
 
 MAX_POINTS = 1_000_000

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.plots.videos import open_video_file
-from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
 from stadia.training.loggers import compose_image_sheet
 
 FIRST_FRAMES = 8

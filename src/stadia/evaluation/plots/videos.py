@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stadia.core.files import atomic_write
 from stadia.core.recording import Recording
+from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
-from stadia.evaluation.predict.frame_preparation import Listener, PredictedFrame
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0

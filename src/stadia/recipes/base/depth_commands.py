@@ -17,15 +17,15 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.evaluation.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.evaluation.predict.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder
+from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
-from stadia.evaluation.score.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
+from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_inputs import (
     PredictionInput,

@@ -23,7 +23,7 @@ from stadia.evaluation.io.overlay_predictions import OverlayPredictionsWriter, r
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
-from stadia.evaluation.score.recording_scores import write_score
+from stadia.evaluation.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.models.config import OVERLAY_STRIDE
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest

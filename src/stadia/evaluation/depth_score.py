@@ -19,14 +19,8 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score.score_notes import (
-    note_of_bounds,
-    note_of_clamp,
-    note_of_order,
-    note_of_truth,
-    note_of_unit,
-)
-from stadia.evaluation.score.uncertainty_score import (
+from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_order, note_of_truth, note_of_unit
+from stadia.evaluation.uncertainty_score import (
     UncertaintyScores,
     average_uncertainty_scores,
     sample_uncertainty,

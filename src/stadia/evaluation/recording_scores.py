@@ -17,12 +17,12 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import atomic_write, safe_join, write_json
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
+from stadia.evaluation.frame_preparation import frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
 from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories, read_kitti_trajectory
-from stadia.evaluation.predict.frame_preparation import frame_name, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder
+from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
-from stadia.evaluation.score.depth_score import DepthScore, ImageScore, collect_scores, score_images
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, align_path, path_length_m
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
+from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance, write_predictions
-from stadia.evaluation.predict.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import (

@@ -16,8 +16,8 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.renamed import check_file_keys
 from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
 from stadia.geometry.numpy_camera import IMAGE_CROPS
 
 IMAGE, INVERSE_DEPTH = "image", "inverse_depth"
