@@ -18,7 +18,9 @@ from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.io.predictions_folder import Provenance
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=48, width=64, crop="none", stride=16, focal=0.7)
+ABOUT = ExportDescription.from_provenance(
+    MADE_BY, DepthScale.METRES, height=48, width=64, crop="none", stride=16, focal=0.7
+)
 
 
 class Toy(nn.Module):

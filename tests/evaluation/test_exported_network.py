@@ -20,7 +20,9 @@ from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.predict_frames import stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3)
+ABOUT = ExportDescription.from_provenance(
+    MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3
+)
 Make = Callable[..., object]
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -71,7 +73,7 @@ def test_other_focal_length_scales_depth_with_one_warning(
     for frame, predicted in zip(
         read_frames(recording), stream_exported_predictions(network, read_frames(recording)), strict=True
     ):
-        alone = network.inverse_depth(PreparedFrame.to(network, frame).image[None])[0, 0]
+        alone = network.inverse_depth(PreparedFrame.prepare(network, frame).image[None])[0, 0]
         np.testing.assert_allclose(predicted.inverse_depth, alone / 2, rtol=1e-6)
     assert [record.getMessage() for record in caplog.records] == [
         "focal length is 2.00 times the training camera's: depth is scaled by it"

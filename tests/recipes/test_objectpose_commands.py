@@ -173,7 +173,7 @@ def test_images_whose_objects_were_missed_are_the_worst(
     monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
     monkeypatch.setattr(commands, "WORST_DRAWN", 5)
     task, whole = load_task(run), ObjectFolder.open(tables, "test")
-    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 

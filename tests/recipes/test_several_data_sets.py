@@ -210,7 +210,7 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
         predicted[..., :3, 3] *= size
         motions.add(tuple(Meta("drive", i, data=name) for i in range(3)), ("+1",), predicted, true)
     assert motions.scales() == {"a": 2.0, "b": 0.25}
-    torch.testing.assert_close(*motions.of_all())
+    torch.testing.assert_close(*motions.collect())
 
 
 def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:

@@ -53,9 +53,9 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
         trained = train(config, out=out)
         test = open_recordings(worlds, split="test")
         predictor = load_predictor(trained.folder)
-        scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
+        scores = score_recordings(predictor, test, trained, "test", Provenance.from_checkpoint(trained.folder), console)
         network = score_recordings(
-            predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console
+            predictor, test, trained, "test-network", Provenance.from_checkpoint(trained.folder, "network"), console
         )
         mean = average_recordings(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
         provenance = Provenance(recipe="mean-depth", config_hash="")

@@ -106,7 +106,9 @@ def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
 
 def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
     """Predict the test worlds into the run's folder, and score them."""
-    score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
+    score_recordings(
+        load_predictor(trained.folder), test, trained, "test", Provenance.from_checkpoint(trained.folder), console
+    )
     return score_predictions(trained.folder / "predictions" / "test", test)
 
 
@@ -233,7 +235,7 @@ def _write_comparison(
         ("without-metres", of_plain.as_metres, plain),
     ):
         RecordingScores(score, {}).write(
-            scores, f"test-{name}", {"checkpoint": Provenance.of(run_of.folder).checkpoint}
+            scores, f"test-{name}", {"checkpoint": Provenance.from_checkpoint(run_of.folder).checkpoint}
         )
     names = (
         "image",

@@ -44,7 +44,7 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     opened = Checkpoint.open(request.checkpoint)
     size = requested_size(request.size, opened.header.config)
     provenance, predictor = (
-        Provenance.of(request.checkpoint, requested_size=size),
+        Provenance.from_checkpoint(request.checkpoint, requested_size=size),
         build_recipe.load_predictor(request.checkpoint, size),
     )
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))

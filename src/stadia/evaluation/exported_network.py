@@ -60,7 +60,7 @@ class ExportDescription(StrictModel):
     stadia: str = __version__
 
     @classmethod
-    def of(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
+    def from_provenance(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
         """Build it from a provenance; `values` are the fields from `height` to `focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint"})
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
@@ -177,7 +177,7 @@ def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame
     """Predict depth frame by frame, at any focal length; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for frame in frames:
-        shown = PreparedFrame.to(network, frame)
+        shown = PreparedFrame.prepare(network, frame)
         inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
         yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

@@ -107,7 +107,7 @@ class PreparedFrame:
     box: CropWindow
 
     @classmethod
-    def to(cls, network: Network, frame: Frame) -> PreparedFrame:
+    def prepare(cls, network: Network, frame: Frame) -> PreparedFrame:
         """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
         size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)

@@ -61,7 +61,7 @@ def stream_predictions(
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     for frame in frames:
-        shown = PreparedFrame.to(predictor, frame)
+        shown = PreparedFrame.prepare(predictor, frame)
         image = torch.from_numpy(shown.image)[None]
         camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
         maps = predict_maps(predictor, image, camera)

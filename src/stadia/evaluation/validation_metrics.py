@@ -109,7 +109,7 @@ class MotionPairs:
                 (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
             }
 
-    def of_all(self) -> tuple[Tensor, Tensor]:
+    def collect(self) -> tuple[Tensor, Tensor]:
         """Return (N, 6) predicted (scaled) and true motions of all processes, each of which has to call it."""
         predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
         for part, true_part in self._parts().values():

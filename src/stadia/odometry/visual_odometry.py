@@ -161,7 +161,7 @@ def track_camera(
             skipped += 1
             continue
         started = time.perf_counter()
-        prepared = PreparedFrame.to(predictor, frame)
+        prepared = PreparedFrame.prepare(predictor, frame)
         camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
         is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
         if not is_placed:

@@ -69,7 +69,9 @@ class Provenance(StrictModel):
     requested_size: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None) -> Provenance:
+    def from_checkpoint(
+        cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
+    ) -> Provenance:
         """Read it from a checkpoint or a run's folder.
 
         Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.

@@ -193,7 +193,7 @@ class _FrameRunner:
 
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the network's input (3, H, W) and its inverse depth (H, W)."""
-        shown = PreparedFrame.to(self.predictor, frame)
+        shown = PreparedFrame.prepare(self.predictor, frame)
         camera = Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
         now = torch.from_numpy(shown.image)[None], camera
         inverse_depth = self.predictor.inverse_depth(*now)[0, 0].float().cpu().numpy()

@@ -167,10 +167,11 @@ def draw_plane(
     right = np.cross(forward, up)
     far, near, sides = max(ahead), min(ahead), sorted(aside)
 
-    def at(x: float, z: float) -> Array:
+    def ground_point(x: float, z: float) -> Array:
         return np.asarray(-height * up + x * right + z * forward)
 
-    lines = [(at(x, near), at(x, far)) for x in sides] + [(at(sides[0], z), at(sides[-1], z)) for z in ahead]
+    lines = [(ground_point(x, near), ground_point(x, far)) for x in sides]
+    lines += [(ground_point(sides[0], z), ground_point(sides[-1], z)) for z in ahead]
     for start, end in lines:
         if min(start[2], end[2]) > _MIN_AHEAD_M:
             a, b = ((K @ point)[:2] / point[2] for point in (start, end))

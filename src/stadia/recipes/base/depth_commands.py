@@ -203,7 +203,7 @@ def predict_input(
         predictor: from `stadia.recipes.load_predictor`.
         given: from `open_inputs`; it is consumed.
         out: a new or empty folder, or one with the same prediction unfinished, which starts again.
-        provenance: `Provenance.of(checkpoint)`.
+        provenance: `Provenance.from_checkpoint(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
         track: shows progress.
@@ -327,7 +327,7 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
         return
     frames = labeled.indices[recording.name]
     name = frame_name(recording, frames[len(frames) // 2])
-    shown = PreparedFrame.to(predictor, next(read_frames(recording, [frames[len(frames) // 2]])))
+    shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [frames[len(frames) // 2]])))
     predicted = run.folder / "predictions" / labeled.name
     depth = Predictions.open(safe_join(predicted, recording.name)).read(name)
     folder = run.folder / "clouds" / labeled.name
