@@ -1,15 +1,17 @@
-"""Describe the quality of predictions in sentences, from their scores."""
+"""Describe the quality of predictions, and whether their training converged, in sentences."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from stadia.report.metric_labels import METRES, format_number, is_finite, metric_label
-from stadia.report.outcomes import find_identical_terms, flatten_mapping, measure_late_decrease
-from stadia.report.run_files import RunFiles
+from stadia.report.run_files import RunFiles, Series, flatten_mapping
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
 MEAN_DEPTH_D1 = 0.5
@@ -20,6 +22,14 @@ BASELINE_METRICS = ("abs_rel", "mask_iou")
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5
 """Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, 70 % after the demo."""
+
+LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
+"""The evaluated last share of the steps, the number of values, and the standard errors of the slope of their logarithm
+below 0. Of 200 series of noise at most two reach that (a test).
+"""
+
+MIN_TERM_CORRELATION, MIN_TERM_ROWS = 0.9999, 20
+"""Correlation of two terms, and number of rows. Different terms that fall together stay below: each has its noise."""
 
 
 @dataclass(frozen=True)
@@ -161,3 +171,29 @@ def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
         yield QualitySentence(f"{text}, as after a few dozen training steps.", "warn")
     else:
         yield QualitySentence(f"{text} (the residual of the warp beside that of the unwarped image).")
+
+
+def measure_late_decrease(series: Series) -> float | None:
+    """Return the share by which an error fell over the last LAST_SHARE of the steps; None if not significant."""
+    steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
+    if not len(steps):
+        return None
+    late = (steps >= steps.max() - LAST_SHARE * (steps.max() - steps.min())) & np.isfinite(values) & (values > 0)
+    if np.count_nonzero(late) < MIN_VALIDATIONS:
+        return None
+    x, y = steps[late] - steps[late].mean(), np.log(values[late])
+    slope = float((x * y).sum() / (x * x).sum())
+    scatter = math.sqrt(float(((y - y.mean() - slope * x) ** 2).sum()) / (len(x) - 2))
+    error = scatter / math.sqrt(float((x * x).sum()))
+    return -math.expm1(slope * float(np.ptp(x))) if slope < -MIN_STANDARD_ERRORS * error and slope < 0 else None
+
+
+def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of loss terms that are equal up to a factor and a constant: one term with another weight."""
+    terms = [one for one in series if one.name.startswith("train/term/")]
+    for first, second in itertools.combinations(terms, 2):
+        if first.steps != second.steps or len(first.steps) < MIN_TERM_ROWS:
+            continue
+        both = np.array([first.values, second.values], float)
+        if np.isfinite(both).all() and both.std(1).min() > 0 and abs(np.corrcoef(both)[0, 1]) > MIN_TERM_CORRELATION:
+            yield first.name.removeprefix("train/term/"), second.name.removeprefix("train/term/")

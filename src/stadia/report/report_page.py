@@ -21,10 +21,10 @@ from stadia.report.metric_labels import (
     format_duration,
     format_number,
 )
-from stadia.report.outcomes import compare_runs, flatten_mapping
 from stadia.report.quality_summary import describe_quality
 from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
-from stadia.report.run_files import RunFiles, find_previous_run, read_run
+from stadia.report.run_files import RunFiles, find_previous_run, flatten_mapping, read_run
+from stadia.report.run_journal import compare_runs
 from stadia.report.training_plots import (
     is_calibration,
     make_calibration_plot,
