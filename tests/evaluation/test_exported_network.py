@@ -17,7 +17,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
-from stadia.evaluation.predict_frames import stream_predictions
+from stadia.evaluation.predict_frames import align_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.from_provenance(
@@ -56,7 +56,7 @@ def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> 
     network, recording = ExportedNetwork(model), drive(3)
     by_onnx, by_torch = (
         list(stream_exported_predictions(network, read_frames(recording))),
-        list(stream_predictions(red_reader(), read_frames(recording))),
+        list(stream_predictions(red_reader(), read_frames(recording), align_motion)),
     )
     assert len(by_onnx) == len(by_torch) == 3
     for ours, theirs in zip(by_onnx, by_torch, strict=True):
