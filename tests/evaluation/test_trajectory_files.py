@@ -164,13 +164,6 @@ def test_one_common_pose_is_too_few() -> None:
         score_trajectory(Trajectory(poses(1)), Trajectory(poses(1)))
 
 
-def test_from_first_pose() -> None:
-    T = poses()
-    moved = Trajectory(T).from_first_pose().T_world_camera
-    np.testing.assert_allclose(moved[0], np.eye(4), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.inv(moved[3]) @ moved[7], np.linalg.inv(T[3]) @ T[7], atol=1e-12)
-
-
 def test_short_paths_are_noted() -> None:
     T = np.tile(np.eye(4), (30, 1, 1))
     T[:, 2, 3] = np.arange(30)

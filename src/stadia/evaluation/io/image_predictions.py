@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.files import safe_join, write_json
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.depth_files import read_depth_map, write_depth_map, write_depth_png
+from stadia.evaluation.io.depth_files import read_depth_map, write_depth_map, write_depth_png, write_image
 from stadia.evaluation.io.predictions_folder import (
     DEPTH_KEYS,
     SCALE_DESCRIPTIONS,
@@ -30,12 +30,6 @@ from stadia.training.loggers import compose_image_sheet
 
 OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
 LOGITS_KEY = "mask_logits"
-
-
-def write_image(path: Path, image: NDArray) -> None:
-    """Write numbers (H, W), or colors (H, W, 3) blue, green, red, atomically."""
-    with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), image)
 
 
 def _check_empty(out: Path) -> None:

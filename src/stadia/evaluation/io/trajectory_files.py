@@ -39,10 +39,6 @@ class Trajectory:
         times = None if self.times_s is None else self.times_s[indices]
         return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times)
 
-    def from_first_pose(self) -> Trajectory:
-        """Return the same path with the first camera as its world: T_world_camera[0] becomes the identity."""
-        return replace(self, T_world_camera=np.linalg.inv(self.T_world_camera[0]) @ self.T_world_camera)
-
 
 def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
     """Yield (line number, values) of every row. Raise DataError with file and line."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stadia.core.files import atomic_write
 from stadia.core.recording import Recording
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
+from stadia.evaluation.io.depth_files import write_image
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
@@ -62,8 +63,7 @@ def side_by_side_image_writer(path: Path) -> Listener:
     def add(predicted: PredictedFrame) -> None:
         size = _half_size(predicted)
         image = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *size)
-        with atomic_write(path) as temporary:
-            cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_image(path, image[..., ::-1])
 
     return add
 
