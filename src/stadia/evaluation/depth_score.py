@@ -30,9 +30,7 @@ from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS, Sparsification, spa
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
 
-MAX_RANKED_PIXELS = 4096
-"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
-
+MAX_RANKED_PIXELS = 4096  # number of pixels of an image that are ranked, evenly spread over the scored ones
 ASPECT_TOLERANCE = 0.04
 """Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
 1216x352 (4.3 % or more) is a crop.

@@ -20,9 +20,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedF
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import IMAGE_CROPS
 
-IMAGE, INVERSE_DEPTH = "image", "inverse_depth"
-"""Names of the input and the output of an exported network."""
-
+IMAGE, INVERSE_DEPTH = "image", "inverse_depth"  # names of the input and the output of an exported network
 UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",
     DepthScale.UP_TO_SCALE: "1/depth, up to one unknown scale",

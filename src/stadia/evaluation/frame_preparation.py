@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 
 FOCAL_TOLERANCE, CENTER_TOLERANCE = 0.02, 0.15
 
-MAX_UNPADDED_RATIO = 0.03
-"""Largest difference of aspect ratios, in the logarithm, without padding."""
+MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios, in the logarithm, without padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,7 @@ class PredictedFrame:
         return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=self.inverse_depth > NEAR)
 
 
-Listener = Callable[[PredictedFrame], None]
-"""A function that takes every predicted frame: a video, a point cloud."""
+Listener = Callable[[PredictedFrame], None]  # a function that takes every predicted frame: a video, a point cloud
 
 
 class Network(Protocol):

@@ -31,8 +31,7 @@ MAX_POSES_DRAWN = 2000
 PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
 """The world frame is always aligned, since a network cannot choose it; the scale too where depth is not in metres."""
 
-MIN_POSES = 3
-"""With fewer poses, a path is correct after alignment alone."""
+MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ _Pair = tuple[Meta, str]
 
 MAX_DEPTH_M = 80.0
 
-INTERVAL_PERCENTS = tuple(range(10, 100, 10))
-"""Percentages of the intervals about 0 that calibration is checked at."""
+INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # percentages of the intervals about 0 that calibration is checked at
 
 
 def compute_depth_scores(

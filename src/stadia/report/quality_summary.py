@@ -14,11 +14,9 @@ from stadia.report.metric_labels import METRES, format_number, is_finite, metric
 from stadia.report.run_files import RunFiles, Series, flatten_mapping
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
-MEAN_DEPTH_D1 = 0.5
-"""δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
+MEAN_DEPTH_D1 = 0.5  # δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld
 LOW_RECALL = 0.5  # of recall and of precision
-BASELINE_METRICS = ("abs_rel", "mask_iou")
-"""Metrics in which a baseline is compared."""
+BASELINE_METRICS = ("abs_rel", "mask_iou")  # metrics in which a baseline is compared
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5
 """Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, 70 % after the demo."""

@@ -37,8 +37,7 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("report.js", "cloud.js")
 SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
-PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")
-"""Scores of a camera's path."""
+PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
 def write_report_page(folder: Path, out: Path | None = None) -> Path:

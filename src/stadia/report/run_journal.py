@@ -18,11 +18,8 @@ from stadia.report.quality_summary import measure_late_decrease
 from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
 
 MAX_CODE_FILES = 12
-MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15
-"""Characters of a shown value, and those before the first one that differs."""
-
-IDENTITY = ("code", "data", "version", "seed", "command")
-"""Keys of run.json that identify code, data and command."""
+MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
+IDENTITY = ("code", "data", "version", "seed", "command")  # keys of run.json that identify code, data and command
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,10 @@ from stadia.report.metric_labels import format_duration, format_number, is_finit
 from stadia.report.run_files import Series, ValueSpread
 
 SPREAD_KINDS = ("weights", "gradients")
-DEAD_SHARE = 0.99
-"""Share of gradients that are exactly 0, from which on a group of layers learns nothing."""
-DECADES_BELOW = 3
-"""Decades of the axis below the smallest median; smaller values are drawn at the bottom."""
-
-MIN_PHASE_SHARE = 0.005
-"""Share of the whole time; smaller phases are joined."""
-MAX_PHASES = figures.PALETTE_SIZE - 1
-"""Phases with a color of their own; the others are joined, too."""
+DEAD_SHARE = 0.99  # share of gradients that are exactly 0, from which on a group of layers learns nothing
+DECADES_BELOW = 3  # decades of the axis below the smallest median; smaller values are drawn at the bottom
+MIN_PHASE_SHARE = 0.005  # share of the whole time; smaller phases are joined
+MAX_PHASES = figures.PALETTE_SIZE - 1  # phases with a color of their own; the others are joined, too
 REST_LABEL = "the rest"
 
 MAX_CURVE_VALUES = 1001

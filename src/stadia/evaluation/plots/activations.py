@@ -22,28 +22,17 @@ from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, t
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.training.loggers import compose_image_sheet
 
-FIRST_FRAMES = 8
-"""Number of frames that channels and their colors are chosen from."""
-
-GRID = 2
-"""Channels along either side of a stage's tile."""
-
+FIRST_FRAMES = 8  # number of frames that channels and their colors are chosen from
+GRID = 2  # channels along either side of a stage's tile
 MOST_BLOCKS, EXTRA_TOKENS = 4, 8
 """Largest number of a transformer's blocks that are drawn, and of tokens before the image tokens."""
 
-FEWEST_CHANNELS = 4
-"""A map with fewer channels is an output, not a stage."""
-
-TILE_WIDTH, WIDEST = 384, 1920
-"""Pixels: smallest width of a tile, largest width of a mosaic."""
-
-SPREAD = 3.0
-"""Range of a channel's colors about its mean, in standard deviations, within its values."""
-
+FEWEST_CHANNELS = 4  # a map with fewer channels is an output, not a stage
+TILE_WIDTH, WIDEST = 384, 1920  # pixels: smallest width of a tile, largest width of a mosaic
+SPREAD = 3.0  # range of a channel's colors about its mean, in standard deviations, within its values
 _WRAPPERS = ("model", "network", "backbone")
 
-Maps = Mapping[str, Tensor]
-"""Activations (C, h, w) by the name of their stage: "depth.encoder 1/4"."""
+Maps = Mapping[str, Tensor]  # activations (C, h, w) by the name of their stage: "depth.encoder 1/4"
 
 
 @contextmanager

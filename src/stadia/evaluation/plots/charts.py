@@ -21,11 +21,8 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
-TICKS_M = (2, 5, 10, 20, 40, 80)
-"""Ticks of the logarithmic scale, from its first to its last value; bright is near."""
-WIDTH, TILE = 12.8, 3.0
-"""Inches, of 100 pixels each."""
-
+TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale, from its first to its last value; bright is near
+WIDTH, TILE = 12.8, 3.0  # inches, of 100 pixels each
 MAX_MOTIONS_DRAWN = 2000
 
 _MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown

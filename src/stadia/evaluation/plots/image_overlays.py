@@ -17,9 +17,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
-"""RGB of the object's x, y and z."""
-
+AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))  # RGB of the object's x, y and z
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
 """RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
 
