@@ -41,7 +41,7 @@ def make_result_row(
     value, step = None, None
     if metric in series:
         value, step = _select_value(series[metric], better, at)
-    elif is_finite(number := results.get(metric or "")) and not isinstance(number, bool):
+    elif is_finite(number := results.get(metric or "")):
         value = float(number)
     steps = max((one.steps[-1] for one in run.series), default=0)
     update_ratios = _list_finite(series.get("train/update_ratio"))

@@ -79,12 +79,9 @@ def _compare_with_mean_depth(run: RunFiles) -> Iterator[QualitySentence]:
     own, mean = result.get("depth.abs_rel"), result.get("depth.abs_rel_mean_baseline")
     if not isinstance(own, int | float) or not isinstance(mean, int | float):
         return
-    baseline = "a map of mean depths, which ignores the image"
+    verdict, end, tone = ("better", "", "good") if own < mean else ("worse", ": no use yet", "warn")
     values = f"(AbsRel {format_number(own)} against {format_number(mean)})"
-    if own < mean:
-        yield QualitySentence(f"Depth is better than {baseline} {values}.", "good")
-    else:
-        yield QualitySentence(f"Depth is worse than {baseline} {values}: no use yet.", "warn")
+    yield QualitySentence(f"Depth is {verdict} than a map of mean depths, which ignores the image {values}{end}.", tone)
 
 
 def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
@@ -96,9 +93,8 @@ def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
         base, own_metrics = _finite_metrics(score), _finite_metrics(run.scores[own])
         if metric := next((one for one in BASELINE_METRICS if one in base and one in own_metrics), None):
             shown, a, b = metric_label(metric), own_metrics[metric], base[metric]
-            verdict, tone = (
-                ("better", "good") if (a < b if shown.better == "lower" else a > b) else ("no better", "warn")
-            )
+            is_better = a < b if shown.better == "lower" else a > b
+            verdict, tone = ("better", "good") if is_better else ("no better", "warn")
             values = f"{shown.label} {format_number(a)} against {format_number(b)}"
             text = f"{own}: {verdict} than a baseline that learns nothing ({values}): {score['baseline']}."
             yield QualitySentence(text, tone)

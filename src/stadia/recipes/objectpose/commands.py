@@ -159,7 +159,7 @@ def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredi
     seen = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
     seen_K = torch.from_numpy(resize_K(K, size, data.height, data.width)).float().to(device)[None]
     found = recipe.find(seen, Camera(seen_K, data.height, data.width))
-    instance = padding.cut(resize_instances(found.instance[0], *size))
+    instance = padding.window.cut(resize_instances(found.instance[0], *size))
     return ObjectPredictions(
         frame.name,
         frame.image,
