@@ -199,7 +199,7 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
+def _sample_prediction(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
     """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
     Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
@@ -218,7 +218,7 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthSca
     return scored[None]
 
 
-def _aligned(
+def _align(
     predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
 ) -> tuple[Tensor, float | None]:
     """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
@@ -259,9 +259,9 @@ def score_image(
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
-    found = _predicted_at(name, values, mask, depth_scale)
+    found = _sample_prediction(name, values, mask, depth_scale)
     order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
-    depth, ratio = _aligned(found, scored, depth_scale, protocol)
+    depth, ratio = _align(found, scored, depth_scale, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m

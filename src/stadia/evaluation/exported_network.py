@@ -109,7 +109,7 @@ class ExportedNetwork:
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
         self.path = Path(path)
-        self._session = _session(self.path, threads)
+        self._session = _open_session(self.path, threads)
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
         self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
@@ -147,7 +147,7 @@ class ExportedNetwork:
             raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
 
 
-def _session(path: Path, threads: int | None) -> Any:
+def _open_session(path: Path, threads: int | None) -> Any:
     """Return an onnxruntime.InferenceSession.
 
     Weights beside the file are read from its own folder only: onnxruntime refuses any other path.

@@ -107,7 +107,7 @@ class RunChanges:
     outcome: list[ValueChange]
 
     @property
-    def none(self) -> bool:
+    def is_empty(self) -> bool:
         return not (self.config or self.code_and_data or self.environment)
 
     @property

@@ -168,7 +168,11 @@ def write_activation_video(
             for stage, of_stage in channels.items():
                 numbers = " ".join(f"#{number}" for number in of_stage.numbers.tolist())
                 tiles[f"{stage}: {numbers}"] = draw_stage(maps[stage], of_stage, height, width)
-            add(_at_most(compose_image_sheet(tiles), WIDEST))
+            sheet = compose_image_sheet(tiles)
+            if sheet.shape[1] > WIDEST:
+                size = WIDEST, round(sheet.shape[0] * WIDEST / sheet.shape[1])
+                sheet = np.asarray(cv2.resize(sheet, size, interpolation=cv2.INTER_AREA))
+            add(sheet)
             count += 1
     return count
 
@@ -189,10 +193,3 @@ class _FrameRunner:
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now
         return shown.image, inverse_depth
-
-
-def _at_most(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    if image.shape[1] <= width:
-        return image
-    size = width, round(image.shape[0] * width / image.shape[1])
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

@@ -152,7 +152,9 @@ def draw_heights_over_frames(
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
     axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label(axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)")
+    _label_axes(
+        axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)"
+    )
     return render_figure(figure)
 
 
@@ -210,11 +212,11 @@ def draw_heights_over_epochs(
         if name:
             axes.set_title(name, fontsize="medium")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _label(axes, "epoch", "camera height (m)")
+        _label_axes(axes, "epoch", "camera height (m)")
     return render_figure(figure)
 
 
-def _label(axes: Any, x: str, y: str) -> None:
+def _label_axes(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(visible=True, linewidth=0.4, alpha=0.6)
