@@ -40,15 +40,21 @@ MAX_PATCH_LINES = 400
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
-def write_report_page(folder: Path, out: Path | None = None) -> Path:
-    """Read a run's folder and write its report (RUN/report.html by default). Raises DataError where it is no run."""
-    run = read_run(folder)
-    path = out if out is not None else run.folder / "report.html"
-    write_text(path, render_report_page(run, find_previous_run(run)))
+def build_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run's folder, one file that needs nothing else, and return its path.
+
+    run: runs/<date>-<name>, finished or not.
+    out: where to write it; RUN/report.html by default.
+
+    Raises DataError where the folder is not a run.
+    """
+    files = read_run(run)
+    path = out or files.folder / "report.html"
+    write_text(path, _render_page(files, find_previous_run(files)))
     return path
 
 
-def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
+def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
