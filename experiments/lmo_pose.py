@@ -93,7 +93,7 @@ def main() -> None:
     run = recipes.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     last = run.checkpoints / "last.safetensors"
-    images, trained, made_by = BopImages.open(Path(path)), load_task(last), Provenance.of(last)
+    images, trained, made_by = BopImages.open(Path(path)), load_task(last), Provenance.from_checkpoint(last)
     train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
     seeds.seed_generators(config.seed, "training")
     start = build_task(ObjectPoseRecipe, trained.config, resumed=False)

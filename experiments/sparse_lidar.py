@@ -62,7 +62,7 @@ def start(config: RecipeConfig) -> Predictor:
 def scores(predictor: Predictor, recording: Recording, run: Run, name: str) -> dict[str, float]:
     """Return the scores in metres, on the frames that are scored."""
     indices = {recording.name: range(TRAINED + GAP, len(recording))}
-    provenance = Provenance.of(run.folder)
+    provenance = Provenance.from_checkpoint(run.folder)
     scored = score_recordings(predictor, [recording], run, name, provenance, Console(stderr=True), indices=indices)
     assert scored is not None
     assert scored.depth is not None

@@ -167,7 +167,11 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     score = ObjectScore(task.classes, compared)
     metrics = score.metrics()
     of_class = {name: scores["rotation_error_deg_median"] for name, scores in score.per_class().items()}
-    found = {"run": run.name, "checkpoint": Provenance.of(run).checkpoint, **{name: metrics[name] for name in TOLD}}
+    found = {
+        "run": run.name,
+        "checkpoint": Provenance.from_checkpoint(run).checkpoint,
+        **{name: metrics[name] for name in TOLD},
+    }
     return (
         found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
     )

@@ -16,9 +16,9 @@ import pytest
 
 from stadia.apps.demo import summarize_demo
 from stadia.cli.run_demo import _print_table
+from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.score.depth_score import DepthScore
-from stadia.evaluation.score.recording_scores import RecordingScores, score_trajectory
+from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
 from stadia.recipes.base.dry_run import PeakMemory
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from stadia.cli.main import run as run_command_line
+from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.predict.exported_network import ExportedNetwork
 from stadia.recipes import configure
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint

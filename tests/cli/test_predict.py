@@ -14,9 +14,9 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.recipes.base.depth_commands import predict_input
 from stadia.recipes.base.prediction_inputs import open_inputs
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.activations import (
     FIRST_FRAMES,
     SelectedChannels,
@@ -23,7 +24,6 @@ from stadia.evaluation.plots.activations import (
     select_channels,
     write_activation_video,
 )
-from stadia.evaluation.predict.frame_preparation import Frame
 
 HEIGHT, WIDTH = 32, 96
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from stadia.apps.export import export_onnx, export_torch
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
 from stadia.models.dpt import architectures
 from stadia.models.dpt.architectures import DptArchitecture
 from stadia.models.dpt.dpt_net import DptNet
@@ -42,7 +42,7 @@ def depth_anything() -> DptArchitecture:
 def described(network: DptNet) -> ExportDescription:
     made_by = Provenance(recipe="dpt", config_hash="", checkpoint="drawn")
     size = {"height": 3 * network.stride, "width": 4 * network.stride, "stride": network.stride}
-    return ExportDescription.of(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
+    return ExportDescription.from_provenance(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
 
 
 def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:

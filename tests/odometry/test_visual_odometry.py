@@ -14,8 +14,8 @@ from torch.testing import assert_close
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.recordings import ImageRecording
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid

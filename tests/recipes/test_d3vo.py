@@ -241,7 +241,9 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
         assert {"train/gain/+1", "train/log_uncertainty/p50"} <= set(next(csv.reader(file)))
 
     predictor, given = recipes.load_predictor(whole.folder), open_inputs(worlds)[0]
-    predict_input(predictor, given, tmp_path / "out", Provenance.of(whole.folder), video=False, cloud=False)
+    predict_input(
+        predictor, given, tmp_path / "out", Provenance.from_checkpoint(whole.folder), video=False, cloud=False
+    )
     predictions = Predictions.open(tmp_path / "out")
     name = next(iter(predictions.files))
     log_uncertainty = predictions.log_uncertainty(name)

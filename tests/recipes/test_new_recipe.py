@@ -20,7 +20,7 @@ from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
 from stadia.diagnostics.finding import Finding
-from stadia.evaluation.score.recording_scores import write_score
+from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig

@@ -20,8 +20,8 @@ from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import read_results
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.geometry.numpy_camera import resize_K
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import PosedObjects
@@ -166,8 +166,8 @@ def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tupl
     made = pad_to_aspect(frame, HEIGHT, WIDTH, 1.0)
     assert made.image.shape[:2] == padded
     assert needs_padding(frame, HEIGHT, WIDTH, 1.0)
-    assert np.array_equal(made.cut(made.image), image)
-    pixel = np.array([10 + made.left, 20 + made.top, 1.0])
+    assert np.array_equal(made.window.cut(made.image), image)
+    pixel = np.array([10 + made.window.left, 20 + made.window.top, 1.0])
     assert np.allclose(np.linalg.solve(made.K, pixel), np.linalg.solve(K, [10, 20, 1.0]))
     seen = resize_K(made.K, padded, HEIGHT, WIDTH)
     assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)

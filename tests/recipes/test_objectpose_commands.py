@@ -19,10 +19,10 @@ from stadia.core.types import Camera, Meta
 from stadia.datasets.objects.bop_results import read_results
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import ObjectSubset
-from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter
+from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
@@ -173,7 +173,7 @@ def test_images_whose_objects_were_missed_are_the_worst(
     monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
     monkeypatch.setattr(commands, "WORST_DRAWN", 5)
     task, whole = load_task(run), ObjectFolder.open(tables, "test")
-    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 

@@ -96,7 +96,7 @@ def test_score_notes_crop_and_trained_drives(
     cut, *rest = score("kb")
     assert "only the crop 'kb' of each image is scored" in cut
     assert rest[0] == note
-    monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
+    monkeypatch.setattr(Provenance, "from_checkpoint", lambda *_: MADE_BY)
     monkeypatch.setattr(depth_commands, "DepthPredictor", lambda *_: predictor)
     recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
     score_validation(recipe, data, run, console)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale, Meta
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.split_checks import check_splits
-from stadia.evaluation.predict.frame_preparation import TrainingLens
+from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.recipes.base.dry_run import PROBE_STEPS
@@ -210,7 +210,7 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
         predicted[..., :3, 3] *= size
         motions.add(tuple(Meta("drive", i, data=name) for i in range(3)), ("+1",), predicted, true)
     assert motions.scales() == {"a": 2.0, "b": 0.25}
-    torch.testing.assert_close(*motions.of_all())
+    torch.testing.assert_close(*motions.collect())
 
 
 def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:

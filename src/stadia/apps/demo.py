@@ -21,7 +21,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.score.recording_scores import RecordingScores
+from stadia.evaluation.recording_scores import RecordingScores
 from stadia.recipes import configure
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.depth_commands import score_recordings
@@ -53,9 +53,9 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
         trained = train(config, out=out)
         test = open_recordings(worlds, split="test")
         predictor = load_predictor(trained.folder)
-        scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
+        scores = score_recordings(predictor, test, trained, "test", Provenance.from_checkpoint(trained.folder), console)
         network = score_recordings(
-            predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console
+            predictor, test, trained, "test-network", Provenance.from_checkpoint(trained.folder, "network"), console
         )
         mean = average_recordings(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
         provenance = Provenance(recipe="mean-depth", config_hash="")

@@ -17,14 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.files import atomic_write, check_writable
+from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import (
-    IMAGE,
-    INVERSE_DEPTH,
-    ExportDescription,
-    ExportedNetwork,
-    check_installed,
-)
 from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.base.depth_recipe import DepthRecipe
 
@@ -87,7 +81,7 @@ def export_checkpoint(
         raise StadiaError(out, found="something there already", expected="a new file", fix=fix)
     check_writable(out.parent)
     on_step(f"reading {checkpoint}")
-    task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
+    task, made_by = load_task(checkpoint), Provenance.from_checkpoint(checkpoint)
     if not isinstance(task, DepthRecipe):
         raise CheckpointError(
             checkpoint,
@@ -105,7 +99,7 @@ def export_checkpoint(
     on_step(
         f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
     )
-    about = ExportDescription.of(made_by, task.depth_scale, focal=focal, **size)
+    about = ExportDescription.from_provenance(made_by, task.depth_scale, focal=focal, **size)
     return about, formats[out.suffix](_InverseDepth(task).eval(), out, about)
 
 

@@ -27,12 +27,12 @@ from stadia.core.types import DepthScale
 from stadia.datasets.masks.mask_files import ROAD, resize_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_image
+from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.plots.charts import draw_depth_comparison
-from stadia.evaluation.predict.frame_preparation import frame_name
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.depth_score import DepthScore, ImageScore, collect_scores, score_image
-from stadia.evaluation.score.recording_scores import RecordingScores
+from stadia.evaluation.recording_scores import RecordingScores
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
@@ -106,7 +106,9 @@ def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
 
 def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
     """Predict the test worlds into the run's folder, and score them."""
-    score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
+    score_recordings(
+        load_predictor(trained.folder), test, trained, "test", Provenance.from_checkpoint(trained.folder), console
+    )
     return score_predictions(trained.folder / "predictions" / "test", test)
 
 
@@ -233,7 +235,7 @@ def _write_comparison(
         ("without-metres", of_plain.as_metres, plain),
     ):
         RecordingScores(score, {}).write(
-            scores, f"test-{name}", {"checkpoint": Provenance.of(run_of.folder).checkpoint}
+            scores, f"test-{name}", {"checkpoint": Provenance.from_checkpoint(run_of.folder).checkpoint}
         )
     names = (
         "image",

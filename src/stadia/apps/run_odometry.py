@@ -14,12 +14,12 @@ import numpy as np
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.files import atomic_write, check_writable, safe_join, write_json
 from stadia.core.types import DepthScale, Predictor, TrackProgress
+from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.predict.frame_preparation import frame_name
-from stadia.evaluation.score.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
+from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
@@ -44,7 +44,7 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     opened = Checkpoint.open(request.checkpoint)
     size = requested_size(request.size, opened.header.config)
     provenance, predictor = (
-        Provenance.of(request.checkpoint, requested_size=size),
+        Provenance.from_checkpoint(request.checkpoint, requested_size=size),
         build_recipe.load_predictor(request.checkpoint, size),
     )
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))

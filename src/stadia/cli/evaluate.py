@@ -160,9 +160,9 @@ def _score_depth(
     from stadia.cli.progress_display import show_progress
     from stadia.core.files import write_json
     from stadia.core.types import DepthScale
+    from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
-    from stadia.evaluation.score.depth_score import open_ground_truth_folder, score_depth
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol)
@@ -182,7 +182,7 @@ def _score_trajectory(
 ) -> dict[str, Any]:
     from stadia.core.files import write_json
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
-    from stadia.evaluation.score.recording_scores import score_trajectory
+    from stadia.evaluation.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     kind = TrajectoryFormat(_chosen("--format", format, [*TrajectoryFormat]))
@@ -197,7 +197,7 @@ def _score_trajectory(
 def _score_objects(
     results: Path, reference: Path, split: str | None, held_out_of: Path | None, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.evaluation.score.recording_scores import write_score
+    from stadia.evaluation.recording_scores import write_score
     from stadia.recipes.objectpose.commands import score_results
 
     summary = score_results(results, reference, split, held_out_of)

@@ -184,8 +184,8 @@ def _train(
 
 def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
     """Return a run's row of results.jsonl; None where it never began. Raise RunError where its metric is missing."""
-    from stadia.report.outcomes import make_result_row
     from stadia.report.run_files import read_run
+    from stadia.report.study_report import make_result_row
 
     found = folder.find(run.name)
     if found is None:
@@ -208,7 +208,7 @@ def _judge(
     from stadia.apps.studies.study_folder import LATE_CHOICES, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
-    from stadia.report import ablation_report as shown
+    from stadia.report import study_report as shown
 
     rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
     write_lines(folder.root / "results.jsonl", rows)

@@ -198,6 +198,11 @@ _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histogr
 KEYS_WITHOUT_EFFECT = frozenset({"name", *(f"training.{key}" for key in _UNTRAINED)})
 """Keys of a configuration that change no loss and no weight."""
 
+LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")
+"""First letters of the columns of metrics.csv in the unit of the training's loss. Runs with other keys of `loss` log
+other measures there, which are not compared.
+"""
+
 
 @dataclass(frozen=True)
 class ValueChange:

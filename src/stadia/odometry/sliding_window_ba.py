@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps
-from stadia.evaluation.predict.predict_frames import is_reliable
+from stadia.evaluation.predict_frames import is_reliable
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.bundle_adjustment.photometric_residuals import (
     HostPoints,

@@ -16,8 +16,8 @@ from torch import Tensor
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps, predict_motion
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame
+from stadia.evaluation.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.geometry.se3 import compose, inverse
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow
@@ -161,7 +161,7 @@ def track_camera(
             skipped += 1
             continue
         started = time.perf_counter()
-        prepared = PreparedFrame.to(predictor, frame)
+        prepared = PreparedFrame.prepare(predictor, frame)
         camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
         is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
         if not is_placed:

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_config, select_relevant_changes
+from stadia.core.config import (
+    LOSS_METRICS,
+    StrictModel,
+    ValueChange,
+    diff_mappings,
+    resolve_config,
+    select_relevant_changes,
+)
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError
 from stadia.core.registry import find_nearest_name
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
@@ -202,9 +209,6 @@ SAME_COUNT_KEYS = (
     *("val_samples", "width"),
 )
 """Keys of `data` that do not change the number of samples of an epoch."""
-
-LOSS_METRICS = ("val/loss", "val/term/", "val/residual")
-"""Metrics that depend on the training loss."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 

@@ -17,15 +17,15 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.evaluation.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.evaluation.predict.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder
+from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
-from stadia.evaluation.score.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
+from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_inputs import (
     PredictionInput,
@@ -203,7 +203,7 @@ def predict_input(
         predictor: from `stadia.recipes.load_predictor`.
         given: from `open_inputs`; it is consumed.
         out: a new or empty folder, or one with the same prediction unfinished, which starts again.
-        provenance: `Provenance.of(checkpoint)`.
+        provenance: `Provenance.from_checkpoint(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
         track: shows progress.
@@ -327,7 +327,7 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
         return
     frames = labeled.indices[recording.name]
     name = frame_name(recording, frames[len(frames) // 2])
-    shown = PreparedFrame.to(predictor, next(read_frames(recording, [frames[len(frames) // 2]])))
+    shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [frames[len(frames) // 2]])))
     predicted = run.folder / "predictions" / labeled.name
     depth = Predictions.open(safe_join(predicted, recording.name)).read(name)
     folder = run.folder / "clouds" / labeled.name

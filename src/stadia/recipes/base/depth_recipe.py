@@ -15,8 +15,8 @@ from typing_extensions import TypeVar
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
 from stadia.dataloading.config import STRIDE, DataConfig
+from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
-from stadia.evaluation.predict.frame_preparation import TrainingLens
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import select_device

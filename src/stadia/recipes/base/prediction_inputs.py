@@ -24,6 +24,8 @@ from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.user_camera import read_user_intrinsics
+from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.frame_preparation import Frame, Listener, read_frames
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
@@ -31,8 +33,6 @@ from stadia.evaluation.plots.videos import (
     open_side_by_side_video,
     side_by_side_image_writer,
 )
-from stadia.evaluation.predict.exported_network import ExportedNetwork, stream_exported_predictions
-from stadia.evaluation.predict.frame_preparation import Frame, Listener, read_frames
 from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
 
 VIDEO = "side_by_side.mp4"

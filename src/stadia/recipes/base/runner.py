@@ -210,7 +210,7 @@ def score_validation(recipe: AnyRecipe, data: Any, run: Run, console: Console) -
     recipe.finish_training(run, console)
     commands = _find_commands(recipe.recipe)(recipe, run.config)
     for labeled in commands.open_validation(data, run):
-        score = score_split(commands.score, labeled, run, Provenance.of(run.folder), console)
+        score = score_split(commands.score, labeled, run, Provenance.from_checkpoint(run.folder), console)
         commands.finish_validation(labeled, score, run, console)
 
 
@@ -241,7 +241,7 @@ def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[
     size = requested_size(request.size, header.config)
     commands = _find_commands(header.recipe)(recipe, header.config, size)
     refuse_unused(request, commands.used_options(request), f"recipe '{header.recipe}'")
-    return commands, Provenance.of(request.checkpoint, request.motion or "aligned", size)
+    return commands, Provenance.from_checkpoint(request.checkpoint, request.motion or "aligned", size)
 
 
 def _console_track(console: Console) -> TrackProgress:

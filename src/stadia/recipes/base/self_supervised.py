@@ -160,7 +160,7 @@ class ViewSynthesis:
         With several data sets also `NAME/motion_scale`, the factor from predicted to true motion. If these factors
         differ, so does the unit of depth.
         """
-        self.epoch_motions = self.motions.of_all()
+        self.epoch_motions = self.motions.collect()
         scales = {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
         return compute_motion_scores(*self.epoch_motions) | scales
 

@@ -19,9 +19,9 @@ from stadia.datasets.objects.bop import BopImages
 from stadia.datasets.objects.bop_results import BopResult, to_boxes, write_results
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
-from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
 from stadia.recipes.base.build_recipe import load_task
@@ -159,7 +159,7 @@ def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredi
     seen = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
     seen_K = torch.from_numpy(resize_K(K, size, data.height, data.width)).float().to(device)[None]
     found = recipe.find(seen, Camera(seen_K, data.height, data.width))
-    instance = padding.cut(resize_instances(found.instance[0], *size))
+    instance = padding.window.cut(resize_instances(found.instance[0], *size))
     return ObjectPredictions(
         frame.name,
         frame.image,

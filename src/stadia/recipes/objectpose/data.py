@@ -37,8 +37,8 @@ from stadia.datasets.open_dataset import refuse_idle_options
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.label_checks import check_object_labels
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry.camera import resize_camera
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.base.requests import EvaluateRequest

@@ -22,9 +22,10 @@ from stadia.datasets.objects.bop_results import read_results, to_boxes
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectBox, ObjectImages, Points
 from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_format, open_object_images
-from stadia.evaluation.io.object_predictions import ObjectPredictions, write_image
+from stadia.evaluation.io.depth_files import write_image
+from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.score.recording_scores import write_score
+from stadia.evaluation.recording_scores import write_score
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,

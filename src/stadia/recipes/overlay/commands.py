@@ -19,11 +19,11 @@ from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
-from stadia.evaluation.io.overlay_predictions import OverlayPredictionsWriter, read_mask_logits
+from stadia.evaluation.io.image_predictions import OverlayPredictionsWriter, read_mask_logits
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
-from stadia.evaluation.score.recording_scores import write_score
+from stadia.evaluation.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.models.config import OVERLAY_STRIDE
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest

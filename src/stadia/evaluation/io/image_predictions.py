@@ -1,8 +1,8 @@
-"""Write predicted objects: poses, masks and drawings."""
+"""Write predictions of single images: posed objects with their masks, or depth and mask of composites."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,13 +13,36 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, safe_join, write_json
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.core.files import safe_join, write_json
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.depth_files import read_depth_map, write_depth_map, write_depth_png, write_image
+from stadia.evaluation.io.predictions_folder import (
+    DEPTH_KEYS,
+    SCALE_DESCRIPTIONS,
+    Predictions,
+    PredictionsRecord,
+    Provenance,
+)
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import PosedObjects
+from stadia.training.loggers import compose_image_sheet
 
 OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
+LOGITS_KEY = "mask_logits"
+
+
+def _check_empty(out: Path) -> None:
+    """Raise StadiaError where something is in a folder, or is a file."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        fix = "choose another --out: nothing is overwritten"
+        raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
+
+
+def _check_not_empty(out: Path, images: Sequence[Any]) -> None:
+    """Raise StadiaError where no image was added."""
+    if not images:
+        raise StadiaError(out, found="no image", expected="at least one", fix="check the input")
 
 
 @dataclass(frozen=True)
@@ -85,9 +108,7 @@ class ObjectPredictionsWriter:
 
     def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
         self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
-        if self.out.exists() and any(self.out.iterdir()):
-            found, fix = "something there already", "choose another --out"
-            raise StadiaError(self.out, found=found, expected="a new folder", fix=fix)
+        _check_empty(self.out)
         self.entries: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self._made = not self.out.exists()
@@ -119,8 +140,7 @@ class ObjectPredictionsWriter:
 
     def finish(self) -> Path:
         """Write objects.json. Return its path."""
-        if not self.entries:
-            raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
+        _check_not_empty(self.out, self.entries)
         made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
         path, head = self.out / OBJECTS_FILE, {"format": "stadia-found-objects", "version": 1, **made_by}
         write_json(path, {**head, "classes": self.classes, "images": self.entries})
@@ -133,7 +153,54 @@ def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def write_image(path: Path, image: NDArray) -> None:
-    """Write numbers (H, W), or colors (H, W, 3) blue, green, red, atomically."""
-    with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), image)
+class OverlayPredictionsWriter:
+    """Write predictions into a new folder one by one, and predictions.json before the first and after the last."""
+
+    def __init__(self, out: Path, depth_scale: DepthScale, provenance: Provenance, *, source: str) -> None:
+        self.out, self.depth_scale, self.names = Path(out), depth_scale, list[str]()
+        _check_empty(self.out)
+        self.record = PredictionsRecord(
+            depth_scale=depth_scale,
+            trust=SCALE_DESCRIPTIONS[depth_scale],
+            source=source,
+            network_size=None,
+            **provenance.model_dump(),
+        )
+        self.sizes: set[tuple[int, int]] = set()
+        self.network_sizes: set[tuple[int, int]] = set()
+        self.record.write(self.out)
+
+    def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
+        """Write depth and logits (h, w) as predicted, for an image of `size` (height, width)."""
+        stem = safe_join(self.out, f"depth/{name}")
+        write_depth_map(stem.with_name(f"{name}.npz"), **{DEPTH_KEYS[self.depth_scale]: depth, LOGITS_KEY: logits})
+        write_depth_png(stem.with_name(f"{name}.png"), 1 / _resize(np.float32(1) / depth, size))
+        mask = np.where(_resize(logits, size) > 0, 255, 0).astype(np.uint8)
+        write_image(safe_join(self.out, f"mask/{name}.png"), mask)
+        self.names.append(name)
+        self.sizes.add(size)
+        self.network_sizes.add((depth.shape[0], depth.shape[1]))
+
+    def draw(self, name: str, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Write a sheet of labeled (H, W, 3) RGB images."""
+        write_image(safe_join(self.out, f"drawn/{name}.png"), compose_image_sheet(images)[..., ::-1])
+
+    def finish(self) -> Predictions:
+        """Write the final record. Raise StadiaError where no image was added."""
+        _check_not_empty(self.out, self.names)
+        sizes = {"image_size": self.sizes, "network_size": self.network_sizes}
+        one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}
+        self.record.model_copy(update={"entries": tuple(self.names), "finished": True, **one_size}).write(self.out)
+        return Predictions.open(self.out)
+
+
+def read_mask_logits(predictions: Predictions, name: str) -> NDArray[np.floating]:
+    """Read mask logits (h, w) of an entry."""
+    return read_depth_map(predictions.files[name], key=LOGITS_KEY)
+
+
+def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize to (height, width), bilinearly, outer edges on outer edges."""
+    if values.shape == size:
+        return values
+    return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR))

@@ -64,7 +64,7 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
 
     spread: of the ratio over two images or more. The errors of a network differ from image to image.
     """
-    truth, predictions = _mistake(ratio), _mistake(1 / ratio)
+    truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
         return []
     found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread): a wrong unit"
@@ -113,5 +113,5 @@ def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
     return [f"no prediction has such scores: {'; '.join(broken)}"] if broken else []
 
 
-def _mistake(factor: float) -> str | None:
+def _find_unit_mistake(factor: float) -> str | None:
     return next((what for known, what in MISTAKES.items() if abs(math.log(factor / known)) < RATIO_WITHIN), None)

@@ -1,4 +1,4 @@
-"""Score depth maps from disk."""
+"""Score depth maps from disk, and how well predicted uncertainty ranks their pixels by error."""
 
 from __future__ import annotations
 
@@ -19,35 +19,51 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score.score_notes import (
-    note_of_bounds,
-    note_of_clamp,
-    note_of_order,
-    note_of_truth,
-    note_of_unit,
-)
-from stadia.evaluation.score.uncertainty_score import (
-    UncertaintyScores,
-    average_uncertainty_scores,
-    sample_uncertainty,
-    score_uncertainty,
-)
+from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_order, note_of_truth, note_of_unit
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import scale_ratio
+from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS, Sparsification, sparsification, spearman
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
 
-MAX_RANKED_PIXELS = 4096
-"""Number of pixels of an image that are ranked, evenly spread over the scored ones."""
-
+MAX_RANKED_PIXELS = 4096  # number of pixels of an image that are ranked, evenly spread over the scored ones
 ASPECT_TOLERANCE = 0.04
 """Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
 1216x352 (4.3 % or more) is a crop.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class UncertaintyScore:
+    """How well uncertainty ranks pixels by one depth error: of an image, or the mean over images.
+
+    curves: (51,) each.
+    spearman: rank correlation of uncertainty and error; None where one of them is constant.
+    """
+
+    curves: Sparsification
+    spearman: float | None
+
+    def numbers(self) -> dict[str, float | None]:
+        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
+        curves = self.curves
+        areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
+        below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
+        return {**areas, "below_random": below, "spearman": self.spearman}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
+        curves = self.curves
+        by_name = {"curve": curves.by_uncertainty, "curve_of_oracle": curves.oracle, "curve_of_random": curves.random}
+        return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
+
+
+UncertaintyScores = Mapping[str, UncertaintyScore]
+"""By the name of the error, see `metrics.uncertainty_metrics.DEPTH_ERRORS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +139,8 @@ class DepthScore:
     @property
     def uncertainty(self) -> UncertaintyScores:
         """Uncertainty scores by error: means over the images that have one; empty without any."""
-        return average_uncertainty_scores([image.uncertainty for image in self.per_image if image.uncertainty])
+        scored = [image.uncertainty for image in self.per_image if image.uncertainty]
+        return {name: _average_uncertainty([one[name] for one in scored]) for name in DEPTH_ERRORS} if scored else {}
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
@@ -182,7 +199,7 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
+def _sample_prediction(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
     """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
     Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
@@ -201,7 +218,7 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, depth_scale: DepthSca
     return scored[None]
 
 
-def _aligned(
+def _align(
     predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
 ) -> tuple[Tensor, float | None]:
     """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
@@ -242,9 +259,9 @@ def score_image(
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
-    found = _predicted_at(name, values, mask, depth_scale)
+    found = _sample_prediction(name, values, mask, depth_scale)
     order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
-    depth, ratio = _aligned(found, scored, depth_scale, protocol)
+    depth, ratio = _align(found, scored, depth_scale, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
@@ -252,9 +269,48 @@ def score_image(
     outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
     uncertainty = None
     if log_uncertainty is not None:
-        sampled = sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
-        uncertainty = score_uncertainty(depth, scored, sampled)
+        sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
+        uncertainty = _score_uncertainty(depth, scored, sampled)
     return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty)
+
+
+def _sample_uncertainty(
+    name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
+) -> Tensor:
+    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly to the truth.
+
+    Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
+    """
+    if log_uncertainty.shape != shape:
+        found = f"log uncertainty of shape {log_uncertainty.shape}"
+        raise ProtocolError(name, found=found, expected=f"that of depth, {shape}", fix="predict again")
+    values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
+    scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+    if wrong := int((~scored.isfinite()).sum()):
+        found = f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a finite number at every one", fix="predict again")
+    return scored[None]
+
+
+def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> UncertaintyScores | None:
+    """Score the (1, N) scored pixels of one image, depth aligned. Return None for fewer than 2 pixels."""
+    if true_m.numel() < 2:
+        return None
+    every = torch.ones_like(true_m, dtype=torch.bool)
+    orders = {}
+    for name, error in DEPTH_ERRORS.items():
+        rank = float(spearman(uncertainty, error.of_pixel(depth_m, true_m), every))
+        curves = sparsification(depth_m, true_m, uncertainty, every, name)
+        orders[name] = UncertaintyScore(curves, None if np.isnan(rank) else rank)
+    return orders
+
+
+def _average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
+    """Return means over images of the curves, and of Spearman's where it exists."""
+    curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
+    ranks = [score.spearman for score in scores if score.spearman is not None]
+    mean = Sparsification(*(torch.stack(each).mean(0) for each in curves))
+    return UncertaintyScore(mean, float(np.mean(ranks)) if ranks else None)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:

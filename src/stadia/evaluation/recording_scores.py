@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -17,12 +17,12 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import atomic_write, safe_join, write_json
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
+from stadia.evaluation.frame_preparation import frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
 from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories, read_kitti_trajectory
-from stadia.evaluation.predict.frame_preparation import frame_name, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder
+from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
-from stadia.evaluation.score.depth_score import DepthScore, ImageScore, collect_scores, score_images
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, align_path, path_length_m
 
@@ -31,8 +31,7 @@ MAX_POSES_DRAWN = 2000
 PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
 """The world frame is always aligned, since a network cannot choose it; the scale too where depth is not in metres."""
 
-MIN_POSES = 3
-"""With fewer poses, a path is correct after alignment alone."""
+MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +107,26 @@ def evaluate_recordings(
         if recording not in scorable:  # such as a benchmark's test sequences
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
-        folder = safe_join(out, recording.name)
-        predictions = _predictions(predictor, recording, chosen, folder, provenance, reuse, track)
-        depth_scores = _depth_scores(predictions, recording, chosen, protocol)
-        scores += track(depth_scores, len(chosen), f"scoring {recording.name}")
-        path = _path_score(predictions, recording, chosen)
-        if path is not None:
-            odometry[recording.name] = path
+        folder, source, fingerprint = safe_join(out, recording.name), recording.name, recording.fingerprint()
+        if reuse and (record := read_record(folder)) is not None and record.finished:
+            predictions = Predictions.open(folder, predictor.depth_scale)
+            predictions.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in chosen])
+        else:
+            images, about = read_frames(recording, chosen), {"source": source, "fingerprint": fingerprint}
+            tracked = track(images, len(chosen), f"predicting {source}")
+            predictions = predict_to_folder(predictor, tracked, folder, provenance, **about)
+        truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
+        for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
+            scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
+        if (path := _path_score(predictions, recording, chosen)) is not None:
+            odometry[source] = path
     depth = collect_scores(scores, predictor.depth_scale, protocol) if any(score for _, score in scores) else None
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
     notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
     if short := [one.name for one in scorable if 0 < _poses_in_a_row(one, frames[one.name]) < MIN_POSES]:
         notes.append(
-            f"no path is scored of {_listed(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
+            f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
         )
     return RecordingScores(depth, odometry, tuple(notes))
 
@@ -140,7 +145,7 @@ def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
 
 
 def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
-    what = _listed([recording.name for recording in recordings]) or "no recording"
+    what = _list_names([recording.name for recording in recordings]) or "no recording"
     if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
         fix = "leave --every out, or list frames that are neighbors"
         expected = "frame after frame, since the path alone can be scored here"
@@ -150,37 +155,8 @@ def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Seq
     return ProtocolError(what, found="neither ground truth depth nor poses", expected="one of them", fix=fix)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + " ..." * (len(names) > 4)
-
-
-def _predictions(
-    predictor: Predictor,
-    recording: Recording,
-    indices: Sequence[int],
-    folder: Path,
-    provenance: Provenance,
-    reuse: bool,
-    track: TrackProgress,
-) -> Predictions:
-    """Return matching predictions from disk if `reuse` is set; otherwise predict now."""
-    fingerprint = recording.fingerprint()
-    there = read_record(folder)
-    if reuse and there is not None and there.finished:
-        found = Predictions.open(folder, predictor.depth_scale)
-        found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
-        return found
-    frames = track(read_frames(recording, indices), len(indices), f"predicting {recording.name}")
-    return predict_to_folder(predictor, frames, folder, provenance, source=recording.name, fingerprint=fingerprint)
-
-
-def _depth_scores(
-    predictions: Predictions, recording: Recording, indices: Sequence[int], protocol: Protocol
-) -> Iterator[tuple[str, ImageScore | None]]:
-    """Yield scores of one recording, named RECORDING/STEM."""
-    truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, indices, strict=True)}
-    for name, score in score_images(predictions, truth, protocol):
-        yield f"{recording.name}/{name}", score and replace(score, name=f"{recording.name}/{name}")
 
 
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance, write_predictions
-from stadia.evaluation.predict.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import (
@@ -49,19 +50,31 @@ def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> Predict
     return PredictedMaps(predictor.inverse_depth(image, camera))
 
 
-def stream_predictions(
-    predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned"
-) -> Iterator[PredictedFrame]:
+Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], Tensor | None]
+"""A method for the motion between two frames, such as `predict_motion`."""
+
+
+def predict_to_folder(
+    predictor: Predictor, frames: Iterable[Frame], out: Path, provenance: Provenance, **options: Any
+) -> Predictions:
+    """Predict frames, in order and one by one, into a folder, with the motion that the provenance names.
+
+    Options and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`; `source` is required.
+    """
+    predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
+    return write_predictions(predicted, predictor, out, provenance, **options)
+
+
+def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Motion) -> Iterator[PredictedFrame]:
     """Predict frame by frame with two images in memory. Poses are chained from neighbor to neighbor, from the identity.
 
-    motion: row of `stadia.evaluation.MOTIONS`, the method for each link of the chain.
+    motion: the method for each link of the chain.
     """
-    motion_between = MOTIONS.load(motion)
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     for frame in frames:
-        shown = PreparedFrame.to(predictor, frame)
+        shown = PreparedFrame.prepare(predictor, frame)
         image = torch.from_numpy(shown.image)[None]
         camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
         maps = predict_maps(predictor, image, camera)
@@ -74,29 +87,10 @@ def stream_predictions(
             continue
         now = FrameTensors(image.to(inverse_depth.device), camera, inverse_depth.float())
         if before is not None and T_world_camera is not None:
-            T_next_now = motion_between(predictor, before, now, T_next_now) if frame.is_neighbor else None
+            T_next_now = motion(predictor, before, now, T_next_now) if frame.is_neighbor else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
         before = now
         yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
-
-
-def predict_to_folder(
-    predictor: Predictor,
-    frames: Iterable[Frame],
-    out: Path,
-    provenance: Provenance,
-    *,
-    source: str,
-    fingerprint: str = "",
-    listeners: Sequence[Listener] = (),
-) -> Predictions:
-    """Predict frames, in order and one by one, into a folder.
-
-    Other arguments and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`.
-    """
-    predicted, about = stream_predictions(predictor, frames, provenance.motion), {"source": source}
-    about |= {"fingerprint": fingerprint}
-    return write_predictions(predicted, predictor, out, provenance, listeners=listeners, **about)
 
 
 def is_reliable(found: DirectAlignment) -> bool:

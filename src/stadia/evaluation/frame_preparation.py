@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 
 FOCAL_TOLERANCE, CENTER_TOLERANCE = 0.02, 0.15
 
-MAX_UNPADDED_RATIO = 0.03
-"""Largest difference of aspect ratios, in the logarithm, without padding."""
+MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios, in the logarithm, without padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,7 @@ class PredictedFrame:
         return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=self.inverse_depth > NEAR)
 
 
-Listener = Callable[[PredictedFrame], None]
-"""A function that takes every predicted frame: a video, a point cloud."""
+Listener = Callable[[PredictedFrame], None]  # a function that takes every predicted frame: a video, a point cloud
 
 
 class Network(Protocol):
@@ -107,7 +105,7 @@ class PreparedFrame:
     box: CropWindow
 
     @classmethod
-    def to(cls, network: Network, frame: Frame) -> PreparedFrame:
+    def prepare(cls, network: Network, frame: Frame) -> PreparedFrame:
         """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
         size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)
@@ -186,17 +184,11 @@ def _off_center_hint(K: NDArray[np.floating], height: int, width: int) -> str:
 
 @dataclass(frozen=True)
 class PaddedImage:
-    """An image (H + margins, W + margins, 3) with K (3, 3), and position and size (H, W) of the original in it."""
+    """An image (H + margins, W + margins, 3) with K (3, 3), and the window of the original in it."""
 
     image: NDArray[np.uint8]
     K: NDArray[np.float64]
-    top: int
-    left: int
-    size: tuple[int, int]
-
-    def cut(self, values: NDArray) -> NDArray:
-        """Cut (H + margins, W + margins) to the original (H, W)."""
-        return values[self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
+    window: CropWindow
 
 
 def compute_padded_size(
@@ -222,10 +214,10 @@ def pad_to_aspect(frame: Frame, height: int, width: int, pixel_ratio: float) -> 
     rows, columns = compute_padded_size(size, frame.K, height, width, pixel_ratio)
     top, left = (rows - size[0]) // 2, (columns - size[1]) // 2
     if (rows, columns) == size:
-        return PaddedImage(frame.image, frame.K, 0, 0, size)
+        return PaddedImage(frame.image, frame.K, CropWindow(0, 0, *size))
     mean = frame.image.reshape(-1, 3).mean(0).round().tolist()
     margins = top, rows - size[0] - top, left, columns - size[1] - left
     image = cv2.copyMakeBorder(frame.image, *margins, cv2.BORDER_CONSTANT, value=mean)
     K = frame.K.copy()
     K[:2, 2] += left, top
-    return PaddedImage(np.asarray(image, np.uint8), K, top, left, size)
+    return PaddedImage(np.asarray(image, np.uint8), K, CropWindow(top, left, *size))

@@ -16,13 +16,11 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
 from stadia.geometry.numpy_camera import IMAGE_CROPS
 
-IMAGE, INVERSE_DEPTH = "image", "inverse_depth"
-"""Names of the input and the output of an exported network."""
-
+IMAGE, INVERSE_DEPTH = "image", "inverse_depth"  # names of the input and the output of an exported network
 UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",
     DepthScale.UP_TO_SCALE: "1/depth, up to one unknown scale",
@@ -60,7 +58,7 @@ class ExportDescription(StrictModel):
     stadia: str = __version__
 
     @classmethod
-    def of(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
+    def from_provenance(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
         """Build it from a provenance; `values` are the fields from `height` to `focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint"})
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
@@ -111,7 +109,7 @@ class ExportedNetwork:
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
         self.path = Path(path)
-        self._session = _session(self.path, threads)
+        self._session = _open_session(self.path, threads)
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
         self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
@@ -149,7 +147,7 @@ class ExportedNetwork:
             raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
 
 
-def _session(path: Path, threads: int | None) -> Any:
+def _open_session(path: Path, threads: int | None) -> Any:
     """Return an onnxruntime.InferenceSession.
 
     Weights beside the file are read from its own folder only: onnxruntime refuses any other path.
@@ -177,7 +175,7 @@ def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame
     """Predict depth frame by frame, at any focal length; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for frame in frames:
-        shown = PreparedFrame.to(network, frame)
+        shown = PreparedFrame.prepare(network, frame)
         inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
         yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

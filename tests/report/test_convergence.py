@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.report.outcomes import find_identical_terms, measure_late_decrease
+from stadia.report.quality_summary import find_identical_terms, measure_late_decrease
 from stadia.report.run_files import Series
 
 STEPS = list(range(0, 2000, 20))
