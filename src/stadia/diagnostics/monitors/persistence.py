@@ -35,7 +35,10 @@ Row = Mapping[str, float]
 
 def get_logged(row: Row, name: str) -> float | None:
     """Return `train/NAME` of the recipe itself or of BASE_RECIPE as a part of it; None where it is not logged."""
-    return row.get(f"train/{name}", row.get(f"train/{BASE_RECIPE}/{name}"))
+    in_base = (
+        f"term/{BASE_RECIPE}/{name.removeprefix('term/')}" if name.startswith("term/") else f"{BASE_RECIPE}/{name}"
+    )
+    return row.get(f"train/{name}", row.get(f"train/{in_base}"))
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:
