@@ -80,7 +80,7 @@ def diagnose(
     """
     from rich.console import Console
 
-    from stadia.diagnostics.catalog.causes import find_root_cause
+    from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.training.run_folder import Run
 

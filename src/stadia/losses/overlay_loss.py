@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.losses import OVERLAY_LOSSES
-from stadia.losses import mask_loss as masks
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
+from stadia.losses.object_pose_loss import dice_loss
 from stadia.losses.photometric import ssim_distance
 
 
@@ -103,7 +103,7 @@ def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
     # Two classes, whose softmax is the sigmoid.
     logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
     shown = given.mask.flatten(1).any(1)
-    return _mean_over(masks.dice_loss(logits, given.mask[:, 0]), shown)
+    return _mean_over(dice_loss(logits, given.mask[:, 0]), shown)
 
 
 class OverlayLoss:

@@ -13,9 +13,9 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
-from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.photometric import (
     MinimumReprojection,
+    apply_brightness,
     identity_reprojection,
     minimum_reprojection,
     photometric_residual,
@@ -88,7 +88,7 @@ class Reprojection:
 class Reprojector(Protocol):
     """Created once per step with inputs that do not depend on depth and motion; called once per scale.
 
-    brightness: (B, N, 2) gain and offset from the target to each source (`losses.affine_brightness`), or None.
+    brightness: (B, N, 2) gain and offset from the target to each source (`losses.photometric`), or None.
     """
 
     best_identity: Tensor

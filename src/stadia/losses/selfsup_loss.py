@@ -15,11 +15,15 @@ from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
-from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import lift_auto_mask_from_road, weight_by_uncertainty
+from stadia.losses.photometric import (
+    brightness_penalty,
+    find_saturated_pixels,
+    lift_auto_mask_from_road,
+    weight_by_uncertainty,
+)
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
@@ -46,7 +50,7 @@ class SelfSupervisedLoss:
     they train the pose network without taking pixels from the first.
 
     *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
-    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
+    (`losses.photometric`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
     minimum (`losses.photometric`), so "photometric" may be negative. The right view has its own term.
 
     Runs in float32 at least: at half precision a projection is wrong by whole pixels.

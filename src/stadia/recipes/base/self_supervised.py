@@ -21,8 +21,8 @@ from stadia.evaluation.validation_metrics import (
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import BrightnessGate
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder

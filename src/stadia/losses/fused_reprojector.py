@@ -22,9 +22,16 @@ from torch.autograd.function import once_differentiable
 from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
-from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
-from stadia.losses.kernels import reprojection_kernels as kernels
-from stadia.losses.photometric import SSIM_C1, SSIM_C2, MinimumReprojection, identity_reprojection, window_statistics
+from stadia.losses import reprojection_kernels as kernels
+from stadia.losses.photometric import (
+    MAX_DARK,
+    MIN_BRIGHT,
+    SSIM_C1,
+    SSIM_C2,
+    MinimumReprojection,
+    identity_reprojection,
+    window_statistics,
+)
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 
 _ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
