@@ -16,6 +16,7 @@ from stadia.diagnostics.monitors.persistence import (
     Rule,
     ValidationMonitor,
     get_logged,
+    limit,
     warn_at,
 )
 
@@ -37,17 +38,15 @@ RISING_VALIDATIONS, MIN_OVERFIT = 3, 1.1
 EMPTY_VALIDATIONS = 3
 """Consecutive validations: early in training there may be no detection to score."""
 
-MIN_MASK_IOU, MAX_MASK_MAE, MASK_GROWTH = 0.05, 0.5, 1.5
 MAX_SCALE_RATIO, MAX_ABS_REL = 2.0, 0.3
 MAX_SIGMA_BIAS = 2.0
 
 VALIDATION_RULES = (
-    Rule("C30", "mask_iou", lambda v: v < MIN_MASK_IOU, "predicted and true masks overlap by {:.1%}",
-         f"at least {MIN_MASK_IOU:.0%}", improves=lambda v, before: v > MASK_GROWTH * before),
-    Rule("C30", "mask_mae", lambda v: v > MAX_MASK_MAE, "{:.0%} of the mask is wrong", f"at most {MAX_MASK_MAE:.0%}"),
+    limit("C30", "mask_iou", "predicted and true masks overlap by {:.1%}", at_least=0.05,
+          improves=lambda v, before: v > 1.5 * before),
+    limit("C30", "mask_mae", "{:.0%} of the mask is wrong", at_most=0.5),
     Rule("U05", "residual_spearman", lambda v: v < 0,
-         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}",
-         "above 0"),
+         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}", "above 0"),
     Rule("U06", "residual_over_sigma", lambda v: not 1 / MAX_SIGMA_BIAS <= v <= MAX_SIGMA_BIAS,
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip

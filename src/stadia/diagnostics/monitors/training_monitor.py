@@ -15,7 +15,6 @@ from stadia.diagnostics.monitors.persistence import PersistentPartRule, Persiste
 from stadia.diagnostics.monitors.prediction_monitors import (
     GEOMETRY_RULES,
     HEIGHT_RULES,
-    OUTPUT_RULES,
     PREDICTION_MONITORS,
     SOURCE_RULES,
 )
@@ -30,7 +29,7 @@ def make_monitors() -> tuple[Any, ...]:
     classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
     return (
         *(monitor() for monitor in classes),
-        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
+        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES)),
         *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
         *map(ValidationRule, VALIDATION_RULES),
     )
