@@ -86,12 +86,8 @@ class FusedReprojector:
 
         unwarped = torch.empty_like(sources[:, :, 0])
         brightened, _ = self.brightened_for(sources, self.brightness)
-        _run(
-            kernels.residual_rows,
-            height,
-            (sources.numpy(), *self.compared(brightened), unwarped.numpy()),
-            (self.weights, self.column),
-        )
+        arrays = sources.numpy(), *self.compared(brightened), unwarped.numpy()
+        _run(kernels.residual_rows, height, arrays, (self.weights, self.column))
         identity_residual = identity_reprojection(unwarped, images.source_names)
         self.identity_residual, self.unwarped = identity_residual.numpy(), identity_residual.amax(dim=1, keepdim=True)
         self.best_identity = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)

@@ -205,13 +205,8 @@ class MetricScaleLoss:
                 "camera_height": camera_share * self.config.camera_height * torch.stack(of_cameras).mean(),
             }
         heights = finest[0].median_height.detach()
-        return LossReport(
-            total=torch.stack(list(terms.values())).sum(),
-            terms={name: value.detach() for name, value in terms.items()},
-            maps=errors[0],
-            least=dict.fromkeys(terms, 0.0),
-            seen={"camera_height_m": masked_median(heights, ~heights.isnan())},
-        )
+        seen = {"camera_height_m": masked_median(heights, ~heights.isnan())}
+        return LossReport.from_terms(terms, errors[0], least=dict.fromkeys(terms, 0.0), seen=seen)
 
     def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights

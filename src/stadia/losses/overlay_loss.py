@@ -144,6 +144,4 @@ class OverlayLoss:
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
         """Return the weighted sum; `factors` multiply the weights by name, to balance them."""
         weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
-        total = torch.stack(list(weighted.values())).sum()
-        detached = {name: value.detach() for name, value in weighted.items()}
-        return LossReport(total, detached, {}, least=dict.fromkeys(weighted, 0.0))
+        return LossReport.from_terms(weighted, {}, least=dict.fromkeys(weighted, 0.0))

@@ -122,10 +122,11 @@ class SelfSupervisedLoss:
             seen["saturated"] = saturated.to(images.target.dtype).mean()
         # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
-        total, means = terms.means()
+        means = terms.means()
         weighted = self._uncertainty(prediction, step) is not None
         least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
-        return LossReport(total, means, _make_maps(finest, teachers, len(images.source_names)), least, seen)
+        maps = _make_maps(finest, teachers, len(images.source_names))
+        return LossReport.from_terms(means, maps, least=least, seen=seen)
 
     def _compare(
         self,
@@ -249,10 +250,9 @@ class _Terms:
         value = self.scale_weights[scale] * value
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def means(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total, and its detached terms."""
-        means = {name: value / len(self.scale_weights) for name, value in self.sums.items()}
-        return torch.stack(list(means.values())).sum(), {name: value.detach() for name, value in means.items()}
+    def means(self) -> dict[str, Tensor]:
+        """Return the terms, averaged over the scales."""
+        return {name: value / len(self.scale_weights) for name, value in self.sums.items()}
 
 
 def choose_reprojector(target: Tensor) -> type[Reprojector]:

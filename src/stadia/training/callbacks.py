@@ -167,25 +167,17 @@ class ProgressBar(Callback):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.pause_s = 1.0 if console.is_terminal else 30.0  # between readings of the loss, which wait for the device
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[rate]:.2f} steps/s"),
-            TimeElapsedColumn(),
-            TextColumn("<"),
-            TimeRemainingColumn(),
-        )
+        numbers = TextColumn("loss {task.fields[loss]:.4f}"), TextColumn("{task.fields[rate]:.2f} steps/s")
+        times = TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn()
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *numbers, *times
         self.bar = Progress(*columns, console=console, transient=False)
         self.started_s, self.first_step, self.shown_s = 0.0, 0, 0.0
 
     def on_train_start(self, loop: TrainingLoop) -> None:
         self.started_s = self.shown_s = time.perf_counter()
         self.first_step = loop.step
-        self.task = self.bar.add_task(
-            "training", total=loop.plan.total_steps, completed=loop.step, loss=math.nan, rate=0.0
-        )
+        total = loop.plan.total_steps
+        self.task = self.bar.add_task("training", total=total, completed=loop.step, loss=math.nan, rate=0.0)
         if self.console.is_terminal:
             self.bar.start()
 
@@ -248,29 +240,25 @@ def group_layers(names: Iterable[str]) -> dict[str, str]:
     MAX_GROUPS: so each layer of a transformer has its own group.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
-    shared = (
-        len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*paths.values(), strict=False))))
-        if len(paths) > 1
-        else 0
-    )
+    columns = zip(*paths.values(), strict=False) if len(paths) > 1 else ()
+    shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, columns)))
     paths = {name: path[shared:] or path for name, path in paths.items()}
-    length = next(
-        n for n in range(PARTS, -1, -1) if len(_group_by_prefix(paths, dict.fromkeys(paths, n))) <= MAX_GROUPS
-    )
-    lengths = dict.fromkeys(paths, length)
-    divided = True
-    while divided:
-        divided = False
-        groups = _group_by_prefix(paths, lengths)
-        for members in sorted((m for m in groups.values() if len(m) > MAX_WEIGHTS), key=len, reverse=True):
-            deeper = lengths | {name: lengths[name] + 1 for name in members}
-            if (
-                not divided
-                and max(len(paths[name]) for name in members) > lengths[members[0]]
-                and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS
-            ):
-                lengths, divided = deeper, True
+    by_length = (dict.fromkeys(paths, length) for length in range(PARTS, -1, -1))
+    lengths = next(one for one in by_length if len(_group_by_prefix(paths, one)) <= MAX_GROUPS)
+    while (deeper := _divide_largest_group(paths, lengths)) is not None:
+        lengths = deeper
     return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
+
+
+def _divide_largest_group(paths: Mapping[str, Sequence[str]], lengths: dict[str, int]) -> dict[str, int] | None:
+    """Return the lengths of the paths with the largest group that may be divided; None where none may."""
+    groups = _group_by_prefix(paths, lengths).values()
+    for members in sorted((group for group in groups if len(group) > MAX_WEIGHTS), key=len, reverse=True):
+        deeper = lengths | {name: lengths[name] + 1 for name in members}
+        has_more_parts = max(len(paths[name]) for name in members) > lengths[members[0]]
+        if has_more_parts and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS:
+            return deeper
+    return None
 
 
 def _group_by_prefix(
@@ -297,10 +285,8 @@ def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield f"weights/{group}", _concatenate([sample_values(weight) for weight in parameters])
         trained = [weight for weight in parameters if weight.requires_grad]
         if trained:
-            yield (
-                f"gradients/{group}",
-                _concatenate([sample_values(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
-            )
+            gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in trained]
+            yield f"gradients/{group}", _concatenate(list(map(sample_values, gradients)))
 
 
 def _concatenate(values: Sequence[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -61,18 +62,13 @@ def check_groups(module: nn.Module, groups: Groups) -> None:
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     keys = [id(p) for group in groups for p in group["params"]]
     wrong = [f"'{name}' left out" for key, name in names.items() if key not in keys]
-    wrong += [
-        f"'{names[key]}' {keys.count(key)} times" for key in dict.fromkeys(keys) if key in names and keys.count(key) > 1
-    ]
-    wrong += ["a parameter of another module" for key in dict.fromkeys(keys) if key not in names]
+    counts = Counter(keys)
+    wrong += [f"'{names[key]}' {count} times" for key, count in counts.items() if key in names and count > 1]
+    wrong += ["a parameter of another module" for key in counts if key not in names]
     if wrong or not names:
-        raise RunError(
-            "optimizer",
-            found=("; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3))
-            or "no trainable parameter",
-            expected="each trainable parameter of the model exactly once",
-            fix="correct the recipe's parameter groups",
-        )
+        found = "; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3)
+        expected, fix = "each trainable parameter of the model exactly once", "correct the recipe's parameter groups"
+        raise RunError("optimizer", found=found or "no trainable parameter", expected=expected, fix=fix)
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:

@@ -124,11 +124,9 @@ class ExposureMonitor(PersistentMonitor):
         logged = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
         if not logged:
             return None
-        bad = {
-            name: value
-            for name, value in logged.items()
-            if (abs(value) > MAX_OFFSET if "/offset/" in name else not 1 / MAX_GAIN < value < MAX_GAIN)
-        }
+        gains, offsets = ({name: v for name, v in logged.items() if f"/{what}/" in name} for what in ("gain", "offset"))
+        bad = {name: value for name, value in gains.items() if not 1 / MAX_GAIN < value < MAX_GAIN}
+        bad |= {name: value for name, value in offsets.items() if abs(value) > MAX_OFFSET}
         measured = ", ".join(f"{name.rpartition('train/')[2]} {value:.2f}" for name, value in bad.items())
         expected = f"gains of {1 / MAX_GAIN:.2f} to {MAX_GAIN:g}, offsets within {MAX_OFFSET:g}"
         return Reading("B20", bool(bad), measured, expected, bad)

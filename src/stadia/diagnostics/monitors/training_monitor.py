@@ -82,17 +82,13 @@ class TrainingMonitor(Callback):
         if found.code in self.reported:
             return
         self.reported.add(found.code)
-        self._write(found)
+        if self.run.writes:
+            line = f"{found.severity}: {found.code} {found.measured}; {found.fix}"
+            self.console.print(line, markup=False, soft_wrap=True)
+            append_finding(self.run.folder / "findings.jsonl", found)
         if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
             fix = f"{found.fix}; --on-stop warn trains anyway"
             raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
-
-    def _write(self, found: Finding) -> None:
-        if self.run.writes:
-            self.console.print(
-                f"{found.severity}: {found.code} {found.measured}; {found.fix}", markup=False, soft_wrap=True
-            )
-            append_finding(self.run.folder / "findings.jsonl", found)
 
 
 def read_training_findings(folder: Path) -> list[Finding]:
