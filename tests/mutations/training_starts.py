@@ -137,7 +137,7 @@ class Exposing(Toy):
 
     def training_step(self, batch: Batch) -> LossReport:
         report = super().training_step(batch)
-        return replace(report, seen={"gain/-1": torch.tensor(self.gain), "offset/-1": torch.tensor(0.0)})
+        return replace(report, logged={"gain/-1": torch.tensor(self.gain), "offset/-1": torch.tensor(0.0)})
 
 
 class ExposingCombined(Exposing):

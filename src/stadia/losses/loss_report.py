@@ -25,14 +25,14 @@ class LossReport:
         (B, 3, H, W): the warped source most similar to the target at each pixel, 0 if none sees it.
     least: lower bound of each weighted term; unbounded terms (logarithms) are left out. Checked in training
         (`losses.loss_report`).
-    seen: detached scalars that are only logged.
+    logged: detached scalars that are only logged.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     maps: dict[str, Tensor]
     least: Mapping[str, float] = field(default_factory=dict)
-    seen: Mapping[str, Tensor] = field(default_factory=dict)
+    logged: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_terms(cls, terms: Mapping[str, Tensor], maps: dict[str, Tensor], **values: Any) -> LossReport:
@@ -63,12 +63,12 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
     total = torch.stack([weight * report.total for weight, report in parts.values()]).sum()
     terms: dict[str, Tensor] = {}
     least: dict[str, float] = {}
-    seen: dict[str, Tensor] = {}
+    logged: dict[str, Tensor] = {}
     for name, (weight, report) in parts.items():
         terms |= {f"{name}/{term}": weight * value for term, value in report.terms.items()}
         least |= {f"{name}/{term}": weight * bound for term, bound in report.least.items()}
-        seen |= {f"{name}/{what}": value for what, value in report.seen.items()}
-    return LossReport(total, terms, maps, least, seen)
+        logged |= {f"{name}/{what}": value for what, value in report.logged.items()}
+    return LossReport(total, terms, maps, least, logged)
 
 
 # -- Reductions of per-pixel losses to one number.

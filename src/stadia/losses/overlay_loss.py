@@ -35,7 +35,7 @@ class OverlayComparison:
     mask: Tensor
 
     @classmethod
-    def of(
+    def from_maps(
         cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
     ) -> OverlayComparison:
         """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
@@ -138,7 +138,7 @@ class OverlayLoss:
             fix = "resize the prediction to the labels' size"
             raise GeometryError("depth, mask and their labels", found=found, expected=expected, fix=fix)
         with torch.autocast(log_depth.device.type, enabled=False):
-            given = OverlayComparison.of(log_depth, true, mask_logits, mask, self.config)
+            given = OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
             return {name: row(given, self.config) for name, row in self._rows.items()}
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:

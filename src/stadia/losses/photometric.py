@@ -259,6 +259,6 @@ class BrightnessGate(nn.Module):
 
     @torch.no_grad()
     def update(self, warped_over_unwarped: Tensor) -> None:
-        """Update the ratio with a training step's `LossReport.seen["warped_over_unwarped"]`."""
+        """Update the ratio with a training step's `LossReport.logged["warped_over_unwarped"]`."""
         self.ratio.lerp_(warped_over_unwarped.to(self.ratio.dtype), 1 / self.STEPS)
         self.is_open |= self.ratio < self.BEATEN

@@ -86,9 +86,9 @@ class SelfSupervisedLoss:
             road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves
                 (`losses.photometric`).
 
-        Returns: with `seen`: "warped_over_unwarped", the residual without auto-mask over that without depth and motion;
-        "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness leaves
-        unchanged.
+        Returns: with `logged`: "warped_over_unwarped", the residual without auto-mask over that without depth and
+        motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness
+        leaves unchanged.
 
         Raises GeometryError if the number of sources or scales is inconsistent, for a right view without a source
         "stereo", and for a road with a stereo source.
@@ -107,26 +107,26 @@ class SelfSupervisedLoss:
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
         teachers, others = self.teachers(images.source_names, step)
         finest = self._compare(terms, sizes, prediction, teachers, step, road)
-        seen = {"warped_over_unwarped": _warped_over_unwarped(finest)}
+        logged = {"warped_over_unwarped": _warped_over_unwarped(finest)}
         if others:
             self._train_motion(terms, sizes, prediction, others)
         self._smooth(terms, prediction.inverse_depth, images.target)
         if prediction.inverse_depth_right is not None:
             finest_right = self._compare_right(terms, sizes, prediction, prediction.inverse_depth_right)
-            seen["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
+            logged["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
         if prediction.brightness is not None:
             penalty = brightness_penalty(prediction.brightness)
             for scale in range(len(prediction.inverse_depth)):
                 terms.add("brightness", scale, self.config.brightness * self._smoothness_weight(scale) * penalty)
             saturated = find_saturated_pixels(images.target)[:, None] | find_saturated_pixels(finest.views)
-            seen["saturated"] = saturated.to(images.target.dtype).mean()
+            logged["saturated"] = saturated.to(images.target.dtype).mean()
         # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
         means = terms.means()
         weighted = self._uncertainty(prediction, step) is not None
         least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
         maps = _make_maps(finest, teachers, len(images.source_names))
-        return LossReport.from_terms(means, maps, least=least, seen=seen)
+        return LossReport.from_terms(means, maps, least=least, logged=logged)
 
     def _compare(
         self,

@@ -162,7 +162,7 @@ class TrainingPlan:
         return self.place(max(step * self.grad_accumulation_steps - 1, 0)).epoch
 
     @classmethod
-    def of(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
+    def from_loader(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
         """Count the batches of a loader. Raises RunError where it has none.
 
         A step may cross the end of an epoch; batches short of a whole last step are left out.

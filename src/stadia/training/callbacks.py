@@ -76,7 +76,7 @@ class Scalars(Callback):
         report = loop.report
         assert report is not None
         values = {"train/loss": report.total} | {f"{TERM}{name}": term for name, term in report.terms.items()}
-        for name, value in (values | {f"train/{name}": value for name, value in report.seen.items()}).items():
+        for name, value in (values | {f"train/{name}": value for name, value in report.logged.items()}).items():
             value = value.detach().float() / loop.plan.grad_accumulation_steps
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 

@@ -195,7 +195,7 @@ def _make_plan(
         fix = "give it a recording, or train without"
         raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
     shard_loaders((train_loader, val_loader), 0, fabric.world_size)  # the batches of each process are equally many
-    return TrainingPlan.of(train_loader, config)
+    return TrainingPlan.from_loader(train_loader, config)
 
 
 class StopSignals:

@@ -33,9 +33,9 @@ def combined_name(name: str) -> str:
     if group != "train" or value.startswith("metric/") or name in LOOP_VALUES:
         return name
     zero, term = torch.zeros(()), value.removeprefix("term/")
-    report = LossReport(zero, {term: zero}, {}, seen={value: zero})
+    report = LossReport(zero, {term: zero}, {}, logged={value: zero})
     combined = combine_losses({"selfsup": (1.0, report)})
-    return f"train/term/{next(iter(combined.terms))}" if term != value else f"train/{next(iter(combined.seen))}"
+    return f"train/term/{next(iter(combined.terms))}" if term != value else f"train/{next(iter(combined.logged))}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -259,8 +259,8 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
     """B02: brightness starts at gain 1 and offset 0 (`gain/SOURCE`, or `LOSS/gain/SOURCE` of a combined loss)."""
     identity = {"gain": 1.0, "offset": 0.0}
-    quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.seen}
-    initial = {name: float(start.report.seen[name]) for name, one in quantities.items() if one in identity}
+    quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.logged}
+    initial = {name: float(start.report.logged[name]) for name, one in quantities.items() if one in identity}
     away = {
         name: value for name, value in initial.items() if abs(value - identity[quantities[name]]) > MAX_EXPOSURE_OFFSET
     }
