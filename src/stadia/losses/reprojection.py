@@ -118,9 +118,8 @@ class TorchReprojector:
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         images, depth_m = self.images, depth_from_inverse(inverse_depth)
         views = synthesize_views(images.sources, depth_m, images.camera, images.source_camera, T_source_target)
-        residuals, visible, unwarped = self._residuals(views.image), views.valid[:, :, 0], self.unwarped
-        auto_mask = self.auto_mask
-        minimum = minimum_reprojection(residuals, visible, unwarped, self.identity_residual, auto_mask=auto_mask)
+        compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
+        minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
         return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
 
     def _residuals(self, images: Tensor) -> Tensor:

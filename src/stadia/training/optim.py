@@ -42,11 +42,6 @@ def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
-def make_parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
-    """Return every trainable parameter of a module in groups, see `group_parameters`."""
-    return group_parameters(module.parameters(), weight_decay)
-
-
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
     trainable = [p for p in parameters if p.requires_grad]
@@ -77,9 +72,9 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups |
     Args:
         module: whose trainable parameters to optimize.
         config: name, learning rate, decay.
-        groups: of the recipe; `make_parameter_groups` by default.
+        groups: of the recipe; `group_parameters` of the module by default.
     """
-    groups = make_parameter_groups(module, config.weight_decay) if groups is None else groups
+    groups = group_parameters(module.parameters(), config.weight_decay) if groups is None else groups
     check_groups(module, groups)
     optimizer: Optimizer = OPTIMIZERS.load(config.name)(groups, config)
     return optimizer

@@ -71,8 +71,6 @@ TIMING_ROWS = 3
 MAX_SUM_GAP, SUM_ROWS = 0.01, 3
 """Share of the sizes of all terms, and consecutive rows."""
 
-TERM, WEIGHT = "train/term/", "train/weight/"
-
 MIN_TERM_RANGE, MAX_RATIO_SPREAD = 1.5, 0.03
 """Over ROWS rows: largest over smallest value of a term, and by how much the ratio of two proportional terms varies."""
 
@@ -296,10 +294,10 @@ class ProportionalTermsMonitor:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
+        terms = get_logged_parts(row, "term")
         if len(terms) < 2:
             return None
-        weights = {name: row.get(WEIGHT + name, 1.0) for name in terms}
+        weights = {name: row.get(f"train/weight/{name}", 1.0) for name in terms}
         self.rows.append({name: value / weights[name] for name, value in terms.items() if weights[name] > 0})
         if len(self.rows) < ROWS:
             return None
