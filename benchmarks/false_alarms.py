@@ -323,7 +323,7 @@ def validate_untrained(config: RecipeConfig) -> dict[str, float]:
     seeds.seed_generators(config.seed, "training")
     task = build_task(recipe, config, resumed=False)
     task.save_data_stats(data)
-    task.plan = TrainingPlan.of(data.train, config.training)
+    task.plan = TrainingPlan.from_loader(data.train, config.training)
     task.eval().on_validation_start()
     book = ValidationScores()
     for batch in data.val:

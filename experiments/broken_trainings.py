@@ -36,7 +36,7 @@ from stadia import recipes
 from stadia.core.files import write_text
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.datasets.config import CacheConfig
-from stadia.diagnostics.catalog.causes import find_root_cause
+from stadia.diagnostics.catalog import find_root_cause
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.geometry.se3 import inverse
 from stadia.losses.loss_report import LossReport

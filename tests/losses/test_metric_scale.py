@@ -158,7 +158,7 @@ def test_the_report_adds_up_over_scales_weights_and_shares():
     alone = [MetricScaleLoss()([scale], QUARTER, road, known_of(numbers)).terms for scale in (inverse, halves)]
     assert_close(report.terms["object_height"], (alone[0]["object_height"] + alone[1]["object_height"]) / 2)
     assert_close(report.terms["camera_height"], 0.5 * (alone[0]["camera_height"] + alone[1]["camera_height"]) / 2)
-    assert report.seen["camera_height_m"].item() == pytest.approx(HEIGHT_M, rel=1e-3)
+    assert report.logged["camera_height_m"].item() == pytest.approx(HEIGHT_M, rel=1e-3)
     assert report.maps["object_height_error"].shape == report.maps["camera_height_error"].shape == depth.shape
     assert ((report.maps["object_height_error"] > 0).squeeze(1) <= (numbers > 0)).all()
 

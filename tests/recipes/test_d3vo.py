@@ -69,7 +69,7 @@ def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **valu
 
 
 def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = task.training_step(batch).seen
+    seen = task.training_step(batch).logged
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
     assert all(seen[name] == name.startswith("gain") for name in expected)
@@ -81,7 +81,7 @@ def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeyp
         brightness=brightness,
         log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]),
     )
-    seen = task.training_step(batch).seen
+    seen = task.training_step(batch).logged
     assert float(seen["gain/+1"]) == pytest.approx(1.3)
     assert float(seen["offset/stereo"]) == pytest.approx(0.2)
     assert float(seen["log_uncertainty/p50"]) == pytest.approx(0, abs=0.15)
@@ -90,7 +90,7 @@ def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeyp
 
 
 def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch) -> None:
-    seen = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).seen
+    seen = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).logged
     assert not [name for name in seen if name.startswith(("gain", "offset", "log_uncertainty"))]
 
 

@@ -231,7 +231,7 @@ def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: p
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
     labeled = task.loss.known(batch.targets.depth_m)
-    assert task.training_step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
+    assert task.training_step(batch).logged["at_floor"] == 0, "small networks end in a softplus"
     answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     monkeypatch.setattr(task.network, "raw", lambda image: answers.relu())
     for shift in (0.01, -0.02):
@@ -240,7 +240,7 @@ def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: p
         (slope,) = torch.autograd.grad(report.total, answers)
         share = float((slope[labeled] == 0).float().mean())
         assert 0.4 < share < 0.7
-        assert float(report.seen["at_floor"]) == pytest.approx(share, abs=1e-6)
+        assert float(report.logged["at_floor"]) == pytest.approx(share, abs=1e-6)
 
 
 def test_weight_loading_and_attention_cost_are_logged(

@@ -161,9 +161,9 @@ def test_the_known_height_teaches_and_is_logged(metric):
     task.heights.heights[0], task.heights.epoch = AverageHeight(1.6, 1), 3
     report = task.training_step(batch)
     assert float(report.terms["metric/camera_height"]) > 0
-    assert float(report.seen["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
-    off = math.log(float(report.seen["metric/camera_height_m"]) / 1.6)
-    assert float(report.seen["metric/off_camera_height"]) == pytest.approx(off, abs=1e-4)
+    assert float(report.logged["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
+    off = math.log(float(report.logged["metric/camera_height_m"]) / 1.6)
+    assert float(report.logged["metric/off_camera_height"]) == pytest.approx(off, abs=1e-4)
 
 
 def test_objects_that_are_odd_teach_nothing(metric):
@@ -185,7 +185,7 @@ def test_outlier_objects_are_downweighted_if_configured(metric):
     believed = []
     for spread in ("null", 5, 50):
         task.config = changed(task.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        believed.append(float(task.training_step(batch).seen["metric/objects_believed"]))
+        believed.append(float(task.training_step(batch).logged["metric/objects_believed"]))
     assert 0 == believed[0] < believed[1] < believed[2] < 1
 
 

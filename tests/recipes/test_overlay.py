@@ -240,7 +240,7 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
         one.save_data_stats(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
     descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
-    seen = descent.train().training_step(data.overlays.samples("train")[0]).seen
+    seen = descent.train().training_step(data.overlays.samples("train")[0]).logged
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"

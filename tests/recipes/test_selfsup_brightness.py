@@ -16,7 +16,7 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
-from stadia.losses.affine_brightness import BrightnessGate
+from stadia.losses.photometric import BrightnessGate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
     task.train()
     held = task.training_step(batch)
     assert held.terms["brightness"] == 0
-    assert float(task.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.seen["warped_over_unwarped"]), rel=1e-6)
+    assert float(task.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.logged["warped_over_unwarped"]), rel=1e-6)
     task.gate.is_open.fill_(True)
     task.eval()
     ratio = task.gate.ratio.clone()

@@ -101,8 +101,10 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(
 
     recipe, training = SmallRecipe(), TrainingConfig(batch_size=3, **values)
     loader = SmallLoader(derive_seed(1, "data"))
-    plan = TrainingPlan.of(loader, training)
-    optimizer = torch.optim.AdamW(optim.make_parameter_groups(recipe, recipe.config.optimizer.weight_decay), lr=0.02)
+    plan = TrainingPlan.from_loader(loader, training)
+    optimizer = torch.optim.AdamW(
+        optim.group_parameters(recipe.parameters(), recipe.config.optimizer.weight_decay), lr=0.02
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: optim.compute_lr_factor(

@@ -145,7 +145,7 @@ def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: 
 def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
     training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
     loader = staged(training)
-    plan = TrainingPlan.of(loader, training)
+    plan = TrainingPlan.from_loader(loader, training)
     assert [part.steps for part in plan.phases] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
 
     def stream(position: int) -> Iterator[list[float]]:
@@ -169,7 +169,7 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
 
     training = config(HALF, WHOLE)
     loader = StagedBatches([Resting(batch_size=6), Resting(batch_size=3)], training)
-    plan = TrainingPlan.of(loader, training)
+    plan = TrainingPlan.from_loader(loader, training)
     loader.now = 0
     for _ in BatchStream(loader, plan):
         pass

@@ -80,7 +80,7 @@ def diagnose(
     """
     from rich.console import Console
 
-    from stadia.diagnostics.catalog.causes import find_root_cause
+    from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.training.run_folder import Run
 
@@ -155,7 +155,7 @@ def explain(
         entry, trace = CATALOG[wanted], TRACES.get(wanted, Trace(""))
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
         lines = {"family": f"{FAMILIES[wanted[0]]}, checked at stage '{entry.stage}'"}
-        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "seen")}
+        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "source")}
         lines["from"] = f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here
         lines["proof"] = trace.proof
         for name, text in lines.items():

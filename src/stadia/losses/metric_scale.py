@@ -190,7 +190,7 @@ class MetricScaleLoss:
             object_share, camera_share: factors of the weights in this epoch (`recipes.metric.camera_heights`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
-        H, W) in metres, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
+        H, W) in metres, of the finest scale; `logged` "camera_height_m", the median over the images, NaN without road.
         Raises GeometryError if the number of heights differs from that of objects or images.
         """
         _check_known(known, len(road))
@@ -205,13 +205,8 @@ class MetricScaleLoss:
                 "camera_height": camera_share * self.config.camera_height * torch.stack(of_cameras).mean(),
             }
         heights = finest[0].median_height.detach()
-        return LossReport(
-            total=torch.stack(list(terms.values())).sum(),
-            terms={name: value.detach() for name, value in terms.items()},
-            maps=errors[0],
-            least=dict.fromkeys(terms, 0.0),
-            seen={"camera_height_m": masked_median(heights, ~heights.isnan())},
-        )
+        logged = {"camera_height_m": masked_median(heights, ~heights.isnan())}
+        return LossReport.from_terms(terms, errors[0], least=dict.fromkeys(terms, 0.0), logged=logged)
 
     def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights

@@ -46,7 +46,7 @@ class Entry:
 
     code: family letter and number.  title: as in a bug report.  stage: when it is checked.
     symptom: what users notice.  cause, fix: in general.  measured: how the check measures it, and its thresholds.
-    seen: where this failure is documented.
+    source: where this failure is documented.
     """
 
     code: str
@@ -56,7 +56,7 @@ class Entry:
     cause: str
     fix: str
     measured: str
-    seen: str
+    source: str
 
 
 TRACE_FIELDS = {"proof", "lines", "here"}

@@ -257,12 +257,12 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
-    """B02: brightness starts at gain 1 and offset 0."""
-    initial = {name: float(value) for name, value in start.report.seen.items() if name.startswith(("gain/", "offset/"))}
-    if not initial:
-        return
+    """B02: brightness starts at gain 1 and offset 0 (`gain/SOURCE`, or `LOSS/gain/SOURCE` of a combined loss)."""
+    identity = {"gain": 1.0, "offset": 0.0}
+    quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.logged}
+    initial = {name: float(start.report.logged[name]) for name, one in quantities.items() if one in identity}
     away = {
-        name: value for name, value in initial.items() if abs(value - name.startswith("gain/")) > MAX_EXPOSURE_OFFSET
+        name: value for name, value in initial.items() if abs(value - identity[quantities[name]]) > MAX_EXPOSURE_OFFSET
     }
     if away:
         listed = ", ".join(f"{name} {value:.3g}" for name, value in away.items())

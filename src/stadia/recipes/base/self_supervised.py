@@ -21,8 +21,8 @@ from stadia.evaluation.validation_metrics import (
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import BrightnessGate
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
@@ -78,12 +78,14 @@ class ViewSynthesis:
         held = self.gate(prediction, step) if self.gate else prediction
         report = self.loss(batch.targets, held, names, step, road=road)
         if self.gate and self.gate.training:
-            self.gate.update(report.seen["warped_over_unwarped"])
+            self.gate.update(report.logged["warped_over_unwarped"])
         teachers, _ = self.loss.teachers(names, step)
         depth = depth_stats(prediction.inverse_depth[0], model.min_depth_m, model.max_depth_m)
-        seen = min_reprojection_stats(report.maps["winner"], names, teachers) | depth
-        seen |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
-        return replace(report, seen={**report.seen, **seen, **brightness_and_uncertainty_stats(prediction, names)})
+        logged = min_reprojection_stats(report.maps["winner"], names, teachers) | depth
+        logged |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
+        return replace(
+            report, logged={**report.logged, **logged, **brightness_and_uncertainty_stats(prediction, names)}
+        )
 
     @torch.no_grad()
     def loss_cases(self, source_names: Sequence[str], end: int) -> Mapping[str, LossCase]:

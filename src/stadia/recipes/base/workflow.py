@@ -91,7 +91,11 @@ def train(
         if run.writes:
             write_findings(run.folder / "findings.jsonl", [*findings, *read_training_findings(run.folder)])
         task = create_task(recipe, config, data, run)
-        if resume is None and run.writes and TrainingPlan.of(data.train, config.training).total_steps >= FEW_STEPS:
+        if (
+            resume is None
+            and run.writes
+            and TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS
+        ):
             _check_losses(task, config, data, run, console, on_stop)
 
         @torch.no_grad()
@@ -221,7 +225,7 @@ def run_loss_checks(
             precision=training.precision,
             depth_range_m=task.depth_range_m,
         )
-        start.task.plan = TrainingPlan.of(data.train, training)
+        start.task.plan = TrainingPlan.from_loader(data.train, training)
         found = collect_findings(
             "laws of the losses",
             "",

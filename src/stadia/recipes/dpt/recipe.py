@@ -219,7 +219,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         dead = masked_mean(
             (inverse_depth.detach() <= self.network.floor).float(), self.loss.known(batch.targets.depth_m)
         )
-        return replace(report, seen={"at_floor": dead})
+        return replace(report, logged={"at_floor": dead})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.

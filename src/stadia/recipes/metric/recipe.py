@@ -233,7 +233,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
         report = combine_losses({"selfsup": (1.0, photometric), "metric": (1.0, metric_scale)})
         masked = compute_auto_mask(photometric.maps["winner"], len(batch.source_names))
-        return replace(report, seen={**report.seen, "metric/road_masked": (masked & road).sum() / road.sum()})
+        return replace(report, logged={**report.logged, "metric/road_masked": (masked & road).sum() / road.sum()})
 
     def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
         """Return the scale loss of a batch. In training, keep the camera heights that its objects imply."""
@@ -279,7 +279,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
                 "rows_out_of_order": rows_out_of_order(depth, targets.road).nanmean(),
                 "objects_at_limit": share_at_max_depth(depth, targets.objects > 0, self.config.model.max_depth_m),
             }
-        return replace(report, seen={**report.seen, **self._logged_values(depth, road, known), **stats})
+        return replace(report, logged={**report.logged, **self._logged_values(depth, road, known), **stats})
 
     def loss_cases(self, batch: RoadBatch) -> Mapping[str, LossCase]:
         """Return the loss cases of `selfsup`, and the camera height over a flat road."""
@@ -327,17 +327,17 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     def _logged_values(self, depth: Tensor, road: RoadPixelHeights, known: KnownHeights) -> dict[str, Tensor]:
         """Return logged values: share of accepted objects, spread of depth, camera heights, and the error of depth."""
         has_height = known.object_m.isfinite()
-        seen = {
+        logged = {
             "objects_believed": (known.weight * has_height).sum() / has_height.sum().clamp(min=1),
             "depth_spread": (depth.flatten(1).std(1) / depth.flatten(1).mean(1)).mean(),
         }
         for group, name in enumerate(self.groups):
             if math.isfinite(metres := self._metres(group)):
-                seen[f"camera_height_known_m/{name}" if name else "camera_height_known_m"] = depth.new_tensor(metres)
+                logged[f"camera_height_known_m/{name}" if name else "camera_height_known_m"] = depth.new_tensor(metres)
         off = (road.median_height / known.camera_m).log()
-        if any(name.startswith("camera_height_known_m") for name in seen):
-            seen["off_camera_height"] = off.nanmean()
-        return seen
+        if any(name.startswith("camera_height_known_m") for name in logged):
+            logged["off_camera_height"] = off.nanmean()
+        return logged
 
     # -- validation and checkpoint
 

@@ -136,7 +136,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         if self._plain:
             logged["effective_lr"] = self._effective_lr(entering)
         logged |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
-        return replace(report, seen={name: report.total.new_tensor(value) for name, value in logged.items()})
+        return replace(report, logged={name: report.total.new_tensor(value) for name, value in logged.items()})
 
     def training_state(self) -> dict[str, Any]:
         return {"gradient_balance": self.balance.state_dict()}

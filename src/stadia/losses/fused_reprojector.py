@@ -22,9 +22,16 @@ from torch.autograd.function import once_differentiable
 from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
-from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
-from stadia.losses.kernels import reprojection_kernels as kernels
-from stadia.losses.photometric import SSIM_C1, SSIM_C2, MinimumReprojection, identity_reprojection, window_statistics
+from stadia.losses import reprojection_kernels as kernels
+from stadia.losses.photometric import (
+    MAX_DARK,
+    MIN_BRIGHT,
+    SSIM_C1,
+    SSIM_C2,
+    MinimumReprojection,
+    identity_reprojection,
+    window_statistics,
+)
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 
 _ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
@@ -79,12 +86,8 @@ class FusedReprojector:
 
         unwarped = torch.empty_like(sources[:, :, 0])
         brightened, _ = self.brightened_for(sources, self.brightness)
-        _run(
-            kernels.residual_rows,
-            height,
-            (sources.numpy(), *self.compared(brightened), unwarped.numpy()),
-            (self.weights, self.column),
-        )
+        arrays = sources.numpy(), *self.compared(brightened), unwarped.numpy()
+        _run(kernels.residual_rows, height, arrays, (self.weights, self.column))
         identity_residual = identity_reprojection(unwarped, images.source_names)
         self.identity_residual, self.unwarped = identity_residual.numpy(), identity_residual.amax(dim=1, keepdim=True)
         self.best_identity = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
