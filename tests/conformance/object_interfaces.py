@@ -18,7 +18,7 @@ from stadia.datasets.objects.open_objects import (
     list_object_splits,
     open_object_images,
 )
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import quaternion_multiply, se3_exp
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.report import metric_labels

@@ -13,8 +13,8 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.objects import boxes
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry import boxes
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
 
 F64 = torch.float64

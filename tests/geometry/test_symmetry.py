@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.geometry import se3
-from stadia.geometry.objects.symmetry import Symmetry, half_angle_sin_cos, symmetric_angle_deg
+from stadia.geometry.boxes import Symmetry, half_angle_sin_cos, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_multiply
 
 F64 = torch.float64

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses import ROTATION_LOSSES
 from stadia.losses.config import RotationLossConfig

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
 from stadia.metrics import OBJECT_METRICS
 from stadia.metrics.object_metrics import PosedObjects, add_m, add_s_m

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.geometry.objects.boxes import compute_box_corners
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry, compute_box_corners
 from stadia.geometry.se3 import se3_exp
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,

@@ -22,8 +22,8 @@ from stadia.datasets.objects.open_objects import detect_object_layout, list_obje
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
-from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import open_object_inputs

@@ -24,7 +24,7 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
 from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose import commands

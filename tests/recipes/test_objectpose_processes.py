@@ -14,7 +14,7 @@ from torch import Tensor
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
 from stadia.models.config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet

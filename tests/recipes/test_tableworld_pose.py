@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_multiply
 
 

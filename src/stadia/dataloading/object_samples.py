@@ -25,8 +25,8 @@ from stadia.dataloading.loader import PackedTensors, stack_packed
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.frame_store import resize_image
 from stadia.datasets.objects.object_labels import UNLABELED, ObjectImages, ObjectLabel, count_pixels
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import resize_camera
-from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 NO_COLOR_AUGMENTATION = ColorConfig(probability=0.0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.objects.symmetry import Symmetry, half_angle_sin_cos
+from stadia.geometry.boxes import Symmetry, half_angle_sin_cos
 
 BOUNDED_LOG_EPS = 0.1
 """The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""

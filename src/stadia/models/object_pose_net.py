@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from stadia.core.types import Camera, TensorDataclass
 from stadia.geometry import se3
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.objects.instances import VotedCenters, translation_from_center, vote_center
+from stadia.geometry.instances import VotedCenters, translation_from_center, vote_center
 from stadia.geometry.se3 import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
 from stadia.models.config import ObjectPoseNetConfig
@@ -239,7 +239,7 @@ class ObjectPoseNet(nn.Module):
 # -- pixel predictions to objects, for all objects of a batch at once
 
 CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
-"""Positions (P, 2), directions (P, 2), segment (P,), count, such as `vote_center` of `geometry.objects.instances`."""
+"""Positions (P, 2), directions (P, 2), segment (P,), count, such as `vote_center` of `geometry.instances`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
-from stadia.geometry.objects.instances import group_instances, vote_center, vote_center_ransac
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
+from stadia.geometry.instances import group_instances, vote_center, vote_center_ransac
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, compare_objects, instance_mask_iou
 from stadia.models.object_pose_net import (

@@ -25,7 +25,7 @@ from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_form
 from stadia.evaluation.io.object_predictions import ObjectPredictions, write_image
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.score.recording_scores import write_score
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,
     BoolArray,
