@@ -15,13 +15,19 @@ from torch import Tensor, nn
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.models import ATTENTIONS, DPT_NETWORKS
+from stadia.models import ATTENTIONS, DPT_NETWORKS, dpt_architectures, dpt_net
 from stadia.models.config import DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU, DptConfig
-from stadia.models.dpt import architectures, dpt_net
-from stadia.models.dpt.architectures import DptArchitecture
-from stadia.models.dpt.dpt_net import MIN_INVERSE_DEPTH, DptNet, check_dpt_network
-from stadia.models.dpt.pretrained_weights import rename_to_transformers
-from stadia.models.dpt.vit_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
+from stadia.models.dpt_architectures import DptArchitecture
+from stadia.models.dpt_net import (
+    MIN_INVERSE_DEPTH,
+    DptNet,
+    SelfAttention,
+    check_dpt_network,
+    embed_image,
+    make_sincos_positions,
+    resize_position_embeddings,
+)
+from stadia.models.pretrained_weights import rename_to_transformers
 
 
 @pytest.fixture(scope="module")
@@ -165,17 +171,17 @@ def hybrid() -> DptArchitecture:
         "heads": 4,
         "hooks": (1, 3),
     }
-    return architectures._hybrid(**sizes, fusion=16, hub="nobody/nothing")
+    return dpt_architectures._hybrid(**sizes, fusion=16, hub="nobody/nothing")
 
 
 def plain() -> DptArchitecture:
-    return architectures._dpt(
+    return dpt_architectures._dpt(
         width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
     )
 
 
 def depth_anything() -> DptArchitecture:
-    shrunken = architectures._depth_anything(
+    shrunken = dpt_architectures._depth_anything(
         "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
     )
     shrunken.settings["backbone_config"]["image_size"] = 56
@@ -334,7 +340,7 @@ def test_every_attention_fits(name: str) -> None:
     assert off(visible_in(without_attention(network)), expected) > 0.3
 
 
-@pytest.mark.parametrize("arch", [architectures.dpt_tiny, depth_anything])
+@pytest.mark.parametrize("arch", [dpt_architectures.dpt_tiny, depth_anything])
 def test_bfloat16_output_matches_float32(arch: Callable[[], DptArchitecture]) -> None:
     network = attentive(build(arch))
     exact = visible_in(network)
@@ -378,7 +384,7 @@ def test_a_calibration_that_turns_depth_around_is_refused(scale: float, shift: f
         build(plain).calibrate(scale, shift)
 
 
-@pytest.mark.parametrize("arch", [*SHRUNKEN, architectures.dpt_tiny])
+@pytest.mark.parametrize("arch", [*SHRUNKEN, dpt_architectures.dpt_tiny])
 def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch: Callable[[], DptArchitecture]) -> None:
     network = build(arch)
     image = torch.rand(2, 3, 4 * network.stride, 4 * network.stride)
@@ -439,7 +445,7 @@ def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.Monke
 
 
 def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(architectures, "find_spec", lambda name: None)
+    monkeypatch.setattr(dpt_architectures, "find_spec", lambda name: None)
     for build_network in (
         lambda: check_dpt_network("dpt-tiny", height=32, width=32),
         lambda: DptNet(DptConfig(network="dpt-tiny")),

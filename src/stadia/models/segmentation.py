@@ -17,7 +17,7 @@ from stadia.core import torchvision_shim  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError
-from stadia.models.hub import describe_manual_copy, offline_if_unreachable
+from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (
