@@ -30,9 +30,8 @@ def hybrid() -> DptArchitecture:
 
 
 def plain() -> DptArchitecture:
-    return dpt_architectures._dpt(
-        width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8, hub=None
-    )
+    sizes = {"width": 16, "blocks": 4, "heads": 2, "fusion": 8}
+    return dpt_architectures._dpt(**sizes, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), hub=None)
 
 
 def depth_anything() -> DptArchitecture:

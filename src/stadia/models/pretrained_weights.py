@@ -22,7 +22,7 @@ from pickle import UnpicklingError
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import huggingface_hub
+import huggingface_hub.constants
 import safetensors
 import safetensors.torch
 import torch
