@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from traffic import Scene, View, kitti_camera, see, street
+from traffic import Scene, View, camera_height, kitti_camera, see, street
 
 from stadia.geometry.align import masked_median
 from stadia.geometry.ground import horizon, road_plane
@@ -90,8 +90,8 @@ def camera_heights(
     depth, road = _stacked([see(scene, camera) for scene in scenes])
     true = torch.tensor([scene.camera_height for scene in scenes], dtype=F64)
     depth = depth * factor
-    found = road_plane.camera_height_from_depth(depth, camera, road)
-    near = road_plane.camera_height_from_depth(
+    found = camera_height(depth, camera, road)
+    near = camera_height(
         depth, camera, road & (depth < 9 * found.by_median[:, None, None, None])
     )  # 15 m for a camera at 1.65 m
     return found.by_plane / true - 1, found.by_median / true - 1, near.by_plane / true - 1

@@ -22,7 +22,6 @@ from stadia.models.dpt_net import (
     MIN_INVERSE_DEPTH,
     DptNet,
     SelfAttention,
-    check_dpt_network,
     embed_image,
     make_sincos_positions,
     resize_position_embeddings,
@@ -432,22 +431,26 @@ def test_a_small_one_learns(tiny: DptNet) -> None:
 # -----------------------------------------------------------------------------------------------------------
 
 
+def check_size(name: str, *, height: int, width: int) -> None:
+    dpt_architectures.check_image_size(name, DPT_NETWORKS.load(name)().stride, height=height, width=width)
+
+
 def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DptArchitecture, "build", None)
-    check_dpt_network("dpt-hybrid", height=352, width=1216)
-    check_dpt_network("depth-anything-small", height=224, width=672)
+    check_size("dpt-hybrid", height=352, width=1216)
+    check_size("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
-        check_dpt_network("dpt-hybrd", height=352, width=1216)
+        check_size("dpt-hybrd", height=352, width=1216)
     with pytest.raises(ConfigError, match=r"found 1242x375; expected multiples of 32. Fix: take 1248x384"):
-        check_dpt_network("dpt-hybrid", height=375, width=1242)
+        check_size("dpt-hybrid", height=375, width=1242)
     with pytest.raises(ConfigError, match=r"found 640x192; expected multiples of 14. Fix: take 644x196"):
-        check_dpt_network("depth-anything-base", height=192, width=640)
+        check_size("depth-anything-base", height=192, width=640)
 
 
 def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpt_architectures, "find_spec", lambda name: None)
     for build_network in (
-        lambda: check_dpt_network("dpt-tiny", height=32, width=32),
+        dpt_architectures.check_transformers_installed,
         lambda: DptNet(DptConfig(network="dpt-tiny")),
     ):
         with pytest.raises(ConfigError, match=r"pip install 'stadia\[dpt\]'"):

@@ -110,7 +110,12 @@ def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | 
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
 
-def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
+
+    For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    """
+    prediction, target, weights = _mask_unknown(prediction, target, known)
     total = weights.sum(-1, keepdim=True)
     prediction_mean = (weights * prediction).sum(-1, keepdim=True) / total
     target_mean = (weights * target).sum(-1, keepdim=True) / total
@@ -121,33 +126,6 @@ def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -
     covariance = (centered * (target - target_mean)).sum(-1)
     scale = torch.where(varied, covariance / torch.where(varied, spread, 1.0), 0.0)
     return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
-
-
-def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
-
-    For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
-    """
-    return _weighted_scale_shift(*_mask_unknown(prediction, target, known))
-
-
-def fit_scale_and_shift_robust(
-    prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20
-) -> tuple[Tensor, Tensor]:
-    """Return scale and shift by Huber's M-estimator, for targets with outliers; else as `fit_scale_and_shift`.
-
-    Iteratively reweighted least squares. A residual counts fully up to 1.345 sigma and less beyond (95 % of the
-    efficiency of least squares on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
-    """
-    prediction, target, base = _mask_unknown(prediction, target, known)
-    with torch.no_grad():
-        scale, shift = _weighted_scale_shift(prediction, target, base)
-        for _ in range(iterations):
-            residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
-            limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]
-            weights = base * torch.where(residual <= limit, 1.0, limit / residual.clamp(min=1e-30))
-            scale, shift = _weighted_scale_shift(prediction, target, weights)
-    return _weighted_scale_shift(prediction, target, weights)
 
 
 # -- one scale and shift for many images

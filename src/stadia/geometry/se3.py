@@ -180,12 +180,6 @@ def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
-def quaternion_angle_deg(a: Tensor, b: Tensor) -> Tensor:
-    """Return the angle (...) in degrees between unit quaternions (..., 4); q and -q are the same rotation."""
-    b = torch.where((a * b).sum(-1, keepdim=True) < 0, -b, b)
-    return torch.rad2deg(4 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)))
-
-
 def rotation_angle_deg(R: Tensor) -> Tensor:
     """Return the angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate at 0 (arccos is not)."""
     quaternion = quaternion_wxyz_from_matrix(R)
@@ -231,48 +225,6 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
     return matmul(first, matmul(second, third)) if intrinsic else matmul(third, matmul(second, first))
 
 
-def _direction(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The angle and length of (x, y), and whether it is too short to have an angle; gradients are finite throughout."""
-    squared = x * x + y * y
-    none = squared < 1e-14
-    x, squared = torch.where(none, torch.ones_like(x), x), torch.where(none, torch.ones_like(x), squared)
-    return torch.atan2(y, x), torch.where(none, torch.zeros_like(x), squared.sqrt()), none
-
-
-def euler_from_matrix(R: Tensor, order: str) -> Tensor:
-    """Rotations (..., 3, 3) to angles (..., 3) in radians, in the order named; the inverse of `matrix_from_euler`.
-
-    The middle angle lies in [-pi/2, pi/2] (in [0, pi] where the first axis is also the last), the others in [-pi, pi],
-    as SciPy has it. At gimbal lock only the sum or the difference of the outer angles is known, and the third is set to
-    0.
-    By way of the quaternion: Bernardes and Viollet, PLoS ONE 17(11), 2022.
-    """
-    axes, intrinsic = _euler_axes(order)
-    i, j, k = reversed(axes) if intrinsic else axes
-    symmetric = i == k
-    k = 3 - i - j if symmetric else k
-    sign = (i - j) * (j - k) * (k - i) // 2
-    w, *xyz = quaternion_wxyz_from_matrix(R).unbind(-1)
-    a, b, c, d = w, xyz[i], xyz[j], xyz[k] * sign
-    if not symmetric:
-        a, b, c, d = a - c, b + d, c + a, d - b
-
-    half_sum, high, no_sum = _direction(b, a)
-    half_difference, low, no_difference = _direction(d, c)
-    middle = 2 * torch.atan2(low, high)
-    third_is_zero = 1 if intrinsic else -1
-    half_sum, half_difference = (
-        torch.where(no_sum, third_is_zero * half_difference, half_sum),
-        torch.where(no_difference, third_is_zero * half_sum, half_difference),
-    )
-    outer, inner = half_sum - half_difference, half_sum + half_difference
-    if not symmetric:
-        middle, inner = middle - math.pi / 2, inner * sign
-    first, third = (inner, outer) if intrinsic else (outer, inner)
-    angles = torch.stack((first, middle, third), -1)
-    return torch.remainder(angles + math.pi, 2 * math.pi) - math.pi
-
-
 # -- quaternion products and averages: of any length above 0 it is a rotation, q and -q the same; the zero one is none
 
 
@@ -306,30 +258,18 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
     return F.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
 
 
-# -- averages
-
-
-def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: Tensor | None = None) -> Tensor:
-    """Return the rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0.
+def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0; zero where there is none.
 
     It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007). So q and
     -q count alike, where a sum of quaternions would cancel. A longer quaternion counts as the square of its length.
+    weights: (..., N), none below 0.
 
-    Args:
-        quaternions: w, x, y, z of any length.
-        weights: (..., N), none below 0.
-        known: (..., N) bool; values where it is false are not read.
-
-    Returns the zero quaternion where nothing is known. Where the two largest eigenvalues are equal (two rotations half
-    a turn apart and equally heavy) every mix of both is as near: one of them is returned, and the gradient leaves that
-    direction out.
+    Where the two largest eigenvalues are equal (two rotations half a turn apart and equally heavy) every mix of both is
+    as near: one of them is returned, and the gradient leaves that direction out.
     """
     quaternions = at_least_float32(quaternions)
-    if known is not None:
-        quaternions = quaternions.where(known[..., None], 0.0)
     weighted = quaternions if weights is None else quaternions * weights[..., None]
-    if known is not None and weights is not None:
-        weighted = weighted.where(known[..., None], 0.0)
     return _principal((weighted[..., :, None] * quaternions[..., None, :]).sum(-3))
 
 

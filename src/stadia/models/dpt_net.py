@@ -16,7 +16,7 @@ from torch.nn import functional
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.models import ATTENTIONS, DPT_NETWORKS, pretrained_weights
 from stadia.models.config import DptConfig, describe_attention_cost
-from stadia.models.dpt_architectures import DptArchitecture, check_image_size, check_transformers_installed
+from stadia.models.dpt_architectures import DptArchitecture, check_image_size
 from stadia.models.pretrained_weights import (
     UNUSED_PARAMETERS,
     WEIGHT_FILE_NAMES,
@@ -173,13 +173,6 @@ def find_weights_file(config: DptConfig) -> Path | None:
         fix = f"{pretrained_weights.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false"
         what, expected = f"weights of '{config.network}'", "the published weights"
         raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
-
-
-def check_dpt_network(name: str, *, height: int, width: int) -> None:
-    """Raise ConfigError for an unknown network, an invalid image size, or missing transformers. Builds nothing."""
-    arch: DptArchitecture = DPT_NETWORKS.load(name)()
-    check_image_size(name, arch.stride, height=height, width=width)
-    check_transformers_installed()
 
 
 # -- parts added to the layers of transformers: exchangeable attention, positions for any grid, constant padding,

@@ -191,28 +191,6 @@ def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
     return torch.cat((slope, (middle - (slope * center[:, :2]).sum(-1))[:, None]), -1)
 
 
-@dataclass(frozen=True, slots=True)
-class CameraHeight:
-    """The camera's height above the road (B,), in the unit of depth, measured in two ways; NaN without road.
-
-    by_plane: distance to one plane through the road: robust to noise of single pixels, wrong where the grade changes.
-    by_median: median over the road of each pixel's distance to its own tangent plane: right on grades and beside kerbs,
-        low where single pixels are noisy. A difference of more than a few percent between both is a warning.
-    """
-
-    by_plane: Tensor
-    by_median: Tensor
-
-
-def camera_height_from_depth(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraHeight:
-    """Return the camera height from depth (B, 1, H, W) and a road mask (B, 1, H, W) bool. Differentiable in depth."""
-    by_median = road_pixel_heights(depth_m, camera, road_mask, min_road_share=0.0).median_height
-    depth_m = _known_depth(depth_m)
-    points = backproject(depth_m, camera).flatten(2).transpose(1, 2)
-    plane = fit_plane_ransac(points, (road_mask & (depth_m > NEAR)).flatten(1))
-    return CameraHeight(by_plane=plane[:, 3], by_median=by_median)
-
-
 def _known_depth(depth_m: Tensor) -> Tensor:
     """Return the depth with 0 where it is not finite or not in front of the camera."""
     return torch.where((depth_m > NEAR) & depth_m.isfinite(), depth_m, torch.zeros_like(depth_m))
