@@ -129,12 +129,9 @@ def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: 
 # -- pixels and points
 
 
-def pixel_grid(
-    height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return (2, H, W): x, then y, of every pixel's center."""
-    x, y = (torch.arange(size, device=device, dtype=dtype) for size in (width, height))
-    y, x = torch.meshgrid(y, x, indexing="ij")
+    y, x = torch.meshgrid(torch.arange(height, dtype=dtype), torch.arange(width, dtype=dtype), indexing="ij")
     return torch.stack((x, y))
 
 

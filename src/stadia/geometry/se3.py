@@ -19,8 +19,6 @@ from stadia.geometry.segments import segment_sums
 _SMALL_SQUARED = 0.25
 """Squared angle below which the power series (smooth at 0) is used; its error is below 1e-15."""
 
-_AXES = {"x": 0, "y": 1, "z": 2}
-
 # Coefficients of the series in the squared angle s.
 _SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a
 _ONE_MINUS_COS = tuple((-1) ** n / math.factorial(2 * n + 2) for n in range(7))  # (1 - cos a) / a^2
@@ -203,26 +201,19 @@ def matrix_to_6d(R: Tensor) -> Tensor:
     return R[..., :2].transpose(-1, -2).flatten(-2)
 
 
-def _euler_axes(order: str) -> tuple[list[int], bool]:
-    """Return the three axes, and whether the rotations are about the moving (intrinsic) axes."""
-    axes = [_AXES.get(letter, -1) for letter in order.lower()]
+def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
+    """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
+
+    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz, as in SciPy.
+    """
+    axes = ["xyz".find(letter) for letter in order.lower()]
     is_repeated = len(order) != 3 or axes[0] == axes[1] or axes[1] == axes[2]
     if is_repeated or -1 in axes or order not in (order.lower(), order.upper()):
         expected, fix = "three axes such as 'xyz' or 'ZYX'", "lower case: fixed axes; upper: moving"
         raise GeometryError("Euler order", found=f"'{order}'", expected=expected, fix=fix)
-    return axes, order.isupper()
-
-
-def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
-    """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
-
-    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz. As SciPy names
-    them.
-    """
-    axes, intrinsic = _euler_axes(order)
     unit = torch.eye(3, dtype=angles.dtype, device=angles.device)
     first, second, third = (so3_exp(angles[..., i, None] * unit[axis]) for i, axis in enumerate(axes))
-    return matmul(first, matmul(second, third)) if intrinsic else matmul(third, matmul(second, first))
+    return matmul(first, matmul(second, third)) if order.isupper() else matmul(third, matmul(second, first))
 
 
 # -- quaternion products and averages: of any length above 0 it is a rotation, q and -q the same; the zero one is none
@@ -237,15 +228,13 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
     """Return the product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply."""
     a_w, a_x, a_y, a_z = a.unbind(-1)
     b_w, b_x, b_y, b_z = b.unbind(-1)
-    return torch.stack(
-        (
-            a_w * b_w - a_x * b_x - a_y * b_y - a_z * b_z,
-            a_w * b_x + a_x * b_w + a_y * b_z - a_z * b_y,
-            a_w * b_y - a_x * b_z + a_y * b_w + a_z * b_x,
-            a_w * b_z + a_x * b_y - a_y * b_x + a_z * b_w,
-        ),
-        -1,
+    product = (
+        a_w * b_w - a_x * b_x - a_y * b_y - a_z * b_z,
+        a_w * b_x + a_x * b_w + a_y * b_z - a_z * b_y,
+        a_w * b_y - a_x * b_z + a_y * b_w + a_z * b_x,
+        a_w * b_z + a_x * b_y - a_y * b_x + a_z * b_w,
     )
+    return torch.stack(product, -1)
 
 
 def quaternion_from_ray(ray: Tensor) -> Tensor:
@@ -288,9 +277,8 @@ def quaternion_mean_by_segment(
 def _principal(outer: Tensor) -> Tensor:
     """Return the eigenvector (..., 4) of the largest eigenvalue of (..., 4, 4), w >= 0; zero for the zero matrix.
 
-    torch's gradient of `eigh` divides by the differences of all eigenvalues. It is NaN where any two are equal, as the
-    three smallest of quaternions that agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l -
-    l_j). That is the gradient of the last step below; its value is 0.
+    torch's gradient of `eigh` is NaN where any two eigenvalues are equal, as the three smallest of quaternions that
+    agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l - l_j), the last step below.
     """
     with torch.no_grad(), torch.autocast(outer.device.type, enabled=False):
         values, vectors = torch.linalg.eigh(outer)

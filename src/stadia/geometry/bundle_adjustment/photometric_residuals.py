@@ -25,6 +25,8 @@ MARGIN = 2
 RELIEF = (0.8, 1.25)
 """Range of relative inverse depth within the pattern on one surface; beyond it there is an object's edge."""
 
+_CONTRAST, _ALPHA = 0.2, 0.1  # of the weights: a gradient per pixel, and a typical residual
+
 
 @dataclass(frozen=True, slots=True)
 class WindowFrames:
@@ -231,14 +233,14 @@ def huber_cost(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
     return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
 
 
-def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
+def gradient_weight(slope_squared: Tensor) -> Tensor:
     """Return c^2 / (c^2 + |grad I|^2): position errors change steep pixels more (Direct sparse odometry, eq. 7)."""
-    return contrast**2 / (contrast**2 + slope_squared)
+    return _CONTRAST**2 / (_CONTRAST**2 + slope_squared)
 
 
-def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha; 0.1 is a typical residual)."""
-    return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
+def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha)."""
+    return _ALPHA**2 / (_ALPHA**2 + (2 * log_uncertainty).exp())
 
 
 def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
