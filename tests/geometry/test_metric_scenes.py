@@ -288,7 +288,7 @@ def test_v18_a_rolling_camera(roll_deg):
     assert -0.10 < wrong.median() < -0.04
 
     _, top, bottom = cars.rows(cars.cars)
-    nearest = segment_quantiles(cars.cars.of(cars.depth)[:, 0], cars.cars.segment, cars.cars.count, (0.0,))[0]
+    nearest = segment_quantiles(cars.cars.gather(cars.depth)[:, 0], cars.cars.segment, cars.cars.count, (0.0,))[0]
     box = cars.height_m / road_plane.height_from_box(bottom - top, nearest, FULL.fy) - 1
     assert -0.04 < box.median() < 0
 

@@ -100,10 +100,10 @@ def test_segments_of_instance_maps():
     assert found.count == 4
     assert found.segment.tolist() == [0, 1, 0, 3, 3, 2]
     maps = torch.arange(24.0).view(3, 2, 2, 2)
-    assert found.of(maps)[:, 0].tolist() == [
+    assert found.gather(maps)[:, 0].tolist() == [
         maps[b, 0, y, x] for b, y, x in ((0, 0, 1), (0, 1, 0), (0, 1, 1), (2, 0, 0), (2, 0, 1), (2, 1, 0))
     ]
-    assert segment_means(found.of(maps), found.segment, 4)[0].tolist() == [2.0, 6.0]
+    assert segment_means(found.gather(maps), found.segment, 4)[0].tolist() == [2.0, 6.0]
     assert segments_from_instances(torch.zeros(2, 3, 3, dtype=torch.int32)).count == 0
 
 

@@ -30,7 +30,7 @@ def objects(
     n = len(T)
     size_m = torch.tensor([[0.1, 0.2, 0.3]]).expand(n, 3) if size_m is None else size_m
     return PosedObjects(
-        torch.ones(n, dtype=torch.long), T, size_m, Symmetry.of(symmetry or ["none"] * n), torch.rand(n)
+        torch.ones(n, dtype=torch.long), T, size_m, Symmetry.parse(symmetry or ["none"] * n), torch.rand(n)
     )
 
 

@@ -45,7 +45,7 @@ def targets() -> ObjectTargets:
     T[..., :3, :3] = matrix_from_quaternion_wxyz(quaternion)
     T[..., 2, 3] = 0.5 + torch.rand(4, 3, generator=generator)
     size_m = 0.05 + 0.1 * torch.rand(4, 3, 3, generator=generator)
-    symmetry = Symmetry.of(["none", "revolution", "none"] * 4)
+    symmetry = Symmetry.parse(["none", "revolution", "none"] * 4)
     symmetry = Symmetry(symmetry.revolution.view(4, 3), symmetry.turns.view(4, 3, -1, 4).float())
     camera = Camera(torch.tensor([[60.0, 0, 31.5], [0, 60, 15.5], [0, 0, 1]]).repeat(4, 1, 1), 32, 64)
     px = torch.ones(4, 3, dtype=torch.long)

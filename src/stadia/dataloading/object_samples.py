@@ -104,7 +104,7 @@ class PackedObjects(PackedTensors):
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
     """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
-    symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
+    symmetry = Symmetry.parse([one.symmetry for one in objects] or ["none"])
     poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
     return {
         "known": torch.ones(len(objects), dtype=torch.bool),

@@ -39,7 +39,7 @@ class Symmetry(TensorDataclass):
     turns: Tensor
 
     @classmethod
-    def of(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
+    def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
         """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z.
 
         The identity is added. A list may hold "revolution" too.

@@ -29,7 +29,7 @@ class Segments:
         """Return M, the number of objects."""
         return len(self.image)
 
-    def of(self, maps: Tensor) -> Tensor:
+    def gather(self, maps: Tensor) -> Tensor:
         """Return the values (P, C) of maps (B, C, H, W) at the pixels."""
         channels = maps.shape[1]
         return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]

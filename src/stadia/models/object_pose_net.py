@@ -299,12 +299,12 @@ def aggregate_objects(
 
 def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
     """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W)."""
-    probability = segments.of(class_logits).softmax(-1)
+    probability = segments.gather(class_logits).softmax(-1)
     own = probability.gather(1, class_id[segments.segment][:, None])
     return segment_means(own, segments.segment, segments.count)[:, 0]
 
 
 def predict_object_class(class_logits: Tensor, segments: Segments) -> Tensor:
     """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W)."""
-    log_p = segments.of(class_logits)[:, 1:].log_softmax(-1)
+    log_p = segments.gather(class_logits)[:, 1:].log_softmax(-1)
     return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

@@ -178,7 +178,7 @@ class SlidingWindow:
         assert self.bundle is not None
         frames = self.bundle.frames
         height, width = frames.gray.shape[-2:]
-        newest = self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1)
+        newest = self.bundle.points.select(self.bundle.points.host == len(frames) - 1)
         return relative_flow(newest, frames.K[-1], height, width, T)
 
     def _join(
@@ -219,7 +219,7 @@ class SlidingWindow:
         self.settled.append(bundle.frames.T_camera_world[0])
         self.keyframes.pop(0)
         stays = bundle.points.host > 0
-        points = bundle.points.chosen(stays)
+        points = bundle.points.select(stays)
         points = replace(points, host=points.host - 1)
         old = bundle.frames
         frames = WindowFrames(old.gray[1:], old.K[1:], old.T_camera_world[1:], old.brightness[1:])
@@ -229,7 +229,7 @@ class SlidingWindow:
     def _map_points(self, position: int) -> MapPoints:
         assert self.bundle is not None
         mine = compute_depth_information(self.bundle, position) > MAX_MAP_DEVIATION**-2
-        points = self.bundle.points.chosen(mine)
+        points = self.bundle.points.select(mine)
         inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
         world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)
         x, y = points.pixel.long().unbind(-1)

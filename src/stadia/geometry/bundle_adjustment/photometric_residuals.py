@@ -72,7 +72,7 @@ class HostPoints:
     def __len__(self) -> int:
         return len(self.host)
 
-    def chosen(self, rows: Tensor) -> HostPoints:
+    def select(self, rows: Tensor) -> HostPoints:
         """Return those of an index or a mask (P,)."""
         return HostPoints(*(getattr(self, name)[rows] for name in HostPoints.__slots__))
 

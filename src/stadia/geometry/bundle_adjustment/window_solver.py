@@ -103,7 +103,7 @@ class WindowProblem:
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
         return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
 
-    def moved(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
+    def apply_step(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
         """Return the bundle after a step (F, 8) of the frames and (P,) of the inverse depths, which stay positive."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
@@ -168,7 +168,7 @@ def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, 
     costs, damping = [float(observation_cost.sum() + evaluation.factor_cost)], 1e-4
     for _ in range(steps):
         step, in_depth = build_normal_equations(bundle, evaluation.found, evaluation.inliers).step(damping)
-        trial = bundle.moved(step.view(-1, 8), in_depth)
+        trial = bundle.apply_step(step.view(-1, 8), in_depth)
         trial_evaluation = _evaluate(trial)
         new_cost = torch.where(trial_evaluation.found.seen, trial_evaluation.observation_cost, observation_cost)
         cost = float(new_cost.sum() + trial_evaluation.factor_cost)

@@ -66,7 +66,7 @@ class BoxedObjects:
         """Return (N,), from the upper edge to the lower."""
         return self.box_px[:, 3] - self.box_px[:, 1]
 
-    def of(self, chosen: Tensor) -> BoxedObjects:
+    def select(self, chosen: Tensor) -> BoxedObjects:
         """Return some of them, by bool or by number."""
         return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
@@ -155,11 +155,11 @@ def survey_camera_height(
     generator = torch.Generator().manual_seed(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
-        line = _fit_horizon(objects.of(usable), slack_px, least_px, generator, tolerance)
+        line = _fit_horizon(objects.select(usable), slack_px, least_px, generator, tolerance)
         usable = usable & _is_high_enough(objects, line, least_px)
     else:
         line = None
-    chosen = _share_track_weight(objects.of(usable))
+    chosen = _share_track_weight(objects.select(usable))
     given = None if horizons is None else horizons.double().expand(frames, 3)
     lines = _select_horizons(chosen, line, given)
     if given is not None:
@@ -168,7 +168,7 @@ def survey_camera_height(
     estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
     logs = []
     for _ in range(draws):
-        drawn = chosen.of(_resample_objects(chosen.frame, frames, generator))
+        drawn = chosen.select(_resample_objects(chosen.frame, frames, generator))
         try:
             again = None if line is None else _refine_horizon(drawn, line, slack_px, tolerance)
             redrawn = _select_horizons(drawn, again, given)
@@ -238,12 +238,12 @@ def _fit_horizon(
 
     Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """
-    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
-    high = some.of(some.height_px >= least_px)
+    some = objects.select(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
+    high = some.select(some.height_px >= least_px)
     heights = high.height_px, high.height_m
     line = fit_object_horizon(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
     for _ in range(3):
-        line = _refine_horizon(some.of(_is_high_enough(some, line, least_px)), line, slack_px, tolerance)
+        line = _refine_horizon(some.select(_is_high_enough(some, line, least_px)), line, slack_px, tolerance)
     return line
 
 

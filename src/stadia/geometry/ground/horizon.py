@@ -242,7 +242,7 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
     Pixel centers are counted, and the ratio adds the one pixel that they leave out. With true masks it is about 3 % too
     large, since a roof is deeper than its foot; so camera heights from it are 3 % too small.
     """
-    distance = objects.of(distance_above_horizon_map(horizon, height, width))[:, 0]
+    distance = objects.gather(distance_above_horizon_map(horizon, height, width))[:, 0]
     lowest, highest = segment_quantiles(distance, objects.segment, objects.count, (0.0, 1.0))
     return HorizonRatios(-lowest, highest)
 

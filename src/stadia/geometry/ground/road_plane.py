@@ -244,8 +244,8 @@ def measure_silhouettes(
     known = (depth_m > NEAR) & depth_m.isfinite()
     points = backproject(torch.where(known, depth_m, torch.zeros_like(depth_m)), camera)
     above = (plane[:, :3, None, None] * points).sum(1, keepdim=True) + plane[:, 3, None, None, None]
-    shown = objects.of(known)[:, 0]
-    heights = objects.of(above)[shown, 0]
+    shown = objects.gather(known)[:, 0]
+    heights = objects.gather(above)[shown, 0]
     bottom, top = segment_quantiles(heights, objects.segment[shown], objects.count, (trim, 1 - trim))
     return Silhouettes(top, bottom)
 

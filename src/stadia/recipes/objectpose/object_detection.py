@@ -60,7 +60,7 @@ def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, confi
         vote = partial(vote_center_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
     poses = aggregate_objects(network.pixels(maps, segments, class_id, camera), segments, camera, vote)
     score = score_classes(maps.class_logits, segments, class_id)
-    nothing = Symmetry.of(["none"] * segments.count)
+    nothing = Symmetry.parse(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
     objects = PosedObjects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
     return FoundObjects(

@@ -189,7 +189,7 @@ def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None 
         torch.tensor([one.class_id for one in boxes], dtype=torch.int64),
         torch.from_numpy(np.array([one.T_camera_object for one in boxes]).reshape(-1, 4, 4)),
         torch.from_numpy(np.array([one.size_m for one in boxes]).reshape(-1, 3)),
-        Symmetry.of([one.symmetry for one in boxes]),
+        Symmetry.parse([one.symmetry for one in boxes]),
         torch.ones(len(boxes)) if scores is None else torch.tensor(scores, dtype=torch.float64),
     )
 
