@@ -224,7 +224,11 @@ class SlidingWindow:
         old = bundle.frames
         frames = WindowFrames(old.gray[1:], old.K[1:], old.T_camera_world[1:], old.brightness[1:])
         stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
-        self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior, stereo)
+        motions = bundle.motions
+        if motions is not None:
+            motions = motions.select(motions.earlier > 0)
+            motions = replace(motions, earlier=motions.earlier - 1, later=motions.later - 1)
+        self.bundle = _bundle(frames, points, bundle.expected[stays], motions, prior, stereo)
 
     def _map_points(self, position: int) -> MapPoints:
         assert self.bundle is not None
@@ -306,11 +310,3 @@ def _with_motion(
     one = torch.tensor([max(length, 1e-6)] * 3 + [MOTION_DEVIATION[1]] * 3, dtype=torch.float64) * frames**0.5
     new = MotionFactors(torch.tensor([newest - 1]), torch.tensor([newest]), predicted[None], one[None])
     return new if motions is None else _concatenate(motions, new)
-
-
-def _without_oldest(motions: MotionFactors | None) -> MotionFactors | None:
-    if motions is None:
-        return None
-    stay = motions.earlier > 0
-    earlier, later = motions.earlier[stay] - 1, motions.later[stay] - 1
-    return MotionFactors(earlier, later, motions.T_later_earlier[stay], motions.deviation[stay])
