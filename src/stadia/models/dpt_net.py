@@ -122,9 +122,8 @@ class DptNet(nn.Module):
 
     def attention_cost(self, height: int, width: int) -> str:
         """Describe the attention cost per layer at this image size in one line."""
-        arch, patch = self.arch, self.arch.patch
-        grid = height // patch, width // patch
-        return describe_attention_cost(self.config.attention, grid, arch.heads, arch.head_dim)
+        grid = height // self.arch.patch, width // self.arch.patch
+        return describe_attention_cost(self.config.attention, grid, self.arch.heads, self.arch.head_dim)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the transformer, its convolutions and its attention."""
@@ -145,12 +144,26 @@ class DptNet(nn.Module):
         return None if path is None else load_pretrained(self.network, path, name=config.network, **allowed)
 
     def _init_random_weights(self, output: float) -> None:
-        """Initialize the network so that the head's output is about `output` everywhere."""
-        head, embeddings = self.network.head, self._body.embeddings
+        """Initialize a network without pretrained weights so that it trains.
+
+        transformers initializes for fine-tuning: equal position embeddings, and decoder weights so small that the
+        signal fades. Here positions are 2D sines and cosines (arXiv 1706.03762) and the decoder keeps the signal's
+        variance (He et al., arXiv 1502.01852). The head's output is near `output` everywhere, since below 0 a ReLU has
+        no gradient.
+        """
+        neck, head, positions = self.network.neck, self.network.head, self._body.embeddings.position_embeddings
+        with torch.no_grad():
+            positions[:, 1:].copy_(make_sincos_positions(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
+        for module in (*neck.modules(), *head.modules()):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        last = head.head[-2] if self.arch.family == "dpt" else head.conv3
+        nn.init.normal_(last.weight, std=1e-3)
         if self.arch.hub is None:
             output += math.log(-math.expm1(-output))  # inverse of softplus
-        last = head.head[-2] if self.arch.family == "dpt" else head.conv3
-        init_random_weights(self.network, embeddings, last, output)
+        nn.init.constant_(last.bias, output)
 
 
 def find_weights_file(config: DptConfig) -> Path | None:
@@ -175,8 +188,7 @@ def find_weights_file(config: DptConfig) -> Path | None:
         raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
 
 
-# -- parts added to the layers of transformers: exchangeable attention, positions for any grid, constant padding,
-# random initialization
+# -- parts added to the layers of transformers: exchangeable attention, positions for any grid, constant padding
 
 
 class SelfAttention(nn.Module):
@@ -293,32 +305,6 @@ def use_constant_padding(network: nn.Module) -> None:
                 before, after = both // 2, both - both // 2
                 constant = nn.ConstantPad2d((before, after, before, after), dynamic.value) if both else nn.Identity()
                 setattr(module, name, constant)
-
-
-def init_random_weights(network: Any, embeddings: Any, last: nn.Conv2d, start: float) -> None:
-    """Initialize a network without pretrained weights so that it trains.
-
-    transformers initializes for fine-tuning: equal position embeddings, and decoder weights so small that the signal
-    fades. Here positions are 2D sines and cosines (arXiv 1706.03762) and the decoder keeps the signal's variance (He et
-    al., arXiv 1502.01852). The head's output is near `start` everywhere, since below 0 a ReLU has no gradient.
-
-    Args:
-        network: of transformers, with `neck` and `head`.
-        embeddings: its embeddings.
-        last: the last convolution of the head.
-        start: initial output of that convolution.
-    """
-    positions = embeddings.position_embeddings
-    with torch.no_grad():
-        positions[:, 1:].copy_(make_sincos_positions(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
-    for module in (*network.neck.modules(), *network.head.modules()):
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.normal_(last.weight, std=1e-3)
-    if last.bias is not None:
-        nn.init.constant_(last.bias, start)
 
 
 def make_sincos_positions(side: int, width: int) -> Tensor:

@@ -129,17 +129,15 @@ class LoadReport:
     def table(self) -> str:
         """Return one line per kind: the count and the first names."""
         never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
-        drawn = [name for name in self.missing if name not in never]
-        tied = [" = ".join(names) for names in self.tied]
-        rows = [
-            ("loaded", f"{len(self.loaded)} weights from {self.source}"),
-            ("missing", _summarize(drawn)),
-            ("unused", f"{len(never)} missing that no output depends on"),
-            ("unexpected", _summarize(self.unexpected)),
-            ("mismatched", _summarize(self.mismatched)),
-            ("tied", _summarize(tied)),
-        ]
-        return "\n".join(f"{kind:<12} {what}" for kind, what in rows)
+        rows = {
+            "loaded": f"{len(self.loaded)} weights from {self.source}",
+            "missing": _summarize([name for name in self.missing if name not in never]),
+            "unused": f"{len(never)} missing that no output depends on",
+            "unexpected": _summarize(self.unexpected),
+            "mismatched": _summarize(self.mismatched),
+            "tied": _summarize([" = ".join(names) for names in self.tied]),
+        }
+        return "\n".join(f"{kind:<12} {what}" for kind, what in rows.items())
 
 
 def load_pretrained(
@@ -165,10 +163,10 @@ def load_pretrained(
     Raises CheckpointError for a damaged file, for other content than tensors, and for weights that are missing,
     mismatched or unexpected.
     """
-    path = path.expanduser()
-    tensors = read_state_dict(path)
+    path, file = path.expanduser(), resolve_weights_file(path)
+    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     renamed = rename_to_transformers(tensors, network.state_dict().keys())
-    report = match_weights(tensors, renamed, network, source=str(path))
+    report = _match_weights(tensors, renamed, network, source=str(path))
     missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
     _refuse_partial(report, path, name, missing, unexpected)
     fitting = {own: renamed[own][1] for own in report.loaded}
@@ -179,33 +177,21 @@ def load_pretrained(
     return report
 
 
-def match_weights(
+def _match_weights(
     tensors: Mapping[str, Tensor], renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str
 ) -> LoadReport:
-    """Match the file's weights with the parameters, without loading them.
-
-    Args:
-        tensors: of the file, by its names.
-        renamed: by the network's names, each with its name in the file (`rename_to_transformers`).
-        network: to load into.
-        source: path of the weights.
-    """
+    """Match the file's weights with the parameters, without loading them."""
     own = network.state_dict()
     loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
-    mismatched = [name for name in own if name in renamed and name not in set(loaded)]
-    return LoadReport(
-        source=source,
-        loaded=loaded,
-        missing=tuple(name for name in own if name not in set(loaded)),
-        unexpected=tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own)),
-        mismatched=tuple(
-            f"{n}: {tuple(renamed[n][1].shape)} in the file, {tuple(own[n].shape)} in the network" for n in mismatched
-        ),
-        tied=(
-            *find_tied_weights(tensors.items()),
-            *find_tied_weights(network.named_parameters(remove_duplicate=False)),
-        ),
+    missing = tuple(name for name in own if name not in set(loaded))
+    unexpected = tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own))
+    mismatched = tuple(
+        f"{name}: {tuple(renamed[name][1].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in missing
+        if name in renamed
     )
+    tied = find_tied_weights(tensors.items()) + find_tied_weights(network.named_parameters(remove_duplicate=False))
+    return LoadReport(source, loaded, missing, unexpected, mismatched, tuple(tied))
 
 
 def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
@@ -250,23 +236,13 @@ def resolve_weights_file(path: Path) -> Path:
     return path
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a file by name; unpickles tensors only.
-
-    Raises CheckpointError if the file is missing, damaged, holds more than tensors, or is a checkpoint of stadia.
-    """
-    path = resolve_weights_file(path)
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             if "stadia" in (file.metadata() or {}):
                 expected = "weights of isl-org/DPT or transformers"
-                raise CheckpointError(
-                    path, found="a checkpoint of stadia", expected=expected, fix="pass it as start_from"
-                )
+                found, fix = "a checkpoint of stadia", "pass it as start_from"
+                raise CheckpointError(path, found=found, expected=expected, fix=fix)
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise _damaged(path, error) from error
@@ -283,12 +259,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
-    if not isinstance(values, Mapping) or not all(
-        isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()
-    ):
-        found, fix = "no names with a tensor each", "save model.state_dict() alone"
-        raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
-    return dict(values)
+    if isinstance(values, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()):
+        return dict(values)
+    found, fix = "no names with a tensor each", "save model.state_dict() alone"
+    raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -333,14 +307,10 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
     (rf"scratch\.output_conv\.(\d)\.{_KIND}", r"head.head.\1.\g<kind>"),
 )
 # DINOv2's attention as transformers called it before 5, and as published files still do.
+_PROJECTIONS = {"attention.query": "q_proj", "attention.key": "k_proj", "attention.value": "v_proj"}
 _RENAMED = tuple(
-    (rf"(backbone\.encoder\.layer\.\d+\.attention)\.{old}\.{_KIND}", rf"\1.{new}.\g<kind>")
-    for old, new in (
-        (r"attention\.query", "q_proj"),
-        (r"attention\.key", "k_proj"),
-        (r"attention\.value", "v_proj"),
-        (r"output\.dense", "o_proj"),
-    )
+    (rf"(backbone\.encoder\.layer\.\d+\.attention)\.{re.escape(old)}\.{_KIND}", rf"\1.{new}.\g<kind>")
+    for old, new in (_PROJECTIONS | {"output.dense": "o_proj"}).items()
 )
 
 
