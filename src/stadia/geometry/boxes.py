@@ -129,9 +129,7 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
     """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS evaluations do.
 
     It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
-    hulls.
-    (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the corners. Later
-    evaluations report this corrected form.)
+    hulls. (The code of Wang et al., CVPR 2019, takes extremes along the wrong axis; later evaluations do not.)
     """
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
@@ -169,9 +167,7 @@ def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m
 def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
     """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y.
 
-    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here computed from d's matrix. Where the y
-    axes point apart (d_w and d_y near 0, no twist defined) it is that of the box with y and z reversed, which is the
-    same box.
+    Where the y axes point apart, the twist is that of the box with y and z reversed, which is the same box.
     """
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
@@ -217,12 +213,11 @@ def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
     al., "OBBTree", SIGGRAPH 1996).
     """
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
-    of_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
-    of_a = R.transpose(-1, -2)
-    crossed = torch.linalg.cross(of_a[..., :, None, :], of_b[..., None, :, :]).flatten(-3, -2)
-    # (..., 15, 3); a product of parallel axes is 0, and separates nothing
-    directions = torch.cat((of_a, of_b, crossed), -2)
-    reach_a = ((directions[..., None, :] * of_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
+    axes_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
+    axes_a = R.transpose(-1, -2)
+    crossed = torch.linalg.cross(axes_a[..., :, None, :], axes_b[..., None, :, :]).flatten(-3, -2)
+    directions = torch.cat((axes_a, axes_b, crossed), -2)  # (..., 15, 3); 0 of parallel axes separates nothing
+    reach_a = ((directions[..., None, :] * axes_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
     reach_b = (directions.abs() * size_b[..., None, :]).sum(-1) / 2
     apart = (directions * t[..., None, :]).sum(-1).abs() - reach_a - reach_b
     return (apart > 1e-12 * (reach_a + reach_b)).any(-1)
@@ -242,10 +237,9 @@ def _compute_flux(corners_a: Tensor, half: Tensor) -> Tensor:
 
 
 def _clip_polygons(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
-    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3).
+    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3), with corners repeated.
 
-    Sutherland and Hodgman, CACM 17(1), 1974. Polygons with fewer corners repeat one, which adds no area; an empty one
-    is a point.
+    Sutherland and Hodgman, CACM 17(1), 1974.
     """
     following = polygons.roll(-1, 1)
     d, d_following = limit[:, None] - sign * polygons[..., axis], limit[:, None] - sign * following[..., axis]

@@ -101,11 +101,10 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
     end = follow_directions(F.normalize(directions, dim=1))[first + y * columns + x] + first
     reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
     touching = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)  # cells that touch at a corner share a side
-    near = touching[:, 0]
-    number = label_components(near)
-    before = number.amax((1, 2)).cumsum(0)
-    number = number + (before - number.amax((1, 2)))[:, None, None] - 1
-    return number.flatten()[end], int(before[-1])
+    number = label_components(touching[:, 0])
+    count = number.amax((1, 2))
+    number = number + (count.cumsum(0) - count)[:, None, None] - 1
+    return number.flatten()[end], int(count.sum())
 
 
 def follow_directions(towards: Tensor) -> Tensor:
@@ -126,10 +125,7 @@ def follow_directions(towards: Tensor) -> Tensor:
 
 
 def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return each pixel's fragment, place times kinds + kind, and which fragments are strays: of another kind.
-
-    log_p: (P, kinds).  place: (P,), below `count`.
-    """
+    """Return each pixel's fragment, place times kinds + kind, and which are strays: of another kind than the place."""
     kinds = log_p.shape[1]
     kind_of_place = segment_sums(log_p, place, count).argmax(1)
     best, own = log_p.max(1)
@@ -183,8 +179,7 @@ class VotedCenters:
     """Centers of M objects.
 
     pixel: (M, 2) x, y; may lie outside of the image.
-    known: (M,) bool; false where an object's lines do not cross or it has no pixel: `pixel` is then the mean of its
-        pixels.
+    known: (M,) bool; elsewhere, without crossing lines, `pixel` is the mean of the object's pixels.
     """
 
     pixel: Tensor

@@ -69,11 +69,8 @@ class PyramidDecoder(nn.Module):
             level = lateral(feature)
             coarser = F.interpolate(pyramid[-1], level.shape[-2:], mode="nearest") if pyramid else 0.0
             pyramid.append(level + coarser)
-        total: Tensor | None = None
-        for level, blocks in zip(reversed(pyramid), self.levels, strict=True):
-            level = blocks(level)
-            total = level if total is None else total + level
-        result: Tensor = self.dropout(total)
+        first, *others = (blocks(level) for level, blocks in zip(reversed(pyramid), self.levels, strict=True))
+        result: Tensor = self.dropout(sum(others, start=first))
         return result
 
 
@@ -98,9 +95,9 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, pretrained=pretrained)
-        all_strides = self.encoder.strides
-        self._first = next(i for i, s in enumerate(all_strides) if s >= MIN_STRIDE or s == all_strides[-1])
-        channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
+        strides = self.encoder.strides
+        self._first = next(i for i, s in enumerate(strides) if s >= MIN_STRIDE or s == strides[-1])
+        channels, strides = self.encoder.channels[self._first :], strides[self._first :]
         sizes = {"pyramid": pyramid, "segmentation": segmentation}
         decoders = {name: PyramidDecoder(channels, strides, dropout=dropout, **sizes) for name in outputs}
         self.decoders = nn.ModuleDict(decoders)
@@ -120,7 +117,7 @@ class PyramidNet(nn.Module):
 # -- the network
 
 INIT_PIXEL_SIZE_M = 0.005
-"""Initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m. Logarithms cover the rest."""
+"""Initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m."""
 
 INIT_SIZE_M = 0.1
 
@@ -166,11 +163,8 @@ class ObjectMaps(TensorDataclass):
 class ObjectPixels:
     """Predictions at the P pixels of `Segments`, each for its object's class.
 
-    place: (P, 2) x, y.
-    quaternion: (P, 4) in the camera frame, not normalized.
-    to_center: (P, 2).
-    log_depth: (P,) ln z in metres.
-    log_size: (P, 3).
+    place: (P, 2) x, y.  quaternion: (P, 4) in the camera frame, not normalized.  to_center: (P, 2).
+    log_depth: (P,) ln z in metres.  log_size: (P, 3).
     """
 
     place: Tensor
@@ -246,10 +240,7 @@ CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
 class ObjectPoses(TensorDataclass):
     """Poses of M objects.
 
-    quaternion_wxyz: (M, 4) unit, w >= 0.
-    T_camera_object: (M, 4, 4) metres.
-    size_m: (M, 3).
-    log_depth: (M,).
+    quaternion_wxyz: (M, 4) unit, w >= 0.  T_camera_object: (M, 4, 4) metres.  size_m: (M, 3).  log_depth: (M,).
     center_known: (M,) bool; false if the pixels' directions do not intersect.
     """
 
@@ -262,12 +253,7 @@ class ObjectPoses(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeans(TensorDataclass):
-    """Means of M objects that need no center.
-
-    quaternion_wxyz: (M, 4) unit, w >= 0.
-    log_depth: (M,).
-    size_m: (M, 3).
-    """
+    """Means of M objects that need no center: quaternions (M, 4), unit, w >= 0; log depths (M,); sizes (M, 3)."""
 
     quaternion_wxyz: Tensor
     log_depth: Tensor
@@ -277,7 +263,7 @@ class ObjectMeans(TensorDataclass):
 def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMeans:
     """Average each object's pixels: quaternions by eigenvector, depth and size as logarithms. Differentiable."""
     segment, count = segments.segment, segments.count
-    quaternion = quaternion_mean_by_segment(torch.nn.functional.normalize(pixels.quaternion, dim=-1), segment, count)
+    quaternion = quaternion_mean_by_segment(F.normalize(pixels.quaternion, dim=-1), segment, count)
     mean = segment_means(torch.cat((pixels.log_depth[:, None], pixels.log_size), -1), segment, count)
     return ObjectMeans(quaternion, mean[:, 0], mean[:, 1:].exp())
 

@@ -65,13 +65,8 @@ class CorrelationPoseEncoder(nn.Module):
     def __init__(self, activation: Activation) -> None:
         super().__init__()
         few, shifts = self.FEATURES, (2 * self.REACH + 1) ** 2
-        self.features = nn.Sequential(
-            nn.Conv2d(3, few, 5, stride=2, padding=2),
-            activation(),
-            nn.Conv2d(few, few, 3, stride=2, padding=1),
-            activation(),
-            nn.Conv2d(few, few, 3, padding=1),
-        )
+        quarter = (nn.Conv2d(3, few, 5, 2, 2), activation(), nn.Conv2d(few, few, 3, 2, 1), activation())
+        self.features = nn.Sequential(*quarter, nn.Conv2d(few, few, 3, padding=1))
         self.sharpness = nn.Parameter(torch.tensor(self.SHARPNESS))
         layers: list[nn.Module] = [nn.Conv2d(shifts + 4 + few, 64, 1), activation()]
         for inputs, outputs in ((64, 64), (64, 128), (128, 128)):
@@ -170,15 +165,10 @@ class ConvHead(nn.Sequential):
     """Four convolutions and global average pooling, for any image size (Monodepth2, arXiv 1806.01260)."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
-        super().__init__(
-            nn.Conv2d(channels, 256, 1),
-            activation(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            activation(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            activation(),
-            nn.Conv2d(256, outputs, 1),
-        )
+        layers: list[nn.Module] = [nn.Conv2d(channels, 256, 1), activation()]
+        for _ in range(2):
+            layers += [nn.Conv2d(256, 256, 3, padding=1), activation()]
+        super().__init__(*layers, nn.Conv2d(256, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]

@@ -34,9 +34,8 @@ class WindowFrames:
 
     gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
     brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that the marginal prior and the other factors
-        have the same unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at
-        T_camera_world.
+    T_first: (F, 4, 4) where the derivatives of the motion are taken, else at T_camera_world: the marginal prior and the
+        other factors have the same unknowns (first-estimate Jacobians: Huang et al., ISER 2008).
     """
 
     gray: Tensor
@@ -53,11 +52,10 @@ class WindowFrames:
 class HostPoints:
     """Points of hosts among Frames.
 
-    host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the
-        host.
-    inverse_depth: (P,) of the pixel itself.
-    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (Direct sparse odometry
-        takes 1. On a slanted road poses are then biased.)
+    host: (P,) index of the frame.  pixel: (P, 2), x then y.
+    ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.  inverse_depth: (P,) of the pixel itself.
+    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (With 1, as in Direct
+        sparse odometry, poses on a slanted road are biased.)
     value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
     """
 
@@ -131,8 +129,7 @@ def se3_adjoint(T: Tensor) -> Tensor:
 def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
-    Returns value, slope along x and along y, each (S, 8), and inside (S, 8) bool, no pixel beyond the outermost
-    centers. The slopes are exactly those of the bilinear image.
+    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -152,8 +149,7 @@ def project_rays(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Project points of a ray (S, 8, 3) at z = 1 and an inverse depth (S, 8) by T (S, 4, 4) and K (S, 3, 3).
 
-    Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether in front of the
-    camera.
+    Returns pixels (S, 8, 2); x and y at z = 1, nearness z_there / z_here, and whether in front of the camera, (S, 8).
     """
     R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
     moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
@@ -205,8 +201,7 @@ def host_jacobians(frames: WindowFrames) -> Tensor:
 
 def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
     """Return T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
-    pairs = compose(T_camera_world[:, None], inverse(T_camera_world)[None])
-    return pairs[frame, host]
+    return compose(T_camera_world[:, None], inverse(T_camera_world)[None])[frame, host]
 
 
 def _brightness_slopes(
