@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.models import ATTENTIONS, DPT_NETWORKS, dpt_architectures, dpt_net
-from stadia.models.config import DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU, DptConfig
+from stadia.models.config import DptConfig
 from stadia.models.dpt_architectures import DptArchitecture
 from stadia.models.dpt_net import (
     MIN_INVERSE_DEPTH,
@@ -27,6 +27,9 @@ from stadia.models.dpt_net import (
     resize_position_embeddings,
 )
 from stadia.models.pretrained_weights import rename_to_transformers
+
+DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
+"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,7 @@ def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | N
 
 # -- boxes
 
-CORNERS = tuple(product((-0.5, 0.5), repeat=3))
-"""Corners of the box of size 1: x varies slowest, z fastest."""
+CORNERS = tuple(product((-0.5, 0.5), repeat=3))  # corners of the box of size 1: x varies slowest, z fastest
 
 EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
 """Pairs of CORNERS, along x first, then y, then z."""
@@ -108,8 +107,7 @@ EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit
 FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
 """CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise seen from outside."""
 
-ROTATIONS = 20
-"""Rotations about y that the published NOCS evaluation tries for a body of revolution."""
+ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for a body of revolution
 
 
 def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:

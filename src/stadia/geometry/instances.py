@@ -53,11 +53,9 @@ def label_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
 # Following the directions leads the pixels of one object to one place, whatever their classes (as in Stringer et al.,
 # "Cellpose", Nature Methods 2021). The class is then that of the whole object, which is not cut in two.
 
-STEP = 0.5
-"""Step of following the directions, in cells of the map of directions."""
+STEP = 0.5  # step of following the directions, in cells of the map of directions
 
-MAX_CLASS_LOSS = 2.0
-"""Pixels leave an object where its class is on average e^2 times less probable to them than their own."""
+MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 times less probable than their own
 
 
 def group_instances(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
@@ -168,9 +166,7 @@ def _number_objects(whole: Tensor, image: Tensor, images: int, fewest_px: int) -
 # Each pixel votes for a direction to its object's center; two crossing lines determine the point. So a center that is
 # hidden or outside of the image is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019).
 
-MIN_SPREAD = 1e-4
-"""Smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees between all directions)."""
-
+MIN_SPREAD = 1e-4  # smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees)
 _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
 

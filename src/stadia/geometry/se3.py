@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 from stadia.geometry.segments import segment_sums
 
-_SMALL_SQUARED = 0.25
-"""Squared angle below which the power series (smooth at 0) is used; its error is below 1e-15."""
+_SMALL_SQUARED = 0.25  # squared angle below which the power series (smooth at 0) is used; its error is below 1e-15
 
 # Coefficients of the series in the squared angle s.
 _SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a

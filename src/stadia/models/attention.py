@@ -98,8 +98,7 @@ def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tenso
 # phi(Q) (phi(K)^T V), with rows normalized to 1. The estimate is good while |q| and |k| are small. It is poor for
 # heads of 64 with unit Gaussian values, whose norm is 8. It is cheaper than exact attention only above 2m tokens.
 
-FEATURE_FLOOR = 1e-4
-"""Added to every feature, so that no row of attention sums to 0 (the value of the authors' code)."""
+FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums to 0 (the value of the authors' code)
 
 
 class PerformerAttention(nn.Module):

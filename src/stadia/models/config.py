@@ -147,13 +147,11 @@ def find_break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -
     return None
 
 
-def describe_attention_cost(
-    config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1
-) -> str:
+def describe_attention_cost(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int) -> str:
     """Describe in one line the cost of attention on this grid, against exact attention and the rest of the block."""
-    tokens, width = grid[0] * grid[1] + first, heads * head_dim
-    core = count_attention_macs(config, grid, heads, head_dim, first=first)
-    exact = count_attention_macs(AttentionConfig(), grid, heads, head_dim, first=first)
+    tokens, width = grid[0] * grid[1] + 1, heads * head_dim
+    core = count_attention_macs(config, grid, heads, head_dim)
+    exact = count_attention_macs(AttentionConfig(), grid, heads, head_dim)
     share = core / (core + count_block_macs(tokens, width))
     line = f"attention {config.name} on {tokens} tokens: {core / 1e9:.3g} GMAC a layer, {share:.0%} of the block"
     if config.name in ("sdpa", "explicit"):
@@ -165,9 +163,6 @@ def describe_attention_cost(
 
 
 # -- the other networks
-
-DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
-"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
 
 
 class DptConfig(StrictModel):
@@ -231,8 +226,7 @@ class ObjectPoseNetConfig(StrictModel):
     rotation_frame: Literal["ray", "camera"] = "ray"
 
 
-OVERLAY_STRIDE = 8
-"""Image sides are multiples of it: both networks halve the image three times and add skip connections."""
+OVERLAY_STRIDE = 8  # image sides are multiples of it: both networks halve the image three times
 
 
 class OverlayNetConfig(StrictModel):

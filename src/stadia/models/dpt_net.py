@@ -26,8 +26,7 @@ from stadia.models.pretrained_weights import (
     resolve_weights_file,
 )
 
-MIN_INVERSE_DEPTH = 1e-8
-"""Lower bound of the prediction in 1/m (isl-org/DPT)."""
+MIN_INVERSE_DEPTH = 1e-8  # lower bound of the prediction in 1/m (isl-org/DPT)
 
 _RANDOM_SCALE, _RANDOM_SHIFT, _RANDOM_START_M = 0.1, 1 / 200, 10.0
 

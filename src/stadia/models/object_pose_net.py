@@ -25,8 +25,7 @@ from stadia.models.encoders import Encoder
 
 # -- feature pyramid with one decoder per output: images to maps at a quarter of their size
 
-MIN_STRIDE = 4
-"""Encoder levels of a finer stride are not used."""
+MIN_STRIDE = 4  # encoder levels of a finer stride are not used
 
 
 def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
@@ -116,8 +115,7 @@ class PyramidNet(nn.Module):
 
 # -- the network
 
-INIT_PIXEL_SIZE_M = 0.005
-"""Initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m."""
+INIT_PIXEL_SIZE_M = 0.005  # initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m
 
 INIT_SIZE_M = 0.1
 

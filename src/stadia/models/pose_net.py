@@ -59,8 +59,7 @@ class CorrelationPoseEncoder(nn.Module):
 
     REACH, FEATURES = 4, 16
     MEAN, STD = 0.45, 0.225
-    SHARPNESS = 10.0
-    """Initial softmax sharpness: equal features weigh exp(10) times as much as orthogonal ones."""
+    SHARPNESS = 10.0  # initial softmax sharpness: equal features weigh exp(10) times as much as orthogonal ones
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
@@ -203,14 +202,9 @@ class LinearHead(nn.Sequential):
 # Predictions are bounded, so neither image can be faded out. They are closed under inversion: swapping the images
 # negates the logits. With b = sqrt(a) c, the inverse (1/a, -b/a) has -log a and -c.
 
-MAX_GAIN = 2.0
-"""a lies between 1/2 and 2: one stop of exposure."""
-
-MAX_OFFSET = 0.5
-"""b lies between -1/2 and 1/2 for any a, with images in [0, 1]."""
-
-MIN_IMAGE_STD = 1 / 255
-"""Standard deviation below which an image in [0, 1] counts as uniform: one 8-bit step."""
+MAX_GAIN = 2.0  # a lies between 1/2 and 2: one stop of exposure
+MAX_OFFSET = 0.5  # b lies between -1/2 and 1/2 for any a, with images in [0, 1]
+MIN_IMAGE_STD = 1 / 255  # standard deviation below which an image in [0, 1] counts as uniform: one 8-bit step
 
 
 def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
@@ -249,8 +243,7 @@ class PairMotion(NamedTuple):
     brightness: Tensor | None
 
 
-MOMENT_SCALE = 10
-"""Weights of 0.1 map the scaled moments to brightness: 100 steps from 0 at a learning rate of 1e-3."""
+MOMENT_SCALE = 10  # weights of 0.1 map the scaled moments to brightness: 100 steps from 0 at a learning rate of 1e-3
 
 
 class PoseNet(nn.Module):

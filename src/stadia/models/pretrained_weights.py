@@ -35,8 +35,7 @@ from stadia.core.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
-InitialWeights = Literal["pretrained", "random"]
-"""Kind of initial weights."""
+InitialWeights = Literal["pretrained", "random"]  # kind of initial weights
 
 
 @contextmanager
@@ -91,11 +90,8 @@ _NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
 UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
 """Parameters of transformers' networks that no output depends on; some published files lack them."""
 
-IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")
-"""Weights of published files that depth does not need: the classifier of the backbone."""
-
-WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
-"""Names of the weights in a folder of transformers."""
+IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
+WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # names of the weights in a folder of transformers
 
 
 @dataclass(frozen=True)

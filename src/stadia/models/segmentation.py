@@ -24,8 +24,7 @@ _CITYSCAPES = (
     "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, "
     "person, rider, car, truck, bus, train, motorcycle, bicycle"
 )
-CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))
-"""The 19 evaluated classes in the order of their training ids."""
+CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))  # the 19 evaluated classes in the order of their training ids
 
 _TILE_STEP = 0.75  # of a tile's side, to the next tile
 

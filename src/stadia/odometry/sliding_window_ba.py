@@ -35,35 +35,15 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
 
-WINDOW_KEYFRAMES = 5
-"""Keyframes adjusted together (Direct sparse odometry: 7)."""
-
-POINTS_PER_KEYFRAME = 200
-"""Approximate number of points of a keyframe."""
-
-ADJUSTMENT_STEPS = 3
-"""Gauss-Newton steps when a keyframe joins."""
-
-KEYFRAME_FLOW = 0.08
-"""Median flow of the points, as a share of the mean image side, at which a new keyframe is due."""
-
-MIN_KEYFRAME_OVERLAP = 0.8
-"""Smallest share of a keyframe that a frame must show. With less, it becomes a keyframe."""
-
-DEPTH_DEVIATION = 0.15
-"""Standard deviation of a predicted inverse depth, as a share of it."""
-
-MOTION_DEVIATION = (0.3, 0.02)
-"""Standard deviation of a predicted motion between two frames: share of its length, and radians. Measured for pose
-networks on unseen roads.
-"""
-
-ALIGNED_ROWS = 128
-"""Height of the images for frame alignment. More rows do not help as a start."""
-
-MAX_MAP_DEVIATION = 0.05
-"""Largest relative standard deviation of inverse depth, from the images alone, of well-constrained points."""
-
+WINDOW_KEYFRAMES = 5  # keyframes adjusted together (Direct sparse odometry: 7)
+POINTS_PER_KEYFRAME = 200  # approximate number of points of a keyframe
+ADJUSTMENT_STEPS = 3  # Gauss-Newton steps when a keyframe joins
+KEYFRAME_FLOW = 0.08  # median flow of the points, as a share of the mean image side, at which a new keyframe is due
+MIN_KEYFRAME_OVERLAP = 0.8  # smallest share of a keyframe that a frame must show. With less, it becomes a keyframe.
+DEPTH_DEVIATION = 0.15  # standard deviation of a predicted inverse depth, as a share of it
+MOTION_DEVIATION = (0.3, 0.02)  # of a predicted motion: share of its length, and radians; measured on unseen roads
+ALIGNED_ROWS = 128  # height of the images for frame alignment. More rows do not help as a start.
+MAX_MAP_DEVIATION = 0.05  # largest relative standard deviation of inverse depth of well-constrained points
 
 ColumnsT = TypeVar("ColumnsT", WindowFrames, HostPoints, MotionFactors)
 

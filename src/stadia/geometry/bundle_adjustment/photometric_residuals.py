@@ -19,8 +19,7 @@ from stadia.geometry.se3 import compose, inverse, se3_exp
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
 """x and y of the pixels of a point (Direct sparse odometry, fig. 4): a spread square without its lower right corner."""
 
-MARGIN = 2
-"""Pixels around a point that the pattern reaches."""
+MARGIN = 2  # pixels around a point that the pattern reaches
 
 RELIEF = (0.8, 1.25)
 """Range of relative inverse depth within the pattern on one surface; beyond it there is an object's edge."""

@@ -22,21 +22,11 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
 )
 from stadia.geometry.se3 import compose, hat, inverse, se3_log
 
-NOISE = 0.03
-"""Standard deviation of a residual between two good views: eight gray levels, from resampling and reflections too."""
-
-BEND = 0.035
-"""Residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)."""
-
-OUTLIER = 0.05
-"""Residual of each pixel from which an observation is an outlier or occluded, and has no gradient."""
-
-DEPTH_BEND = 1.0
-"""The same bend for depth, in its standard deviations: at object edges a predicted depth is off by many."""
-
-BRIGHTNESS_DEVIATION = (0.5, 0.2)
-"""Standard deviations of the prior on a and b; nothing else constrains a frame with few observations."""
-
+NOISE = 0.03  # standard deviation of a residual between two good views: eight gray levels, also from resampling
+BEND = 0.035  # residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)
+OUTLIER = 0.05  # residual of each pixel from which an observation is an outlier or occluded, and has no gradient
+DEPTH_BEND = 1.0  # the same for depth, in its standard deviations: at object edges a predicted depth is off by many
+BRIGHTNESS_DEVIATION = (0.5, 0.2)  # of the prior on a and b; nothing else constrains a frame with few observations
 _MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
 # Bernoulli's B_n / n!
 _INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1 / 1209600, 0.0, 1 / 47900160)

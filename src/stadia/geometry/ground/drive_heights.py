@@ -16,12 +16,8 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 
-DRIVE_PARTS = 8
-"""Number of parts of a drive: a camera may be moved during it."""
-
+DRIVE_PARTS = 8  # number of parts of a drive: a camera may be moved during it
 MIN_PART_FRAMES = 25
-"""Minimum frames of a part."""
-
 _MIN_IOU, _MEMORY_FRAMES = 0.3, 3  # of an object's last box with its next; for so many frames it may be missing
 
 
@@ -73,9 +69,7 @@ Calibrated on RoadWorld's cars, with cameras at 1.2, 1.65 and 2.1 m.
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
 """Standard deviations: pitch within and between drives, an edge of a box, log of height over that of the class."""
 
-MIN_HEIGHT_PX = 8.0
-"""Smallest expected height of an object in the image, from where it stands."""
-
+MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image, from where it stands
 _ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
 _DRAWS = 100  # of the bootstrap over drives
 _LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
@@ -116,7 +110,8 @@ def estimate_drive_heights(
     if len(drive) == 0:
         raise _too_few_error(0)
     foot, px, metres = foot_px.double(), height_px.double(), height_m.double()
-    weight = 1 / _track_sizes(drive, track)
+    _, place, counts = torch.unique(torch.stack((drive, track)), dim=1, return_inverse=True, return_counts=True)
+    weight = 1 / counts[place].double()
     height, horizon, weights = _fit(drive, weight, foot, px, metres, focal_px)
     inlier_count = int(torch.unique(torch.stack((drive, track))[:, weights > 0.5 * weight], dim=1).shape[1])
     if inlier_count < _MIN_OBJECTS or not 0 < height < math.inf:
@@ -137,11 +132,6 @@ def estimate_drive_heights(
 def _too_few_error(inlier_count: int) -> GeometryError:
     found, fix = f"{inlier_count} objects that agree", "take more frames or drives"
     return GeometryError("camera height", found=found, expected=f"at least {_MIN_OBJECTS}", fix=fix)
-
-
-def _track_sizes(drive: Tensor, track: Tensor) -> Tensor:
-    _, place, counts = torch.unique(torch.stack((drive, track)), dim=1, return_inverse=True, return_counts=True)
-    return counts[place].double()
 
 
 def _fit(
@@ -192,8 +182,7 @@ def _correct_length(px: Tensor, below: Tensor, metres: Tensor, height_m: Tensor,
 
 # -- Detect whether camera heights, measured at several places of a video, belong to more than one mount.
 
-MIN_VALUES = 5
-"""Smallest number of values of a place for a meaningful median."""
+MIN_VALUES = 5  # smallest number of values of a place for a meaningful median
 
 MIN_HEIGHT_FACTOR, MIN_SIDE_SHARE = 1.2, 0.1
 """Several mounts: no median lies between two that differ by this factor, and each side has this share of the values."""

@@ -239,12 +239,12 @@ def measure_silhouettes(
 
     A hidden foot or side does not change an object's height, a hidden top does. Measured with true depth: scale 0.5 %
     too large, 2 % beyond 30 m, since the highest pixel lies below the edge. Differentiable in depth and plane.
-    Metric scale from camera height and silhouettes: FUMET, arXiv 2312.04530.
+    Source: FUMET, arXiv 2312.04530.
     """
-    known = (depth_m > NEAR) & depth_m.isfinite()
-    points = backproject(torch.where(known, depth_m, torch.zeros_like(depth_m)), camera)
+    depth_m = _known_depth(depth_m)
+    points = backproject(depth_m, camera)
     above = (plane[:, :3, None, None] * points).sum(1, keepdim=True) + plane[:, 3, None, None, None]
-    shown = objects.gather(known)[:, 0]
+    shown = objects.gather(depth_m > 0)[:, 0]
     heights = objects.gather(above)[shown, 0]
     bottom, top = segment_quantiles(heights, objects.segment[shown], objects.count, (trim, 1 - trim))
     return Silhouettes(top, bottom)
