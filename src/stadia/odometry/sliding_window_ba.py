@@ -95,22 +95,21 @@ class SlidingWindow:
 
         predicted: (4, 4) T_frame_before of a pose network; None without one.
         """
-        number = len(self.links)
+        number, identity = len(self.links), torch.eye(4, dtype=torch.float64)
         if self.bundle is None:
-            self.links.append((0, torch.eye(4, dtype=torch.float64)))
-            self._join(frame, number, torch.eye(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), None)
+            self.links.append((0, identity))
+            self._join(frame, number, identity, torch.zeros(2, dtype=torch.float64), None)
             return True
-        before = self.links[-1][1] if self.links[-1][0] == self.numbers[-1] else torch.eye(4, dtype=torch.float64)
-        moved = next((T for T in (predicted, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
+        follows = self.links[-1][0] == self.numbers[-1]
+        before = self.links[-1][1] if follows else identity
+        moved = next((T for T in (predicted, self.step) if T is not None), identity)
         found = self._aligned(frame, compose(moved, before))
         trusted = is_reliable(found)
         if not trusted and predicted is None:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
         self.step = compose(T, inverse(before))
-        start = torch.eye(4, dtype=torch.float64)
-        if self.links[-1][0] == self.numbers[-1] and self.predicted is not None:
-            start = self.predicted
+        start = self.predicted if follows and self.predicted is not None else identity
         self.predicted = None if predicted is None else compose(predicted, start)
         self.links.append((self.numbers[-1], T))
         if not trusted or float(found.seen) < MIN_KEYFRAME_OVERLAP or self._flow(T) > KEYFRAME_FLOW:
