@@ -100,12 +100,8 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
     """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
 
-    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest
-    of it.
-
-    Args:
-        index: (P,) which map.
-        place: (P, 2) x, y in the large image.
+    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there.
+    index: (P,) which map.  place: (P, 2) x, y in the large image.
     """
     height, width = maps.shape[-2:]
     at = (place.to(maps.dtype) + 0.5) / stride - 0.5

@@ -152,11 +152,11 @@ def compute_tile_starts(length: int, side: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
 
 
-def load_tflite_model(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> TiledSegmenter:
+def load_tflite_model(path: Path) -> TiledSegmenter:
     """Load a TFLite model from uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
 
-    If it has one class more than `names`, class 0 is its background. Raises CheckpointError if ai-edge-litert is
-    missing, or the file is no such model.
+    Its classes are CITYSCAPES_CLASSES, after a background if it has one more. Raises CheckpointError if ai-edge-litert
+    is missing, or the file is no such model.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
@@ -188,6 +188,6 @@ def load_tflite_model(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -
         classes = interpreter.get_tensor(outputs["index"])[0]
         return np.asarray(classes if classes.ndim == 2 else classes.argmax(-1))
 
-    first = 1 if len(out) == 4 and out[3] == len(names) + 1 else 0
+    first = 1 if len(out) == 4 and out[3] == len(CITYSCAPES_CLASSES) + 1 else 0
     identity = f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    return TiledSegmenter(run, shape[1], names, first, identity)
+    return TiledSegmenter(run, shape[1], CITYSCAPES_CLASSES, first, identity)
