@@ -55,7 +55,7 @@ def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
         depth = DepthPoseNet(DepthPoseNetConfig(pretrained=False), motion=False).depth
         return Finest(depth).eval(), cast(nn.Conv2d, depth.decoder.heads["1"]), 32
     from stadia.models.config import DptConfig
-    from stadia.models.dpt.dpt_net import DptNet
+    from stadia.models.dpt_net import DptNet
 
     dpt = DptNet(DptConfig(network=name, pretrained=False)).eval()
     head = dpt.network.head

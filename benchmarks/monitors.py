@@ -22,7 +22,7 @@ from rich.console import Console
 import stadia.core.torchvision_shim  # noqa: F401
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.models.config import DptConfig
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt_net import DptNet
 from stadia.training.run_folder import Run
 
 MAX_SHARE = 0.02

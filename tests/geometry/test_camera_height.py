@@ -80,7 +80,7 @@ def test_the_interval_holds_the_truth_and_narrows_with_frames():
         held += found.low_m < TRUE_M < found.high_m
         widths.append(found.high_m - found.low_m)
     assert held >= 8
-    one = survey_camera_height(objects.of(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
+    one = survey_camera_height(objects.select(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
     assert sorted(widths)[5] < 0.5 * (one.high_m - one.low_m)  # a single object has a wider interval
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.objects.instances import follow_directions, group_instances, unit_directions
+from stadia.geometry.instances import follow_directions, group_instances, unit_directions
 from stadia.geometry.segments import segments_from_instances
 
 HEIGHT, WIDTH, CLASSES = 48, 64, 4

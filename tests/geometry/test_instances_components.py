@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from stadia.geometry.objects.instances import label_components
+from stadia.geometry.instances import label_components
 from stadia.geometry.segments import segments_from_instances, subsample_segments
 
 

@@ -186,7 +186,7 @@ def test_heights_fit_their_objects():
 
 def of_mean_depth(depth_m: Tensor, objects: Segments, height_m: Tensor) -> Tensor:
     """F-03: the error of the mask's mean depth, given to each of its pixels."""
-    mean = segment_means(objects.of(depth_m)[:, 0], objects.segment, objects.count)
+    mean = segment_means(objects.gather(depth_m)[:, 0], objects.segment, objects.count)
     return object_height_error(torch.ones_like(depth_m) * mean[0], SMALL, objects, height_m)
 
 

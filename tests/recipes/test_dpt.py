@@ -20,7 +20,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt_net import DptNet
 from stadia.recipes.dpt.config import DptRecipeConfig
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig

@@ -22,8 +22,8 @@ from stadia.datasets.objects.open_objects import detect_object_layout, list_obje
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.plots.image_overlays import draw_objects
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
-from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import open_object_inputs
@@ -77,7 +77,7 @@ def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> Fou
     kind = presets.CLASSES.index("cup")
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 0.5
-    cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
     return FoundObjects(
         instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool)
     )
@@ -207,7 +207,7 @@ def test_one_bad_image_leaves_no_empty_folder_and_loses_nothing(
 def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> None:
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 1.0
-    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
     picture, K = np.zeros((200, 300, 3), np.uint8), np.array([[250.0, 0, 150], [0, 250.0, 100], [0, 0, 1]])
     named, scored = (draw_objects(picture, K, cup, ("background", "cup"), scores=scores) for scores in (False, True))
     beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]

@@ -24,7 +24,7 @@ from stadia.dataloading.object_samples import ObjectSamples, ObjectTargets
 from stadia.datasets.image_files import hash_file, split_hashes
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.geometry.objects.instances import label_components
+from stadia.geometry.instances import label_components
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.object_pose_loss import one_minus_dot_squared
 from stadia.metrics.object_metrics import matched_scores, mean_average_precisions

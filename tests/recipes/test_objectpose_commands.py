@@ -24,7 +24,7 @@ from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPred
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.geometry import se3
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
 from stadia.recipes.base.build_recipe import load_task
 from stadia.recipes.objectpose import commands
@@ -89,7 +89,9 @@ def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObje
     T[:, 0, 3] += 0.01
     kinds = torch.tensor([one.class_id for one in objects])
     size = torch.from_numpy(np.stack([one.size_m for one in objects])).float()
-    found = PosedObjects(kinds, T, size, Symmetry.of(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects)))
+    found = PosedObjects(
+        kinds, T, size, Symmetry.parse(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects))
+    )
     counted = torch.from_numpy(numbers[instance])[None]
     assert image.shape == (1, 3, HEIGHT, WIDTH)
     picture = torch.zeros(len(objects), dtype=torch.long)
@@ -300,7 +302,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
 def test_a_box_is_drawn_where_its_corners_are() -> None:
     """A metre's cube two metres away, front on: its front is seen at a scale of 100 / 1.5, the back at 100 / 2.5."""
     T = se3.from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, 2]))[None]
-    cube = PosedObjects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.of(["none"]), torch.ones(1))
+    cube = PosedObjects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.parse(["none"]), torch.ones(1))
     K = np.array([[100.0, 0, 60], [0, 100, 50], [0, 0, 1]])
     drawn = draw_objects(np.zeros((101, 121, 3), np.uint8), K, cube).any(-1)
     rows, columns = drawn.nonzero()

@@ -25,8 +25,8 @@ from stadia.dataloading.loader import PackedTensors, stack_packed
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.frame_store import resize_image
 from stadia.datasets.objects.object_labels import UNLABELED, ObjectImages, ObjectLabel, count_pixels
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import resize_camera
-from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 NO_COLOR_AUGMENTATION = ColorConfig(probability=0.0)
@@ -104,7 +104,7 @@ class PackedObjects(PackedTensors):
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
     """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
-    symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
+    symmetry = Symmetry.parse([one.symmetry for one in objects] or ["none"])
     poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
     return {
         "known": torch.ones(len(objects), dtype=torch.bool),

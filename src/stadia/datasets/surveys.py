@@ -20,7 +20,7 @@ from stadia.datasets.image_files import check_image_ends
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, has_road, select_classes
 from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
-from stadia.geometry.objects.boxes import CORNERS
+from stadia.geometry.boxes import CORNERS
 
 MIN_OUTLINE_PX = 20
 """Minimum pixels of a frame's vertical outlines for a comparison with the image."""

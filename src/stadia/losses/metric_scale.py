@@ -58,7 +58,7 @@ def estimate_camera_heights(
         height_m: (M,) known heights, NaN for none.
     """
     silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
-    object_depth = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+    object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
     # The center of the highest pixel is half a pixel below the edge, on average.
     silhouette = silhouette + 0.5 * object_depth / fy
@@ -109,7 +109,7 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
     px_over_fy = height_from_box(last - first + 1, torch.ones_like(height_m), fy)
     known = height_m.isfinite()
-    predicted_m = px_over_fy[objects.segment] * objects.of(depth_m)[:, 0]
+    predicted_m = px_over_fy[objects.segment] * objects.gather(depth_m)[:, 0]
     error = (height_m.detach().where(known, 0.0)[objects.segment] - predicted_m).abs()
     return error.where(known[objects.segment], 0.0)
 

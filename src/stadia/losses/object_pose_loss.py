@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.objects.symmetry import Symmetry, half_angle_sin_cos
+from stadia.geometry.boxes import Symmetry, half_angle_sin_cos
 from stadia.geometry.se3 import at_least_float32
 
 BOUNDED_LOG_EPS = 0.1

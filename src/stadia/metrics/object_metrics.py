@@ -15,8 +15,8 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from stadia.core.types import TensorDataclass
-from stadia.geometry.objects import boxes
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry import boxes
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix, transform
 
 # -- Match predictions to objects, one to one, within one image and class.

@@ -11,8 +11,8 @@ from stadia.geometry.warp import invert_brightness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder
-from stadia.models.hub import InitialWeights
 from stadia.models.pose_net import PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
+from stadia.models.pretrained_weights import InitialWeights
 
 
 class DepthPoseNet(nn.Module):

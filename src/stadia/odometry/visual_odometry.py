@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -50,9 +50,7 @@ class FrameToFrameOdometry:
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
 
-    @property
-    def keyframes(self) -> int:
-        return 0
+    keyframes: ClassVar[int] = 0
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         needs_depth = self.motion != "network"
@@ -74,7 +72,10 @@ class FrameToFrameOdometry:
 
 @dataclass(slots=True)
 class SlidingWindowOdometry:
-    """Bundle adjustment over a sliding window, initialized by the pose network where there is one."""
+    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end).
+
+    The pose network initializes it, where there is one.
+    """
 
     predictor: Predictor
     take_points: TakePoints
@@ -102,11 +103,6 @@ class SlidingWindowOdometry:
     def path(self) -> Tensor:
         self.window.finish()
         return self.window.path()
-
-
-def create_sliding_window(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
-    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end)."""
-    return SlidingWindowOdometry(predictor, take_points)
 
 
 def create_aligned(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:

@@ -432,7 +432,7 @@ def detect_moved_camera(frames: Sequence[RoadFrame], objects: BoxedObjects, foun
     has_height = torch.tensor(
         [one in (ObjectStatus.INLIER, ObjectStatus.ODD) for one in found.verdict], dtype=torch.bool
     )
-    used = objects.of(has_height)
+    used = objects.select(has_height)
     if len(used) == 0:
         return None
     of_object = np.stack(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from stadia.evaluation.plots.colormaps import color_categories
-from stadia.geometry.objects.boxes import EDGES, compute_box_corners
+from stadia.geometry.boxes import EDGES, compute_box_corners
 from stadia.metrics.object_metrics import PosedObjects
 
 Array = NDArray[np.float64]

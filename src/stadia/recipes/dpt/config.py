@@ -12,7 +12,7 @@ from stadia.datasets.config import Pixels
 from stadia.losses.config import SparseDepthConfig
 from stadia.models import DPT_NETWORKS
 from stadia.models.config import DptConfig
-from stadia.models.dpt.architectures import check_image_size
+from stadia.models.dpt_architectures import check_image_size
 from stadia.recipes.base.config import RecipeConfig
 
 

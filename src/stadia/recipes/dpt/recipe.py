@@ -26,8 +26,8 @@ from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_med
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.loss_report import LossReport, masked_mean
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.models.dpt.architectures import check_image_size, check_transformers_installed
-from stadia.models.dpt.dpt_net import DptNet, find_weights_file
+from stadia.models.dpt_architectures import check_image_size, check_transformers_installed
+from stadia.models.dpt_net import DptNet, find_weights_file
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
 from stadia.recipes.dpt.config import DptRecipeConfig

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
-from stadia.geometry.objects.instances import group_instances, vote_center, vote_center_ransac
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
+from stadia.geometry.instances import group_instances, vote_center, vote_center_ransac
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, compare_objects, instance_mask_iou
 from stadia.models.object_pose_net import (
@@ -60,7 +60,7 @@ def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, confi
         vote = partial(vote_center_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
     poses = aggregate_objects(network.pixels(maps, segments, class_id, camera), segments, camera, vote)
     score = score_classes(maps.class_logits, segments, class_id)
-    nothing = Symmetry.of(["none"] * segments.count)
+    nothing = Symmetry.parse(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
     objects = PosedObjects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
     return FoundObjects(

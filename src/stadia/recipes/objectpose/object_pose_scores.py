@@ -26,7 +26,7 @@ from stadia.evaluation.io.depth_files import write_image
 from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.recording_scores import write_score
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,
     BoolArray,
@@ -190,7 +190,7 @@ def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None 
         torch.tensor([one.class_id for one in boxes], dtype=torch.int64),
         torch.from_numpy(np.array([one.T_camera_object for one in boxes]).reshape(-1, 4, 4)),
         torch.from_numpy(np.array([one.size_m for one in boxes]).reshape(-1, 3)),
-        Symmetry.of([one.symmetry for one in boxes]),
+        Symmetry.parse([one.symmetry for one in boxes]),
         torch.ones(len(boxes)) if scores is None else torch.tensor(scores, dtype=torch.float64),
     )
 

@@ -14,7 +14,7 @@ from stadia.core.types import Camera
 from stadia.dataloading.object_samples import ObjectTargets
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.objects.instances import center_from_translation, unit_directions
+from stadia.geometry.instances import center_from_translation, unit_directions
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segment_means, segments_from_instances
 from stadia.losses import ROTATION_LOSSES

@@ -128,16 +128,9 @@ def _hybrid(
 
 
 def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:
-    # The layer norm's epsilon is timm's, in which the weights were trained; transformers' default is 1e-12.
     vit: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks}
-    return {
-        **vit,
-        "num_attention_heads": heads,
-        "image_size": 384,
-        "patch_size": 16,
-        "layer_norm_eps": 1e-6,
-        "readout_type": "project",
-    }
+    vit |= {"num_attention_heads": heads, "image_size": 384, "patch_size": 16, "readout_type": "project"}
+    return vit | {"layer_norm_eps": 1e-6}  # timm's, in which the weights were trained; the default is 1e-12
 
 
 def _depth_anything(
@@ -157,17 +150,9 @@ def _depth_anything(
     }
     settings: dict[str, Any] = {"backbone_config": trunk, "patch_size": 14, "reassemble_hidden_size": width}
     settings |= {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
+    hub, inputs = f"depth-anything/Depth-Anything-V2-{size}-hf", {"mean": _IMAGENET_MEAN, "std": _IMAGENET_STD}
     return DptArchitecture(
-        "depth-anything",
-        settings,
-        blocks,
-        heads,
-        hooks,
-        hub=f"depth-anything/Depth-Anything-V2-{size}-hf",
-        stride=14,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        positions="bicubic",
+        "depth-anything", settings, blocks, heads, hooks, hub, stride=14, positions="bicubic", **inputs
     )
 
 

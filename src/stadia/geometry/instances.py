@@ -53,11 +53,9 @@ def label_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
 # Following the directions leads the pixels of one object to one place, whatever their classes (as in Stringer et al.,
 # "Cellpose", Nature Methods 2021). The class is then that of the whole object, which is not cut in two.
 
-STEP = 0.5
-"""Step of following the directions, in cells of the map of directions."""
+STEP = 0.5  # step of following the directions, in cells of the map of directions
 
-MAX_CLASS_LOSS = 2.0
-"""Pixels leave an object where its class is on average e^2 times less probable to them than their own."""
+MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 times less probable than their own
 
 
 def group_instances(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
@@ -101,11 +99,10 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
     end = follow_directions(F.normalize(directions, dim=1))[first + y * columns + x] + first
     reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
     touching = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)  # cells that touch at a corner share a side
-    near = touching[:, 0]
-    number = label_components(near)
-    before = number.amax((1, 2)).cumsum(0)
-    number = number + (before - number.amax((1, 2)))[:, None, None] - 1
-    return number.flatten()[end], int(before[-1])
+    number = label_components(touching[:, 0])
+    count = number.amax((1, 2))
+    number = number + (count.cumsum(0) - count)[:, None, None] - 1
+    return number.flatten()[end], int(count.sum())
 
 
 def follow_directions(towards: Tensor) -> Tensor:
@@ -126,10 +123,7 @@ def follow_directions(towards: Tensor) -> Tensor:
 
 
 def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return each pixel's fragment, place times kinds + kind, and which fragments are strays: of another kind.
-
-    log_p: (P, kinds).  place: (P,), below `count`.
-    """
+    """Return each pixel's fragment, place times kinds + kind, and which are strays: of another kind than the place."""
     kinds = log_p.shape[1]
     kind_of_place = segment_sums(log_p, place, count).argmax(1)
     best, own = log_p.max(1)
@@ -172,9 +166,7 @@ def _number_objects(whole: Tensor, image: Tensor, images: int, fewest_px: int) -
 # Each pixel votes for a direction to its object's center; two crossing lines determine the point. So a center that is
 # hidden or outside of the image is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019).
 
-MIN_SPREAD = 1e-4
-"""Smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees between all directions)."""
-
+MIN_SPREAD = 1e-4  # smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees)
 _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
 
@@ -183,8 +175,7 @@ class VotedCenters:
     """Centers of M objects.
 
     pixel: (M, 2) x, y; may lie outside of the image.
-    known: (M,) bool; false where an object's lines do not cross or it has no pixel: `pixel` is then the mean of its
-        pixels.
+    known: (M,) bool; elsewhere, without crossing lines, `pixel` is the mean of the object's pixels.
     """
 
     pixel: Tensor

@@ -1,4 +1,4 @@
-"""Pretrained weights of dense prediction transformers: rename the original names to transformers' names, and load.
+"""Pretrained weights: download from the hub, rename the original names of DPT to transformers' names, and load.
 
 A missing or unexpected weight stops the load unless it is allowed by name. `strict=False` would silently leave
 attention at random.
@@ -6,32 +6,92 @@ attention at random.
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
+import urllib.request
 import zipfile
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
+import huggingface_hub.constants
 import safetensors
 import safetensors.torch
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
+
+# -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
+
+log = logging.getLogger(__name__)
+
+InitialWeights = Literal["pretrained", "random"]  # kind of initial weights
+
+
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Use only the local cache if the hub is unreachable; its client would retry for most of a minute."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = offline or not is_reachable()
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+@cache
+def warn_missing_weights(name: str, why: str, repository: str) -> None:
+    """Warn once per network that weights are unavailable, with the files to copy from an online machine."""
+    fix = f"; {describe_manual_copy(repository)}" if repository else ""
+    log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
+
+
+def describe_manual_copy(repository: str) -> str:
+    """Describe how to copy a repository's files to a machine without access to the hub."""
+    folder = f"models--{repository.replace('/', '--')}"
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    return f"copy {folder} from the cache of a machine that is online into {cache} (HF_HOME sets it)"
+
+
+def download_first_file(repository: str, names: tuple[str, ...]) -> Path:
+    """Return the first file that the repository has, from cache or hub. Raises OSError if none is available."""
+    for name in names:
+        with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
+            return Path(huggingface_hub.hf_hub_download(repository, name))
+    raise FileNotFoundError(f"{repository}: {' or '.join(names)}")
+
+
+@cache
+def is_reachable() -> bool:
+    """Return whether the hub, or a proxy, is reachable; checked once per process."""
+    if urllib.request.getproxies():
+        return True  # the proxy has its own time-out
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=3.0).close()
+    except OSError:
+        return False
+    return True
+
+
+# -- loads of files
 
 _NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
 UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
 """Parameters of transformers' networks that no output depends on; some published files lack them."""
 
-IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")
-"""Weights of published files that depth does not need: the classifier of the backbone."""
-
-WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
-"""Names of the weights in a folder of transformers."""
+IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
+WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # names of the weights in a folder of transformers
 
 
 @dataclass(frozen=True)
@@ -65,17 +125,15 @@ class LoadReport:
     def table(self) -> str:
         """Return one line per kind: the count and the first names."""
         never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
-        drawn = [name for name in self.missing if name not in never]
-        tied = [" = ".join(names) for names in self.tied]
-        rows = [
-            ("loaded", f"{len(self.loaded)} weights from {self.source}"),
-            ("missing", _summarize(drawn)),
-            ("unused", f"{len(never)} missing that no output depends on"),
-            ("unexpected", _summarize(self.unexpected)),
-            ("mismatched", _summarize(self.mismatched)),
-            ("tied", _summarize(tied)),
-        ]
-        return "\n".join(f"{kind:<12} {what}" for kind, what in rows)
+        rows = {
+            "loaded": f"{len(self.loaded)} weights from {self.source}",
+            "missing": _summarize([name for name in self.missing if name not in never]),
+            "unused": f"{len(never)} missing that no output depends on",
+            "unexpected": _summarize(self.unexpected),
+            "mismatched": _summarize(self.mismatched),
+            "tied": _summarize([" = ".join(names) for names in self.tied]),
+        }
+        return "\n".join(f"{kind:<12} {what}" for kind, what in rows.items())
 
 
 def load_pretrained(
@@ -101,10 +159,10 @@ def load_pretrained(
     Raises CheckpointError for a damaged file, for other content than tensors, and for weights that are missing,
     mismatched or unexpected.
     """
-    path = path.expanduser()
-    tensors = read_state_dict(path)
+    path, file = path.expanduser(), resolve_weights_file(path)
+    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     renamed = rename_to_transformers(tensors, network.state_dict().keys())
-    report = match_weights(tensors, renamed, network, source=str(path))
+    report = _match_weights(tensors, renamed, network, source=str(path))
     missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
     _refuse_partial(report, path, name, missing, unexpected)
     fitting = {own: renamed[own][1] for own in report.loaded}
@@ -115,33 +173,21 @@ def load_pretrained(
     return report
 
 
-def match_weights(
+def _match_weights(
     tensors: Mapping[str, Tensor], renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str
 ) -> LoadReport:
-    """Match the file's weights with the parameters, without loading them.
-
-    Args:
-        tensors: of the file, by its names.
-        renamed: by the network's names, each with its name in the file (`rename_to_transformers`).
-        network: to load into.
-        source: path of the weights.
-    """
+    """Match the file's weights with the parameters, without loading them."""
     own = network.state_dict()
     loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
-    mismatched = [name for name in own if name in renamed and name not in set(loaded)]
-    return LoadReport(
-        source=source,
-        loaded=loaded,
-        missing=tuple(name for name in own if name not in set(loaded)),
-        unexpected=tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own)),
-        mismatched=tuple(
-            f"{n}: {tuple(renamed[n][1].shape)} in the file, {tuple(own[n].shape)} in the network" for n in mismatched
-        ),
-        tied=(
-            *find_tied_weights(tensors.items()),
-            *find_tied_weights(network.named_parameters(remove_duplicate=False)),
-        ),
+    missing = tuple(name for name in own if name not in set(loaded))
+    unexpected = tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own))
+    mismatched = tuple(
+        f"{name}: {tuple(renamed[name][1].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in missing
+        if name in renamed
     )
+    tied = find_tied_weights(tensors.items()) + find_tied_weights(network.named_parameters(remove_duplicate=False))
+    return LoadReport(source, loaded, missing, unexpected, mismatched, tuple(tied))
 
 
 def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
@@ -186,23 +232,13 @@ def resolve_weights_file(path: Path) -> Path:
     return path
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a file by name; unpickles tensors only.
-
-    Raises CheckpointError if the file is missing, damaged, holds more than tensors, or is a checkpoint of stadia.
-    """
-    path = resolve_weights_file(path)
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             if "stadia" in (file.metadata() or {}):
                 expected = "weights of isl-org/DPT or transformers"
-                raise CheckpointError(
-                    path, found="a checkpoint of stadia", expected=expected, fix="pass it as start_from"
-                )
+                found, fix = "a checkpoint of stadia", "pass it as start_from"
+                raise CheckpointError(path, found=found, expected=expected, fix=fix)
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise _damaged(path, error) from error
@@ -219,12 +255,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
-    if not isinstance(values, Mapping) or not all(
-        isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()
-    ):
-        found, fix = "no names with a tensor each", "save model.state_dict() alone"
-        raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
-    return dict(values)
+    if isinstance(values, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()):
+        return dict(values)
+    found, fix = "no names with a tensor each", "save model.state_dict() alone"
+    raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -269,14 +303,10 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
     (rf"scratch\.output_conv\.(\d)\.{_KIND}", r"head.head.\1.\g<kind>"),
 )
 # DINOv2's attention as transformers called it before 5, and as published files still do.
+_PROJECTIONS = {"attention.query": "q_proj", "attention.key": "k_proj", "attention.value": "v_proj"}
 _RENAMED = tuple(
-    (rf"(backbone\.encoder\.layer\.\d+\.attention)\.{old}\.{_KIND}", rf"\1.{new}.\g<kind>")
-    for old, new in (
-        (r"attention\.query", "q_proj"),
-        (r"attention\.key", "k_proj"),
-        (r"attention\.value", "v_proj"),
-        (r"output\.dense", "o_proj"),
-    )
+    (rf"(backbone\.encoder\.layer\.\d+\.attention)\.{re.escape(old)}\.{_KIND}", rf"\1.{new}.\g<kind>")
+    for old, new in (_PROJECTIONS | {"output.dense": "o_proj"}).items()
 )
 
 

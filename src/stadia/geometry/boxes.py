@@ -1,18 +1,105 @@
-"""Compute corners, intersection volume and IoU of oriented 3D boxes."""
+"""Compare oriented 3D boxes and rotations of objects: symmetries, angles, corners, shared volume and IoU."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from stadia.geometry.objects.symmetry import Symmetry
-from stadia.geometry.se3 import compose, from_rotation_translation, inverse, matrix_from_quaternion_wxyz, transform
+from stadia.core.types import TensorDataclass
+from stadia.geometry.se3 import (
+    compose,
+    from_rotation_translation,
+    inverse,
+    matrix_from_quaternion_wxyz,
+    quaternion_conjugate,
+    quaternion_multiply,
+    transform,
+)
 
-CORNERS = tuple(product((-0.5, 0.5), repeat=3))
-"""Corners of the box of size 1: x varies slowest, z fastest."""
+# -- symmetries of objects, and angles between rotations up to them
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry(TensorDataclass):
+    """The rotations, in their own frames, that leave M objects unchanged.
+
+    revolution: (M,) bool, every rotation about y.
+    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it. Those of a
+        body of revolution are added to its revolution.
+    """
+
+    revolution: Tensor
+    turns: Tensor
+
+    @classmethod
+    def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
+        """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z.
+
+        The identity is added. A list may hold "revolution" too.
+        """
+        parts = [[one] if isinstance(one, str) else one for one in objects]
+        words = [part for one in parts for part in one if isinstance(part, str)]
+        if wrong := [word for word in words if word not in ("none", "revolution")]:
+            raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
+        turns = [[IDENTITY, *(tuple(part) for part in one if not isinstance(part, str))] for one in parts]
+        longest = max((len(row) for row in turns), default=1)
+        filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
+        revolution = torch.tensor(["revolution" in one for one in parts], dtype=torch.bool)
+        return cls(revolution, torch.tensor(filled).reshape(-1, longest, 4))
+
+    def __getitem__(self, index: Tensor) -> Symmetry:
+        """Return the symmetries of selected objects, such as those of the object of each pixel."""
+        return Symmetry(self.revolution[index], self.turns[index])
+
+
+def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
+    """Return sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
+
+    With d = true^-1 q, the remaining rotation in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|. Rotations
+    about y mix only (d_w, d_y): the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a
+    finite set the least is taken by enumeration.
+
+    Args:
+        quaternion: (..., 4) w, x, y, z of any length.
+        true: (..., 4), of length 1.
+        symmetry: of the objects, its leading axes those of both.
+
+    Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 where they are 0.
+    """
+    dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
+    left = quaternion_multiply(quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
+    if symmetry is None:
+        return torch.linalg.vector_norm(left[..., 1:], dim=-1), left[..., 0].abs()
+    left = quaternion_multiply(quaternion_conjugate(symmetry.turns.to(dtype)), left[..., None, :])
+    about_y = symmetry.revolution[..., None]
+    norm = torch.linalg.vector_norm
+    sine = torch.where(about_y, norm(left[..., 1::2], dim=-1), norm(left[..., 1:], dim=-1))
+    cosine = torch.where(about_y, norm(left[..., 0::2], dim=-1), left[..., 0].abs())
+    least = cosine.argmax(-1, keepdim=True)
+    return sine.gather(-1, least)[..., 0], cosine.gather(-1, least)[..., 0]
+
+
+def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """Return the angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
+
+    2 atan2(sine, cosine) of `half_angle_sin_cos`: never NaN, and exact where arccos loses half its digits.
+    For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
+    """
+    sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
+    angle = torch.rad2deg(2 * torch.atan2(sine, cosine))
+    return angle.where((sine > 0) | (cosine > 0), 180.0).clamp(max=180.0)
+
+
+# -- boxes
+
+CORNERS = tuple(product((-0.5, 0.5), repeat=3))  # corners of the box of size 1: x varies slowest, z fastest
 
 EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
 """Pairs of CORNERS, along x first, then y, then z."""
@@ -20,8 +107,7 @@ EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit
 FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
 """CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise seen from outside."""
 
-ROTATIONS = 20
-"""Rotations about y that the published NOCS evaluation tries for a body of revolution."""
+ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for a body of revolution
 
 
 def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
@@ -41,9 +127,7 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
     """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS evaluations do.
 
     It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
-    hulls.
-    (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the corners. Later
-    evaluations report this corrected form.)
+    hulls. (The code of Wang et al., CVPR 2019, takes extremes along the wrong axis; later evaluations do not.)
     """
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
@@ -81,9 +165,7 @@ def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m
 def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
     """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y.
 
-    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here computed from d's matrix. Where the y
-    axes point apart (d_w and d_y near 0, no twist defined) it is that of the box with y and z reversed, which is the
-    same box.
+    Where the y axes point apart, the twist is that of the box with y and z reversed, which is the same box.
     """
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
@@ -129,12 +211,11 @@ def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
     al., "OBBTree", SIGGRAPH 1996).
     """
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
-    of_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
-    of_a = R.transpose(-1, -2)
-    crossed = torch.linalg.cross(of_a[..., :, None, :], of_b[..., None, :, :]).flatten(-3, -2)
-    # (..., 15, 3); a product of parallel axes is 0, and separates nothing
-    directions = torch.cat((of_a, of_b, crossed), -2)
-    reach_a = ((directions[..., None, :] * of_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
+    axes_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
+    axes_a = R.transpose(-1, -2)
+    crossed = torch.linalg.cross(axes_a[..., :, None, :], axes_b[..., None, :, :]).flatten(-3, -2)
+    directions = torch.cat((axes_a, axes_b, crossed), -2)  # (..., 15, 3); 0 of parallel axes separates nothing
+    reach_a = ((directions[..., None, :] * axes_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
     reach_b = (directions.abs() * size_b[..., None, :]).sum(-1) / 2
     apart = (directions * t[..., None, :]).sum(-1).abs() - reach_a - reach_b
     return (apart > 1e-12 * (reach_a + reach_b)).any(-1)
@@ -154,10 +235,9 @@ def _compute_flux(corners_a: Tensor, half: Tensor) -> Tensor:
 
 
 def _clip_polygons(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
-    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3).
+    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3), with corners repeated.
 
-    Sutherland and Hodgman, CACM 17(1), 1974. Polygons with fewer corners repeat one, which adds no area; an empty one
-    is a point.
+    Sutherland and Hodgman, CACM 17(1), 1974.
     """
     following = polygons.roll(-1, 1)
     d, d_following = limit[:, None] - sign * polygons[..., axis], limit[:, None] - sign * following[..., axis]
