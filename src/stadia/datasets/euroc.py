@@ -24,14 +24,14 @@ from stadia.core.errors import DataError
 from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_selection import FrameSelection
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, check_K
 from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, Undistortion, rectify_pair
 from stadia.datasets.text_files import FileEntry, read_lines, read_text, validate_content
-from stadia.datasets.video.frame_selection import FrameSelection
-from stadia.datasets.video.video_files import select_images
+from stadia.datasets.video_files import select_images
 
 Array = NDArray[np.float64]
 Timestamps = NDArray[np.int64]

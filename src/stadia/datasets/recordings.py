@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
+from stadia.datasets.frame_selection import FrameSelection
 from stadia.datasets.image_files import check_depth_map, check_image_size, count_image_bytes, read_rgb
-from stadia.datasets.video.frame_selection import FrameSelection
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
 

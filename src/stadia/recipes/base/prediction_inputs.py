@@ -19,11 +19,11 @@ from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
 from stadia.datasets import DATASETS
 from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
-from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
-from stadia.datasets.video.frame_selection import FrameSelector
-from stadia.datasets.video.user_camera import read_user_intrinsics
+from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
+from stadia.datasets.video_files import read_user_intrinsics
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
