@@ -23,11 +23,8 @@ from stadia.synthetic.composites.foregrounds import check_foregrounds, hash_visi
 from stadia.synthetic.composites.published_layout import LayoutScan, PublishedComposites
 
 SHARED_FACTORS = ("background", "world", "foreground", "object", "position")
-CHECKED_IMAGES = 40
-"""Images of each split that are composed or read, and foregrounds that are opened."""
-
-DEPTHS = 4096
-"""Labels of each image, about, that are held against the range that is scored."""
+CHECKED_IMAGES = 40  # images of each split that are composed or read, and foregrounds that are opened
+DEPTHS = 4096  # labels of each image, about, that are held against the range that is scored
 
 
 @dataclass(frozen=True, slots=True)

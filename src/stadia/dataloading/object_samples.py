@@ -30,9 +30,7 @@ from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 NO_COLOR_AUGMENTATION = ColorConfig(probability=0.0)
-IGNORED_CLASS = -1
-"""Ignored pixels of a class map; `losses.mask_loss` uses the same number."""
-
+IGNORED_CLASS = -1  # ignored pixels of a class map; `losses.mask_loss` uses the same number
 _PLACEHOLDERS = {  # of the places without an object, by field
     **dict.fromkeys(("known", "class_id", "revolution", "visible_px", "full_px"), torch.zeros(())),
     "T_camera_object": torch.eye(4),

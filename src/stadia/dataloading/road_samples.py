@@ -26,8 +26,7 @@ from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_object
 
 log = logging.getLogger(__name__)
 
-MASK_STORE_VERSION = 3
-"""Version of the stored masks, part of a store's name."""
+MASK_STORE_VERSION = 3  # version of the stored masks, part of a store's name
 
 
 @dataclass(frozen=True, slots=True)

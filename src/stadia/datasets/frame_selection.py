@@ -21,9 +21,7 @@ MAX_STANDING_MOTION = 0.0003
 0.0001.
 """
 
-MIN_MOTION = 0.002
-"""The next frame is kept from this motion on: 1.3 px of 640. With less, depth is dominated by noise."""
-
+MIN_MOTION = 0.002  # the next frame is kept from this motion on: 1.3 px of 640; with less, depth is dominated by noise
 _WIDTH = 320  # width of the gray image that motion is measured on
 _MIN_POINTS = 10
 

@@ -19,10 +19,10 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import GroundTruth, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import list_images, parse_frame_number, read_depth_png, read_rgb, refuse_jpeg_depth
+from stadia.datasets.image_files import list_images, parse_frame_number, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
-from stadia.datasets.text_files import read_kitti_poses, read_rows, read_text, read_times
+from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_text, read_times
 
 Array = NDArray[np.float64]
 
@@ -71,11 +71,11 @@ class KittiRaw(DatasetFormat):
             if (folder / f"image_{camera}" / "data").is_dir()
         }
         calibration_file = folder.resolve().parent / "calib_cam_to_cam.txt"
-        entries = {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
-        rig = KittiRig.read(calibration_file, images, entries)
+        rig = KittiRig.read(
+            calibration_file, images, {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
+        )
         T_rectified_velo = _read_T_rectified_velo(rig.calibration)
-        poses = None
-        packets = read_oxts_packets(folder / "oxts" / "data", rig.numbers)
+        poses, packets = None, read_oxts_packets(folder / "oxts" / "data", rig.numbers)
         if packets is not None:
             T_velo_imu = KittiCalibration(calibration_file.with_name("calib_imu_to_velo.txt")).rigid()
             if T_rectified_velo is None:
@@ -92,7 +92,8 @@ class KittiRaw(DatasetFormat):
             drive=folder,
             ground_truth=options.ground_truth,
             ground_truth_path=Path(options.ground_truth_path).expanduser() if options.ground_truth_path else None,
-            scans=rig.open_scans(folder / "velodyne_points" / "data", T_rectified_velo),
+            scan_folder=folder / "velodyne_points" / "data",
+            P_velo=rig.project_velo(T_rectified_velo),
         )
 
 
@@ -122,14 +123,12 @@ class KittiOdometry(DatasetFormat):
         left, right = _ODOMETRY_PAIRS[color]
         cameras = {LEFT: left, RIGHT: right} if (folder / f"image_{right}").is_dir() else {LEFT: left}
         images = {side: list_images(folder / f"image_{number}") for side, number in cameras.items()}
-        entries = {side: f"P{number}" for side, number in cameras.items()}
-        rig = KittiRig.read(folder / "calib.txt", images, entries)
+        rig = KittiRig.read(folder / "calib.txt", images, {side: f"P{number}" for side, number in cameras.items()})
         poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
-        poses = None
+        poses = T_rectified_velo = None
         if poses_file.exists():  # poses of camera 0 relative to the first frame
             T_rectified_camera = np.linalg.inv(rig.T_camera_rectified[LEFT])
             poses = read_kitti_poses(poses_file, len(rig.numbers), rig.numbers) @ T_rectified_camera
-        T_rectified_velo = None
         if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:
             T_rectified_velo = np.vstack([rig.calibration.matrix("Tr", 3, 4), (0, 0, 0, 1)])
         return SequenceRecording(
@@ -140,29 +139,47 @@ class KittiOdometry(DatasetFormat):
             numbers=rig.numbers,
             poses=poses,
             times_s=read_times(folder / "times.txt", len(rig.numbers), rig.numbers),
-            scans=rig.open_scans(folder / "velodyne", T_rectified_velo),
+            scan_folder=folder / "velodyne",
+            P_velo=rig.project_velo(T_rectified_velo),
         )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DriveRecording(ImageRecording):
-    """One drive of KITTI raw. Depth is of the chosen kind; scores of different kinds are not comparable.
+class ScannedRecording(ImageRecording):
+    """Images with a LiDAR scan STEM.bin for an image STEM.png.
 
-    scans: None without calib_velo_to_cam.txt.
+    P_velo: (3, 4) of each side, from the scanner's frame to pixels; None without the scanner's calibration.
     """
+
+    scan_folder: Path
+    P_velo: Mapping[str, Array] | None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan."""
+        return self.read_scan_depth(index, side)
+
+    def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan, see `project_scan`; None without one."""
+        path, size = self.scan_folder / f"{self.images[side][index].stem}.bin", self.intrinsics[side]
+        if self.P_velo is None or not path.exists():
+            return None
+        return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DriveRecording(ScannedRecording):
+    """One drive of KITTI raw. Depth is of the chosen kind; scores of different kinds are not comparable."""
 
     drive: Path
     ground_truth: GroundTruth
     ground_truth_path: Path | None
-    scans: LidarScans | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.ground_truth
+        folders = [folder / "proj_depth" / kind for folder in self._list_depth_folders()]
         if kind.startswith("lidar"):
-            folders = [self.drive / "velodyne_points" / "data"]
-        else:
-            folders = [folder / "proj_depth" / kind for folder in self._list_depth_folders()]
+            folders = [self.scan_folder]
         if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
             fix = "download it, or data.ground_truth=auto"
             raise DataError(folders[0], found="no such folder", expected=f"ground truth '{kind}'", fix=fix)
@@ -179,16 +196,11 @@ class DriveRecording(ImageRecording):
         return next((depth for depth in found if depth is not None), None)
 
     def _read_depth(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
-        size, stem = self.intrinsics[side], self.images[side][index].stem
         if kind.startswith("lidar"):
-            scanner_depth = kind == "lidar_eigen"
-            return None if self.scans is None else self.scans.depth_m(stem, side, size, scanner_depth=scanner_depth)
-        for folder in self._list_depth_folders():
-            path = folder / "proj_depth" / kind / f"image_{RAW_CAMERAS[side]}" / f"{stem}.png"
-            if path.exists():
-                return size.check_depth(path, read_depth_png(path, units_per_metre=256))
-            refuse_jpeg_depth(path)
-        return None
+            return self.read_scan_depth(index, side, scanner_depth=kind == "lidar_eigen")
+        place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
+        found = (self.read_depth(folder / place, side, units_per_metre=256) for folder in self._list_depth_folders())
+        return next((depth for depth in found if depth is not None), None)
 
     def _list_depth_folders(self) -> list[Path]:
         """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""
@@ -198,21 +210,13 @@ class DriveRecording(ImageRecording):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceRecording(ImageRecording):
-    """One sequence of KITTI odometry. scans: None without velodyne/ and its calibration."""
-
-    scans: LidarScans | None
+class SequenceRecording(ScannedRecording):
+    """One sequence of KITTI odometry. P_velo: None without velodyne/ and its calibration."""
 
     @property
     def session(self) -> str:
         """The drive of KITTI raw: 00, 04, 05 and 07 are among Eigen's test drives."""
         return _ODOMETRY_DRIVES.get(self.name.rpartition("/")[2], self.name)
-
-    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) from the frame's scan, if there is one."""
-        if self.scans is None:
-            return None
-        return self.scans.depth_m(self.images[side][index].stem, side, self.intrinsics[side])
 
 
 class KittiCalibration:
@@ -229,15 +233,9 @@ class KittiCalibration:
 
     def matrix(self, name: str, rows: int, columns: int) -> Array:
         """Return (rows, columns) float64. Raises DataError that names the file and the entry."""
-        values = np.empty(0)
-        found = f"only {', '.join(self._lines)}"
-        if name in self._lines:
-            found = f"{name}: '{self._lines[name].strip()[:60]}'"
-            try:
-                values = np.array([float(word) for word in self._lines[name].split()])
-            except ValueError:
-                values = np.empty(0)
-        if values.size != rows * columns or not np.isfinite(values).all():
+        values = parse_numbers(self._lines.get(name, "").split())
+        if values.size != rows * columns:
+            found = f"{name}: '{self._lines[name].strip()[:60]}'" if name in self else f"only {', '.join(self._lines)}"
             expected = f"an entry {name} of {rows * columns} numbers"
             raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
         return values.reshape(rows, columns)
@@ -291,32 +289,12 @@ class KittiRig:
         T = self.T_camera_rectified
         return T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None
 
-    def open_scans(self, folder: Path, T_rectified_velo: Array | None) -> LidarScans | None:
-        """Return the scans of a folder; None without the scanner's calibration."""
+    def project_velo(self, T_rectified_velo: Array | None) -> dict[str, Array] | None:
+        """Return P_velo (3, 4) of each side, from the scanner's frame to pixels; None without its calibration."""
         if T_rectified_velo is None:
             return None
         T = {side: (T_camera @ T_rectified_velo)[:3] for side, T_camera in self.T_camera_rectified.items()}
-        return LidarScans(folder, {side: one.K @ T[side] for side, one in self.intrinsics.items()})
-
-
-@dataclass(frozen=True)
-class LidarScans:
-    """Scans of one recording, STEM.bin beside an image STEM.png.
-
-    P_velo: (3, 4) of each side, from the scanner's frame to pixels.
-    """
-
-    folder: Path
-    P_velo: Mapping[str, Array]
-
-    def depth_m(
-        self, stem: str, side: str, size: Intrinsics, *, scanner_depth: bool = False
-    ) -> NDArray[np.float32] | None:
-        """Return (H, W) of the image's size, see `project_scan`; None where the frame has no scan."""
-        path = self.folder / f"{stem}.bin"
-        if not path.exists():
-            return None
-        return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
+        return {side: one.K @ T[side] for side, one in self.intrinsics.items()}
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:

@@ -108,7 +108,7 @@ def _open(
     if chosen.poses is not None:
         _replace_poses(recordings, Path(chosen.poses).expanduser())
     if chosen.frames is not None:
-        recordings = [FrameRange.between(recording, *chosen.frames) for recording in recordings]
+        recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings
 
 

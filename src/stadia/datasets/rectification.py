@@ -16,8 +16,7 @@ from stadia.datasets.recordings import Intrinsics
 
 Array = NDArray[np.float64]
 
-MAX_ANGLE_DEG = 60.0
-"""Largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched."""
+MAX_ANGLE_DEG = 60.0  # largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched
 
 # points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
 _SIDE_POINTS = 9

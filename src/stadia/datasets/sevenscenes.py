@@ -13,15 +13,13 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_image_size, list_images, read_depth_png, read_rgb, refuse_jpeg_depth
+from stadia.datasets.image_files import check_image_size, list_images, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import read_lines, read_rows
 
 SEVENSCENES_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 """The dataset's default; no other calibration exists."""
-
-_NO_DEPTH = (0, 65535)
 
 
 class SevenScenes(DatasetFormat):
@@ -68,10 +66,7 @@ class SceneRecording(ImageRecording):
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return depth from uint16 millimetres, where 0 and 65535 mean none."""
         path = _frame_file(self.images[side][index], "depth.png")
-        if not path.exists():
-            refuse_jpeg_depth(path)
-            return None
-        return self.intrinsics[side].check_depth(path, read_depth_png(path, units_per_metre=1000, invalid=_NO_DEPTH))
+        return self.read_depth(path, side, units_per_metre=1000, invalid=(0, 65535))
 
 
 def _frame_file(image: Path, ending: str) -> Path:

@@ -22,15 +22,9 @@ from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_object
 from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
 from stadia.geometry.objects.boxes import CORNERS
 
-MIN_OUTLINE_PX = 20
-"""Minimum pixels of a frame's vertical outlines for a comparison with the image."""
-
-MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400
-"""Sampled frames of a recording, and in total."""
-
-MIN_MASK_PX = 20
-"""Smallest mask that is compared with its box."""
-
+MIN_OUTLINE_PX = 20  # minimum pixels of a frame's vertical outlines for a comparison with the image
+MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # sampled frames of a recording, and in total
+MIN_MASK_PX = 20  # smallest mask that is compared with its box
 ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
 _THREADS = 16  # disks serve many small reads in parallel
 _FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates

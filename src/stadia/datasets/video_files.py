@@ -56,12 +56,8 @@ log = logging.getLogger(__name__)
 _SAMPLED_BYTES = 1 << 20
 
 SEGMENTS = 4
-MAX_KEPT, MAX_DECODED = 32, 160
-"""Maximum frames of a segment: kept as in training, and decoded to select those."""
-
-MAX_SIDE_PX = 1280
-"""Pixels; larger frames are reduced with their camera. Four segments then take at most 350 MB."""
-
+MAX_KEPT, MAX_DECODED = 32, 160  # maximum frames of a segment: kept as in training, and decoded to select those
+MAX_SIDE_PX = 1280  # pixels; larger frames are reduced with their camera; four segments then take at most 350 MB
 PHONE_FOV_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
 K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
 
@@ -118,7 +114,7 @@ def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | 
     times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
     every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
     selection = select_images(every, options.stride, options.cache, progress)
-    return every.only(selection.kept, selection)
+    return every.select_frames(selection.kept, selection)
 
 
 def select_images(
@@ -162,7 +158,7 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
         found, fix = f"{len(store)} frames", "delete the file; it will be written again"
         raise DataError(stored, found=found, expected=f"{len(kept)}", fix=fix)
     height, width = info["decoded_size"]
-    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).only(kept)
+    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).select_frames(kept)
     return FileVideo(
         name=name,
         intrinsics={LEFT: camera.resized(*info["stored_size"])},
@@ -288,7 +284,7 @@ def _read_segment(
     images, numbers, times_s = (list(column) for column in zip(*kept, strict=True))
     return VideoSegment(
         name=name,
-        intrinsics={LEFT: camera.only(numbers).resized(*size)},
+        intrinsics={LEFT: camera.select_frames(numbers).resized(*size)},
         numbers=numbers,
         times_s=np.array(times_s),
         images=images,

@@ -33,18 +33,12 @@ ROAD = "road"
 OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
 """Classes that are split into single objects where only classes are given."""
 
-GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
-"""Classes that objects stand on."""
-
+GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # classes that objects stand on
 STUFF_CLASSES = GROUND_CLASSES | {"sky", "building"}
 """Classes that COCO and panoptic masks number too, but which are neither objects nor occluders."""
 
-MAX_CLASS = 255
-"""Largest class number: masks are stored with one byte a pixel."""
-
-MIN_ROAD_SHARE = 0.01
-"""An image with a smaller share of road counts as one without road."""
-
+MAX_CLASS = 255  # largest class number: masks are stored with one byte a pixel
+MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one without road
 SHAPE_TOLERANCE = 0.02
 """Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape."""
 
@@ -66,7 +60,7 @@ class MaskFiles:
         _check_classes(self.folder / "classes.json", self.classes)
 
     @classmethod
-    def beside(cls, recording: Path) -> MaskFiles | None:
+    def open_beside(cls, recording: Path) -> MaskFiles | None:
         """Open a recording's masks: in masks/, or in the folder itself as written by RoadWorld; None without."""
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)

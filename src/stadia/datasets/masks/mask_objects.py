@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-GRAY = 124
-"""The background of a crop: only the object is used."""
-
+GRAY = 124  # the background of a crop: only the object is used
 _LONGEST = 3.2  # max width over height of a single object; a long car from its side has 2.9
 _STEP, _STEP_SHARE = (0.42, 0.1)  # max step of the lower edge in heights, and max share of the width above it
 _LEAST_PX, _LEAST_ROWS = 60, 20

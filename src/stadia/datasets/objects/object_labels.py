@@ -22,9 +22,7 @@ from stadia.datasets.image_files import read_rgb
 from stadia.geometry import se3
 
 BACKGROUND = "background"
-UNLABELED = -1
-"""In an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on."""
-
+UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
@@ -50,8 +48,7 @@ class ObjectBox:
     symmetry: SymmetryLabel
 
 
-EstimatedBox = tuple[ObjectBox, float]
-"""An estimated object and its score: higher is more certain."""
+EstimatedBox = tuple[ObjectBox, float]  # an estimated object and its score: higher is more certain
 
 
 @dataclass(frozen=True, slots=True)

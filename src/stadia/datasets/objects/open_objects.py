@@ -75,8 +75,7 @@ def refuse_objects(path: Path) -> None:
         raise DataError(path, found=f"images of objects ({LAYOUTS[layout]})", expected=expected, fix=fix)
 
 
-BOX_FORMATS = frozenset({"kitti"})
-"""Formats without masks: their boxes are drawn and scored, but not trained on."""
+BOX_FORMATS = frozenset({"kitti"})  # formats without masks: their boxes are drawn and scored, but not trained on
 
 
 def detect_object_format(path: Path) -> str:

@@ -107,7 +107,7 @@ def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
     refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "an image")
     image = read_rgb(path)
     camera = read_user_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
-    return PredictionInput(path.stem, [Frame(path.stem, image, camera.K_of(0))], 1, DEFAULT_RATE_HZ)
+    return PredictionInput(path.stem, [Frame(path.stem, image, camera.select_K(0))], 1, DEFAULT_RATE_HZ)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
@@ -130,9 +130,8 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
         chooser = FrameSelector(options.stride)
         for decoded in itertools.islice(stream_video(path), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
-            yield Frame(
-                f"{decoded.index:06d}", decoded.image, cameras.K_of(decoded.index), decoded.time_s, every == 1, on_path
-            )
+            K = cameras.select_K(decoded.index)
+            yield Frame(f"{decoded.index:06d}", decoded.image, K, decoded.time_s, every == 1, on_path)
 
     last = announced if stop is None else stop
     count = None if last is None else len(range(start, last, every))
