@@ -106,8 +106,7 @@ def read_targets(dataset: Path) -> Targets:
 def read_instance_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[BopInstanceInfo]]:
     """Return scene_gt_info.json of a scene: one list for each image, in the order of its poses."""
     path = dataset / split / f"{scene_id:06d}" / "scene_gt_info.json"
-    info: dict[int, list[BopInstanceInfo]] = read_bop_json(path, dict[int, list[BopInstanceInfo]])
-    return info
+    return read_bop_json(path, dict[int, list[BopInstanceInfo]])
 
 
 def _read_scene(scene: Path) -> list[_Image]:
@@ -230,8 +229,8 @@ class BopImages(ObjectImages):
         requested = self.targets.get(self.ids[index], {})
         if absent := requested.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS_FILE}: scene, image {self.ids[index]}"
-            found = f"object {min(absent)}"
-            raise DataError(what, found=found, expected="those of scene_gt.json", fix="copy both again")
+            expected, fix = "those of scene_gt.json", "copy both again"
+            raise DataError(what, found=f"object {min(absent)}", expected=expected, fix=fix)
         return requested
 
     def silhouettes(self, index: int) -> list[Silhouette]:
@@ -307,10 +306,11 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
 def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int], meaning: str) -> None:
     """Raise DataError where results name numbers that the dataset does not have."""
     if unknown := sorted(numbers.difference(known)):
-        own = "write the data set's numbers"
-        found = f"{of} {format_numbers(unknown)}"
-        fix = own if of == "object" else "pass the split of these results, or leave these rows out"
-        raise DataError(what, found=found, expected=f"{meaning}: {format_numbers(known)}", fix=fix)
+        fix = "pass the split of these results, or leave these rows out"
+        fix = "write the data set's numbers" if of == "object" else fix
+        raise DataError(
+            what, found=f"{of} {format_numbers(unknown)}", expected=f"{meaning}: {format_numbers(known)}", fix=fix
+        )
 
 
 def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
