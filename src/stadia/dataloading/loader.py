@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import make_generator
@@ -129,25 +129,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield from ((self.epoch, int(index)) for index in own)
 
 
-class _SamplesOrErrors(Dataset[PackedT | StadiaError]):
-    """Packed samples, or the error as a value where one cannot be read: a DataLoader alters raised errors."""
+class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
+    """Packed batches, or the error as a value where a sample cannot be read: a DataLoader alters raised errors."""
 
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
 
-    def __getitem__(self, key: tuple[int, int]) -> PackedT | StadiaError:
+    def __getitem__(self, keys: list[tuple[int, int]]) -> PackedT | StadiaError:
         try:
-            return self.samples.packed(key)
+            return self.samples.stack([self.samples.packed(key) for key in keys])
         except StadiaError as error:
             return error
-
-
-def _stack_or_error(
-    stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]
-) -> PackedT | StadiaError:
-    """Stack samples, or return the first error."""
-    whole = [sample for sample in samples if not isinstance(sample, StadiaError)]
-    return stack(whole) if len(whole) == len(samples) else next(s for s in samples if isinstance(s, StadiaError))
 
 
 def start_worker(_: int) -> None:
@@ -181,13 +173,11 @@ class Loader(Generic[PackedT, BatchT]):
         self.order = EpochSampler(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
         self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,
-            _SamplesOrErrors(samples),
-            batch_size=batch_size,
-            sampler=self.order,
-            drop_last=drop,
+            _BatchesOrErrors(samples),
+            batch_size=None,  # the sampler's keys are of whole batches
+            sampler=BatchSampler(self.order, batch_size, drop),
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=partial(_stack_or_error, samples.stack),
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else every epoch would consume the training's random numbers

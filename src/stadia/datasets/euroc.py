@@ -59,8 +59,7 @@ class Euroc(DatasetFormat):
     layout = "SEQUENCE/mav0 with cam0 and cam1"
     options = frozenset({"standing"})
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         """Return the mav0 folder of every sequence by its name."""
         if path.resolve().name == "mav0":
             candidates = [path]
@@ -70,9 +69,8 @@ class Euroc(DatasetFormat):
             candidates = sorted({*path.glob("*/mav0"), *path.glob("*/*/mav0")})
         return {p.resolve().parent.name: p for p in candidates if any((p / one).is_dir() for one in CAMERAS.values())}
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         for camera in CAMERAS.values():
             if not (folder / camera / "data").is_dir():
@@ -104,12 +102,11 @@ class Euroc(DatasetFormat):
         )
         return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return D3VO's lists, as far as their sequences exist; none for one sequence."""
         if path.resolve().name == "mav0" or (path / "mav0").is_dir() or not path.is_dir():
             return {}
-        names = list(cls.find_recordings(path))
+        names = list(self.find_recordings(path))
         lists = {"train": D3VO_TRAIN, "test": D3VO_TEST}
         found = {part: [name for name in names if name.startswith(starts)] for part, starts in lists.items()}
         return {part: names for part, names in found.items() if names}

@@ -168,7 +168,11 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
     Raises StadiaError before the first frame is read where the disk cannot hold `most_bytes`.
     """
-    check_disk_space(path.parent, most_bytes)
+    free = shutil.disk_usage(path.parent).free
+    if free < most_bytes:
+        expected = f"{_format_bytes(most_bytes)} for the decoded images"
+        fix = "free some, or set data.cache.folder to a larger disk"
+        raise StadiaError(path.parent, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         for frame in frames:
             stream.write(frame)
@@ -190,15 +194,6 @@ def make_store_stem(name: str, *key: object) -> str:
     """Return a readable and unique file stem: the recording's name, then a hash of the key."""
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
-
-
-def check_disk_space(folder: Path, needed_bytes: int) -> None:
-    """Raise StadiaError where the disk has less free space than needed."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        expected = f"{_format_bytes(needed_bytes)} for the decoded images"
-        fix = "free some, or set data.cache.folder to a larger disk"
-        raise StadiaError(folder, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
 
 
 def _format_bytes(count: int) -> str:

@@ -32,18 +32,11 @@ OXTS_COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (
 
 _ODOMETRY_PAIRS = {"gray": (0, 1), "color": (2, 3)}
 _ODOMETRY_DRIVES = {  # the drives of KITTI raw that hold the sequences (development kit of the benchmark)
-    "00": "2011_10_03_drive_0027",
-    "01": "2011_10_03_drive_0042",
-    "02": "2011_10_03_drive_0034",
-    "03": "2011_09_26_drive_0067",
-    "04": "2011_09_30_drive_0016",
-    "05": "2011_09_30_drive_0018",
-    "06": "2011_09_30_drive_0020",
-    "07": "2011_09_30_drive_0027",
-    "08": "2011_09_30_drive_0028",
-    "09": "2011_09_30_drive_0033",
-    "10": "2011_09_30_drive_0034",
-}
+    "00": "2011_10_03_drive_0027", "01": "2011_10_03_drive_0042", "02": "2011_10_03_drive_0034",
+    "03": "2011_09_26_drive_0067", "04": "2011_09_30_drive_0016", "05": "2011_09_30_drive_0018",
+    "06": "2011_09_30_drive_0020", "07": "2011_09_30_drive_0027", "08": "2011_09_30_drive_0028",
+    "09": "2011_09_30_drive_0033", "10": "2011_09_30_drive_0034",
+}  # fmt: skip
 _POINT_BYTES = 16  # x, y, z, reflectance as float32
 _MAX_SCAN_BYTES = 64 << 20
 
@@ -54,16 +47,14 @@ class KittiRaw(DatasetFormat):
     layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
     options = frozenset({"ground_truth", "ground_truth_path"})
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         folders = [path] if (path / "image_02").is_dir() else sorted({*path.glob("*_sync"), *path.glob("*/*_sync")})
         return {
             f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if (p / "image_02" / "data").is_dir()
         }
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         images = {
             side: list_images(folder / f"image_{camera}" / "data")
@@ -103,8 +94,7 @@ class KittiOdometry(DatasetFormat):
     layout = "sequences/NN with calib.txt and image_0 or image_2"
     options = frozenset({"color"})
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         if (path / "calib.txt").is_file():
             candidates = [path]
         elif (path / "sequences").is_dir():
@@ -113,9 +103,8 @@ class KittiOdometry(DatasetFormat):
             candidates = sorted(p.parent for p in path.glob("*/calib.txt"))
         return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         color = options.color
         if color == "auto":

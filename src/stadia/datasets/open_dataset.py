@@ -28,39 +28,33 @@ class DatasetFormat:
     layout: ClassVar[str]
     options: ClassVar[frozenset[str]] = frozenset()
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         """Return the folder of each recording at a folder, by the recording's name; reads file names only."""
         raise NotImplementedError
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         """Open one of the found recordings."""
         raise NotImplementedError
 
-    @classmethod
-    def recognizes(cls, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         """Return whether the path has this layout, by file names only."""
-        return path.is_dir() and bool(cls.find_recordings(path))
+        return path.is_dir() and bool(self.find_recordings(path))
 
-    @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         """Return the selected recordings. `progress` is called during long work (a video is decoded once)."""
-        found = cls.find_recordings(path) if path.is_dir() else {}
+        found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
-            raise DataError(path, found="no recording", expected=cls.layout, fix="pass the folder that holds it")
+            raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
         names = select_names(list(found), options.recordings, path)
-        return [cls.open_recording(name, found[name], options, progress) for name in names]
+        return [self.open_recording(name, found[name], options, progress) for name in names]
 
-    @classmethod
-    def sample(cls, path: Path, options: SourceOptions) -> list[Recording]:
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return recordings to examine the data by: the selected ones, or segments of a video file."""
-        return cls.open(path, options)
+        return self.open(path, options)
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return recording names of each split that the dataset itself names; empty without any."""
         return {}
 
@@ -90,7 +84,7 @@ def _open(
     path: str | Path,
     format: str,
     options: dict[str, Any],
-    open_with: Callable[[type[DatasetFormat], Path, SourceOptions], list[Recording]],
+    open_with: Callable[[DatasetFormat, Path, SourceOptions], list[Recording]],
 ) -> list[Recording]:
     path = Path(path).expanduser()
     chosen = resolve_config(SourceOptions, options)
@@ -135,10 +129,10 @@ def detect_format(path: Path, format: str = "auto") -> str:
     return _find_reader(path, format)[0]
 
 
-def _find_reader(path: Path, format: str) -> tuple[str, type[DatasetFormat]]:
+def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
     check_path_exists(path)
     name = _detect_format(path) if format == "auto" else DATASETS.check(format)
-    return name, DATASETS.load(name)
+    return name, DATASETS.load(name)()
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
@@ -170,7 +164,7 @@ def _detect_format(path: Path) -> str:
     if (path / "dataset.json").exists():
         refuse_objects(path)
     for name in DATASETS:
-        if DATASETS.load(name).recognizes(path):
+        if DATASETS.load(name)().recognizes(path):
             return name
     refuse_objects(path)
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)

@@ -27,17 +27,15 @@ class SevenScenes(DatasetFormat):
 
     layout = "SCENE/seq-NN with frame-*.color.png"
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         alone = path.resolve().name.startswith("seq-")
         folders = [path] if alone else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
         return {
             f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)
         }
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         images = list_images(folder, "frame-*.color.*")
         like, fix = ", which the scene's K is of", "use the original images"
@@ -48,11 +46,10 @@ class SevenScenes(DatasetFormat):
             name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics={LEFT: intrinsics}, poses=poses
         )
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
-        folders = cls.find_recordings(path).values() if path.is_dir() else ()
+        folders = self.find_recordings(path).values() if path.is_dir() else ()
         scenes = sorted({folder.resolve().parent for folder in folders} - {path.resolve().parent})
         if not scenes or not all((scene / file).is_file() for scene in scenes for file in parts.values()):
             return {}

@@ -62,20 +62,17 @@ class StadiaFolder(DatasetFormat):
 
     layout = "dataset.json or recording.json of the stadia layout"
 
-    @classmethod
-    def recognizes(cls, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
 
-    @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         if (path / "recording.json").is_file():
             return [_open_recording(path, path.resolve().name)]
-        listed = [name for names in cls.splits(path).values() for name in names]
+        listed = [name for names in self.splits(path).values() for name in names]
         names = select_names(list(dict.fromkeys(listed)), options.recordings, path)
         return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return the splits of dataset.json."""
         if not (path / "dataset.json").is_file():
             return {}

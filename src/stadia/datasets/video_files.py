@@ -72,19 +72,16 @@ class OwnVideo(DatasetFormat):
     layout = "a video file, or a folder of png or jpg images"
     options = frozenset({"camera", "stride", "frame_rate_hz"})
 
-    @classmethod
-    def recognizes(cls, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         if path.is_dir():
             return any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
         return path.suffix.lower() in VIDEO_SUFFIXES
 
-    @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
 
-    @classmethod
-    def sample(cls, path: Path, options: SourceOptions) -> list[Recording]:
-        return sample_video(path, options) if path.is_file() else cls.open(path, options)
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
+        return sample_video(path, options) if path.is_file() else self.open(path, options)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,10 +16,6 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
-
-if TYPE_CHECKING:
-    pass
-
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

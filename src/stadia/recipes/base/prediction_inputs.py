@@ -92,7 +92,7 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
 def is_own_video(path: Path, format: str) -> bool:
     """Return whether this is your own video or images, not a data set."""
     if format == "auto":
-        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognizes(path)), format)
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
     return format == "video"
 
 
