@@ -81,10 +81,10 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         frames = self.samples.packed(key)
         (meta,) = frames.meta
         recording = self.recordings[meta.recording]
-        group = torch.tensor(self.groups[find_camera_group(recording, self.config)])
         store = self._stores.get((recording.name, meta.side))
         planes = self._make_planes(recording, meta.index, meta.side) if store is None else store.planar(meta.index)
-        masks = _apply_draw(_decode_planes(planes), self.samples.change(key))
+        instance = planes[1] + (planes[2].astype(np.uint16) << 8)
+        masks = _apply_draw(RoadMasks(planes[0], instance), self.samples.change(key))
         at_edge = np.isin(masks.instance, find_edge_objects(masks.instance, self.config.border_px))
         instance = np.where(at_edge, 0, masks.instance)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
@@ -102,7 +102,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             objects=torch.from_numpy(objects.astype(np.int16))[None],
             object_class=torch.tensor(class_ids, dtype=torch.int64),
             object_height_m=torch.tensor(known, dtype=torch.float32),
-            camera_group=group,
+            camera_group=torch.tensor(self.groups[find_camera_group(recording, self.config)]),
         )
 
     def stack(self, samples: Sequence[PackedRoad]) -> PackedRoad:
@@ -124,9 +124,8 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         """Convert to floats on the device."""
         packed = packed.to(device)
         batch = unpack_batch(packed.frames, device)
-        frame_targets = {field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)}
         targets = RoadTargets(
-            **frame_targets,
+            **{field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)},
             road=packed.road > 0,
             objects=packed.objects,
             object_class=packed.object_class,
@@ -190,10 +189,6 @@ def find_object_height_m(
             return own[number][0]
     prior = find_prior(name, config.height_priors)
     return math.nan if prior is None else prior.mean_m
-
-
-def _decode_planes(planes: NDArray[np.uint8]) -> RoadMasks:
-    return RoadMasks(planes[0], planes[1] + (planes[2].astype(np.uint16) << 8))
 
 
 def _apply_draw(masks: RoadMasks, change: AugmentationDraw) -> RoadMasks:

@@ -46,16 +46,13 @@ _MAX_BYTES = 1 << 30
 _MAX_PX = 1 << 26
 _COCO = "COCO's instances: images, categories, annotations"
 
-_ClassNames = dict[int, str]
-_Heights = dict[str, dict[int, tuple[float, float]]]
-
 
 class MaskFiles:
     """The masks in a folder, see the module. Raises DataError for invalid classes.json, or numbers above 255."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        names: _ClassNames = self._parse(_ClassNames, "classes.json")
+        names: dict[int, str] = self._parse(dict[int, str], "classes.json")
         self.classes: Mapping[int, str] = {number: name.strip().lower() for number, name in names.items()}
         _check_classes(self.folder / "classes.json", self.classes)
 
@@ -95,11 +92,9 @@ class MaskFiles:
         return digest.hexdigest()
 
     @cached_property
-    def _heights(self) -> _Heights:
-        found: _Heights = {}
-        if (self.folder / "heights.json").exists():
-            found = self._parse(_Heights, "heights.json")
-        return found
+    def _heights(self) -> dict[str, dict[int, tuple[float, float]]]:
+        kind, exists = dict[str, dict[int, tuple[float, float]]], (self.folder / "heights.json").exists()
+        return self._parse(kind, "heights.json") if exists else {}
 
     def _file(self, kind: str, side: str, stem: str) -> Path:
         return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
@@ -134,11 +129,15 @@ def _check_classes(path: Path, numbers: Iterable[int]) -> None:
 
 def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
     """Resize by the nearest pixel. Raises DataError for another shape: masks of another image, or of a part of it."""
-    if abs(numbers.shape[1] * height / (numbers.shape[0] * width) - 1) > SHAPE_TOLERANCE:
-        found = f"{numbers.shape[1]}x{numbers.shape[0]}"
-        fix = "make the masks of the images as they are, neither cropped nor stretched"
-        raise DataError(path, found=found, expected=f"the shape of the image's {width}x{height}", fix=fix)
+    _check_shape(path, numbers.shape[0], numbers.shape[1], height, width)
     return resize_labels(numbers, height, width)
+
+
+def _check_shape(what: object, mask_height: int, mask_width: int, height: int, width: int) -> None:
+    if abs(mask_width * height / (mask_height * width) - 1) > SHAPE_TOLERANCE:
+        fix = "make the masks of the images as they are, neither cropped nor stretched"
+        expected = f"the shape of the image's {width}x{height}"
+        raise DataError(what, found=f"{mask_width}x{mask_height}", expected=expected, fix=fix)
 
 
 def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
@@ -283,10 +282,10 @@ class CocoMasks:
         if image is None or side != "left":
             return None
         what = f"{self.path}: {image.file_name}"
-        off = abs(image.width * height / (image.height * width) - 1)
-        if off > SHAPE_TOLERANCE or image.height * image.width > _MAX_PX:
-            found, expected = f"{image.width}x{image.height}", f"the shape of the image's {width}x{height}"
-            raise DataError(what, found=found, expected=expected, fix="annotate the images as they are")
+        _check_shape(what, image.height, image.width, height, width)
+        if image.height * image.width > _MAX_PX:
+            found, expected = f"{image.width}x{image.height}", f"at most {_MAX_PX} pixels"
+            raise DataError(what, found=found, expected=expected, fix="annotate smaller images")
         semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
         drawn = [(self._find_class(one, what), _decode_mask(one, image, what)) for one in self._of_image[image.id]]
         for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
