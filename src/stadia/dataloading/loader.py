@@ -284,7 +284,8 @@ class MixtureLoader(Generic[BatchT]):
         starts = [self.epoch * count + done for count, done in zip(counts, before.tolist(), strict=True)]
         streams = [_iterate_from(self.loaders[name], start) for name, start in zip(names, starts, strict=True)]
         for number in order[self.first_batch :]:
-            yield add_dataset_name(next(streams[number]), names[number])
+            batch, name = next(streams[number]), names[number]
+            yield replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
 
 
 def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT]:
@@ -296,29 +297,11 @@ def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT
         position += len(loader) - batch
 
 
-class SequentialLoader(Generic[BatchT]):
+class SequentialLoader(MixtureLoader[BatchT]):
     """All batches of several datasets, by their names, for validation: one dataset after the other."""
 
     def __init__(self, loaders: Mapping[str, BatchLoader[BatchT]]) -> None:
-        self.loaders = dict(loaders)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.loaders.values()))
-
-    def shard(self, rank: int, world_size: int) -> None:
-        """Keep one process's part, see `MixtureLoader`."""
-        for loader in self.loaders.values():
-            loader.shard(rank, world_size)
-
-    def __iter__(self) -> Iterator[BatchT]:
-        for name, loader in self.loaders.items():
-            for batch in loader:
-                yield add_dataset_name(batch, name)
-
-
-def add_dataset_name(batch: BatchT, name: str) -> BatchT:
-    """Return the batch with the name of its dataset in its meta."""
-    return replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
+        super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
 def take_batches_of_each(loaders: Mapping[str, BatchLoader[BatchT]], batches: int) -> MixtureLoader[BatchT]:

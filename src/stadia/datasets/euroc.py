@@ -85,9 +85,8 @@ class Euroc(DatasetFormat):
 
         pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
         if not pairs:
-            found, expected = "no timestamp of the left camera", "images of the same times"
             path, fix = folder / CAMERAS[RIGHT] / "data.csv", "copy both cameras of one sequence"
-            raise DataError(path, found=found, expected=expected, fix=fix)
+            raise DataError(path, found="no timestamp of the left camera", expected="images of the same times", fix=fix)
         numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
         undistorted = {LEFT: pair.left, RIGHT: pair.right}
         recording = EurocRecording(

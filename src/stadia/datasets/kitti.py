@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,17 +75,13 @@ class KittiRaw(DatasetFormat):
                 raise DataError(folder / "oxts", found=found, expected=expected, fix="copy it, or remove oxts/")
             poses = compute_camera_poses(packets, rig.T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
         return DriveRecording(
+            **rig.describe(T_rectified_velo),
             name=f"kitti_raw/{name}",
-            images=images,
-            intrinsics=rig.intrinsics,
-            T_right_left=rig.T_right_left,
-            numbers=rig.numbers,
             poses=poses,
             drive=folder,
             ground_truth=options.ground_truth,
             ground_truth_path=Path(options.ground_truth_path).expanduser() if options.ground_truth_path else None,
             scan_folder=folder / "velodyne_points" / "data",
-            P_velo=rig.project_velo(T_rectified_velo),
         )
 
 
@@ -121,15 +118,11 @@ class KittiOdometry(DatasetFormat):
         if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:
             T_rectified_velo = np.vstack([rig.calibration.matrix("Tr", 3, 4), (0, 0, 0, 1)])
         return SequenceRecording(
+            **rig.describe(T_rectified_velo),
             name=f"kitti_odometry/{name}",
-            images=images,
-            intrinsics=rig.intrinsics,
-            T_right_left=rig.T_right_left,
-            numbers=rig.numbers,
             poses=poses,
             times_s=read_times(folder / "times.txt", len(rig.numbers), rig.numbers),
             scan_folder=folder / "velodyne",
-            P_velo=rig.project_velo(T_rectified_velo),
         )
 
 
@@ -257,6 +250,7 @@ class KittiRig:
     """
 
     calibration: KittiCalibration
+    images: Mapping[str, Sequence[Path]]
     intrinsics: Mapping[str, Intrinsics]
     T_camera_rectified: Mapping[str, Array]
     numbers: Sequence[int]
@@ -270,20 +264,20 @@ class KittiRig:
         for side, files in images.items():
             K, T_camera_rectified[side] = calibration.projection(entries[side])
             intrinsics[side] = Intrinsics(K, *read_rgb(files[0]).shape[:2])
-        return cls(calibration, intrinsics, T_camera_rectified, numbers)
+        return cls(calibration, images, intrinsics, T_camera_rectified, numbers)
 
-    @property
-    def T_right_left(self) -> Array | None:
-        """(4, 4); None for one camera."""
-        T = self.T_camera_rectified
-        return T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None
-
-    def project_velo(self, T_rectified_velo: Array | None) -> dict[str, Array] | None:
-        """Return P_velo (3, 4) of each side, from the scanner's frame to pixels; None without its calibration."""
-        if T_rectified_velo is None:
-            return None
-        T = {side: (T_camera @ T_rectified_velo)[:3] for side, T_camera in self.T_camera_rectified.items()}
-        return {side: one.K @ T[side] for side, one in self.intrinsics.items()}
+    def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
+        """Return the fields of a `ScannedRecording` that follow from the calibration, the scanner's if it is known."""
+        T, P_velo = self.T_camera_rectified, None
+        if T_rectified_velo is not None:
+            P_velo = {side: one.K @ (T[side] @ T_rectified_velo)[:3] for side, one in self.intrinsics.items()}
+        return {
+            "images": self.images,
+            "intrinsics": self.intrinsics,
+            "numbers": self.numbers,
+            "T_right_left": T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None,
+            "P_velo": P_velo,
+        }
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:

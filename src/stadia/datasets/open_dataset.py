@@ -145,9 +145,8 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 def _replace_poses(recordings: list[Recording], path: Path) -> None:
     if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
-        found = ", ".join(recording.name for recording in recordings[:4])
-        fix = "choose it by data.recordings"
-        raise DataError(path, found=f"{len(recordings)} recordings ({found})", expected="one recording", fix=fix)
+        found = f"{len(recordings)} recordings ({', '.join(recording.name for recording in recordings[:4])})"
+        raise DataError(path, found=found, expected="one recording", fix="choose it by data.recordings")
     recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
 
 

@@ -81,7 +81,29 @@ class OwnVideo(DatasetFormat):
         return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        return sample_video(path, options) if path.is_file() else self.open(path, options)
+        """Return segments spread over a video file, each a recording; for a short video one, from its start.
+
+        A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
+        Raises DataError where the file cannot be decoded or no camera is known.
+        """
+        if not path.is_file():
+            return self.open(path, options)
+        first, total = next(stream_video(path)), estimate_frame_count(path)
+        height, width = first.image.shape[:2]
+        camera = read_user_intrinsics(options.camera, path, height, width, total)
+        name = f"video/{path.stem}"
+        if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or camera.K.ndim == 3:
+            return [_read_segment(name, stream_video(path), camera, options, SEGMENTS)]
+        found, last_index = list[Recording](), -1
+        for number in range(SEGMENTS):
+            frames = stream_segment(path, number / SEGMENTS)
+            start = next(frames, None)
+            if start is None or start.index <= last_index:
+                continue  # truncated before this, or no key frame since the last segment
+            segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
+            found.append(segment)
+            last_index = segment.last_decoded
+        return found
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -237,31 +259,6 @@ class VideoSegment(CalibratedRecording):
         for image in self.images:
             digest.update(image.tobytes())
         return digest.hexdigest()
-
-
-def sample_video(path: Path, options: SourceOptions) -> list[Recording]:
-    """Return segments spread over a video file, each a recording; for a short video one, from its start.
-
-    A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
-    Raises DataError where the file cannot be decoded or no camera is known.
-    """
-    first, total = next(stream_video(path)), estimate_frame_count(path)
-    height, width = first.image.shape[:2]
-    camera = read_user_intrinsics(options.camera, path, height, width, frames=total)
-    name = f"video/{path.stem}"
-    if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or camera.K.ndim == 3:
-        return [_read_segment(name, stream_video(path), camera, options, SEGMENTS)]
-    found: list[Recording] = []
-    last_index = -1
-    for number in range(SEGMENTS):
-        frames = stream_segment(path, number / SEGMENTS)
-        start = next(frames, None)
-        if start is None or start.index <= last_index:
-            continue  # truncated before this, or no key frame since the last segment
-        segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
-        found.append(segment)
-        last_index = segment.last_decoded
-    return found
 
 
 def _read_segment(

@@ -229,8 +229,8 @@ class BopImages(ObjectImages):
         requested = self.targets.get(self.ids[index], {})
         if absent := requested.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS_FILE}: scene, image {self.ids[index]}"
-            expected, fix = "those of scene_gt.json", "copy both again"
-            raise DataError(what, found=f"object {min(absent)}", expected=expected, fix=fix)
+            expected = "those of scene_gt.json"
+            raise DataError(what, found=f"object {min(absent)}", expected=expected, fix="copy both again")
         return requested
 
     def silhouettes(self, index: int) -> list[Silhouette]:
