@@ -75,6 +75,13 @@ def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor
     return torch.stack([default if value is None else value for value in values])
 
 
+def stack_padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
+    """Stack (N_i, ...) each to (B, places, ...), the rest filled with the placeholder."""
+    return torch.stack(
+        [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
+    )
+
+
 class PackedSamples(Protocol[PackedT, BatchT_co]):
     """A dataset for a Loader: workers pack and stack samples, the training process unpacks them to a batch.
 

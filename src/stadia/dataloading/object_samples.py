@@ -19,7 +19,7 @@ from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, TensorDataclass
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
-from stadia.dataloading.loader import PackedTensors, stack_packed
+from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.frame_store import resize_image
 from stadia.datasets.masks.mask_files import resize_labels
@@ -182,12 +182,12 @@ class ObjectSamples(Dataset[PackedObjects]):
             torch.cat((one.turns, one.turns[:, :1].expand(-1, most - one.turns.shape[1], -1)), 1) for one in samples
         ]
         padded = {
-            name: _pad([getattr(one, name) for one in samples], places, placeholder)
+            name: stack_padded([getattr(one, name) for one in samples], places, placeholder)
             for name, placeholder in _PLACEHOLDERS.items()
         }
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
         instance = torch.stack([one.instance.int() for one in samples])
-        return stack_packed(samples, **padded, turns=_pad(turns, places, identity), instance=instance)
+        return stack_packed(samples, **padded, turns=stack_padded(turns, places, identity), instance=instance)
 
     def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
         """Convert a batch to floats on the device. Without color augmentation, inputs share memory with targets."""
@@ -216,10 +216,3 @@ class ObjectSamples(Dataset[PackedObjects]):
             full_px=packed.full_px,
         )
         return Batch(ObjectInputs(input_image, camera), targets, packed.meta)
-
-
-def _pad(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
-    """Pad (N_i, ...) each to (B, places, ...)."""
-    return torch.stack(
-        [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
-    )

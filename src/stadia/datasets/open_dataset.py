@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,21 +72,18 @@ def open_recordings(
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (with the expected layouts).
     """
-    return _open(path, format, options, lambda reader, path, chosen: reader.open(path, chosen, progress))
+    return _open(path, format, options, progress)
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
     """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory."""
-    return _open(path, format, options, lambda reader, path, chosen: reader.sample(path, chosen))
+    return _open(path, format, options, sample=True)
 
 
 def _open(
-    path: str | Path,
-    format: str,
-    options: dict[str, Any],
-    open_with: Callable[[DatasetFormat, Path, SourceOptions], list[Recording]],
+    where: str | Path, format: str, options: Any, progress: ReportProgress | None = None, *, sample: bool = False
 ) -> list[Recording]:
-    path = Path(path).expanduser()
+    path = Path(where).expanduser()
     chosen = resolve_config(SourceOptions, options)
     name, reader = _find_reader(path, format)
     of_formats = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
@@ -98,7 +95,7 @@ def _open(
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix="correct data.split")
         names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
         chosen = chosen.model_copy(update={"recordings": names})
-    recordings = open_with(reader, path, chosen)
+    recordings = reader.sample(path, chosen) if sample else reader.open(path, chosen, progress)
     if chosen.poses is not None:
         _replace_poses(recordings, Path(chosen.poses).expanduser())
     if chosen.frames is not None:

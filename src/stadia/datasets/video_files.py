@@ -32,6 +32,7 @@ from stadia.datasets.frame_store import (
     lock_beside,
     make_store_stem,
     remove_partial_files,
+    report_each,
     resize_image,
     to_planar_bytes,
     write_frame_store,
@@ -148,10 +149,8 @@ def select_images(
     with lock_beside(cached):
         if not cached.exists():
             chooser = FrameSelector(stride)
-            for index in range(len(every)):
+            for index in report_each(range(len(every)), f"{every.name}: choosing frames", len(every), progress):
                 chooser.keep(every.image(index))
-                if progress is not None:
-                    progress(f"{every.name}: choosing frames", index + 1, len(every))
             write_json(cached, asdict(chooser.selection))
     return FrameSelection(**read_json(cached))
 

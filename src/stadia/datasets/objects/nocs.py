@@ -125,9 +125,9 @@ class NocsImages(ObjectImages):
         self._cache: dict[int, tuple[dict[int, ObjectLabel], list[UnlabeledObject]]] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> NocsImages:
-        """Open a folder. Raises DataError where it has no image, or an image lacks one of its five files."""
-        folder = Path(folder).expanduser()
+    def open(cls, dataset: Path, split: str = ".") -> NocsImages:
+        """Open DATASET/SPLIT. Raises DataError where it has no image, or an image lacks one of its five files."""
+        folder = Path(dataset).expanduser() / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:
             raise DataError(folder, found="no *_color.png", expected="NOCS's layout", fix="check the path")
