@@ -72,12 +72,10 @@ class CompositeSurvey:
         splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
-        rows = [
-            f"{factor.name:12}"
-            + "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
-            + f"{len(factor.shared):>8}"
-            for factor in self.factors
-        ]
+        rows = []
+        for factor in self.factors:
+            counts = "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
+            rows.append(f"{factor.name:12}{counts}{len(factor.shared):>8}")
         counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
         what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
         return [head, *rows, what, f"depth: {self.source}, {self.depth_scale}", *([self.pasted] if self.pasted else [])]
@@ -111,8 +109,8 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
             statistics.append((float(depth.mean()), float(depth.std()), float(mask.mean()), float(mask.std())))
             known = depth[depth > 0]
             labels.append(known[:: max(known.size // DEPTHS, 1)])
-    composed = [one for one in images.values() if isinstance(one, CompositeComposer)]
-    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composed]
+    composers = (one for one in images.values() if isinstance(one, CompositeComposer))
+    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composers]
     uncut = [fault for faults, _ in checked for fault in faults]
     return CompositeSurvey(
         images=counts_of,
@@ -171,13 +169,10 @@ def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, 
     if isinstance(images, CompositeComposer):
         backgrounds = {(hash_file(one.file) if one.file else one.name): one.name for one in images.backgrounds}
         worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
-        hashes = hash_visible_pixels(images.foregrounds)
-        foregrounds = {digest: one.name for digest, one in zip(hashes, images.foregrounds, strict=True)}
+        hashed = [*zip(hash_visible_pixels(images.foregrounds), images.foregrounds, strict=True)]
+        foregrounds = {digest: one.name for digest, one in hashed}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
-        objects = {
-            (digest if one.name == one.object else one.object): one.object
-            for digest, one in zip(hashes, images.foregrounds, strict=True)
-        }
+        objects = {(digest if one.name == one.object else one.object): one.object for digest, one in hashed}
         positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(SHARED_FACTORS, found, strict=True))

@@ -145,10 +145,9 @@ def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) 
         found = f"cameras of {' and '.join(f'{lens.width}x{lens.height}' for lens in lenses)}"
         raise DataError(cameras[RIGHT].path, found=found, expected="one size", fix="resize one of them with its K")
     for side, camera in cameras.items():
+        path, lens = images[side], camera.lens
         like, fix = f", the resolution of {camera.path}", "use the original images, or write a sensor.yaml of theirs"
-        check_image_size(
-            images[side], read_rgb(images[side]), camera.lens.height, camera.lens.width, like=like, fix=fix
-        )
+        check_image_size(path, read_rgb(path), lens.height, lens.width, like=like, fix=fix)
 
 
 def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: RectifiedPair) -> Array | None:

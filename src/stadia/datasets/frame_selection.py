@@ -101,8 +101,7 @@ class FrameSelector:
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
         """Return whether the next frame, (H, W, 3) RGB, is kept. Frames before its `number`, if given, were lost."""
-        if number is None:
-            number = self.selection.total
+        number = self.selection.total if number is None else number
         self.selection.lost += number - self.selection.total
         keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
         if keep:

@@ -56,8 +56,8 @@ def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 
 _RADTAN = DistortionModel(4, _radtan_rays, cv2.initUndistortRectifyMap)
 _EQUIDISTANT = DistortionModel(4, _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
+# Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan.
 DISTORTION_MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUIDISTANT}
-"""Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

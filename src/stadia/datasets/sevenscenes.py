@@ -18,8 +18,8 @@ from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import read_lines, read_rows
 
+# The dataset's default; no other calibration exists.
 SEVENSCENES_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
-"""The dataset's default; no other calibration exists."""
 
 
 class SevenScenes(DatasetFormat):
@@ -37,14 +37,11 @@ class SevenScenes(DatasetFormat):
     def open_recording(
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
-        images = list_images(folder, "frame-*.color.*")
+        images, intrinsics = list_images(folder, "frame-*.color.*"), {LEFT: Intrinsics(SEVENSCENES_K, 480, 640)}
         like, fix = ", which the scene's K is of", "use the original images"
         check_image_size(images[0], read_rgb(images[0]), 480, 640, like=like, fix=fix)
         poses = np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images])
-        intrinsics = Intrinsics(SEVENSCENES_K, 480, 640)
-        return SceneRecording(
-            name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics={LEFT: intrinsics}, poses=poses
-        )
+        return SceneRecording(name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics=intrinsics, poses=poses)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
         """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""

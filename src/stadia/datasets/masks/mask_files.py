@@ -30,18 +30,15 @@ from stadia.datasets.text_files import FileEntry, parse_json
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
+# Classes that are split into single objects where only classes are given.
 OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
-"""Classes that are split into single objects where only classes are given."""
-
 GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # classes that objects stand on
+# Classes that COCO and panoptic masks number too, but which are neither objects nor occluders.
 STUFF_CLASSES = GROUND_CLASSES | {"sky", "building"}
-"""Classes that COCO and panoptic masks number too, but which are neither objects nor occluders."""
-
 MAX_CLASS = 255  # largest class number: masks are stored with one byte a pixel
 MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one without road
+# Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape.
 SHAPE_TOLERANCE = 0.02
-"""Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape."""
-
 _MAX_BYTES = 1 << 30
 _MAX_PX = 1 << 26
 _COCO = "COCO's instances: images, categories, annotations"

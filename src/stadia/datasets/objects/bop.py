@@ -319,10 +319,6 @@ def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
     return ", ".join(str(number) for number in numbers[:most]) + more
 
 
-def _format_values(values: Points) -> str:
-    return " ".join(map(repr, values.ravel().tolist()))
-
-
 def write_results(path: Path, results: Iterable[BopResult]) -> None:
     """Write the csv atomically. Raises DataError for values that `read_results` would refuse."""
     every = list(results)
@@ -331,7 +327,7 @@ def write_results(path: Path, results: Iterable[BopResult]) -> None:
     for one in every:
         what = f"{path}: scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
         T = check_pose(what, check_rotation(what, one.T_camera_model[:3, :3]), one.T_camera_model[:3, 3])
-        pose = f"{_format_values(T[:3, :3])},{_format_values(1000 * T[:3, 3])}"
+        pose = ",".join(" ".join(map(repr, part.ravel().tolist())) for part in (T[:3, :3], 1000 * T[:3, 3]))
         score = _check_score(what, float(one.score))
         rows.append(f"{one.scene_id},{one.im_id},{one.obj_id},{score!r},{pose},{float(one.time_s)!r}")
     write_text(path, "\n".join(rows) + "\n")
