@@ -24,8 +24,7 @@ from typing import Any
 from stadia import recipes, report
 from stadia.core import seeds
 from stadia.core.types import no_progress
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import to_boxes, write_results
+from stadia.datasets.objects.bop import BopImages, to_boxes, write_results
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base.build_recipe import build_task, load_task
 from stadia.recipes.objectpose.commands import CSV, score_images

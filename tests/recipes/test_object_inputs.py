@@ -16,8 +16,7 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import read_results
+from stadia.datasets.objects.bop import BopImages, read_results
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect

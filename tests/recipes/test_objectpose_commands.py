@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera, Meta
-from stadia.datasets.objects.bop_results import read_results
+from stadia.datasets.objects.bop import read_results
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import ObjectSubset
 from stadia.evaluation.frame_preparation import Frame

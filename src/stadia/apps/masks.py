@@ -15,8 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import atomic_write, check_writable, read_json, safe_join, write_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.masks.coco_masks import CocoMasks
-from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, MaskFiles
+from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles
 from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories

@@ -197,7 +197,7 @@ def _print_findings(
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:
     """Describe how much of the data was opened. Of a video file it is only a part."""
-    from stadia.datasets.video.video_files import VideoSegment
+    from stadia.datasets.video_files import VideoSegment
 
     stretches = [recording for recording in recordings if isinstance(recording, VideoSegment)]
     if not stretches:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,15 +17,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
 
-if TYPE_CHECKING:
-    pass
-
-
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-GRAY = 124
-"""The background of a crop: only the object is used."""
-
+GRAY = 124  # the background of a crop: only the object is used
 _LONGEST = 3.2  # max width over height of a single object; a long car from its side has 2.9
 _STEP, _STEP_SHARE = (0.42, 0.1)  # max step of the lower edge in heights, and max share of the width above it
 _LEAST_PX, _LEAST_ROWS = 60, 20

@@ -19,11 +19,11 @@ from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
 from stadia.datasets import DATASETS
 from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
-from stadia.datasets.video.decode import VIDEO_SUFFIXES, count_indexed_frames, stream_video
-from stadia.datasets.video.frame_selection import FrameSelector
-from stadia.datasets.video.user_camera import read_user_intrinsics
+from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
+from stadia.datasets.video_files import read_user_intrinsics
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Frame, Listener, read_frames
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, write_predictions
@@ -92,7 +92,7 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
 def is_own_video(path: Path, format: str) -> bool:
     """Return whether this is your own video or images, not a data set."""
     if format == "auto":
-        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognizes(path)), format)
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
     return format == "video"
 
 
@@ -107,7 +107,7 @@ def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
     refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "an image")
     image = read_rgb(path)
     camera = read_user_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
-    return PredictionInput(path.stem, [Frame(path.stem, image, camera.K_of(0))], 1, DEFAULT_RATE_HZ)
+    return PredictionInput(path.stem, [Frame(path.stem, image, camera.select_K(0))], 1, DEFAULT_RATE_HZ)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
@@ -130,9 +130,8 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
         chooser = FrameSelector(options.stride)
         for decoded in itertools.islice(stream_video(path), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
-            yield Frame(
-                f"{decoded.index:06d}", decoded.image, cameras.K_of(decoded.index), decoded.time_s, every == 1, on_path
-            )
+            K = cameras.select_K(decoded.index)
+            yield Frame(f"{decoded.index:06d}", decoded.image, K, decoded.time_s, every == 1, on_path)
 
     last = announced if stop is None else stop
     count = None if last is None else len(range(start, last, every))

@@ -15,8 +15,7 @@ from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.frame_store import ReportProgress, resize_image
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import BopResult, to_boxes, write_results
+from stadia.datasets.objects.bop import BopImages, BopResult, to_boxes, write_results
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect

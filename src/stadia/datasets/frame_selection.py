@@ -21,9 +21,7 @@ MAX_STANDING_MOTION = 0.0003
 0.0001.
 """
 
-MIN_MOTION = 0.002
-"""The next frame is kept from this motion on: 1.3 px of 640. With less, depth is dominated by noise."""
-
+MIN_MOTION = 0.002  # the next frame is kept from this motion on: 1.3 px of 640; with less, depth is dominated by noise
 _WIDTH = 320  # width of the gray image that motion is measured on
 _MIN_POINTS = 10
 
@@ -103,8 +101,7 @@ class FrameSelector:
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
         """Return whether the next frame, (H, W, 3) RGB, is kept. Frames before its `number`, if given, were lost."""
-        if number is None:
-            number = self.selection.total
+        number = self.selection.total if number is None else number
         self.selection.lost += number - self.selection.total
         keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
         if keep:

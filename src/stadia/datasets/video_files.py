@@ -6,8 +6,11 @@ A video file is decoded whole into the cache, or in a few segments into memory f
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, write_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
-from stadia.datasets.config import CacheConfig, SourceOptions
+from stadia.datasets import frame_selection
+from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
+from stadia.datasets.frame_selection import FrameSelection, FrameSelector
 from stadia.datasets.frame_store import (
     FrameStore,
     ReportProgress,
@@ -27,6 +32,7 @@ from stadia.datasets.frame_store import (
     lock_beside,
     make_store_stem,
     remove_partial_files,
+    report_each,
     resize_image,
     to_planar_bytes,
     write_frame_store,
@@ -34,9 +40,9 @@ from stadia.datasets.frame_store import (
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.masks.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics
-from stadia.datasets.video import frame_selection
-from stadia.datasets.video.decode import (
+from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics, check_K
+from stadia.datasets.text_files import read_lines, read_rows
+from stadia.datasets.video_decoding import (
     VIDEO_SUFFIXES,
     VideoFrame,
     count_lost_frames,
@@ -44,17 +50,17 @@ from stadia.datasets.video.decode import (
     stream_segment,
     stream_video,
 )
-from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
-from stadia.datasets.video.user_camera import read_user_intrinsics
+from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px_from_lens
+
+log = logging.getLogger(__name__)
 
 _SAMPLED_BYTES = 1 << 20
 
 SEGMENTS = 4
-MAX_KEPT, MAX_DECODED = 32, 160
-"""Maximum frames of a segment: kept as in training, and decoded to select those."""
-
-MAX_SIDE_PX = 1280
-"""Pixels; larger frames are reduced with their camera. Four segments then take at most 350 MB."""
+MAX_KEPT, MAX_DECODED = 32, 160  # maximum frames of a segment: kept as in training, and decoded to select those
+MAX_SIDE_PX = 1280  # pixels; larger frames are reduced with their camera; four segments then take at most 350 MB
+PHONE_FOV_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
+K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
 
 
 class OwnVideo(DatasetFormat):
@@ -67,19 +73,38 @@ class OwnVideo(DatasetFormat):
     layout = "a video file, or a folder of png or jpg images"
     options = frozenset({"camera", "stride", "frame_rate_hz"})
 
-    @classmethod
-    def recognizes(cls, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         if path.is_dir():
             return any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
         return path.suffix.lower() in VIDEO_SUFFIXES
 
-    @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
 
-    @classmethod
-    def sample(cls, path: Path, options: SourceOptions) -> list[Recording]:
-        return sample_video(path, options) if path.is_file() else cls.open(path, options)
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
+        """Return segments spread over a video file, each a recording; for a short video one, from its start.
+
+        A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
+        Raises DataError where the file cannot be decoded or no camera is known.
+        """
+        if not path.is_file():
+            return self.open(path, options)
+        first, total = next(stream_video(path)), estimate_frame_count(path)
+        height, width = first.image.shape[:2]
+        camera = read_user_intrinsics(options.camera, path, height, width, total)
+        name = f"video/{path.stem}"
+        if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or camera.K.ndim == 3:
+            return [_read_segment(name, stream_video(path), camera, options, SEGMENTS)]
+        found, last_index = list[Recording](), -1
+        for number in range(SEGMENTS):
+            frames = stream_segment(path, number / SEGMENTS)
+            start = next(frames, None)
+            if start is None or start.index <= last_index:
+                continue  # truncated before this, or no key frame since the last segment
+            segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
+            found.append(segment)
+            last_index = segment.last_decoded
+        return found
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -109,7 +134,7 @@ def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | 
     times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
     every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
     selection = select_images(every, options.stride, options.cache, progress)
-    return every.only(selection.kept, selection)
+    return every.select_frames(selection.kept, selection)
 
 
 def select_images(
@@ -124,10 +149,8 @@ def select_images(
     with lock_beside(cached):
         if not cached.exists():
             chooser = FrameSelector(stride)
-            for index in range(len(every)):
+            for index in report_each(range(len(every)), f"{every.name}: choosing frames", len(every), progress):
                 chooser.keep(every.image(index))
-                if progress is not None:
-                    progress(f"{every.name}: choosing frames", index + 1, len(every))
             write_json(cached, asdict(chooser.selection))
     return FrameSelection(**read_json(cached))
 
@@ -153,7 +176,7 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
         found, fix = f"{len(store)} frames", "delete the file; it will be written again"
         raise DataError(stored, found=found, expected=f"{len(kept)}", fix=fix)
     height, width = info["decoded_size"]
-    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).only(kept)
+    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).select_frames(kept)
     return FileVideo(
         name=name,
         intrinsics={LEFT: camera.resized(*info["stored_size"])},
@@ -237,31 +260,6 @@ class VideoSegment(CalibratedRecording):
         return digest.hexdigest()
 
 
-def sample_video(path: Path, options: SourceOptions) -> list[Recording]:
-    """Return segments spread over a video file, each a recording; for a short video one, from its start.
-
-    A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
-    Raises DataError where the file cannot be decoded or no camera is known.
-    """
-    first, total = next(stream_video(path)), estimate_frame_count(path)
-    height, width = first.image.shape[:2]
-    camera = read_user_intrinsics(options.camera, path, height, width, frames=total)
-    name = f"video/{path.stem}"
-    if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or camera.K.ndim == 3:
-        return [_read_segment(name, stream_video(path), camera, options, SEGMENTS)]
-    found: list[Recording] = []
-    last_index = -1
-    for number in range(SEGMENTS):
-        frames = stream_segment(path, number / SEGMENTS)
-        start = next(frames, None)
-        if start is None or start.index <= last_index:
-            continue  # truncated before this, or no key frame since the last segment
-        segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
-        found.append(segment)
-        last_index = segment.last_decoded
-    return found
-
-
 def _read_segment(
     name: str, frames: Iterator[VideoFrame], camera: Intrinsics, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
@@ -279,9 +277,89 @@ def _read_segment(
     images, numbers, times_s = (list(column) for column in zip(*kept, strict=True))
     return VideoSegment(
         name=name,
-        intrinsics={LEFT: camera.only(numbers).resized(*size)},
+        intrinsics={LEFT: camera.select_frames(numbers).resized(*size)},
         numbers=numbers,
         times_s=np.array(times_s),
         images=images,
         last_decoded=last,
     )
+
+
+def read_user_intrinsics(
+    config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
+) -> Intrinsics:
+    """Return intrinsics for upright images of this size. Raises DataError without a camera or for a wrong file.
+
+    A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
+
+    config: how the camera is given; without it, a K file beside the images is used.
+    source: the video or the folder, for messages and for the K file beside it.
+    frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
+    """
+    if config.K_file is not None:
+        return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
+    if config.K is not None:
+        return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
+    if config.focal_px is not None:
+        focal_px = config.focal_px
+    elif config.focal_mm is not None and config.sensor_width_mm is not None:
+        across_mm = config.sensor_width_mm * width / max(height, width)
+        focal_px = focal_px_from_lens(config.focal_mm, across_mm, width)
+    elif config.horizontal_fov_deg is not None:
+        focal_px = focal_px_from_fov(config.horizontal_fov_deg, width)
+        if height > width:
+            _warn_upright(source, config.horizontal_fov_deg, height / width)
+    else:
+        return Intrinsics(read_K(_find_K_file(source, height, width), frames), height, width)
+    return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
+
+
+def _other_side_deg(deg: float, ratio: float) -> float:
+    """Return the field of view along a side that is `ratio` times as long."""
+    return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
+
+
+@cache  # warns once for each video
+def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
+    given = f"data.camera.horizontal_fov_deg={across_deg:g} is from left to right"
+    makes = f"makes {_other_side_deg(across_deg, ratio):.0f} from top to bottom"
+    turned = f"a camera of {across_deg:g} that was turned upright has {_other_side_deg(across_deg, 1 / ratio):.1f}"
+    log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
+
+
+def _find_K_file(source: Path, height: int, width: int) -> Path:
+    candidates = [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        phone_deg = _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
+        expected = f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        fix = f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f})"
+        raise DataError(source, found="no camera", expected=expected, fix=fix)
+    return found
+
+
+def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
+    """Read (3, 3), or (N, 3, 3) by frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
+    if path.suffix.lower() == ".json":
+        stored = read_json(path)
+        if isinstance(stored, dict) and "K" not in stored:
+            found = f"keys {', '.join(map(repr, list(stored)[:4]))}"
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="rename it to K")
+        values = stored["K"] if isinstance(stored, dict) else stored
+        try:
+            K = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            K = np.empty(0)
+    else:
+        lines = read_lines(path, "K, 3x3 or 9 numbers a frame")
+        columns = len(lines[0].replace(",", " ").split()) if lines else 3
+        K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
+        K = K.reshape(-1, 3, 3) if columns == 9 else K
+    if K.ndim != 3:
+        return check_K(path, K)
+    if len(K) == 1:
+        return check_K(path, K[0])
+    if frames is not None and len(K) != frames:
+        expected = f"one, or {frames} (one a frame)"
+        raise DataError(path, found=f"{len(K)} matrices", expected=expected, fix="give one K a frame, or one for all")
+    return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError
-from stadia.datasets import frame_store
+from stadia.datasets import frame_store, video_files
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
-from stadia.datasets.video import video_files
 
 FOCAL = {"focal_px": 120}
 FRAMES = 200

@@ -84,26 +84,17 @@ def count_indexed_frames(path: Path) -> int | None:
 
 def estimate_frame_count(path: Path) -> int | None:
     """Return `count_indexed_frames`, else an estimate from duration and frame rate; None without them."""
-    with _open_stream(path) as opened:
-        return _estimate_frames(*opened)
-
-
-def _estimate_frames(container: Any, stream: Any) -> int | None:
-    if stream.frames or not (container.duration and stream.average_rate):
-        return stream.frames or None
-    return round(container.duration / av.time_base * float(stream.average_rate))
+    with _open_stream(path) as (container, stream):
+        if stream.frames or not (container.duration and stream.average_rate):
+            return stream.frames or None
+        return round(container.duration / av.time_base * float(stream.average_rate))
 
 
 def count_lost_frames(path: Path, decoded: int) -> int:
     """Return how many frames are missing from a truncated or damaged file."""
-    with _open_stream(path) as opened:
-        return _count_lost(*opened, decoded)
-
-
-def _count_lost(container: Any, stream: Any, decoded: int) -> int:
-    expected = _estimate_frames(container, stream) or decoded
+    expected = estimate_frame_count(path) or decoded
     lost = max(expected - decoded, 0)
-    return lost if stream.frames or lost > _UNSURE * expected else 0
+    return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
 
 
 def stream_video(path: Path) -> Iterator[VideoFrame]:
@@ -120,9 +111,9 @@ def stream_video(path: Path) -> Iterator[VideoFrame]:
                 yield frame
                 decoded += 1
         except av.FFmpegError:
-            if not decoded or _estimate_frames(container, stream) is None:
+            if not decoded or estimate_frame_count(path) is None:
                 raise  # the number of lost frames is unknown
-        lost = _count_lost(container, stream, decoded)
+    lost = count_lost_frames(path, decoded)
     if decoded <= lost:
         start = f", or train on its whole start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
         expected = f"{decoded + lost}, as in the file's header" if lost else "some"
@@ -144,7 +135,7 @@ def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
             for frame in _decode_frames(path, container, stream, by_time=True):
                 index = frame.index
                 yield frame
-        if index + 1 < (1 - _UNSURE) * (_estimate_frames(container, stream) or 0):
+        if index + 1 < (1 - _UNSURE) * (estimate_frame_count(path) or 0):
             log.warning("%s: no frames after %.0f %% of it, the file was cut off or is damaged", path, 100 * share)
 
 
