@@ -27,7 +27,7 @@ from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
 from stadia.core.registry import find_nearest_name
-from stadia.core.renamed import find_new_option
+from stadia.core.renamed import RENAMED_COMMANDS, find_new_option
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
 
@@ -79,9 +79,6 @@ def main(
     anywhere on the line.
     """
 
-
-RENAMED_COMMANDS = {"parts": "list"}
-"""Old names of commands, which are refused with the new name."""
 
 _PLAINER = (
     ("Missing ", "a line without "),

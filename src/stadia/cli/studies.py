@@ -205,7 +205,7 @@ def _judge(
     from rich.console import Console
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import LATE_CHOICES, write_lines
+    from stadia.apps.studies.study_folder import POST_HOC_CHOICES, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
     from stadia.report import ablation_report as shown
@@ -214,7 +214,7 @@ def _judge(
     write_lines(folder.root / "results.jsonl", rows)
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judge_study(study, better, metric, runs, rows)
-    if after := folder.study.get(LATE_CHOICES):
+    if after := folder.study.get(POST_HOC_CHOICES):
         late = f"Chosen when results were there ({'; '.join(after)})"
         verdicts["notes"].append(f"{late}: p and intervals hold for what was fixed before.")
     write_json(folder.root / "verdicts.json", verdicts)

@@ -1,4 +1,4 @@
-"""Refuse old configuration keys, options and keys of files, and give the new names."""
+"""Refuse old configuration keys, options, commands and keys of files, and give the new names."""
 
 from __future__ import annotations
 
@@ -44,14 +44,17 @@ RENAMED_KEYS: Mapping[str, str] = {
 """Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""
 
 RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image", "--claim": "--depth-scale"}
-"""Old option or command of the command line to the new one."""
+"""Old option of the command line to the new one."""
 
-RENAMED_FILE_KEYS: Mapping[str, str] = {"claim": "depth_scale"}
-"""Old key of predictions.json, dataset.json, run.json and score files to the new one."""
+RENAMED_COMMANDS: Mapping[str, str] = {"parts": "list"}
+"""Old command to the new one."""
+
+RENAMED_FILE_KEYS: Mapping[str, str] = {"claim": "depth_scale", "after_a_look": "post_hoc_choices"}
+"""Old key of predictions.json, dataset.json, run.json, study.yaml and score files to the new one."""
 
 
 def check_file_keys(path: Path, values: Any) -> None:
-    """Raise DataError for the object of a JSON file that has an old key."""
+    """Raise DataError for the object of a JSON or YAML file that has an old key."""
     for old, new in RENAMED_FILE_KEYS.items():
         if isinstance(values, Mapping) and old in values and new not in values:
             fix = f"rename the key to '{new}' in this file, or write the file again"
@@ -74,7 +77,7 @@ def find_new_key(key: str) -> str | None:
 
 
 def find_new_option(option: str) -> str | None:
-    """Return the new name of an old option or command, or None for one that was not renamed."""
+    """Return the new name of an old option, or None for one that was not renamed."""
     return RENAMED_OPTIONS.get(option)
 
 

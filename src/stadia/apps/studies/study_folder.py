@@ -15,13 +15,14 @@ from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import RunError, StadiaError
 from stadia.core.files import read_json, write_json, write_text
+from stadia.core.renamed import check_file_keys
 from stadia.training.run_folder import Run
 
 EXTENDABLE_KEYS = ("seeds", "changes")
 VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
-LATE_CHOICES = "after_a_look"
+POST_HOC_CHOICES = "post_hoc_choices"
 """Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
 
@@ -41,10 +42,10 @@ class StudyFolder:
         values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
             kept = self.study
-            after = kept.pop(LATE_CHOICES, [])
+            after = kept.pop(POST_HOC_CHOICES, [])
             self._check_same(kept, values)
             if (self.root / "results.jsonl").exists():
-                after += [change for change in find_late_choices(kept, values) if change not in after]
+                after += [change for change in find_post_hoc_choices(kept, values) if change not in after]
         for run in runs:
             path = self.configs / f"{run.name}.json"
             if path.exists():
@@ -55,13 +56,14 @@ class StudyFolder:
                 write_json(path, run.config)
         write_text(
             self.study_yaml,
-            yaml.safe_dump(values | ({LATE_CHOICES: after} if after else {}), sort_keys=False, allow_unicode=True),
+            yaml.safe_dump(values | ({POST_HOC_CHOICES: after} if after else {}), sort_keys=False, allow_unicode=True),
         )
 
     @property
     def study(self) -> dict[str, Any]:
-        """Return study.yaml: StudyConfig's keys, and LATE_CHOICES, what was chosen after results existed."""
+        """Return study.yaml: StudyConfig's keys, and POST_HOC_CHOICES. Raise DataError where it has an old key."""
         values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+        check_file_keys(self.study_yaml, values)
         return values
 
     def find(self, name: str) -> Path | None:
@@ -155,7 +157,7 @@ class StudyFolder:
             )
 
 
-def find_late_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def find_post_hoc_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return phrases for what a study has and did not before: seeds, changes, judgement, expectations."""
     found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
     found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]
