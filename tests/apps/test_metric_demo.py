@@ -11,7 +11,7 @@ import pytest
 from stadia import report
 from stadia.apps import metric_demo
 from stadia.apps.metric_demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
-from stadia.cli.run_demo import _print_scales
+from stadia.cli.train import _print_metric_demo_scores
 from stadia.core.files import read_json
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.depth_files import write_depth_map
@@ -47,7 +47,7 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     image = cv2.imread(str(metres / metric_demo.IMAGE))
     assert image.shape[1] == 1280
     assert "with-and-without-metres/unseen-worlds" in report.build_report(metres).read_text()
-    _print_scales(done.result)
+    _print_metric_demo_scores(done.result)
     told = " ".join(capsys.readouterr().out.split())
     assert "metric on top of it" in told
     assert "true 1.65 m; in the depth of unseen worlds" in told

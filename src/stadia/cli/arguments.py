@@ -18,15 +18,34 @@ def option(name: str, help: str, **settings: Any) -> Any:
     return typer.Option(name, help=help, show_default=False, **settings)
 
 
+# -- inputs
 CheckpointArgument = Annotated[Path, argument("A checkpoint or a run's folder.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
+RunArgument = Annotated[Path, argument("A run's folder, runs/<date>-<name>.")]
+DataOption = Annotated[Path | None, option("--data", "The data: short for data.path=PATH.")]
+
+# -- settings of a configuration
 InputSettings = Annotated[
     list[str] | None, argument("How to open INPUT: data.camera.horizontal_fov_deg=69", metavar="KEY=VALUE")
 ]
-EveryOption = Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")]
+TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")]
 
-RUNS = Path("runs")
-RunsOption = Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")]
+# -- how a network runs
+EveryOption = Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")]
+MotionOption = Annotated[
+    str | None, option("--motion", "How to estimate the path: aligned (direct alignment, default) or network.")
+]
 SizeOption = Annotated[
     str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
 ]
+
+# -- metrics of a study
+MetricOption = Annotated[
+    str | None, option("--metric", "A column of metrics.csv; the recipe's best metric by default.")
+]
+BetterOption = Annotated[str | None, option("--better", "Whether lower or higher values are better.")]
+
+# -- outputs
+RUNS = Path("runs")
+RunsOption = Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")]
+JsonOption = Annotated[bool, option("--json", "Print only JSON.")]
