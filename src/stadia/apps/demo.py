@@ -333,9 +333,7 @@ def _write_comparison(
         f"true: at {TRUE_CAMERA_M:.2f} m",
     )
     image = draw_depth_comparison([_comparison_row(plain, metres, recording) for recording in test[:MAX_ROWS]], names)
-    path = metres.folder / IMAGE
-    path.parent.mkdir(parents=True)
-    with atomic_write(path) as temporary:
+    with atomic_write(metres.folder / IMAGE) as temporary:
         cv2.imwrite(str(temporary), image[..., ::-1])
 
 
