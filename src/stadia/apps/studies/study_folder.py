@@ -49,15 +49,12 @@ class StudyFolder:
         for run in runs:
             path = self.configs / f"{run.name}.json"
             if path.exists():
-                self._refuse(
-                    f"configuration of {run.name}", select_relevant_changes(diff_mappings(read_json(path), run.config))
-                )
+                changes = select_relevant_changes(diff_mappings(read_json(path), run.config))
+                self._refuse(f"configuration of {run.name}", changes)
             else:
                 write_json(path, run.config)
-        write_text(
-            self.study_yaml,
-            yaml.safe_dump(values | ({POST_HOC_CHOICES: after} if after else {}), sort_keys=False, allow_unicode=True),
-        )
+        values |= {POST_HOC_CHOICES: after} if after else {}
+        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
     @property
     def study(self) -> dict[str, Any]:
@@ -84,9 +81,8 @@ class StudyFolder:
         Studies on one base then train it once. Raises RunError if the other folder holds no study.
         """
         if not other.study_yaml.exists():
-            raise RunError(
-                other.root, found="no study.yaml", expected="the folder of a study", fix="for example studies/NAME"
-            )
+            expected, fix = "the folder of a study", "for example studies/NAME"
+            raise RunError(other.root, found="no study.yaml", expected=expected, fix=fix)
         if other.study["recipe"] != self.study["recipe"]:
             return []
         linked = []
@@ -94,10 +90,8 @@ class StudyFolder:
             found, config = other.find(run.name), other.configs / f"{run.name}.json"
             if found is None or self.find(run.name) is not None or not config.exists():
                 continue
-            if (
-                select_relevant_changes(diff_mappings(read_json(config), run.config))
-                or Run.open(found).facts["status"] != "finished"
-            ):
+            changes = select_relevant_changes(diff_mappings(read_json(config), run.config))
+            if changes or Run.open(found).facts["status"] != "finished":
                 continue
             self.runs.mkdir(parents=True, exist_ok=True)
             link, there = self.runs / found.name, found.resolve()
@@ -115,30 +109,21 @@ class StudyFolder:
         if status == "finished" or (status == "failed" and not retry_failed):
             return None
         if found is None or status == "failed":
-            config = self.configs / f"{run.name}.json"
-            words: tuple[str, ...] = (
-                "train",
-                recipe,
-                "--config",
-                str(config.absolute()),
-                "--out",
-                str(self.runs.absolute()),
-            )
+            config, out = (path.absolute() for path in (self.configs / f"{run.name}.json", self.runs))
+            words: tuple[str, ...] = ("train", recipe, "--config", str(config), "--out", str(out))
         else:
             with Run.open(found).held():  # raises where another process trains in it
                 words = ("train", "--resume", str(found.absolute()))
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
     def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
-        self._refuse(
-            "study", [c for c in diff_mappings(kept, values) if not c.under((*VERDICT_KEYS, *EXTENDABLE_KEYS))]
-        )
+        changes = diff_mappings(kept, values)
+        self._refuse("study", [change for change in changes if not change.under((*VERDICT_KEYS, *EXTENDABLE_KEYS))])
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
         self._refuse("study", diff_mappings(was, now, "changes."))
-        removed = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [
-            n for n in kept["changes"] if n not in values["changes"]
-        ]
+        removed = [f"seed {seed}" for seed in kept["seeds"] if seed not in values["seeds"]]
+        removed += [name for name in kept["changes"] if name not in values["changes"]]
         if removed:
             raise RunError(
                 self.root,
@@ -149,12 +134,9 @@ class StudyFolder:
 
     def _refuse(self, what: str, changes: Sequence[object]) -> None:
         if changes:
-            raise RunError(
-                self.root,
-                found=f"another {what} ({'; '.join(map(str, changes))})",
-                expected="the one that it was started with",
-                fix="start another study, with --out or another name",
-            )
+            found, expected = f"another {what} ({'; '.join(map(str, changes))})", "the one that it was started with"
+            fix = "start another study, with --out or another name"
+            raise RunError(self.root, found=found, expected=expected, fix=fix)
 
 
 def find_post_hoc_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
