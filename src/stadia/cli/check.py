@@ -26,17 +26,13 @@ def check(
     overrides: Annotated[
         list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="Format of DATA; `stadia list datasets` lists them.")
-    ] = "auto",
+    format: Annotated[str, typer.Option(help="Format of DATA; `stadia list datasets` lists them.")] = "auto",
     only: Annotated[
-        list[str] | None, option("--only", "Run only this check; repeatable. `stadia list checks` lists them.")
+        list[str] | None, option("Run only this check; repeatable. `stadia list checks` lists them.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Start no recording after this time.")] = 20.0,
-    out: Annotated[Path | None, option("--out", "A folder for findings.jsonl and an image of each finding.")] = None,
-    recipe: Annotated[
-        str | None, option("--recipe", "Check DATA as input of this recipe: objectpose, overlay.")
-    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
+    out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
+    recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""

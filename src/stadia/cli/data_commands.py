@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, option
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, flag, option
 
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
@@ -67,8 +67,8 @@ def roadworld(
     worlds: Annotated[
         str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of worlds, instead of the preset's.")
     ] = None,
-    exposure: Annotated[bool, typer.Option("--exposure", help="Let the exposure drift.")] = False,
-    noise: Annotated[bool, typer.Option("--noise", help="Add a sensor's noise.")] = False,
+    exposure: Annotated[bool, flag("--exposure", "Let the exposure drift.")] = False,
+    noise: Annotated[bool, flag("--noise", "Add a sensor's noise.")] = False,
     workers: Workers = None,
     overrides: Settings = None,
 ) -> None:
@@ -126,17 +126,15 @@ def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrid
 
 @app.command()
 def overlay(
-    out: Annotated[Path | None, option("--out", "Folder to write to; an interrupted one is continued.")] = None,
-    sheet: Annotated[Path | None, option("--sheet", "Write only a PNG overview of any set (path=FOLDER).")] = None,
+    out: Annotated[Path | None, option("Folder to write to; an interrupted one is continued.")] = None,
+    sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
     val: Annotated[
-        int, typer.Option(min=0, help="Images to validate on, and as many to test, where there is a split for it.")
+        int, typer.Option(min=0, help="Images to validate on, and to test where there is such a split.")
     ] = 500,
     seed: Seed = 0,
     workers: Workers = None,
-    overrides: Annotated[
-        list[str] | None, argument("As height=128 or, of `stadia train`, data.height=128.", metavar="KEY=VALUE")
-    ] = None,
+    overrides: Annotated[list[str] | None, argument("As height=128, or data.height=128.", metavar="KEY=VALUE")] = None,
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
@@ -165,7 +163,7 @@ def show(
     split: Annotated[str, argument("Split of DATA, such as train, test, training.")],
     out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
     images: Annotated[int, typer.Option(min=1, help="Largest number of images, evenly spread over the split.")] = 16,
-    format: Annotated[str, typer.Option("--format", help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
+    format: Annotated[str, typer.Option(help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
     from stadia.core.errors import StadiaError
@@ -180,14 +178,12 @@ def show(
 def prepare(
     source: InputArgument,
     overrides: InputSettings = None,
-    masks: Annotated[bool, typer.Option("--masks", help="Make masks of road and objects of every frame.")] = False,
+    masks: Annotated[bool, flag("--masks", "Make masks of road and objects of every frame.")] = False,
     by: Annotated[
-        str, typer.Option(help="What makes them: a .tflite, a COCO .json, a folder of masks, a transformers network.")
+        str, typer.Option(help="A .tflite, a COCO .json, a folder of masks, or a transformers network.")
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
-    out: Annotated[Path | None, option("--out", "A folder; INPUT's name with -masks by default.")] = None,
-    heights: Annotated[
-        Path | None, option("--heights", "A learned size prior that predicts the height of each car.")
-    ] = None,
+    out: Annotated[Path | None, option("A folder; INPUT's name with -masks by default.")] = None,
+    heights: Annotated[Path | None, option("A learned size prior that predicts the height of each car.")] = None,
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
@@ -212,7 +208,7 @@ def camera_height(
         list[str] | None,
         argument("masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md", metavar="KEY=VALUE"),
     ] = None,
-    out: Annotated[Path | None, option("--out", "A folder for the result and its images.")] = None,
+    out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
     every: EveryOption = 1,
 ) -> None:
     """Estimate the camera's height without a network: from the horizon, and cars and people of known heights."""

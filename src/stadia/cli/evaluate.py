@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import EveryOption, JsonOption, MotionOption, SizeOption, argument, option
+from stadia.cli.arguments import EveryOption, JsonOption, MotionOption, SizeOption, argument, flag, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,37 +33,27 @@ def evaluate(
     checkpoint: Annotated[Path | None, argument("A checkpoint or a run's folder.")] = None,
     data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
     overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
-    depth: Annotated[Path | None, option("--depth", "A folder of depth maps: uint16 png, npz, npy.")] = None,
-    trajectory: Annotated[Path | None, option("--trajectory", "A file of camera-to-world poses.")] = None,
-    objects: Annotated[
-        Path | None, option("--objects", "Predicted boxes: a BOP csv, or a folder of KITTI label files.")
-    ] = None,
-    reference: Annotated[Path | None, option("--reference", "The ground truth: a folder, or a file.")] = None,
-    split: Annotated[str | None, option("--split", "Split of the objects in --reference; test by default.")] = None,
-    held_out_of: Annotated[
-        Path | None, option("--held-out-of", "A run whose held-out part of --reference is scored.")
-    ] = None,
+    depth: Annotated[Path | None, option("A folder of depth maps: uint16 png, npz, npy.")] = None,
+    trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
+    objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
+    reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
+    split: Annotated[str | None, option("Split of the objects in --reference; test by default.")] = None,
+    held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
     protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
-    depth_scale: Annotated[
-        str | None, option("--depth-scale", "Scale of other programs' maps; metres by default.")
-    ] = None,
-    crop: Annotated[
-        str | None, option("--crop", "Part of the image in other programs' maps: kb; all by default.")
-    ] = None,
-    format: Annotated[str, typer.Option("--format", help="Format of trajectories: kitti or tum.")] = "kitti",
+    depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
+    crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
+    format: Annotated[str, typer.Option(help="Format of trajectories: kitti or tum.")] = "kitti",
     align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "none",
     max_difference_s: Annotated[
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
-    frames: Annotated[
-        Path | None, option("--frames", "A file with the frames of DATA: `recording frame l` a line.")
-    ] = None,
+    frames: Annotated[Path | None, option("A file with the frames of DATA: `recording frame l` a line.")] = None,
     every: EveryOption = 1,
-    held_out: Annotated[bool, option("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
+    held_out: Annotated[bool, flag("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
     motion: MotionOption = None,
     size: SizeOption = None,
-    out: Annotated[Path | None, option("--out", "Folder for predictions of CHECKPOINT; in its run by default.")] = None,
-    scores: Annotated[Path | None, option("--scores", "Also write a score file with every image.")] = None,
+    out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
+    scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""

@@ -10,7 +10,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Annotated
 
-from stadia.cli.arguments import argument, option
+import typer
+
+from stadia.cli.arguments import argument
 from stadia.core.registry import Registry
 
 Rows = Iterable[tuple[str, str]]  # name and one line
@@ -55,7 +57,7 @@ PART_KINDS = Registry(
 
 def parts(
     kind: Annotated[str | None, argument("One kind, and those whose names end in it: losses.")] = None,
-    pattern: Annotated[str, option("--filter", "Names that hold this text; * and ? are wildcards.")] = "",
+    pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.")] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
     from rich.console import Console

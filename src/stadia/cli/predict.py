@@ -15,6 +15,7 @@ from stadia.cli.arguments import (
     MotionOption,
     SizeOption,
     argument,
+    flag,
     option,
 )
 
@@ -23,14 +24,14 @@ def predict(
     checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, or a model.onnx.")],
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("--out", "A new folder for the predictions.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new folder for the predictions.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
     motion: MotionOption = None,
     size: SizeOption = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
-    cloud: Annotated[bool | None, option("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
+    cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
-        Path | None, option("--background", "Of overlay: INPUT without what was pasted, an image or a folder.")
+        Path | None, option("Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
@@ -56,10 +57,8 @@ def odometry(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path | None, option("--out", "A new folder; in CHECKPOINT's run by default.")] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
-    ] = "refined",
+    out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
+    method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
     size: SizeOption = None,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
@@ -76,7 +75,7 @@ def activations(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("--out", "The new .mp4 file.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
@@ -109,7 +108,7 @@ def activations(
 
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint

@@ -24,8 +24,7 @@ COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def report(
-    run: RunArgument,
-    out: Annotated[Path | None, option("--out", "The output file; RUN/report.html by default.")] = None,
+    run: RunArgument, out: Annotated[Path | None, option("The output file; RUN/report.html by default.")] = None
 ) -> None:
     """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
     from stadia.report import build_report
@@ -35,7 +34,7 @@ def report(
 
 def journal(
     runs: Annotated[list[Path] | None, argument("Folders of runs, or ones that hold runs; `runs` by default.")] = None,
-    out: Annotated[Path | None, option("--out", "Write to this file instead.")] = None,
+    out: Annotated[Path | None, option("Write to this file instead.")] = None,
 ) -> None:
     """Print the journal of runs: changes against the run before, events and findings."""
     from stadia.core.files import write_text
@@ -52,7 +51,7 @@ def journal(
 def compare(
     first: RunArgument,
     second: Annotated[Path, argument("Another run's folder.")],
-    image: Annotated[Path | None, option("--image", "Draw their curves: a .svg or .png.")] = None,
+    image: Annotated[Path | None, option("Draw their curves: a .svg or .png.")] = None,
 ) -> None:
     """Compare two runs: their differences, then their scores."""
     from stadia.core.errors import DataError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, option
+from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
 
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
@@ -23,24 +23,24 @@ BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", m
 def ablate(
     study: Annotated[Path | None, argument("A study as YAML, see docs/experiments.md.")] = None,
     base: BaseSettings = None,
-    change: Annotated[list[str] | None, option("--change", 'A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
-    recipe: Annotated[str | None, option("--recipe", "The recipe to train.")] = None,
+    change: Annotated[list[str] | None, option('A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
+    recipe: Annotated[str | None, option("The recipe to train.")] = None,
     data: DataOption = None,
-    seeds: Annotated[str | None, option("--seeds", "Seeds of every change, such as 0,1,2,3,4.")] = None,
+    seeds: Annotated[str | None, option("Seeds of every change, such as 0,1,2,3,4.")] = None,
     metric: MetricOption = None,
     better: BetterOption = None,
-    margin: Annotated[float | None, option("--margin", "The smallest relevant difference.")] = None,
-    name: Annotated[str | None, option("--name", "Name of the study and its folder.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder for studies.")] = Path("studies"),
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel runs, which share the cores.")] = 1,
+    margin: Annotated[float | None, option("The smallest relevant difference.")] = None,
+    name: Annotated[str | None, option("Name of the study and its folder.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
     slurm: Annotated[
-        list[str] | None, option("--slurm", "Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
+        list[str] | None, option("Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
     ] = None,
     reuse: Annotated[
-        list[Path] | None, option("--reuse", "A study's folder whose equal runs are reused.", metavar="STUDY")
+        list[Path] | None, option("A study's folder whose equal runs are reused.", metavar="STUDY")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and stop.")] = False,
+    retry_failed: Annotated[bool, flag("--retry-failed", "Run failed runs again.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
     from stadia.apps.studies.config import plan_runs, read_study
@@ -233,9 +233,9 @@ def sweep(
     data: DataOption = None,
     metric: MetricOption = None,
     better: BetterOption = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Total number of trials.")] = 30,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
-    out: Annotated[Path, typer.Option("--out", help="The folder of the sweep.")] = Path("studies/sweep"),
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, option
+from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -26,23 +26,18 @@ EXAMPLE = "PATH"
 
 
 def train(
-    recipe: Annotated[
-        str | None, argument("The recipe; `stadia list recipes` lists them. Not needed with --resume.")
-    ] = None,
+    recipe: Annotated[str | None, argument("`stadia list recipes` lists them. Not needed with --resume.")] = None,
     overrides: TrainingSettings = None,
     data: DataOption = None,
     out: RunsOption = RUNS,
-    preset: Annotated[
-        str | None, option("--preset", "A name of `stadia list presets`, or a YAML file; options change it.")
-    ] = None,
-    config: Annotated[Path | None, option("--config", "A config.json of a run or of --dry-run to start from.")] = None,
-    resume: Annotated[Path | None, option("--resume", "A run's folder to resume.")] = None,
+    preset: Annotated[str | None, option("A name of `stadia list presets`, or a YAML file; options change it.")] = None,
+    config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
+    resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
     on_stop: Annotated[
-        Literal["halt", "warn"],
-        typer.Option("--on-stop", help="What to do at a finding of severity stop: halt, or warn and continue."),
+        Literal["halt", "warn"], typer.Option(help="At a finding of severity stop: halt, or warn and continue.")
     ] = "halt",
     dry_run: Annotated[
-        bool, option("--dry-run", "Print the configuration as JSON, run three steps, report their memory, and stop.")
+        bool, flag("--dry-run", "Print the configuration as JSON, run three steps, report their memory, and stop.")
     ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
@@ -183,7 +178,7 @@ def demo(
     overrides: TrainingSettings = None,
     out: RunsOption = RUNS,
     recipe: Annotated[
-        str, typer.Option("--recipe", help="selfsup: metres from stereo video. metric: from one camera's.")
+        str, typer.Option(help="selfsup: metres from stereo video. metric: from one camera's.")
     ] = "selfsup",
 ) -> None:
     """Render worlds, train on their video, predict unseen worlds, score them in metres, and write the report."""
