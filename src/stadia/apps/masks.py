@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,75 +62,49 @@ class MasksRequest:
     heights: Path | None = None
 
 
-class MaskMaker(Protocol):
-    """Source of masks. classes: names of the class numbers.  identity: for the record of the folder."""
-
-    @property
-    def classes(self) -> Mapping[int, str]: ...
-
-    @property
-    def identity(self) -> str: ...
-
-    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Return classes (H, W), and instances (H, W) if available; None for a frame without masks."""
-        ...
+Masks = tuple[NDArray[np.uint8], NDArray[np.uint16] | None]
+"""Classes (H, W), and instances (H, W) if available."""
 
 
 @dataclass(frozen=True)
-class SegmenterMasks:
-    """Masks from a segmentation network."""
+class MaskMaker:
+    """Source of masks.
 
-    segmenter: Segmenter
+    classes: names of the class numbers.
+    identity: for the record of the folder.
+    make: returns the masks of a frame; None for a frame without masks.
+    """
 
-    @property
-    def classes(self) -> Mapping[int, str]:
-        return self.segmenter.classes
-
-    @property
-    def identity(self) -> str:
-        return self.segmenter.identity
-
-    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Segment the image; classes without instances, such as road, get no number."""
-        semantic, instance = self.segmenter(recording.image(index))
-        if instance is None:
-            return semantic, None
-        counted = [number for number, name in self.classes.items() if name in OBJECT_CLASSES]
-        return semantic, np.where(np.isin(semantic, counted), instance, 0).astype(np.uint16)
-
-
-@dataclass(frozen=True)
-class FileMasks:
-    """Masks from files of another program."""
-
-    reader: CocoMasks | MaskFiles
-    name: str
-
-    @property
-    def classes(self) -> Mapping[int, str]:
-        return self.reader.classes
-
-    @property
-    def identity(self) -> str:
-        return f"{self.name} {self.reader.fingerprint(LEFT)}"
-
-    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Read the masks at the image's size."""
-        camera = recording.camera(index)
-        masks = self.reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
-        return None if masks is None else (masks.semantic, masks.instance)
+    classes: Mapping[int, str]
+    identity: str
+    make: Callable[[Recording, int], Masks | None]
 
 
 def create_mask_maker(by: str) -> MaskMaker:
     """Return the source of masks that `--by` names. Raises CheckpointError, DataError."""
     path = Path(by).expanduser()
-    if path.suffix.lower() == ".tflite":
-        return SegmenterMasks(load_tflite_model(path))
-    if path.suffix.lower() == ".json":
-        return FileMasks(CocoMasks(path), path.name)
-    if (path / "semantic").is_dir():
-        return FileMasks(MaskFiles(path), path.name)
-    return SegmenterMasks(load_panoptic_model(by))
+    is_coco = path.suffix.lower() == ".json"
+    if is_coco or (path / "semantic").is_dir():
+        reader = CocoMasks(path) if is_coco else MaskFiles(path)
+        return MaskMaker(reader.classes, f"{path.name} {reader.fingerprint(LEFT)}", partial(_read_masks, reader))
+    segmenter = load_tflite_model(path) if path.suffix.lower() == ".tflite" else load_panoptic_model(by)
+    return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter))
+
+
+def _read_masks(reader: CocoMasks | MaskFiles, recording: Recording, index: int) -> Masks | None:
+    """Read the masks at the image's size."""
+    camera = recording.camera(index)
+    masks = reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
+    return None if masks is None else (masks.semantic, masks.instance)
+
+
+def _segment(segmenter: Segmenter, recording: Recording, index: int) -> Masks:
+    """Segment the image; classes without instances, such as road, get no number."""
+    semantic, instance = segmenter(recording.image(index))
+    if instance is None:
+        return semantic, None
+    counted = [number for number, name in segmenter.classes.items() if name in OBJECT_CLASSES]
+    return semantic, np.where(np.isin(semantic, counted), instance, 0).astype(np.uint16)
 
 
 def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> Iterator[str]:
