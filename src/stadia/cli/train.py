@@ -50,10 +50,10 @@ def train(
         raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
     words = list(overrides or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
-        words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume, preset)
+        words, recipe = ([recipe] if recipe else []) + words, _find_recipe(resume, preset)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    example = _example(recipe) if dry_run else {}
+    example = _example_data(recipe) if dry_run else {}
     resolved = resolve_recipe(recipe, base, given + words, example=example, preset=preset)
     if dry_run:
         from rich.console import Console
@@ -78,7 +78,7 @@ def train(
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
 
-def _recipe_of(resume: Path | None, preset: str | None) -> str:
+def _find_recipe(resume: Path | None, preset: str | None) -> str:
     """Return the recipe of a run or a preset. Raise ConfigError without both."""
     from stadia.core.errors import ConfigError
     from stadia.recipes.presets import read_preset
@@ -104,7 +104,7 @@ def make_paths_absolute(config: RecipeConfig) -> RecipeConfig:
     return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
 
 
-def _example(recipe: str) -> dict[str, str]:
+def _example_data(recipe: str) -> dict[str, str]:
     """Return the placeholder for data; nothing for a recipe that needs no data path."""
     from stadia.recipes import CONFIGS
 
@@ -202,8 +202,8 @@ def _print_demo_scores(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     depth = result["depth"]
-    unseen = f"{depth['images']} images of worlds never seen in training"
-    table = Table(title=f"{unseen}, in {result['depth_scale']}, no alignment", min_width=78)
+    title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
+    table = Table(title=title, min_width=78)
     for column in ("", "AbsRel", "RMSE (m)", "d1", "scale ratio"):
         table.add_column(column, justify="left" if column == "" else "right")
     ratio = f"{depth['scale_ratio_median']:.3f}"

@@ -50,13 +50,9 @@ def judge_study(
     return _replace_nan(
         {
             "study": study.name,
-            "recipe": study.recipe,
+            **study.model_dump(mode="json", include={"recipe", "at", "margin", "alpha", "seeds"}),
             "metric": metric,
             "better": better,
-            "at": study.at,
-            "margin": study.margin,
-            "alpha": study.alpha,
-            "seeds": list(study.seeds),
             "runs": len(rows),
             "planned": len(runs),
             "verdicts": [
