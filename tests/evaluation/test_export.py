@@ -139,7 +139,7 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.apps.export._MOST_BYTES", 3000)
+    monkeypatch.setattr("stadia.apps.export._MAX_ONNX_BYTES", 3000)
     with pytest.raises(StadiaError, match=r"toy.onnx: found 0.0 GiB of weights.*export a .pt2 instead"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)
 

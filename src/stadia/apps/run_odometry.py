@@ -1,6 +1,4 @@
-"""`stadia odometry`: estimate the trajectory of a camera with a depth recipe, write it, and score it against ground
-truth.
-"""
+"""`stadia odometry`: estimate the trajectory of a camera with a depth recipe, write it, and score it."""
 
 from __future__ import annotations
 
@@ -43,10 +41,9 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     ODOMETRY_METHODS.check(request.method)
     opened = Checkpoint.open(request.checkpoint)
     size = requested_size(request.size, opened.header.config)
-    provenance, predictor = (
-        Provenance.from_checkpoint(request.checkpoint, requested_size=size),
-        build_recipe.load_predictor(request.checkpoint, size),
-    )
+    provenance = Provenance.from_checkpoint(request.checkpoint, requested_size=size)
+    about = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
+    predictor = build_recipe.load_predictor(request.checkpoint, size)
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
     inputs = open_inputs(request.source, **add_training_options(request.checkpoint, request.source, request.options))
     out = request.out or _default_folder(request)
@@ -54,38 +51,23 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     for folder in folders:
         _check_empty(folder)
     for given, folder in zip(inputs, folders, strict=True):
-        yield from _write(
-            given,
-            predictor,
-            folder,
-            request.method,
-            {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
-            track,
-        )
+        yield from _write(given, predictor, folder, request.method, about, track)
     yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
 
 
 def _default_folder(request: OdometryRequest) -> Path:
     """Return a folder in the checkpoint's run. Raises ConfigError without a run."""
-    run = next(
-        (folder for folder in (request.checkpoint, *request.checkpoint.parents[:2]) if (folder / "run.json").is_file()),
-        None,
-    )
-    if run is None:
-        raise ConfigError(
-            "--out", found="a checkpoint outside a run's folder", expected="a folder for the path", fix="pass --out DIR"
-        )
-    return run / "odometry" / f"{request.source.resolve().stem}-{request.method}"
+    for folder in (request.checkpoint, *request.checkpoint.parents[:2]):
+        if (folder / "run.json").is_file():
+            return folder / "odometry" / f"{request.source.resolve().stem}-{request.method}"
+    found, expected = "a checkpoint outside a run's folder", "a folder for the path"
+    raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
 
 
 def _check_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StadiaError(
-            folder,
-            found="something there already",
-            expected="a new or an empty folder",
-            fix="choose another --out: nothing is overwritten",
-        )
+        expected, fix = "a new or an empty folder", "choose another --out: nothing is overwritten"
+        raise StadiaError(folder, found="something there already", expected=expected, fix=fix)
     check_writable(folder)
 
 
@@ -122,21 +104,15 @@ def _write(
             "network_size": [predictor.height, predictor.width],
             "frames": list(path.names),
             "keyframes": path.keyframes,
-            "frame_ms": {
-                "mean": float(path.frame_ms.mean()),
-                "median": float(np.median(path.frame_ms)),
-                "max": float(path.frame_ms.max()),
-            },
+            "frame_ms": {name: float(getattr(np, name)(path.frame_ms)) for name in ("mean", "median", "max")},
             "points": points or 0,
             "score": None if score is None else score.to_json(),
             "notes": notes,
         }
         write_json(folder / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
-    yield (
-        f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}, {rate:.1f}"
-        " frames/s"
-    )
+    keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
+    yield f"{folder}: {len(path.names)} poses, {keyframes}, {rate:.1f} frames/s"
     if score is not None:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
         yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {listed}"
@@ -174,8 +150,8 @@ def _write_path(
     if score is None:
         draw_paths(folder / DRAWING, {method: path.T_world_camera}, depth_scale)
     else:
-        seen = score.paths_from_start
-        draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, DepthScale.METRES)
+        paths = score.paths_from_start
+        draw_paths(folder / DRAWING, {method: paths["estimated"], "measured": paths["true"]}, DepthScale.METRES)
 
 
 def _score(

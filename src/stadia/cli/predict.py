@@ -12,28 +12,26 @@ from stadia.cli.arguments import (
     EveryOption,
     InputArgument,
     InputSettings,
+    MotionOption,
     SizeOption,
     argument,
+    flag,
     option,
 )
-
-# -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
 
 
 def predict(
     checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, or a model.onnx.")],
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("--out", "A new folder for the predictions.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new folder for the predictions.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
-    motion: Annotated[
-        str | None, option("--motion", "How to estimate the path: aligned (direct alignment, default) or network.")
-    ] = None,
+    motion: MotionOption = None,
     size: SizeOption = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
-    cloud: Annotated[bool | None, option("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
+    cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
-        Path | None, option("--background", "Of overlay: INPUT without what was pasted, an image or a folder.")
+        Path | None, option("Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
@@ -55,22 +53,15 @@ def predict(
         print_lines(run_predict(request, bars.track))
 
 
-# -- `stadia odometry`: estimate the path of a camera with a trained network.
-
-
 def odometry(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path | None, option("--out", "A new folder; in CHECKPOINT's run by default.")] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
-    ] = "refined",
+    out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
+    method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
     size: SizeOption = None,
 ) -> None:
-    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it against measured
-    poses.
-    """
+    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.apps.run_odometry import run_odometry
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.base.requests import OdometryRequest, parse_source_options
@@ -80,14 +71,11 @@ def odometry(
         print_lines(run_odometry(request, bars.track))
 
 
-# -- `stadia activations`: write the activations of a network for a video, as a video.
-
-
 def activations(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("--out", "The new .mp4 file.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
@@ -106,31 +94,21 @@ def activations(
     task = load_task(checkpoint)
     predictor = task.predictor()
     if predictor is None:
-        raise CheckpointError(
-            checkpoint, found=f"'{task.recipe}'", expected="a network that predicts depth", fix="pass another"
-        )
+        found, expected = f"'{task.recipe}'", "a network that predicts depth"
+        raise CheckpointError(checkpoint, found=found, expected=expected, fix="pass another")
     given, *more = open_inputs(source, every=every, **add_training_options(checkpoint, source, options))
     if more:
-        names = ", ".join(one.name for one in (given, *more[:3]))
-        raise ConfigError(
-            "INPUT", found=f"{1 + len(more)} recordings ({names})", expected="one", fix="choose it by data.recordings"
-        )
+        found = f"{1 + len(more)} recordings ({', '.join(one.name for one in (given, *more[:3]))})"
+        raise ConfigError("INPUT", found=found, expected="one", fix="choose it by data.recordings")
     with show_progress() as bars:
-        count = write_activation_video(
-            task, predictor, bars.track(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
-        )
+        frames = bars.track(given.frames, given.count, f"running {given.name}")
+        count = write_activation_video(task, predictor, frames, out, given.rate_hz)
     typer.echo(f"{out}: {count} frames")
-
-
-# -- `stadia export`: export a trained depth network to one file that runs without stadia.
-
-
-NetworkFile = Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")]
 
 
 def export(
     checkpoint: CheckpointArgument,
-    out: NetworkFile = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint

@@ -97,14 +97,17 @@ RENAMED_KEYS: Mapping[str, str] = {
 """Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""
 
 RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image", "--claim": "--depth-scale"}
-"""Old option or command of the command line to the new one."""
+"""Old option of the command line to the new one."""
 
-RENAMED_FILE_KEYS: Mapping[str, str] = {"claim": "depth_scale"}
-"""Old key of predictions.json, dataset.json, run.json and score files to the new one."""
+RENAMED_COMMANDS: Mapping[str, str] = {"parts": "list"}
+"""Old command to the new one."""
+
+RENAMED_FILE_KEYS: Mapping[str, str] = {"claim": "depth_scale", "after_a_look": "post_hoc_choices"}
+"""Old key of predictions.json, dataset.json, run.json, study.yaml and score files to the new one."""
 
 
 def check_file_keys(path: Path, values: Any) -> None:
-    """Raise DataError for the object of a JSON file that has an old key."""
+    """Raise DataError for the object of a JSON or YAML file that has an old key."""
     for old, new in RENAMED_FILE_KEYS.items():
         if isinstance(values, Mapping) and old in values and new not in values:
             fix = f"rename the key to '{new}' in this file, or write the file again"
