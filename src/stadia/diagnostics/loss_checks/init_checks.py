@@ -18,16 +18,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stadia.core.types import DepthScale, is_temporal
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks.thresholds import (
+from stadia.diagnostics.loss_checks import (
     MAX_PRINCIPAL_POINT_OUTSIDE,
     MIN_BATCH_SAMPLES,
     MIN_BATCH_VALUES,
     MIN_FOCAL_WIDTHS,
 )
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
 from stadia.diagnostics.preflight.recording_survey import NotChecked
-from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, triangulate_inverse_depth
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    detect_features,
+    epipolar_distance_px,
+    match_features,
+    triangulate_inverse_depth,
+)
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, total_of
-from stadia.diagnostics.loss_checks.thresholds import (
+from stadia.diagnostics.loss_checks import (
     MAX_BELOW_TRUTH,
     MAX_DROP_AWAY,
     MAX_HALVES_COST,
@@ -30,6 +29,7 @@ from stadia.diagnostics.loss_checks.thresholds import (
     MIN_HALF_NOISE,
     MIN_RELIEF,
 )
+from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, total_of
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.losses.loss_report import find_loss_errors
 

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
-from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, pixel_rays, plane_sweep, triangulate
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    TwoViewMotion,
+    gray,
+    pixel_rays,
+    plane_sweep,
+    triangulate,
+)
 from stadia.training.loggers import compose_image_sheet
 
 Image = NDArray[np.uint8]

@@ -17,8 +17,8 @@ from stadia.core.recording import LEFT, RIGHT
 from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import FLOW_WIDTH, gray, median_flow_px, shrink_to_gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, gray, median_flow_px, shrink_to_gray
 
 SAME_SHAPE = 0.02
 """Relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
 from stadia.diagnostics.preflight.scale_consistency import (
     MAX_BEND,
@@ -25,7 +24,7 @@ from stadia.diagnostics.preflight.scale_consistency import (
     has_comparison,
     has_same_direction,
 )
-from stadia.diagnostics.preflight.two_view_geometry import Array, warp_identity_ratio
+from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
 MIN_POINTS, MAX_TILT_DEG = 200, 15.0

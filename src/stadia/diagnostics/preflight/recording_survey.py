@@ -9,22 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.diagnostics.preflight.feature_matching import (
+from stadia.diagnostics.preflight.two_view_geometry import (
     FLOW_WIDTH,
     MAX_WIDTH,
+    Array,
     FeatureMatches,
     SiftFeatures,
-    detect_features,
-    match_features,
-    median_flow_px,
-    shrink_to_gray,
-)
-from stadia.diagnostics.preflight.two_view_geometry import (
-    Array,
     TwoViewMotion,
+    detect_features,
     epipolar_distance_px,
     estimate_metric_motion,
     estimate_motion,
+    match_features,
+    median_flow_px,
+    shrink_to_gray,
     triangulate,
 )
 

@@ -16,10 +16,9 @@ import numpy as np
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import FeatureMatches, detect_features, gray, match_features
 from stadia.diagnostics.preflight.frame_checks import image_digest
 from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, NotChecked, spread_order
-from stadia.diagnostics.preflight.two_view_geometry import Array
+from stadia.diagnostics.preflight.two_view_geometry import Array, FeatureMatches, detect_features, gray, match_features
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

@@ -12,10 +12,15 @@ from scipy.spatial.transform import Rotation
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
 from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
-from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, plane_sweep, rotation_vector_deg
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    epipolar_distance_px,
+    gray,
+    plane_sweep,
+    rotation_vector_deg,
+)
 
 MIN_MATCHES = 60
 MIN_SIGN_SHARE = 0.8
