@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.preflight import two_view_geometry
-from stadia.diagnostics.preflight.recording_survey import depth_at
+from stadia.diagnostics.preflight.recording_survey import sample_depth
 from stadia.diagnostics.preflight.two_view_geometry import (
     median_flow_px,
     photometric_residual,
@@ -200,4 +200,4 @@ def test_depth_is_sampled_nearby_and_not_across_an_edge() -> None:
     depth = np.zeros((20, 30), np.float32)
     depth[5, 5], depth[10, 10], depth[10, 12] = 8, 8, 16
     pixels = np.array([[5.4, 6.0], [11.0, 10.0], [20.0, 15.0], [-3.0, 5.0], [29.0, 19.0]])
-    np.testing.assert_array_equal(depth_at(depth, pixels), [8, 0, 0, 0, 0])
+    np.testing.assert_array_equal(sample_depth(depth, pixels), [8, 0, 0, 0, 0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,16 +27,12 @@ from stadia.training.recipe import AnyRecipe
 SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
 
-STEPS, MIN_STEPS = 30, 10
-MIN_DECREASE, TRAINED = 0.01, 0.5
-"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
-weights are already trained.
-"""
+STEPS, MIN_STEPS, MIN_DECREASE, TRAINED = 30, 10, 0.01, 0.5
+"""Steps on one batch, the share by which the loss must fall, and its share of that with shuffled weights if trained."""
 
 SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
-each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
-memory would not work: a process may hold its data in memory.
+"""Steps until memory has settled, bytes by which it grows after that (a process may hold its data in memory), and the
+share of a third of this growth that each third of the steps must have: other allocations than a leak come at once.
 """
 
 PARITY = 0.05
@@ -95,15 +92,10 @@ class TrainingStart:
     ) -> TrainingStart:
         """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
-        pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
+        pixels = math.prod(batch.inputs.image.shape[-2:]) if hasattr(batch.inputs, "image") else 1
         count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
-        return cls(
-            copy.deepcopy(task).to(device).train(),
-            take_samples(batch, count).to(device),
-            batch.size,
-            precision,
-            depth_range_m,
-        )
+        task, samples = copy.deepcopy(task).to(device).train(), take_samples(batch, count).to(device)
+        return cls(task, samples, batch.size, precision, depth_range_m)
 
     @cached_property
     def report(self) -> LossReport:
@@ -148,10 +140,9 @@ class TrainingStart:
 
 def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
     """Return the first samples of a batch."""
-    size = batch.size
 
     def cut(value: Tensor) -> Tensor:
-        return value[:count] if value.ndim and len(value) == size else value
+        return value[:count] if value.ndim and len(value) == batch.size else value
 
     inputs, targets = map_tensors(batch.inputs, cut), map_tensors(batch.targets, cut)
     return replace(batch, inputs=inputs, targets=targets, meta=batch.meta[:count])
@@ -163,8 +154,7 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     At the time limit (`loss_check_runner.stop_at`) the steps taken so far count; fewer than MIN_STEPS are not checked.
     T26 is skipped for weights that are already trained on such images.
     """
-    task, batch = start.task, start.batch
-    shuffled_loss = 0.0
+    task, batch, shuffled_loss = start.task, start.batch, 0.0
     optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     memory_bytes: list[int] = []

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
@@ -100,7 +100,7 @@ def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
         yield make_finding("O04", Severity.WARN, measured, "a pose of each object that can be seen", evidence=evidence)
 
 
-def _list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, list[object]]:
+def _list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, list[Any]]:
     """Return the first rows as columns by name."""
     columns = zip(*rows[:MAX_LISTED], strict=True)
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
