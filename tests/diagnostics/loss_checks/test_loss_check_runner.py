@@ -25,7 +25,6 @@ from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stere
 from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
 from stadia.diagnostics.loss_checks.loss_properties import check_gradient
-from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, mirror_scene, render_plane
 from stadia.diagnostics.loss_checks.training_start import (
     TimeLimitReached,
     TrainingStart,
@@ -33,7 +32,13 @@ from stadia.diagnostics.loss_checks.training_start import (
     grows_steadily,
     take_samples,
 )
-from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.diagnostics.loss_checks.video_cases import (
+    OutputSpec,
+    PlaneScene,
+    make_video_case,
+    mirror_scene,
+    render_plane,
+)
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp

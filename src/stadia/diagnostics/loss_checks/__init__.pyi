@@ -9,11 +9,11 @@ from .loss_check_runner import check_losses as check_losses
 from .loss_check_runner import check_training_start as check_training_start
 from .loss_check_runner import collect_findings as collect_findings
 from .loss_check_runner import stop_at as stop_at
-from .synthetic_plane import PlaneScene as PlaneScene
 from .training_start import TimeLimitReached as TimeLimitReached
 from .training_start import TrainingStart as TrainingStart
 from .training_start import take_samples as take_samples
 from .video_cases import OutputSpec as OutputSpec
+from .video_cases import PlaneScene as PlaneScene
 from .video_cases import VideoLoss as VideoLoss
 from .video_cases import make_video_case as make_video_case
 

@@ -176,15 +176,12 @@ def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: floa
 
         name = "relief of log depth, times the true one" if forgives_scale else "depth, times the true one"
         axis = ErrorAxis(name, "L01", 1.0, {x: right if x == 1 else wrong(x) for x in DEPTH_FACTORS})
+
+        def evaluate(values: Outputs) -> Any:
+            return loss(values["inverse_depth"], true_m)
+
         unlabeled = {"inverse_depth": true_m == 0}
-        return LossCase(
-            lambda values: loss(values["inverse_depth"], true_m),
-            right,
-            off,
-            (axis,),
-            {"labels": true_m},
-            unlabeled=unlabeled,
-        )
+        return LossCase(evaluate, right, off, (axis,), {"labels": true_m}, unlabeled=unlabeled)
 
     case = _add_label_forms(build, unit)
     return replace(case, forms={**case.forms, "mirrored": lambda: build(depth_labels(unit=unit).flip(-1))})

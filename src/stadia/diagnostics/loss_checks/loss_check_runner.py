@@ -34,9 +34,8 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
     """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01."""
     found: list[Finding] = []
     for name, case in losses.items():
-        if basic := next(
-            filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), []
-        ):
+        basic = next(filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), [])
+        if basic:
             found += [*basic, make_not_checked("properties of the loss", f"{basic[0].code} must be fixed first", name)]
             continue
         for check in PROPERTIES:
