@@ -35,7 +35,7 @@ ENOUGH_MATCHES = 50
 MIN_DISPLACEMENT_SHARE = 0.02
 """Two frames are far enough apart once their matches have moved by this share of the width (median)."""
 
-MAX_GAP = 16
+GAPS = (1, 2, 4, 8, 16)
 MIN_PARALLAX_PX = 2.0
 """A direction of motion is measured only where this much displacement is not rotation."""
 
@@ -203,9 +203,9 @@ class RecordingSurvey:
         return [step for step in found if step is not None]
 
     def _step(self, first: int, pair: PairMatches | None) -> Step | None:
-        second, matches = self._find_second_frame(first)
-        if second is None:
+        if (found := self._find_second_frame(first)) is None:
             return None
+        second, matches = found
         cameras, pixels = (self.K(first), self.K(second)), (matches.first_px, matches.second_px)
         by_rig = by_depth = explains = None
         if pair is not None:
@@ -229,28 +229,25 @@ class RecordingSurvey:
             return None
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
-    def _find_second_frame(self, first: int) -> tuple[int | None, FeatureMatches]:
-        """Find a later frame (an earlier one at the end) with enough displacement and matches; None if there is none.
+    def _find_second_frame(self, first: int) -> tuple[int, FeatureMatches] | None:
+        """Find a later frame (an earlier one at the end) with enough displacement and matches.
 
         The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
         """
-        width = self.image(first).shape[1]
-        nothing = match_features(self.features(first), SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32)))
+        if self.length == 1:
+            return None
         neighbor = first + 1 if first + 1 < self.length else first - 1
-        if neighbor < 0:
-            return None, nothing
         flow = median_flow_px(shrink_to_gray(self.image(first)), shrink_to_gray(self.image(neighbor)))
         wanted = MIN_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
-        gap = next((g for g in (1, 2, 4, 8, MAX_GAP) if g >= wanted), MAX_GAP)
-        while gap >= 1:
+        widest = next((gap for gap in GAPS if gap >= wanted), GAPS[-1])
+        for gap in reversed(GAPS[: GAPS.index(widest) + 1]):
             second = first + gap if first + gap < self.length else first - gap
             if second >= 0:
                 matches = match_features(self.features(first), self.features(second))
                 if len(matches) >= ENOUGH_MATCHES:
-                    far_enough = matches.displacement_px > MIN_DISPLACEMENT_SHARE / 3 * width
-                    return (second, matches) if far_enough else (None, nothing)
-            gap //= 2
-        return None, nothing
+                    least_px = MIN_DISPLACEMENT_SHARE / 3 * self.image(first).shape[1]
+                    return (second, matches) if matches.displacement_px > least_px else None
+        return None
 
 
 def sample_depth(depth: NDArray[np.float32], pixels: Array) -> Array:

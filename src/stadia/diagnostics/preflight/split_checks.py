@@ -71,10 +71,6 @@ class SharedFrames:
     trained_compared: int
     trained_total: int
 
-    @property
-    def is_sampled(self) -> bool:
-        return self.compared < self.total or self.trained_compared < self.trained_total
-
 
 def check_splits(
     named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
@@ -99,7 +95,7 @@ def check_splits(
             yield _report_pairs("D09", severity, measured, "none", train, held_out, shared.pairs)
         elif found := _check_adjacent_frames(train, held_out, end) or _check_shared_drives(train, held_out):
             yield found
-        if shared.is_sampled:
+        if shared.compared < shared.total or shared.trained_compared < shared.trained_total:
             measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_out.name}' were "
             measured += f"compared with {shared.trained_compared} of {shared.trained_total} of '{train.name}'"
             cause = "the splits have more frames than fit the time for checking"
