@@ -70,7 +70,7 @@ def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
 
 def look(task: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
     return check_training_start(
-        TrainingStart.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
+        TrainingStart.prepare(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
     )
 
 

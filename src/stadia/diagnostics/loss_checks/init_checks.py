@@ -177,7 +177,7 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
 
 def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
     """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
-    pairs = unlabeled_pairs(start)
+    pairs = find_unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
     beyond = measure_range_excess_px(start)
@@ -192,7 +192,7 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
         yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
 
 
-def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
+def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
     """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None:
@@ -204,18 +204,18 @@ def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
 
 
 def measure_range_excess_px(start: TrainingStart) -> Array:
-    """Return (M, 2) pixels by which matches of `unlabeled_pairs` are nearer than the nearest depth, and farther than
+    """Return (M, 2) pixels by which matches of unlabeled pairs are nearer than the nearest depth, and farther than
     the farthest: disparities at the focal length of the source, negative inside the range.
     """
     assert start.depth_range_m is not None
     targets, found = start.batch.targets, [np.zeros((0, 2))]
-    for sample, source in unlabeled_pairs(start):
+    for sample, source in find_unlabeled_pairs(start):
         images = targets.image[sample], targets.sources[sample, source]
         matches = match_features(*(detect_features(_to_uint8(image)) for image in images))
         K, K_source = _to_numpy(targets.camera.K[sample]), _to_numpy(targets.source_camera.K[sample, source])
         geometry = K, K_source, _to_numpy(start.batch.inputs.T_source_target_rig[sample, source])
         distance_px = epipolar_distance_px(matches.first_px, matches.second_px, *geometry)
-        matches = matches.where(distance_px < MAX_EPIPOLAR_PX)
+        matches = matches.select(distance_px < MAX_EPIPOLAR_PX)
         px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
         disparity_px = px_metres * triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
         most_px, least_px = (px_metres / metres for metres in start.depth_range_m)
@@ -282,7 +282,7 @@ def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
     initial = start.inverse_depth
     if initial is None or len(initial) < 2:
         return
-    alone = start.inverse_depth_of(start.batch.inputs.image[:1])
+    alone = start.predict_inverse_depth(start.batch.inputs.image[:1])
     change = float((alone / initial[:1] - 1).abs().median())
     if change > MAX_BATCH_DEPENDENCE:
         measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
@@ -295,7 +295,7 @@ def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
         return
     layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
     if start.batch_size > 1:  # of one image no number of pixels is enough
-        layers = [name for name, values in start.values_of_statistics(layers).items() if values < MIN_BATCH_VALUES]
+        layers = [name for name, values in start.count_statistics_values(layers).items() if values < MIN_BATCH_VALUES]
     if layers:
         measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
         expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"

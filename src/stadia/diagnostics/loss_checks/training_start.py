@@ -65,7 +65,7 @@ class PredictsMotion(Protocol):
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """The state that is checked; `TrainingStart.of` builds it.
+    """The state that is checked; `TrainingStart.prepare` builds it.
 
     task: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
     batch: the first batch of the training, or some of its samples.
@@ -81,7 +81,7 @@ class TrainingStart:
     depth_range_m: tuple[float, float] | None = None
 
     @classmethod
-    def of(
+    def prepare(
         cls,
         task: AnyRecipe,
         batch: Batch[Any, Any],
@@ -108,10 +108,10 @@ class TrainingStart:
     @cached_property
     def inverse_depth(self) -> Tensor | None:
         """(B, 1, H, W) predicted for the images of the batch; None where the recipe predicts no depth."""
-        return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, PredictsDepth) else None
+        return self.predict_inverse_depth(self.batch.inputs.image) if isinstance(self.task, PredictsDepth) else None
 
     @torch.no_grad()
-    def inverse_depth_of(self, image: Tensor) -> Tensor:
+    def predict_inverse_depth(self, image: Tensor) -> Tensor:
         """Return (B, 1, H, W) predicted in evaluation mode; training mode is restored whatever is raised."""
         self.task.eval()
         try:
@@ -121,7 +121,7 @@ class TrainingStart:
         return predicted
 
     @torch.no_grad()
-    def values_of_statistics(self, layers: Collection[str]) -> dict[str, int]:
+    def count_statistics_values(self, layers: Collection[str]) -> dict[str, int]:
         """Return the number of values per channel in a full batch, by the names of layers."""
         values: dict[str, int] = {}
 
@@ -159,7 +159,7 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     losses: list[float] = []
     memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):
-        shuffled_loss = _loss_of_shuffled_weights(task, batch)
+        shuffled_loss = _measure_shuffled_loss(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             report = task.training_step(batch)
@@ -192,7 +192,7 @@ def grows_steadily(memory_bytes: Sequence[int]) -> bool:
     return growth > GROWTH_BYTES and min(after - before for before, after in pairwise(ends)) > STEADY * growth / 3
 
 
-def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
+def _measure_shuffled_loss(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """Return the loss with shuffled weights: as large, but untrained."""
     generator = torch.Generator().manual_seed(0)
     given_weights = {name: value.clone() for name, value in task.state_dict().items()}

@@ -78,7 +78,7 @@ class PlaneScene:
     @property
     def brightness(self) -> Tensor:
         """(B, N, 2) gain and offset of the sources, as `apply_exposures` applies them."""
-        exposures = [EXPOSURES[_kind_of(name)] for name in self.source_names]
+        exposures = [EXPOSURES[_find_motion_key(name)] for name in self.source_names]
         return torch.tensor(exposures, dtype=self.targets.image.dtype).expand(len(self.targets.image), -1, 2)
 
 
@@ -401,14 +401,14 @@ def _labeled(height: int, width: int) -> Tensor:
     return ((x + y) % 3 == 0).double()
 
 
-def _kind_of(name: str) -> str:
+def _find_motion_key(name: str) -> str:
     """Return the nearest key of MOTIONS: "-3" moves like "-1", only further."""
     return f"{name[0]}1" if is_temporal(name) else "stereo"
 
 
 def _motion(name: str) -> tuple[float, ...]:
     steps = min(abs(int(name)), FURTHEST) if is_temporal(name) else 1
-    return tuple(steps * value for value in MOTIONS[_kind_of(name)])
+    return tuple(steps * value for value in MOTIONS[_find_motion_key(name)])
 
 
 def _texture(points: Tensor, phase: Tensor) -> Tensor:

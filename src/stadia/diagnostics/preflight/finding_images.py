@@ -175,7 +175,7 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     given = T.copy()
     if not lengths:  # the direction alone is in question
         given[:3, 3] *= np.linalg.norm(motion.t) / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
-    agreeing = step.matches.where(motion.inliers)
+    agreeing = step.matches.select(motion.inliers)
     K_first, K_second = survey.K(step.first), survey.K(step.second)
     z, z_second = triangulate(agreeing.first_px, agreeing.second_px, K_first, K_second, measured)
     ahead = (z > 0) & (z_second > 0)

@@ -131,11 +131,11 @@ def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
 
 def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
     """Return H01 to H05 and H16, with the frames: training continues, but cannot use them."""
-    found = [one for survey in surveys for one in _check_masks_of(survey)]
+    found = [one for survey in surveys for one in _check_recording_masks(survey)]
     return sort_findings([*found, *_check_known_objects(surveys)])
 
 
-def _check_masks_of(survey: MaskSurvey) -> Iterator[Finding]:
+def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
     def warn(code: str, measured: str, expected: str, frames: Sequence[int] = ()) -> Finding:
         evidence = {"frames": {"frame": list(frames)}} if frames else {}
         return make_finding(code, Severity.WARN, measured, expected, where=survey.recording, evidence=evidence)

@@ -59,7 +59,7 @@ class FeatureMatches:
     def __len__(self) -> int:
         return len(self.first_index)
 
-    def where(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
+    def select(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
         return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
 
     @property
