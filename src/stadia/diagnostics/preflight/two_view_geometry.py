@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -242,15 +243,8 @@ def estimate_metric_motion(
         return None
     unit = float(np.median(depth[known]))  # solved at a scale near 1, so that kilometres and millimetres converge alike
     points, pixels = pixel_rays(first_px[known], K_first) * depth[known, None] / unit, second_px[known]
-    found, rotation, t, chosen = cv2.solvePnPRansac(
-        points,
-        pixels,
-        K_second,
-        None,
-        iterationsCount=500,
-        reprojectionError=POINTS_PX * grain_px,
-        flags=cv2.SOLVEPNP_AP3P,
-    )
+    ransac: dict[str, Any] = {"iterationsCount": 500, "reprojectionError": POINTS_PX * grain_px}
+    found, rotation, t, chosen = cv2.solvePnPRansac(points, pixels, K_second, None, flags=cv2.SOLVEPNP_AP3P, **ransac)
     if not found or chosen is None or len(chosen) < 15:
         return None
     rows = chosen.ravel()
