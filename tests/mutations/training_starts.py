@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.diagnostics.loss_checks.loss_check_runner import check_training_start
-from stadia.diagnostics.loss_checks.synthetic_plane import render_plane
 from stadia.diagnostics.loss_checks.training_start import TrainingStart, take_samples
+from stadia.diagnostics.loss_checks.video_cases import render_plane
 from stadia.geometry.se3 import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport, combine_losses
@@ -70,7 +70,7 @@ def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
 
 def look(task: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
     return check_training_start(
-        TrainingStart.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
+        TrainingStart.prepare(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
     )
 
 

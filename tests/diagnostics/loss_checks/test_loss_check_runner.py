@@ -25,7 +25,6 @@ from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stere
 from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
 from stadia.diagnostics.loss_checks.loss_properties import check_gradient
-from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, mirror_scene, render_plane
 from stadia.diagnostics.loss_checks.training_start import (
     TimeLimitReached,
     TrainingStart,
@@ -33,7 +32,13 @@ from stadia.diagnostics.loss_checks.training_start import (
     grows_steadily,
     take_samples,
 )
-from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.diagnostics.loss_checks.video_cases import (
+    OutputSpec,
+    PlaneScene,
+    make_video_case,
+    mirror_scene,
+    render_plane,
+)
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
@@ -246,7 +251,7 @@ def test_properties_after_the_time_limit_are_not_checked() -> None:
 def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
     task = training_starts.Toy()
     before, states = copy.deepcopy(task.state_dict()), seeds.capture_generators()
-    assert check_training_start(TrainingStart.of(task, training_starts.batch()), training_starts.SECONDS) == []
+    assert check_training_start(TrainingStart.prepare(task, training_starts.batch()), training_starts.SECONDS) == []
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     assert all(
@@ -258,7 +263,9 @@ def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
 
 def test_checks_without_a_network_run_after_the_time_limit() -> None:
     """A camera that does not fit is found without a network."""
-    found = check_training_start(TrainingStart.of(training_starts.Toy(), training_starts.another_camera(0.25)), 0.0)
+    found = check_training_start(
+        TrainingStart.prepare(training_starts.Toy(), training_starts.another_camera(0.25)), 0.0
+    )
     assert {one.code for one in found} == {"K20", "N01"}
     reported = " ".join(one.measured for one in found)
     assert "initial depth: the time limit of the checks was reached" in reported
@@ -275,7 +282,7 @@ def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, hei
     one = training_starts.batch()
     image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
     part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
-    assert list(check_camera(TrainingStart.of(training_starts.Toy(), part))) == []
+    assert list(check_camera(TrainingStart.prepare(training_starts.Toy(), part))) == []
 
 
 class Clock:
@@ -326,7 +333,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
                 raise TimeLimitReached
             return super().training_step(batch)
 
-    (found,) = check_one_batch(TrainingStart.of(Ended(), training_starts.batch()))
+    (found,) = check_one_batch(TrainingStart.prepare(Ended(), training_starts.batch()))
     assert found.code == "T26"
     assert len(found.evidence["losses"]["loss"]) == 12
 
@@ -341,7 +348,7 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
         task.training_step(batch).total.backward()
         optimizer.step()
     task.config.optimizer = OptimizerConfig(lr=1e-9)
-    assert list(check_one_batch(TrainingStart.of(task, batch))) == []
+    assert list(check_one_batch(TrainingStart.prepare(task, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
@@ -354,17 +361,17 @@ def test_stereo_depth_range_is_checked_without_labels() -> None:
     pair = training_starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}
     labeled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
-    assert list(check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), labeled, **far))) == []
+    assert list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), labeled, **far))) == []
     half = replace(
         labeled,
         targets=replace(labeled.targets, depth_m=labeled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)),
     )
-    (found,) = check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), half, **far))
-    (of_both,) = check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), pair, **far))
+    (found,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), half, **far))
+    (of_both,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), pair, **far))
     assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
     with pytest.raises(NotChecked, match="0 matches between the images of 2 pairs"):
-        list(check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), blank, **far)))
+        list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), blank, **far)))
 
 
 def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() -> None:

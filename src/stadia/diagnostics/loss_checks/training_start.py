@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,16 +27,12 @@ from stadia.training.recipe import AnyRecipe
 SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
 
-STEPS, MIN_STEPS = 30, 10
-MIN_DECREASE, TRAINED = 0.01, 0.5
-"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
-weights are already trained.
-"""
+STEPS, MIN_STEPS, MIN_DECREASE, TRAINED = 30, 10, 0.01, 0.5
+"""Steps on one batch, the share by which the loss must fall, and its share of that with shuffled weights if trained."""
 
 SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
-each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
-memory would not work: a process may hold its data in memory.
+"""Steps until memory has settled, bytes by which it grows after that (a process may hold its data in memory), and the
+share of a third of this growth that each third of the steps must have: other allocations than a leak come at once.
 """
 
 PARITY = 0.05
@@ -68,7 +65,7 @@ class PredictsMotion(Protocol):
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """The state that is checked; `TrainingStart.of` builds it.
+    """The state that is checked; `TrainingStart.prepare` builds it.
 
     task: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
     batch: the first batch of the training, or some of its samples.
@@ -84,7 +81,7 @@ class TrainingStart:
     depth_range_m: tuple[float, float] | None = None
 
     @classmethod
-    def of(
+    def prepare(
         cls,
         task: AnyRecipe,
         batch: Batch[Any, Any],
@@ -95,15 +92,10 @@ class TrainingStart:
     ) -> TrainingStart:
         """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
-        pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
+        pixels = math.prod(batch.inputs.image.shape[-2:]) if hasattr(batch.inputs, "image") else 1
         count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
-        return cls(
-            copy.deepcopy(task).to(device).train(),
-            take_samples(batch, count).to(device),
-            batch.size,
-            precision,
-            depth_range_m,
-        )
+        task, samples = copy.deepcopy(task).to(device).train(), take_samples(batch, count).to(device)
+        return cls(task, samples, batch.size, precision, depth_range_m)
 
     @cached_property
     def report(self) -> LossReport:
@@ -116,10 +108,10 @@ class TrainingStart:
     @cached_property
     def inverse_depth(self) -> Tensor | None:
         """(B, 1, H, W) predicted for the images of the batch; None where the recipe predicts no depth."""
-        return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, PredictsDepth) else None
+        return self.predict_inverse_depth(self.batch.inputs.image) if isinstance(self.task, PredictsDepth) else None
 
     @torch.no_grad()
-    def inverse_depth_of(self, image: Tensor) -> Tensor:
+    def predict_inverse_depth(self, image: Tensor) -> Tensor:
         """Return (B, 1, H, W) predicted in evaluation mode; training mode is restored whatever is raised."""
         self.task.eval()
         try:
@@ -129,7 +121,7 @@ class TrainingStart:
         return predicted
 
     @torch.no_grad()
-    def values_of_statistics(self, layers: Collection[str]) -> dict[str, int]:
+    def count_statistics_values(self, layers: Collection[str]) -> dict[str, int]:
         """Return the number of values per channel in a full batch, by the names of layers."""
         values: dict[str, int] = {}
 
@@ -148,10 +140,9 @@ class TrainingStart:
 
 def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
     """Return the first samples of a batch."""
-    size = batch.size
 
     def cut(value: Tensor) -> Tensor:
-        return value[:count] if value.ndim and len(value) == size else value
+        return value[:count] if value.ndim and len(value) == batch.size else value
 
     inputs, targets = map_tensors(batch.inputs, cut), map_tensors(batch.targets, cut)
     return replace(batch, inputs=inputs, targets=targets, meta=batch.meta[:count])
@@ -163,13 +154,12 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     At the time limit (`loss_check_runner.stop_at`) the steps taken so far count; fewer than MIN_STEPS are not checked.
     T26 is skipped for weights that are already trained on such images.
     """
-    task, batch = start.task, start.batch
-    shuffled_loss = 0.0
+    task, batch, shuffled_loss = start.task, start.batch, 0.0
     optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
     losses: list[float] = []
     memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):
-        shuffled_loss = _loss_of_shuffled_weights(task, batch)
+        shuffled_loss = _measure_shuffled_loss(task, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             report = task.training_step(batch)
@@ -202,7 +192,7 @@ def grows_steadily(memory_bytes: Sequence[int]) -> bool:
     return growth > GROWTH_BYTES and min(after - before for before, after in pairwise(ends)) > STEADY * growth / 3
 
 
-def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
+def _measure_shuffled_loss(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """Return the loss with shuffled weights: as large, but untrained."""
     generator = torch.Generator().manual_seed(0)
     given_weights = {name: value.clone() for name, value in task.state_dict().items()}

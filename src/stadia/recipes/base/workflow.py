@@ -218,7 +218,7 @@ def run_loss_checks(
     with seeds.preserve_generators():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
-        start = TrainingStart.of(
+        start = TrainingStart.prepare(
             task,
             batch,
             select_device(training.accelerator),
