@@ -96,7 +96,7 @@ GEOMETRY_RULES = (
 
 HEIGHT_RULES = (
     limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=0.15),
-    limit("H18", "metric/objects_believed", "{:.0%} of the objects are accepted", at_least=0.4),
+    limit("H18", "metric/inlier_share", "{:.0%} of the objects are accepted", at_least=0.4),
     Rule("H11", "metric/objects_over_road", lambda v: abs(v) > MAX_OBJECT_ROAD_GAP,
          "the logarithm of scale by objects over that by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),
     limit("H12", "metric/object_extent", "the extent of objects is {:.1%} of their depth", at_least=0.02),

@@ -245,8 +245,8 @@ class RecordingSurvey:
             if second >= 0:
                 matches = match_features(self.features(first), self.features(second))
                 if len(matches) >= ENOUGH_MATCHES:
-                    least_px = MIN_DISPLACEMENT_SHARE / 3 * self.image(first).shape[1]
-                    return (second, matches) if matches.displacement_px > least_px else None
+                    min_px = MIN_DISPLACEMENT_SHARE / 3 * self.image(first).shape[1]
+                    return (second, matches) if matches.displacement_px > min_px else None
         return None
 
 
