@@ -93,11 +93,11 @@ class TestPredict:
         video: Path,
         tmp_path: Path,
         stadia: Stadia,
-        red_task: Callable,
+        red_recipe: Callable,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(
-            "stadia.recipes.base.build_recipe.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE)
+            "stadia.recipes.base.build_recipe.load_recipe", lambda path: red_recipe(DepthScale.AFFINE_INVERSE)
         )
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err

@@ -128,7 +128,7 @@ class RedReader:
         return T
 
 
-class RedTask:
+class RedRecipe:
     """A trained recipe of depth, as the commands see it: its predictor is a RedReader, by default of 45x15."""
 
     def __init__(self, depth_scale: DepthScale = DepthScale.METRES) -> None:
@@ -140,9 +140,9 @@ class RedTask:
 
 
 @pytest.fixture
-def red_task() -> Callable[..., RedTask]:
+def red_recipe() -> Callable[..., RedRecipe]:
     """The class of a trained recipe that is right on it."""
-    return RedTask
+    return RedRecipe
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: RedTask())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: RedRecipe())
     return run / "checkpoints" / "best.safetensors"
 
 

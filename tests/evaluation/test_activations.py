@@ -194,13 +194,13 @@ def test_the_command_and_its_mistakes(
     predictor: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    task = predictor.network
-    task.recipe, task.predictor = "red", lambda: predictor
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: task)
+    recipe = predictor.network
+    recipe.recipe, recipe.predictor = "red", lambda: predictor
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
     words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
     assert "found an existing file" in stadia("activations", *words, tmp_path / "a.mp4")[2]
     assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
-    task.predictor = lambda: None
+    recipe.predictor = lambda: None
     assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]

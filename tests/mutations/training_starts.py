@@ -68,9 +68,9 @@ def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
     return Batch(inputs, targets, tuple(Meta("wall", index) for index in range(3)), scene.source_names)
 
 
-def look(task: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
+def look(recipe: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
     return check_training_start(
-        TrainingStart.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
+        TrainingStart.of(recipe, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
     )
 
 

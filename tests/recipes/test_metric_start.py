@@ -13,7 +13,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import no_progress
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.recipes.base.build_recipe import build_task, check_init_weights
+from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.base.requests import EvaluateRequest
 from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
@@ -47,9 +47,9 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     assert settled.heights.known_m == {0: 1.7}
     assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
-    task = MetricRecipe(settled)
-    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
-    assert task.shares().camera == 1.0
+    recipe = MetricRecipe(settled)
+    recipe.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
+    assert recipe.shares().camera == 1.0
     assert (
         MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights
     )  # as a resumed training does
@@ -90,14 +90,16 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     write_checkpoint(path, header, {"state_dict": selfsup.state_dict()})
     config = metric.model_copy(update={"start_from": str(path), "camera_groups": ("high", "low")})
     check_init_weights(MetricRecipe, config)
-    task = build_task(MetricRecipe, config, resumed=False)
-    assert all(torch.equal(value, selfsup.model.state_dict()[name]) for name, value in task.model.state_dict().items())
-    assert task.camera_m.shape == (2,)
-    assert all(math.isnan(metres) for metres in task.camera_m.tolist())
+    recipe = init_recipe(MetricRecipe, config, resumed=False)
+    assert all(
+        torch.equal(value, selfsup.model.state_dict()[name]) for name, value in recipe.model.state_dict().items()
+    )
+    assert recipe.camera_m.shape == (2,)
+    assert all(math.isnan(metres) for metres in recipe.camera_m.tolist())
 
-    task.camera_m.copy_(torch.tensor([2.1, 1.2]))
-    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
-    assert build_task(MetricRecipe, config, resumed=False).camera_m.isnan().all()
+    recipe.camera_m.copy_(torch.tensor([2.1, 1.2]))
+    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": recipe.state_dict()})
+    assert init_recipe(MetricRecipe, config, resumed=False).camera_m.isnan().all()
     with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
         check_init_weights(SelfsupRecipe, small.model_copy(update={"start_from": str(path)}))
 
@@ -120,7 +122,7 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
         def predictor(self, size: object = None) -> None:
             raise LookupError("requested")
 
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: Reached())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: Reached())
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
         run_evaluate(asked, no_progress, lambda *_: None)

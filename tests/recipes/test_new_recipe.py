@@ -187,7 +187,7 @@ def test_from_data_to_report(trained: Run) -> None:
 
 @pytest.mark.slow
 def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
-    assert isinstance(build_recipe.load_task(trained.folder), MugRecipe)
+    assert isinstance(build_recipe.load_recipe(trained.folder), MugRecipe)
     assert MugRecipe.fetched == [True, False, False]
 
 

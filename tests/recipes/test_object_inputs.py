@@ -71,7 +71,7 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
+def _one_cup(recipe: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
     instance = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.long)
     instance[:, HEIGHT // 4 : HEIGHT * 3 // 4, WIDTH // 4 : WIDTH * 3 // 4] = 1
     kind = presets.CLASSES.index("cup")

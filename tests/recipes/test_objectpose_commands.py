@@ -26,7 +26,7 @@ from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
@@ -63,11 +63,11 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
     config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
-    task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    recipe, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
     header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
-    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
     (folder / "run.json").write_text("{}")
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _almost_true(tables, image, camera))
     return folder
@@ -172,8 +172,8 @@ def test_images_whose_objects_were_missed_are_the_worst(
     monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
     monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
     monkeypatch.setattr(commands, "WORST_DRAWN", 5)
-    task, whole = load_task(run), ObjectFolder.open(tables, "test")
-    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    recipe, whole = load_recipe(run), ObjectFolder.open(tables, "test")
+    commands._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 
@@ -203,7 +203,7 @@ def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
     nothing = collect_score(presets.CLASSES, []), []
-    monkeypatch.setattr(commands, "score_images", lambda task, images, *_: (counts.append(len(images)), nothing)[1])
+    monkeypatch.setattr(commands, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
     return counts
 
 

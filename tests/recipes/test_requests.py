@@ -61,7 +61,7 @@ def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def task() -> SelfsupRecipe:
+def recipe() -> SelfsupRecipe:
     words = ("data.height=32", "data.width=96", "data.stereo=true", "model.decoder_channels=[4,4,8,8,8]")
     encoders = (
         "model.encoder=mobilenetv3_small_050",
@@ -73,22 +73,22 @@ def task() -> SelfsupRecipe:
     return SelfsupRecipe(config)
 
 
-def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: SelfsupRecipe) -> None:
-    task.focal.fill_(0.6)
-    predictor = task.predictor((96, 160))
+def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(recipe: SelfsupRecipe) -> None:
+    recipe.focal.fill_(0.6)
+    predictor = recipe.predictor((96, 160))
     assert (predictor.height, predictor.width) == (96, 160)
     camera = intrinsics(96, 96, 79.5, 47.5, height=96, width=160)
     assert predictor.inverse_depth(torch.rand(1, 3, 96, 160), camera).shape == (1, 1, 96, 160)
     with pytest.raises(ConfigError, match=r"found 150x96; expected multiples of 32\. Fix: for example 160x96"):
-        task.predictor((96, 150))
-    own = task.predictor()
-    assert (own.height, own.width) == (task.height, task.width)
+        recipe.predictor((96, 150))
+    own = recipe.predictor()
+    assert (own.height, own.width) == (recipe.height, recipe.width)
 
 
-def test_default_recipe_supports_only_its_training_size(task: SelfsupRecipe) -> None:
-    DepthRecipe.check_size(task, task.height, task.width)
+def test_default_recipe_supports_only_its_training_size(recipe: SelfsupRecipe) -> None:
+    DepthRecipe.check_size(recipe, recipe.height, recipe.width)
     with pytest.raises(
-        ConfigError, match=f"size of 'selfsup': found 64x64; expected {task.width}x{task.height}, the training's"
+        ConfigError, match=f"size of 'selfsup': found 64x64; expected {recipe.width}x{recipe.height}, the training's"
     ):
-        DepthRecipe.check_size(task, 64, 64)
-    assert DepthPredictor(task).crop == "none"
+        DepthRecipe.check_size(recipe, 64, 64)
+    assert DepthPredictor(recipe).crop == "none"

@@ -82,8 +82,8 @@ def test_depth_is_in_metres_where_every_data_set_has_a_baseline(two: SelfsupConf
 
 def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
-    task = SelfsupRecipe(settled)
-    assert {batch.meta[0].data: task.batch_depth_scale(batch) for batch in data.train} == {
+    recipe = SelfsupRecipe(settled)
+    assert {batch.meta[0].data: recipe.batch_depth_scale(batch) for batch in data.train} == {
         "pair": DepthScale.METRES,
         "mono": DepthScale.UP_TO_SCALE,
     }
@@ -187,10 +187,10 @@ def test_each_lens_that_trained_is_no_other_lens() -> None:
 
 def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
-    task = SelfsupRecipe(settled)
-    task.save_data_stats(data)
-    assert task.focal.shape == (2,)
-    assert (task.focal > 0).all()
+    recipe = SelfsupRecipe(settled)
+    recipe.save_data_stats(data)
+    assert recipe.focal.shape == (2,)
+    assert (recipe.focal > 0).all()
 
 
 def test_paths_are_whole_in_every_data_set(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def train(
     root: Path,
     *,
     resume: Path | None = None,
-    task: SmallRecipe | None = None,
+    recipe: SmallRecipe | None = None,
     pause_s: float = 0.0,
     callbacks: Sequence[Any] = (),
     console: Console | None = None,
@@ -157,12 +157,12 @@ def train(
         | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1}
         | training
     )
-    task = task or SmallRecipe(pause_s=pause_s)
+    recipe = recipe or SmallRecipe(pause_s=pause_s)
     seed = derive_seed(1, "data")
     whole = {"training": config.model_dump(mode="json")}
     run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
     loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)
-    return run, fit(task, *loaders, config, run, resume=resume is not None, callbacks=callbacks, console=console)
+    return run, fit(recipe, *loaders, config, run, resume=resume is not None, callbacks=callbacks, console=console)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_losses_in_stages_are_pinned(tmp_path: Path) -> None:
 
 
 def train_as_one_of_two(rank: int, root: Path) -> None:
-    small_recipe.train(root, task=SmallRecipe(), **VALUES)
+    small_recipe.train(root, recipe=SmallRecipe(), **VALUES)
 
 
 @pytest.mark.slow
@@ -173,14 +173,14 @@ def test_callbacks_end_when_a_training_fails(tmp_path: Path) -> None:
     calls, errors = Calls(), []
     calls.on_exception = lambda loop, error: errors.append(str(error))  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="broken"):
-        small_recipe.train(tmp_path, task=Fails(), callbacks=[calls])
+        small_recipe.train(tmp_path, recipe=Fails(), callbacks=[calls])
     assert (errors, calls.names[-1]) == (["broken"], "train end")
 
 
 def test_validation_leaves_each_module_in_its_mode(tmp_path: Path) -> None:
     recipe = SmallRecipe()
     recipe.network[1].eval()  # frozen batch norm
-    small_recipe.train(tmp_path, task=recipe, max_steps=4, validate_every=2)
+    small_recipe.train(tmp_path, recipe=recipe, max_steps=4, validate_every=2)
     assert [module.training for module in recipe.network] == [True, False, True, True, True, True]
 
 
@@ -237,4 +237,4 @@ def test_fp16_stops_at_a_gradient_that_no_scale_makes_finite(tmp_path: Path, mon
 
     use_fp16_on_cpu(monkeypatch, 8.0)
     with pytest.raises(RunError, match="gradient of step 4: found nan in 1 parameters"):
-        small_recipe.train(tmp_path, task=Root(), precision="fp16")
+        small_recipe.train(tmp_path, recipe=Root(), precision="fp16")

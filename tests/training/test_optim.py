@@ -166,7 +166,7 @@ def test_update_ratio_is_logged_of_its_own_step(tmp_path: Path) -> None:
     """Whatever is logged between; in the warm-up it rises with the rate."""
     ratios = []
     for every in (1, 2):
-        run, _ = small_recipe.train(tmp_path / str(every), task=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
+        run, _ = small_recipe.train(tmp_path / str(every), recipe=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
         ratios.append(
             {
                 row["step"]: float(row["train/update_ratio"])

@@ -25,7 +25,7 @@ from stadia.evaluation.predict.exported_network import (
     ExportedNetwork,
     check_installed,
 )
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe
 
 TOLERANCE = 1e-3
@@ -75,7 +75,7 @@ def export_checkpoint(
         on_step: called with a line before each slow step.
 
     Returns the description in the file, and its differences from the checkpoint at two sizes.
-    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_task`, and for a recipe without
+    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, and for a recipe without
     depth; StadiaError if `out` exists or cannot be written, or the file differs.
     """
     out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
@@ -87,38 +87,38 @@ def export_checkpoint(
         raise StadiaError(out, found="something there already", expected="a new file", fix=fix)
     check_writable(out.parent)
     on_step(f"reading {checkpoint}")
-    task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
-    if not isinstance(task, DepthRecipe):
+    recipe, made_by = load_recipe(checkpoint), Provenance.of(checkpoint)
+    if not isinstance(recipe, DepthRecipe):
         raise CheckpointError(
             checkpoint,
             found=f"a checkpoint of '{made_by.recipe}', which predicts no depth",
             expected="a recipe that does",
             fix="pass another checkpoint",
         )
-    focal = float(task.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
     if not focal > 0:
         raise CheckpointError(
             checkpoint, found="a network that was never trained", expected="the lens of its training", fix="train it"
         )
-    size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
-    parameters = sum(parameter.numel() for parameter in task.parameters())
+    size = {"height": recipe.height, "width": recipe.width, "crop": recipe.crop, "stride": recipe.stride}
+    parameters = sum(parameter.numel() for parameter in recipe.parameters())
     on_step(
         f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
     )
-    about = ExportDescription.of(made_by, task.depth_scale, focal=focal, **size)
-    return about, formats[out.suffix](_InverseDepth(task).eval(), out, about)
+    about = ExportDescription.of(made_by, recipe.depth_scale, focal=focal, **size)
+    return about, formats[out.suffix](_InverseDepth(recipe).eval(), out, about)
 
 
 class _InverseDepth(nn.Module):
     """The inverse depth of a recipe as a network."""
 
-    def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
+    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any]) -> None:
         super().__init__()
-        self.task = task
+        self.recipe = recipe
 
     def forward(self, image: Tensor) -> Tensor:
         """Predict (B, 3, H, W) to (B, 1, H, W)."""
-        return self.task.inverse_depth(image)
+        return self.recipe.inverse_depth(image)
 
 
 def export_onnx(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:

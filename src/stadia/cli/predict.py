@@ -94,7 +94,7 @@ def activations(
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
     from stadia.evaluation.plots.activations import write_activation_video
-    from stadia.recipes.base.build_recipe import load_task
+    from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.depth_commands import add_training_options
     from stadia.recipes.base.prediction_inputs import open_inputs
     from stadia.recipes.base.requests import parse_source_options
@@ -103,11 +103,11 @@ def activations(
     if out.suffix.lower() != ".mp4" or out.exists():
         found = "an existing file" if out.exists() else f"'{out.name}'"
         raise ConfigError("--out", found=found, expected="a new .mp4", fix="choose another name")
-    task = load_task(checkpoint)
-    predictor = task.predictor()
+    recipe = load_recipe(checkpoint)
+    predictor = recipe.predictor()
     if predictor is None:
         raise CheckpointError(
-            checkpoint, found=f"'{task.recipe}'", expected="a network that predicts depth", fix="pass another"
+            checkpoint, found=f"'{recipe.recipe}'", expected="a network that predicts depth", fix="pass another"
         )
     given, *more = open_inputs(source, every=every, **add_training_options(checkpoint, source, options))
     if more:
@@ -117,7 +117,7 @@ def activations(
         )
     with show_progress() as bars:
         count = write_activation_video(
-            task, predictor, bars.track(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
+            recipe, predictor, bars.track(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
         )
     typer.echo(f"{out}: {count} frames")
 

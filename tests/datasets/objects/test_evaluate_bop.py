@@ -41,11 +41,11 @@ def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config, data = ObjectPoseRecipe.prepare(
         resolve_config(ObjectPoseConfig, {"data": {"path": str(bop)}}, words), Console()
     )
-    task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    recipe, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
     header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
-    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
     (folder / "run.json").write_text(json.dumps({"data": training_image_facts(data.images["train"])}))
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _shifted(bop, image, camera))
     return folder

@@ -1,4 +1,4 @@
-"""Loss checks of custom losses, of correct losses, and at the time limit. They change neither task nor random numbers.
+"""Loss checks of custom losses, of correct losses, and at the time limit. They change no recipe and no random numbers.
 
 The findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
 """
@@ -243,12 +243,12 @@ def test_properties_after_the_time_limit_are_not_checked() -> None:
 
 
 @pytest.mark.slow
-def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
-    task = training_starts.Toy()
-    before, states = copy.deepcopy(task.state_dict()), random_state.capture_generators()
-    assert check_training_start(TrainingStart.of(task, training_starts.batch()), training_starts.SECONDS) == []
-    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
-    assert all(p.grad is None for p in task.parameters())
+def test_neither_recipe_nor_random_numbers_of_the_caller_are_changed() -> None:
+    recipe = training_starts.Toy()
+    before, states = copy.deepcopy(recipe.state_dict()), random_state.capture_generators()
+    assert check_training_start(TrainingStart.of(recipe, training_starts.batch()), training_starts.SECONDS) == []
+    assert all(torch.equal(value, before[name]) for name, value in recipe.state_dict().items())
+    assert all(p.grad is None for p in recipe.parameters())
     assert all(
         torch.equal(value, states[name])
         for name, value in random_state.capture_generators().items()
@@ -334,14 +334,14 @@ def test_steps_that_were_taken_in_time_count() -> None:
 @pytest.mark.slow
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Weights that have not learned are covered by the mutation with a learning rate of 0."""
-    task, batch = training_starts.of(lr=1e-2), training_starts.batch()
-    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
+    recipe, batch = training_starts.of(lr=1e-2), training_starts.batch()
+    optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     for _ in range(40):
         optimizer.zero_grad()
-        task.training_step(batch).total.backward()
+        recipe.training_step(batch).total.backward()
         optimizer.step()
-    task.config.optimizer = OptimizerConfig(lr=1e-9)
-    assert list(check_one_batch(TrainingStart.of(task, batch))) == []
+    recipe.config.optimizer = OptimizerConfig(lr=1e-9)
+    assert list(check_one_batch(TrainingStart.of(recipe, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:

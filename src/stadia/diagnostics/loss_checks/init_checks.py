@@ -104,10 +104,10 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
 
 def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
     """T20, T21, T22: every trainable parameter is in the optimizer once, and there is one."""
-    task = start.task
-    names = {id(p): name for name, p in task.named_parameters()}
-    trainable = {id(p) for p in task.parameters() if p.requires_grad}
-    groups = task.parameter_groups()
+    recipe = start.recipe
+    names = {id(p): name for name, p in recipe.named_parameters()}
+    trainable = {id(p) for p in recipe.parameters() if p.requires_grad}
+    groups = recipe.parameter_groups()
     held = Counter(id(p) for group in groups for p in (group["params"] if isinstance(group, dict) else [group]))
     missing = [names[key] for key in names if key in trainable and key not in held]
     if missing:
@@ -119,19 +119,19 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
         yield make_finding(
             "T21", Severity.STOP, _list_names(twice, "more than once in the optimizer"), "every parameter in one"
         )
-    frozen = [name for name, p in task.named_parameters() if not p.requires_grad]
+    frozen = [name for name, p in recipe.named_parameters() if not p.requires_grad]
     if len(frozen) == len(names):
         yield make_finding(
             "T22", Severity.STOP, f"none of {len(names)} parameters is trainable", "parameters that train"
         )
     if not missing and not twice:
-        optim.build_optimizer(task, task.config.optimizer, groups)  # raises where it cannot be had
+        optim.build_optimizer(recipe, recipe.config.optimizer, groups)  # raises where it cannot be had
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
     """T23: the first backward pass gives every trainable parameter a gradient."""
     assert start.report is not None
-    without = [name for name, p in start.task.named_parameters() if p.requires_grad and p.grad is None]
+    without = [name for name, p in start.recipe.named_parameters() if p.requires_grad and p.grad is None]
     if without:
         expected = "a gradient for each; processes that train together (DDP) stop without"
         yield make_finding("T23", Severity.WARN, _list_names(without, "without a gradient in the first step"), expected)
@@ -157,7 +157,7 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
         yield make_finding(
             "M02", Severity.WARN, measured, f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient"
         )
-    depth_scale = getattr(start.task, "depth_scale", None)
+    depth_scale = getattr(start.recipe, "depth_scale", None)
     if depth_scale is DepthScale.METRES and known is not None and len(known):
         ratio = float(1 / initial.median()) / float(known.median())
         if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
@@ -242,10 +242,10 @@ def _to_numpy(matrix: Tensor) -> Array:
 def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
     """P02: initial motion is small relative to depth, and rotation is small."""
     names = [index for index, name in enumerate(start.batch.source_names) if is_temporal(name)]
-    if not names or not isinstance(start.task, PredictsMotion) or start.inverse_depth is None:
+    if not names or not isinstance(start.recipe, PredictsMotion) or start.inverse_depth is None:
         return
     with torch.no_grad():
-        T = start.task.T_next_now(start.batch.inputs.image, start.batch.inputs.sources[:, names[0]])
+        T = start.recipe.T_next_now(start.batch.inputs.image, start.batch.inputs.sources[:, names[0]])
     if T is None:
         return
     moved = float(T[:, :3, 3].norm(dim=-1).median() * start.inverse_depth.median())
@@ -307,7 +307,7 @@ def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
     """T33: batch statistics are of several images, or of so many pixels that few images suffice."""
     if start.batch_size >= MIN_BATCH_SAMPLES:
         return
-    layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
+    layers = [name for name, one in start.recipe.named_modules() if isinstance(one, _BatchNorm) and one.training]
     if start.batch_size > 1:  # of one image no number of pixels is enough
         layers = [name for name, values in start.values_of_statistics(layers).items() if values < MIN_BATCH_VALUES]
     if layers:

@@ -1,7 +1,7 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
 from .build_recipe import load_predictor as load_predictor
-from .build_recipe import load_task as load_task
+from .build_recipe import load_recipe as load_recipe
 from .config import RecipeConfig as RecipeConfig
 from .config import SelfSupervisedConfig as SelfSupervisedConfig
 from .depth_commands import DepthCommands as DepthCommands

@@ -144,13 +144,13 @@ class DepthPredictor:
     """
 
     def __init__(
-        self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
+        self, recipe: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
     ) -> None:
         self.device = select_device()
-        self.task = task.eval().to(self.device)
-        self.depth_scale, self.crop = task.depth_scale, crop or task.crop
-        self.height, self.width = size or (task.height, task.width)
-        self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not used")
+        self.recipe = recipe.eval().to(self.device)
+        self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
+        self.height, self.width = size or (recipe.height, recipe.width)
+        self.lens = TrainingLens(recipe.focal.tolist(), "depth is scaled by it, and the pose network is not used")
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `depth_scale`."""
@@ -160,7 +160,7 @@ class DepthPredictor:
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
         image = image.to(self.device)
-        predicted, ratio = self.task.maps(image), self._focal_ratio(camera, image)
+        predicted, ratio = self.recipe.maps(image), self._focal_ratio(camera, image)
         right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
         return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
 
@@ -172,7 +172,7 @@ class DepthPredictor:
         """
         if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
-        return self.task.T_next_now(now.to(self.device), following.to(self.device))
+        return self.recipe.T_next_now(now.to(self.device), following.to(self.device))
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
         """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""

@@ -236,7 +236,7 @@ def _find_commands(recipe: str) -> type[Commands[Any, Any, Any, Any]]:
 
 def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[Any, Any, Any, Any], Provenance]:
     """Load the recipe and its commands; refuse options that it does not use."""
-    recipe = build_recipe.load_task(request.checkpoint)
+    recipe = build_recipe.load_recipe(request.checkpoint)
     header = Checkpoint.open(request.checkpoint).header
     size = requested_size(request.size, header.config)
     commands = _find_commands(header.recipe)(recipe, header.config, size)

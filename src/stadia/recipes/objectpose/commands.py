@@ -24,7 +24,7 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.objectpose.data import (
@@ -271,7 +271,7 @@ def score_chosen(images: ObjectImages, found: list[list[EstimatedBox]]) -> dict[
 
 
 def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
-    recipe = load_task(run)
+    recipe = load_recipe(run)
     if recipe.recipe != "objectpose":
         raise ConfigError(
             "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"
