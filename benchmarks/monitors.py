@@ -51,7 +51,7 @@ ROW = {
     "time/step_s": 0.06,
     "train/term/smoothness": 1e-4,
     "train/metric/depth_spread": 0.3,
-    "train/metric/objects_believed": 0.9,
+    "train/metric/inlier_share": 0.9,
     "train/depth/median": 12.0,
     "train/depth/spread": 0.5,
     "train/depth/at_nearest": 0.0,

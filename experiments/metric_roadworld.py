@@ -150,7 +150,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     recipe = predictor.recipe  # type: ignore[attr-defined]
     assert isinstance(recipe, MetricRecipe)
     true = {name: float(name.split()[0]) for name in recipe.groups}  # RoadWorld's mounts are named by their height
-    learnt = {name: float(metres) for name, metres in zip(recipe.groups, recipe.camera_m, strict=True)}
+    learnt = {name: float(metres) for name, metres in zip(recipe.groups, recipe.camera_height_m, strict=True)}
     return {
         "case": case,
         "camera_m": learnt,

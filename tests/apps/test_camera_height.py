@@ -62,7 +62,7 @@ def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
     assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
-    assert (found["frames"], found["objects"], found["believed"]) == (FRAMES, 4 * FRAMES, 4 * FRAMES)
+    assert (found["frames"], found["objects"], found["inliers"]) == (FRAMES, 4 * FRAMES, 4 * FRAMES)
     assert abs(found["horizon"]["pitch_deg"]) < 0.5
     assert any("car 1.5 m, spread 0.1 m (made so)" in line for line in lines)
     for name in ("objects.png", "heights.png"):

@@ -193,7 +193,7 @@ def test_frames_without_objects_count_without_a_height():
     ],
     ids=["as it should be", "few frames", "objects disagree", "the horizon disagrees", "bad objects"],
 )
-def test_an_epoch_that_is_not_believed_changes_nothing(epoch, reason):
+def test_a_refused_epoch_changes_nothing(epoch, reason):
     heights = trained([1.65] * 2)
     epoch_of(heights, **epoch)
     found = heights.begin(3)[0]
@@ -216,7 +216,7 @@ def test_objects_are_held_against_no_horizon_that_most_of_them_contradict():
     assert heights.by_horizon(torch.zeros(1, dtype=torch.long)).item() == pytest.approx(0.97 * 1.65, rel=0.02)
 
 
-def test_frames_that_differ_too_much_are_not_believed():
+def test_frames_that_differ_too_much_are_refused():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(heights, spread=0.8)
     assert "quartiles" in heights.begin(1)[0].refused

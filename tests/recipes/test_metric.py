@@ -116,7 +116,7 @@ def test_an_epochs_end_gives_the_height_and_the_depth_scale(metric):
     recipe.start_epoch(0)
     add_height_frames(recipe, 0, 1.6)
     recipe.start_epoch(1)
-    assert recipe.camera_m.tolist() == pytest.approx([1.6])
+    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
     assert recipe.depth_scale is DepthScale.METRES
     assert recipe.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
@@ -129,7 +129,7 @@ def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     recipe.start_epoch(0)
     add_height_frames(recipe, 0, 1.6, road_m=2.0)
     recipe.start_epoch(1)
-    assert recipe.camera_m.tolist() == pytest.approx([1.6])
+    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
     assert recipe.depth_scale is DepthScale.UP_TO_SCALE
     assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in recipe._reason_without_metres()
 
@@ -182,11 +182,11 @@ def test_outlier_objects_are_downweighted_if_configured(metric):
     recipe.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
     recipe.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
-    believed = []
+    shares = []
     for spread in ("null", 5, 50):
         recipe.config = changed(recipe.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        believed.append(float(recipe.training_step(batch).seen["metric/objects_believed"]))
-    assert 0 == believed[0] < believed[1] < believed[2] < 1
+        shares.append(float(recipe.training_step(batch).seen["metric/inlier_share"]))
+    assert 0 == shares[0] < shares[1] < shares[2] < 1
 
 
 def test_road_is_unmasked_by_default(metric, monkeypatch):
@@ -233,7 +233,7 @@ def heard(recipe: MetricRecipe, batches: list[Any]) -> list[float]:
         for batch in batches:
             recipe.training_step(batch)
     recipe.start_epoch(1)
-    return recipe.camera_m.tolist()
+    return recipe.camera_height_m.tolist()
 
 
 def half(rank: int, folder: Path, config: MetricConfig) -> None:
@@ -289,7 +289,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
     assert any(not torch.equal(weight, before[name]) for name, weight in recipe.model.named_parameters())
     assert emptied == [True]
     assert torch.equal(torch.get_rng_state(), random), "nothing else is random in another way"
-    assert recipe.camera_m.tolist() == pytest.approx([1.6])
+    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
     assert recipe.depth_scale is DepthScale.UP_TO_SCALE  # of the new networks' depth nothing is known yet
 
 
@@ -358,7 +358,7 @@ def test_heights_go_on_where_a_checkpoint_was_made(metric):
     assert recipe.heights.heights[0].metres > 1.6
     assert again.heights.heights == recipe.heights.heights
     assert again.after_epochs == recipe.after_epochs
-    assert torch.equal(again.camera_m, recipe.camera_m)
+    assert torch.equal(again.camera_height_m, recipe.camera_height_m)
 
 
 def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
@@ -388,7 +388,7 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     add_height_frames(recipe, 0, 1.6, count=1)
     recipe.start_epoch(3)
     first, second, third = recipe.course.of["1.65 m"]
-    assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
+    assert (first.epoch, first.estimated_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
     assert second.kept_m == recipe.heights.heights[0].metres == third.kept_m
     assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
     assert recipe.validation_images()["camera height"].ndim == 3

@@ -196,7 +196,7 @@ def test_a_network_that_knows_the_truth_scores_full_marks(
     recipe = make_recipe(small)
     whole = _whole(batch.targets)
     found = group_pixels(
-        recipe.network, true_maps(whole), whole.camera, DetectionConfig(fewest_px=1, hypotheses=hypotheses)
+        recipe.network, true_maps(whole), whole.camera, DetectionConfig(min_px=1, hypotheses=hypotheses)
     )
     assert torch.equal(found.class_map, whole.class_map)
     images = compare_images(found, whole)
@@ -236,7 +236,7 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
     instance[0][instance[0] == last + 1] = 0
     gone = replace(whole, instance=instance)
     gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
-    found = group_pixels(recipe.network, true_maps(gone), gone.camera, DetectionConfig(fewest_px=1))
+    found = group_pixels(recipe.network, true_maps(gone), gone.camera, DetectionConfig(min_px=1))
     before, after = (matched_scores(compare_images(found, targets)) for targets in (whole, gone))
     assert after["objects"] == before["objects"]
     assert 0 < after["recall"] < 1
@@ -267,7 +267,7 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     assert float(loss.terms["cross_entropy"]) == pytest.approx(
         float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1))
     )
-    found = group_pixels(recipe.network, true_maps(whole), whole.camera, DetectionConfig(fewest_px=1))
+    found = group_pixels(recipe.network, true_maps(whole), whole.camera, DetectionConfig(min_px=1))
     scores = matched_scores(compare_images(found, left_out))
     assert scores["objects"] == whole.known.sum() - 1
     assert (scores["recall"], scores["false_alarms"]) == (1, 0)

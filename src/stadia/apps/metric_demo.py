@@ -166,7 +166,7 @@ def _estimated_height(trained: Run) -> float | None:
     """Return the camera height that the training estimated, metres; None without one."""
     recipe = load_recipe(trained.folder)
     assert isinstance(recipe, MetricRecipe)
-    known = recipe.camera_m[recipe.camera_m.isfinite()]
+    known = recipe.camera_height_m[recipe.camera_height_m.isfinite()]
     return round(float(known.median()), 4) if len(known) else None
 
 

@@ -138,7 +138,7 @@ def estimate_camera_height(
         is_single_mount=all(frame.drive for frame in frames),
         horizon_deg=max(config.horizon_deg, seen.deviation_deg if seen else 0.0),
         tolerance=config.tolerance,
-        least_px=config.least_px,
+        min_px=config.min_px,
     )
     estimated = EstimatedHeight(frames, found, objects, place, config, seen.by if seen else "objects")
     _check_agreement(estimated)
@@ -308,8 +308,8 @@ def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
         "interval_95_m": [found.low_m, found.high_m],
         "frames": len(estimated.frames),
         "objects": len(found.verdict),
-        "believed": found.verdict.count(ObjectStatus.INLIER),
-        "not_believed": {str(reason): count for reason, count in _count_rejections(found).items()},
+        "inliers": found.verdict.count(ObjectStatus.INLIER),
+        "rejected": {str(reason): count for reason, count in _count_rejections(found).items()},
         "horizon": {"by": estimated.horizon_by, "pitch_deg": pitch, "roll_deg": roll},
         "priors": {name: prior.model_dump(mode="json") for name, prior in config.height_priors.items()},
         "each": [

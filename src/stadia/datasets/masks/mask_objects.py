@@ -159,7 +159,7 @@ class MaskBox:
 
 
 def find_mask_boxes(
-    masks: RoadMasks, classes: Mapping[int, str], *, least_px: int = 60, margin_px: float = 5.0
+    masks: RoadMasks, classes: Mapping[int, str], *, min_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
     """Return the objects of an image in the order of their numbers, without those of fewer pixels in one component.
 
@@ -176,7 +176,7 @@ def find_mask_boxes(
     for number, (part, _, top) in parts.items():
         feet[number] = top + part.shape[0]
     for number, (part, left, top) in parts.items():
-        if part.sum() < least_px:
+        if part.sum() < min_px:
             continue
         height, width = part.shape
         classes_px = masks.semantic[top : top + height, left : left + width][part]

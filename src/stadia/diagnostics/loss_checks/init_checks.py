@@ -225,8 +225,8 @@ def measure_range_excess_px(start: TrainingStart) -> Array:
         matches = matches.where(distance_px < MAX_EPIPOLAR_PX)
         px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
         disparity_px = px_metres * triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
-        most_px, least_px = (px_metres / metres for metres in start.depth_range_m)
-        found.append(np.column_stack([disparity_px - most_px, least_px - disparity_px]))
+        max_px, min_px = (px_metres / metres for metres in start.depth_range_m)
+        found.append(np.column_stack([disparity_px - max_px, min_px - disparity_px]))
     return np.concatenate(found)
 
 

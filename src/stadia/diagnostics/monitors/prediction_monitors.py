@@ -116,7 +116,7 @@ OUTPUT_RULES = (
 HEIGHT_RULES = (
     Rule("H10", "metric/depth_spread", lambda v: v < MIN_DEPTH_SPREAD, "the spread of depth is {:.2f} of its mean",
          f"at least {MIN_DEPTH_SPREAD:g}"),
-    Rule("H18", "metric/objects_believed", lambda v: v < MIN_ACCEPTED_OBJECTS, "{:.0%} of the objects are accepted",
+    Rule("H18", "metric/inlier_share", lambda v: v < MIN_ACCEPTED_OBJECTS, "{:.0%} of the objects are accepted",
          f"at least {MIN_ACCEPTED_OBJECTS:.0%}"),
     Rule("H11", "metric/objects_over_road", lambda v: abs(v) > MAX_OBJECT_ROAD_GAP,
          "the logarithm of scale by objects over that by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),

@@ -163,13 +163,13 @@ def draw_heights_over_frames(
 class EpochHeight:
     """Camera heights of one group of cameras after an epoch (from 0), in metres, NaN where there is none.
 
-    said_m, low_m, high_m: the median over its frames, and their quartiles.
+    estimated_m, low_m, high_m: the median over its frames, and their quartiles.
     kept_m: the height known from then on.
     refused: why the epoch's height was refused; empty where it was accepted, or there is none.
     """
 
     epoch: int
-    said_m: float
+    estimated_m: float
     low_m: float
     high_m: float
     kept_m: float
@@ -194,7 +194,7 @@ def draw_heights_over_epochs(
     for row, (name, course) in enumerate(courses.items()):
         axes = figure.add_subplot(len(courses), 1, row + 1)
         epoch, median, low, high, kept = (
-            np.array([(e.epoch, e.said_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
+            np.array([(e.epoch, e.estimated_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
         )
         refused = np.array([bool(e.refused) for e in course])
         if name in between_m:

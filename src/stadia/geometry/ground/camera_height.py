@@ -103,11 +103,11 @@ def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
 
-def classify_boxes(objects: BoxedObjects, *, least_px: float = 20.0) -> list[ObjectStatus]:
+def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[ObjectStatus]:
     """Return the N verdicts that need no horizon."""
     verdict = [ObjectStatus.INLIER] * len(objects)
     has_no_height = ~((objects.height_m > 0) & (objects.spread_m > 0))
-    reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < least_px}
+    reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < min_px}
     reasons |= {ObjectStatus.BORDER: objects.cut, ObjectStatus.NO_HEIGHT: has_no_height}
     for reason, applies in reasons.items():
         for row in applies.nonzero()[:, 0].tolist():
@@ -124,7 +124,7 @@ def survey_camera_height(
     is_single_mount: bool = True,
     horizon_deg: float = 0.3,
     tolerance: float = 0.2,
-    least_px: float = 20.0,
+    min_px: float = 20.0,
     draws: int = 200,
     seed: int = 0,
 ) -> HeightSurvey:
@@ -141,7 +141,7 @@ def survey_camera_height(
         horizon_deg: standard deviation of the horizon: a car pitches by 0.3 degrees. It lowers the weight of far
             objects.
         tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
-        least_px: smallest box height.
+        min_px: smallest box height.
         draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
         seed: the same objects and seed give the same result.
 
@@ -149,14 +149,14 @@ def survey_camera_height(
     in the interval.
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = classify_boxes(objects, least_px=least_px * (1 if horizons is not None else _FIT_SHARE))
+    verdict = classify_boxes(objects, min_px=min_px * (1 if horizons is not None else _FIT_SHARE))
     usable = torch.tensor([one is ObjectStatus.INLIER for one in verdict], dtype=torch.bool)
     _check_any(usable, verdict)
     generator = torch.Generator().manual_seed(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
-        line = _fit_horizon(objects.of(usable), slack_px, least_px, generator, tolerance)
-        usable = usable & _is_high_enough(objects, line, least_px)
+        line = _fit_horizon(objects.of(usable), slack_px, min_px, generator, tolerance)
+        usable = usable & _is_high_enough(objects, line, min_px)
     else:
         line = None
     chosen = _share_track_weight(objects.of(usable))
@@ -232,28 +232,28 @@ def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Te
 
 
 def _fit_horizon(
-    objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float
+    objects: BoxedObjects, slack_px: float, min_px: float, generator: torch.Generator, tolerance: float
 ) -> Tensor:
     """Return one horizon (3,) of all objects: RANSAC, then `_refine_horizon` over those of sufficient expected height.
 
     Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """
     some = objects.of(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
-    high = some.of(some.height_px >= least_px)
+    high = some.of(some.height_px >= min_px)
     heights = high.height_px, high.height_m
     line = fit_object_horizon(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
     for _ in range(3):
-        line = _refine_horizon(some.of(_is_high_enough(some, line, least_px)), line, slack_px, tolerance)
+        line = _refine_horizon(some.of(_is_high_enough(some, line, min_px)), line, slack_px, tolerance)
     return line
 
 
-def _is_high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
-    """Return (N,) bool: whether an object of its class's height would be `least_px` high there, by the median scale."""
+def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tensor:
+    """Return (N,) bool: whether an object of its class's height would be `min_px` high there, by the median scale."""
     below = -distance_above_horizon(line, objects.foot)
     stands = below > 0
-    is_large = stands & (objects.height_px >= least_px)
+    is_large = stands & (objects.height_px >= min_px)
     px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[is_large].nanmedian()
-    return objects.height_m * below * px_per_m >= least_px
+    return objects.height_m * below * px_per_m >= min_px
 
 
 def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:

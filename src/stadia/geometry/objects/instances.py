@@ -21,10 +21,10 @@ from stadia.geometry.segments import segment_means, segment_sums, subsample_even
 # -- Connected components: a map of classes to a map of instances.
 
 
-def label_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
+def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
     """Label pixels of one class that touch along a side as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
-    Instances are numbered from 1 in each image, class by class. Components of fewer than `fewest_px` pixels are
+    Instances are numbered from 1 in each image, class by class. Components of fewer than `min_px` pixels are
     dropped. Two touching objects of one class are one component, and an object that is cut in two is two. Classes are
     below 256.
     """
@@ -40,7 +40,7 @@ def label_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
                 continue
             box = slice(top, top + height), slice(left, left + width)
             _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=4, ltype=cv2.CV_32S)
-            kept = stats[:, cv2.CC_STAT_AREA] >= fewest_px
+            kept = stats[:, cv2.CC_STAT_AREA] >= min_px
             kept[0] = False
             numbers = np.where(kept, count + np.cumsum(kept), 0).astype(np.int32)
             out[box] += numbers[labels]
@@ -60,7 +60,7 @@ MAX_CLASS_LOSS = 2.0
 """Pixels leave an object where its class is on average e^2 times less probable to them than their own."""
 
 
-def group_instances(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
+def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1) -> Tensor:
     """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
 
     A pixel shows an object where the background, class 0, is not its most probable class. Pixels that lead to one place
@@ -70,7 +70,7 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, fewest_px: int 
     Args:
         class_logits: (B, C, H, W).
         directions: (B, 2, h, w) x, y towards the center, of any length; h and w divide H and W by the same number.
-        fewest_px: objects with fewer pixels are dropped.
+        min_px: objects with fewer pixels are dropped.
     """
     images, classes, height, width = class_logits.shape
     shown = class_logits.max(1).indices > 0
@@ -83,7 +83,7 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, fewest_px: int 
     whole = _join_strays(of_pixel, stray, classes - 1)[fragment]
     image = torch.div(pixel, height * width, rounding_mode="floor")
     found = torch.zeros_like(of_pixel)
-    found.view(-1)[pixel] = _number_objects(whole, image, images, fewest_px)
+    found.view(-1)[pixel] = _number_objects(whole, image, images, min_px)
     return found
 
 
@@ -155,10 +155,10 @@ def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
     return torch.from_numpy(connected_nodes(graph, directed=False)[1]).long().to(fragment.device)
 
 
-def _number_objects(whole: Tensor, image: Tensor, images: int, fewest_px: int) -> Tensor:
+def _number_objects(whole: Tensor, image: Tensor, images: int, min_px: int) -> Tensor:
     """Return the objects of pixels (P,) counted from 1 in each image, 0 where they have fewer pixels."""
     size = torch.bincount(whole)
-    kept = size >= max(fewest_px, 1)
+    kept = size >= max(min_px, 1)
     of_image = torch.zeros_like(size).scatter_(0, whole, image)
     count = torch.bincount(of_image[kept], minlength=images)
     order = torch.zeros_like(size)

@@ -67,12 +67,16 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     """
 
     recipe = "metric"
-    compatible_recipes, data_buffers = ("selfsup",), ("camera_m", "said_m")
+    compatible_recipes, data_buffers = ("selfsup",), ("camera_height_m", "predicted_height_m")
     # the last one: a residual does not depend on the scale, and ground truth must not choose
     best_metrics = ()
 
-    camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
-    said_m: Tensor  # (groups,) the same in the depth of the last epoch's frames, NaN where it showed no road
+    camera_height_m: (
+        Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
+    )
+    predicted_height_m: (
+        Tensor  # (groups,) the same in the depth of the last epoch's frames, NaN where it showed no road
+    )
 
     def __init__(self, config: MetricConfig) -> None:
         super().__init__(config)
@@ -81,8 +85,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
-        self.register_buffer("camera_m", torch.full((len(self.groups),), math.nan))
-        self.register_buffer("said_m", torch.full((len(self.groups),), math.nan))
+        self.register_buffer("camera_height_m", torch.full((len(self.groups),), math.nan))
+        self.register_buffer("predicted_height_m", torch.full((len(self.groups),), math.nan))
         self.frames: dict[
             tuple[str, str], int
         ] = {}  # of each data set's each recording that trains, set by `save_data_stats`
@@ -106,7 +110,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         """Return metres if every camera group has a height and depth agrees with it, else depth up to one unknown
         scale.
         """
-        follows = (self.said_m / self.camera_m).log().abs() < MAX_HEIGHT_LOG_ERROR  # NaN does not
+        follows = (self.predicted_height_m / self.camera_height_m).log().abs() < MAX_HEIGHT_LOG_ERROR  # NaN does not
         return DepthScale.METRES if bool(follows.all()) else DepthScale.UP_TO_SCALE
 
     def maps(self, image: Tensor) -> PredictedMaps:
@@ -147,7 +151,9 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         rests_on = f"{each}heights of classes: {'; '.join(rests)}. A mean that is 5 % off makes all lengths 5 % off"
         if self.depth_scale is not DepthScale.METRES:
             return {**super().run_metadata, "rests_on": rests_on, "scale_from": None}
-        heights = {name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_m, strict=True)}
+        heights = {
+            name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_height_m, strict=True)
+        }
         listed = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
         scale_from = f"the camera's height over the road ({listed}), estimated from objects of known height"
         return {**super().run_metadata, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
@@ -167,17 +173,21 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     def _missing_of_group(self, group: int) -> str:
         """Return what one camera group lacks; empty for nothing."""
-        name, known_m, said_m = self.groups[group], float(self.camera_m[group]), float(self.said_m[group])
+        name, known_m, predicted_m = (
+            self.groups[group],
+            float(self.camera_height_m[group]),
+            float(self.predicted_height_m[group]),
+        )
         of = f" of the cameras '{name}'" if name else ""
         if not known_m > 0:
             why = next((one.refused for one in reversed(self.course.of[name]) if one.refused), "no epoch gave one")
             return f"no height{of} is known: {why}; see the findings"
-        if not said_m > 0:
+        if not predicted_m > 0:
             return f"the road{of} does not occur in the last epoch (height {known_m:.2f} m); check the masks"
-        if abs(math.log(said_m / known_m)) < MAX_HEIGHT_LOG_ERROR:
+        if abs(math.log(predicted_m / known_m)) < MAX_HEIGHT_LOG_ERROR:
             return ""
         return (
-            f"depth of the last epoch gives a camera height{of} of {said_m:.2f} m instead of {known_m:.2f} m; "
+            f"depth of the last epoch gives a camera height{of} of {predicted_m:.2f} m instead of {known_m:.2f} m; "
             "train longer"
         )
 
@@ -203,8 +213,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             self.heights.heights[group].metres if group in self.heights.heights else math.nan
             for group in range(len(self.groups))
         ]
-        self.camera_m.copy_(torch.tensor(metres))
-        self.said_m.copy_(
+        self.camera_height_m.copy_(torch.tensor(metres))
+        self.predicted_height_m.copy_(
             torch.tensor([estimates[group].road_m if group in estimates else math.nan for group in range(len(metres))])
         )
         self.course.add(ended, estimates, metres)
@@ -328,7 +338,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         """Return logged values: share of accepted objects, spread of depth, camera heights, and the error of depth."""
         has_height = known.object_m.isfinite()
         seen = {
-            "objects_believed": (known.weight * has_height).sum() / has_height.sum().clamp(min=1),
+            "inlier_share": (known.weight * has_height).sum() / has_height.sum().clamp(min=1),
             "depth_spread": (depth.flatten(1).std(1) / depth.flatten(1).mean(1)).mean(),
         }
         for group, name in enumerate(self.groups):

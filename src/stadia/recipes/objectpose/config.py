@@ -85,12 +85,12 @@ class ObjectLossConfig(StrictModel):
 class DetectionConfig(StrictModel):
     """From maps to objects in prediction.
 
-    fewest_px: minimum pixels of an object in the network image.
+    min_px: minimum pixels of an object in the network image.
     hypotheses: crossings of two pixels' lines that are tried for each center; 0 fits all lines at once.
     pixels: number of pixels of each object that vote, evenly spaced; some hundred are as accurate as thousands.
     """
 
-    fewest_px: int = Field(default=12, ge=1)
+    min_px: int = Field(default=12, ge=1)
     hypotheses: int = Field(default=32, ge=0)
     pixels: int = Field(default=128, ge=2)
 
@@ -130,7 +130,7 @@ class ObjectPoseConfig(RecipeConfig):
     data: ObjectDataConfig = ObjectDataConfig()
     model: ObjectPoseNetConfig = ObjectPoseNetConfig()
     loss: ObjectLossConfig = ObjectLossConfig()
-    finding: DetectionConfig = DetectionConfig()
+    detection: DetectionConfig = DetectionConfig()
     optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
     training: TrainingConfig = TrainingConfig(

@@ -52,7 +52,7 @@ def find_objects(network: ObjectPoseNet, image: Tensor, camera: Camera, config: 
 
 def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: DetectionConfig) -> FoundObjects:
     """Group pixels that point at one center into objects, and aggregate class and pose over the pixels."""
-    instance = group_instances(maps.class_logits, maps.direction, fewest_px=config.fewest_px)
+    instance = group_instances(maps.class_logits, maps.direction, min_px=config.min_px)
     segments = subsample_segments(segments_from_instances(instance), config.pixels)
     class_id = predict_object_class(maps.class_logits, segments)
     vote = vote_center

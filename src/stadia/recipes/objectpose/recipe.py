@@ -78,7 +78,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     def find(self, image: Tensor, camera: Camera) -> FoundObjects:
         """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
-        return find_objects(self.network, image, camera, self.config.finding)
+        return find_objects(self.network, image, camera, self.config.detection)
 
     def training_step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
