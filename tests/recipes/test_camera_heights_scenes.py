@@ -109,7 +109,7 @@ def test_v16_two_mounts_apart_and_in_one_group():
     assert apart.heights[12].metres == pytest.approx(1.2, rel=0.02)
     assert apart.heights[16].metres == pytest.approx(1.65, rel=0.02)
     assert re.search(r"recordings \('1.2'\).*\('1.65'\)", merged.begin(1)[0].apart)
-    assert merged.known(torch.tensor([0])).isnan()
+    assert merged.known_heights(torch.tensor([0])).isnan()
 
 
 def test_objects_are_inliers_by_the_horizon_of_their_group():

@@ -49,7 +49,7 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
     recipe = MetricRecipe(settled)
     recipe.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
-    assert recipe.shares().camera == 1.0
+    assert recipe.loss_shares().camera == 1.0
     assert (
         MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights
     )  # as a resumed training does

@@ -10,7 +10,6 @@ from .depth_commands import score_recordings as score_recordings
 from .depth_recipe import DepthPredictor as DepthPredictor
 from .depth_recipe import DepthRecipe as DepthRecipe
 from .dry_run import PeakMemory as PeakMemory
-from .logged_stats import compute_auto_mask as compute_auto_mask
 from .prediction_inputs import PredictionInput as PredictionInput
 from .prediction_inputs import open_inputs as open_inputs
 from .prediction_inputs import run_predict_exported as run_predict_exported
@@ -30,6 +29,7 @@ from .runner import run_predict as run_predict
 from .scored_frames import TrainingOverlap as TrainingOverlap
 from .self_supervised import ViewSynthesis as ViewSynthesis
 from .self_supervised import check_encoders as check_encoders
+from .self_supervised import compute_auto_mask as compute_auto_mask
 from .self_supervised import make_networks as make_networks
 from .video_data import MultiVideoData as MultiVideoData
 from .video_data import VideoData as VideoData

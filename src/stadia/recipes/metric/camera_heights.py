@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import RunError
+from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.evaluation.plots.charts import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.validation_scores import gather_from_processes
@@ -53,7 +54,7 @@ class HeightObservations:
     camera_m: Floats
     horizon_m: Floats
 
-    def of_group(self, group: int) -> HeightObservations:
+    def select_group(self, group: int) -> HeightObservations:
         """Return the observations of one group."""
         mine = self.group == group
         number = np.cumsum(mine) - 1
@@ -254,7 +255,7 @@ class CameraHeights:
         ended, self.epoch = self.epoch, epoch
         observed, self._observed = _join_batches(gather_from_processes(self._on_cpu())), []
         estimates = {
-            int(group): self._estimate(observed.of_group(int(group)), ended) for group in np.unique(observed.group)
+            int(group): self._estimate(observed.select_group(int(group)), ended) for group in np.unique(observed.group)
         }
         for group, found in estimates.items():
             self.heights[group] = self._after(self.heights.get(group, AverageHeight()), found, ended)
@@ -285,11 +286,15 @@ class CameraHeights:
             {"recordings": list(recordings), **{name: value.detach() for name, value in observed.items()}}
         )
 
-    def known(self, group: Tensor) -> Tensor:
+    def height_m(self, group: int) -> float:
+        """Return the camera height of a group, NaN for none."""
+        return self.heights.get(group, AverageHeight()).metres
+
+    def known_heights(self, group: Tensor) -> Tensor:
         """Return the camera heights (B,) in metres of groups (B,), NaN for none."""
         return _select_heights(group, {number: height.metres for number, height in self.heights.items()})
 
-    def by_horizon(self, group: Tensor) -> Tensor:
+    def reference_heights(self, group: Tensor) -> Tensor:
         """Return the heights (B,) in metres that the test compares objects with; NaN before `test_from_epoch`."""
         if self.epoch < self.config.test_from_epoch:
             return _select_heights(group, {})
@@ -330,9 +335,7 @@ class CameraHeights:
 
     def _estimate(self, observed: HeightObservations, epoch: int) -> EpochEstimate:
         try:
-            found = estimate_epoch_height(
-                observed, epoch, self.config, self.heights.get(int(observed.group[0]), AverageHeight()).metres
-            )
+            found = estimate_epoch_height(observed, epoch, self.config, self.height_m(int(observed.group[0])))
         except RunError as error:
             nothing = math.nan
             return EpochEstimate(
@@ -392,37 +395,6 @@ def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
     return found
 
 
-class HeightHistory:
-    """The epochs of each group of cameras, in their order.
-
-    groups: their names, by number.
-    """
-
-    def __init__(self, groups: Sequence[str]) -> None:
-        self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
-
-    def add(self, epoch: int, estimates: Mapping[int, EpochEstimate], kept_m: Sequence[float]) -> None:
-        """Add the estimates of an epoch.
-
-        Args:
-            epoch: its number.
-            estimates: by the number of the group; without groups that had no frame.
-            kept_m: of each group, NaN for none.
-        """
-        for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
-            if group in estimates:
-                found = estimates[group]
-                of_group.append(EpochHeight(epoch, found.camera_m, found.low_m, found.high_m, kept, found.refused))
-            else:
-                of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept))
-
-    def state_dict(self) -> dict[str, list[dict[str, Any]]]:
-        return {name: [asdict(one) for one in of_group] for name, of_group in self.of.items()}
-
-    def load_state_dict(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        self.of = {name: [EpochHeight(**one) for one in state.get(name, ())] for name in self.of}
-
-
 # -- the schedule of the two scale losses
 
 FINAL_OBJECT_SHARE = 0.005
@@ -449,3 +421,50 @@ def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)
     camera = math.log(epoch + 1) / math.log(epochs + 1)
     return ScaleLossShares(1 - camera, camera)
+
+
+# -- which heights metres rest on, and why there are none
+
+MAX_HEIGHT_LOG_ERROR = 0.1
+"""Maximum log ratio between the estimated height and the height in predicted depth for depth in metres."""
+
+
+def follows_height(predicted_m: float, known_m: float) -> bool:
+    """Return whether the camera height in predicted depth agrees with the known one; false for NaN."""
+    return predicted_m > 0 and known_m > 0 and abs(math.log(predicted_m / known_m)) < MAX_HEIGHT_LOG_ERROR
+
+
+def describe_height_priors(config: RoadConfig) -> str:
+    """Return the object heights that metres rest on, for the run's record."""
+    priors = {name: find_prior(name, config.height_priors) for name in config.objects}
+    listed = "; ".join(
+        f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
+        for name, prior in priors.items()
+        if prior is not None
+    )
+    each = "heights of single objects, else " * (config.heights == "each")
+    return f"{each}heights of classes: {listed}. A mean that is 5 % off makes all lengths 5 % off"
+
+
+def explain_missing_scale(
+    epoch_heights: Mapping[str, Sequence[EpochHeight]], known_m: Sequence[float], predicted_m: Sequence[float]
+) -> str:
+    """Return why depth is not in metres: what each camera group lacks.
+
+    epoch_heights: the epochs of each group.
+    known_m, predicted_m: of each group, its height and that in predicted depth; NaN for none.
+    """
+    if not any(epoch_heights.values()):
+        return "the best weights are from before the first camera height was estimated; train longer"
+    reasons = []
+    for (name, epochs), known, predicted in zip(epoch_heights.items(), known_m, predicted_m, strict=True):
+        of = f" of the cameras '{name}'" if name else ""
+        if not known > 0:
+            why = next((one.refused for one in reversed(epochs) if one.refused), "no epoch gave one")
+            reasons.append(f"no height{of} is known: {why}; see the findings")
+        elif not predicted > 0:
+            reasons.append(f"the road{of} does not occur in the last epoch (height {known:.2f} m); check the masks")
+        elif not follows_height(predicted, known):
+            found = f"depth of the last epoch gives a camera height{of} of {predicted:.2f} m"
+            reasons.append(f"{found} instead of {known:.2f} m; train longer")
+    return "; ".join(reasons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.core.types import Batch, Inputs, Meta, RoadTargets
 from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader
 from stadia.dataloading.road_samples import (
     PackedRoad,
@@ -30,7 +30,14 @@ from stadia.datasets.open_dataset import detect_format
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.label_checks import check_masks
-from stadia.geometry.ground.drive_heights import DriveHeights, estimate_drive_heights, track_boxes, transform_box
+from stadia.geometry.ground.drive_heights import (
+    DRIVE_PARTS,
+    MIN_PART_FRAMES,
+    DriveHeights,
+    estimate_drive_heights,
+    track_boxes,
+    transform_box,
+)
 from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
 from stadia.recipes.metric.config import MetricConfig
 
@@ -142,6 +149,21 @@ def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig
     val = None if video.val is None else with_road(video.val.samples)
     train, val_loader = make_loaders(with_road(video.train.samples), val, config.training, seed=config.seed)
     return RoadData(video.config, video.split, train, val_loader, config.road, groups)
+
+
+def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return the name of the part of the recording that each image is in, for findings.
+
+    frames: number of frames of each recording, by its data set and name.
+    """
+    names = []
+    for one in meta:
+        count = frames.get((one.data, one.recording), 0)
+        length = max(math.ceil(count / DRIVE_PARTS), MIN_PART_FRAMES)
+        first = one.index // length * length
+        part = f", frames {first} to {min(first + length, count) - 1}" if count > length else ""
+        names.append(one.recording + part)
+    return names
 
 
 def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
