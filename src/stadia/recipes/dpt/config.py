@@ -13,7 +13,7 @@ from stadia.losses.config import SparseDepthConfig
 from stadia.models import DPT_NETWORKS
 from stadia.models.config import DptConfig
 from stadia.models.dpt.architectures import check_image_size
-from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.config import RecipeConfig, data_keys
 
 
 class LabeledDataConfig(DataConfig):
@@ -42,7 +42,7 @@ class DptRecipeConfig(RecipeConfig):
         pretrained weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
     """
 
-    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in VALIDATION_KEYS)
+    evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
     validation: ClassVar[tuple[str, ...]] = ("abs_rel", "rmse", "d1")
 
     recipe: Literal["dpt"] = "dpt"

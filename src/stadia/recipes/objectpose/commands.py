@@ -34,7 +34,6 @@ from stadia.recipes.objectpose.data import (
     open_object_inputs,
     select_scored_images,
 )
-from stadia.recipes.objectpose.object_detection import compare_images
 from stadia.recipes.objectpose.object_pose_scores import (
     COUNTED_OBJECTS,
     ObjectScore,
@@ -44,7 +43,7 @@ from stadia.recipes.objectpose.object_pose_scores import (
     read_estimates,
     score_estimates,
 )
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
