@@ -20,7 +20,7 @@ from stadia.core.types import Batch, Prediction
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.requests import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint

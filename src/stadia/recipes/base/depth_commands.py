@@ -27,18 +27,16 @@ from stadia.evaluation.predict.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.score.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
-from stadia.recipes.base.prediction_inputs import (
+from stadia.recipes.base.requests import (
+    EvaluateRequest,
     PredictionInput,
+    PredictRequest,
+    compare_with_trained_size,
     is_own_video,
+    network_size_notes,
     open_inputs,
     prediction_lines,
     side_by_side_writer,
-)
-from stadia.recipes.base.requests import (
-    EvaluateRequest,
-    PredictRequest,
-    compare_with_trained_size,
-    network_size_notes,
     size_text,
 )
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput, score_split

@@ -40,8 +40,7 @@ from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry.camera import resize_camera
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.requests import EvaluateRequest
+from stadia.recipes.base.requests import EvaluateRequest, PredictionInput, open_inputs
 from stadia.recipes.base.scored_frames import TrainingOverlap
 from stadia.recipes.base.video_data import make_loaders
 from stadia.recipes.objectpose.config import ObjectDataConfig
