@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -17,6 +19,7 @@ from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
+from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import hash_frames, join_hashes
 from stadia.datasets.splits import TargetFrames, TrainValSplit
 from stadia.diagnostics.finding import Finding, Severity
@@ -27,6 +30,36 @@ from stadia.training.config import TrainingConfig
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
+
+
+LOG_INTERVAL_S = 30.0
+"""Seconds between progress lines if the output is no terminal."""
+
+
+@contextmanager
+def report_progress(console: Console, *, log: bool = False) -> Iterator[ReportProgress]:
+    """Yield a function that shows progress bars on a terminal.
+
+    log: print lines if the output is no terminal.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+        printed = time.monotonic()
+
+        def report(what: str, done: int, total: int | None) -> None:
+            nonlocal printed
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+                line = what
+            else:
+                line = f"{what}: {done} of {total}" if time.monotonic() - printed >= LOG_INTERVAL_S else ""
+            if line and log and not console.is_terminal:
+                printed = time.monotonic()
+                console.print(line, markup=False, highlight=False)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
 
 
 def make_loaders(
@@ -164,15 +197,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
             expected="one, which is what this recipe trains on",
             fix=fix,
         )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
+    with report_progress(console) as progress:
         split = open_split(config, progress)
         shares = {id(r): measure_labeled_share(r) for r in unique_recordings([*split.train, *split.val])}
         if config.ground_truth_depth:

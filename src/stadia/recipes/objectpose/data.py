@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import track
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
@@ -42,10 +42,10 @@ from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry.camera import resize_camera
 from stadia.recipes.base.requests import EvaluateRequest, PredictionInput, open_inputs
 from stadia.recipes.base.scored_frames import TrainingOverlap
-from stadia.recipes.base.video_data import make_loaders
+from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.objectpose.config import ObjectDataConfig
 from stadia.recipes.objectpose.object_pose_scores import image_name
-from stadia.synthetic.tableworld.config import TableWorldConfig, find_tableworld_preset
+from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.synthetic.tableworld.tableworld_writer import TABLEWORLD_VERSION, write_tableworld
 from stadia.training.config import TrainingConfig
 
@@ -181,26 +181,18 @@ def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
     folder = find_cache_folder(cache) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
     if (folder / "dataset.json").exists():  # written last
         return folder
-    with lock_beside(folder):
-        if not (folder / "dataset.json").exists():  # another process may have written it meanwhile
-            _render(config, folder, console)
-    return folder
-
-
-def _render(config: TableWorldConfig, folder: Path, console: Console) -> None:
-    columns = (
-        TextColumn("rendering TableWorld"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeRemainingColumn(),
-    )
     total = sum(config.tables.values()) * config.views
-    if not console.is_terminal:
-        console.print(f"rendering TableWorld, {total} images")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=total)
-        write_tableworld(config, folder, advance=lambda images: progress.advance(bar, images))
+    with lock_beside(folder), report_progress(console, log=True) as progress:
+        if not (folder / "dataset.json").exists():  # another process may have written it meanwhile
+            done = 0
+
+            def advance(images: int) -> None:
+                nonlocal done
+                done += images
+                progress(f"rendering TableWorld, {total} images", done, total)
+
+            write_tableworld(config, folder, advance=advance)
+    return folder
 
 
 # -- images to predict
