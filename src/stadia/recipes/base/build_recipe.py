@@ -89,12 +89,8 @@ def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Pre
     recipe = load_recipe(checkpoint)
     predictor = recipe.predictor(size)
     if predictor is None:
-        raise CheckpointError(
-            checkpoint,
-            found=f"a checkpoint of '{recipe.recipe}', which predicts no depth",
-            expected="a recipe that does",
-            fix="pass another checkpoint",
-        )
+        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
+        raise CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
     return predictor
 
 
@@ -106,12 +102,8 @@ def load_recipe(checkpoint: Path) -> AnyRecipe:
     opened = Checkpoint.open(Path(checkpoint))
     name = opened.header.recipe
     if name not in RECIPES:
-        raise CheckpointError(
-            opened.path,
-            found=f"a checkpoint of '{name}'",
-            expected=f"one of {', '.join(RECIPES)}",
-            fix="update stadia, or pass another",
-        )
+        found, expected = f"a checkpoint of '{name}'", f"one of {', '.join(RECIPES)}"
+        raise CheckpointError(opened.path, found=found, expected=expected, fix="update stadia, or pass another")
     try:
         config = CONFIGS.load(name).model_validate(opened.header.config)
     except ValidationError as error:

@@ -280,12 +280,9 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
     for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
         indices = range(0, len(recording), every)
         frames = read_frames(recording, indices)
+        shown = _mark_on_path(frames, stride) if own else frames
         rate_hz = estimate_frame_rate_hz(recording, every)
-        inputs.append(
-            PredictionInput(
-                recording.name, _mark_on_path(frames, stride) if own else frames, len(indices), rate_hz, recording
-            )
-        )
+        inputs.append(PredictionInput(recording.name, shown, len(indices), rate_hz, recording))
     return inputs
 
 
@@ -312,9 +309,8 @@ def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
     """Read two frames for size and frame rate."""
-    refuse_idle_options(
-        options, SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}, "predicting a video file"
-    )
+    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}
+    refuse_idle_options(options, idle, "predicting a video file")
     head = list(itertools.islice(stream_video(path), 2))
     height, width = head[0].image.shape[:2]
     announced = count_indexed_frames(path)
@@ -341,11 +337,9 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
 
 def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextManager[Listener]:
     """Return a listener that writes side_by_side.mp4 into `out`, or side_by_side.png for one image."""
-    return (
-        nullcontext(side_by_side_image_writer(out / IMAGE))
-        if given.count == 1
-        else open_side_by_side_video(out / VIDEO, given.rate_hz)
-    )
+    if given.count == 1:
+        return nullcontext(side_by_side_image_writer(out / IMAGE))
+    return open_side_by_side_video(out / VIDEO, given.rate_hz)
 
 
 def list_files(folder: Path) -> Iterator[str]:

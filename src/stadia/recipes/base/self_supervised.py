@@ -241,17 +241,15 @@ def motion_stats(T_source_target: Tensor, source_names: Sequence[str], depth: Te
     # stack, because a list as an index would wait for a GPU
     T = torch.stack([T_source_target[:, n] for n in temporal.values()], dim=1).detach().float()
     lengths = T[..., :3, 3].norm(dim=-1).median(dim=0).values / depth
-    half_sines = (T - torch.eye(4, device=T.device))[..., :3, :3].flatten(-2).norm(
-        dim=-1
-    ) / 8**0.5  # |R - 1| = sqrt(8) sin(angle / 2)
+    # |R - 1| = sqrt(8) sin(angle / 2)
+    half_sines = (T - torch.eye(4, device=T.device))[..., :3, :3].flatten(-2).norm(dim=-1) / 8**0.5
     turns_deg = torch.rad2deg(2 * half_sines.clamp(max=1).asin()).median(dim=0).values
     stats = {f"motion/over_depth/{name}": length for name, length in zip(temporal, lengths, strict=True)}
     stats |= {f"motion/turn_deg/{name}": turn for name, turn in zip(temporal, turns_deg, strict=True)}
     before, after = ([number for number, name in enumerate(temporal) if name.startswith(sign)] for sign in "-+")
     if before and after:
-        stats["motion/same_side"] = torch.cosine_similarity(
-            T[:, before[0], :3, 3], T[:, after[0], :3, 3], dim=-1
-        ).mean()
+        cosine = torch.cosine_similarity(T[:, before[0], :3, 3], T[:, after[0], :3, 3], dim=-1)
+        stats["motion/same_side"] = cosine.mean()
     return stats
 
 
@@ -266,7 +264,6 @@ def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Seque
     if prediction.log_uncertainty is not None:
         pixels = prediction.log_uncertainty[0].detach()[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].flatten().float()
         quantiles = pixels.quantile(pixels.new_tensor(QUANTILE_PERCENTS) / 100)
-        stats |= {
-            f"log_uncertainty/p{percent}": value for percent, value in zip(QUANTILE_PERCENTS, quantiles, strict=True)
-        }
+        names = (f"log_uncertainty/p{percent}" for percent in QUANTILE_PERCENTS)
+        stats |= dict(zip(names, quantiles, strict=True))
     return stats

@@ -152,20 +152,14 @@ def report_findings(
     """
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == NOT_CHECKED_NOTE:
-            console.print(
-                f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}", markup=False, soft_wrap=True
-            )
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
+            console.print(line, markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
-        raise RunError(
-            of,
-            found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
-            expected="none with severity stop",
-            fix=(
-                "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn"
-                " trains all the same"
-            ),
-        )
+        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
+        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        fix = f"{evidence}; --on-stop warn trains all the same"
+        raise RunError(of, found=found, expected="none with severity stop", fix=fix)
     return findings
 
 
@@ -199,48 +193,31 @@ def _check_losses(
         raise
 
 
-def run_loss_checks(
-    recipe: AnyRecipe,
-    config: RecipeConfig,
-    data: TrainingData,
-    console: Console,
-    *,
-    seconds: float = LOSS_CHECK_SECONDS,
-) -> list[Finding]:
+def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
     """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
 
     recipe: about to be trained, with its initial weights.
     """
     started = time.monotonic()
-    until = started + seconds - RESERVED_SECONDS
+    until = started + LOSS_CHECK_SECONDS - RESERVED_SECONDS
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     with random_state.preserve_generators():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
+        device = select_device(training.accelerator)
         start = TrainingStart.of(
-            recipe,
-            batch,
-            select_device(training.accelerator),
-            precision=training.precision,
-            depth_range_m=recipe.depth_range_m,
+            recipe, batch, device, precision=training.precision, depth_range_m=recipe.depth_range_m
         )
         start.recipe.plan = TrainingPlan.of(data.train, training)
-        found = collect_findings(
-            "laws of the losses",
-            "",
-            lambda: _check_loss_laws(start, batch, started + LOSS_LAW_SHARE * (until - started)),
-        )
+        laws_until = started + LOSS_LAW_SHARE * (until - started)
+        found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
         found += check_training_start(start, until - time.monotonic())
     notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
     unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
-    console.print(
-        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    line = f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     return found
 
 

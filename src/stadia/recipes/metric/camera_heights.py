@@ -57,12 +57,9 @@ class HeightObservations:
     def select_group(self, group: int) -> HeightObservations:
         """Return the observations of one group."""
         mine = self.group == group
-        number = np.cumsum(mine) - 1
-        objects = mine[self.frame]
-        of_frames = self.group[mine], self.recording[mine], self.road_m[mine], self.height_mismatch[mine]
-        return HeightObservations(
-            *of_frames, number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects]
-        )
+        number, objects = np.cumsum(mine) - 1, mine[self.frame]
+        frames = self.group[mine], self.recording[mine], self.road_m[mine], self.height_mismatch[mine]
+        return HeightObservations(*frames, number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects])
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +233,15 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
         )
 
 
+_COLUMNS = {
+    **{name: name for name in ("group", "road_m", "height_mismatch")},
+    "image": "frame",
+    "camera_m": "camera_m",
+    "horizon_m": "horizon_m",
+}
+"""Values of a batch by their name in checkpoints, to their name in `HeightObservations`."""
+
+
 class CameraHeights:
     """The heights of all groups, and the observations of the present epoch. The heights are equal in all processes."""
 
@@ -280,11 +286,9 @@ class CameraHeights:
             image: (M,) the image in this batch of each object.
             camera_m, horizon_m: (M,), see `HeightObservations`.
         """
-        observed = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
-        observed |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
-        self._observed.append(
-            {"recordings": list(recordings), **{name: value.detach() for name, value in observed.items()}}
-        )
+        values = (group, road_m, height_mismatch, image, camera_m, horizon_m)
+        observed = {name: value.detach() for name, value in zip(_COLUMNS, values, strict=True)}
+        self._observed.append({"recordings": list(recordings), **observed})
 
     def height_m(self, group: int) -> float:
         """Return the camera height of a group, NaN for none."""
@@ -313,12 +317,7 @@ class CameraHeights:
             "recordings": names.tolist(),
             "observations": {
                 "recording": torch.from_numpy(recording.astype(np.int64)),
-                "group": torch.from_numpy(observed.group),
-                "road_m": torch.from_numpy(observed.road_m),
-                "height_mismatch": torch.from_numpy(observed.height_mismatch),
-                "image": torch.from_numpy(observed.frame),
-                "camera_m": torch.from_numpy(observed.camera_m),
-                "horizon_m": torch.from_numpy(observed.horizon_m),
+                **{column: torch.from_numpy(getattr(observed, name)) for column, name in _COLUMNS.items()},
             },
         }
 
@@ -337,10 +336,8 @@ class CameraHeights:
         try:
             found = estimate_epoch_height(observed, epoch, self.config, self.height_m(int(observed.group[0])))
         except RunError as error:
-            nothing = math.nan
-            return EpochEstimate(
-                nothing, 0, len(observed.group), 0.0, nothing, nothing, refused=error.found, apart=str(error)
-            )
+            frames = len(observed.group)
+            return EpochEstimate(math.nan, 0, frames, 0.0, math.nan, math.nan, refused=error.found, apart=str(error))
         low, high = self.config.between_m.get(int(observed.group[0]), (0.0, math.inf))
         if found.refused or low <= found.camera_m <= high:
             return found
@@ -370,21 +367,15 @@ class CameraHeights:
 def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
     batches = [batch for part in parts for batch in part]
     first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
-
-    def column(name: str, dtype: type) -> NDArray[Any]:
-        return np.concatenate([np.zeros(0, dtype), *(batch[name].numpy().astype(dtype) for batch in batches)])
-
-    frame = [batch["image"].numpy() + start for batch, start in zip(batches, first, strict=False)]
+    joined: dict[str, NDArray[Any]] = {}
+    for column, name in _COLUMNS.items():
+        dtype = np.int64 if column in ("group", "image") else np.float64
+        values = [batch[column].numpy().astype(dtype) for batch in batches]
+        if column == "image":  # its number in the batch, to that of its frame
+            values = [value + start for value, start in zip(values, first, strict=False)]
+        joined[name] = np.concatenate([np.zeros(0, dtype), *values])
     recordings = [name for batch in batches for name in batch["recordings"]]
-    return HeightObservations(
-        group=column("group", np.int64),
-        recording=np.array(recordings, dtype=np.str_),
-        road_m=column("road_m", np.float64),
-        height_mismatch=column("height_mismatch", np.float64),
-        frame=np.concatenate([np.zeros(0, np.int64), *frame]),
-        camera_m=column("camera_m", np.float64),
-        horizon_m=column("horizon_m", np.float64),
-    )
+    return HeightObservations(recording=np.array(recordings, dtype=np.str_), **joined)
 
 
 def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:

@@ -79,10 +79,8 @@ class MultiRoadData(MultiVideoData):
 
     def findings(self) -> list[Finding]:
         """Check as any data sets, and the masks of each one: one without cars is found beside others."""
-        return [
-            *super().findings(),
-            *(finding for part in self.parts.values() for finding in part.road_mask_findings()),
-        ]
+        of_masks = [finding for part in self.parts.values() for finding in part.road_mask_findings()]
+        return [*super().findings(), *of_masks]
 
 
 RoadVideo = RoadData | MultiRoadData
@@ -104,22 +102,18 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
     groups = _number_groups(opened, config.road)
     count = sum(map(len, groups.values()))
     parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}
-    names = {number: _group_name(name, group) for name, own in groups.items() for group, number in own.items()}
+    names = {
+        number: ": ".join(filter(None, (name, group))) for name, own in groups.items() for group, number in own.items()
+    }
     heights = config.heights
     if config.first_height == "silhouettes":
         first = _first_heights(parts)
         _print_notes(first, {name: group for group, name in names.items()}, heights.known_m, console)
-        known = {
-            **{group: round(estimated.height_m, 4) for group, estimated in first.estimated.items()},
-            **heights.known_m,
-        }
-        between = {
-            **{group: (estimated.low_m, estimated.high_m) for group, estimated in first.estimated.items()},
-            **heights.between_m,
-        }
+        known = {group: round(one.height_m, 4) for group, one in first.estimated.items()} | heights.known_m
+        between = {group: (one.low_m, one.high_m) for group, one in first.estimated.items()} | heights.between_m
         heights = heights.model_copy(update={"known_m": known, "between_m": between})
     alone = parts.get("")
-    data = alone or MultiRoadData.of(mono, parts, seed=config.seed)
+    data = alone or MultiRoadData.combine(mono, parts, seed=config.seed)
     settled = {"data": data.config, "camera_groups": tuple(names.values()), "heights": heights}
     return config.model_copy(update=settled), data
 
@@ -131,11 +125,6 @@ def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, i
         first, own = sum(map(len, groups.values())), number_camera_groups(unique_recordings(one.split.train), road)
         groups[name] = {group: first + number for group, number in own.items()}
     return groups
-
-
-def _group_name(data_set: str, group: str) -> str:
-    """Return the name of a camera group among all data sets; a single one has no name."""
-    return ": ".join(part for part in (data_set, group) if part)
 
 
 def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
@@ -314,9 +303,8 @@ def _read_frame(
     """
     masks = recording.masks(index, LEFT)
     if masks is None or recording.mask_reader is None:
-        raise DataError(
-            f"masks of {recording.name}, frame {index}", found="none", expected="a file", fix="stadia prepare --masks"
-        )
+        what = f"masks of {recording.name}, frame {index}"
+        raise DataError(what, found="none", expected="a file", fix="stadia prepare --masks")
     found = []
     for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)

@@ -70,12 +70,8 @@ def write_overlay_set(
     anything is written.
     """
     if config.path is not None:
-        raise ConfigError(
-            "path",
-            found=config.path,
-            expected="nothing: images are composed",
-            fix="leave it out, or draw it with --sheet",
-        )
+        fix = "leave it out, or draw it with --sheet"
+        raise ConfigError("path", found=config.path, expected="nothing: images are composed", fix=fix)
     made = make_composers(config, seed=seed, progress=progress)
     overlays = CompositeSplits(config, dict(made), seed)
     found, lines = _survey_set(overlays)
