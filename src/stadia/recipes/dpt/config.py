@@ -54,15 +54,10 @@ class DptRecipeConfig(RecipeConfig):
 
     @model_validator(mode="after")
     def _size_suits_the_network(self) -> Self:
+        stride = DPT_NETWORKS.load(self.model.network)().stride
         try:
-            check_image_size(
-                self.model.network,
-                DPT_NETWORKS.load(self.model.network)().stride,
-                height=self.data.height,
-                width=self.data.width,
-            )
+            check_image_size(self.model.network, stride, height=self.data.height, width=self.data.width)
         except ConfigError as error:
-            raise ValueError(
-                f"data.height and data.width: found {error.found}; expected {error.expected}. Fix: {error.fix}"
-            ) from error
+            what = f"found {error.found}; expected {error.expected}. Fix: {error.fix}"
+            raise ValueError(f"data.height and data.width: {what}") from error
         return self
