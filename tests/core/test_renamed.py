@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from stadia.apps.camera_height.config import CameraHeightConfig
 from stadia.core import registry
 from stadia.core.config import StrictModel, list_keys, list_renamed_keys, resolve_config
 from stadia.core.errors import ConfigError
@@ -33,6 +34,8 @@ class RenamedRun(StrictModel):
         ("data.augmentation.colour.hue", "data.augmentation.color.hue"),
         ("data.others.euroc.path", "data.extra_datasets.euroc.path"),
         ("data.others.euroc.colour.hue", "data.extra_datasets.euroc.color.hue"),
+        ("finding.fewest_px", "detection.min_px"),
+        ("least_px", "min_px"),
         ("optimizer.lr", None),
         ("optimisers.lr", None),
         ("data.colours", None),
@@ -68,8 +71,9 @@ def test_no_new_key_leads_back_to_an_old_one(old):
 
 
 @pytest.mark.parametrize("old", registry.RENAMED_KEYS)
-def test_every_new_key_exists_in_a_recipe(old):
-    keys = {key for recipe in CONFIGS for key in list_keys(CONFIGS.load(recipe))}
+def test_every_new_key_exists(old):
+    configs = [*map(CONFIGS.load, CONFIGS), CameraHeightConfig]
+    keys = {key for config in configs for key in list_keys(config)}
     new = registry.RENAMED_KEYS[old].removesuffix(".*")
     assert new in keys
     assert old.removesuffix(".*") not in keys

@@ -101,8 +101,8 @@ def test_the_limit_of_height_in_the_image_does_not_turn_the_horizon():
     found = survey_camera_height(objects, 700.0, FRAMES, draws=1, min_px=40)
     assert_close(found.camera_height_m, TRUE_M, rtol=0.025, atol=0)
     assert_close(pitch_roll_deg(normal_from_horizon(found.horizons[0], CAMERA))[0], 0.0, rtol=0, atol=0.15)
-    believed = torch.tensor([verdict is ObjectStatus.INLIER for verdict in found.verdict])
-    assert ((objects.foot[:, 1] - 180) * 1.5 / TRUE_M)[believed].min() > 36
+    inlier = torch.tensor([verdict is ObjectStatus.INLIER for verdict in found.verdict])
+    assert ((objects.foot[:, 1] - 180) * 1.5 / TRUE_M)[inlier].min() > 36
 
 
 def test_one_car_in_all_frames_is_one_car():

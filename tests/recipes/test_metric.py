@@ -27,6 +27,7 @@ from stadia.recipes.base.depth_commands import DepthCommands
 from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.camera_heights import AverageHeight
 from stadia.recipes.metric.config import MetricConfig
+from stadia.recipes.metric.data import name_drive_parts
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.batches import TrainingPlan
@@ -131,28 +132,28 @@ def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     recipe.start_epoch(1)
     assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
     assert recipe.depth_scale is DepthScale.UP_TO_SCALE
-    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in recipe._reason_without_metres()
+    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in recipe.explain_missing_scale()
 
 
 def test_reason_without_metres_is_given(metric):
     recipe, _ = prepared(metric)
     recipe.start_epoch(0)
-    assert "from before the first camera height was estimated" in recipe._reason_without_metres()
+    assert "from before the first camera height was estimated" in recipe.explain_missing_scale()
     add_height_frames(recipe, 0, 1.6, count=3)
     recipe.start_epoch(1)
     assert (
         "no height of the cameras '1.65 m' is known: a height needs 5 frames with inlier objects, found 3 of 3"
-        in recipe._reason_without_metres()
+        in recipe.explain_missing_scale()
     )
 
 
 def test_objects_keep_their_share_until_every_height_is_known(metric):
     recipe, _ = prepared(changed(metric, "scale_schedule_epochs=10"))
     recipe.heights.epoch = 5
-    assert recipe.shares().objects == 1
+    assert recipe.loss_shares().objects == 1
     recipe.heights.heights[0] = AverageHeight(1.6, 1)
-    assert recipe.shares().objects == pytest.approx(1 - math.log(6) / math.log(11))
-    assert recipe.shares().camera == pytest.approx(math.log(6) / math.log(11))
+    assert recipe.loss_shares().objects == pytest.approx(1 - math.log(6) / math.log(11))
+    assert recipe.loss_shares().camera == pytest.approx(math.log(6) / math.log(11))
 
 
 def test_the_known_height_teaches_and_is_logged(metric):
@@ -182,11 +183,11 @@ def test_outlier_objects_are_downweighted_if_configured(metric):
     recipe.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
     recipe.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
-    believed = []
+    shares = []
     for spread in ("null", 5, 50):
         recipe.config = changed(recipe.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        believed.append(float(recipe.training_step(batch).logged["metric/inlier_share"]))
-    assert 0 == believed[0] < believed[1] < believed[2] < 1
+        shares.append(float(recipe.training_step(batch).seen["metric/inlier_share"]))
+    assert 0 == shares[0] < shares[1] < shares[2] < 1
 
 
 def test_road_is_unmasked_by_default(metric, monkeypatch):
@@ -209,14 +210,19 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     recipe, _ = prepared(metric)
     recipe.frames = {("", "drive"): 400, ("city", "drive"): 60}
     meta = [Meta("drive", i) for i in (10, 60, 390)]
-    assert recipe._parts(meta) == ["drive, frames 0 to 49", "drive, frames 50 to 99", "drive, frames 350 to 399"]
-    assert recipe._parts([Meta("drive", 50, data="city")]) == ["drive, frames 50 to 59"], (
+    assert name_drive_parts(meta, recipe.frames) == [
+        "drive, frames 0 to 49",
+        "drive, frames 50 to 99",
+        "drive, frames 350 to 399",
+    ]
+    assert name_drive_parts([Meta("drive", 50, data="city")], recipe.frames) == ["drive, frames 50 to 59"], (
         "a recording of that name in another data set"
     )
     recipe.heights.heights[0] = AverageHeight(1.6, 1)
     recipe.start_epoch(0)
     for part in range(8):
-        add_height_frames(recipe, 0, 1.2 if part < 4 else 1.65, recording=recipe._parts([Meta("drive", 50 * part)])[0])
+        (name,) = name_drive_parts([Meta("drive", 50 * part)], recipe.frames)
+        add_height_frames(recipe, 0, 1.2 if part < 4 else 1.65, recording=name)
     recipe.start_epoch(1)
     (found,) = recipe.found
     assert found.code == "H07"
@@ -224,7 +230,7 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     assert "1.65 m in 4 ('drive, frames 2" in found.measured
     assert "depth is not in metres" in found.measured
     assert recipe.depth_scale is DepthScale.UP_TO_SCALE
-    assert recipe.shares().objects == 1
+    assert recipe.loss_shares().objects == 1
 
 
 def heard(recipe: MetricRecipe, batches: list[Any]) -> list[float]:
@@ -311,7 +317,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
     height.
     """
-    monkeypatch.setattr("stadia.recipes.metric.recipe.MAX_HEIGHT_LOG_ERROR", math.inf)
+    monkeypatch.setattr("stadia.recipes.metric.camera_heights.MAX_HEIGHT_LOG_ERROR", math.inf)
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
@@ -319,8 +325,8 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
     assert facts["depth_scale"] == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
-    assert kept["after_epochs"]["1.65 m"][-1] == kept["heights"]["heights"][0]["metres"]
-    assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["after_epochs"]["1.65 m"][-1], abs=1e-4)
+    assert kept["epoch_heights"]["1.65 m"][-1]["kept_m"] == kept["heights"]["heights"][0]["metres"]
+    assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["epoch_heights"]["1.65 m"][-1]["kept_m"], abs=1e-4)
     assert recipes.load_predictor(last).depth_scale is DepthScale.METRES
     _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
@@ -357,7 +363,7 @@ def test_heights_go_on_where_a_checkpoint_was_made(metric):
         one.start_epoch(2)
     assert recipe.heights.heights[0].metres > 1.6
     assert again.heights.heights == recipe.heights.heights
-    assert again.after_epochs == recipe.after_epochs
+    assert again.epoch_heights == recipe.epoch_heights
     assert torch.equal(again.camera_height_m, recipe.camera_height_m)
 
 
@@ -387,14 +393,14 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
         recipe.start_epoch(epoch + 1)
     add_height_frames(recipe, 0, 1.6, count=1)
     recipe.start_epoch(3)
-    first, second, third = recipe.course.of["1.65 m"]
+    first, second, third = recipe.epoch_heights["1.65 m"]
     assert (first.epoch, first.estimated_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
     assert second.kept_m == recipe.heights.heights[0].metres == third.kept_m
     assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
     assert recipe.validation_images()["camera height"].ndim == 3
     again, _ = prepared(metric)
     again.load_training_state(recipe.training_state())
-    assert again.course.of == recipe.course.of
+    assert again.epoch_heights == recipe.epoch_heights
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):

@@ -13,7 +13,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import no_progress
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.recipes.base.build_recipe import init_recipe, check_init_weights
+from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.base.requests import EvaluateRequest
 from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
@@ -23,7 +23,7 @@ from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.batches import TrainingPlan
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
     recipe = MetricRecipe(settled)
     recipe.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
-    assert recipe.shares().camera == 1.0
+    assert recipe.loss_shares().camera == 1.0
     assert (
         MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights
     )  # as a resumed training does
@@ -99,7 +99,14 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
 
     recipe.camera_height_m.copy_(torch.tensor([2.1, 1.2]))
     write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": recipe.state_dict()})
-    assert init_recipe(MetricRecipe, config, resumed=False).camera_m.isnan().all()
+    assert init_recipe(MetricRecipe, config, resumed=False).camera_height_m.isnan().all()
+    old = {name: "camera_m" if name == "camera_height_m" else name for name in recipe.state_dict()}
+    weights = {old[name]: tensor for name, tensor in recipe.state_dict().items()}
+    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": weights})
+    with pytest.raises(
+        CheckpointError, match=r"1 tensors that do not fit \('camera_m' was renamed to 'camera_height_m'\)"
+    ):
+        load_weights(Checkpoint.open(path), recipe, recipe="metric")
     with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
         check_init_weights(SelfsupRecipe, small.model_copy(update={"start_from": str(path)}))
 

@@ -36,8 +36,7 @@ from stadia.recipes.objectpose import recipe as objectpose
 from stadia.recipes.objectpose.commands import score_images
 from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch
-from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, group_pixels
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 

@@ -30,9 +30,8 @@ from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
-from stadia.recipes.objectpose.object_detection import FoundObjects
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, collect_score
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint

@@ -11,7 +11,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.files import write_json
 from stadia.geometry.camera import intrinsics
 from stadia.recipes import configure
-from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.requests import compare_with_trained_size, network_size_notes, parse_size, requested_size
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -85,10 +85,19 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(recipe: Self
     assert (own.height, own.width) == (recipe.height, recipe.width)
 
 
-def test_default_recipe_supports_only_its_training_size(recipe: SelfsupRecipe) -> None:
-    DepthRecipe.check_size(recipe, recipe.height, recipe.width)
+@pytest.mark.parametrize("has_other_networks", [True, False])
+def test_other_networks_and_linear_pose_heads_support_only_the_training_size(
+    recipe: SelfsupRecipe, has_other_networks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.model.config = recipe.config.model.model_copy(update={"pose_head": "linear"})
+    if has_other_networks:
+        monkeypatch.setattr(SelfsupRecipe, "depth_pose_net", None)
+    recipe.check_size(recipe.height, recipe.width)
     with pytest.raises(
         ConfigError, match=f"size of 'selfsup': found 64x64; expected {recipe.width}x{recipe.height}, the training's"
     ):
-        DepthRecipe.check_size(recipe, 64, 64)
+        recipe.check_size(64, 64)
+
+
+def test_default_crop_is_none(recipe: SelfsupRecipe) -> None:
     assert DepthPredictor(recipe).crop == "none"

@@ -113,7 +113,9 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     }
     (run.folder / "run.json").write_text(json.dumps(only_elsewhere))
     (train,) = open_recordings(two.data.extra_datasets["mono"].path, split="train")
-    assert TrainingOverlap.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
+    assert TrainingOverlap.find(run.folder, [train]).count({train.name: range(5)}) == 5, (
+        "by the second data set's facts"
+    )
 
 
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:

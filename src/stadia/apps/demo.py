@@ -40,7 +40,7 @@ from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.recipes import CONFIGS, configure
-from stadia.recipes.base.build_recipe import load_predictor, load_task
+from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.dry_run import PeakMemory
 from stadia.recipes.base.workflow import train
@@ -272,9 +272,9 @@ def measure_camera_height(depth: NDArray[np.floating], recording: Recording, ind
 
 def _estimated_height(trained: Run) -> float | None:
     """Return the camera height that the training estimated, metres; None without one."""
-    task = load_task(trained.folder)
-    assert isinstance(task, MetricRecipe)
-    known = task.camera_m[task.camera_m.isfinite()]
+    recipe = load_recipe(trained.folder)
+    assert isinstance(recipe, MetricRecipe)
+    known = recipe.camera_height_m[recipe.camera_height_m.isfinite()]
     return round(float(known.median()), 4) if len(known) else None
 
 

@@ -24,8 +24,13 @@ from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.depth_commands import add_training_options
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.recipes.base.requests import (
+    OdometryRequest,
+    PredictionInput,
+    network_size_notes,
+    open_inputs,
+    requested_size,
+)
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"

@@ -46,7 +46,7 @@ def predict(
     options = parse_source_options(overrides or [])
     request = PredictRequest(checkpoint, source, options, out, every, motion, size, video, cloud, background)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
-        from stadia.recipes.base.prediction_inputs import run_predict_exported as run_predict
+        from stadia.recipes.base.requests import run_predict_exported as run_predict
     else:
         from stadia.recipes.base.runner import run_predict
     with show_progress() as bars:
@@ -84,8 +84,7 @@ def activations(
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.depth_commands import add_training_options
-    from stadia.recipes.base.prediction_inputs import open_inputs
-    from stadia.recipes.base.requests import parse_source_options
+    from stadia.recipes.base.requests import open_inputs, parse_source_options
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4" or out.exists():

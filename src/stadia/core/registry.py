@@ -93,6 +93,9 @@ RENAMED_KEYS: Mapping[str, str] = {
     "heights.most_change": "heights.max_change",
     "heights.oddness_spread": "heights.outlier_sigma",
     "depth_claim": "depth_scale",
+    "finding.*": "detection.*",
+    "detection.fewest_px": "detection.min_px",
+    "least_px": "min_px",
 }
 """Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""
 
@@ -104,6 +107,9 @@ RENAMED_COMMANDS: Mapping[str, str] = {"parts": "list"}
 
 RENAMED_FILE_KEYS: Mapping[str, str] = {"claim": "depth_scale", "after_a_look": "post_hoc_choices"}
 """Old key of predictions.json, dataset.json, run.json, study.yaml and score files to the new one."""
+
+RENAMED_WEIGHTS: Mapping[str, str] = {"camera_m": "camera_height_m", "said_m": "predicted_height_m"}
+"""Old name of a tensor in checkpoints to the new one."""
 
 
 def check_file_keys(path: Path, values: Any) -> None:

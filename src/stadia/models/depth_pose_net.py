@@ -28,6 +28,7 @@ class DepthPoseNet(nn.Module):
 
     def __init__(self, config: DepthPoseNetConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:
         super().__init__()
+        self.config = config
         self.depth = DepthNet(config)
         self.pose = PoseNet(config, self.depth.encoder, size=size) if motion else None
         self.brightness = motion and config.brightness

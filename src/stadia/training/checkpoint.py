@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.core.files import atomic_write, write_json
+from stadia.core.registry import RENAMED_WEIGHTS
 
 FORMAT, VERSION = "stadia-checkpoint", 2
 READABLE = (1, 2)
@@ -174,8 +175,10 @@ def check_weights(
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
     """Return the differences between saved weights and a module, a line for each name that is not in `without`."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
-    lines = [f"'{name}' is missing" for name in own if name not in weights]
-    lines += [f"'{name}' is not in the model" for name in weights if name not in own]
+    renamed = {old: new for old, new in RENAMED_WEIGHTS.items() if old in weights and old not in own and new in own}
+    lines = [f"'{old}' was renamed to '{new}'" for old, new in renamed.items()]
+    lines += [f"'{name}' is missing" for name in own if name not in weights and name not in renamed.values()]
+    lines += [f"'{name}' is not in the model" for name in weights if name not in own and name not in renamed]
     lines += [
         f"'{name}' is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}"
         for name, tensor in weights.items()

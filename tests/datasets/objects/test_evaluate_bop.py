@@ -19,9 +19,8 @@ from stadia.core.types import Camera
 from stadia.datasets.objects.bop import BopImages
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
-from stadia.recipes.objectpose.object_detection import FoundObjects
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 

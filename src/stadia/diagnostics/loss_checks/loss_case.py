@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import summarize_exception
+from stadia.core.types import Camera
+from stadia.geometry.segments import segments_from_instances
+from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
 Outputs = Mapping[str, Tensor]
 """Outputs of networks by name, in float64, each with the batch as its first axis."""
@@ -231,3 +234,39 @@ def _add_label_forms(build: Callable[[Tensor], LossCase], unit: float) -> LossCa
     }
     hostile = {"an image without labels": lambda: build(torch.cat((true[:1], torch.zeros_like(true[:1]))))}
     return replace(build(true), forms=forms, hostile=hostile)
+
+
+# -- a flat road below a camera of known height
+
+HEIGHT_M = 1.65
+FARTHEST_M = 60.0
+
+
+def make_flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:
+    """Return inverse depth (1, 1, H, W), road mask (1, 1, H, W) and a level camera, HEIGHT_M above the road.
+
+    The horizon is above the image center.
+    """
+    fy, cy = 0.9 * width, 0.4 * height
+    K = torch.tensor([[[0.9 * width, 0, width / 2 - 0.5], [0, fy, cy], [0, 0, 1]]], dtype=torch.float64)
+    rows = torch.arange(height, dtype=torch.float64)[:, None].expand(height, width)
+    inverse_depth = ((rows - cy) / (fy * HEIGHT_M)).clamp(min=1 / FARTHEST_M)
+    road = inverse_depth > 1.2 / FARTHEST_M
+    return inverse_depth[None, None], road[None, None], Camera(K, height, width)
+
+
+def make_camera_height_case(loss: MetricScaleLoss) -> LossCase:
+    """Return the case of a known camera height over a flat road, without objects."""
+    inverse_depth, road, camera = make_flat_road()
+    objects = segments_from_instances(torch.zeros_like(road[:, 0], dtype=torch.int64))
+    nothing = torch.zeros(0, dtype=torch.float64)
+    known = KnownHeights(objects, nothing, nothing, torch.tensor([HEIGHT_M], dtype=torch.float64))
+
+    def evaluate(maps: Outputs) -> Any:
+        return loss((maps["inverse_depth"],), camera, road, known)
+
+    right = {"inverse_depth": inverse_depth}
+    wrong = {x: right if x == 1 else {"inverse_depth": inverse_depth / x} for x in DEPTH_FACTORS}
+    waves = 1 + 0.05 * torch.linspace(0, 9, inverse_depth.shape[-1], dtype=torch.float64).sin()
+    axis = ErrorAxis("depth, times the true one", "L01", 1.0, wrong)
+    return LossCase(evaluate, right, {"inverse_depth": inverse_depth * waves / 1.1}, (axis,), {"road": road})

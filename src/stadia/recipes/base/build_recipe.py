@@ -74,12 +74,8 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     if config.start_from is None:
         return recipe_class(config)
     recipe, checkpoint = recipe_class(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
-    load_weights(
-        checkpoint,
-        recipe,
-        recipe=(recipe_class.recipe, *recipe_class.compatible_recipes),
-        without=recipe_class.data_buffers,
-    )
+    names = (recipe.recipe, *recipe.compatible_recipes)
+    load_weights(checkpoint, recipe, recipe=names, without=recipe.data_buffers)
     recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
     return recipe
 
@@ -93,12 +89,8 @@ def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Pre
     recipe = load_recipe(checkpoint)
     predictor = recipe.predictor(size)
     if predictor is None:
-        raise CheckpointError(
-            checkpoint,
-            found=f"a checkpoint of '{recipe.recipe}', which predicts no depth",
-            expected="a recipe that does",
-            fix="pass another checkpoint",
-        )
+        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
+        raise CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
     return predictor
 
 
@@ -108,16 +100,12 @@ def load_recipe(checkpoint: Path) -> AnyRecipe:
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """
     opened = Checkpoint.open(Path(checkpoint))
-    recipe = opened.header.recipe
-    if recipe not in RECIPES:
-        raise CheckpointError(
-            opened.path,
-            found=f"a checkpoint of '{recipe}'",
-            expected=f"one of {', '.join(RECIPES)}",
-            fix="update stadia, or pass another",
-        )
+    name = opened.header.recipe
+    if name not in RECIPES:
+        found, expected = f"a checkpoint of '{name}'", f"one of {', '.join(RECIPES)}"
+        raise CheckpointError(opened.path, found=found, expected=expected, fix="update stadia, or pass another")
     try:
-        config = CONFIGS.load(recipe).model_validate(opened.header.config)
+        config = CONFIGS.load(name).model_validate(opened.header.config)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         renamed = list_renamed_keys(opened.header.config)
@@ -128,6 +116,6 @@ def load_recipe(checkpoint: Path) -> AnyRecipe:
             expected="a configuration of this version",
             fix="train again, or use the version of stadia that wrote it (run.json names its commit)",
         ) from error
-    recipe: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
-    load_weights(opened, recipe, recipe=recipe)
+    recipe: AnyRecipe = RECIPES.load(name)(without_pretrained(config))
+    load_weights(opened, recipe, recipe=name)
     return recipe.eval()

@@ -22,11 +22,11 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.prediction_inputs import list_files
 from stadia.recipes.base.requests import (
     EvaluateRequest,
     PredictRequest,
     Size,
+    list_files,
     network_size_notes,
     refuse_unused,
     requested_size,

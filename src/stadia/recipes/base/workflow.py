@@ -25,7 +25,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.recipes import RECIPES
-from stadia.recipes.base.build_recipe import TrainingData, init_recipe, check_init_weights, create_recipe, load_recipe
+from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
@@ -156,20 +156,14 @@ def report_findings(
     """
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == NOT_CHECKED_NOTE:
-            console.print(
-                f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}", markup=False, soft_wrap=True
-            )
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
+            console.print(line, markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
-        raise RunError(
-            of,
-            found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
-            expected="none with severity stop",
-            fix=(
-                "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn"
-                " trains all the same"
-            ),
-        )
+        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
+        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        fix = f"{evidence}; --on-stop warn trains all the same"
+        raise RunError(of, found=found, expected="none with severity stop", fix=fix)
     return findings
 
 
@@ -203,48 +197,31 @@ def _check_losses(
         raise
 
 
-def run_loss_checks(
-    recipe: AnyRecipe,
-    config: RecipeConfig,
-    data: TrainingData,
-    console: Console,
-    *,
-    seconds: float = LOSS_CHECK_SECONDS,
-) -> list[Finding]:
+def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
     """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
 
     recipe: about to be trained, with its initial weights.
     """
     started = time.monotonic()
-    until = started + seconds - RESERVED_SECONDS
+    until = started + LOSS_CHECK_SECONDS - RESERVED_SECONDS
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     with seeds.preserve_generators():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
+        device = select_device(training.accelerator)
         start = TrainingStart.prepare(
-            recipe,
-            batch,
-            select_device(training.accelerator),
-            precision=training.precision,
-            depth_range_m=recipe.depth_range_m,
+            recipe, batch, device, precision=training.precision, depth_range_m=recipe.depth_range_m
         )
         start.recipe.plan = TrainingPlan.from_loader(data.train, training)
-        found = collect_findings(
-            "laws of the losses",
-            "",
-            lambda: _check_loss_laws(start, batch, started + LOSS_LAW_SHARE * (until - started)),
-        )
+        laws_until = started + LOSS_LAW_SHARE * (until - started)
+        found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
         found += check_training_start(start, until - time.monotonic())
     notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
     unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
-    console.print(
-        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    line = f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     return found
 
 

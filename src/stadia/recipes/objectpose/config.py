@@ -12,7 +12,7 @@ from stadia.dataloading.config import ColorConfig, NetworkPixels
 from stadia.datasets.config import CacheConfig
 from stadia.losses.config import RotationLossConfig
 from stadia.models.config import ObjectPoseNetConfig
-from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.config import RecipeConfig, data_keys
 from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
@@ -105,19 +105,8 @@ class ObjectPoseConfig(RecipeConfig):
     recipe: name of this recipe.
     """
 
-    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(
-        f"data.{key}"
-        for key in (
-            "path",
-            "format",
-            "tableworld",
-            "train_split",
-            "val_split",
-            "val_share",
-            "height",
-            "width",
-            "classes",
-        )
+    evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(
+        *("path", "format", "tableworld", "train_split", "val_split", "val_share", "height", "width", "classes")
     )
     validation: ClassVar[tuple[str, ...]] = (
         *("mask_iou", "objects", "found", "false_alarms", "recall", "precision", "iou_3d", "ap_*", "recall_*deg_*cm"),

@@ -159,12 +159,9 @@ def image_name(meta: Meta) -> str:
     """Return folder and file of an image, a name for people."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
-    scene = (
-        meta.file.parent.parent.name
-        if meta.file.parent.name in ("image", "image_2", "rgb", "gray")
-        else meta.file.parent.name
-    )
-    return f"{scene}/{meta.file.stem}"
+    folder = meta.file.parent
+    scene = folder.parent if folder.name in ("image", "image_2", "rgb", "gray") else folder
+    return f"{scene.name}/{meta.file.stem}"
 
 
 def collect_score(classes: Sequence[str], images: Iterable[tuple[Meta, ImageComparison]]) -> ObjectScore:
@@ -200,8 +197,8 @@ def draw_image_labels(images: ObjectImages, index: int, *, masks: bool = True) -
     if not masks:
         return draw_objects(image, K, boxes_to_objects(images.boxes(index)), images.classes)
     labels = images.labels(index)
-    seen = np.array([one.visible_px > 0 for one in labels.objects], bool)
-    number = np.concatenate(([0], np.where(seen, seen.cumsum(), 0)))
+    visible = np.array([one.visible_px > 0 for one in labels.objects], bool)
+    number = np.concatenate(([0], np.where(visible, visible.cumsum(), 0)))
     shown = boxes_to_objects([one for one in labels.objects if one.visible_px])
     return ObjectPredictions("", image, K, number[labels.instance.clip(0)], shown).drawn(images.classes, scores=False)
 
@@ -291,18 +288,11 @@ def score_estimates(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]
             compared.append(_compare_targets(images, index, predicted))
     true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
     classes = range(1, len(images.classes))
-    of_class = {
-        images.classes[number]: {
-            "objects": int((true == number).sum()),
-            **{
-                name: value
-                for name, value in mean_average_precisions(compared, [number]).items()
-                if name.startswith("ap_iou")
-            },
-        }
-        for number in classes
-        if (true == number).any()
-    }
+    of_class: dict[str, dict[str, Any]] = {}
+    for number in filter(lambda number: (true == number).any(), classes):
+        precisions = mean_average_precisions(compared, [number])
+        shown = {name: value for name, value in precisions.items() if name.startswith("ap_iou")}
+        of_class[images.classes[number]] = {"objects": int((true == number).sum()), **shown}
     of_models = add_recall(images, found) if isinstance(images, BopImages) else {"class": {}}
     for name, scores in of_models.pop("class").items():
         of_class.setdefault(name, {}).update(scores)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import ObjectTargets
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.instances import center_from_translation, unit_directions
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
@@ -29,9 +30,9 @@ from stadia.losses.object_pose_loss import (
     norm_penalty,
     size_error,
 )
+from stadia.metrics.object_metrics import PosedObjects
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet, average_object_pixels
 from stadia.recipes.objectpose.config import ObjectLossConfig
-from stadia.recipes.objectpose.object_detection import ground_truth_objects
 
 CERTAIN_LOGIT = 20.0
 """Logit of the true class in the maps of a perfect network."""
@@ -117,6 +118,28 @@ def _zero_term(maps: ObjectMaps) -> Tensor:
     """Return 0 with a zero gradient for every map: DDP requires a gradient for each weight."""
     outputs = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
     return torch.stack([output[:0].sum() for output in outputs]).sum()
+
+
+# -- labeled objects, one a row
+
+
+def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> PosedObjects:
+    """Return the M objects that segments of `targets.instance` show, one a row."""
+    return _objects_at(targets, (segments.image, segments.instance - 1))
+
+
+def image_objects(targets: ObjectTargets, index: int) -> PosedObjects:
+    """Return all labeled objects of one image, also those without a pixel at the network size."""
+    places = targets.known[index].nonzero()[:, 0]
+    return _objects_at(targets, (torch.full_like(places, index), places))
+
+
+def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> PosedObjects:
+    """Return the objects at image indices and object indices, (M,) each."""
+    size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
+    return PosedObjects(
+        targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0])
+    )
 
 
 # -- the loss case: the true objects of images as network maps
