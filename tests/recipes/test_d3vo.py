@@ -69,7 +69,7 @@ def set_predictions(recipe: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **va
 
 
 def test_step_logs_network_statistics(recipe: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = recipe.training_step(batch).seen
+    seen = recipe.training_step(batch).logged
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
     assert all(seen[name] == name.startswith("gain") for name in expected)
@@ -81,7 +81,7 @@ def test_step_logs_network_statistics(recipe: SelfsupRecipe, batch: Batch, monke
         brightness=brightness,
         log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]),
     )
-    seen = recipe.training_step(batch).seen
+    seen = recipe.training_step(batch).logged
     assert float(seen["gain/+1"]) == pytest.approx(1.3)
     assert float(seen["offset/stereo"]) == pytest.approx(0.2)
     assert float(seen["log_uncertainty/p50"]) == pytest.approx(0, abs=0.15)

@@ -231,7 +231,7 @@ def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: p
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     recipe, batch = DptRecipe(config), next(iter(data.val))
     labeled = recipe.loss.known(batch.targets.depth_m)
-    assert recipe.training_step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
+    assert recipe.training_step(batch).logged["at_floor"] == 0, "small networks end in a softplus"
     answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     monkeypatch.setattr(recipe.network, "raw", lambda image: answers.relu())
     for shift in (0.01, -0.02):

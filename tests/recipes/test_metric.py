@@ -186,7 +186,7 @@ def test_outlier_objects_are_downweighted_if_configured(metric):
     shares = []
     for spread in ("null", 5, 50):
         recipe.config = changed(recipe.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        shares.append(float(recipe.training_step(batch).seen["metric/inlier_share"]))
+        shares.append(float(recipe.training_step(batch).logged["metric/inlier_share"]))
     assert 0 == shares[0] < shares[1] < shares[2] < 1
 
 

@@ -52,7 +52,7 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
     recipe.train()
     held = recipe.training_step(batch)
     assert held.terms["brightness"] == 0
-    assert float(recipe.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.seen["warped_over_unwarped"]), rel=1e-6)
+    assert float(recipe.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.logged["warped_over_unwarped"]), rel=1e-6)
     recipe.gate.is_open.fill_(True)
     recipe.eval()
     ratio = recipe.gate.ratio.clone()
