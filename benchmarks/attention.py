@@ -39,8 +39,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
-from stadia.models.attention_cost import count_attention_macs, find_break_even_tokens
-from stadia.models.config import AttentionConfig
+from stadia.models.config import AttentionConfig, count_attention_macs, find_break_even_tokens
 from stadia.training.flops import PeakFlops, synchronize
 
 HEADS, HEAD_DIM = 12, 64

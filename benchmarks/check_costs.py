@@ -56,9 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_roadworld(TINY, Path(folder), seed=0)
         for name in loss_checks.SETTINGS:
-            task, config, data = loss_checks.set_up(name, Path(folder), *arguments.size)
+            recipe, config, data = loss_checks.set_up(name, Path(folder), *arguments.size)
             preflight_s[name] = report("preflight", name, measure_seconds(data.findings))
-            seconds = loss_checks.measure_loss_checks(task, config, data)["seconds"]
+            seconds = loss_checks.measure_loss_checks(recipe, config, data)["seconds"]
             loss_checks_s[name] = report("loss checks", name, seconds)
     drives = open_recordings(render_demo_worlds(CacheConfig()))
     preflight_s["demo"] = report(

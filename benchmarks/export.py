@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from stadia.apps.export import export_onnx
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
 
 
 class Finest(nn.Module):
@@ -55,7 +55,7 @@ def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
         depth = DepthPoseNet(DepthPoseNetConfig(pretrained=False), motion=False).depth
         return Finest(depth).eval(), cast(nn.Conv2d, depth.decoder.heads["1"]), 32
     from stadia.models.config import DptConfig
-    from stadia.models.dpt.dpt_net import DptNet
+    from stadia.models.dpt_net import DptNet
 
     dpt = DptNet(DptConfig(network=name, pretrained=False)).eval()
     head = dpt.network.head
@@ -87,7 +87,7 @@ def measure(name: str, height: int, width: int, threads: int, repeats: int) -> d
     image = torch.rand(1, 3, height, width)
     spread_of_mean = spread_out(network, last, image)
     made_by = Provenance(recipe=name, config_hash="", checkpoint="at random")
-    about = ExportDescription.of(
+    about = ExportDescription.from_provenance(
         made_by, DepthScale.METRES, height=height, width=width, crop="none", stride=stride, focal=0.6
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.config import resolve_config
 from stadia.core.files import write_text
 from stadia.core.recording import Recording
@@ -46,7 +46,7 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
 from stadia.diagnostics.loss_checks.training_start import TimeLimitReached
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.base.build_recipe import build_task
+from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.rendering.dataset_files import SPLITS
@@ -318,17 +318,17 @@ def read_finished_run(folder: Path) -> Row:
 @torch.no_grad()
 def validate_untrained(config: RecipeConfig) -> dict[str, float]:
     """Return the validation scores of the weights that a training starts from."""
-    recipe = RECIPES.load(config.recipe)
-    config, data = recipe.prepare(config, Console(quiet=True))
-    random_state.seed_generators(config.seed, "training")
-    task = build_task(recipe, config, resumed=False)
-    task.save_data_stats(data)
-    task.plan = TrainingPlan.of(data.train, config.training)
-    task.eval().on_validation_start()
+    recipe_class = RECIPES.load(config.recipe)
+    config, data = recipe_class.prepare(config, Console(quiet=True))
+    seeds.seed_generators(config.seed, "training")
+    recipe = init_recipe(recipe_class, config, resumed=False)
+    recipe.save_data_stats(data)
+    recipe.plan = TrainingPlan.from_loader(data.train, config.training)
+    recipe.eval().on_validation_start()
     book = ValidationScores()
     for batch in data.val:
-        book.add(batch.meta, task.validation_step(batch))
-    return {f"val/{name}": value for name, value in (book.means() | dict(task.validation_summary())).items()}
+        book.add(batch.meta, recipe.validation_step(batch))
+    return {f"val/{name}": value for name, value in (book.means() | dict(recipe.validation_summary())).items()}
 
 
 def run_checks(name: str, check: Callable[[], list[Finding]]) -> Row:

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.recipes import RECIPES
 from stadia.recipes.base.workflow import run_loss_checks
 from stadia.synthetic.roadworld.config import TINY
@@ -45,25 +45,25 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, Any]:
-    """Return the task of a training, its configuration and its data, as they are before the first step."""
-    recipe: Any = RECIPES.load(name.split()[0])
-    is_video = recipe.recipe in ("selfsup", "metric", "dpt")
+    """Return the recipe of a training, its configuration and its data, as they are before the first step."""
+    recipe_class: Any = RECIPES.load(name.split()[0])
+    is_video = recipe_class.recipe in ("selfsup", "metric", "dpt")
     sized = (f"data.height={height}", f"data.width={width}") if is_video else ()
     overrides = (*sized, *SETTINGS[name], "training.workers=0")
-    config, data = recipe.prepare(
-        recipes.configure(recipe.recipe, overrides, **({"data": {"path": str(worlds)}} if is_video else {})),
+    config, data = recipe_class.prepare(
+        recipes.configure(recipe_class.recipe, overrides, **({"data": {"path": str(worlds)}} if is_video else {})),
         Console(quiet=True),
     )
-    random_state.seed_generators(config.seed, "training")
-    task = recipe(config)
-    task.save_data_stats(data)
-    return task, config, data
+    seeds.seed_generators(config.seed, "training")
+    recipe = recipe_class(config)
+    recipe.save_data_stats(data)
+    return recipe, config, data
 
 
-def measure_loss_checks(task: Any, config: Any, data: Any) -> dict[str, Any]:
+def measure_loss_checks(recipe: Any, config: Any, data: Any) -> dict[str, Any]:
     """Return seconds, findings, and what could not be checked."""
     began = time.monotonic()
-    found = run_loss_checks(task, config, data, Console(quiet=True))
+    found = run_loss_checks(recipe, config, data, Console(quiet=True))
     reported = [f"{one.code} {one.measured}" for one in found if one.code != "N01"]
     return {
         "seconds": round(time.monotonic() - began, 1),

@@ -38,22 +38,22 @@ def main() -> None:
     config, data = MetricRecipe.prepare(
         recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True)
     )
-    task = MetricRecipe(config).train()
-    task.plan = TrainingPlan(batches_per_epoch=100, grad_accumulation_steps=1, total_steps=10_000)
-    task.heights.heights = {group: AverageHeight(1.65, 1, 1.6) for group in range(len(task.groups))}
-    task.heights.epoch = 5
+    recipe = MetricRecipe(config).train()
+    recipe.plan = TrainingPlan(batches_per_epoch=100, grad_accumulation_steps=1, total_steps=10_000)
+    recipe.heights.heights = {group: AverageHeight(1.65, 1, 1.6) for group in range(len(recipe.groups))}
+    recipe.heights.epoch = 5
     batch = next(iter(data.train))
 
     def selfsup() -> torch.Tensor:
-        return task.view_synthesis(batch, task.model(batch), task.global_step).total
+        return recipe.view_synthesis(batch, recipe.model(batch), recipe.global_step).total
 
     def metric() -> torch.Tensor:
-        return task.training_step(batch).total
+        return recipe.training_step(batch).total
 
     took: dict[str, list[float]] = {"selfsup": [], "metric": []}
     for _ in range(arguments.rounds + 2):
         for name, step in (("selfsup", selfsup), ("metric", metric)):
-            task.zero_grad()
+            recipe.zero_grad()
             started = time.process_time()
             step().backward()
             took[name].append(time.process_time() - started)

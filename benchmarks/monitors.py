@@ -22,7 +22,7 @@ from rich.console import Console
 import stadia.core.torchvision_shim  # noqa: F401
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.models.config import DptConfig
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt_net import DptNet
 from stadia.training.run_folder import Run
 
 MAX_SHARE = 0.02
@@ -51,7 +51,7 @@ ROW = {
     "time/step_s": 0.06,
     "train/term/smoothness": 1e-4,
     "train/metric/depth_spread": 0.3,
-    "train/metric/objects_believed": 0.9,
+    "train/metric/inlier_share": 0.9,
     "train/depth/median": 12.0,
     "train/depth/spread": 0.5,
     "train/depth/at_nearest": 0.0,

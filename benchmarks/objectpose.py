@@ -33,7 +33,7 @@ from stadia.models.config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
 from stadia.recipes.objectpose.config import DetectionConfig
 from stadia.recipes.objectpose.data import render_tables
-from stadia.recipes.objectpose.object_detection import group_pixels
+from stadia.recipes.objectpose.recipe import group_pixels
 
 REFERENCE = {"pyramid_channels": 256, "segmentation_channels": 128, "pretrained": False}
 NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {

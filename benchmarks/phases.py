@@ -22,7 +22,7 @@ from torch import nn
 
 import stadia.core.torchvision_shim  # noqa: F401
 from stadia.models.config import DptConfig
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt_net import DptNet
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import FlopCounter
 from stadia.training.phase_clock import PhaseClock

@@ -4,8 +4,8 @@
 
 Two tiny runs on a small RoadWorld are traced. The path of a training is the call stack when `backward` is called, and
 every function that the training step calls, down to `--depth` calls below it. The path of a prediction is the call
-stack when a depth map is written, and every function that the loop over frames calls, down to the same depth.
-Prints the files with their lines, in the order in which they are entered, and one JSON object.
+stack when the bytes of a depth map are written, and every function that the loop over frames calls, down to the same
+depth. Prints the files with their lines, in the order in which they are entered, and one JSON object.
 """
 
 from __future__ import annotations
@@ -121,8 +121,7 @@ def main() -> None:
         (checkpoint,) = (root / "runs").iterdir()
 
         import lightning.fabric
-
-        from stadia.evaluation.io import predictions_folder
+        import numpy as np
 
         result["stadia train selfsup"] = trace(
             ["train", "selfsup", *small, *few],
@@ -133,9 +132,9 @@ def main() -> None:
         )
         result["stadia predict"] = trace(
             ["predict", str(checkpoint), str(root / "world"), "--out", str(root / "predicted")],
-            predictions_folder,
-            "_write_maps",
-            ("evaluation/predict/", "stream_predictions"),
+            np,
+            "savez",
+            ("evaluation/", "stream_predictions"),
             depth,
         )
     for command, files in result.items():

@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 
 from stadia.synthetic.rendering.dataset_files import count_cores
 from stadia.synthetic.roadworld.config import FULL, RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
-from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, derive_world_seed, make_world
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7)

@@ -39,10 +39,11 @@ from stadia.datasets.objects.bop import (
     PIXEL_CENTER_OFFSET,
     BopImages,
     BopInstanceInfo,
+    ground_truth_results,
     read_instance_info,
     read_targets,
+    write_results,
 )
-from stadia.datasets.objects.bop_results import ground_truth_results, write_results
 from stadia.geometry.rasterizer import Silhouette, draw_silhouette
 
 WITHIN, TOLERANCE_M = 0.02, 0.015

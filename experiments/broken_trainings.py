@@ -36,7 +36,7 @@ from stadia import recipes
 from stadia.core.files import write_text
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.datasets.config import CacheConfig
-from stadia.diagnostics.catalog.causes import find_root_cause
+from stadia.diagnostics.catalog import find_root_cause
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.geometry.se3 import inverse
 from stadia.losses.loss_report import LossReport
@@ -72,14 +72,14 @@ class Broken:
 def batches(change: Callable[[Batch], Batch]) -> Patch:
     """Change every training batch."""
     step = SelfsupRecipe.training_step
-    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: step(task, change(batch)))
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda recipe, batch: step(recipe, change(batch)))
 
 
 def validations(change: Callable[[Batch], Batch]) -> Patch:
     """Change every validation batch."""
     validate = SelfsupRecipe.validation_step
     return lambda: mock.patch.object(
-        SelfsupRecipe, "validation_step", lambda task, batch: validate(task, change(batch))
+        SelfsupRecipe, "validation_step", lambda recipe, batch: validate(recipe, change(batch))
     )
 
 
@@ -92,7 +92,7 @@ def change_predictions(change: Callable[[Batch, Prediction], Prediction]) -> Pat
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
     """Change the report of the loss."""
     step = SelfsupRecipe.training_step
-    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda task, batch: change(step(task, batch)))
+    return lambda: mock.patch.object(SelfsupRecipe, "training_step", lambda recipe, batch: change(step(recipe, batch)))
 
 
 def with_sources(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -48,7 +48,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
 from stadia.metrics.uncertainty_metrics import sparsification, spearman
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.presets import preset_overrides
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
@@ -105,15 +105,15 @@ def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
     return out
 
 
-def picture(recording: Recording, index: int, side: str, task: SelfsupRecipe) -> tuple[Tensor, Camera]:
+def picture(recording: Recording, index: int, side: str, recipe: SelfsupRecipe) -> tuple[Tensor, Camera]:
     """Return (1, 3, height, width) at the network's size, and its camera."""
     image = torch.from_numpy(recording.image(index, side)).permute(2, 0, 1)[None].float() / 255
-    return cameras.resize(image, recording.camera(index, side).to(torch.float32), task.height, task.width)
+    return cameras.resize(image, recording.camera(index, side).to(torch.float32), recipe.height, recipe.width)
 
 
 @torch.inference_mode()
 def learnt_exposures(
-    task: SelfsupRecipe, worlds: list[Recording], exposures: Exposures
+    recipe: SelfsupRecipe, worlds: list[Recording], exposures: Exposures
 ) -> dict[str, list[tuple[float, float]]]:
     """Return pairs (injected, learned) of gain and offset, for each frame and the next, and for each left and right
     image.
@@ -122,8 +122,8 @@ def learnt_exposures(
     for world in worlds:
         for index in range(len(world) - 1):
             for other, side in ((index + 1, "left"), (index, "right")):
-                (now, _), (then, _) = picture(world, index, "left", task), picture(world, other, side, task)
-                motion = task.model.motion(now, then)
+                (now, _), (then, _) = picture(world, index, "left", recipe), picture(world, other, side, recipe)
+                motion = recipe.model.motion(now, then)
                 assert motion is not None
                 assert motion.brightness is not None
                 files = world.file(index, "left"), world.file(other, side)
@@ -134,31 +134,31 @@ def learnt_exposures(
     return pairs
 
 
-def residual_to_the_right(task: SelfsupRecipe, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
+def residual_to_the_right(recipe: SelfsupRecipe, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
     """Return (height, width): the difference to the right image after the warp by predicted depth, which Sigma
     should predict.
     """
-    image, camera = picture(world, index, "left", task)
-    right, right_camera = picture(world, index, "right", task)
-    each, of_right = (Camera(K[None], task.height, task.width) for K in (camera.K, right_camera.K[None]))
+    image, camera = picture(world, index, "left", recipe)
+    right, right_camera = picture(world, index, "right", recipe)
+    each, of_right = (Camera(K[None], recipe.height, recipe.width) for K in (camera.K, right_camera.K[None]))
     images = ReprojectionInputs(image, each, right[:, None], of_right, ("stereo",))
     assert world.T_right_left is not None
     rig = torch.from_numpy(world.T_right_left).float()[None, None]
-    reprojector = TorchReprojector(images, ssim_weight=task.config.loss.ssim_weight, auto_mask=False)
+    reprojector = TorchReprojector(images, ssim_weight=recipe.config.loss.ssim_weight, auto_mask=False)
     return reprojector(inverse_depth, rig).minimum.residual[0, 0]
 
 
-def errors_of_depth(task: SelfsupRecipe, worlds: list[Recording]) -> dict[str, float]:
+def errors_of_depth(recipe: SelfsupRecipe, worlds: list[Recording]) -> dict[str, float]:
     """Return means over every fifth image, metres, without a fit, within 80 m: AbsRel, and the value of Sigma if
     predicted.
     """
-    predictor, found = cast(MapsPredictor, task.predictor()), defaultdict[str, list[float]](list)
+    predictor, found = cast(MapsPredictor, recipe.predictor()), defaultdict[str, list[float]](list)
     for world in worlds:
         for index in range(0, len(world), 5):
-            maps = predictor.maps(*picture(world, index, "left", task))
+            maps = predictor.maps(*picture(world, index, "left", recipe))
             truth = world.depth_m(index)
             assert truth is not None
-            true_m = torch.from_numpy(cv2.resize(truth, (task.width, task.height), interpolation=cv2.INTER_NEAREST))
+            true_m = torch.from_numpy(cv2.resize(truth, (recipe.width, recipe.height), interpolation=cv2.INTER_NEAREST))
             known = (true_m > 0) & (true_m < 80)
             depth_m = (1 / maps.inverse_depth[0, 0]).clamp(1e-3, 80)
             error = (depth_m - true_m).abs() / true_m.where(known, torch.ones_like(true_m))
@@ -169,7 +169,7 @@ def errors_of_depth(task: SelfsupRecipe, worlds: list[Recording]) -> dict[str, f
                 found["ause"].append(float(curve.ause))
                 found["ause_of_random"].append(float(curve.ause_of_random))
                 found["spearman"].append(float(spearman(sigma, error, known)))
-                residual = residual_to_the_right(task, world, index, maps.inverse_depth)
+                residual = residual_to_the_right(recipe, world, index, maps.inverse_depth)
                 found["spearman_of_residual"].append(float(spearman(residual, error, known)))
                 found["sigma_with_residual"].append(float(spearman(sigma, residual, known)))
     return {name: statistics.fmean(values) for name, values in found.items()}
@@ -186,12 +186,12 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
 
 def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
     """Score a run on the unseen worlds."""
-    task = load_task(run)
-    assert isinstance(task, SelfsupRecipe)
+    recipe = load_recipe(run)
+    assert isinstance(recipe, SelfsupRecipe)
     unseen = open_recordings(worlds, split="test")
-    found = errors_of_depth(task.eval(), unseen)
-    if task.config.model.brightness:
-        for key, pairs in learnt_exposures(task, unseen, exposures).items():
+    found = errors_of_depth(recipe.eval(), unseen)
+    if recipe.config.model.brightness:
+        for key, pairs in learnt_exposures(recipe, unseen, exposures).items():
             found[f"correlation_of_{key}"] = float(np.corrcoef(np.array(pairs).T)[0, 1])
     return found
 

@@ -37,10 +37,10 @@ def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
     config, data = SelfsupRecipe.prepare(
         recipes.configure("selfsup", given, data={"path": str(path)}), Console(quiet=True)
     )
-    task = SelfsupRecipe(config)
-    task.save_data_stats(data)
+    recipe = SelfsupRecipe(config)
+    recipe.save_data_stats(data)
     data.train.set_position(0, 0)
-    start = TrainingStart.of(task, next(iter(data.train)), depth_range_m=task.depth_range_m)
+    start = TrainingStart.prepare(recipe, next(iter(data.train)), depth_range_m=recipe.depth_range_m)
     outside = (measure_range_excess_px(start) > OUT_OF_REACH_PX).any(1)
     codes = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"
     return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {codes} |"

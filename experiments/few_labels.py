@@ -66,7 +66,9 @@ def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespa
     run = recipes.train(recipes.configure("dpt", settings, data={"path": str(worlds)}), out=arguments.out)
     train_s = round(time.monotonic() - began)
     test, console = open_recordings(truth, split="test"), Console(stderr=True)
-    scored = score_recordings(recipes.load_predictor(run.folder), test, run, "test", Provenance.of(run.folder), console)
+    scored = score_recordings(
+        recipes.load_predictor(run.folder), test, run, "test", Provenance.from_checkpoint(run.folder), console
+    )
     assert scored is not None
     assert scored.depth is not None
     return {"abs_rel": scored.depth.metrics["abs_rel"], "rmse": scored.depth.metrics["rmse"], "train_s": train_s}

@@ -32,7 +32,7 @@ class HeightCrop:
 
 
 def crop_recording_objects(
-    recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, least_px: int = 12
+    recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 12
 ) -> list[HeightCrop]:
     """Return crops of unoccluded objects of a class, from a recording with sizes in instances.json (RoadWorld)."""
     path = recording.folder / "instances.json"
@@ -49,7 +49,7 @@ def crop_recording_objects(
             continue
         image = recording.image(index)
         for box in find_mask_boxes(masks, recording.mask_reader.classes):
-            whole = not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= least_px
+            whole = not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= min_px
             if whole and box.class_name == class_name and box.number in height:
                 crop = crop_object(image, masks.instance == box.number, side)
                 crops.append(HeightCrop(crop, height[box.number], f"{recording.name}/{box.number}"))

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from stadia.datasets.objects.kitti_objects import KittiBox, KittiObjectImages, read_boxes
-from stadia.geometry.objects.boxes import box_iou, compute_box_corners
+from stadia.geometry.boxes import box_iou, compute_box_corners
 from stadia.recipes.objectpose.object_pose_scores import draw_labels, score_estimates
 
 CHANGES = {

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from stadia import recipes, report
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import no_progress
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import to_boxes, write_results
+from stadia.datasets.objects.bop import BopImages, to_boxes, write_results
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.recipes.base.build_recipe import build_task, load_task
+from stadia.recipes.base.build_recipe import init_recipe, load_recipe
 from stadia.recipes.objectpose.commands import CSV, score_images
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.object_pose_scores import add_recall, replace_nan
@@ -62,10 +61,10 @@ TOLD = (
 )
 
 
-def scores(task: ObjectPoseRecipe, images: BopImages, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
+def scores(recipe: ObjectPoseRecipe, images: BopImages, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
     """Score the objects found in these images, write them as BOP's csv, and draw the worst images."""
     folder = run.folder / "predictions" / name
-    score, results = score_images(task.eval(), images, folder, made_by, no_progress)
+    score, results = score_images(recipe.eval(), images, folder, made_by, no_progress)
     write_results(folder / CSV, results)
     of_models = add_recall(images, to_boxes(results, images))
     found = replace_nan({**score.metrics(), "add_recall": of_models["add_recall"]})
@@ -93,10 +92,10 @@ def main() -> None:
     run = recipes.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     last = run.checkpoints / "last.safetensors"
-    images, trained, made_by = BopImages.open(Path(path)), load_task(last), Provenance.of(last)
+    images, trained, made_by = BopImages.open(Path(path)), load_recipe(last), Provenance.from_checkpoint(last)
     train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
-    random_state.seed_generators(config.seed, "training")
-    start = build_task(ObjectPoseRecipe, trained.config, resumed=False)
+    seeds.seed_generators(config.seed, "training")
+    start = init_recipe(ObjectPoseRecipe, trained.config, resumed=False)
     figures = {
         "start": scores(
             start, held_out, run, "held-out-start", made_by.model_copy(update={"checkpoint": "none, step 0"})

@@ -147,17 +147,17 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     finished = recipes.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
-    task = predictor.task  # type: ignore[attr-defined]
-    assert isinstance(task, MetricRecipe)
-    true = {name: float(name.split()[0]) for name in task.groups}  # RoadWorld's mounts are named by their height
-    learnt = {name: float(metres) for name, metres in zip(task.groups, task.camera_m, strict=True)}
+    recipe = predictor.recipe  # type: ignore[attr-defined]
+    assert isinstance(recipe, MetricRecipe)
+    true = {name: float(name.split()[0]) for name in recipe.groups}  # RoadWorld's mounts are named by their height
+    learnt = {name: float(metres) for name, metres in zip(recipe.groups, recipe.camera_height_m, strict=True)}
     return {
         "case": case,
         "camera_m": learnt,
         "camera_error": {name: metres / true[name] - 1 for name, metres in learnt.items()},
         **scores(predictor, data),
-        "depth_scale": str(task.depth_scale),
-        "first_camera_m": dict(task.config.heights.known_m),
+        "depth_scale": str(recipe.depth_scale),
+        "first_camera_m": dict(recipe.config.heights.known_m),
         "steps": arguments.steps,
         "start": None if arguments.start is None else str(arguments.start.name),
         "overrides": arguments.overrides,

@@ -27,13 +27,11 @@ from stadia.geometry.bundle_adjustment import window_solver as bundles
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints, Observations, WindowFrames
 from stadia.geometry.bundle_adjustment.window_solver import MarginalPrior, WindowProblem, solve_window
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
-from stadia.geometry.rasterizer import draw
 from stadia.geometry.se3 import inverse, transform
 from stadia.odometry import sliding_window_ba
-from stadia.synthetic.rendering.renderer import _LENS_BLUR, GAMMA, apply_lens_blur, shade_samples, transform_to_frame
+from stadia.synthetic.rendering.renderer import _LENS_BLUR, GAMMA, apply_lens_blur, render_linear
 from stadia.synthetic.roadworld.config import RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer
-from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.road_world import RoadRenderer, derive_world_seed, make_world
 
 CONFIG = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)
 FRAMES, REACH = 5, 7  # REACH: pixels across of a pattern and what is read around it
@@ -57,26 +55,14 @@ def rendered(seed: int, samples: int) -> Road:
     """Render as RoadWorld does, before rounding to 8 bits."""
     world = make_world(derive_world_seed(seed, "test", 0), CONFIG)
     renderer = RoadRenderer(world, CONFIG)
-    lens, scene = renderer.lens._replace(samples=samples), renderer._scene
+    lens, scene = renderer.lens._replace(samples=samples), world.geometry
     center = slice(samples // 2, None, samples)
     mobile = [instance.number for instance in world.geometry.instances if instance.moves]
     gray, inverse_depth, moving = [], [], []
     for frame in range(FRAMES):
         T_camera_body = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ world.geometry.T_world_body[frame]
-        found, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
-        linear = np.empty((CONFIG.height, CONFIG.width, 3), np.float32)
         light = renderer.make_light(frame)
-        shade_samples(
-            found,
-            index,
-            lens,
-            np.linalg.inv(T_camera_body),
-            scene.surfaces,
-            scene.textures,
-            scene.sky_texture,
-            light,
-            linear,
-        )
+        linear, found, index = render_linear(scene, T_camera_body, np.linalg.inv(T_camera_body), lens, light)
         image = np.empty_like(linear)
         apply_lens_blur(linear, _LENS_BLUR, image)
         gray.append((image.clip(0, 1) ** (1 / GAMMA)).mean(-1))

@@ -26,9 +26,9 @@ from stadia import recipes
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.predict.frame_preparation import Frame, read_frames
-from stadia.evaluation.score.recording_scores import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.visual_odometry import track_camera

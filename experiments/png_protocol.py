@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.depth_score import open_ground_truth_folder, score_depth
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SCANS = Path("kitti_raw/2011_09_26/2011_09_26_drive_0000_sync/proj_depth/velodyne_raw/image_02")

@@ -20,7 +20,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.apps.demo import render_worlds
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig
 from stadia.dataloading.loader import Loader
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    random_state.seed_generators(arguments.seed, "training")
+    seeds.seed_generators(arguments.seed, "training")
     network = PoseNet(arguments.encoder, pretrained=False, rotation_scale=0.01, translation_scale=0.2)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=arguments.steps, pct_start=0.05)

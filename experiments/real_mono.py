@@ -25,7 +25,7 @@ import cv2
 from stadia import recipes, report
 from stadia.evaluation.io.predictions_folder import Provenance, read_record
 from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.requests import open_inputs
 from stadia.training.loggers import read_rows
 
 RATE_HZ = 10
@@ -64,7 +64,7 @@ def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Pat
     )
     (given,) = open_inputs(path, **{key: value for key, value in data.items() if key == "camera"})
     predicted = run.folder / "predictions" / "all"
-    predict_input(recipes.load_predictor(run.folder), given, predicted, Provenance.of(run.folder))
+    predict_input(recipes.load_predictor(run.folder), given, predicted, Provenance.from_checkpoint(run.folder))
     record = read_record(predicted)
     assert record is not None
     rows = [row for row in read_rows(run.metrics_csv) if row["train/loss"]]

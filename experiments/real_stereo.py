@@ -133,7 +133,9 @@ def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> d
 
 def path_figures(predictor: Predictor, recording: Recording, run: Run) -> dict[str, float | None]:
     """Return ATE (SE(3)-aligned, metres as predicted) and its share of the path's length."""
-    scored = score_recordings(predictor, [recording], run, "scored", Provenance.of(run.folder), Console(stderr=True))
+    scored = score_recordings(
+        predictor, [recording], run, "scored", Provenance.from_checkpoint(run.folder), Console(stderr=True)
+    )
     assert scored is not None
     (path,) = scored.odometry.values()
     ate_m = path.metrics["ate_rmse_m"]

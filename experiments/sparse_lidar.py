@@ -21,14 +21,14 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia import recipes, report
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.recipes.base.build_recipe import build_task
+from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.dpt.recipe import DptRecipe
@@ -53,16 +53,16 @@ SETTINGS = (
 def start(config: RecipeConfig) -> Predictor:
     """Return the network before its first step, its scale fitted to the training's ground truth."""
     config, data = DptRecipe.prepare(config, Console(stderr=True))
-    random_state.seed_generators(config.seed, "training")
-    task = build_task(DptRecipe, config, resumed=False)
-    task.save_data_stats(data)
-    return task.predictor()
+    seeds.seed_generators(config.seed, "training")
+    recipe = init_recipe(DptRecipe, config, resumed=False)
+    recipe.save_data_stats(data)
+    return recipe.predictor()
 
 
 def scores(predictor: Predictor, recording: Recording, run: Run, name: str) -> dict[str, float]:
     """Return the scores in metres, on the frames that are scored."""
     indices = {recording.name: range(TRAINED + GAP, len(recording))}
-    provenance = Provenance.of(run.folder)
+    provenance = Provenance.from_checkpoint(run.folder)
     scored = score_recordings(predictor, [recording], run, name, provenance, Console(stderr=True), indices=indices)
     assert scored is not None
     assert scored.depth is not None

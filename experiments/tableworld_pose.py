@@ -44,14 +44,14 @@ from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternion_multiply, quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.object_detection import compare_images, image_objects
 from stadia.recipes.objectpose.object_pose_scores import ObjectScore, boxes_to_objects
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.objectpose_loss import image_objects
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
 
 COMPARED = (
     "rotation_error_deg_median",
@@ -76,13 +76,13 @@ def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
     torch.manual_seed(0)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    task = ObjectPoseRecipe(settled)
-    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-4)
+    recipe = ObjectPoseRecipe(settled)
+    optimizer = torch.optim.AdamW(recipe.parameters(), lr=1e-4)
     data.train.set_position(0)
     times = []
     for number, batch in enumerate(data.train):
         started = time.perf_counter()
-        task.training_step(batch).total.backward()
+        recipe.training_step(batch).total.backward()
         optimizer.step()
         optimizer.zero_grad()
         times.append(time.perf_counter() - started)
@@ -146,16 +146,16 @@ def medians(turned: Turned) -> dict[str, Any]:
 @torch.inference_mode()
 def scored(run: Path, data_path: Path) -> dict[str, Any]:
     """Score a trained run on the test tables, with a constant rotation beside it. Writes nothing."""
-    task = load_task(run)
-    assert isinstance(task, ObjectPoseRecipe)
-    task.eval()
-    data = task.config.data
+    recipe = load_recipe(run)
+    assert isinstance(recipe, ObjectPoseRecipe)
+    recipe.eval()
+    data = recipe.config.data
     constant = constant_rotations(open_object_images(data_path, data.train_split, data.format))
     samples = ObjectSamples([open_object_images(data_path, "test", data.format)], height=data.height, width=data.width)
     compared: list[tuple[Meta, ImageComparison]] = []
     turned: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in Loader(samples, batch_size=8, shuffle=False, device="cpu"):
-        comparisons = compare_images(task.find(batch.inputs.image, batch.inputs.camera), batch.targets)
+        comparisons = compare_images(recipe.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         for picture, comparison in enumerate(comparisons):
             true = image_objects(batch.targets, picture)
             quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
@@ -164,10 +164,14 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
             errors = torch.from_numpy(comparison.rotation_deg[pairs.predicted, pairs.true])
             turned.append((true.symmetry.revolution[pairs.true], errors, of_constant[pairs.true]))
         compared += zip(batch.meta, comparisons, strict=True)
-    score = ObjectScore(task.classes, compared)
+    score = ObjectScore(recipe.classes, compared)
     metrics = score.metrics()
     of_class = {name: scores["rotation_error_deg_median"] for name, scores in score.per_class().items()}
-    found = {"run": run.name, "checkpoint": Provenance.of(run).checkpoint, **{name: metrics[name] for name in TOLD}}
+    found = {
+        "run": run.name,
+        "checkpoint": Provenance.from_checkpoint(run).checkpoint,
+        **{name: metrics[name] for name in TOLD},
+    }
     return (
         found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
     )

@@ -17,7 +17,7 @@ import stadia
 PACKAGE = Path(stadia.__file__).parent
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architecture.md"
 WITHOUT_TORCH = ("report",)
-FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry", "stadia.core.renamed"}
+FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
 HEAVY = {"torch", "pydantic", "numpy", "cv2", "lightning", "timm", "matplotlib", "scipy", "numba", "jinja2", "av"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -196,9 +196,9 @@ def test_importing_a_package_is_light() -> None:
     ("source", "package"),
     [
         ("from stadia.models import MODELS", "losses"),
-        ("def f():\n    import stadia.datasets.video", "models"),
+        ("def f():\n    import stadia.datasets.video_files", "models"),
         ("def f():\n    from stadia import recipes", "training"),
-        ("from ..datasets import video", "models"),
+        ("from ..datasets import video_files", "models"),
         ('X = {"a": "stadia.losses.selfsup:Loss"}', "models"),
         ("import stadia.geometry.se3", "core"),
         ("if TYPE_CHECKING:\n    from stadia.training.run import Run", "report"),

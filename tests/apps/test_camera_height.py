@@ -14,7 +14,7 @@ import torch
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 from stadia.apps.camera_height.road_horizon import find_edge_horizon, measure_travel_pitches_deg
 from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject, read_road_frames
-from stadia.apps.camera_height.run_camera_height import _places, estimate_camera_height, run_camera_height
+from stadia.apps.camera_height.run_camera_height import _chart_positions, estimate_camera_height, run_camera_height
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.geometry import camera as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
@@ -62,7 +62,7 @@ def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
     assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
-    assert (found["frames"], found["objects"], found["believed"]) == (FRAMES, 4 * FRAMES, 4 * FRAMES)
+    assert (found["frames"], found["objects"], found["inliers"]) == (FRAMES, 4 * FRAMES, 4 * FRAMES)
     assert abs(found["horizon"]["pitch_deg"]) < 0.5
     assert any("car 1.5 m, spread 0.1 m (made so)" in line for line in lines)
     for name in ("objects.png", "heights.png"):
@@ -184,7 +184,7 @@ def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
     frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
         replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
     ]
-    at, starts = _places(frames)
+    at, starts = _chart_positions(frames)
     assert at.tolist() == [5, 9, 20, 22, 23]
     assert starts == {"a": 5, "b": 22}
 

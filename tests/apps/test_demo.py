@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from stadia.apps.demo import summarize_demo
-from stadia.cli.run_demo import _print_table
+from stadia.cli.train import _print_demo_scores
+from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.score.depth_score import DepthScore
-from stadia.evaluation.score.recording_scores import RecordingScores, score_trajectory
+from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
 from stadia.recipes.base.dry_run import PeakMemory
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -57,7 +57,7 @@ def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:
     assert odometry["ate_m"] == pytest.approx(2 / 11**0.5)
     assert odometry["worst_ate_over_path"] == pytest.approx(0.2 / 11**0.5)
     assert odometry["worst_ate_over_path_network"] == pytest.approx(0.4 / 11**0.5), "each way by its own worst world"
-    _print_table(result)
+    _print_demo_scores(result)
     assert "6.0%, 12.1% by the pose network alone, 3.0% by the mean depth" in " ".join(capsys.readouterr().out.split())
 
 
@@ -66,14 +66,14 @@ def test_a_path_that_broke_is_none(network: dict[str, float], capsys: pytest.Cap
     result = summary({"test-000": 0.5, "test-001": 2.0}, network, {})
     assert result["odometry"]["worst_ate_over_path_network"] is None
     assert result["odometry"]["worst_ate_over_path_mean_baseline"] is None
-    _print_table(result)
+    _print_demo_scores(result)
     assert "6.0%, none by the pose network alone, none by the mean depth" in " ".join(capsys.readouterr().out.split())
 
 
 def test_without_any_path(capsys: pytest.CaptureFixture[str]) -> None:
     result = summary({}, {}, {})
     assert set(result["odometry"].values()) == {None}
-    _print_table(result)
+    _print_demo_scores(result)
     assert "odometry: none" in capsys.readouterr().out
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from stadia.cli.main import run as run_command_line
+from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.predict.exported_network import ExportedNetwork
 from stadia.recipes import configure
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
@@ -40,14 +40,14 @@ def write_run(folder: Path, *, focal: float = 0.7) -> Path:
     """A run's folder with a small `selfsup` in it, whose depth depends on the image."""
     config = configure("selfsup", SMALL, data={"path": "drive.mp4"})
     torch.manual_seed(0)
-    task = SelfsupRecipe(config)  # type: ignore[arg-type]
-    task.focal.fill_(focal)
-    for head in task.model.depth.decoder.heads.values():
+    recipe = SelfsupRecipe(config)  # type: ignore[arg-type]
+    recipe.focal.fill_(focal)
+    for head in recipe.model.depth.decoder.heads.values():
         torch.nn.init.normal_(head.weight, std=0.3)  # type: ignore[arg-type]
     header = CheckpointHeader(
         recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
-    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
     return folder
 
 
@@ -176,7 +176,7 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
         errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
         assert (code, text, len(errors)) == (2, "", 1)
         assert said in errors[0]
-    monkeypatch.setattr("stadia.apps.export.load_task", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr("stadia.apps.export.load_recipe", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
     assert not out.exists()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.apps import metric_demo
-from stadia.apps.metric_demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
-from stadia.cli.run_demo import _print_scales
+from stadia.apps import demo
+from stadia.apps.demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
+from stadia.cli.train import _print_metric_demo_scores
 from stadia.core.files import read_json
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.depth_files import write_depth_map
@@ -26,7 +26,7 @@ STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", 
 
 @pytest.fixture
 def cached(worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(metric_demo, "render_worlds", lambda console: worlds)
+    monkeypatch.setattr(demo, "render_worlds", lambda console: worlds)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return worlds
 
@@ -36,7 +36,7 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     plain, metres = sorted((tmp_path / "runs").iterdir())
     assert (plain.name[18:], metres.name[18:]) == ("demo-no-metres", "demo-metres")
     assert done.run.folder == metres
-    assert metric_demo.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
+    assert demo.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
     assert read_json(metres / "config.json")["start_from"] == str(plain)
     assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {
         "test-median-scaled",
@@ -44,10 +44,10 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     }
     assert read_json(metres / "result.json") == done.result
     assert done.result["camera_height"]["true_m"] == TRUE_CAMERA_M == 1.65
-    image = cv2.imread(str(metres / metric_demo.IMAGE))
+    image = cv2.imread(str(metres / demo.IMAGE))
     assert image.shape[1] == 1280
     assert "with-and-without-metres/unseen-worlds" in report.build_report(metres).read_text()
-    _print_scales(done.result)
+    _print_metric_demo_scores(done.result)
     told = " ".join(capsys.readouterr().out.split())
     assert "metric on top of it" in told
     assert "true 1.65 m; in the depth of unseen worlds" in told

@@ -45,8 +45,7 @@ def drive(name: str, heights_m: list[float], seed: int = 0) -> list[RoadFrame]:
 
 
 def moved(frames: list[RoadFrame]) -> object:
-    estimated = estimate_camera_height(frames, CONFIG)
-    return detect_moved_camera(estimated.frames, estimated.objects, estimated.found)
+    return detect_moved_camera(estimate_camera_height(frames, CONFIG))
 
 
 def test_drives_of_two_mounts_are_named():
@@ -79,7 +78,7 @@ def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
     monkeypatch.setattr(estimate, "read_road_frames", lambda *_: frames)
-    monkeypatch.setattr(estimate, "_choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
+    monkeypatch.setattr(estimate, "choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
     said = "\n".join(run_camera_height(CameraHeightRequest(Path("drives"), CONFIG)))
     assert "in '0', '2', " in said
     assert "note: 1 frames without a horizon by travel were left out" in said

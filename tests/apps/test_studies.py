@@ -14,12 +14,12 @@ import pytest
 from stadia import recipes
 from stadia.apps.studies.config import check_metric
 from stadia.core.errors import ConfigError
-from stadia.report import ablation_report
+from stadia.report import study_report
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
-DRAW, CONFIG = ablation_report.draw_ablation_plot, recipes.CONFIGS.load("selfsup")
+DRAW, CONFIG = study_report.draw_ablation_plot, recipes.CONFIGS.load("selfsup")
 
 
 class ValBest:
@@ -92,7 +92,7 @@ def ablate(stadia, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("stadia.training.run_folder._code_version", lambda: ({"commit": "c", "dirty": False}, ""))
     monkeypatch.setattr("os.fsync", lambda _: None)
-    monkeypatch.setattr("stadia.report.ablation_report.draw_ablation_plot", lambda study, rows, path: path.touch())
+    monkeypatch.setattr("stadia.report.study_report.draw_ablation_plot", lambda study, rows, path: path.touch())
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
 
     def call(trainings, *words, file="study.yaml"):
@@ -375,6 +375,14 @@ def test_choices_after_results_are_noted(ablate):
     )
 
 
+def test_an_old_key_of_study_yaml_is_refused_with_its_new_name(ablate, tmp_path):
+    ablate(Trainings(noise))
+    with (tmp_path / "studies/study/study.yaml").open("a") as written:
+        written.write("after_a_look: [seed 4 added]\n")
+    code, _, err = ablate(Trainings(noise))
+    assert (code, "rename the key to 'post_hoc_choices' in this file" in err) == (2, True)
+
+
 def test_unsaturated_training_is_noted(ablate):
     class Falling(Trainings):
         def run(self, jobs, ended):
@@ -396,5 +404,5 @@ def test_unsaturated_training_is_noted(ablate):
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_the_plot(ablate, tmp_path, suffix):
     ablate(Trainings(noise), "--margin", "0.01")
-    DRAW(verdicts(tmp_path), ablation_report.read_results(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
+    DRAW(verdicts(tmp_path), study_report.read_results(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
     assert (tmp_path / f"plot{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")

@@ -9,7 +9,7 @@ import pytest
 
 from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
-from stadia.cli.studies import choose_search_metric
+from stadia.cli.studies import choose_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, RunError
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -148,19 +148,17 @@ def test_another_space_is_another_sweep(sweep):
         sweep(space={"x": SearchRange(low=1.0, high=2.0)}).study()
 
 
-def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
+def test_what_is_searched_for_is_known_before_the_first_trial(stadia, monkeypatch):
     best = {"dpt": ("val/abs_rel",), "metric": ()}
     monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=best[name]))
-    assert choose_search_metric("dpt", None, None) == ("val/abs_rel", "lower")
-    assert choose_search_metric("dpt", "val/d1", None) == ("val/d1", "higher")
-    for wrong in (
-        ("metric", None, None),
-        ("dpt", "train/loss", "lower"),
-        ("dpt", "val/d1", "lower"),
-        ("dpt", "val/rmsee", "lower"),
-    ):
+    assert choose_metric("dpt", None, None) == (("val/abs_rel",), "lower")
+    assert choose_metric("dpt", "val/d1", None) == (("val/d1",), "higher")
+    wrong = (("metric", None, None), ("dpt", None, "higher"), ("dpt", "val/d1", "lower"), ("dpt", "val/rmsee", "lower"))
+    for words in wrong:
         with pytest.raises(ConfigError):
-            choose_search_metric(*wrong)
+            choose_metric(*words)
+    code, _, err = stadia("sweep", "dpt", "--metric", "train/loss", "--better", "lower")
+    assert (code, "--metric: found 'train/loss'; expected one of validation" in err) == (2, True)
 
 
 def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):

@@ -11,7 +11,7 @@ from tests.evaluation.conftest import checkpoint as checkpoint
 from tests.evaluation.conftest import drive as drive
 from tests.evaluation.conftest import drive_folder as drive_folder
 from tests.evaluation.conftest import red_reader as red_reader
-from tests.evaluation.conftest import red_task as red_task
+from tests.evaluation.conftest import red_recipe as red_recipe
 from tests.evaluation.conftest import truth_m as truth_m
 from tests.evaluation.conftest import video as video
 from tests.evaluation.conftest import write_maps as write_maps

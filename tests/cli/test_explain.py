@@ -46,7 +46,7 @@ def test_a_code_is_explained_in_all_its_parts(stadia) -> None:
         entry.cause,
         entry.fix,
         entry.measured,
-        entry.seen,
+        entry.source,
         "F-09",
         TRACES["H11"].proof,
     ):

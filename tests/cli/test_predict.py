@@ -14,11 +14,11 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.requests import open_inputs
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -93,11 +93,11 @@ class TestPredict:
         video: Path,
         tmp_path: Path,
         stadia: Stadia,
-        red_task: Callable,
+        red_recipe: Callable,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(
-            "stadia.recipes.base.build_recipe.load_task", lambda path: red_task(DepthScale.AFFINE_INVERSE)
+            "stadia.recipes.base.build_recipe.load_recipe", lambda path: red_recipe(DepthScale.AFFINE_INVERSE)
         )
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err

@@ -44,9 +44,9 @@ def overlay_loss(name: str, part: Any, folder: Path) -> None:
     true = 2 + 20 * torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)
     mask = torch.rand(true.shape, generator=generator) < 0.3
     sure = torch.where(mask, 40.0, -40.0).double()
-    assert 0 <= float(part(OverlayComparison.of(true.log(), true, sure, mask, config), config)) < 1e-9
+    assert 0 <= float(part(OverlayComparison.from_maps(true.log(), true, sure, mask, config), config)) < 1e-9
     depth, logits = (x.clone().requires_grad_() for x in (true.log().flip(-1), -0.1 * sure))
-    error = part(OverlayComparison.of(depth, true, logits, mask, config), config)
+    error = part(OverlayComparison.from_maps(depth, true, logits, mask, config), config)
     assert error.ndim == 0
     assert float(error.detach()) > 1e-3
     value, other = (depth, logits) if name.startswith("depth") else (logits, depth)
@@ -55,7 +55,7 @@ def overlay_loss(name: str, part: Any, folder: Path) -> None:
     assert value.grad.abs().sum() > 0
     assert other.grad is None or not other.grad.any()
     if name.startswith("depth"):
-        assert float(part(OverlayComparison.of(depth, 0 * true, logits, mask, config), config).detach()) == 0
+        assert float(part(OverlayComparison.from_maps(depth, 0 * true, logits, mask, config), config).detach()) == 0
 
 
 def composed() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]:

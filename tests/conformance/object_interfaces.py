@@ -18,7 +18,7 @@ from stadia.datasets.objects.open_objects import (
     list_object_splits,
     open_object_images,
 )
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import quaternion_multiply, se3_exp
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.report import metric_labels
@@ -32,7 +32,7 @@ def rotation_loss(name: str, part: Any, folder: Path) -> None:
     true = torch.nn.functional.normalize(torch.randn(19, 4, generator=generator), dim=-1)
     half = torch.deg2rad(torch.linspace(0, 180, 19)) / 2
     away = quaternion_multiply(true, torch.stack((half.cos(), half.sin(), 0 * half, 0 * half), -1)).requires_grad_()
-    symmetry = Symmetry.of(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 6 + ["none"])
+    symmetry = Symmetry.parse(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 6 + ["none"])
     for of in (None, symmetry):
         loss = part(away, true, of)
         assert loss.shape == (19,)
@@ -43,7 +43,7 @@ def rotation_loss(name: str, part: Any, folder: Path) -> None:
     assert rising[0].abs() < 1e-6
     assert (rising.diff() > 0).all()
     spun = quaternion_multiply(true, torch.stack((half.cos(), 0 * half, half.sin(), 0 * half), -1))
-    assert_close(part(spun, true, Symmetry.of(["revolution"] * 19)), torch.zeros(19), atol=1e-6, rtol=0)
+    assert_close(part(spun, true, Symmetry.parse(["revolution"] * 19)), torch.zeros(19), atol=1e-6, rtol=0)
 
 
 def object_metric(name: str, part: Any, folder: Path) -> None:
@@ -54,7 +54,7 @@ def object_metric(name: str, part: Any, folder: Path) -> None:
     T = se3_exp(torch.randn(6, 6, generator=generator, dtype=torch.float64))
     wrong = T @ se3_exp(0.2 * torch.randn(6, 6, generator=generator, dtype=torch.float64))
     size_m = 0.1 + torch.rand(6, 3, generator=generator, dtype=torch.float64)
-    symmetry = Symmetry.of(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 2)
+    symmetry = Symmetry.parse(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 2)
     true, moved = (
         PosedObjects(torch.ones(6, dtype=torch.long), pose, size_m, symmetry, torch.ones(6)) for pose in (T, wrong)
     )

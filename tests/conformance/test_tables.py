@@ -36,7 +36,7 @@ from stadia.datasets.config import SourceOptions
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
-from stadia.evaluation.predict.predict_frames import FrameTensors
+from stadia.evaluation.predict_frames import FrameTensors
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize_views
 from stadia.losses.config import SparseDepthConfig
@@ -137,12 +137,13 @@ def logger(name: str, part: Any, folder: Path) -> None:
 
 def dataset(name: str, part: Any, folder: Path) -> None:
     """It names its layout, refuses other data, and finds nothing when opened anyway."""
-    assert part.layout
+    reader = part()
+    assert reader.layout
     for path in (folder, folder / "absent", folder / "note.txt"):
         (folder / "note.txt").write_text("no dataset", encoding="utf-8")
-        assert part.recognizes(path) is False
+        assert reader.recognizes(path) is False
         with contextlib.suppress(StadiaError):
-            assert part.open(path, SourceOptions()) == []
+            assert reader.open(path, SourceOptions()) == []
 
 
 def loss(name: str, part: Any, folder: Path) -> None:

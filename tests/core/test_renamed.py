@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from stadia.core import renamed
+from stadia.apps.camera_height.config import CameraHeightConfig
+from stadia.core import registry
 from stadia.core.config import StrictModel, list_keys, list_renamed_keys, resolve_config
 from stadia.core.errors import ConfigError
 from stadia.recipes import CONFIGS
@@ -33,6 +34,8 @@ class RenamedRun(StrictModel):
         ("data.augmentation.colour.hue", "data.augmentation.color.hue"),
         ("data.others.euroc.path", "data.extra_datasets.euroc.path"),
         ("data.others.euroc.colour.hue", "data.extra_datasets.euroc.color.hue"),
+        ("finding.fewest_px", "detection.min_px"),
+        ("least_px", "min_px"),
         ("optimizer.lr", None),
         ("optimisers.lr", None),
         ("data.colours", None),
@@ -40,7 +43,7 @@ class RenamedRun(StrictModel):
     ],
 )
 def test_find_new_key(old, new):
-    assert renamed.find_new_key(old) == new
+    assert registry.find_new_key(old) == new
 
 
 def test_chosen_names_groups_and_chains(monkeypatch):
@@ -51,34 +54,29 @@ def test_chosen_names_groups_and_chains(monkeypatch):
         "data.extra_datasets.NAME.order.*": "data.extra_datasets.NAME.sampling.*",
         "data.others.NAME.pair.NAME": "data.others.NAME.NAME",
     }
-    monkeypatch.setattr(renamed, "RENAMED_KEYS", table)
-    assert renamed.find_new_key("data.others.euroc.path") == "data.extra_datasets.euroc.path"
-    assert renamed.find_new_key("data.others.euroc.colour") == "data.extra_datasets.euroc.color"
-    assert renamed.find_new_key("data.others.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
-    assert renamed.find_new_key("data.others.euroc.pair.left") == "data.extra_datasets.euroc.left"
+    monkeypatch.setattr(registry, "RENAMED_KEYS", table)
+    assert registry.find_new_key("data.others.euroc.path") == "data.extra_datasets.euroc.path"
+    assert registry.find_new_key("data.others.euroc.colour") == "data.extra_datasets.euroc.color"
+    assert registry.find_new_key("data.others.euroc.order.seed") == "data.extra_datasets.euroc.sampling.seed"
+    assert registry.find_new_key("data.others.euroc.pair.left") == "data.extra_datasets.euroc.left"
 
 
-@pytest.mark.parametrize("old", renamed.RENAMED_KEYS)
+@pytest.mark.parametrize("old", registry.RENAMED_KEYS)
 def test_no_new_key_leads_back_to_an_old_one(old):
-    new = renamed.find_new_key(old.removesuffix(".*"))
+    new = registry.find_new_key(old.removesuffix(".*"))
     assert new is not None
     assert new != old.removesuffix(".*")
-    assert renamed.find_new_key(new) is None
-    assert old.count("NAME") == renamed.RENAMED_KEYS[old].count("NAME")
+    assert registry.find_new_key(new) is None
+    assert old.count("NAME") == registry.RENAMED_KEYS[old].count("NAME")
 
 
-@pytest.mark.parametrize("old", renamed.RENAMED_KEYS)
-def test_every_new_key_exists_in_a_recipe(old):
-    keys = {key for recipe in CONFIGS for key in list_keys(CONFIGS.load(recipe))}
-    new = renamed.RENAMED_KEYS[old].removesuffix(".*")
+@pytest.mark.parametrize("old", registry.RENAMED_KEYS)
+def test_every_new_key_exists(old):
+    configs = [*map(CONFIGS.load, CONFIGS), CameraHeightConfig]
+    keys = {key for config in configs for key in list_keys(config)}
+    new = registry.RENAMED_KEYS[old].removesuffix(".*")
     assert new in keys
     assert old.removesuffix(".*") not in keys
-
-
-def test_an_old_option_has_a_new_name():
-    for old, new in renamed.RENAMED_OPTIONS.items():
-        assert renamed.find_new_option(old) == new
-        assert renamed.find_new_option(new) is None
 
 
 def test_an_old_override_is_refused_in_one_line():
@@ -114,6 +112,6 @@ def test_old_keys_of_a_checkpoint_are_listed():
 
 
 def test_it_needs_no_torch():
-    program = "import sys; sys.modules['torch'] = None; import stadia.core.renamed"
+    program = "import sys; sys.modules['torch'] = None; import stadia.core.registry"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

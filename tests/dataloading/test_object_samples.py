@@ -30,7 +30,7 @@ from stadia.datasets.objects.object_labels import (
     merge_masks,
 )
 from stadia.datasets.surveys import survey_objects
-from stadia.geometry.objects.symmetry import symmetric_angle_deg
+from stadia.geometry.boxes import symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_multiply
 
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)

@@ -20,7 +20,7 @@ OneLine = Callable[..., None]
 
 def test_every_format_has_layout_and_interface(tmp_path: Path) -> None:
     for name in DATASETS:
-        reader = DATASETS.load(name)
+        reader = DATASETS.load(name)()
         assert reader.layout
         assert reader.recognizes(tmp_path) is False
         assert reader.splits(tmp_path) == {}
@@ -103,7 +103,7 @@ def test_option_without_effect_is_refused(tmp_path: Path, world: Any, one_line: 
 
 def test_other_kitti_layouts_are_no_sequences(tmp_path: Path, world: Any) -> None:
     world.save(tmp_path / "training" / "image_2" / "000000.png", world.render(0)[0])
-    assert not DATASETS.load("kitti_odometry").recognizes(tmp_path)
+    assert not DATASETS.load("kitti_odometry")().recognizes(tmp_path)
 
 
 def test_frame_range_is_selected(tmp_path: Path, world: Any) -> None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which ben
 
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.preflight import feature_matching, recording_survey, split_checks
+from stadia.diagnostics.preflight import recording_survey, split_checks, two_view_geometry
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
@@ -34,11 +34,11 @@ def recording(roadworld: Path) -> Recording:
 
 
 @cache
-def _detect_once() -> Callable[[NDArray[np.uint8]], feature_matching.SiftFeatures]:
-    known: dict[tuple[tuple[int, ...], bytes], feature_matching.SiftFeatures] = {}
-    detect = feature_matching.detect_features
+def _detect_once() -> Callable[[NDArray[np.uint8]], two_view_geometry.SiftFeatures]:
+    known: dict[tuple[tuple[int, ...], bytes], two_view_geometry.SiftFeatures] = {}
+    detect = two_view_geometry.detect_features
 
-    def detect_once(image: NDArray[np.uint8]) -> feature_matching.SiftFeatures:
+    def detect_once(image: NDArray[np.uint8]) -> two_view_geometry.SiftFeatures:
         key = (image.shape, split_checks.image_digest(image))
         if key not in known:
             known[key] = detect(image)

@@ -10,12 +10,11 @@ import pytest
 
 from stadia import diagnostics, recipes
 from stadia.core.errors import DataError
-from stadia.diagnostics import catalog
+from stadia.diagnostics import catalog, loss_checks
 from stadia.diagnostics.catalog import CATALOG, make_finding, sort_findings
 from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, read_tables
 from stadia.diagnostics.catalog.findings_page import write_markdown
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
-from stadia.diagnostics.loss_checks import thresholds
 from stadia.diagnostics.preflight import (
     frame_checks,
     ground_truth_checks,
@@ -182,14 +181,14 @@ symptom = "s"
 cause = "c"
 fix = "f"
 measured = "above {MIN_COLOR_COST:.0%}"
-seen = "e"
+source = "e"
 proof = "tests/mutations/training_starts.py"
 here = "h"
 """
 
 
 def test_thresholds_in_texts_are_those_of_the_code(tmp_path: Path) -> None:
-    assert read_tables(write_catalog(tmp_path, ENTRY))["R01"]["measured"] == f"above {thresholds.MIN_COLOR_COST:.0%}"
+    assert read_tables(write_catalog(tmp_path, ENTRY))["R01"]["measured"] == f"above {loss_checks.MIN_COLOR_COST:.0%}"
     assert not [code for code, entry in CATALOG.items() if "{" in entry.measured]
 
 

@@ -78,7 +78,7 @@ class Drive(Recording):
         return (
             None
             if index == 1
-            else 1 / inverse_depth_of(torch.arange(self.height) * 8.0 / 255)[:, None].repeat(1, self.width).numpy()
+            else 1 / predict_inverse_depth(torch.arange(self.height) * 8.0 / 255)[:, None].repeat(1, self.width).numpy()
         )
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
@@ -90,7 +90,7 @@ class Drive(Recording):
         return 100 + index / 20
 
 
-def inverse_depth_of(red: torch.Tensor) -> torch.Tensor:
+def predict_inverse_depth(red: torch.Tensor) -> torch.Tensor:
     """The law of Drive's world: from 1/25 to about 1/3 per metre, by the red of a pixel."""
     return 0.04 + 0.3 * red
 
@@ -118,7 +118,7 @@ class RedReader:
 
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         assert image.shape[-2:] == (camera.height, camera.width) == (self.height, self.width)
-        return inverse_depth_of(image[:, :1]) / self.scale
+        return predict_inverse_depth(image[:, :1]) / self.scale
 
     def T_next_now(
         self, now: torch.Tensor, camera: Camera, following: torch.Tensor, next_camera: Camera
@@ -128,7 +128,7 @@ class RedReader:
         return T
 
 
-class RedTask:
+class RedRecipe:
     """A trained recipe of depth, as the commands see it: its predictor is a RedReader, by default of 45x15."""
 
     def __init__(self, depth_scale: DepthScale = DepthScale.METRES) -> None:
@@ -140,9 +140,9 @@ class RedTask:
 
 
 @pytest.fixture
-def red_task() -> Callable[..., RedTask]:
+def red_recipe() -> Callable[..., RedRecipe]:
     """The class of a trained recipe that is right on it."""
-    return RedTask
+    return RedRecipe
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: RedTask())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: RedRecipe())
     return run / "checkpoints" / "best.safetensors"
 
 

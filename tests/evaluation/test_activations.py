@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.activations import (
     FIRST_FRAMES,
     SelectedChannels,
@@ -23,7 +24,6 @@ from stadia.evaluation.plots.activations import (
     select_channels,
     write_activation_video,
 )
-from stadia.evaluation.predict.frame_preparation import Frame
 
 HEIGHT, WIDTH = 32, 96
 
@@ -194,13 +194,13 @@ def test_the_command_and_its_mistakes(
     predictor: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    task = predictor.network
-    task.recipe, task.predictor = "red", lambda: predictor
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: task)
+    recipe = predictor.network
+    recipe.recipe, recipe.predictor = "red", lambda: predictor
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
     words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
     assert "found an existing file" in stadia("activations", *words, tmp_path / "a.mp4")[2]
     assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
-    task.predictor = lambda: None
+    recipe.predictor = lambda: None
     assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]

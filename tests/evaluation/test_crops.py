@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import ProtocolError
 from stadia.core.recording import LEFT
 from stadia.core.types import Camera, DepthScale
+from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
+from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.io.depth_files import read_depth_map, write_depth_png
 from stadia.evaluation.io.point_clouds import color_points
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
-from stadia.evaluation.predict.frame_preparation import read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder, stream_predictions
+from stadia.evaluation.predict_frames import align_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth
-from stadia.evaluation.score.recording_scores import evaluate_recordings
+from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.camera import intrinsics
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123", motion="network")
@@ -65,7 +65,7 @@ class Seer:
 
 def test_the_network_is_shown_the_crop_with_its_camera(kitti_drive: object) -> None:
     seer = Seer()
-    (predicted, _) = stream_predictions(seer, read_frames(kitti_drive))  # type: ignore[arg-type]
+    (predicted, _) = stream_predictions(seer, read_frames(kitti_drive), align_motion)  # type: ignore[arg-type]
     image, camera = seer.shown[0]
     assert image.shape == (1, 3, 176, 608)
     assert float(camera.cx) == pytest.approx((609.6 - 13 + 0.5) / 2 - 0.5)

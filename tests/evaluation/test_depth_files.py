@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
+from stadia.evaluation.depth_score import resize_depth
 from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map, write_depth_map, write_depth_png
-from stadia.evaluation.score.depth_score import resize_depth
 
 
 def test_png_and_npz_round_trip(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from torch.nn import functional
 from stadia.apps.export import DESCRIPTION, _comparison, export_onnx, export_torch
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=48, width=64, crop="none", stride=16, focal=0.7)
+ABOUT = ExportDescription.from_provenance(
+    MADE_BY, DepthScale.METRES, height=48, width=64, crop="none", stride=16, focal=0.7
+)
 
 
 class Toy(nn.Module):
@@ -137,14 +139,14 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.apps.export._MOST_BYTES", 3000)
+    monkeypatch.setattr("stadia.apps.export._MAX_ONNX_BYTES", 3000)
     with pytest.raises(StadiaError, match=r"toy.onnx: found 0.0 GiB of weights.*export a .pt2 instead"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)
 
 
 def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "stadia.evaluation.predict.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()
+        "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()
     )
     with pytest.raises(ConfigError, match=r"onnxscript: found no such package.*pip install 'stadia\[onnx\]'"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)

@@ -14,13 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
-from stadia.evaluation.predict.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.predict.predict_frames import stream_predictions
+from stadia.evaluation.predict_frames import align_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = ExportDescription.of(MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3)
+ABOUT = ExportDescription.from_provenance(
+    MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3
+)
 Make = Callable[..., object]
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -54,7 +56,7 @@ def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> 
     network, recording = ExportedNetwork(model), drive(3)
     by_onnx, by_torch = (
         list(stream_exported_predictions(network, read_frames(recording))),
-        list(stream_predictions(red_reader(), read_frames(recording))),
+        list(stream_predictions(red_reader(), read_frames(recording), align_motion)),
     )
     assert len(by_onnx) == len(by_torch) == 3
     for ours, theirs in zip(by_onnx, by_torch, strict=True):
@@ -71,7 +73,7 @@ def test_other_focal_length_scales_depth_with_one_warning(
     for frame, predicted in zip(
         read_frames(recording), stream_exported_predictions(network, read_frames(recording)), strict=True
     ):
-        alone = network.inverse_depth(PreparedFrame.to(network, frame).image[None])[0, 0]
+        alone = network.inverse_depth(PreparedFrame.prepare(network, frame).image[None])[0, 0]
         np.testing.assert_allclose(predicted.inverse_depth, alone / 2, rtol=1e-6)
     assert [record.getMessage() for record in caplog.records] == [
         "focal length is 2.00 times the training camera's: depth is scaled by it"
@@ -234,6 +236,6 @@ def test_files_that_are_none(
 
 
 def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.predict.exported_network.find_spec", lambda name: None)
+    monkeypatch.setattr("stadia.evaluation.exported_network.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"onnxruntime: found no such package.*pip install 'stadia\[onnx\]'"):
         ExportedNetwork(model)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.predict.predict_frames import FrameTensors, align_motion, predict_motion
+from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_motion
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld

@@ -98,7 +98,7 @@ def test_axis_ignores_a_band_far_beyond_the_heights():
 
 def test_inlier_texts_are_largest_with_a_light_halo():
     night = np.full((300, 800, 3), 30, np.uint8)
-    good, bad = (draw_box_verdicts(night, [[200, 120, 300, 200]], [believed], ["1.62"]) for believed in (True, False))
+    good, bad = (draw_box_verdicts(night, [[200, 120, 300, 200]], [inlier], ["1.62"]) for inlier in (True, False))
     halo = [(one.min(-1) > 200)[:118].sum() for one in (good, bad)]
     assert halo[0] > 1.5 * halo[1] > 30
     beside = [[200, 120, 210, 200], [214, 120, 224, 200]]

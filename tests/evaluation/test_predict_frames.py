@@ -19,15 +19,15 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.baselines import average_depths, average_recordings
+from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.videos import estimate_frame_rate_hz, open_side_by_side_video
-from stadia.evaluation.predict.frame_preparation import Frame, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder, stream_predictions
+from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.recording_scores import evaluate_recordings
+from stadia.evaluation.recording_scores import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -137,7 +137,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     turn[:3, :3], turn[:3, 3] = Rotation.from_rotvec([0.01, 0.2, -0.03]).as_matrix(), [0.1, 0, -0.5]
     predictor = red_reader()
     predictor.T_next_now = lambda *_: torch.from_numpy(turn).float()[None]
-    *_, last = stream_predictions(predictor, read_frames(drive(301, height=15, width=45)), "network")
+    *_, last = stream_predictions(predictor, read_frames(drive(301, height=15, width=45)), predict_motion)
     assert last.T_world_camera is not None
     np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)
     R = last.T_world_camera[:3, :3]
@@ -201,7 +201,7 @@ class TestPointCloud:
         text = (tmp_path / "cloud.ply").read_bytes().partition(b"end_header")[0].decode()
         assert "metres" in text
         cloud = trimesh.load(tmp_path / "cloud.ply")
-        frames = list(stream_predictions(red_reader(), read_frames(recording), "network"))
+        frames = list(stream_predictions(red_reader(), read_frames(recording), predict_motion))
         points, colors = zip(*(color_points(frame, 10**6) for frame in frames), strict=True)
         np.testing.assert_allclose(cloud.vertices, np.concatenate(points), atol=1e-4)
         np.testing.assert_array_equal(cloud.colors[:, :3], np.concatenate(colors))
@@ -210,7 +210,7 @@ class TestPointCloud:
         """Pixel (44, 14) of a 15x45 map, K = f 30, c (22, 7), camera 1.5 m ahead of the world's."""
         T = np.eye(4)
         T[2, 3] = 1.5
-        frame = next(stream_predictions(red_reader(), read_frames(drive())))
+        frame = next(stream_predictions(red_reader(), read_frames(drive()), align_motion))
         moved = replace(frame, inverse_depth=np.full((15, 45), 0.1, np.float32), T_world_camera=T)
         points, _ = color_points(moved, 10**6)
         np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
@@ -225,7 +225,7 @@ class TestPointCloud:
         assert b"up to scale, no metres" in (tmp_path / "cloud.ply").read_bytes()[:200]
 
     def test_what_lies_far_is_left_out(self, drive: Make, red_reader: Make) -> None:
-        frame = next(stream_predictions(red_reader(), read_frames(drive())))
+        frame = next(stream_predictions(red_reader(), read_frames(drive()), align_motion))
         inverse = np.full((15, 45), 0.1, np.float32)
         inverse[0] = 0.01
         sky = replace(frame, inverse_depth=inverse, T_world_camera=None)
@@ -271,7 +271,7 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
 
 
-def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make) -> None:
     told = []
 
     def counting(predictor: object, now: object, following: object, T_before: torch.Tensor | None) -> torch.Tensor:
@@ -280,8 +280,7 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make, monkey
         T[0, 3] = len(told)
         return T
 
-    monkeypatch.setattr("stadia.evaluation.predict.predict_frames.align_motion", counting)
-    list(stream_predictions(red_reader(), read_frames(drive(4))))
+    list(stream_predictions(red_reader(), read_frames(drive(4)), counting))
     assert told == [None, 1, 2]
 
 

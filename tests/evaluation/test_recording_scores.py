@@ -13,7 +13,7 @@ from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.predictions_folder import Provenance, read_record
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.recording_scores import evaluate_recordings
+from stadia.evaluation.recording_scores import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]

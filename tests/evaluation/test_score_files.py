@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.score.recording_scores import RecordingScores, score_trajectory, write_score
+from stadia.evaluation.recording_scores import RecordingScores, score_trajectory, write_score
 
 
 def test_a_score_is_never_lost(tmp_path: Path) -> None:

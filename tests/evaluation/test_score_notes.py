@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
+from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth, score_image
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score.depth_score import DepthScore, open_ground_truth_folder, score_depth, score_image
-from stadia.evaluation.score.score_notes import note_of_bounds, note_of_truth
+from stadia.evaluation.score_notes import note_of_bounds, note_of_truth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]

@@ -24,7 +24,7 @@ from stadia.evaluation.io.trajectory_files import (
     write_kitti_trajectory,
     write_tum_trajectory,
 )
-from stadia.evaluation.score.recording_scores import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 
 
@@ -162,13 +162,6 @@ def test_rows_must_be_as_many_as_frames() -> None:
 def test_one_common_pose_is_too_few() -> None:
     with pytest.raises(DataError, match="one pose"):
         score_trajectory(Trajectory(poses(1)), Trajectory(poses(1)))
-
-
-def test_from_first_pose() -> None:
-    T = poses()
-    moved = Trajectory(T).from_first_pose().T_world_camera
-    np.testing.assert_allclose(moved[0], np.eye(4), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.inv(moved[3]) @ moved[7], np.linalg.inv(T[3]) @ T[7], atol=1e-12)
 
 
 def test_short_paths_are_noted() -> None:

@@ -58,7 +58,7 @@ def test_constant_motion_has_no_correlation(true: Tensor) -> None:
         torch.stack([inverse(ahead), ahead], 1),
         torch.stack([inverse(later_earlier), later_earlier], 1),
     )
-    predicted, found = motions.of_all()
+    predicted, found = motions.collect()
     assert torch.allclose(found[:40], true, atol=1e-9)
     assert torch.allclose(found[40:], true, atol=1e-9)
     scores = compute_motion_scores(predicted, found)
@@ -98,7 +98,7 @@ def test_up_to_scale_one_factor_brings_translation_to_size_and_leaves_rotation(t
     for depth_scale in (DepthScale.UP_TO_SCALE, DepthScale.METRES):
         motions = MotionPairs(depth_scale)
         motions.add(META, ("+1",), said[:, None].float(), transforms(true)[:, None])
-        scores = compute_motion_scores(*motions.of_all())
+        scores = compute_motion_scores(*motions.collect())
         slopes.append([scores[f"motion_slope/{axis}"] for axis in ("tz", "ry")])
     assert slopes[0] == pytest.approx([1, 1], abs=1e-4)
     assert slopes[1] == pytest.approx([0.1, 1], abs=1e-4)
@@ -111,8 +111,8 @@ def test_a_rig_and_unknown_poses_are_left_out_and_a_pair_counts_once(true: Tenso
     motions = MotionPairs(DepthScale.METRES)
     for _ in range(2):
         motions.add(META, ("+1", "stereo"), T, unknown)
-    assert len(motions.of_all()[1]) == 30
-    empty = MotionPairs(DepthScale.UP_TO_SCALE).of_all()
+    assert len(motions.collect()[1]) == 30
+    empty = MotionPairs(DepthScale.UP_TO_SCALE).collect()
     assert (empty[0].shape, compute_motion_scores(*empty)) == ((0, 6), {})
 
 

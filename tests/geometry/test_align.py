@@ -131,36 +131,11 @@ def test_scales_are_numpys():
 def test_every_alignment_finds_an_exact_relation(dtype, tolerance, scale):
     prediction = 0.5 + torch.rand(2, 500, dtype=dtype)
     target = scale * prediction + 0.7
-    for method in (align.fit_scale_and_shift, align.fit_scale_and_shift_robust):
-        found_scale, found_shift = method(prediction, target)
-        assert_close(found_scale, torch.full_like(found_scale, scale), atol=tolerance, rtol=tolerance)
-        assert_close(found_shift, torch.full_like(found_shift, 0.7), atol=tolerance, rtol=tolerance)
+    found_scale, found_shift = align.fit_scale_and_shift(prediction, target)
+    assert_close(found_scale, torch.full_like(found_scale, scale), atol=tolerance, rtol=tolerance)
+    assert_close(found_shift, torch.full_like(found_shift, 0.7), atol=tolerance, rtol=tolerance)
     for single in (align.fit_scale_median, align.fit_scale_least_squares):
         assert_close(single(prediction, scale * prediction), torch.full((2,), scale, dtype=dtype))
-
-
-def test_wrong_targets_move_least_squares_and_not_the_robust():
-    prediction = torch.rand(3, 2000, dtype=F64)
-    target = 3 * prediction + 0.7 + 0.01 * torch.randn(3, 2000, dtype=F64)
-    target[:, :600] += (
-        2 * torch.rand(3, 600, dtype=F64) * (prediction[:, :600] > 0.3)
-    )  # up to 30 % wrong, and to one side
-    plain, robust = (
-        align.fit_scale_and_shift(prediction, target)[0],
-        align.fit_scale_and_shift_robust(prediction, target)[0],
-    )
-    assert (plain - 3).abs().min() > 0.1
-    assert (robust - 3).abs().max() < 0.05
-
-
-def test_robust_is_as_good_as_plain_without_wrong_targets():
-    prediction = torch.rand(200, 400, dtype=F64)
-    target = 3 * prediction + 0.7 + 0.1 * torch.randn(200, 400, dtype=F64)
-    plain, robust = (
-        (method(prediction, target)[0] - 3).std()
-        for method in (align.fit_scale_and_shift, align.fit_scale_and_shift_robust)
-    )
-    assert robust < 1.1 * plain
 
 
 def test_unknown_values_do_not_matter():
@@ -171,22 +146,16 @@ def test_unknown_values_do_not_matter():
         torch.full((2, 50), torch.nan),
     ):
         other_p, other_t = (torch.where(known, v, anything.double()) for v in (prediction, target))
-        for method in (
-            align.fit_scale_median,
-            align.fit_scale_least_squares,
-            align.fit_scale_and_shift,
-            align.fit_scale_and_shift_robust,
-        ):
+        for method in (align.fit_scale_median, align.fit_scale_least_squares, align.fit_scale_and_shift):
             assert_close(method(other_p, other_t, known), method(prediction, target, known))
 
 
 def test_a_constant_prediction_has_no_scale():
     target = torch.arange(1001.0)
     for constant in (0.0, 0.1, 0.7, 1e4):  # a mean in float32 is not exactly the constant
-        for method in (align.fit_scale_and_shift, align.fit_scale_and_shift_robust):
-            scale, shift = method(torch.full((1001,), constant), target)
-            assert scale == 0
-            assert_close(shift.item(), 500.0)
+        scale, shift = align.fit_scale_and_shift(torch.full((1001,), constant), target)
+        assert scale == 0
+        assert_close(shift.item(), 500.0)
 
 
 def test_gradients(noisy):
@@ -195,10 +164,6 @@ def test_gradients(noisy):
     prediction, truth = (torch.rand(2, 9, dtype=F64, requires_grad=True) for _ in range(2))
     for method in (align.fit_scale_median, align.fit_scale_least_squares, align.fit_scale_and_shift):
         assert torch.autograd.gradcheck(method, (prediction, truth))
-    scale, shift = align.fit_scale_and_shift_robust(prediction, truth)
-    (scale + shift).sum().backward()
-    assert prediction.grad.isfinite().all()
-    assert prediction.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -13,8 +13,8 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.objects import boxes
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry import boxes
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
 
 F64 = torch.float64
@@ -141,7 +141,7 @@ def test_the_twist_of_a_body_of_revolution_is_taken_out_whatever_its_angle(degre
     upside_down = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=F64))  # of no meaning for a box
     for T in (T_b @ at(0, 0, 0, w=yaw), T_b @ at(0, 0, 0, w=yaw) @ upside_down):
         T_a = T.expand(2, 4, 4)
-        found = boxes.symmetric_box_iou(T_a, lengths, T_b, lengths, Symmetry.of(["revolution", "none"]))
+        found = boxes.symmetric_box_iou(T_a, lengths, T_b, lengths, Symmetry.parse(["revolution", "none"]))
         assert float(found[0]) == pytest.approx(1, abs=1e-9)
         assert_close(found[1], boxes.box_iou(T, lengths[1], T_b, lengths[1]))
 
@@ -149,7 +149,7 @@ def test_the_twist_of_a_body_of_revolution_is_taken_out_whatever_its_angle(degre
 def test_a_tilted_body_of_revolution_has_one_overlap_for_every_yaw():
     lengths, T_b, tilt = size(1, 2, 1), at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1)), at(0.05, 0, 0, w=(0.3, 0, 0.1))
     yaws = torch.stack([at(0, 0, 0, w=(0, math.radians(yaw), 0)) for yaw in range(0, 360, 7)])
-    found = boxes.symmetric_box_iou(T_b @ tilt @ yaws, lengths, T_b, lengths, Symmetry.of(["revolution"]))
+    found = boxes.symmetric_box_iou(T_b @ tilt @ yaws, lengths, T_b, lengths, Symmetry.parse(["revolution"]))
     assert_close(found, boxes.box_iou(T_b @ tilt, lengths, T_b, lengths).expand(len(yaws)))
 
 
@@ -158,7 +158,7 @@ def test_finite_turns_are_tried_each():
     lengths, T_b, third = size(1, 2, 1), at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1)), 2 * math.pi / 3
     turns = [(math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)) for angle in (third, 2 * third)]
     T_a = T_b @ at(0, 0, 0, w=(0, 0, third))
-    found = boxes.symmetric_box_iou(T_a, lengths, T_b, lengths, Symmetry.of(["none", turns, turns[1:]]))
+    found = boxes.symmetric_box_iou(T_a, lengths, T_b, lengths, Symmetry.parse(["none", turns, turns[1:]]))
     assert float(found[1]) == pytest.approx(1, abs=1e-6)
     assert float(found[0]) < 0.7
     assert float(found[2]) < 0.7
@@ -183,10 +183,10 @@ def test_pairs_and_single_boxes_are_broadcast_and_float32_is_taken():
     assert boxes.max_hull_iou_over_turns(
         T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])
     ).shape == (4, 3)
-    symmetry = Symmetry.of(["revolution", "none", "none"])
+    symmetry = Symmetry.parse(["revolution", "none", "none"])
     assert boxes.symmetric_box_iou(T_a[:, None], size_a[:, None], T_b, size_b, symmetry).shape == (4, 3)
     assert boxes.box_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0]).shape == (0,)
     assert boxes.max_hull_iou_over_turns(
         T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)
     ).shape == (0,)
-    assert boxes.symmetric_box_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], Symmetry.of([])).shape == (0,)
+    assert boxes.symmetric_box_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], Symmetry.parse([])).shape == (0,)

@@ -80,7 +80,7 @@ def test_the_interval_holds_the_truth_and_narrows_with_frames():
         held += found.low_m < TRUE_M < found.high_m
         widths.append(found.high_m - found.low_m)
     assert held >= 8
-    one = survey_camera_height(objects.of(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
+    one = survey_camera_height(objects.select(torch.tensor([0])), 700.0, FRAMES, horizons=horizon, draws=20)
     assert sorted(widths)[5] < 0.5 * (one.high_m - one.low_m)  # a single object has a wider interval
 
 
@@ -98,11 +98,11 @@ def test_the_limit_of_height_in_the_image_does_not_turn_the_horizon():
     """Of the far cars the high ones alone are 20 pixels high."""
     horizon = horizon_from_angles(CAMERA)
     objects = boxes(horizon, per_frame=75, spread=0.1)
-    found = survey_camera_height(objects, 700.0, FRAMES, draws=1, least_px=40)
+    found = survey_camera_height(objects, 700.0, FRAMES, draws=1, min_px=40)
     assert_close(found.camera_height_m, TRUE_M, rtol=0.025, atol=0)
     assert_close(pitch_roll_deg(normal_from_horizon(found.horizons[0], CAMERA))[0], 0.0, rtol=0, atol=0.15)
-    believed = torch.tensor([verdict is ObjectStatus.INLIER for verdict in found.verdict])
-    assert ((objects.foot[:, 1] - 180) * 1.5 / TRUE_M)[believed].min() > 36
+    inlier = torch.tensor([verdict is ObjectStatus.INLIER for verdict in found.verdict])
+    assert ((objects.foot[:, 1] - 180) * 1.5 / TRUE_M)[inlier].min() > 36
 
 
 def test_one_car_in_all_frames_is_one_car():

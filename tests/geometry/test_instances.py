@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.objects.instances import follow_directions, group_instances, unit_directions
+from stadia.geometry.instances import follow_directions, group_instances, unit_directions
 from stadia.geometry.segments import segments_from_instances
 
 HEIGHT, WIDTH, CLASSES = 48, 64, 4
@@ -115,7 +115,7 @@ def test_each_image_counts_from_one_and_small_ones_are_none() -> None:
     boxes = [(4, 8, 24, 28), (40, 30, 43, 33), (44, 4, 60, 20)]
     true = image(boxes)
     both, towards = torch.cat((true, torch.zeros_like(true), true)), directions(true, boxes, 1).repeat(3, 1, 1, 1)
-    found = group_instances(logits((both > 0).long()), towards, fewest_px=10)
+    found = group_instances(logits((both > 0).long()), towards, min_px=10)
     assert [one.unique().tolist() for one in found] == [[0, 1, 2], [0], [0, 1, 2]]
     assert (found[0] > 0).sum() == 400 + 256
     assert torch.equal(found[0], found[2])

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.geometry import camera as cameras
-from stadia.geometry.objects.instances import (
+from stadia.geometry.instances import (
     center_from_translation,
     translation_from_center,
     unit_directions,

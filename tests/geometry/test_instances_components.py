@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from stadia.geometry.objects.instances import label_components
+from stadia.geometry.instances import label_components
 from stadia.geometry.segments import segments_from_instances, subsample_segments
 
 
@@ -19,7 +19,7 @@ def test_pixels_of_one_class_that_share_a_side_are_one_instance() -> None:
 def test_each_image_counts_from_one_and_small_ones_are_none() -> None:
     classes = torch.zeros(2, 5, 6, dtype=torch.long)
     classes[0, 1:3, 1:3], classes[1, 0, 0], classes[1, 2:5, 2:6] = 3, 1, 3
-    found = label_components(classes, fewest_px=2)
+    found = label_components(classes, min_px=2)
     assert found.dtype == torch.int64
     assert [image.unique().tolist() for image in found] == [[0, 1], [0, 1]]
     assert found[1, 0, 0] == 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from traffic import camera_height
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
@@ -143,7 +144,7 @@ def test_camera_height_in_both_ways(camera, height_m, dtype):
     depth = depth_of(plane_of(height_m, 0.02, -0.03), camera).to(dtype).repeat(2, 1, 1, 1)
     depth[:, :, 0, 0], depth[:, :, 40, 80] = torch.nan, torch.inf  # none
     depth[1] *= 3  # depth three times too far: a camera three times too high
-    height = road_plane.camera_height_from_depth(depth, camera, depth > 0)
+    height = camera_height(depth, camera, depth > 0)
     expected = torch.tensor([height_m, 3 * height_m], dtype=dtype)
     assert_close(height.by_plane, expected, atol=1e-4, rtol=0)
     assert_close(height.by_median, expected, atol=1e-4, rtol=0)
@@ -153,7 +154,7 @@ def test_camera_height_beside_a_wall_wrongly_in_the_mask(camera):
     depth = depth_of(plane_of(1.65), camera)
     mask = torch.ones_like(depth, dtype=torch.bool)
     depth[..., :30] = 7.0
-    height = road_plane.camera_height_from_depth(depth, camera, mask)
+    height = camera_height(depth, camera, mask)
     assert_close(height.by_plane.item(), 1.65, atol=0.01, rtol=0)
     assert_close(height.by_median.item(), 1.65, atol=0.01, rtol=0)
 
@@ -162,7 +163,7 @@ def test_camera_height_through_holes(camera):
     """A tenth of the depth none: most pixels then have no normal, and do not count."""
     depth = depth_of(plane_of(1.65), camera)
     depth = torch.where(torch.rand_like(depth) < 0.1, torch.zeros_like(depth), depth)
-    height = road_plane.camera_height_from_depth(depth, camera, torch.ones_like(depth, dtype=torch.bool))
+    height = camera_height(depth, camera, torch.ones_like(depth, dtype=torch.bool))
     assert_close(height.by_plane.item(), 1.65)
     assert_close(height.by_median.item(), 1.65)
 
@@ -171,7 +172,7 @@ def test_noise_of_single_pixels_lowers_the_median_not_the_plane():
     """Measured once on a scene of this kind: 1 % of noise costs the median 2 %, and the plane nothing."""
     camera = cameras.from_field_of_view(82, height=192, width=640)
     depth = depth_of(plane_of(1.65), camera, farthest_m=30)
-    height = road_plane.camera_height_from_depth(depth * (1 + 0.01 * torch.randn_like(depth)), camera, depth > 0)
+    height = camera_height(depth * (1 + 0.01 * torch.randn_like(depth)), camera, depth > 0)
     assert_close(height.by_plane.item(), 1.65, atol=0, rtol=2e-3)
     assert 0.965 < height.by_median.item() / 1.65 < 0.995
 
@@ -180,7 +181,7 @@ def test_no_road_is_nan_and_leaves_the_others(camera):
     depth = depth_of(plane_of(1.65), camera).repeat(2, 1, 1, 1)
     road = depth > 0
     road[0] = False
-    height = road_plane.camera_height_from_depth(depth, camera, road)
+    height = camera_height(depth, camera, road)
     for found in (height.by_plane, height.by_median):
         assert found[0].isnan()
         assert_close(found[1].item(), 1.65)
@@ -192,8 +193,8 @@ def test_gradients(camera):
     depth = (depth * (1 + 0.005 * torch.rand_like(depth))).requires_grad_()
     road = torch.ones_like(depth, dtype=torch.bool)
     assert torch.autograd.gradcheck(lambda d: road_plane.normals_from_depth(d, camera), (depth,))
-    assert torch.autograd.gradcheck(lambda d: road_plane.camera_height_from_depth(d, camera, road).by_plane, (depth,))
-    assert torch.autograd.gradcheck(lambda d: road_plane.camera_height_from_depth(d, camera, road).by_median, (depth,))
+    assert torch.autograd.gradcheck(lambda d: camera_height(d, camera, road).by_plane, (depth,))
+    assert torch.autograd.gradcheck(lambda d: camera_height(d, camera, road).by_median, (depth,))
     assert torch.autograd.gradcheck(lambda d: road_plane.road_pixel_heights(d, camera, road).camera_height, (depth,))
     assert torch.autograd.gradcheck(lambda d: road_plane.road_pixel_heights(d, camera, road).plane, (depth,))
     points = (torch.randn(2, 9, 3, dtype=F64) * torch.tensor([3.0, 0.1, 6], dtype=F64) + 2).requires_grad_()
@@ -202,7 +203,7 @@ def test_gradients(camera):
 
 def test_gradients_are_finite_where_depth_is_none(camera):
     depth = depth_of(plane_of(1.65), camera).requires_grad_()
-    height = road_plane.camera_height_from_depth(depth, camera, depth > 0)
+    height = camera_height(depth, camera, depth > 0)
     (height.by_plane + height.by_median + road_plane.normals_from_depth(depth, camera).sum()).sum().backward()
     assert depth.grad.isfinite().all()
 
@@ -245,7 +246,7 @@ def test_an_image_with_too_little_road_gives_nan_and_no_gradient(camera):
 @pytest.mark.parametrize("mask", [torch.ones(1, 1, 48, 160), torch.ones(1, 48, 160, dtype=torch.bool)])
 def test_a_mask_that_is_none_is_named(camera, mask):
     with pytest.raises(GeometryError, match="road mask"):
-        road_plane.camera_height_from_depth(torch.ones(1, 1, 48, 160), camera, mask)
+        road_plane.road_pixel_heights(torch.ones(1, 1, 48, 160), camera, mask)
 
 
 def test_too_few_points_are_named():

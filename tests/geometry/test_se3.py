@@ -79,19 +79,6 @@ def test_euler_angles_are_scipys(order):
     angles = torch.from_numpy(reference.as_euler(order))
     R = torch.from_numpy(reference.as_matrix())
     assert_close(se3.matrix_from_euler(angles, order), R, atol=1e-12, rtol=0)
-    assert_close(se3.euler_from_matrix(R, order), angles, atol=1e-10, rtol=0)
-
-
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("middle", [0.0, math.pi / 2, -math.pi / 2, math.pi])
-def test_euler_angles_at_gimbal_lock_name_the_same_rotation(order, middle):
-    R = se3.matrix_from_euler(torch.tensor([0.3, middle, 0.5], dtype=F64), order).requires_grad_()
-    angles = se3.euler_from_matrix(R, order)
-    assert_close(se3.matrix_from_euler(angles, order), R, atol=1e-7, rtol=0)
-    if (middle in (0.0, math.pi)) == (order[0] == order[2]):  # locked: where the outer axes are parallel
-        assert_close(angles[2].item(), 0.0, atol=1e-7, rtol=0)
-    angles.sum().backward()
-    assert R.grad.isfinite().all()
 
 
 def test_single_axis_euler_angles():
@@ -107,9 +94,6 @@ def test_single_axis_euler_angles():
 def test_angles_between_rotations_are_scipys():
     a, b = Rotation.from_rotvec(axis_angles(100).numpy()), Rotation.from_rotvec(axis_angles(100).numpy())
     expected = torch.from_numpy(np.rad2deg((a.inv() * b).magnitude()))
-    qa, qb = (torch.from_numpy(r.as_quat(scalar_first=True)) for r in (a, b))
-    assert_close(se3.quaternion_angle_deg(qa, qb), expected)
-    assert_close(se3.quaternion_angle_deg(qa, -qb), expected)
     R = torch.from_numpy((a.inv() * b).as_matrix())
     assert_close(se3.rotation_angle_deg(R), expected)
 
@@ -239,17 +223,13 @@ def test_gradcheck(angle):
         (se3.matrix_to_6d, R),
         (se3.matrix_from_6d, torch.randn(6, dtype=F64).requires_grad_()),
         (lambda a: se3.matrix_from_euler(a, "xyz"), w),
-        (
-            lambda a: se3.euler_from_matrix(a, "ZYX"),
-            se3.matrix_from_euler(of_angle(angle) + 0.1, "ZYX").requires_grad_(),
-        ),
     ):
         assert torch.autograd.gradcheck(function, (at,))
 
 
 def test_angles_of_equal_rotations_have_a_finite_gradient():
     q = torch.tensor([1.0, 0, 0, 0], dtype=F64, requires_grad=True)
-    (se3.quaternion_angle_deg(q, q.detach()) + se3.rotation_angle_deg(se3.matrix_from_quaternion_wxyz(q))).backward()
+    se3.rotation_angle_deg(se3.matrix_from_quaternion_wxyz(q)).backward()
     assert q.grad.isfinite().all()
 
 

@@ -300,7 +300,7 @@ def test_marginalizing_twice_is_marginalizing_both_at_once():
         away, gray=away.gray[1:], K=away.K[1:], T_camera_world=away.T_camera_world[1:], brightness=away.brightness[1:]
     )
     none = Observations(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
-    points = start.points.chosen(torch.zeros(0, dtype=torch.long))
+    points = start.points.select(torch.zeros(0, dtype=torch.long))
     empty = WindowProblem(window, points, points.inverse_depth, points.inverse_depth, none, prior=prior)
     again = bundles.marginalize_oldest_frame(empty)
     expected_H, expected_g = bundles.schur_complement(prior.H + own_brightness(), prior.g, 8)

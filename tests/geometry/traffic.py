@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
+from stadia.geometry.ground import road_plane
 
 KITTI = (371.2, 368.64, 320.0, 96.0, 192, 640)  # fx, fy, cx, cy, height, width
 FARTHEST_ROAD_M = 60.0
@@ -26,6 +28,21 @@ def kitti_camera(size: float = 1.0) -> Camera:
     fx, fy, cx, cy, height, width = KITTI
     camera = cameras.intrinsics(fx, fy, cx, cy, height=height, width=width)
     return camera if size == 1 else cameras.resize_camera(camera, round(height * size), round(width * size))
+
+
+class CameraHeight(NamedTuple):
+    """(B,) distances to one plane through the road, and medians over its pixels."""
+
+    by_plane: Tensor
+    by_median: Tensor
+
+
+def camera_height(depth_m: Tensor, camera: Camera, road: Tensor) -> CameraHeight:
+    """The camera's height from depth and road (B, 1, H, W), in both ways."""
+    by_median = road_plane.road_pixel_heights(depth_m, camera, road, min_road_share=0.0).median_height
+    known = depth_m.isfinite() & (depth_m > 0)
+    points = cameras.backproject(depth_m.where(known, 0.0), camera).flatten(2).mT
+    return CameraHeight(road_plane.fit_plane_ransac(points, (road & known).flatten(1))[:, 3], by_median)
 
 
 @dataclass(frozen=True)

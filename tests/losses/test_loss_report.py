@@ -36,10 +36,10 @@ def test_by_hand() -> None:
 
 def test_least_values_are_weighted_as_their_terms() -> None:
     x = torch.ones(2)
-    one = LossReport(x.sum(), {"log": x.sum(), "free": x.sum()}, {}, least={"log": -3.0}, seen={"dead": x[0]})
+    one = LossReport(x.sum(), {"log": x.sum(), "free": x.sum()}, {}, least={"log": -3.0}, logged={"dead": x[0]})
     report = combine_losses({"a": (2.0, one), "b": (0.5, one)})
     assert report.least == {"a/log": -6.0, "b/log": -1.5}
-    assert set(report.seen) == {"a/dead", "b/dead"}
+    assert set(report.logged) == {"a/dead", "b/dead"}
 
 
 def test_one_loss_of_weight_one_is_itself() -> None:

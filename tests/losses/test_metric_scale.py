@@ -158,7 +158,7 @@ def test_the_report_adds_up_over_scales_weights_and_shares():
     alone = [MetricScaleLoss()([scale], QUARTER, road, known_of(numbers)).terms for scale in (inverse, halves)]
     assert_close(report.terms["object_height"], (alone[0]["object_height"] + alone[1]["object_height"]) / 2)
     assert_close(report.terms["camera_height"], 0.5 * (alone[0]["camera_height"] + alone[1]["camera_height"]) / 2)
-    assert report.seen["camera_height_m"].item() == pytest.approx(HEIGHT_M, rel=1e-3)
+    assert report.logged["camera_height_m"].item() == pytest.approx(HEIGHT_M, rel=1e-3)
     assert report.maps["object_height_error"].shape == report.maps["camera_height_error"].shape == depth.shape
     assert ((report.maps["object_height_error"] > 0).squeeze(1) <= (numbers > 0)).all()
 
@@ -186,7 +186,7 @@ def test_heights_fit_their_objects():
 
 def of_mean_depth(depth_m: Tensor, objects: Segments, height_m: Tensor) -> Tensor:
     """F-03: the error of the mask's mean depth, given to each of its pixels."""
-    mean = segment_means(objects.of(depth_m)[:, 0], objects.segment, objects.count)
+    mean = segment_means(objects.gather(depth_m)[:, 0], objects.segment, objects.count)
     return object_height_error(torch.ones_like(depth_m) * mean[0], SMALL, objects, height_m)
 
 

@@ -10,8 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from stadia.losses import mask_loss
-from stadia.losses.object_pose_loss import center_error, log_depth_error, size_error
+from stadia.losses.object_pose_loss import (
+    IGNORE_INDEX,
+    center_error,
+    cross_entropy,
+    dice_loss,
+    focal_loss,
+    labeled_pixels,
+    log_depth_error,
+    size_error,
+)
 
 F64 = torch.float64
 CLASSES = torch.tensor([[[0, 0, 1], [0, 2, 1]], [[0, 0, 0], [0, 0, 0]]])
@@ -28,11 +36,11 @@ def sure(classes: Tensor, by: float = 1e4) -> Tensor:
 
 def test_cross_entropy_and_focal_by_hand(logits: Tensor):
     p = logits.softmax(1).gather(1, CLASSES[:, None])
-    assert_close(mask_loss.cross_entropy(logits, CLASSES), -p.log())
-    assert_close(mask_loss.focal_loss(logits, CLASSES), -((1 - p) ** 2) * p.log())
-    assert_close(mask_loss.focal_loss(logits, CLASSES, gamma=0), mask_loss.cross_entropy(logits, CLASSES))
+    assert_close(cross_entropy(logits, CLASSES), -p.log())
+    assert_close(focal_loss(logits, CLASSES), -((1 - p) ** 2) * p.log())
+    assert_close(focal_loss(logits, CLASSES, gamma=0), cross_entropy(logits, CLASSES))
     with pytest.raises(ValueError, match=r"gamma=0\.5"):
-        mask_loss.focal_loss(logits, CLASSES, gamma=0.5)
+        focal_loss(logits, CLASSES, gamma=0.5)
 
 
 def test_dice_by_hand(logits: Tensor):
@@ -40,7 +48,7 @@ def test_dice_by_hand(logits: Tensor):
     one, two = p[0, 1], p[0, 2]
     of_one = (2 * (one[0, 2] + one[1, 2]) + 1) / (one.sum() + 2 + 1)
     of_two = (2 * two[1, 1] + 1) / (two.sum() + 1 + 1)
-    found = mask_loss.dice_loss(logits, CLASSES)
+    found = dice_loss(logits, CLASSES)
     assert_close(found[0], 1 - (of_one + of_two) / 2)
     assert found[1] == 0
 
@@ -48,40 +56,39 @@ def test_dice_by_hand(logits: Tensor):
 def test_the_truth_costs_nothing_and_the_opposite_is_finite():
     for classes, least in ((CLASSES, True), ((CLASSES + 1) % 3, False)):
         pred = sure(classes).requires_grad_()
-        for loss in (mask_loss.cross_entropy, mask_loss.focal_loss, mask_loss.dice_loss):
+        for loss in (cross_entropy, focal_loss, dice_loss):
             value = loss(pred, CLASSES)
             assert (float(value.sum().detach()) < 1e-6) == least
             (gradient,) = torch.autograd.grad(value.sum(), pred)
             assert value.isfinite().all()
             assert gradient.isfinite().all()
-    assert (mask_loss.dice_loss(sure(CLASSES), CLASSES) < 1e-6).all()
+    assert (dice_loss(sure(CLASSES), CLASSES) < 1e-6).all()
 
 
 def test_a_class_counts_the_same_however_small_and_the_background_not_at_all():
     """Missing one pixel of class 2 and two of class 1 each count half; more background changes nothing."""
     missed_two, missed_one = sure(CLASSES.where(CLASSES != 2, 0)), sure(CLASSES.where(CLASSES != 1, 0))
-    assert float(mask_loss.dice_loss(missed_two, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
-    assert float(mask_loss.dice_loss(missed_one, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
+    assert float(dice_loss(missed_two, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
+    assert float(dice_loss(missed_one, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
     wider = F.pad(CLASSES, (0, 9))
-    assert_close(mask_loss.dice_loss(sure(wider.where(wider != 2, 0)), wider), mask_loss.dice_loss(missed_two, CLASSES))
+    assert_close(dice_loss(sure(wider.where(wider != 2, 0)), wider), dice_loss(missed_two, CLASSES))
 
 
 def test_mask_gradients(logits: Tensor):
-    for loss in (mask_loss.cross_entropy, mask_loss.focal_loss, mask_loss.dice_loss):
+    for loss in (cross_entropy, focal_loss, dice_loss):
         assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, CLASSES), logits.requires_grad_())
 
 
 def test_pixels_of_no_class_cost_nothing_and_have_no_slope(logits: Tensor):
     """For any prediction there; Dice is computed from the other pixels only."""
     classes = CLASSES.clone()
-    classes[0, :, 2] = mask_loss.IGNORE_INDEX
+    classes[0, :, 2] = IGNORE_INDEX
     pred = logits.clone().requires_grad_()
-    for loss in (mask_loss.cross_entropy, mask_loss.focal_loss):
-        assert (loss(pred, classes)[~mask_loss.labeled_pixels(classes)] == 0).all()
-    assert_close(mask_loss.dice_loss(pred, classes), mask_loss.dice_loss(pred[..., :2], classes[..., :2]))
+    for loss in (cross_entropy, focal_loss):
+        assert (loss(pred, classes)[~labeled_pixels(classes)] == 0).all()
+    assert_close(dice_loss(pred, classes), dice_loss(pred[..., :2], classes[..., :2]))
     (gradient,) = torch.autograd.grad(
-        sum(loss(pred, classes).sum() for loss in (mask_loss.cross_entropy, mask_loss.focal_loss, mask_loss.dice_loss)),
-        pred,
+        sum(loss(pred, classes).sum() for loss in (cross_entropy, focal_loss, dice_loss)), pred
     )
     assert (gradient[0, :, :, 2] == 0).all()
     assert (gradient[0, :, :, :2] != 0).all()

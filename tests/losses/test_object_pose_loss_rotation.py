@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses import ROTATION_LOSSES
 from stadia.losses.config import RotationLossConfig
@@ -130,7 +130,7 @@ def test_by_hand(degrees: float):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_sign_does_not_matter_and_length_only_with_the_norm_penalty(name: str, kind: str):
-    q, true, symmetry = unit(100, torch.float32), unit(100, torch.float32), Symmetry.of([KINDS[kind]] * 100)
+    q, true, symmetry = unit(100, torch.float32), unit(100, torch.float32), Symmetry.parse([KINDS[kind]] * 100)
     loss = LOSSES[name]
     assert_close(loss(-q, true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)
     assert_close(loss(q, -true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)
@@ -156,7 +156,7 @@ def test_norm_penalty():
 def test_a_turn_about_the_axis_of_revolution_changes_nothing(name: str):
     q, true = unit(64), unit(64)
     spun = quaternion_multiply(true, about((0.0, 1.0, 0.0), 360 * torch.rand(64)))
-    revolution, none = Symmetry.of(["revolution"] * 64), Symmetry.of(["none"] * 64)
+    revolution, none = Symmetry.parse(["revolution"] * 64), Symmetry.parse(["none"] * 64)
     assert_close(LOSSES[name](q, spun, revolution), LOSSES[name](q, true, revolution))
     assert_close(LOSSES[name](spun, true, revolution), torch.zeros(64, dtype=F64), atol=1e-12, rtol=0)
     assert (LOSSES[name](spun, true, none) > 1e-3).sum() > 55
@@ -167,8 +167,8 @@ def test_a_turn_about_the_axis_of_revolution_changes_nothing(name: str):
 def test_in_closed_form_it_is_the_least_by_enumeration(name: str):
     q, true = unit(20), unit(20)
     turns = about((0.0, 1.0, 0.0), torch.arange(720) / 2)
-    closed = LOSSES[name](q, true, Symmetry.of(["revolution"] * 20))
-    listed = LOSSES[name](q, true, Symmetry.of([turns.tolist()] * 20))
+    closed = LOSSES[name](q, true, Symmetry.parse(["revolution"] * 20))
+    listed = LOSSES[name](q, true, Symmetry.parse([turns.tolist()] * 20))
     brute = LOSSES[name](q[:, None], quaternion_multiply(true[:, None], turns)).amin(1)
     assert_close(listed, brute)
     assert (closed <= listed + 1e-12).all()
@@ -177,9 +177,9 @@ def test_in_closed_form_it_is_the_least_by_enumeration(name: str):
 
 def test_each_object_has_its_own_symmetry():
     q, true = unit(3), unit(3)
-    together = LOSSES["geodesic"](q, true, Symmetry.of(list(KINDS.values())))
+    together = LOSSES["geodesic"](q, true, Symmetry.parse(list(KINDS.values())))
     alone = [
-        float(LOSSES["geodesic"](q[i : i + 1], true[i : i + 1], Symmetry.of([kind])))
+        float(LOSSES["geodesic"](q[i : i + 1], true[i : i + 1], Symmetry.parse([kind])))
         for i, kind in enumerate(KINDS.values())
     ]
     assert together.tolist() == pytest.approx(alone)
@@ -191,7 +191,7 @@ def test_each_object_has_its_own_symmetry():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_exact(name: str, kind: str):
-    true, symmetry = unit(4), Symmetry.of([KINDS[kind]] * 4)
+    true, symmetry = unit(4), Symmetry.parse([KINDS[kind]] * 4)
     assert torch.autograd.gradcheck(lambda q: LOSSES[name](q, true, symmetry), (1.7 * unit(4)).requires_grad_())
 
 
@@ -202,7 +202,7 @@ def test_gradients_are_finite_everywhere(name: str, kind: str):
     opposite = quaternion_multiply(true, about((1.0, 0.0, 0.0), torch.full((12,), 180.0)).float())
     for at in (true, -true, opposite, 0 * true, 1e-30 * true, 1e-20 * true, true + 1e-7, 1e8 * true):
         q = at.clone().requires_grad_()
-        value = LOSSES[name](q, true, Symmetry.of([KINDS[kind]] * 12))
+        value = LOSSES[name](q, true, Symmetry.parse([KINDS[kind]] * 12))
         value.sum().backward()
         assert value.isfinite().all()
         assert q.grad is not None
@@ -220,7 +220,7 @@ def test_the_zero_quaternion_is_as_far_as_can_be(name: str):
 
 
 def test_a_larger_background_changes_nothing():
-    q, true, symmetry = unit(30), unit(30), Symmetry.of(["none"] * 30)
+    q, true, symmetry = unit(30), unit(30), Symmetry.parse(["none"] * 30)
     of_each = LOSSES["bounded_log"](q, true, symmetry)
     foreground = torch.arange(30) < 10
     background = torch.full((5000,), torch.nan, dtype=F64)
@@ -233,7 +233,7 @@ def test_a_larger_background_changes_nothing():
 def test_no_object_is_0_and_still_in_the_graph(objects: int):
     q = unit(objects).requires_grad_()
     value = masked_mean(
-        LOSSES["geodesic"](q, unit(objects), Symmetry.of(["none"] * objects)), torch.zeros(objects, dtype=torch.bool)
+        LOSSES["geodesic"](q, unit(objects), Symmetry.parse(["none"] * objects)), torch.zeros(objects, dtype=torch.bool)
     )
     assert float(value.detach()) == 0
     value.backward()

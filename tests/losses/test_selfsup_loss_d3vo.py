@@ -18,11 +18,10 @@ from stadia.geometry.camera import mirror_camera
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
 from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
-from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import weight_by_uncertainty
+from stadia.losses.photometric import BrightnessGate, apply_brightness, weight_by_uncertainty
 from stadia.losses.reprojection import TorchReprojector, left_right_consistency
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
@@ -65,21 +64,21 @@ def test_without_brightness_the_exposures_cost_and_depth_is_explained_worse(make
     pred = scene.d3vo_prediction(right=False)
     with_it, without = report(scene, pred), report(scene, replace(pred, brightness=None))
     assert with_it.maps["residual"].mean() < 0.5 * without.maps["residual"].mean()
-    assert with_it.seen["warped_over_unwarped"] < 0.35
-    assert with_it.seen["saturated"] == 0
-    assert "saturated" not in without.seen
+    assert with_it.logged["warped_over_unwarped"] < 0.35
+    assert with_it.logged["saturated"] == 0
+    assert "saturated" not in without.logged
 
 
 def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_images_one(make_scene: MakeScene) -> None:
     scene = make_scene(height=48, width=80)
-    assert report(scene, scene.prediction()).seen["warped_over_unwarped"] < 0.35
-    assert report(scene, scene.prediction(depth_times=0.05)).seen["warped_over_unwarped"] > 0.8
+    assert report(scene, scene.prediction()).logged["warped_over_unwarped"] < 0.35
+    assert report(scene, scene.prediction(depth_times=0.05)).logged["warped_over_unwarped"] > 0.8
     same = replace(
         scene, targets=replace(scene.targets, sources=scene.targets.image[:, None].expand_as(scene.targets.sources))
     )
     still = scene.prediction(twist=torch.zeros_like(scene.twist))
-    assert float(report(same, still).seen["warped_over_unwarped"]) == pytest.approx(1)
-    right = report(scene.exposed(), scene.d3vo_prediction()).seen["warped_over_unwarped_right"]
+    assert float(report(same, still).logged["warped_over_unwarped"]) == pytest.approx(1)
+    right = report(scene.exposed(), scene.d3vo_prediction()).logged["warped_over_unwarped_right"]
     assert right < 0.35
 
 
@@ -129,8 +128,8 @@ def test_the_compiled_loops_give_the_same_loss_and_slopes(make_scene: MakeScene,
         found.append((result, torch.autograd.grad(result.total, leaves)))
     (readable, slopes), (fused, fused_slopes) = found
     assert set(readable.terms) == TERMS | ({"motion", "left_right_consistency"} if levels else set())
-    for name, value in (readable.terms | dict(readable.seen) | readable.maps).items():
-        torch.testing.assert_close((fused.terms | dict(fused.seen) | fused.maps)[name], value, rtol=1e-11, atol=1e-12)
+    for name, value in (readable.terms | dict(readable.logged) | readable.maps).items():
+        torch.testing.assert_close((fused.terms | dict(fused.logged) | fused.maps)[name], value, rtol=1e-11, atol=1e-12)
     for a, b in zip(fused_slopes, slopes, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
         assert b.any()
@@ -288,7 +287,7 @@ def test_missing_optional_outputs_are_ignored(make_scene: MakeScene) -> None:
     pred = scene.d3vo_prediction()
     assert set(report(scene, pred).terms) == TERMS
     assert set(report(scene, scene.prediction()).terms) == {"photometric", "smoothness"}
-    assert set(report(scene, scene.prediction()).seen) == {"warped_over_unwarped"}
+    assert set(report(scene, scene.prediction()).logged) == {"warped_over_unwarped"}
     assert float(sum(report(scene, pred).terms.values())) == pytest.approx(report(scene, pred).total.item(), rel=1e-12)
 
 

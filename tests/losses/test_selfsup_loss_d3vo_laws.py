@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, Prediction
 from stadia.geometry.warp import warp_image
-from stadia.losses import SMOOTHNESS, affine_brightness, photometric, reprojection, selfsup_loss
+from stadia.losses import SMOOTHNESS, photometric, reprojection, selfsup_loss
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.photometric import MinimumReprojection, minimum_reprojection, ssim_distance
@@ -239,7 +239,7 @@ def saturation_is_of_all_channels(_: Any) -> None:
     card = torch.tensor([*colors.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[
         None, :, None
     ]
-    assert affine_brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
+    assert photometric.find_saturated_pixels(card)[0, 0, 0].tolist() == [
         name in ("white", "black") for name in (*colors, "gray", "light", "dark")
     ]
 
@@ -282,7 +282,7 @@ class MinimumOverChannels(TorchReprojector):
         assert self.brightness is not None
         a, b = (
             images.flatten(0, 1),
-            affine_brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
+            photometric.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
         )
         each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
         return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
@@ -368,7 +368,7 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
         uncertainty_is_least_at_the_residual,
     ),
     "F6 saturated in any channel": (
-        vars(affine_brightness),
+        vars(photometric),
         "find_saturated_pixels",
         any_channel,
         saturation_is_of_all_channels,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
 from stadia.metrics import OBJECT_METRICS
 from stadia.metrics.object_metrics import PosedObjects, add_m, add_s_m
@@ -30,7 +30,7 @@ def objects(
     n = len(T)
     size_m = torch.tensor([[0.1, 0.2, 0.3]]).expand(n, 3) if size_m is None else size_m
     return PosedObjects(
-        torch.ones(n, dtype=torch.long), T, size_m, Symmetry.of(symmetry or ["none"] * n), torch.rand(n)
+        torch.ones(n, dtype=torch.long), T, size_m, Symmetry.parse(symmetry or ["none"] * n), torch.rand(n)
     )
 
 

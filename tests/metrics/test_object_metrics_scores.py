@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.geometry.objects.boxes import compute_box_corners
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry, compute_box_corners
 from stadia.geometry.se3 import se3_exp
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,
@@ -154,10 +153,10 @@ def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[PosedObject
     generator = torch.Generator().manual_seed(seed)
     T = se3_exp(torch.randn(8, 6, generator=generator, dtype=torch.float64))
     class_id, size_m = torch.arange(8) % 3 + 1, 0.1 + 0.2 * torch.rand(8, 3, generator=generator, dtype=torch.float64)
-    symmetry = Symmetry.of(["revolution" if c == 1 else "none" for c in class_id])
+    symmetry = Symmetry.parse(["revolution" if c == 1 else "none" for c in class_id])
     moved = T @ se3_exp(noise * torch.randn(8, 6, generator=generator, dtype=torch.float64))
     order = torch.randperm(8, generator=generator)[missing:]
-    none = Symmetry.of(["none"] * 8)
+    none = Symmetry.parse(["none"] * 8)
     predicted = PosedObjects(class_id, moved, size_m * 1.1, none, torch.rand(8, generator=generator))
     return predicted[order], PosedObjects(class_id, T, size_m, symmetry, torch.ones(8))
 

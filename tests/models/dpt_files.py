@@ -17,10 +17,10 @@ import stadia.core.torchvision_shim  # noqa: F401
 
 from torch import Tensor
 
+from stadia.models import dpt_architectures, dpt_net
 from stadia.models.config import DptConfig
-from stadia.models.dpt import architectures, dpt_net
-from stadia.models.dpt.architectures import DptArchitecture
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt_architectures import DptArchitecture
+from stadia.models.dpt_net import DptNet
 
 Weights = dict[str, Tensor]
 
@@ -36,19 +36,19 @@ def hybrid() -> DptArchitecture:
         "blocks": 4,
         "heads": 4,
     }
-    return architectures._hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
+    return dpt_architectures._hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
 
 
 def plain() -> DptArchitecture:
     """A shrunken DPT-Large."""
-    return architectures._dpt(
+    return dpt_architectures._dpt(
         width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
     )
 
 
 def depth_anything() -> DptArchitecture:
     """A shrunken Depth Anything."""
-    return architectures._depth_anything(
+    return dpt_architectures._depth_anything(
         "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
     )
 

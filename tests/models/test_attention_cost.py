@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from stadia.models.attention_cost import (
+from stadia.models.config import (
+    AttentionConfig,
     count_attention_macs,
     count_block_macs,
     describe_attention_cost,
     find_break_even_tokens,
 )
-from stadia.models.config import AttentionConfig
 
 SDPA, PERFORMER, HALF, THIRD = (
     AttentionConfig(),
@@ -83,5 +83,5 @@ def test_cost_is_described_in_one_line() -> None:
 
 
 def test_the_cost_needs_no_torch() -> None:
-    program = "import sys; sys.modules['torch'] = None; import stadia.models.attention_cost"
+    program = "import sys; sys.modules['torch'] = None; import stadia.models.config"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from stadia.apps.export import export_onnx, export_torch
 from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import ExportDescription, ExportedNetwork
-from stadia.models.dpt import architectures
-from stadia.models.dpt.architectures import DptArchitecture
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models import dpt_architectures
+from stadia.models.dpt_architectures import DptArchitecture
+from stadia.models.dpt_net import DptNet
 
 STRIDES = ((1, 3, 3), (3, 5, 7), (2, 8, 4))
 """Images, rows and columns: small and odd ones, upright and lying."""
@@ -26,15 +26,16 @@ STRIDES = ((1, 3, 3), (3, 5, 7), (2, 8, 4))
 
 def hybrid() -> DptArchitecture:
     sizes = {"stem": 8, "stages": (16, 32, 64), "depths": (1, 1, 1), "groups": 8, "width": 16, "blocks": 2, "heads": 2}
-    return architectures._hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
+    return dpt_architectures._hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
 
 
 def plain() -> DptArchitecture:
-    return architectures._dpt(width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8, hub=None)
+    sizes = {"width": 16, "blocks": 4, "heads": 2, "fusion": 8}
+    return dpt_architectures._dpt(**sizes, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), hub=None)
 
 
 def depth_anything() -> DptArchitecture:
-    return architectures._depth_anything(
+    return dpt_architectures._depth_anything(
         "Tiny", width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8
     )
 
@@ -42,7 +43,7 @@ def depth_anything() -> DptArchitecture:
 def described(network: DptNet) -> ExportDescription:
     made_by = Provenance(recipe="dpt", config_hash="", checkpoint="drawn")
     size = {"height": 3 * network.stride, "width": 4 * network.stride, "stride": network.stride}
-    return ExportDescription.of(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
+    return ExportDescription.from_provenance(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
 
 
 def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:

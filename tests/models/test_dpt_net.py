@@ -15,13 +15,21 @@ from torch import Tensor, nn
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.models import ATTENTIONS, DPT_NETWORKS
-from stadia.models.config import DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU, DptConfig
-from stadia.models.dpt import architectures, dpt_net
-from stadia.models.dpt.architectures import DptArchitecture
-from stadia.models.dpt.dpt_net import MIN_INVERSE_DEPTH, DptNet, check_dpt_network
-from stadia.models.dpt.pretrained_weights import rename_to_transformers
-from stadia.models.dpt.vit_blocks import SelfAttention, embed_image, make_sincos_positions, resize_position_embeddings
+from stadia.models import ATTENTIONS, DPT_NETWORKS, dpt_architectures, dpt_net
+from stadia.models.config import DptConfig
+from stadia.models.dpt_architectures import DptArchitecture
+from stadia.models.dpt_net import (
+    MIN_INVERSE_DEPTH,
+    DptNet,
+    SelfAttention,
+    embed_image,
+    make_sincos_positions,
+    resize_position_embeddings,
+)
+from stadia.models.pretrained_weights import rename_to_transformers
+
+DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
+"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
 
 
 @pytest.fixture(scope="module")
@@ -165,17 +173,17 @@ def hybrid() -> DptArchitecture:
         "heads": 4,
         "hooks": (1, 3),
     }
-    return architectures._hybrid(**sizes, fusion=16, hub="nobody/nothing")
+    return dpt_architectures._hybrid(**sizes, fusion=16, hub="nobody/nothing")
 
 
 def plain() -> DptArchitecture:
-    return architectures._dpt(
+    return dpt_architectures._dpt(
         width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
     )
 
 
 def depth_anything() -> DptArchitecture:
-    shrunken = architectures._depth_anything(
+    shrunken = dpt_architectures._depth_anything(
         "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
     )
     shrunken.settings["backbone_config"]["image_size"] = 56
@@ -334,7 +342,7 @@ def test_every_attention_fits(name: str) -> None:
     assert off(visible_in(without_attention(network)), expected) > 0.3
 
 
-@pytest.mark.parametrize("arch", [architectures.dpt_tiny, depth_anything])
+@pytest.mark.parametrize("arch", [dpt_architectures.dpt_tiny, depth_anything])
 def test_bfloat16_output_matches_float32(arch: Callable[[], DptArchitecture]) -> None:
     network = attentive(build(arch))
     exact = visible_in(network)
@@ -378,7 +386,7 @@ def test_a_calibration_that_turns_depth_around_is_refused(scale: float, shift: f
         build(plain).calibrate(scale, shift)
 
 
-@pytest.mark.parametrize("arch", [*SHRUNKEN, architectures.dpt_tiny])
+@pytest.mark.parametrize("arch", [*SHRUNKEN, dpt_architectures.dpt_tiny])
 def test_a_random_network_starts_at_street_depth_with_gradients_everywhere(arch: Callable[[], DptArchitecture]) -> None:
     network = build(arch)
     image = torch.rand(2, 3, 4 * network.stride, 4 * network.stride)
@@ -426,22 +434,26 @@ def test_a_small_one_learns(tiny: DptNet) -> None:
 # -----------------------------------------------------------------------------------------------------------
 
 
+def check_size(name: str, *, height: int, width: int) -> None:
+    dpt_architectures.check_image_size(name, DPT_NETWORKS.load(name)().stride, height=height, width=width)
+
+
 def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DptArchitecture, "build", None)
-    check_dpt_network("dpt-hybrid", height=352, width=1216)
-    check_dpt_network("depth-anything-small", height=224, width=672)
+    check_size("dpt-hybrid", height=352, width=1216)
+    check_size("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
-        check_dpt_network("dpt-hybrd", height=352, width=1216)
+        check_size("dpt-hybrd", height=352, width=1216)
     with pytest.raises(ConfigError, match=r"found 1242x375; expected multiples of 32. Fix: take 1248x384"):
-        check_dpt_network("dpt-hybrid", height=375, width=1242)
+        check_size("dpt-hybrid", height=375, width=1242)
     with pytest.raises(ConfigError, match=r"found 640x192; expected multiples of 14. Fix: take 644x196"):
-        check_dpt_network("depth-anything-base", height=192, width=640)
+        check_size("depth-anything-base", height=192, width=640)
 
 
 def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(architectures, "find_spec", lambda name: None)
+    monkeypatch.setattr(dpt_architectures, "find_spec", lambda name: None)
     for build_network in (
-        lambda: check_dpt_network("dpt-tiny", height=32, width=32),
+        dpt_architectures.check_transformers_installed,
         lambda: DptNet(DptConfig(network="dpt-tiny")),
     ):
         with pytest.raises(ConfigError, match=r"pip install 'stadia\[dpt\]'"):

@@ -18,11 +18,10 @@ from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, p
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.models import hub
+from stadia.models import dpt_net, pretrained_weights
 from stadia.models.config import DptConfig
-from stadia.models.dpt import dpt_net
-from stadia.models.dpt.dpt_net import DptNet
-from stadia.models.dpt.pretrained_weights import LoadReport
+from stadia.models.dpt_net import DptNet
+from stadia.models.pretrained_weights import LoadReport
 
 # -- mutations: each is caught
 # ---------------------------------------------------------------------------------------------------
@@ -205,8 +204,8 @@ def test_the_report_has_a_table_and_a_json_summary() -> None:
 def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source, requests = drawn(plain), []
     path = as_safetensors(tmp_path, source.network.state_dict())
-    monkeypatch.setattr(hub, "download_first_file", lambda *what: requests.append(what) or path)
-    monkeypatch.setattr(hub, "is_reachable", lambda: True)
+    monkeypatch.setattr(pretrained_weights, "download_first_file", lambda *what: requests.append(what) or path)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: True)
     monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
     assert torch.equal(predict(DptNet(DptConfig()).eval()), predict(source))
     assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
@@ -216,9 +215,9 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     def no_hub(repository: str, name: str) -> str:
         raise huggingface_error("not in the cache")
 
-    huggingface_error = hub.huggingface_hub.errors.LocalEntryNotFoundError
-    monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
-    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    huggingface_error = pretrained_weights.huggingface_hub.errors.LocalEntryNotFoundError
+    monkeypatch.setattr(pretrained_weights.huggingface_hub, "hf_hub_download", no_hub)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
     monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
     with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
         DptNet(DptConfig())
@@ -229,8 +228,8 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
 
 
 def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "download_first_file", None)
-    monkeypatch.setattr(hub, "is_reachable", None)
+    monkeypatch.setattr(pretrained_weights, "download_first_file", None)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", None)
     assert DptNet(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
 
 

@@ -37,9 +37,9 @@ from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor
 
 from stadia.models.config import DptConfig
-from stadia.models.dpt.architectures import DptArchitecture
-from stadia.models.dpt.dpt_net import DptNet
-from stadia.models.dpt.pretrained_weights import rename_to_transformers
+from stadia.models.dpt_architectures import DptArchitecture
+from stadia.models.dpt_net import DptNet
+from stadia.models.pretrained_weights import rename_to_transformers
 
 
 @pytest.mark.parametrize("arch", [hybrid, plain])

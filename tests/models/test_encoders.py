@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stadia.core.errors import ConfigError
-from stadia.models import encoders, hub
+from stadia.models import encoders, pretrained_weights
 from stadia.models.encoders import Encoder
 
 
@@ -70,8 +70,8 @@ def test_unavailable_weights_are_reported_in_one_line(
         return real(name, **words)
 
     monkeypatch.setattr(encoders.timm, "create_model", no_hub)
-    monkeypatch.setattr(hub, "is_reachable", lambda: False)
-    hub.warn_missing_weights.cache_clear()
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+    pretrained_weights.warn_missing_weights.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert Encoder("resnet18", pretrained=True).weights == "random"
         assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
@@ -79,12 +79,12 @@ def test_unavailable_weights_are_reported_in_one_line(
     assert message.startswith(
         "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
     )
-    assert hub.huggingface_hub.constants.HF_HUB_OFFLINE is False
+    assert pretrained_weights.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
 def test_the_kind_of_initial_weights_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     real = encoders.timm.create_model
     monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
-    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
     assert Encoder("resnet18", pretrained=True).weights == "pretrained"
     assert Encoder("resnet18", pretrained=False).weights == "random"

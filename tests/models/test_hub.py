@@ -7,7 +7,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from stadia.models import hub
+from stadia.models import pretrained_weights
+from stadia.models.pretrained_weights import download_first_file, offline_if_unreachable
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -20,18 +21,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (repository / "refs" / "main").write_text(REVISION)
     (repository / "snapshots" / REVISION).mkdir(parents=True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
     return repository
 
 
 def test_the_path_names_the_revision(cache: Path) -> None:
     (cache / "snapshots" / REVISION / "pytorch_model.bin").write_bytes(b"weights")
-    with hub.offline_if_unreachable():
-        found = hub.download_first_file("someone/weights", ("model.safetensors", "pytorch_model.bin"))
+    with offline_if_unreachable():
+        found = download_first_file("someone/weights", ("model.safetensors", "pytorch_model.bin"))
     assert found.parts[-3:] == ("snapshots", REVISION, "pytorch_model.bin")
     assert found.read_bytes() == b"weights"
 
 
 def test_a_file_missing_in_the_cache_raises(cache: Path) -> None:
-    with hub.offline_if_unreachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
-        hub.download_first_file("someone/weights", ("model.safetensors",))
+    with offline_if_unreachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
+        download_first_file("someone/weights", ("model.safetensors",))

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from stadia.core.types import Camera
 from stadia.geometry import se3
-from stadia.geometry.objects.instances import center_from_translation, unit_directions
+from stadia.geometry.instances import center_from_translation, unit_directions
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segments_from_instances
 from stadia.models.config import ObjectPoseNetConfig

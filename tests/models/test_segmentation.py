@@ -90,7 +90,7 @@ def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
 
 
 def test_unavailable_models_raise_an_error_with_a_fix(tmp_path, monkeypatch):
-    monkeypatch.setattr("stadia.models.hub.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.models.pretrained_weights.is_reachable", lambda: False)
     with pytest.raises(CheckpointError, match=r"nobody/nothing: .*copy models--nobody--nothing .*--by model.tflite"):
         load_panoptic_model("nobody/nothing")
     with pytest.raises(CheckpointError, match="save_pretrained"):

@@ -102,7 +102,7 @@ def test_roads_give_crops_of_whole_cars_with_their_heights(tmp_path):
         cv2.imwrite(str(folder / kind / "000000.png"), image)
     from stadia.datasets.config import SourceOptions
 
-    (recording,) = StadiaFolder.open(folder, SourceOptions())
+    (recording,) = StadiaFolder().open(folder, SourceOptions())
     (crop,) = crop_recording_objects(recording, 32)  # the second is a person, the third is cut
     assert (crop.height_m, crop.instance) == (1.5, "drive/1")
 

@@ -130,7 +130,7 @@ ROWS = (
         validated(residual_over_sigma=(0.1, 0.1)),
         validated(residual_over_sigma=(1.5, 1.2)),
     ),
-    _persistent_case("a horizon half a degree off", "H18", "metric/objects_believed", 0.2, 0.9),
+    _persistent_case("a horizon half a degree off", "H18", "metric/inlier_share", 0.2, 0.9),
     _case(
         "scale that does not teach",
         "H19",

@@ -23,7 +23,7 @@ from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.depth_net import bound_log_uncertainty
-from stadia.recipes.base.logged_stats import brightness_and_uncertainty_stats
+from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
 from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.run_folder import Run

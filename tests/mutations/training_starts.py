@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.diagnostics.loss_checks.loss_check_runner import check_training_start
-from stadia.diagnostics.loss_checks.synthetic_plane import render_plane
 from stadia.diagnostics.loss_checks.training_start import TrainingStart, take_samples
+from stadia.diagnostics.loss_checks.video_cases import render_plane
 from stadia.geometry.se3 import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.loss_report import LossReport
+from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.training.config import OptimizerConfig, ScheduleConfig
@@ -68,9 +68,9 @@ def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
     return Batch(inputs, targets, tuple(Meta("wall", index) for index in range(3)), scene.source_names)
 
 
-def look(task: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
+def look(recipe: AnyRecipe, given: Batch | None = None, **facts: Any) -> list[Finding]:
     return check_training_start(
-        TrainingStart.of(task, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
+        TrainingStart.prepare(recipe, given or batch(), **{"depth_range_m": (0.5, 100.0), **facts}), SECONDS
     )
 
 
@@ -137,7 +137,14 @@ class Exposing(Toy):
 
     def training_step(self, batch: Batch) -> LossReport:
         report = super().training_step(batch)
-        return replace(report, seen={"gain/-1": torch.tensor(self.gain), "offset/-1": torch.tensor(0.0)})
+        return replace(report, logged={"gain/-1": torch.tensor(self.gain), "offset/-1": torch.tensor(0.0)})
+
+
+class ExposingCombined(Exposing):
+    """Adds nothing to the loss, as `metric` does with its own."""
+
+    def training_step(self, batch: Batch) -> LossReport:
+        return combine_losses({"selfsup": (1.0, super().training_step(batch))})
 
 
 class Forgetful(Toy):
@@ -248,6 +255,12 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ),
     ("a pose head without its scale", "P02", lambda: look(of(motion_scale=30.0)), "plain"),
     ("a gain that starts at 1.3", "B02", lambda: look(type("One", (Exposing,), {"gain": 1.3})()), "exposing"),
+    (
+        "a gain that starts at 1.3, in a combined loss",
+        "B02",
+        lambda: look(type("Combined", (ExposingCombined,), {"gain": 1.3})()),
+        "exposing",
+    ),
     ("smoothness of a thousand times", "R01", lambda: look(of(smoothness=30.0)), "plain"),
     ("an optimizer without the pose network", "T20", lambda: look(Forgetful()), "plain"),
     ("an optimizer with a network twice", "T21", lambda: look(Twice()), "plain"),

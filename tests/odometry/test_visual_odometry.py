@@ -14,8 +14,8 @@ from torch.testing import assert_close
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.recordings import ImageRecording
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
@@ -186,7 +186,7 @@ def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
     T[2, 3] = -1.0
     share = refining.relative_flow(points, K, HEIGHT, WIDTH, T)
     assert share == pytest.approx(7 / 9 / ((HEIGHT + WIDTH) / 2))  # 7 px from the center, 10 m to 9 m
-    assert refining.relative_flow(points.chosen(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
+    assert refining.relative_flow(points.select(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
 
 
 def test_path_ends_without_motion_estimate():

@@ -96,11 +96,11 @@ def test_the_first_height_is_taken_at_the_end_of_the_second_epoch():
     heights = CameraHeights()
     for epoch in range(3):
         heights.begin(epoch)
-        assert heights.known(torch.tensor([0, 4])).isfinite().tolist() == [epoch == 2, False]
-        assert heights.by_horizon(torch.tensor([0])).isfinite().item() == (epoch == 2)
+        assert heights.known_heights(torch.tensor([0, 4])).isfinite().tolist() == [epoch == 2, False]
+        assert heights.reference_heights(torch.tensor([0])).isfinite().item() == (epoch == 2)
         epoch_of(heights)
-    assert heights.known(torch.tensor([0])).item() == pytest.approx(1.65, rel=0.02)
-    assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(0.97 * 1.65, rel=0.02)
+    assert heights.known_heights(torch.tensor([0])).item() == pytest.approx(1.65, rel=0.02)
+    assert heights.reference_heights(torch.tensor([0])).item() == pytest.approx(0.97 * 1.65, rel=0.02)
 
 
 def test_an_epoch_with_fewer_frames_forgets_the_last():
@@ -115,10 +115,10 @@ def test_an_epoch_with_fewer_frames_forgets_the_last():
 def test_known_heights_supervise_from_the_start():
     for last, expected in ((None, (1.2 + 2 * 1.3) / 3), (-1, 1.2)):
         heights = CameraHeights(CameraHeightsConfig(known_m={3: 1.2}, last_epoch=last, first_epoch=0))
-        assert heights.known(torch.tensor([3])).item() == pytest.approx(1.2)
+        assert heights.known_heights(torch.tensor([3])).item() == pytest.approx(1.2)
         epoch_of(heights, 1.3, group=3, spread=0)
         heights.begin(1)
-        assert heights.known(torch.tensor([3])).item() == pytest.approx(expected)
+        assert heights.known_heights(torch.tensor([3])).item() == pytest.approx(expected)
     with pytest.raises(ValueError, match="there is never a height"):
         CameraHeightsConfig(last_epoch=-1)
 
@@ -139,7 +139,7 @@ def test_absolute_test_confirms_a_wrong_height(test, known_m, kept, locked_heigh
     heights = CameraHeights(
         CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, max_change=100)
     )
-    assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(
+    assert heights.reference_heights(torch.tensor([0])).item() == pytest.approx(
         known_m if test == "absolute" else NAN, nan_ok=True
     )
     epoch_of(heights, bad=0.2, seed=4, frames=400)
@@ -175,7 +175,7 @@ def test_frames_without_objects_count_without_a_height():
     found = heights.begin(1)[0]
     assert (found.frames, found.frames_seen) == (0, 9)
     assert "0 of 9 frames" in found.refused
-    assert heights.known(torch.tensor([0])).isnan().all()
+    assert heights.known_heights(torch.tensor([0])).isnan().all()
 
 
 # -------------------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_frames_without_objects_count_without_a_height():
     ],
     ids=["as it should be", "few frames", "objects disagree", "the horizon disagrees", "bad objects"],
 )
-def test_an_epoch_that_is_not_believed_changes_nothing(epoch, reason):
+def test_a_refused_epoch_changes_nothing(epoch, reason):
     heights = trained([1.65] * 2)
     epoch_of(heights, **epoch)
     found = heights.begin(3)[0]
@@ -210,13 +210,13 @@ def test_objects_are_held_against_no_horizon_that_most_of_them_contradict():
     heights.begin(1)
     epoch_of(heights, spread=0.6, seed=1)
     heights.begin(2)
-    assert heights.by_horizon(torch.zeros(1, dtype=torch.long)).isnan().all()
+    assert heights.reference_heights(torch.zeros(1, dtype=torch.long)).isnan().all()
     epoch_of(heights, spread=0.03)
     heights.begin(3)
-    assert heights.by_horizon(torch.zeros(1, dtype=torch.long)).item() == pytest.approx(0.97 * 1.65, rel=0.02)
+    assert heights.reference_heights(torch.zeros(1, dtype=torch.long)).item() == pytest.approx(0.97 * 1.65, rel=0.02)
 
 
-def test_frames_that_differ_too_much_are_not_believed():
+def test_frames_that_differ_too_much_are_refused():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(heights, spread=0.8)
     assert "quartiles" in heights.begin(1)[0].refused
@@ -250,7 +250,7 @@ def test_v16_groups_have_heights_of_their_own():
         epoch_of(heights, 1.2, group=0, recording=f"low{number}", seed=number)
         epoch_of(heights, 1.65, group=7, recording=f"high{number}", seed=number)
     heights.begin(1)
-    assert heights.known(torch.tensor([7, 0, 7, 1])).tolist() == pytest.approx(
+    assert heights.known_heights(torch.tensor([7, 0, 7, 1])).tolist() == pytest.approx(
         [1.65, 1.2, 1.65, NAN], rel=0.02, nan_ok=True
     )
 
@@ -266,7 +266,7 @@ def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
     found = heights.begin(1)
     assert re.search(r"1\.2\d m .*'low.*1\.6\d m .*'high.*into different groups", found[0].apart)
     assert found[7].apart == ""
-    assert heights.known(torch.tensor([0, 7])).isnan().tolist() == [True, False], "the other group goes on"
+    assert heights.known_heights(torch.tensor([0, 7])).isnan().tolist() == [True, False], "the other group goes on"
 
 
 def test_a_height_that_stays_is_not_forgotten_where_recordings_disagree():
@@ -277,7 +277,7 @@ def test_a_height_that_stays_is_not_forgotten_where_recordings_disagree():
     found = heights.begin(1)[0]
     assert found.apart
     assert np.isnan(found.road_m)
-    assert heights.known(torch.tensor([0])).item() == pytest.approx(1.4)
+    assert heights.known_heights(torch.tensor([0])).item() == pytest.approx(1.4)
 
 
 def test_recordings_that_differ_a_little_are_one_mount():
@@ -353,7 +353,7 @@ def test_a_road_that_is_no_plane_yet_has_no_height(height_mismatch, refused):
     epoch_of(heights, height_mismatch=height_mismatch)
     found = heights.begin(1)[0]
     assert bool(found.refused) == refused
-    assert heights.known(torch.tensor([0])).isnan().item() == refused
+    assert heights.known_heights(torch.tensor([0])).isnan().item() == refused
     if refused:
         assert f"differ by {np.expm1(abs(height_mismatch)):.0%}" in found.refused
 
@@ -365,10 +365,10 @@ def test_depth_may_not_say_what_silhouettes_exclude(camera_m, used):
     found = heights.begin(1)[0]
     assert (found.refused == "") == used
     if used:
-        assert 1.6 < heights.known(torch.tensor([0])).item() < 1.7
+        assert 1.6 < heights.known_heights(torch.tensor([0])).item() < 1.7
     else:
         assert "1.60 to 1.75 m by silhouettes alone" in found.refused
-        assert heights.known(torch.tensor([0])).item() == pytest.approx(1.7)
+        assert heights.known_heights(torch.tensor([0])).item() == pytest.approx(1.7)
 
 
 def test_frames_that_part_to_both_sides_do_not_cancel():

@@ -109,10 +109,10 @@ def test_v16_two_mounts_apart_and_in_one_group():
     assert apart.heights[12].metres == pytest.approx(1.2, rel=0.02)
     assert apart.heights[16].metres == pytest.approx(1.65, rel=0.02)
     assert re.search(r"recordings \('1.2'\).*\('1.65'\)", merged.begin(1)[0].apart)
-    assert merged.known(torch.tensor([0])).isnan()
+    assert merged.known_heights(torch.tensor([0])).isnan()
 
 
-def test_objects_are_believed_by_the_horizon_of_their_group():
+def test_objects_are_inliers_by_the_horizon_of_their_group():
     horizon_m = torch.tensor([1.6, 1.2, 0.0, float("nan")], dtype=F64)
     reference = torch.full((4,), 1.6, dtype=F64)
     assert weight_objects(horizon_m, reference).tolist() == [1, 0, 0, 0]

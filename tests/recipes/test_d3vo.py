@@ -20,7 +20,7 @@ from stadia.core.types import Batch, Prediction
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.requests import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -46,11 +46,11 @@ def d3vo(small: SelfsupConfig) -> SelfsupConfig:
 
 
 @pytest.fixture
-def task(d3vo: SelfsupConfig) -> SelfsupRecipe:
+def recipe(d3vo: SelfsupConfig) -> SelfsupRecipe:
     torch.manual_seed(0)
-    task = SelfsupRecipe(changed(d3vo, "data.stereo=true"))
-    task.focal.fill_(0.6)
-    return task
+    recipe = SelfsupRecipe(changed(d3vo, "data.stereo=true"))
+    recipe.focal.fill_(0.6)
+    return recipe
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def batch(d3vo: SelfsupConfig) -> Batch:
     return next(iter(SelfsupRecipe.prepare(d3vo, Console(quiet=True))[1].train))
 
 
-def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+def set_predictions(recipe: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
     """Let the networks predict these values for any image."""
     real = DepthPoseNet.forward
 
@@ -68,20 +68,20 @@ def set_predictions(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, **valu
     monkeypatch.setattr(DepthPoseNet, "forward", forward)
 
 
-def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = task.training_step(batch).seen
+def test_step_logs_network_statistics(recipe: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = recipe.training_step(batch).logged
     expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
     assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
     assert all(seen[name] == name.startswith("gain") for name in expected)
     brightness = torch.tensor([[[1.0, 0.0], [1.2, 0.0], [1.0, 0.1]], [[1.0, 0.0], [1.4, 0.0], [1.0, 0.3]]])
     ramp = torch.linspace(-1, 1, 96).expand(2, 1, 32, 96)
     set_predictions(
-        task,
+        recipe,
         monkeypatch,
         brightness=brightness,
         log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]),
     )
-    seen = task.training_step(batch).seen
+    seen = recipe.training_step(batch).logged
     assert float(seen["gain/+1"]) == pytest.approx(1.3)
     assert float(seen["offset/stereo"]) == pytest.approx(0.2)
     assert float(seen["log_uncertainty/p50"]) == pytest.approx(0, abs=0.15)
@@ -90,42 +90,42 @@ def test_step_logs_network_statistics(task: SelfsupRecipe, batch: Batch, monkeyp
 
 
 def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch) -> None:
-    seen = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).seen
+    seen = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).logged
     assert not [name for name in seen if name.startswith(("gain", "offset", "log_uncertainty"))]
 
 
 def test_validation_is_of_depth_and_motion_alone(
-    task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    recipe: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a darkened target nor an uncertainty makes a residual smaller."""
-    task.eval()
+    recipe.eval()
     with torch.no_grad():
-        before = task.validation_step(batch)
+        before = recipe.validation_step(batch)
         huge = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
-        set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
-        after = task.validation_step(batch)
+        set_predictions(recipe, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
+        after = recipe.validation_step(batch)
     assert before.keys() == after.keys()
     for name in before.keys() & {"residual", "residual_unwarped", "abs_rel", "rmse", "d1"}:
         torch.testing.assert_close(after[name], before[name], equal_nan=True)
 
 
 def test_validation_scores_sigma_against_its_training_residual(
-    task: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    recipe: SelfsupRecipe, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open,
     and all after.
     """
-    task.eval()
+    recipe.eval()
     doubt = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
-    set_predictions(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
+    set_predictions(recipe, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
     batch = replace(
         batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96))
     )
     with torch.no_grad():
-        closed = task.validation_step(batch)
-        assert task.gate is not None
-        task.gate.is_open.fill_(True)
-        opened = task.validation_step(batch)
+        closed = recipe.validation_step(batch)
+        assert recipe.gate is not None
+        recipe.gate.is_open.fill_(True)
+        opened = recipe.validation_step(batch)
     assert (torch.as_tensor(closed["inside_90"]) == 1).all()
     assert (torch.as_tensor(closed["residual_spearman"]) == 0).all()
     torch.testing.assert_close(
@@ -136,21 +136,21 @@ def test_validation_scores_sigma_against_its_training_residual(
     torch.testing.assert_close(closed["ause"], closed["ause_of_random"])
 
 
-def test_a_sigma_that_nothing_has_taught_has_no_score(task: SelfsupRecipe, batch: Batch) -> None:
+def test_a_sigma_that_nothing_has_taught_has_no_score(recipe: SelfsupRecipe, batch: Batch) -> None:
     """Before loss.uncertainty_from_step it is initial noise, and U05 and U06 would be found in any training."""
-    late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
+    late = recipe.config.loss.model_copy(update={"uncertainty_from_step": 1})
     with torch.no_grad():
-        taught = task.eval().validation_step(batch)
-        task.view_synthesis.config = task.config.model_copy(update={"loss": late})
-        untaught = task.validation_step(batch)
+        taught = recipe.eval().validation_step(batch)
+        recipe.view_synthesis.config = recipe.config.model_copy(update={"loss": late})
+        untaught = recipe.validation_step(batch)
     assert untaught.keys() == {
         name for name in taught if name in ("residual", "residual_unwarped", "abs_rel", "rmse", "d1")
     }
     assert taught.keys() > untaught.keys()
 
 
-def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: SelfsupRecipe, batch: Batch) -> None:
-    images = task.images(batch, task.training_step(batch))
+def test_the_sheet_shows_the_right_view_and_the_uncertainty(recipe: SelfsupRecipe, batch: Batch) -> None:
+    images = recipe.images(batch, recipe.training_step(batch))
     assert [*images][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
     assert all(image.shape == (32, 96, 3) for image in images.values())
 
@@ -175,14 +175,14 @@ def test_what_nothing_could_teach_is_refused(small: SelfsupConfig, overrides: tu
 def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) -> None:
     """As the right view needs it: in metres, in the checkpoint; not where rigs differ."""
     config, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
-    task = SelfsupRecipe(config)
+    recipe = SelfsupRecipe(config)
     shown = torch.rand(1, 3, 32, 96)
-    assert task.eval().maps(shown).T_right_left is None
-    task.save_data_stats(data)
-    rig = task.predictor().maps(shown, data.recordings["train"][0].camera(0)).T_right_left  # type: ignore[union-attr]
+    assert recipe.eval().maps(shown).T_right_left is None
+    recipe.save_data_stats(data)
+    rig = recipe.predictor().maps(shown, data.recordings["train"][0].camera(0)).T_right_left  # type: ignore[union-attr]
     assert rig is not None
     assert float(rig[0, 3]) == pytest.approx(-0.54)
-    assert "T_right_left" in task.state_dict()
+    assert "T_right_left" in recipe.state_dict()
     wide = SimpleNamespace(T_right_left=2 * rig.double().numpy(), camera=data.recordings["train"][0].camera)
     other = SelfsupRecipe(config)
     other.save_data_stats(SimpleNamespace(recordings={"train": [*data.recordings["train"], wide]}))  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
         crashing.setattr(
             SelfsupRecipe,
             "training_step",
-            lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"],
+            lambda recipe, batch: step(recipe, batch) if recipe.global_step == 0 else {}["crash"],
         )
         with pytest.raises(KeyError):
             recipes.train(config, out=tmp_path / "parts")
@@ -241,7 +241,9 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
         assert {"train/gain/+1", "train/log_uncertainty/p50"} <= set(next(csv.reader(file)))
 
     predictor, given = recipes.load_predictor(whole.folder), open_inputs(worlds)[0]
-    predict_input(predictor, given, tmp_path / "out", Provenance.of(whole.folder), video=False, cloud=False)
+    predict_input(
+        predictor, given, tmp_path / "out", Provenance.from_checkpoint(whole.folder), video=False, cloud=False
+    )
     predictions = Predictions.open(tmp_path / "out")
     name = next(iter(predictions.files))
     log_uncertainty = predictions.log_uncertainty(name)

@@ -20,7 +20,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.models.dpt.dpt_net import DptNet
+from stadia.models.dpt_net import DptNet
 from stadia.recipes.dpt.config import DptRecipeConfig
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -76,14 +76,14 @@ def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: DptRecipeConfig) 
 
 
 def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: DptRecipeConfig) -> None:
-    task = DptRecipe(small_dpt)
-    trainable = {id(p) for p in task.parameters() if p.requires_grad}
-    groups = task.parameter_groups()
+    recipe = DptRecipe(small_dpt)
+    trainable = {id(p) for p in recipe.parameters() if p.requires_grad}
+    groups = recipe.parameter_groups()
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(trainable)
     assert {group.get("lr", 1e-3) for group in groups} == {1e-3}
-    task.started_from = "another checkpoint"
-    backbone = {id(p) for p in task.network.backbone_parameters()}
-    for group in task.parameter_groups():
+    recipe.started_from = "another checkpoint"
+    backbone = {id(p) for p in recipe.network.backbone_parameters()}
+    for group in recipe.parameter_groups():
         assert {id(p) in backbone for p in group["params"]} == {"lr" in group}
         assert group.get("lr", 1e-3) == pytest.approx(1e-4 if "lr" in group else 1e-3)
     assert DptRecipe(changed(small_dpt, "backbone_lr_factor=0.5")).backbone_lr_factor == 0.5
@@ -94,17 +94,17 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
 ) -> None:
     monkeypatch.setattr("stadia.recipes.dpt.recipe.DptNet", Lower)
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
-    task = DptRecipe(config)
+    recipe = DptRecipe(config)
     with caplog.at_level(logging.INFO):
-        task.save_data_stats(data)
+        recipe.save_data_stats(data)
     assert "fitted to 5 images" in caplog.text
     assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
-    assert task.run_metadata["fitted"]["images"] == 5
-    assert task.training
+    assert recipe.run_metadata["fitted"]["images"] == 5
+    assert recipe.training
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
     known = true_m > 0
-    predicted_m = 1 / task.inverse_depth(batch.inputs.image)
+    predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
     assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
     assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
     given = DptRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
@@ -123,7 +123,7 @@ def test_scale_and_shift_belong_together(small_dpt: DptRecipeConfig) -> None:
 def test_a_resumed_run_remembers_what_it_started_from(
     small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The task that is resumed is built without weights; run.json keeps what the first one was."""
+    """The recipe that is resumed is built without weights; run.json keeps what the first one was."""
     file = tmp_path / "tiny.safetensors"
     save_file(DptNet(small_dpt.model).network.state_dict(), file)
     config = changed(
@@ -185,14 +185,14 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
     save_file(weights, tmp_path / "headless.safetensors")
     words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_missing=["head.*"]')
     config, data = DptRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
-    task = DptRecipe(config)
+    recipe = DptRecipe(config)
     with caplog.at_level(logging.WARNING):
-        task.save_data_stats(data)
+        recipe.save_data_stats(data)
     assert "some weights are random" in caplog.text
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
     known = true_m > 0
-    predicted_m = 1 / task.inverse_depth(batch.inputs.image)
+    predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
     assert 0.4 < float(predicted_m[known].median() / true_m[known].median()) < 2.5
 
 
@@ -200,10 +200,10 @@ def test_images_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig)
     with pytest.raises(ConfigError, match=r"96x32; expected multiples of 14. Fix: take 98x28"):
         changed(small_dpt, "model.network=depth-anything-small")
     assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
-    task = DptRecipe(small_dpt)
-    task.predictor((64, 160))
+    recipe = DptRecipe(small_dpt)
+    recipe.predictor((64, 160))
     with pytest.raises(ConfigError, match=r"multiples of 32\. Fix: take 160x64"):
-        task.predictor((60, 160))
+        recipe.predictor((60, 160))
 
 
 def test_recordings_without_ground_truth_are_named(small_dpt: DptRecipeConfig, worlds: Path, tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_a_network_is_refused_that_nobody_knows() -> None:
 
 def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
-    task, batch = DptRecipe(config), next(iter(data.val))
-    shown = task.images(batch, task.training_step(batch))
+    recipe, batch = DptRecipe(config), next(iter(data.val))
+    shown = recipe.images(batch, recipe.training_step(batch))
     assert list(shown) == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
     assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
 
@@ -229,18 +229,18 @@ def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
 def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Share of labeled pixels without gradient: the last ReLU outputs 0, or depth is cut off behind infinity."""
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
-    task, batch = DptRecipe(config), next(iter(data.val))
-    labeled = task.loss.known(batch.targets.depth_m)
-    assert task.training_step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
+    recipe, batch = DptRecipe(config), next(iter(data.val))
+    labeled = recipe.loss.known(batch.targets.depth_m)
+    assert recipe.training_step(batch).logged["at_floor"] == 0, "small networks end in a softplus"
     answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    monkeypatch.setattr(task.network, "raw", lambda image: answers.relu())
+    monkeypatch.setattr(recipe.network, "raw", lambda image: answers.relu())
     for shift in (0.01, -0.02):
-        task.network.calibrate(0.1, shift)
-        report = task.training_step(batch)
+        recipe.network.calibrate(0.1, shift)
+        report = recipe.training_step(batch)
         (slope,) = torch.autograd.grad(report.total, answers)
         share = float((slope[labeled] == 0).float().mean())
         assert 0.4 < share < 0.7
-        assert float(report.seen["at_floor"]) == pytest.approx(share, abs=1e-6)
+        assert float(report.logged["at_floor"]) == pytest.approx(share, abs=1e-6)
 
 
 def test_weight_loading_and_attention_cost_are_logged(
@@ -257,12 +257,12 @@ def test_weight_loading_and_attention_cost_are_logged(
         "model.shift=0.01",
     )
     config, data = DptRecipe.prepare(config, Console(quiet=True))
-    task = DptRecipe(config)
+    recipe = DptRecipe(config)
     with caplog.at_level(logging.WARNING):
-        task.save_data_stats(data)
+        recipe.save_data_stats(data)
     assert f"weights from {file}" in caplog.text
     assert "attention memory_compressed on 13 tokens" in caplog.text
-    kept = task.run_metadata["load_report"]
+    kept = recipe.run_metadata["load_report"]
     assert kept["source"] == str(file)
     assert kept["loaded"] > 100
     assert all(".core." in name for name in kept["missing"])

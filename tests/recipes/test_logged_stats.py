@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stadia.geometry.se3 import se3_exp
-from stadia.recipes.base.logged_stats import compute_auto_mask, depth_stats, min_reprojection_stats, motion_stats
+from stadia.recipes.base.self_supervised import compute_auto_mask, depth_stats, min_reprojection_stats, motion_stats
 
 NAMES = ("-1", "+1", "stereo")
 

@@ -27,6 +27,7 @@ from stadia.recipes.base.depth_commands import DepthCommands
 from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.camera_heights import AverageHeight
 from stadia.recipes.metric.config import MetricConfig
+from stadia.recipes.metric.data import name_drive_parts
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.batches import TrainingPlan
@@ -66,14 +67,14 @@ def changed(config: MetricConfig, *overrides: str) -> MetricConfig:
 def prepared(config: MetricConfig) -> tuple[MetricRecipe, Any]:
     torch.manual_seed(0)
     settled, data = MetricRecipe.prepare(config, Console(quiet=True))
-    task = MetricRecipe(settled)
-    task.save_data_stats(data)
-    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
-    return task.train(), data
+    recipe = MetricRecipe(settled)
+    recipe.save_data_stats(data)
+    recipe.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
+    return recipe.train(), data
 
 
 def add_height_frames(
-    task: MetricRecipe, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
+    recipe: MetricRecipe, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
 ) -> None:
     """An epoch's frames that agree on a height."""
     values = torch.full((count,), metres)
@@ -83,7 +84,7 @@ def add_height_frames(
         torch.full((count,), road_m or metres),
         torch.zeros(count),
     )
-    task.heights.add(*of_frames, torch.arange(count), values, 0.97 * values)
+    recipe.heights.add(*of_frames, torch.arange(count), values, 0.97 * values)
 
 
 def test_it_is_of_one_camera(metric):
@@ -98,156 +99,161 @@ def test_it_is_of_one_camera(metric):
 
 
 def test_step_has_both_losses_and_keeps_object_heights(metric):
-    task, data = prepared(metric)
+    recipe, data = prepared(metric)
     batch = next(iter(data.train))
-    report = task.training_step(batch)
+    report = recipe.training_step(batch)
     assert {"selfsup/photometric", "metric/object_height", "metric/camera_height"} <= set(report.terms)
     assert float(report.terms["metric/camera_height"]) == 0, "no height is known yet"
-    assert len(task.heights._observed) == 1
+    assert len(recipe.heights._observed) == 1
     with torch.no_grad():
-        task.eval().validation_step(batch)
-    assert len(task.heights._observed) == 1, "validation teaches nothing"
+        recipe.eval().validation_step(batch)
+    assert len(recipe.heights._observed) == 1, "validation teaches nothing"
 
 
 def test_an_epochs_end_gives_the_height_and_the_depth_scale(metric):
-    task, _ = prepared(metric)
-    assert task.depth_scale is DepthScale.UP_TO_SCALE
-    assert task.run_metadata["scale_from"] is None
-    task.start_epoch(0)
-    add_height_frames(task, 0, 1.6)
-    task.start_epoch(1)
-    assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.depth_scale is DepthScale.METRES
-    assert task.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
+    recipe, _ = prepared(metric)
+    assert recipe.depth_scale is DepthScale.UP_TO_SCALE
+    assert recipe.run_metadata["scale_from"] is None
+    recipe.start_epoch(0)
+    add_height_frames(recipe, 0, 1.6)
+    recipe.start_epoch(1)
+    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
+    assert recipe.depth_scale is DepthScale.METRES
+    assert recipe.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
-        assert part in str(task.run_metadata["rests_on"])
-    assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(task.run_metadata["scale_from"])
+        assert part in str(recipe.run_metadata["rests_on"])
+    assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(recipe.run_metadata["scale_from"])
 
 
 def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
-    task, _ = prepared(metric)
-    task.start_epoch(0)
-    add_height_frames(task, 0, 1.6, road_m=2.0)
-    task.start_epoch(1)
-    assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.depth_scale is DepthScale.UP_TO_SCALE
-    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in task._reason_without_metres()
+    recipe, _ = prepared(metric)
+    recipe.start_epoch(0)
+    add_height_frames(recipe, 0, 1.6, road_m=2.0)
+    recipe.start_epoch(1)
+    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
+    assert recipe.depth_scale is DepthScale.UP_TO_SCALE
+    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in recipe.explain_missing_scale()
 
 
 def test_reason_without_metres_is_given(metric):
-    task, _ = prepared(metric)
-    task.start_epoch(0)
-    assert "from before the first camera height was estimated" in task._reason_without_metres()
-    add_height_frames(task, 0, 1.6, count=3)
-    task.start_epoch(1)
+    recipe, _ = prepared(metric)
+    recipe.start_epoch(0)
+    assert "from before the first camera height was estimated" in recipe.explain_missing_scale()
+    add_height_frames(recipe, 0, 1.6, count=3)
+    recipe.start_epoch(1)
     assert (
         "no height of the cameras '1.65 m' is known: a height needs 5 frames with inlier objects, found 3 of 3"
-        in task._reason_without_metres()
+        in recipe.explain_missing_scale()
     )
 
 
 def test_objects_keep_their_share_until_every_height_is_known(metric):
-    task, _ = prepared(changed(metric, "scale_schedule_epochs=10"))
-    task.heights.epoch = 5
-    assert task.shares().objects == 1
-    task.heights.heights[0] = AverageHeight(1.6, 1)
-    assert task.shares().objects == pytest.approx(1 - math.log(6) / math.log(11))
-    assert task.shares().camera == pytest.approx(math.log(6) / math.log(11))
+    recipe, _ = prepared(changed(metric, "scale_schedule_epochs=10"))
+    recipe.heights.epoch = 5
+    assert recipe.loss_shares().objects == 1
+    recipe.heights.heights[0] = AverageHeight(1.6, 1)
+    assert recipe.loss_shares().objects == pytest.approx(1 - math.log(6) / math.log(11))
+    assert recipe.loss_shares().camera == pytest.approx(math.log(6) / math.log(11))
 
 
 def test_the_known_height_teaches_and_is_logged(metric):
-    task, data = prepared(metric)
+    recipe, data = prepared(metric)
     batch = next(iter(data.train))
-    task.heights.heights[0], task.heights.epoch = AverageHeight(1.6, 1), 3
-    report = task.training_step(batch)
+    recipe.heights.heights[0], recipe.heights.epoch = AverageHeight(1.6, 1), 3
+    report = recipe.training_step(batch)
     assert float(report.terms["metric/camera_height"]) > 0
-    assert float(report.seen["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
-    off = math.log(float(report.seen["metric/camera_height_m"]) / 1.6)
-    assert float(report.seen["metric/off_camera_height"]) == pytest.approx(off, abs=1e-4)
+    assert float(report.logged["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
+    off = math.log(float(report.logged["metric/camera_height_m"]) / 1.6)
+    assert float(report.logged["metric/off_camera_height"]) == pytest.approx(off, abs=1e-4)
 
 
 def test_objects_that_are_odd_teach_nothing(metric):
-    task, data = prepared(metric)
-    task.heights.epoch = 3
+    recipe, data = prepared(metric)
+    recipe.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
-    everything = task.training_step(batch).terms["metric/object_height"]
-    task.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
-    task.config = changed(task.config, "scale_schedule_epochs=1000")
+    everything = recipe.training_step(batch).terms["metric/object_height"]
+    recipe.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
+    recipe.config = changed(recipe.config, "scale_schedule_epochs=1000")
     assert float(everything) > 0
-    assert float(task.training_step(batch).terms["metric/object_height"]) == 0
+    assert float(recipe.training_step(batch).terms["metric/object_height"]) == 0
 
 
 def test_outlier_objects_are_downweighted_if_configured(metric):
-    task, data = prepared(metric)
-    task.heights.epoch = 3
+    recipe, data = prepared(metric)
+    recipe.heights.epoch = 3
     batch = next(batch for batch in data.train if batch.targets.objects.any())
-    task.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
-    believed = []
+    recipe.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
+    shares = []
     for spread in ("null", 5, 50):
-        task.config = changed(task.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        believed.append(float(task.training_step(batch).seen["metric/objects_believed"]))
-    assert 0 == believed[0] < believed[1] < believed[2] < 1
+        recipe.config = changed(recipe.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
+        shares.append(float(recipe.training_step(batch).logged["metric/inlier_share"]))
+    assert 0 == shares[0] < shares[1] < shares[2] < 1
 
 
 def test_road_is_unmasked_by_default(metric, monkeypatch):
-    task, data = prepared(metric)
+    recipe, data = prepared(metric)
     batch = next(iter(data.train))
     roads: list[Any] = []
     real = SelfSupervisedLoss.__call__
     monkeypatch.setattr(
         SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road)
     )
-    task.training_step(batch)
-    task.config = changed(task.config, "unmask_road=false")
-    task.training_step(batch)
+    recipe.training_step(batch)
+    recipe.config = changed(recipe.config, "unmask_road=false")
+    recipe.training_step(batch)
     assert torch.equal(roads[0], batch.targets.road)
     assert roads[1] is None
 
 
 def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     """Halves of one video, 1.2 m and 1.65 m: named with their frames, and the training goes on."""
-    task, _ = prepared(metric)
-    task.frames = {("", "drive"): 400, ("city", "drive"): 60}
+    recipe, _ = prepared(metric)
+    recipe.frames = {("", "drive"): 400, ("city", "drive"): 60}
     meta = [Meta("drive", i) for i in (10, 60, 390)]
-    assert task._parts(meta) == ["drive, frames 0 to 49", "drive, frames 50 to 99", "drive, frames 350 to 399"]
-    assert task._parts([Meta("drive", 50, data="city")]) == ["drive, frames 50 to 59"], (
+    assert name_drive_parts(meta, recipe.frames) == [
+        "drive, frames 0 to 49",
+        "drive, frames 50 to 99",
+        "drive, frames 350 to 399",
+    ]
+    assert name_drive_parts([Meta("drive", 50, data="city")], recipe.frames) == ["drive, frames 50 to 59"], (
         "a recording of that name in another data set"
     )
-    task.heights.heights[0] = AverageHeight(1.6, 1)
-    task.start_epoch(0)
+    recipe.heights.heights[0] = AverageHeight(1.6, 1)
+    recipe.start_epoch(0)
     for part in range(8):
-        add_height_frames(task, 0, 1.2 if part < 4 else 1.65, recording=task._parts([Meta("drive", 50 * part)])[0])
-    task.start_epoch(1)
-    (found,) = task.found
+        (name,) = name_drive_parts([Meta("drive", 50 * part)], recipe.frames)
+        add_height_frames(recipe, 0, 1.2 if part < 4 else 1.65, recording=name)
+    recipe.start_epoch(1)
+    (found,) = recipe.found
     assert found.code == "H07"
     assert "1.20 m above the road in 4 recordings ('drive, frames " in found.measured
     assert "1.65 m in 4 ('drive, frames 2" in found.measured
     assert "depth is not in metres" in found.measured
-    assert task.depth_scale is DepthScale.UP_TO_SCALE
-    assert task.shares().objects == 1
+    assert recipe.depth_scale is DepthScale.UP_TO_SCALE
+    assert recipe.loss_shares().objects == 1
 
 
-def heard(task: MetricRecipe, batches: list[Any]) -> list[float]:
+def heard(recipe: MetricRecipe, batches: list[Any]) -> list[float]:
     """The camera's height after an epoch of these batches, that change no weight."""
     with torch.no_grad():
         for batch in batches:
-            task.training_step(batch)
-    task.start_epoch(1)
-    return task.camera_m.tolist()
+            recipe.training_step(batch)
+    recipe.start_epoch(1)
+    return recipe.camera_height_m.tolist()
 
 
 def half(rank: int, folder: Path, config: MetricConfig) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    task, data = prepared(config)
-    (folder / f"{rank}.json").write_text(json.dumps(heard(task, list(data.train)[rank::2])))
+    recipe, data = prepared(config)
+    (folder / f"{rank}.json").write_text(json.dumps(heard(recipe, list(data.train)[rank::2])))
 
 
 @needs_gloo
 def test_two_processes_have_one_height(quick, tmp_path):
     """One sees two of an epoch's three frames, the other one."""
-    task, data = prepared(quick)
-    whole = heard(task, list(data.train))
+    recipe, data = prepared(quick)
+    whole = heard(recipe, list(data.train))
     assert math.isfinite(whole[0])
     assert run_in_two_processes(half, tmp_path, quick) == [0, 0]
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
@@ -255,42 +261,42 @@ def test_two_processes_have_one_height(quick, tmp_path):
 
 @pytest.mark.parametrize(("most", "ends"), [(20, [3, 6, 9]), (12, [6, 12, 18]), (5, [12, 24, 36])])
 def test_passes_through_little_data_count_together(metric, most, ends):
-    task, _ = prepared(changed(metric, f"max_height_epochs={most}"))  # twenty passes of three steps
-    assert [task._epoch_of(end) for end in ends] == [0, 1, 2]
-    assert [task._epoch_of(end + 1) for end in ends] == [1, 2, 3]
+    recipe, _ = prepared(changed(metric, f"max_height_epochs={most}"))  # twenty passes of three steps
+    assert [recipe._epoch_of(end) for end in ends] == [0, 1, 2]
+    assert [recipe._epoch_of(end + 1) for end in ends] == [1, 2, 3]
 
 
 def test_epoch_without_heights_is_a_finding(metric):
-    task, _ = prepared(metric)
-    add_height_frames(task, 0, 1.6, count=3)
-    task.start_epoch(1)
-    assert task.found == [], "the first epochs may"
-    add_height_frames(task, 0, 1.6, count=3)
-    task.start_epoch(2)
-    assert [one.code for one in task.found] == ["H06"]
-    assert "needs 5 frames with inlier objects, found 3 of 3 frames" in task.found[0].measured
+    recipe, _ = prepared(metric)
+    add_height_frames(recipe, 0, 1.6, count=3)
+    recipe.start_epoch(1)
+    assert recipe.found == [], "the first epochs may"
+    add_height_frames(recipe, 0, 1.6, count=3)
+    recipe.start_epoch(2)
+    assert [one.code for one in recipe.found] == ["H06"]
+    assert "needs 5 frames with inlier objects, found 3 of 3 frames" in recipe.found[0].measured
 
 
 def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
-    task, _ = prepared(changed(metric, "reinitialize_at_epoch=2"))
+    recipe, _ = prepared(changed(metric, "reinitialize_at_epoch=2"))
     emptied: list[bool] = []
 
     class State(dict):
         def clear(self) -> None:
             emptied.append(True)
 
-    task.optimizer = SimpleNamespace(state=State())
-    before = {name: weight.clone() for name, weight in task.model.named_parameters()}
+    recipe.optimizer = SimpleNamespace(state=State())
+    before = {name: weight.clone() for name, weight in recipe.model.named_parameters()}
     random = torch.get_rng_state()
-    add_height_frames(task, 0, 1.6)
-    task.start_epoch(1)
-    assert all(torch.equal(weight, before[name]) for name, weight in task.model.named_parameters())
-    task.start_epoch(2)
-    assert any(not torch.equal(weight, before[name]) for name, weight in task.model.named_parameters())
+    add_height_frames(recipe, 0, 1.6)
+    recipe.start_epoch(1)
+    assert all(torch.equal(weight, before[name]) for name, weight in recipe.model.named_parameters())
+    recipe.start_epoch(2)
+    assert any(not torch.equal(weight, before[name]) for name, weight in recipe.model.named_parameters())
     assert emptied == [True]
     assert torch.equal(torch.get_rng_state(), random), "nothing else is random in another way"
-    assert task.camera_m.tolist() == pytest.approx([1.6])
-    assert task.depth_scale is DepthScale.UP_TO_SCALE  # of the new networks' depth nothing is known yet
+    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
+    assert recipe.depth_scale is DepthScale.UP_TO_SCALE  # of the new networks' depth nothing is known yet
 
 
 @pytest.fixture
@@ -311,7 +317,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
     height.
     """
-    monkeypatch.setattr("stadia.recipes.metric.recipe.MAX_HEIGHT_LOG_ERROR", math.inf)
+    monkeypatch.setattr("stadia.recipes.metric.camera_heights.MAX_HEIGHT_LOG_ERROR", math.inf)
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
@@ -319,8 +325,8 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
     assert facts["depth_scale"] == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
-    assert kept["after_epochs"]["1.65 m"][-1] == kept["heights"]["heights"][0]["metres"]
-    assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["after_epochs"]["1.65 m"][-1], abs=1e-4)
+    assert kept["epoch_heights"]["1.65 m"][-1]["kept_m"] == kept["heights"]["heights"][0]["metres"]
+    assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["epoch_heights"]["1.65 m"][-1]["kept_m"], abs=1e-4)
     assert recipes.load_predictor(last).depth_scale is DepthScale.METRES
     _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
@@ -347,18 +353,18 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
 
 def test_heights_go_on_where_a_checkpoint_was_made(metric):
     """Within an epoch, with the heights of its first half."""
-    task, _ = prepared(metric)
-    add_height_frames(task, 0, 1.6)
-    task.start_epoch(1)
-    add_height_frames(task, 0, 1.7)
+    recipe, _ = prepared(metric)
+    add_height_frames(recipe, 0, 1.6)
+    recipe.start_epoch(1)
+    add_height_frames(recipe, 0, 1.7)
     again, _ = prepared(metric)
-    again.load_training_state(task.training_state())
-    for one in (task, again):
+    again.load_training_state(recipe.training_state())
+    for one in (recipe, again):
         one.start_epoch(2)
-    assert task.heights.heights[0].metres > 1.6
-    assert again.heights.heights == task.heights.heights
-    assert again.after_epochs == task.after_epochs
-    assert torch.equal(again.camera_m, task.camera_m)
+    assert recipe.heights.heights[0].metres > 1.6
+    assert again.heights.heights == recipe.heights.heights
+    assert again.epoch_heights == recipe.epoch_heights
+    assert torch.equal(again.camera_height_m, recipe.camera_height_m)
 
 
 def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
@@ -379,30 +385,30 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
 
 
 def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):
-    task, _ = prepared(metric)
-    assert "camera height" not in task.validation_images()
+    recipe, _ = prepared(metric)
+    assert "camera height" not in recipe.validation_images()
     for epoch, metres in enumerate((1.5, 1.7)):
-        add_height_frames(task, 0, metres)
-        add_height_frames(task, 0, 1.1 * metres)
-        task.start_epoch(epoch + 1)
-    add_height_frames(task, 0, 1.6, count=1)
-    task.start_epoch(3)
-    first, second, third = task.course.of["1.65 m"]
-    assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
-    assert second.kept_m == task.heights.heights[0].metres == third.kept_m
+        add_height_frames(recipe, 0, metres)
+        add_height_frames(recipe, 0, 1.1 * metres)
+        recipe.start_epoch(epoch + 1)
+    add_height_frames(recipe, 0, 1.6, count=1)
+    recipe.start_epoch(3)
+    first, second, third = recipe.epoch_heights["1.65 m"]
+    assert (first.epoch, first.estimated_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
+    assert second.kept_m == recipe.heights.heights[0].metres == third.kept_m
     assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
-    assert task.validation_images()["camera height"].ndim == 3
+    assert recipe.validation_images()["camera height"].ndim == 3
     again, _ = prepared(metric)
-    again.load_training_state(task.training_state())
-    assert again.course.of == task.course.of
+    again.load_training_state(recipe.training_state())
+    assert again.epoch_heights == recipe.epoch_heights
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):
-    task, data = prepared(metric)
+    recipe, data = prepared(metric)
     batch = next(iter(data.train))
-    losses = task.loss_cases(batch)
+    losses = recipe.loss_cases(batch)
     assert check_losses({"height of the camera": losses["height of the camera"]}) == []
     real = MetricScaleLoss._compare_scale
-    task.scale_loss._compare_scale = lambda inverse_depth, *given: real(task.scale_loss, inverse_depth / 2, *given)
-    found = check_losses({"height of the camera": task.loss_cases(batch)["height of the camera"]})
+    recipe.scale_loss._compare_scale = lambda inverse_depth, *given: real(recipe.scale_loss, inverse_depth / 2, *given)
+    found = check_losses({"height of the camera": recipe.loss_cases(batch)["height of the camera"]})
     assert "L01" in {one.code for one in found}

@@ -100,13 +100,13 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
     settled, data = MetricRecipe.prepare(
         resolve_config(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True)
     )
-    task = MetricRecipe(settled)
-    task.plan = TrainingPlan(batches_per_epoch=6, grad_accumulation_steps=1, total_steps=60)
-    task.train().start_epoch(0)
+    recipe = MetricRecipe(settled)
+    recipe.plan = TrainingPlan(batches_per_epoch=6, grad_accumulation_steps=1, total_steps=60)
+    recipe.train().start_epoch(0)
     for batch in data.train:
         assert batch.targets.depth_m is not None
-        task.metric_scale_loss(batch, Prediction((0.5 / batch.targets.depth_m.clamp(0.1, 100),), torch.empty(0)))
-    found = task.heights.begin(1)
+        recipe.metric_scale_loss(batch, Prediction((0.5 / batch.targets.depth_m.clamp(0.1, 100),), torch.empty(0)))
+    found = recipe.heights.begin(1)
     assert [found[group].road_m / 2 for group in (0, 1)] == pytest.approx([1.65, 1.2], rel=0.03)
     assert found[0].camera_m / found[1].camera_m == pytest.approx(1.65 / 1.2, rel=0.1)
 
@@ -116,8 +116,8 @@ def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: 
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
     )
     predictor = recipes.load_predictor(run.folder)
-    task = predictor.task  # type: ignore[attr-defined]
-    assert task.groups == ("high: 1.65 m", "low: 1.2 m")
+    recipe = predictor.recipe  # type: ignore[attr-defined]
+    assert recipe.groups == ("high: 1.65 m", "low: 1.2 m")
     assert {path.stem.split("-")[1] for path in (run.folder / "scores").glob("val-*.json")} == {"high", "low"}
     assert [*run.facts["data"]["extra_datasets"]] == ["low"]
     assert (

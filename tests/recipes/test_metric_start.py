@@ -13,7 +13,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import no_progress
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.recipes.base.build_recipe import build_task, check_init_weights
+from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.base.requests import EvaluateRequest
 from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
@@ -23,7 +23,7 @@ from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.batches import TrainingPlan
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     assert settled.heights.known_m == {0: 1.7}
     assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
     assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
-    task = MetricRecipe(settled)
-    task.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
-    assert task.shares().camera == 1.0
+    recipe = MetricRecipe(settled)
+    recipe.plan = TrainingPlan(batches_per_epoch=3, grad_accumulation_steps=1, total_steps=60)
+    assert recipe.loss_shares().camera == 1.0
     assert (
         MetricRecipe.prepare(settled, Console(quiet=True))[0].heights == settled.heights
     )  # as a resumed training does
@@ -90,14 +90,23 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     write_checkpoint(path, header, {"state_dict": selfsup.state_dict()})
     config = metric.model_copy(update={"start_from": str(path), "camera_groups": ("high", "low")})
     check_init_weights(MetricRecipe, config)
-    task = build_task(MetricRecipe, config, resumed=False)
-    assert all(torch.equal(value, selfsup.model.state_dict()[name]) for name, value in task.model.state_dict().items())
-    assert task.camera_m.shape == (2,)
-    assert all(math.isnan(metres) for metres in task.camera_m.tolist())
+    recipe = init_recipe(MetricRecipe, config, resumed=False)
+    assert all(
+        torch.equal(value, selfsup.model.state_dict()[name]) for name, value in recipe.model.state_dict().items()
+    )
+    assert recipe.camera_height_m.shape == (2,)
+    assert all(math.isnan(metres) for metres in recipe.camera_height_m.tolist())
 
-    task.camera_m.copy_(torch.tensor([2.1, 1.2]))
-    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
-    assert build_task(MetricRecipe, config, resumed=False).camera_m.isnan().all()
+    recipe.camera_height_m.copy_(torch.tensor([2.1, 1.2]))
+    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": recipe.state_dict()})
+    assert init_recipe(MetricRecipe, config, resumed=False).camera_height_m.isnan().all()
+    old = {name: "camera_m" if name == "camera_height_m" else name for name in recipe.state_dict()}
+    weights = {old[name]: tensor for name, tensor in recipe.state_dict().items()}
+    write_checkpoint(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": weights})
+    with pytest.raises(
+        CheckpointError, match=r"1 tensors that do not fit \('camera_m' was renamed to 'camera_height_m'\)"
+    ):
+        load_weights(Checkpoint.open(path), recipe, recipe="metric")
     with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
         check_init_weights(SelfsupRecipe, small.model_copy(update={"start_from": str(path)}))
 
@@ -120,7 +129,7 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
         def predictor(self, size: object = None) -> None:
             raise LookupError("requested")
 
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: Reached())
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: Reached())
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
         run_evaluate(asked, no_progress, lambda *_: None)

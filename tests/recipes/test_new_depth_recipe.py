@@ -101,7 +101,7 @@ def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
 def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:
     predictor = recipes.load_predictor(trained.folder)
     image = torch.rand(1, 3, predictor.height, predictor.width)
-    fx = float(build_recipe.load_task(trained.folder).focal) * predictor.width
+    fx = float(build_recipe.load_recipe(trained.folder).focal) * predictor.width
     own, longer = (intrinsics(factor * fx, factor * fx, 47.5, 15.5, height=32, width=96) for factor in (1, 2))
     torch.testing.assert_close(predictor.inverse_depth(image, longer), predictor.inverse_depth(image, own) / 2)
     assert predictor.T_next_now(image, own, image, own) is None

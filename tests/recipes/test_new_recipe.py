@@ -20,7 +20,7 @@ from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
 from stadia.diagnostics.finding import Finding
-from stadia.evaluation.score.recording_scores import write_score
+from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
@@ -187,7 +187,7 @@ def test_from_data_to_report(trained: Run) -> None:
 
 @pytest.mark.slow
 def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
-    assert isinstance(build_recipe.load_task(trained.folder), MugRecipe)
+    assert isinstance(build_recipe.load_recipe(trained.folder), MugRecipe)
     assert MugRecipe.fetched == [True, False, False]
 
 

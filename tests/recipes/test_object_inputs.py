@@ -16,19 +16,17 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import read_results
+from stadia.datasets.objects.bop import BopImages, read_results
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
-from stadia.geometry.objects.symmetry import Symmetry
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import open_object_inputs
-from stadia.recipes.objectpose.object_detection import FoundObjects
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
@@ -71,13 +69,13 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
+def _one_cup(recipe: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
     instance = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.long)
     instance[:, HEIGHT // 4 : HEIGHT * 3 // 4, WIDTH // 4 : WIDTH * 3 // 4] = 1
     kind = presets.CLASSES.index("cup")
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 0.5
-    cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
     return FoundObjects(
         instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool)
     )
@@ -166,8 +164,8 @@ def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tupl
     made = pad_to_aspect(frame, HEIGHT, WIDTH, 1.0)
     assert made.image.shape[:2] == padded
     assert needs_padding(frame, HEIGHT, WIDTH, 1.0)
-    assert np.array_equal(made.cut(made.image), image)
-    pixel = np.array([10 + made.left, 20 + made.top, 1.0])
+    assert np.array_equal(made.window.cut(made.image), image)
+    pixel = np.array([10 + made.window.left, 20 + made.window.top, 1.0])
     assert np.allclose(np.linalg.solve(made.K, pixel), np.linalg.solve(K, [10, 20, 1.0]))
     seen = resize_K(made.K, padded, HEIGHT, WIDTH)
     assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)
@@ -207,7 +205,7 @@ def test_one_bad_image_leaves_no_empty_folder_and_loses_nothing(
 def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> None:
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 1.0
-    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
     picture, K = np.zeros((200, 300, 3), np.uint8), np.array([[250.0, 0, 150], [0, 250.0, 100], [0, 0, 1]])
     named, scored = (draw_objects(picture, K, cup, ("background", "cup"), scores=scores) for scores in (False, True))
     beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]

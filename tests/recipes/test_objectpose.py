@@ -24,20 +24,19 @@ from stadia.dataloading.object_samples import ObjectSamples, ObjectTargets
 from stadia.datasets.image_files import hash_file, split_hashes
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.geometry.objects.instances import label_components
+from stadia.geometry.instances import label_components
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.object_pose_loss import one_minus_dot_squared
 from stadia.metrics.object_metrics import matched_scores, mean_average_precisions
 from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose import data as object_data
 from stadia.recipes.objectpose import objectpose_loss
 from stadia.recipes.objectpose import recipe as objectpose
 from stadia.recipes.objectpose.commands import score_images
 from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch
-from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, group_pixels
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
@@ -87,7 +86,7 @@ def batch(small: ObjectPoseConfig) -> ObjectBatch:
     return samples.unpack(samples.stack([samples.packed((0, index)) for index in range(4)]), "cpu")
 
 
-def recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
+def make_recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
     torch.manual_seed(0)
     return ObjectPoseRecipe(ObjectPoseRecipe.prepare(config, Console())[0])
 
@@ -111,8 +110,8 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert validated["val/ap_10deg_10cm"]
     assert (run.checkpoints / "best.safetensors").exists()
     assert run.config["data"]["classes"] == list(presets.CLASSES)
-    task = load_task(run.folder)
-    assert isinstance(task, ObjectPoseRecipe)
+    recipe = load_recipe(run.folder)
+    assert isinstance(recipe, ObjectPoseRecipe)
     page = report.build_report(run.folder).read_text()
     (verdict,) = re.findall(
         r'<div class="depth-scale">(.*?)</div>', page, re.S
@@ -124,12 +123,12 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
 def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch
 ) -> None:
-    task = recipe(small)
-    assert check_losses(task.loss_cases(batch)) == []
+    recipe = make_recipe(small)
+    assert check_losses(recipe.loss_cases(batch)) == []
     monkeypatch.setattr(
-        task.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry)
+        recipe.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry)
     )
-    assert {one.code for one in check_losses(task.loss_cases(batch))} >= {"L17"}
+    assert {one.code for one in check_losses(recipe.loss_cases(batch))} >= {"L17"}
 
 
 def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
@@ -138,10 +137,10 @@ def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfi
     )
     scores = []
     for config in (small, heavier):
-        task = recipe(config).eval()
-        task.on_validation_start()
-        task.validation_step(batch)
-        scores.append(task.validation_summary())
+        recipe = make_recipe(config).eval()
+        recipe.on_validation_start()
+        recipe.validation_step(batch)
+        scores.append(recipe.validation_summary())
     assert scores[0] == pytest.approx(scores[1], nan_ok=True)
     assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
 
@@ -149,11 +148,11 @@ def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfi
 @pytest.mark.slow
 def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     """Every term falls, which none does whose gradient goes elsewhere."""
-    task = recipe(small).train()
-    optimizer = torch.optim.Adam(task.parameters(), lr=5e-3)
+    recipe = make_recipe(small).train()
+    optimizer = torch.optim.Adam(recipe.parameters(), lr=5e-3)
     terms = []
     for _ in range(15):
-        said = task.training_step(batch)
+        said = recipe.training_step(batch)
         optimizer.zero_grad()
         said.total.backward()
         optimizer.step()
@@ -167,13 +166,13 @@ def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) 
 
 
 def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    task = recipe(small)
-    said = task.loss(task.network, true_maps(batch.targets), batch.targets)
+    recipe = make_recipe(small)
+    said = recipe.loss(recipe.network, true_maps(batch.targets), batch.targets)
     for name in ("rotation", "norm", "center", "depth", "size"):
         assert said.terms[name] < 1e-4, name
     wrong = true_maps(batch.targets)
     turned = quaternion_multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
-    assert task.loss(task.network, replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
+    assert recipe.loss(recipe.network, replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
 
 
 @pytest.mark.parametrize(("of", "expected"), [("object", 0.0), ("pixel", 1.0)])
@@ -181,8 +180,8 @@ def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
     small: ObjectPoseConfig, batch: ObjectBatch, of: str, expected: float
 ) -> None:
     words = ["loss.rotation.name=squared_error", f"loss.rotation_of={of}"]
-    task, true = recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
-    said = task.loss(task.network, replace(true, quaternion=2 * true.quaternion), batch.targets)
+    recipe, true = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
+    said = recipe.loss(recipe.network, replace(true, quaternion=2 * true.quaternion), batch.targets)
     assert said.terms["rotation"] == pytest.approx(expected, abs=1e-3)
 
 
@@ -193,10 +192,10 @@ def test_a_network_that_knows_the_truth_scores_full_marks(
     """But for objects of one class that touch, and those that another cuts in two: the comparison is made of whole
     ones.
     """
-    task = recipe(small)
+    recipe = make_recipe(small)
     whole = _whole(batch.targets)
     found = group_pixels(
-        task.network, true_maps(whole), whole.camera, DetectionConfig(fewest_px=1, hypotheses=hypotheses)
+        recipe.network, true_maps(whole), whole.camera, DetectionConfig(min_px=1, hypotheses=hypotheses)
     )
     assert torch.equal(found.class_map, whole.class_map)
     images = compare_images(found, whole)
@@ -230,13 +229,13 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
     small: ObjectPoseConfig, batch: ObjectBatch
 ) -> None:
     """Of objects of which no pixel is left at the network's size: every size is scored on the same ones."""
-    task, whole = recipe(small), _whole(batch.targets)
+    recipe, whole = make_recipe(small), _whole(batch.targets)
     last = int(whole.known[0].nonzero()[-1])
     instance = whole.instance.clone()
     instance[0][instance[0] == last + 1] = 0
     gone = replace(whole, instance=instance)
     gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
-    found = group_pixels(task.network, true_maps(gone), gone.camera, DetectionConfig(fewest_px=1))
+    found = group_pixels(recipe.network, true_maps(gone), gone.camera, DetectionConfig(min_px=1))
     before, after = (matched_scores(compare_images(found, targets)) for targets in (whole, gone))
     assert after["objects"] == before["objects"]
     assert 0 < after["recall"] < 1
@@ -247,7 +246,7 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     """Its pixels do not enter the loss; found, it is no false alarm, and a mask that reaches into it is as good as
     without.
     """
-    task, whole = recipe(small), _whole(batch.targets)
+    recipe, whole = make_recipe(small), _whole(batch.targets)
     number = int(whole.known[0].nonzero()[0]) + 1
     own = torch.zeros_like(whole.instance, dtype=torch.bool)
     own[0] = whole.instance[0] == number
@@ -256,9 +255,9 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     left_out = replace(
         whole, instance=whole.instance.where(~own, 0), class_map=whole.class_map.where(~own, -1), known=known
     )
-    maps = task.network(batch.inputs.image)
+    maps = recipe.network(batch.inputs.image)
     maps.class_logits.retain_grad()
-    loss = task.loss(task.network, maps, left_out)
+    loss = recipe.loss(recipe.network, maps, left_out)
     loss.total.backward()
     assert maps.class_logits.grad is not None
     assert (maps.class_logits.grad[:, 0][own] == 0).all()
@@ -267,7 +266,7 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     assert float(loss.terms["cross_entropy"]) == pytest.approx(
         float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1))
     )
-    found = group_pixels(task.network, true_maps(whole), whole.camera, DetectionConfig(fewest_px=1))
+    found = group_pixels(recipe.network, true_maps(whole), whole.camera, DetectionConfig(min_px=1))
     scores = matched_scores(compare_images(found, left_out))
     assert scores["objects"] == whole.known.sum() - 1
     assert (scores["recall"], scores["false_alarms"]) == (1, 0)
@@ -284,42 +283,44 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]
 ) -> None:
     """And still has a gradient for every weight, as processes that train together must."""
-    task = recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words))
+    recipe = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words))
     targets = batch.targets
     none = {name: torch.zeros_like(getattr(targets, name)) for name in ("instance", "class_map", "known")}
     empty = replace(targets, **none)
-    said = task.loss(task.network, task.network(batch.inputs.image), empty)
+    said = recipe.loss(recipe.network, recipe.network(batch.inputs.image), empty)
     said.total.backward()
     assert said.terms["rotation"] == 0
-    gradients = {name: weight.grad for name, weight in task.named_parameters()}
+    gradients = {name: weight.grad for name, weight in recipe.named_parameters()}
     assert not [name for name, gradient in gradients.items() if gradient is None]
     taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
     assert bool(taught) == (not words)
     assert not [name for name in taught if any(answer in name for answer in POSE_CHANNELS)]
-    task.on_validation_start()
-    scores = task.eval().validation_step(replace(batch, targets=empty))
+    recipe.on_validation_start()
+    scores = recipe.eval().validation_step(replace(batch, targets=empty))
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
 def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    task = recipe(
+    recipe = make_recipe(
         resolve_config(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
     )
-    task.training_step(batch).total.backward()
-    assert not [name for name, weight in task.named_parameters() if weight.grad is None]
+    recipe.training_step(batch).total.backward()
+    assert not [name for name, weight in recipe.named_parameters() if weight.grad is None]
 
 
 def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    task = recipe(small).train()
-    report = task.training_step(batch)
-    before = {name: value.clone() for name, value in task.named_buffers()}
-    drawn = task.images(batch, report)
-    assert all(torch.equal(value, before[name]) for name, value in task.named_buffers()), "no statistics were gathered"
+    recipe = make_recipe(small).train()
+    report = recipe.training_step(batch)
+    before = {name: value.clone() for name, value in recipe.named_buffers()}
+    drawn = recipe.images(batch, report)
+    assert all(torch.equal(value, before[name]) for name, value in recipe.named_buffers()), (
+        "no statistics were gathered"
+    )
     assert list(drawn) == ["input", "true", "found", "masks"]
     assert all(picture.shape == (64, 96, 3) for picture in drawn.values())
     assert (drawn["true"] != drawn["input"]).any()
-    assert task.training
+    assert recipe.training
 
 
 # -- data
@@ -381,12 +382,14 @@ def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
 
 
 def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    task = recipe(small)
+    recipe = make_recipe(small)
     maps = true_maps(_whole(batch.targets))
     parallel = torch.zeros_like(maps.to_center)
     parallel[:, :, 0] = 1.0
     for to_center, known in ((maps.to_center, True), (parallel, False)):
-        found = group_pixels(task.network, replace(maps, to_center=to_center), batch.targets.camera, DetectionConfig())
+        found = group_pixels(
+            recipe.network, replace(maps, to_center=to_center), batch.targets.camera, DetectionConfig()
+        )
         assert len(found.objects)
         assert (found.center_known == known).all()
 
@@ -397,7 +400,7 @@ def test_validation_is_repeatable_and_equals_evaluation(
     """One at a time or three, of the same images: votes are drawn from one seed, whatever stands beside an object."""
     _, data = ObjectPoseRecipe.prepare(small, Console(quiet=True))
     images, samples = data.images["train"], data.train.samples
-    task = recipe(small).eval()
+    recipe = make_recipe(small).eval()
     plain = ObjectSamples([images], height=samples.height, width=samples.width)
     whole = plain.unpack(plain.stack([plain[index] for index in range(len(plain))]))
     maps, noise = true_maps(whole.targets), torch.Generator().manual_seed(0)
@@ -407,18 +410,18 @@ def test_validation_is_repeatable_and_equals_evaluation(
         rows = (image[:, None] - whole.inputs.image).abs().flatten(2).sum(2).argmin(1)
         return ObjectMaps(*(getattr(maps, field.name)[rows] for field in fields(maps)))
 
-    monkeypatch.setattr(task.network, "forward", nearly_true)
+    monkeypatch.setattr(recipe.network, "forward", nearly_true)
     said = []
     for size in (1, 3, 3):
-        task.on_validation_start()
+        recipe.on_validation_start()
         for first in range(0, len(images), size):
             with torch.inference_mode():
-                task.validation_step(
+                recipe.validation_step(
                     plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]]))
                 )
-        said.append(dict(task.validation_summary()))
+        said.append(dict(recipe.validation_summary()))
     table, _ = score_images(
-        task, images, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items
+        recipe, images, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items
     )
     assert said[0]["found"] > 5
     assert said[0]["translation_error_cm"] > 0.01, "the votes disagree"
@@ -430,13 +433,13 @@ def test_validation_is_repeatable_and_equals_evaluation(
 def test_scores_of_two_processes_are_those_of_one(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = recipe(small).eval()
-    task.on_validation_start()
-    task.validation_step(batch)
-    alone, mine = task.validation_summary(), dict(task._comparisons)
+    recipe = make_recipe(small).eval()
+    recipe.on_validation_start()
+    recipe.validation_step(batch)
+    alone, mine = recipe.validation_summary(), dict(recipe._comparisons)
     halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
     monkeypatch.setattr(objectpose, "gather_from_processes", lambda _: halves)
-    task._comparisons = halves[0]
-    assert task.validation_summary() == pytest.approx(alone, nan_ok=True)
+    recipe._comparisons = halves[0]
+    assert recipe.validation_summary() == pytest.approx(alone, nan_ok=True)
     assert not math.isnan(alone["objects"])
-    assert isinstance(task.find(batch.inputs.image, batch.inputs.camera), FoundObjects)
+    assert isinstance(recipe.find(batch.inputs.image, batch.inputs.camera), FoundObjects)

@@ -16,23 +16,22 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera, Meta
-from stadia.datasets.objects.bop_results import read_results
+from stadia.datasets.objects.bop import read_results
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import ObjectSubset
-from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter
+from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry import se3
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose import commands
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
-from stadia.recipes.objectpose.object_detection import FoundObjects
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, collect_score
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
@@ -63,11 +62,11 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
     config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
-    task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    recipe, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
     header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
-    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
     (folder / "run.json").write_text("{}")
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _almost_true(tables, image, camera))
     return folder
@@ -89,7 +88,9 @@ def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObje
     T[:, 0, 3] += 0.01
     kinds = torch.tensor([one.class_id for one in objects])
     size = torch.from_numpy(np.stack([one.size_m for one in objects])).float()
-    found = PosedObjects(kinds, T, size, Symmetry.of(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects)))
+    found = PosedObjects(
+        kinds, T, size, Symmetry.parse(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects))
+    )
     counted = torch.from_numpy(numbers[instance])[None]
     assert image.shape == (1, 3, HEIGHT, WIDTH)
     picture = torch.zeros(len(objects), dtype=torch.long)
@@ -172,8 +173,8 @@ def test_images_whose_objects_were_missed_are_the_worst(
     monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
     monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
     monkeypatch.setattr(commands, "WORST_DRAWN", 5)
-    task, whole = load_task(run), ObjectFolder.open(tables, "test")
-    commands._draw_worst(task, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    recipe, whole = load_recipe(run), ObjectFolder.open(tables, "test")
+    commands._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 
@@ -203,7 +204,7 @@ def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
     nothing = collect_score(presets.CLASSES, []), []
-    monkeypatch.setattr(commands, "score_images", lambda task, images, *_: (counts.append(len(images)), nothing)[1])
+    monkeypatch.setattr(commands, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
     return counts
 
 
@@ -300,7 +301,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
 def test_a_box_is_drawn_where_its_corners_are() -> None:
     """A metre's cube two metres away, front on: its front is seen at a scale of 100 / 1.5, the back at 100 / 2.5."""
     T = se3.from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, 2]))[None]
-    cube = PosedObjects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.of(["none"]), torch.ones(1))
+    cube = PosedObjects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.parse(["none"]), torch.ones(1))
     K = np.array([[100.0, 0, 60], [0, 100, 50], [0, 0, 1]])
     drawn = draw_objects(np.zeros((101, 121, 3), np.uint8), K, cube).any(-1)
     rows, columns = drawn.nonzero()

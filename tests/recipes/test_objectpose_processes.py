@@ -14,7 +14,7 @@ from torch import Tensor
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
 from stadia.models.config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
@@ -45,7 +45,7 @@ def targets() -> ObjectTargets:
     T[..., :3, :3] = matrix_from_quaternion_wxyz(quaternion)
     T[..., 2, 3] = 0.5 + torch.rand(4, 3, generator=generator)
     size_m = 0.05 + 0.1 * torch.rand(4, 3, 3, generator=generator)
-    symmetry = Symmetry.of(["none", "revolution", "none"] * 4)
+    symmetry = Symmetry.parse(["none", "revolution", "none"] * 4)
     symmetry = Symmetry(symmetry.revolution.view(4, 3), symmetry.turns.view(4, 3, -1, 4).float())
     camera = Camera(torch.tensor([[60.0, 0, 31.5], [0, 60, 15.5], [0, 0, 1]]).repeat(4, 1, 1), 32, 64)
     px = torch.ones(4, 3, dtype=torch.long)

@@ -24,7 +24,7 @@ from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import run_evaluate, run_predict
 from stadia.recipes.overlay import commands
@@ -147,9 +147,9 @@ def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, c
 
 def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig) -> None:
     """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; other depths are not scored."""
-    task = load_task(trained.folder)
-    assert isinstance(task, OverlayRecipe)
-    near = OverlayRecipe(changed(task.config, "loss.max_depth=10"))
+    recipe = load_recipe(trained.folder)
+    assert isinstance(recipe, OverlayRecipe)
+    near = OverlayRecipe(changed(recipe.config, "loss.max_depth=10"))
     overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
     samples, training = overlays.samples("val"), overlays.images["train"]
     found = commands.score_mean_depth(near, training, range(12), samples, range(5))["metrics"]
@@ -160,17 +160,17 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
 
 
 def test_validation_is_independent_of_order_and_batches(trained: Run, config: OverlayConfig) -> None:
-    task = load_task(trained.folder)
-    assert isinstance(task, OverlayRecipe)
+    recipe = load_recipe(trained.folder)
+    assert isinstance(recipe, OverlayRecipe)
     _, data = OverlayRecipe.prepare(config, Console(quiet=True))
     samples, found = data.overlays.samples("val"), []
     for size, order in ((5, [0, 1, 2, 3, 4]), (1, [3, 0, 4, 2, 1]), (2, [4, 3, 2, 1, 0])):
-        task._sums = {}
+        recipe._sums = {}
         for start in range(0, 5, size):
             packed = [samples.packed((0, number)) for number in order[start : start + size]]
             with torch.no_grad():
-                task.validation_step(samples.unpack(samples.stack(packed)))
-        found.append(task.validation_summary())
+                recipe.validation_step(samples.unpack(samples.stack(packed)))
+        found.append(recipe.validation_summary())
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-6)
     assert compute_overlay_scores([]) == {}
@@ -230,21 +230,21 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
     scaled = changed(
         config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
     )
-    task, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
-    assert task.run_metadata["effective_lr"] == pytest.approx(0.14)
+    recipe, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
+    assert recipe.run_metadata["effective_lr"] == pytest.approx(0.14)
     for one in (
-        task,
+        recipe,
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
         OverlayRecipe(changed(scaled, "optimizer.name=adam")),
     ):
         one.save_data_stats(data)
-        assert [found.code for found in one.found] == ["C13"] * (one is task)
+        assert [found.code for found in one.found] == ["C13"] * (one is recipe)
     descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
-    seen = descent.train().training_step(data.overlays.samples("train")[0]).seen
+    seen = descent.train().training_step(data.overlays.samples("train")[0]).logged
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"
-    assert "an effective learning rate of 0.14 where optimizer.lr is 0.001" in task.found[0].measured
+    assert "an effective learning rate of 0.14 where optimizer.lr is 0.001" in recipe.found[0].measured
 
 
 def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
@@ -294,9 +294,9 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
 def test_metres_are_noted_where_they_are_claimed(
     trained: Run, pair: tuple[Path, Path], tmp_path: Path, depth_scale: DepthScale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = load_task(trained.folder)
-    task.config = task.config.model_copy(update={"depth_scale": depth_scale})
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_task", lambda path: task)
+    recipe = load_recipe(trained.folder)
+    recipe.config = recipe.config.model_copy(update={"depth_scale": depth_scale})
+    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
     request = PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1])
     said = list(run_predict(request, no_progress))
     assert any("metres hold for a camera like the training's" in line for line in said) == (
@@ -390,8 +390,8 @@ def test_metres_are_scored_up_to_scale_where_the_labels_are(
     trained: Run, written: Path, config: OverlayConfig, tmp_path: Path
 ) -> None:
     """What a teacher's depth is measured in is nobody's fault: the score is the same in any unit."""
-    task, found = load_task(trained.folder), []
-    assert isinstance(task, OverlayRecipe)
+    recipe, found = load_recipe(trained.folder), []
+    assert isinstance(recipe, OverlayRecipe)
     for factor in (1.0, 0.5):
         asked = EvaluateRequest(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
         summary, _ = run_evaluate(asked, no_progress, lambda *_: None)
@@ -403,7 +403,7 @@ def test_metres_are_scored_up_to_scale_where_the_labels_are(
         assert summary["alignment"] == "median"
         found.append(summary["abs_rel"])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
-    task.save_data_stats(
+    recipe.save_data_stats(
         OverlayRecipe.prepare(changed(config, f"data.path={tmp_path / 'times-0.5'}"), Console(quiet=True))[1]
     )
-    assert task.scored_as is DepthScale.UP_TO_SCALE, "validation too"
+    assert recipe.scored_as is DepthScale.UP_TO_SCALE, "validation too"

@@ -21,7 +21,7 @@ from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.recipes.base import depth_commands
 from stadia.recipes.base.depth_commands import add_training_options, predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.requests import open_inputs
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move

@@ -65,9 +65,9 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     assert settled == config.model_copy(update={"data": settled.data}), "nothing else is settled"
     run = recipes.train(config, out=tmp_path / "runs")
     assert [(one["first_step"], one["steps"]) for one in run.facts["stages"]] == [(1, 2), (3, 3)]
-    task = Seeing(settled)
+    recipe = Seeing(settled)
     for batch in (*_first_batches(data.train.loaders),):
-        task.training_step(batch)
+        recipe.training_step(batch)
     assert [one[:6] for one in seen] == [(3, 3, 32, 96, 32, 96), (2, 3, 64, 192, 64, 192)]
     assert seen[0][-1] == seen[1][-1], "the camera is resized with its image: its angle of view stays"
     predictor = recipes.load_predictor(run.folder)

@@ -11,7 +11,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.files import write_json
 from stadia.geometry.camera import intrinsics
 from stadia.recipes import configure
-from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.requests import compare_with_trained_size, network_size_notes, parse_size, requested_size
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -61,7 +61,7 @@ def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def task() -> SelfsupRecipe:
+def recipe() -> SelfsupRecipe:
     words = ("data.height=32", "data.width=96", "data.stereo=true", "model.decoder_channels=[4,4,8,8,8]")
     encoders = (
         "model.encoder=mobilenetv3_small_050",
@@ -73,22 +73,31 @@ def task() -> SelfsupRecipe:
     return SelfsupRecipe(config)
 
 
-def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: SelfsupRecipe) -> None:
-    task.focal.fill_(0.6)
-    predictor = task.predictor((96, 160))
+def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(recipe: SelfsupRecipe) -> None:
+    recipe.focal.fill_(0.6)
+    predictor = recipe.predictor((96, 160))
     assert (predictor.height, predictor.width) == (96, 160)
     camera = intrinsics(96, 96, 79.5, 47.5, height=96, width=160)
     assert predictor.inverse_depth(torch.rand(1, 3, 96, 160), camera).shape == (1, 1, 96, 160)
     with pytest.raises(ConfigError, match=r"found 150x96; expected multiples of 32\. Fix: for example 160x96"):
-        task.predictor((96, 150))
-    own = task.predictor()
-    assert (own.height, own.width) == (task.height, task.width)
+        recipe.predictor((96, 150))
+    own = recipe.predictor()
+    assert (own.height, own.width) == (recipe.height, recipe.width)
 
 
-def test_default_recipe_supports_only_its_training_size(task: SelfsupRecipe) -> None:
-    DepthRecipe.check_size(task, task.height, task.width)
+@pytest.mark.parametrize("has_other_networks", [True, False])
+def test_other_networks_and_linear_pose_heads_support_only_the_training_size(
+    recipe: SelfsupRecipe, has_other_networks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.model.config = recipe.config.model.model_copy(update={"pose_head": "linear"})
+    if has_other_networks:
+        monkeypatch.setattr(SelfsupRecipe, "depth_pose_net", None)
+    recipe.check_size(recipe.height, recipe.width)
     with pytest.raises(
-        ConfigError, match=f"size of 'selfsup': found 64x64; expected {task.width}x{task.height}, the training's"
+        ConfigError, match=f"size of 'selfsup': found 64x64; expected {recipe.width}x{recipe.height}, the training's"
     ):
-        DepthRecipe.check_size(task, 64, 64)
-    assert DepthPredictor(task).crop == "none"
+        recipe.check_size(64, 64)
+
+
+def test_default_crop_is_none(recipe: SelfsupRecipe) -> None:
+    assert DepthPredictor(recipe).crop == "none"

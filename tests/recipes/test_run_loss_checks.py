@@ -47,7 +47,7 @@ def test_an_optimizer_without_the_pose_network_halts(
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(
-        SelfsupRecipe, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}]
+        SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
     )
     with pytest.raises(RunError, match=r"loss checks of the training: found T20 \(model\.pose.* in no group"):
         recipes.train(small, out=tmp_path / "halted")
@@ -61,7 +61,7 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
         return None
 
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda task, batch: {"loss": make_video_case(of_no_number)})
+    monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(of_no_number)})
     run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
     assert run.facts["status"] == "finished"
     assert "L12" in {one.code for one in read_findings(run.folder / "findings.jsonl")}
@@ -69,7 +69,7 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
 
 def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        SelfsupRecipe, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}]
+        SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
     )
     with pytest.raises(RunError, match="loss checks of the training: found T20"):
         recipes.dry_run(small)
@@ -82,9 +82,9 @@ def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_
     config = configure("selfsup", ["training.workers=0", from_step, word], preset="demo", data={"path": str(worlds)})
     config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
     torch.manual_seed(0)
-    task = SelfsupRecipe(config)
-    task.save_data_stats(data)
+    recipe = SelfsupRecipe(config)
+    recipe.save_data_stats(data)
     data.train.set_position(0, 0)
-    losses = task.loss_cases(next(iter(data.train)))
+    losses = recipe.loss_cases(next(iter(data.train)))
     assert set(losses) == {"loss", "loss of neighbors in time"}
     assert check_losses(losses) == []

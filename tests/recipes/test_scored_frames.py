@@ -96,7 +96,7 @@ def test_score_notes_crop_and_trained_drives(
     cut, *rest = score("kb")
     assert "only the crop 'kb' of each image is scored" in cut
     assert rest[0] == note
-    monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
+    monkeypatch.setattr(Provenance, "from_checkpoint", lambda *_: MADE_BY)
     monkeypatch.setattr(depth_commands, "DepthPredictor", lambda *_: predictor)
     recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
     score_validation(recipe, data, run, console)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Pat
     assert 0 < len(trained) < 5
     (tmp_path / "run.json").write_text(json.dumps({"data": data.facts}))
     other, val = open_recordings(worlds / "train-000", frames=(1, 5)), open_recordings(worlds / "val-000")
-    found = TrainingOverlap.on(tmp_path, [*other, *val])
+    found = TrainingOverlap.find(tmp_path, [*other, *val])
     assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}
     assert found.copies == {"train-000": set(), "val-000": set()}
     assert found.sessions == {"train-000": "train-000"}
@@ -171,7 +171,7 @@ def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Pat
     (renamed / "recording.json").write_text(
         json.dumps({"cameras": {"left": left}, "T_right_left": None, "frame_rate_hz": 10})
     )
-    assert TrainingOverlap.on(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
+    assert TrainingOverlap.find(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
     resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other", file=lambda index: None)
-    assert TrainingOverlap.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same images"
+    assert TrainingOverlap.find(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same images"
     assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

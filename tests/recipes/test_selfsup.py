@@ -28,11 +28,11 @@ def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
 
 
 @pytest.fixture
-def task(small: SelfsupConfig) -> SelfsupRecipe:
+def recipe(small: SelfsupConfig) -> SelfsupRecipe:
     torch.manual_seed(0)
-    task = SelfsupRecipe(changed(small, "data.stereo=true"))
-    task.focal.fill_(0.6)
-    return task
+    recipe = SelfsupRecipe(changed(small, "data.stereo=true"))
+    recipe.focal.fill_(0.6)
+    return recipe
 
 
 def camera(fx: float, width: int = 96) -> Camera:
@@ -55,9 +55,9 @@ def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
     assert data.facts["train_samples"] == 3
 
 
-def test_a_longer_lens_brings_everything_nearer(task: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_longer_lens_brings_everything_nearer(recipe: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     """Twice the focal length: the same image is of something twice as far."""
-    predictor, image = DepthPredictor(task), torch.rand(1, 3, 32, 96)
+    predictor, image = DepthPredictor(recipe), torch.rand(1, 3, 32, 96)
     with caplog.at_level(logging.WARNING):
         as_trained = predictor.inverse_depth(image, camera(0.6 * 96))
         assert not caplog.records
@@ -73,10 +73,10 @@ def test_a_longer_lens_brings_everything_nearer(task: SelfsupRecipe, caplog: pyt
     ]
 
 
-def test_a_matrix_of_half_the_size_is_suspected(task: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_matrix_of_half_the_size_is_suspected(recipe: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     """A different focal length is a K that was not rescaled with the images."""
     half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
-    DepthPredictor(task).inverse_depth(torch.rand(1, 3, 32, 96), half)
+    DepthPredictor(recipe).inverse_depth(torch.rand(1, 3, 32, 96), half)
     (told,) = caplog.records
     assert told.getMessage().startswith("focal length is 0.50 times the training camera's")
     assert told.getMessage().endswith(
@@ -84,15 +84,15 @@ def test_a_matrix_of_half_the_size_is_suspected(task: SelfsupRecipe, caplog: pyt
     )
 
 
-def test_the_cameras_that_trained_are_remembered_by_their_median(task: SelfsupRecipe) -> None:
+def test_the_cameras_that_trained_are_remembered_by_their_median(recipe: SelfsupRecipe) -> None:
     recordings = [SimpleNamespace(camera=lambda index, fx=fx: camera(fx)) for fx in (48.0, 96.0, 57.6)]
-    task.save_data_stats(SimpleNamespace(recordings={"train": recordings}))
-    assert float(task.focal) == pytest.approx(0.6)
+    recipe.save_data_stats(SimpleNamespace(recordings={"train": recordings}))
+    assert float(recipe.focal) == pytest.approx(0.6)
 
 
-def test_motion_is_predicted_only_if_trained(task: SelfsupRecipe, small: SelfsupConfig) -> None:
+def test_motion_is_predicted_only_if_trained(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:
     image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
-    T_next_now = DepthPredictor(task).T_next_now(image, lens, image, lens)
+    T_next_now = DepthPredictor(recipe).T_next_now(image, lens, image, lens)
     assert T_next_now is not None
     assert T_next_now.shape == (1, 4, 4)
     stereo_alone = SelfsupRecipe(changed(small, "data.stereo=true", "data.offsets=[]"))
@@ -159,33 +159,33 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert isinstance(predictor, DepthPredictor)
     data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     K = data.split.train[0].recording.camera(0)
-    assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
+    assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
 
 
 def test_validation_logs_identity_reprojection_residual(
-    task: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+    recipe: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source warped by no motion is the unwarped image."""
     batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
     still = torch.eye(4).expand(*batch.inputs.T_source_target_rig.shape)
-    task.eval()
+    recipe.eval()
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(task.model, "_transforms", lambda *_: (still, None))
-        scores = task.validation_step(batch)
+        patch.setattr(recipe.model, "_transforms", lambda *_: (still, None))
+        scores = recipe.validation_step(batch)
     torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(task.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])
+        torch.testing.assert_close(recipe.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])
 
 
-def test_the_image_sheet_shows_each_stage(task: SelfsupRecipe, small: SelfsupConfig) -> None:
+def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:
     batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
-    task.train()
-    images = task.images(batch, task.training_step(batch))
+    recipe.train()
+    images = recipe.images(batch, recipe.training_step(batch))
     assert [*images] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colors"]
     colors = {tuple(color) for color in images["winner"].reshape(-1, 3)}
     assert colors <= {tuple(color) for color in images["winner's colors"].reshape(-1, 3)}
     assert all(picture.shape == (32, 96, 3) for picture in images.values())
-    assert task.training
+    assert recipe.training
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
-from stadia.losses.affine_brightness import BrightnessGate
+from stadia.losses.photometric import BrightnessGate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -31,35 +31,35 @@ def bright(small: SelfsupConfig) -> SelfsupConfig:
     return changed(small, "model.brightness=true")
 
 
-def set_brightness(task: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
+def set_brightness(recipe: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
     """Let the networks predict this brightness for any image."""
-    forward = task.model.forward
+    forward = recipe.model.forward
 
     def forward_with_brightness(batch: Batch) -> Any:
         prediction = forward(batch)
         return replace(prediction, brightness=torch.tensor([gain, offset]).expand_as(prediction.brightness))
 
-    monkeypatch.setattr(task.model, "forward", forward_with_brightness)
+    monkeypatch.setattr(recipe.model, "forward", forward_with_brightness)
 
 
 def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, batch = (
+    recipe, batch = (
         SelfsupRecipe(changed(bright, "data.stereo=true")),
         next(iter(SelfsupRecipe.prepare(bright, Console(quiet=True))[1].train)),
     )
-    assert task.gate is not None
-    set_brightness(task, monkeypatch, 1.2, 0.1)
-    task.train()
-    held = task.training_step(batch)
+    assert recipe.gate is not None
+    set_brightness(recipe, monkeypatch, 1.2, 0.1)
+    recipe.train()
+    held = recipe.training_step(batch)
     assert held.terms["brightness"] == 0
-    assert float(task.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.seen["warped_over_unwarped"]), rel=1e-6)
-    task.gate.is_open.fill_(True)
-    task.eval()
-    ratio = task.gate.ratio.clone()
-    let_through = task.training_step(batch)
+    assert float(recipe.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.logged["warped_over_unwarped"]), rel=1e-6)
+    recipe.gate.is_open.fill_(True)
+    recipe.eval()
+    ratio = recipe.gate.ratio.clone()
+    let_through = recipe.training_step(batch)
     assert float(let_through.terms["brightness"]) > 0
     assert let_through.terms["photometric"] != held.terms["photometric"]
-    assert torch.equal(task.gate.ratio, ratio), "what is not trained on opens no gate"
+    assert torch.equal(recipe.gate.ratio, ratio), "what is not trained on opens no gate"
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale, Meta
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.split_checks import check_splits
-from stadia.evaluation.predict.frame_preparation import TrainingLens
+from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.recipes.base.dry_run import PROBE_STEPS
@@ -82,8 +82,8 @@ def test_depth_is_in_metres_where_every_data_set_has_a_baseline(two: SelfsupConf
 
 def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
-    task = SelfsupRecipe(settled)
-    assert {batch.meta[0].data: task.batch_depth_scale(batch) for batch in data.train} == {
+    recipe = SelfsupRecipe(settled)
+    assert {batch.meta[0].data: recipe.batch_depth_scale(batch) for batch in data.train} == {
         "pair": DepthScale.METRES,
         "mono": DepthScale.UP_TO_SCALE,
     }
@@ -113,7 +113,9 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     }
     (run.folder / "run.json").write_text(json.dumps(only_elsewhere))
     (train,) = open_recordings(two.data.extra_datasets["mono"].path, split="train")
-    assert TrainingOverlap.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
+    assert TrainingOverlap.find(run.folder, [train]).count({train.name: range(5)}) == 5, (
+        "by the second data set's facts"
+    )
 
 
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
@@ -187,10 +189,10 @@ def test_each_lens_that_trained_is_no_other_lens() -> None:
 
 def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
-    task = SelfsupRecipe(settled)
-    task.save_data_stats(data)
-    assert task.focal.shape == (2,)
-    assert (task.focal > 0).all()
+    recipe = SelfsupRecipe(settled)
+    recipe.save_data_stats(data)
+    assert recipe.focal.shape == (2,)
+    assert (recipe.focal > 0).all()
 
 
 def test_paths_are_whole_in_every_data_set(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
         predicted[..., :3, 3] *= size
         motions.add(tuple(Meta("drive", i, data=name) for i in range(3)), ("+1",), predicted, true)
     assert motions.scales() == {"a": 2.0, "b": 0.25}
-    torch.testing.assert_close(*motions.of_all())
+    torch.testing.assert_close(*motions.collect())
 
 
 def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:

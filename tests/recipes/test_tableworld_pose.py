@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_multiply
 
 
@@ -41,8 +41,8 @@ def test_constant_baseline_is_the_mean_except_unobservable_rotation(experiment: 
         for angle in (360 * torch.rand(200), 180 * torch.randint(0, 2, (200,)))
     )
     for labels, symmetry in ((noisy, "none"), (spun, "revolution"), (turned, [(0.0, 0.0, 1.0, 0.0)])):
-        found = experiment.mean_rotation(labels, Symmetry.of([symmetry] * 200))
-        assert float(symmetric_angle_deg(found[None], pose[None], Symmetry.of([symmetry]))) < 1, symmetry
+        found = experiment.mean_rotation(labels, Symmetry.parse([symmetry] * 200))
+        assert float(symmetric_angle_deg(found[None], pose[None], Symmetry.parse([symmetry]))) < 1, symmetry
 
 
 def test_medians_are_listed_beside_asymmetric_and_constant_baselines(experiment: ModuleType) -> None:

@@ -128,14 +128,14 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
     first = recipes.train(small, out=tmp_path / "runs")
     more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
     trained = Checkpoint.open(first.folder / "checkpoints" / "last.safetensors").weights()
-    task = build_recipe.build_task(SelfsupRecipe, more, resumed=False)
-    assert all(torch.equal(tensor, trained[name]) for name, tensor in task.state_dict().items())
+    recipe = build_recipe.init_recipe(SelfsupRecipe, more, resumed=False)
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in recipe.state_dict().items())
     second = recipes.train(more, out=tmp_path / "runs")
     assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
     recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit"):
-        build_recipe.build_task(SelfsupRecipe, other, resumed=False)
+        build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
 
 
 def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monk
     monkeypatch.setattr(SelfsupRecipe, "__init__", lambda self, config: asked.append(config.model.pretrained))
     wanted = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
     for resumed in (False, True):
-        build_recipe.build_task(SelfsupRecipe, wanted, resumed=resumed)
+        build_recipe.init_recipe(SelfsupRecipe, wanted, resumed=resumed)
     assert asked == [True, False]
 
 

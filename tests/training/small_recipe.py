@@ -20,7 +20,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.losses.loss_report import LossReport
@@ -118,7 +118,7 @@ class SmallRecipe(Recipe[SmallConfig, Any]):
         self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0
     ) -> None:
         super().__init__(SmallConfig(OptimizerConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps)))
-        random_state.seed_generators(seed, "weights")
+        seeds.seed_generators(seed, "weights")
         self.network = nn.Sequential(
             nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(1)
         )
@@ -145,7 +145,7 @@ def train(
     root: Path,
     *,
     resume: Path | None = None,
-    task: SmallRecipe | None = None,
+    recipe: SmallRecipe | None = None,
     pause_s: float = 0.0,
     callbacks: Sequence[Any] = (),
     console: Console | None = None,
@@ -157,12 +157,12 @@ def train(
         | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1}
         | training
     )
-    task = task or SmallRecipe(pause_s=pause_s)
+    recipe = recipe or SmallRecipe(pause_s=pause_s)
     seed = derive_seed(1, "data")
     whole = {"training": config.model_dump(mode="json")}
     run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
     loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)
-    return run, fit(task, *loaders, config, run, resume=resume is not None, callbacks=callbacks, console=console)
+    return run, fit(recipe, *loaders, config, run, resume=resume is not None, callbacks=callbacks, console=console)
 
 
 if __name__ == "__main__":

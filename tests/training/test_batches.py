@@ -16,15 +16,15 @@ from stadia.training.config import TrainingConfig
 
 def test_a_plan_counts_steps_batches_and_epochs() -> None:
     loader = SmallLoader(batch_size=3)  # 7 batches
-    plan = TrainingPlan.of(loader, TrainingConfig(max_epochs=3, grad_accumulation_steps=2))
+    plan = TrainingPlan.from_loader(loader, TrainingConfig(max_epochs=3, grad_accumulation_steps=2))
     assert (plan.total_steps, plan.total_batches, plan.steps_per_epoch) == (10, 20, 3.5)
     assert [plan.epoch_of(step) for step in (0, 1, 3, 4, 7, 8, 10)] == [0, 0, 0, 1, 1, 2, 2]
-    assert TrainingPlan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
+    assert TrainingPlan.from_loader(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
 
 
 def test_too_little_data_is_refused() -> None:
     with pytest.raises(RunError, match="at least 40 samples"):
-        TrainingPlan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
+        TrainingPlan.from_loader(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
 
 
 def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
@@ -33,7 +33,7 @@ def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
 
 @pytest.mark.slow
 def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
-    plan = TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))
+    plan = TrainingPlan.from_loader(SmallLoader(), TrainingConfig(max_steps=18))
     whole = keys(iter(BatchStream(SmallLoader(), plan)))
     assert len(whole) == 18
     assert whole[:7] != whole[7:14], "every epoch has its own order"
@@ -45,7 +45,9 @@ def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
 
 def test_a_stream_draws_no_global_random_number() -> None:
     torch.manual_seed(0)
-    stream = iter(BatchStream(SmallLoader(workers=1), TrainingPlan.of(SmallLoader(), TrainingConfig(max_steps=18))))
+    stream = iter(
+        BatchStream(SmallLoader(workers=1), TrainingPlan.from_loader(SmallLoader(), TrainingConfig(max_steps=18)))
+    )
     for _ in range(9):
         next(stream)
     drawn = torch.rand(())

@@ -86,7 +86,9 @@ def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
 
 
 def test_is_pass_end() -> None:
-    plan = TrainingPlan.of(mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, grad_accumulation_steps=4))
+    plan = TrainingPlan.from_loader(
+        mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, grad_accumulation_steps=4)
+    )
     assert plan.pass_ends == (7, 14, 21)
     assert [step for step in range(1, 11) if plan.is_pass_end(step)] == [2, 4, 6, 7, 9]
     assert not TrainingPlan(21, 1, 42).is_pass_end(21), "of one data set nothing else is asked"

@@ -63,9 +63,9 @@ def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int
 
 def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | None = None) -> None:
     callbacks = [] if crash_at is None else [At(crash_at, crash)]
-    task = small_recipe.SmallRecipe()
-    small_recipe.train(root, resume=resume, task=task, callbacks=callbacks, **VALUES)
-    safetensors.torch.save_file(dict(task.named_parameters()), root / f"weights-{rank}.safetensors")
+    recipe = small_recipe.SmallRecipe()
+    small_recipe.train(root, resume=resume, recipe=recipe, callbacks=callbacks, **VALUES)
+    safetensors.torch.save_file(dict(recipe.named_parameters()), root / f"weights-{rank}.safetensors")
 
 
 needs_gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
@@ -131,7 +131,7 @@ class Scores(small_recipe.SmallRecipe):
 
 
 def validate(rank: int, root: Path, devices: int) -> None:
-    task = Scores()
+    recipe = Scores()
     config = TrainingConfig(
         max_steps=1,
         accelerator="cpu",
@@ -141,7 +141,7 @@ def validate(rank: int, root: Path, devices: int) -> None:
         strategy="ddp" if devices > 1 else "auto",
     )
     run = Run.create(root, "small", {}, recipe="small", seed=0)
-    metrics = fit(task, small_recipe.SmallLoader(), Shares(), config, run).metrics
+    metrics = fit(recipe, small_recipe.SmallLoader(), Shares(), config, run).metrics
     (root / f"validated-{rank}.json").write_text(json.dumps(metrics))
 
 

@@ -73,14 +73,14 @@ def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) ->
         def validation_step(self, batch: Batch) -> dict[str, float]:
             return {"error": float(self.global_step == 7) * -1.0, "loss": -float(self.global_step)}
 
-    run, _ = small_recipe.train(tmp_path, task=Rising())
+    run, _ = small_recipe.train(tmp_path, recipe=Rising())
     best, last = (Checkpoint.open(run.checkpoints / f"{name}.safetensors") for name in ("best", "last"))
     assert (best.header.step, last.header.step) == (7, 20)
     assert (best.header.kind, last.header.kind) == ("weights", "training")
     assert best.header.metrics == {"val/error": -1.0, "val/loss": -7.0}
     assert best.header.config == run.config
-    task = SmallRecipe(seed=9)
-    load_weights(best, task, recipe="small")
+    recipe = SmallRecipe(seed=9)
+    load_weights(best, recipe, recipe="small")
 
 
 def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
             self.seen.add(self.network[0](batch.inputs.image).dtype)
             return super().training_step(batch)
 
-    small_recipe.train(tmp_path, task=Types(), precision="bf16", max_steps=2)
+    small_recipe.train(tmp_path, recipe=Types(), precision="bf16", max_steps=2)
     assert Types.seen == {torch.bfloat16}
     Types.seen.clear()
-    small_recipe.train(tmp_path, task=Types(), max_steps=2)
+    small_recipe.train(tmp_path, recipe=Types(), max_steps=2)
     assert Types.seen == {torch.float32}
 
 
@@ -176,9 +176,9 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
 
 
 def test_frozen_parameters_are_counted_apart(tmp_path: Path) -> None:
-    task, output = SmallRecipe(), io.StringIO()
-    next(task.parameters()).requires_grad_(False)
-    small_recipe.train(tmp_path, task=task, console=Console(file=output, width=300))
+    recipe, output = SmallRecipe(), io.StringIO()
+    next(recipe.parameters()).requires_grad_(False)
+    small_recipe.train(tmp_path, recipe=recipe, console=Console(file=output, width=300))
     assert re.match(r"small: [\d.]+ M parameters and [\d.]+ M frozen on 1 thread", output.getvalue())
 
 
@@ -186,7 +186,7 @@ def test_long_warm_up_prints_a_note(tmp_path: Path) -> None:
     for warmup, told in ((15, True), (2, False)):
         output = io.StringIO()
         small_recipe.train(
-            tmp_path / str(warmup), task=SmallRecipe(warmup_steps=warmup), console=Console(file=output, width=300)
+            tmp_path / str(warmup), recipe=SmallRecipe(warmup_steps=warmup), console=Console(file=output, width=300)
         )
         note = "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value. Fix: set schedule."
         assert (f"{note}warmup_steps=1\n" in output.getvalue()) == told
@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
         RunError,
         match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\); expected a finite loss",
     ):
-        small_recipe.train(tmp_path, task=BreaksAt(), checkpoint_every=2)
+        small_recipe.train(tmp_path, recipe=BreaksAt(), checkpoint_every=2)
     (folder,) = tmp_path.iterdir()
     assert Run.open(folder).facts["status"] == "failed"
     assert Run.open(folder).facts["error"].startswith("NotFiniteError: loss of step 5")
@@ -239,10 +239,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
             root = (self.network[0].bias * 0).abs().sum().sqrt()  # 0, with an infinite slope
             return replace(report, total=report.total + root) if self.training else report
 
-    task = Root()
+    recipe = Root()
     with pytest.raises(RunError, match=r"gradient of step 1: found nan in 1 parameters, first 'network.0.bias'"):
-        small_recipe.train(tmp_path, task=task)
-    assert all(p.isfinite().all() for p in task.parameters())
+        small_recipe.train(tmp_path, recipe=recipe)
+    assert all(p.isfinite().all() for p in recipe.parameters())
 
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
             raise ValueError("two\nlines")
 
     with pytest.raises(ValueError, match="two"):
-        small_recipe.train(tmp_path, task=Fails())
+        small_recipe.train(tmp_path, recipe=Fails())
     (folder,) = tmp_path.iterdir()
     assert Run.open(folder).facts["error"] == "ValueError: two lines"
 

@@ -17,7 +17,7 @@ from test_progressive_resizing import HALF, WHOLE, config
 from test_progressive_resizing import train as train_in_stages
 from test_resume import At, Crash, crash, table
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.training import fit as fit_module
@@ -80,7 +80,7 @@ def test_losses_in_stages_are_pinned(tmp_path: Path) -> None:
 
 
 def train_as_one_of_two(rank: int, root: Path) -> None:
-    small_recipe.train(root, task=SmallRecipe(), **VALUES)
+    small_recipe.train(root, recipe=SmallRecipe(), **VALUES)
 
 
 @pytest.mark.slow
@@ -101,15 +101,17 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(
 
     recipe, training = SmallRecipe(), TrainingConfig(batch_size=3, **values)
     loader = SmallLoader(derive_seed(1, "data"))
-    plan = TrainingPlan.of(loader, training)
-    optimizer = torch.optim.AdamW(optim.make_parameter_groups(recipe, recipe.config.optimizer.weight_decay), lr=0.02)
+    plan = TrainingPlan.from_loader(loader, training)
+    optimizer = torch.optim.AdamW(
+        optim.group_parameters(recipe.parameters(), recipe.config.optimizer.weight_decay), lr=0.02
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: optim.compute_lr_factor(
             step, recipe.config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         ),
     )
-    random_state.seed_generators(1, "training", 0)
+    seeds.seed_generators(1, "training", 0)
     batches, losses = iter(BatchStream(loader, plan)), []
     for _ in range(plan.total_steps):
         optimizer.zero_grad()
@@ -173,14 +175,14 @@ def test_callbacks_end_when_a_training_fails(tmp_path: Path) -> None:
     calls, errors = Calls(), []
     calls.on_exception = lambda loop, error: errors.append(str(error))  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="broken"):
-        small_recipe.train(tmp_path, task=Fails(), callbacks=[calls])
+        small_recipe.train(tmp_path, recipe=Fails(), callbacks=[calls])
     assert (errors, calls.names[-1]) == (["broken"], "train end")
 
 
 def test_validation_leaves_each_module_in_its_mode(tmp_path: Path) -> None:
     recipe = SmallRecipe()
     recipe.network[1].eval()  # frozen batch norm
-    small_recipe.train(tmp_path, task=recipe, max_steps=4, validate_every=2)
+    small_recipe.train(tmp_path, recipe=recipe, max_steps=4, validate_every=2)
     assert [module.training for module in recipe.network] == [True, False, True, True, True, True]
 
 
@@ -237,4 +239,4 @@ def test_fp16_stops_at_a_gradient_that_no_scale_makes_finite(tmp_path: Path, mon
 
     use_fp16_on_cpu(monkeypatch, 8.0)
     with pytest.raises(RunError, match="gradient of step 4: found nan in 1 parameters"):
-        small_recipe.train(tmp_path, task=Root(), precision="fp16")
+        small_recipe.train(tmp_path, recipe=Root(), precision="fp16")

@@ -61,7 +61,7 @@ class Unweighted(SmallRecipe):
 
 
 @pytest.mark.parametrize(
-    ("task", "told"),
+    ("recipe", "told"),
     [
         (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its minimum 0"),
         (Unweighted, r"the sum of its terms"),
@@ -69,10 +69,10 @@ class Unweighted(SmallRecipe):
 )
 @pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
 def test_loss_is_checked_where_a_row_is_logged(
-    tmp_path: Path, task: type[SmallRecipe], told: str, grad_accumulation_steps: int
+    tmp_path: Path, recipe: type[SmallRecipe], told: str, grad_accumulation_steps: int
 ) -> None:
     with pytest.raises(RunError, match=told):
-        small_recipe.train(tmp_path, task=task(), grad_accumulation_steps=grad_accumulation_steps, log_every=2)
+        small_recipe.train(tmp_path, recipe=recipe(), grad_accumulation_steps=grad_accumulation_steps, log_every=2)
     (run,) = tmp_path.iterdir()
     last = read_rows(run / "metrics.csv")[-1]
     assert re.fullmatch("[26]", last["step"]), "what was logged is there to be looked at"

@@ -15,7 +15,7 @@ from stadia.core.errors import RunError
 from stadia.training import OPTIMIZERS, SCHEDULES
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import read_rows
-from stadia.training.optim import SAMPLE_SIZE, UpdateRatio, build_optimizer, compute_lr_factor, make_parameter_groups
+from stadia.training.optim import SAMPLE_SIZE, UpdateRatio, build_optimizer, compute_lr_factor, group_parameters
 
 
 def network() -> nn.Sequential:
@@ -37,7 +37,7 @@ def test_every_optimizer_holds_each_parameter_once_and_moves_it(name: str) -> No
 
 def test_biases_and_normalization_are_not_decayed() -> None:
     module = network()
-    decayed, plain = make_parameter_groups(module, weight_decay=0.1)
+    decayed, plain = group_parameters(module.parameters(), weight_decay=0.1)
     assert [id(p) for p in decayed["params"]] == [id(module[0].weight), id(module[3].weight)]
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert len(plain["params"]) == 6
@@ -166,7 +166,7 @@ def test_update_ratio_is_logged_of_its_own_step(tmp_path: Path) -> None:
     """Whatever is logged between; in the warm-up it rises with the rate."""
     ratios = []
     for every in (1, 2):
-        run, _ = small_recipe.train(tmp_path / str(every), task=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
+        run, _ = small_recipe.train(tmp_path / str(every), recipe=SmallRecipe(lr=1e-3), max_steps=4, log_every=every)
         ratios.append(
             {
                 row["step"]: float(row["train/update_ratio"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
-from stadia.losses.output_gradients import OutputGradients, compute_rotation_gradient
+from stadia.training.callbacks import OutputGradients, compute_rotation_gradient
 from stadia.training.loggers import read_rows
 
 NAMES = ("-1", "stereo")

@@ -116,7 +116,7 @@ class Slow(nn.Module):
         return self.layer(image.mean(dim=(2, 3)))
 
 
-class SlowTask(SmallRecipe):
+class SlowRecipe(SmallRecipe):
     """10 ms in the network, 20 ms in the loss, 40 ms in images, 30 ms in each of two batches of a validation."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class SlowLoader(SmallLoader):
 STEPS = 8
 
 
-def train(out: Path, task: SmallRecipe, *, watched: bool = False, **values: Any) -> tuple[Run, str]:
+def train(out: Path, recipe: SmallRecipe, *, watched: bool = False, **values: Any) -> tuple[Run, str]:
     config = TrainingConfig(
         **{
             "max_steps": STEPS,
@@ -164,7 +164,7 @@ def train(out: Path, task: SmallRecipe, *, watched: bool = False, **values: Any)
     callbacks = [TrainingMonitor(run, console)] if watched else []
     with run.held():
         fit(
-            task,
+            recipe,
             SlowLoader(batch_size=11),
             SmallLoader(1, 11, shuffled=False),
             config,
@@ -177,7 +177,7 @@ def train(out: Path, task: SmallRecipe, *, watched: bool = False, **values: Any)
 
 @pytest.mark.slow
 def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
-    run, said = train(tmp_path, SlowTask(), validate_every=4)
+    run, said = train(tmp_path, SlowRecipe(), validate_every=4)
     found = run.facts["time"]
     total, step = found["phases_s"], found["step_s"]
     assert sum(total.values()) == pytest.approx(found["wall_s"], rel=0.03)
@@ -245,13 +245,13 @@ def codes(run: Run) -> list[str]:
 @pytest.mark.slow
 def test_a_phase_that_is_not_counted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutation: the clock forgets the loss."""
-    healthy, _ = train(tmp_path / "healthy", SlowTask(), watched=True)
+    healthy, _ = train(tmp_path / "healthy", SlowRecipe(), watched=True)
     assert codes(healthy) == []
     lap = Stopwatch.lap
     monkeypatch.setattr(
         Stopwatch, "lap", lambda self: {name: seconds for name, seconds in lap(self).items() if name != "loss"}
     )
-    run, said = train(tmp_path / "mutated", SlowTask(), watched=True)
+    run, said = train(tmp_path / "mutated", SlowRecipe(), watched=True)
     assert codes(run) == ["T06"]
     assert re.search(r"T06 at step \d", said)
 

@@ -60,15 +60,15 @@ class AnySize(SmallRecipe):
 def train(
     out: Path, training: TrainingConfig, *, resume: Path | None = None, at: At | None = None, lr: float = 0.02
 ) -> tuple[Run, AnySize]:
-    task, values = AnySize(), {"training": training.model_dump(mode="json")}
+    recipe, values = AnySize(), {"training": training.model_dump(mode="json")}
     run = Run.open(resume) if resume else Run.create(out, "small", values, recipe="small", seed=0)
     loader = staged(training) if training.stages else SmallLoader(0, batch_size=training.batch_size)
     console = Console(file=io.StringIO(), width=200)
     with run.held():
-        fit(task, loader, SmallLoader(1, shuffled=False), training, run, resume=resume is not None, console=console,
+        fit(recipe, loader, SmallLoader(1, shuffled=False), training, run, resume=resume is not None, console=console,
             callbacks=[at] if at else [])  # fmt: skip
-    task.said = console.file.getvalue()  # type: ignore[attr-defined]
-    return run, task
+    recipe.said = console.file.getvalue()  # type: ignore[attr-defined]
+    return run, recipe
 
 
 @pytest.mark.slow
@@ -89,9 +89,9 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     """20 steps of 3 samples: 30 of them by 5 steps of 6, 30 by 10 of 3. The rate of the first is sqrt(2) times the
     schedule's.
     """
-    run, task = train(tmp_path, config(HALF, WHOLE))
-    assert task.seen[:5] == [6] * 5
-    plan = task.plan
+    run, recipe = train(tmp_path, config(HALF, WHOLE))
+    assert recipe.seen[:5] == [6] * 5
+    plan = recipe.plan
     assert plan is not None
     assert (plan.total_steps, [part.steps for part in plan.phases]) == (15, [5, 10])
     assert [plan.epoch_of(step) for step in (1, 3, 4, 5, 6, 12, 13, 15)] == [0, 0, 1, 1, 2, 2, 3, 3]
@@ -100,7 +100,7 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert alone.said.count("learning rate 0.02 at") == 2  # type: ignore[attr-defined]
     constant = [float(row["train/lr"]) for row in table(next((tmp_path / "constant").iterdir()))[1] if row["train/lr"]]
     assert [a / b for a, b in zip(rates, constant, strict=True)] == pytest.approx([2**0.5] * 5 + [1] * 10)
-    assert "stage 1: 3x2, batches of 6, steps 1 to 5, learning rate 0.0283 at the top" in task.said  # type: ignore[attr-defined]
+    assert "stage 1: 3x2, batches of 6, steps 1 to 5, learning rate 0.0283 at the top" in recipe.said  # type: ignore[attr-defined]
     assert [(one["first_step"], one["steps"], one["batch_size"]) for one in run.facts["stages"]] == [
         (1, 5, 6),
         (6, 10, 3),
@@ -116,13 +116,13 @@ def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeyp
     """
     plain = AnySize.training_step
 
-    def slow(task: AnySize, batch: Batch) -> Any:
-        time.sleep(0.1 * (task.training and len(batch.meta) == 6))
-        return plain(task, batch)
+    def slow(recipe: AnySize, batch: Batch) -> Any:
+        time.sleep(0.1 * (recipe.training and len(batch.meta) == 6))
+        return plain(recipe, batch)
 
     monkeypatch.setattr(AnySize, "training_step", slow)
-    run, task = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
-    assert task.seen == [6] * 7 + [3] * 6
+    run, recipe = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
+    assert recipe.seen == [6] * 7 + [3] * 6
     found = run.facts["time"]
     assert found["phases_s"]["loss"] > 7 * 0.1
     assert found["step_s"]["loss"] < 0.05
@@ -145,7 +145,7 @@ def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: 
 def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
     training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
     loader = staged(training)
-    plan = TrainingPlan.of(loader, training)
+    plan = TrainingPlan.from_loader(loader, training)
     assert [part.steps for part in plan.phases] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
 
     def stream(position: int) -> Iterator[list[float]]:
@@ -169,7 +169,7 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
 
     training = config(HALF, WHOLE)
     loader = StagedBatches([Resting(batch_size=6), Resting(batch_size=3)], training)
-    plan = TrainingPlan.of(loader, training)
+    plan = TrainingPlan.from_loader(loader, training)
     loader.now = 0
     for _ in BatchStream(loader, plan):
         pass

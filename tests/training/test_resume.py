@@ -176,12 +176,12 @@ def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     before = table(run.folder)
-    task = small_recipe.SmallRecipe(seed=3)
+    recipe = small_recipe.SmallRecipe(seed=3)
     output = io.StringIO()
-    small_recipe.train(tmp_path, resume=run.folder, task=task, console=Console(file=output, width=300))
+    small_recipe.train(tmp_path, resume=run.folder, recipe=recipe, console=Console(file=output, width=300))
     assert output.getvalue() == f"small: all 20 steps are done already, in {run.folder}\n"
     assert table(run.folder) == before
-    assert task.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (
+    assert recipe.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (
         "the trained weights are loaded"
     )
 
@@ -204,7 +204,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
             r"last.safetensors: found \d+ tensors that do not fit \('network.0.weight' is \(8, 3, 3, 3\), the model has"
         ),
     ):
-        small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallRecipe(width=4))
+        small_recipe.train(tmp_path, resume=run, recipe=small_recipe.SmallRecipe(width=4))
 
 
 def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def train(
     if values["strategy"] == "fsdp":
         callbacks += [CountsOwnWeights(root.parent / f"{root.name}-{rank}.json")]
     recipe = SmallRecipe()
-    small_recipe.train(root, resume=resume, task=recipe, callbacks=callbacks, **{**VALUES, **values})
+    small_recipe.train(root, resume=resume, recipe=recipe, callbacks=callbacks, **{**VALUES, **values})
     torch.save(recipe.eval().network(IMAGE), root.parent / f"{root.name}-{rank}.pt")
 
 
@@ -152,7 +152,7 @@ class NotFiniteInOneProcess(SmallRecipe):
 
 
 def train_other(rank: int, root: Path, make: Callable[[], SmallRecipe], strategy: str) -> None:
-    small_recipe.train(root, task=make(), **{**VALUES, "strategy": strategy})
+    small_recipe.train(root, recipe=make(), **{**VALUES, "strategy": strategy})
 
 
 def test_recipe_may_replace_its_weights(tmp_path: Path) -> None:

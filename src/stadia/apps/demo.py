@@ -1,7 +1,10 @@
-"""Demo from nothing: render a synthetic road world, learn depth and motion from its stereo video, score unseen worlds.
+"""Demos from nothing: train on the videos of synthetic road worlds, and score unseen worlds.
 
-Data: 20 worlds of 25 stereo pairs for training, two for validation, four for the test, all different.
-Hardware and time: two cores, no GPU, ten minutes. Expected and measured scores: docs/results.md.
+Data: 20 worlds of 25 stereo pairs for training, two for validation, four for the test, all different. No GPU.
+
+`run_demo` learns depth and motion from stereo video, on two cores in ten minutes. `run_metric_demo` learns metres from
+the left images: it trains `selfsup` without scale, then `metric` from its weights, and compares both. It uses
+RoadWorld's masks of road and cars; depth and camera height are used for scores only. Measured scores: docs/results.md.
 """
 
 from __future__ import annotations
@@ -12,24 +15,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stadia.core.errors import RunError
-from stadia.core.files import write_json
+from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
+from stadia.datasets.masks.mask_files import ROAD, resize_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.baselines import average_recordings
-from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.score.recording_scores import RecordingScores
-from stadia.recipes import configure
-from stadia.recipes.base.build_recipe import load_predictor
+from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_image
+from stadia.evaluation.frame_preparation import frame_name
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.plots.charts import draw_depth_comparison
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.recording_scores import RecordingScores
+from stadia.geometry.camera import resize_camera
+from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.losses.metric_scale import erode_road_mask
+from stadia.recipes import CONFIGS, configure
+from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.dry_run import PeakMemory
 from stadia.recipes.base.workflow import train
+from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.run_folder import Run
+
+MINUTES = "about 18 minutes on one core, less on two"
+TRUE_CAMERA_M = DEMO.camera_height_m[0]
+IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
+"""Path in the second run's folder; the report shows it."""
+MAX_ROWS = 3
+"""Maximum rows of the image: the middle frame of each world."""
+
+PRESETS = {"selfsup": "metric-demo-start", "metric": "metric-demo"}
+"""Recipe to preset of the two trainings of `run_metric_demo`."""
 
 
 @dataclass(frozen=True)
@@ -51,41 +79,40 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
         worlds = render_worlds(console)
         config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
         trained = train(config, out=out)
-        test = open_recordings(worlds, split="test")
-        predictor = load_predictor(trained.folder)
-        scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
-        network = score_recordings(
-            predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console
+        test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder)
+        aligned, network = (
+            Provenance.from_checkpoint(trained.folder),
+            Provenance.from_checkpoint(trained.folder, "network"),
         )
-        mean = average_recordings(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
-        provenance = Provenance(recipe="mean-depth", config_hash="")
-        baseline = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
-    if scores is None or scores.depth is None or network is None or baseline is None or baseline.depth is None:
-        raise RunError(
-            worlds,
-            found="no ground truth",
-            expected="depth and poses of every frame",
-            fix="delete the folder and run again",
-        )
-    result = summarize_demo(scores, network, baseline, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
+        scores = score_recordings(predictor, test, trained, "test", aligned, console)
+        network_scores = score_recordings(predictor, test, trained, "test-network", network, console)
+        baseline = _score_mean_depth(worlds, test, trained, console)
+    assert scores is not None
+    assert network_scores is not None
+    result = summarize_demo(scores, network_scores, baseline, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
     write_json(trained.folder / "result.json", result)
     return DemoResult(trained, result)
 
 
 def render_worlds(console: Console) -> Path:
     """Return the folder of the demo worlds, rendered into the cache if missing. Other processes wait for the first."""
-    columns = (
-        TextColumn("rendering RoadWorld"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames"),
-        TimeRemainingColumn(),
-    )
+    bars = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
     if not console.is_terminal:
         console.print(f"rendering RoadWorld, {DEMO_FRAMES} frames, or reading them from the cache")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(TextColumn("rendering"), *bars, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=DEMO_FRAMES)
         return render_demo_worlds(CacheConfig(), lambda frames: progress.advance(bar, frames))
+
+
+def _score_mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> RecordingScores:
+    """Score the mean depth of each pixel. Raise RunError where the worlds have no ground truth."""
+    mean = average_recordings(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+    provenance = Provenance(recipe="mean-depth", config_hash="")
+    scores = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
+    if scores is None or scores.depth is None:
+        expected, fix = "depth and poses of every frame", "delete the folder and run again"
+        raise RunError(worlds, found="no ground truth", expected=expected, fix=fix)
+    return scores
 
 
 def summarize_demo(
@@ -111,13 +138,8 @@ def summarize_demo(
     return {
         "depth_scale": str(scores.depth.depth_scale),
         "protocol": scores.depth.protocol,
-        "depth": {
-            **scores.depth.metrics,
-            **{f"{name}_mean_baseline": value for name, value in baseline.depth.metrics.items()},
-            "scale_ratio_median": scores.depth.scale_ratio_median,
-            "scale_ratio_spread": scores.depth.scale_ratio_spread,
-            "images": len(scores.depth.per_image),
-        },
+        "depth": _score_numbers(scores.depth)
+        | {f"{name}_mean_baseline": value for name, value in baseline.depth.metrics.items()},
         "odometry": {
             "recording": worst or None,
             "ate_m": path.get("ate_rmse_m"),
@@ -132,6 +154,12 @@ def summarize_demo(
     }
 
 
+def _score_numbers(score: DepthScore) -> dict[str, Any]:
+    """Return the metrics, and the ratio of true to predicted size."""
+    ratio = {"scale_ratio_median": score.scale_ratio_median, "scale_ratio_spread": score.scale_ratio_spread}
+    return {**score.metrics, **ratio, "images": len(score.per_image)}
+
+
 def _ate_over_path(evaluation: RecordingScores, recording: str) -> float | None:
     """Return ATE over path length; None without a trajectory."""
     path = evaluation.odometry.get(recording)
@@ -144,3 +172,183 @@ def _worst_ate_over_path(evaluation: RecordingScores, recordings: Sequence[str])
     shares = [_ate_over_path(evaluation, recording) for recording in recordings]
     known = [share for share in shares if share is not None]
     return max(known) if known and len(known) == len(shares) else None
+
+
+# -- metres from one camera
+
+
+@dataclass(frozen=True)
+class ScoredDepth:
+    """Scores of depth of unseen worlds.
+
+    depth_scale: of the predictions.
+    as_metres: scored as metres, whatever the depth scale.
+    median_scaled: each image scaled by the ratio of medians.
+    camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
+    """
+
+    depth_scale: DepthScale
+    as_metres: DepthScore
+    median_scaled: DepthScore
+    camera_m: float
+
+
+def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
+    """Render, train twice, score, draw, and write result.json into the second run's folder in `out`.
+
+    overrides: `dotted.key=value` over the presets, of both trainings if both have the key.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True)
+    console.print(f"two trainings, without metres and then with them: {MINUTES}", highlight=False, soft_wrap=True)
+    with PeakMemory() as memory:
+        worlds = render_worlds(console)
+        plain = train(_make_config("selfsup", overrides, worlds), out=out)
+        metres = train(_make_config("metric", (*overrides, f"start_from={plain.folder}"), worlds), out=out)
+        test = open_recordings(worlds, split="test")
+        of_plain, of_metres = (_predict_and_score(one, test, console) for one in (plain, metres))
+        baseline = _score_mean_depth(worlds, test, metres, console)
+    assert baseline.depth is not None
+    learnt_m = _estimated_height(metres)
+    result = summarize_metric_demo(
+        of_plain, of_metres, baseline.depth, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb
+    )
+    _write_comparison(plain, metres, test, of_plain, of_metres, learnt_m)
+    write_json(metres.folder / "result.json", result)
+    return DemoResult(metres, result)
+
+
+def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
+    known = CONFIGS.load(recipe).model_fields
+    every = {field for name in PRESETS for field in CONFIGS.load(name).model_fields}
+    mine = [one for one in overrides if (key := one.partition("=")[0].partition(".")[0]) in known or key not in every]
+    return configure(recipe, mine, preset=PRESETS[recipe], data={"path": str(worlds)})
+
+
+def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
+    """Predict the test worlds into the run's folder, and score them."""
+    score_recordings(
+        load_predictor(trained.folder), test, trained, "test", Provenance.from_checkpoint(trained.folder), console
+    )
+    return score_predictions(trained.folder / "predictions" / "test", test)
+
+
+def score_predictions(folder: Path, recordings: Sequence[Recording]) -> ScoredDepth:
+    """Score predictions of recordings with ground truth and masks, as metres and median-scaled."""
+    metric, relative = PROTOCOLS["metric"], PROTOCOLS["relative"]
+    as_metres, median_scaled = list[tuple[str, ImageScore | None]](), list[tuple[str, ImageScore | None]]()
+    heights = []
+    for recording in recordings:
+        predictions = Predictions.open(safe_join(folder, recording.name))
+        index_of = {frame_name(recording, index): index for index in range(len(recording))}
+        for name in predictions.files:
+            index, depth = index_of[name], predictions.read(name)
+            true_m, called = recording.depth_m(index), f"{recording.name}/{name}"
+            if true_m is None:
+                continue
+            as_metres.append((called, score_image(called, depth, true_m, DepthScale.METRES, metric)))
+            median_scaled.append((called, score_image(called, depth, true_m, DepthScale.UP_TO_SCALE, relative)))
+            heights.append(measure_camera_height(depth, recording, index))
+    return ScoredDepth(
+        depth_scale=predictions.depth_scale,
+        as_metres=collect_scores(as_metres, DepthScale.METRES, metric),
+        median_scaled=collect_scores(median_scaled, DepthScale.UP_TO_SCALE, relative),
+        camera_m=float(np.nanmedian(heights)),
+    )
+
+
+def measure_camera_height(depth: NDArray[np.floating], recording: Recording, index: int) -> float:
+    """Return the camera height in predicted depth (h, w) of a frame, in its unit; NaN without road."""
+    masks = recording.masks(index)
+    if masks is None or recording.mask_reader is None:
+        return float("nan")
+    height, width = depth.shape
+    numbers = [number for number, name in recording.mask_reader.classes.items() if name == ROAD]
+    road = torch.from_numpy(np.isin(resize_labels(masks.semantic.astype(np.int32), height, width), numbers))[None, None]
+    camera = resize_camera(recording.camera(index), height, width).to(torch.float32)
+    depth_map = torch.from_numpy(depth).float()[None, None]
+    return float(road_pixel_heights(depth_map, camera, erode_road_mask(road)).median_height)
+
+
+def _estimated_height(trained: Run) -> float | None:
+    """Return the camera height that the training estimated, metres; None without one."""
+    recipe = load_recipe(trained.folder)
+    assert isinstance(recipe, MetricRecipe)
+    known = recipe.camera_height_m[recipe.camera_height_m.isfinite()]
+    return round(float(known.median()), 4) if len(known) else None
+
+
+def summarize_metric_demo(
+    plain: ScoredDepth,
+    metres: ScoredDepth,
+    baseline: DepthScore,
+    *,
+    learnt_m: float | None,
+    wall_s: float,
+    peak_rss_mb: float,
+) -> dict[str, Any]:
+    """Return the content of result.json.
+
+    Args:
+        plain: scores of the training without metres.
+        metres: scores of the training after it.
+        baseline: of the mean depth of each pixel.
+        learnt_m: estimated camera height, metres; None without one.
+        wall_s: seconds since the start.
+        peak_rss_mb: of all processes together.
+    """
+    return {
+        "depth_scale": str(metres.depth_scale),
+        "protocol": metres.as_metres.protocol,
+        "depth": _score_numbers(metres.as_metres)
+        | {f"{name}_mean_baseline": value for name, value in baseline.metrics.items()},
+        "median_scaled": {"abs_rel": metres.median_scaled.metrics["abs_rel"]},
+        "without_metres": _score_numbers(plain.as_metres)
+        | {"abs_rel_median_scaled": plain.median_scaled.metrics["abs_rel"]},
+        "camera_height": {
+            "true_m": TRUE_CAMERA_M,
+            "learnt_m": learnt_m,
+            "in_depth_m": round(metres.camera_m, 4),
+            "in_depth_without_metres_m": round(plain.camera_m, 4),
+        },
+        "wall_s": round(wall_s, 1),
+        "peak_rss_mb": round(peak_rss_mb, 1),
+    }
+
+
+def _write_comparison(
+    plain: Run,
+    metres: Run,
+    test: Sequence[Recording],
+    of_plain: ScoredDepth,
+    of_metres: ScoredDepth,
+    learnt_m: float | None,
+) -> None:
+    """Write score files of both runs and the image into the second run's folder."""
+    scores = metres.folder / "scores"
+    for name, score, run in (
+        ("test-median-scaled", of_metres.median_scaled, metres),
+        ("test-without-metres", of_plain.as_metres, plain),
+    ):
+        RecordingScores(score, {}).write(
+            scores, name, {"checkpoint": Provenance.from_checkpoint(run.folder).checkpoint}
+        )
+    names = (
+        "image",
+        f"without metres: a camera at {of_plain.camera_m:.2f} m",
+        f"with: at {of_metres.camera_m:.2f} m" + (f", {learnt_m:.2f} m learnt" if learnt_m else ""),
+        f"true: at {TRUE_CAMERA_M:.2f} m",
+    )
+    image = draw_depth_comparison([_comparison_row(plain, metres, recording) for recording in test[:MAX_ROWS]], names)
+    with atomic_write(metres.folder / IMAGE) as temporary:
+        cv2.imwrite(str(temporary), image[..., ::-1])
+
+
+def _comparison_row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
+    """Return image, depth (h, w) without and with metres, and true depth (H, W) of the middle frame."""
+    index = len(recording) // 2
+    maps = (Predictions.open(safe_join(one.folder / "predictions" / "test", recording.name)) for one in (plain, metres))
+    depths = [predictions.read(frame_name(recording, index)) for predictions in maps]
+    true_m = recording.depth_m(index)
+    assert true_m is not None
+    return recording.image(index), *depths, true_m

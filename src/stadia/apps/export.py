@@ -17,15 +17,9 @@ from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.files import atomic_write, check_writable
+from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.exported_network import (
-    IMAGE,
-    INVERSE_DEPTH,
-    ExportDescription,
-    ExportedNetwork,
-    check_installed,
-)
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe
 
 TOLERANCE = 1e-3
@@ -39,7 +33,7 @@ OPSET = 18
 DESCRIPTION = "stadia.json"
 """File inside a torch.export archive with the `ExportDescription`."""
 
-_MOST_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
+_MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ def export_checkpoint(
         on_step: called with a line before each slow step.
 
     Returns the description in the file, and its differences from the checkpoint at two sizes.
-    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_task`, and for a recipe without
+    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, and for a recipe without
     depth; StadiaError if `out` exists or cannot be written, or the file differs.
     """
     out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
@@ -87,38 +81,31 @@ def export_checkpoint(
         raise StadiaError(out, found="something there already", expected="a new file", fix=fix)
     check_writable(out.parent)
     on_step(f"reading {checkpoint}")
-    task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
-    if not isinstance(task, DepthRecipe):
-        raise CheckpointError(
-            checkpoint,
-            found=f"a checkpoint of '{made_by.recipe}', which predicts no depth",
-            expected="a recipe that does",
-            fix="pass another checkpoint",
-        )
-    focal = float(task.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    recipe, made_by = load_recipe(checkpoint), Provenance.from_checkpoint(checkpoint)
+    if not isinstance(recipe, DepthRecipe):
+        found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
+        raise CheckpointError(checkpoint, found=found, expected="a recipe that does", fix=fix)
+    focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
     if not focal > 0:
-        raise CheckpointError(
-            checkpoint, found="a network that was never trained", expected="the lens of its training", fix="train it"
-        )
-    size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
-    parameters = sum(parameter.numel() for parameter in task.parameters())
-    on_step(
-        f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
-    )
-    about = ExportDescription.of(made_by, task.depth_scale, focal=focal, **size)
-    return about, formats[out.suffix](_InverseDepth(task).eval(), out, about)
+        found, expected = "a network that was never trained", "the lens of its training"
+        raise CheckpointError(checkpoint, found=found, expected=expected, fix="train it")
+    size = {"height": recipe.height, "width": recipe.width, "crop": recipe.crop, "stride": recipe.stride}
+    millions = sum(parameter.numel() for parameter in recipe.parameters()) / 1e6
+    on_step(f"tracing {millions:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
+    about = ExportDescription.from_provenance(made_by, recipe.depth_scale, focal=focal, **size)
+    return about, formats[out.suffix](_InverseDepth(recipe).eval(), out, about)
 
 
 class _InverseDepth(nn.Module):
     """The inverse depth of a recipe as a network."""
 
-    def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
+    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any]) -> None:
         super().__init__()
-        self.task = task
+        self.recipe = recipe
 
     def forward(self, image: Tensor) -> Tensor:
         """Predict (B, 3, H, W) to (B, 1, H, W)."""
-        return self.task.inverse_depth(image)
+        return self.recipe.inverse_depth(image)
 
 
 def export_onnx(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
@@ -135,16 +122,18 @@ def export_onnx(network: nn.Module, path: Path, about: ExportDescription) -> lis
     """
     check_installed("onnx", "onnxscript", "onnxruntime")
     program = _traced(network, about)
-    _check_bytes(program, path)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if held > _MAX_ONNX_BYTES:
+        found, fix = f"{held / (1 << 30):.1f} GiB of weights", "export a .pt2 instead"
+        raise StadiaError(path, found=found, expected="less than 2 in one file of ONNX", fix=fix)
+    names: dict[str, Any] = {"input_names": [IMAGE], "output_names": [INVERSE_DEPTH]}
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees of torch's that are of a deprecated class.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
-        names: dict[str, Any] = {
-            "input_names": [IMAGE],
-            "output_names": [INVERSE_DEPTH],
-            "dynamic_shapes": _shapes(about.stride),
-        }
-        exported: Any = torch.onnx.export(program, (), opset_version=OPSET, verbose=False, **names)
+        shapes = _dynamic_shapes(about.stride)
+        exported: Any = torch.onnx.export(
+            program, (), opset_version=OPSET, verbose=False, dynamic_shapes=shapes, **names
+        )
     exported.model.metadata_props.update(about.texts())
     with atomic_write(path) as temporary:
         exported.save(temporary, external_data=False)
@@ -152,14 +141,11 @@ def export_onnx(network: nn.Module, path: Path, about: ExportDescription) -> lis
 
 
 def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
-    """Write a torch.export archive (.pt2) of the same graph, for torch in Python or AOTInductor; else
-    as `export_onnx`.
-    """
+    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`."""
     program = _traced(network, about)
     with atomic_write(path) as temporary:
-        torch.export.save(
-            program, temporary, extra_files={DESCRIPTION: json.dumps(about.model_dump(mode="json"), indent=2)}
-        )
+        description = json.dumps(about.model_dump(mode="json"), indent=2)
+        torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
         module = torch.export.load(temporary).module()
         return _compared(network, lambda image: module(torch.from_numpy(image)).numpy(), path, about)
 
@@ -170,7 +156,7 @@ def _traced(network: nn.Module, about: ExportDescription) -> ExportedProgram:
     example = torch.zeros(2, 3, 4 * stride, 6 * stride)
     try:
         with torch.no_grad():
-            program = torch.export.export(network, (example,), dynamic_shapes=_shapes(stride))
+            program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride))
     except Exception as error:  # tracing raises many classes of errors
         raise StadiaError(
             f"export of '{about.recipe}'",
@@ -184,37 +170,22 @@ def _traced(network: nn.Module, about: ExportDescription) -> ExportedProgram:
     return program
 
 
-def _shapes(stride: int) -> tuple[dict[int, Any]]:
-    """Return the dynamic dimensions. At two strides the coarsest map of Depth Anything has one pixel and is traced as
-    constant.
-    """
-    return (
-        {0: Dim("images"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},
-    )
+def _dynamic_shapes(stride: int) -> tuple[dict[int, Any]]:
+    # At two strides the coarsest map of Depth Anything has one pixel and is traced as constant.
+    rows, columns = Dim("rows_of_strides", min=3), Dim("columns_of_strides", min=3)
+    return ({0: Dim("images"), 2: stride * rows, 3: stride * columns},)
 
 
 def _drop_unused(program: ExportedProgram) -> None:
     """Remove weights that depth does not need, such as those of a pose network."""
     unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
-    for spec in [
-        spec for spec in program.graph_signature.input_specs if spec.arg.name in unused and spec.target is not None
-    ]:
+    specs = program.graph_signature.input_specs
+    for spec in [spec for spec in specs if spec.arg.name in unused and spec.target is not None]:
         program.graph.erase_node(unused[spec.arg.name])
-        program.graph_signature.input_specs.remove(spec)
+        specs.remove(spec)
         for held in (program.state_dict, program.constants):
             held.pop(str(spec.target), None)
     program.graph_module.recompile()
-
-
-def _check_bytes(program: ExportedProgram, path: Path) -> None:
-    held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
-    if held > _MOST_BYTES:
-        raise StadiaError(
-            path,
-            found=f"{held / (1 << 30):.1f} GiB of weights",
-            expected="less than 2 in one file of ONNX",
-            fix="export a .pt2 instead",
-        )
 
 
 def _compared(
@@ -229,28 +200,20 @@ def _compared(
         try:
             return run(image)
         except Exception as error:  # runtime errors have no common base class
-            raise StadiaError(
-                path,
-                found=(
-                    f"an export that fails at {image.shape[3]}x{image.shape[2]} ({type(error).__name__}:"
-                    f" {str(error)[:200]})"
-                ),
-                expected="one that runs at every size",
-                fix="export to the other of .onnx and .pt2",
-            ) from error
+            cause = f"{type(error).__name__}: {str(error)[:200]}"
+            found = f"an export that fails at {image.shape[3]}x{image.shape[2]} ({cause})"
+            expected, fix = "one that runs at every size", "export to the other of .onnx and .pt2"
+            raise StadiaError(path, found=found, expected=expected, fix=fix) from error
 
     random = np.random.default_rng(0)
     sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
-    found = [_comparison(network, run_file, random.random((images, 3, *size), np.float32)) for images, *size in sizes]
-    for comparison in found:
+    compared = [_comparison(network, run_file, random.random((n, 3, *size), np.float32)) for n, *size in sizes]
+    for comparison in compared:
         if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # also refuses NaN
-            raise StadiaError(
-                path,
-                found=f"{comparison}, exported and in torch",
-                expected=f"less than {TOLERANCE:g} relative and of the spread",
-                fix="choose a part that exports exactly (attention), and report it",
-            )
-    return found
+            expected = f"less than {TOLERANCE:g} relative and of the spread"
+            fix = "choose a part that exports exactly (attention), and report it"
+            raise StadiaError(path, found=f"{comparison}, exported and in torch", expected=expected, fix=fix)
+    return compared
 
 
 @torch.no_grad()
@@ -262,6 +225,5 @@ def _comparison(
     floor = np.abs(expected).max() / 100
     relative = difference / np.maximum(np.abs(expected), floor)
     of_spread = difference.max() / np.maximum(np.ptp(expected), floor)
-    return ExportComparison(
-        len(image), image.shape[2], image.shape[3], float(difference.max()), float(relative.max()), float(of_spread)
-    )
+    largest = float(difference.max()), float(relative.max()), float(of_spread)
+    return ExportComparison(len(image), image.shape[2], image.shape[3], *largest)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,8 +16,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import atomic_write, check_writable, read_json, safe_join, write_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.masks.coco_masks import CocoMasks
-from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, MaskFiles
+from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles
 from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
@@ -61,75 +61,49 @@ class MasksRequest:
     heights: Path | None = None
 
 
-class MaskMaker(Protocol):
-    """Source of masks. classes: names of the class numbers.  identity: for the record of the folder."""
-
-    @property
-    def classes(self) -> Mapping[int, str]: ...
-
-    @property
-    def identity(self) -> str: ...
-
-    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Return classes (H, W), and instances (H, W) if available; None for a frame without masks."""
-        ...
+Masks = tuple[NDArray[np.uint8], NDArray[np.uint16] | None]
+"""Classes (H, W), and instances (H, W) if available."""
 
 
 @dataclass(frozen=True)
-class SegmenterMasks:
-    """Masks from a segmentation network."""
+class MaskMaker:
+    """Source of masks.
 
-    segmenter: Segmenter
+    classes: names of the class numbers.
+    identity: for the record of the folder.
+    make: returns the masks of a frame; None for a frame without masks.
+    """
 
-    @property
-    def classes(self) -> Mapping[int, str]:
-        return self.segmenter.classes
-
-    @property
-    def identity(self) -> str:
-        return self.segmenter.identity
-
-    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Segment the image; classes without instances, such as road, get no number."""
-        semantic, instance = self.segmenter(recording.image(index))
-        if instance is None:
-            return semantic, None
-        counted = [number for number, name in self.classes.items() if name in OBJECT_CLASSES]
-        return semantic, np.where(np.isin(semantic, counted), instance, 0).astype(np.uint16)
-
-
-@dataclass(frozen=True)
-class FileMasks:
-    """Masks from files of another program."""
-
-    reader: CocoMasks | MaskFiles
-    name: str
-
-    @property
-    def classes(self) -> Mapping[int, str]:
-        return self.reader.classes
-
-    @property
-    def identity(self) -> str:
-        return f"{self.name} {self.reader.fingerprint(LEFT)}"
-
-    def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """Read the masks at the image's size."""
-        camera = recording.camera(index)
-        masks = self.reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
-        return None if masks is None else (masks.semantic, masks.instance)
+    classes: Mapping[int, str]
+    identity: str
+    make: Callable[[Recording, int], Masks | None]
 
 
 def create_mask_maker(by: str) -> MaskMaker:
     """Return the source of masks that `--by` names. Raises CheckpointError, DataError."""
     path = Path(by).expanduser()
-    if path.suffix.lower() == ".tflite":
-        return SegmenterMasks(load_tflite_model(path))
-    if path.suffix.lower() == ".json":
-        return FileMasks(CocoMasks(path), path.name)
-    if (path / "semantic").is_dir():
-        return FileMasks(MaskFiles(path), path.name)
-    return SegmenterMasks(load_panoptic_model(by))
+    is_coco = path.suffix.lower() == ".json"
+    if is_coco or (path / "semantic").is_dir():
+        reader = CocoMasks(path) if is_coco else MaskFiles(path)
+        return MaskMaker(reader.classes, f"{path.name} {reader.fingerprint(LEFT)}", partial(_read_masks, reader))
+    segmenter = load_tflite_model(path) if path.suffix.lower() == ".tflite" else load_panoptic_model(by)
+    return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter))
+
+
+def _read_masks(reader: CocoMasks | MaskFiles, recording: Recording, index: int) -> Masks | None:
+    """Read the masks at the image's size."""
+    camera = recording.camera(index)
+    masks = reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
+    return None if masks is None else (masks.semantic, masks.instance)
+
+
+def _segment(segmenter: Segmenter, recording: Recording, index: int) -> Masks:
+    """Segment the image; classes without instances, such as road, get no number."""
+    semantic, instance = segmenter(recording.image(index))
+    if instance is None:
+        return semantic, None
+    counted = [number for number, name in segmenter.classes.items() if name in OBJECT_CLASSES]
+    return semantic, np.where(np.isin(semantic, counted), instance, 0).astype(np.uint16)
 
 
 def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> Iterator[str]:
@@ -171,13 +145,8 @@ def _prepare(
         _write(done, semantic)
         made += 1
     if unknown == len(indices):
-        expected = f"masks of images named as {recording.stem(0)}"
-        raise DataError(
-            request.by,
-            found=f"none of {recording.name}'s frames",
-            expected=expected,
-            fix="name them as the images are named",
-        )
+        missing, expected = f"none of {recording.name}'s frames", f"masks of images named as {recording.stem(0)}"
+        raise DataError(request.by, found=missing, expected=expected, fix="name them as the images are named")
     recording.mask_reader = MaskFiles(folder)
     if request.heights is not None:
         write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, load_size_prior(request.heights), track))
@@ -194,13 +163,9 @@ def _prepare(
 def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
     record = folder / RECORD
     if record.exists() and (before := read_json(record)) != made:
-        different = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
-        raise DataError(
-            folder,
-            found=different,
-            expected=f"those of this video by {made['by']}",
-            fix="choose another --out, or remove it",
-        )
+        found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
+        expected, fix = f"those of this video by {made['by']}", "choose another --out, or remove it"
+        raise DataError(folder, found=found, expected=expected, fix=fix)
     if not record.exists():
         write_json(folder / "classes.json", {str(number): name for number, name in classes.items()})
         write_json(record, made)
@@ -217,14 +182,10 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
     road = [number for number, name in reader.classes.items() if name == ROAD]
     share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
     boxes = [find_mask_boxes(masks, reader.classes) for _, masks in shown]
-    usable = [
-        box
-        for found in boxes
-        for box in found
-        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _MIN_HEIGHT_PX
-    ]
-    mean, of_use = sum(map(len, boxes)) / len(shown), len(usable) / len(shown)
-    whole = f"{of_use:.1f} of them whole and {_MIN_HEIGHT_PX} px high"
+    whole_px = [box.box_px for found in boxes for box in found if not (box.hidden or box.cut)]
+    usable = sum(bottom - top >= _MIN_HEIGHT_PX for _, top, _, bottom in whole_px) / len(shown)
+    mean = sum(map(len, boxes)) / len(shown)
+    whole = f"{usable:.1f} of them whole and {_MIN_HEIGHT_PX} px high"
     yield f"  of the sheet's {len(shown)} images, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
     yield f"  check {folder / SHEET} before training"
     if share < 0.01:
@@ -241,18 +202,14 @@ def estimate_car_heights(
         masks = recording.masks(index)
         if masks is None or reader is None:
             continue
-        whole = [
-            one
-            for one in find_mask_boxes(masks, reader.classes)
-            if one.class_name == "car" and not (one.hidden or one.cut)
-        ]
+        cars = [box for box in find_mask_boxes(masks, reader.classes) if box.class_name == "car"]
+        whole = [car.number for car in cars if not (car.hidden or car.cut)]
         image = recording.image(index)
-        means, spreads = prior.predict_heights(
-            [crop_object(image, masks.instance == one.number, prior.side) for one in whole]
-        )
+        crops = [crop_object(image, masks.instance == number, prior.side) for number in whole]
+        means, spreads = prior.predict_heights(crops)
         rows = zip(whole, means.tolist(), spreads.tolist(), strict=True)
         heights[f"{LEFT}/{recording.stem(index)}"] = {
-            str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in rows
+            str(number): [round(mean, 4), round(spread, 4)] for number, mean, spread in rows
         }
     return heights
 
@@ -274,11 +231,8 @@ def _colors(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]
     palette = [(int(r), int(g), int(b)) for r, g, b in color_categories(np.arange(len(COLOR_GROUPS))[None], 7)[0]]
     held = [", ".join(name for name in names if name in classes.values()) for names in COLOR_GROUPS]
     entries = [(words, color) for words, color in zip(held, palette, strict=True) if words]
-    return [
-        *entries,
-        ("removed: objects without instances", _REMOVED),
-        ("no color: another class, or none", (255, 255, 255)),
-    ]
+    others = [("removed: objects without instances", _REMOVED), ("no color: another class, or none", (255, 255, 255))]
+    return entries + others
 
 
 def _file(folder: Path, kind: str, stem: str) -> Path:

@@ -1,6 +1,4 @@
-"""`stadia odometry`: estimate the trajectory of a camera with a depth recipe, write it, and score it against ground
-truth.
-"""
+"""`stadia odometry`: estimate the trajectory of a camera with a depth recipe, write it, and score it."""
 
 from __future__ import annotations
 
@@ -14,20 +12,25 @@ import numpy as np
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.files import atomic_write, check_writable, safe_join, write_json
 from stadia.core.types import DepthScale, Predictor, TrackProgress
+from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.predict.frame_preparation import frame_name
-from stadia.evaluation.score.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
+from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.depth_commands import add_training_options
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.recipes.base.requests import (
+    OdometryRequest,
+    PredictionInput,
+    network_size_notes,
+    open_inputs,
+    requested_size,
+)
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"
@@ -43,10 +46,9 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     ODOMETRY_METHODS.check(request.method)
     opened = Checkpoint.open(request.checkpoint)
     size = requested_size(request.size, opened.header.config)
-    provenance, predictor = (
-        Provenance.of(request.checkpoint, requested_size=size),
-        build_recipe.load_predictor(request.checkpoint, size),
-    )
+    provenance = Provenance.from_checkpoint(request.checkpoint, requested_size=size)
+    about = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
+    predictor = build_recipe.load_predictor(request.checkpoint, size)
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
     inputs = open_inputs(request.source, **add_training_options(request.checkpoint, request.source, request.options))
     out = request.out or _default_folder(request)
@@ -54,38 +56,23 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     for folder in folders:
         _check_empty(folder)
     for given, folder in zip(inputs, folders, strict=True):
-        yield from _write(
-            given,
-            predictor,
-            folder,
-            request.method,
-            {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
-            track,
-        )
+        yield from _write(given, predictor, folder, request.method, about, track)
     yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
 
 
 def _default_folder(request: OdometryRequest) -> Path:
     """Return a folder in the checkpoint's run. Raises ConfigError without a run."""
-    run = next(
-        (folder for folder in (request.checkpoint, *request.checkpoint.parents[:2]) if (folder / "run.json").is_file()),
-        None,
-    )
-    if run is None:
-        raise ConfigError(
-            "--out", found="a checkpoint outside a run's folder", expected="a folder for the path", fix="pass --out DIR"
-        )
-    return run / "odometry" / f"{request.source.resolve().stem}-{request.method}"
+    for folder in (request.checkpoint, *request.checkpoint.parents[:2]):
+        if (folder / "run.json").is_file():
+            return folder / "odometry" / f"{request.source.resolve().stem}-{request.method}"
+    found, expected = "a checkpoint outside a run's folder", "a folder for the path"
+    raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
 
 
 def _check_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StadiaError(
-            folder,
-            found="something there already",
-            expected="a new or an empty folder",
-            fix="choose another --out: nothing is overwritten",
-        )
+        expected, fix = "a new or an empty folder", "choose another --out: nothing is overwritten"
+        raise StadiaError(folder, found="something there already", expected=expected, fix=fix)
     check_writable(folder)
 
 
@@ -122,21 +109,15 @@ def _write(
             "network_size": [predictor.height, predictor.width],
             "frames": list(path.names),
             "keyframes": path.keyframes,
-            "frame_ms": {
-                "mean": float(path.frame_ms.mean()),
-                "median": float(np.median(path.frame_ms)),
-                "max": float(path.frame_ms.max()),
-            },
+            "frame_ms": {name: float(getattr(np, name)(path.frame_ms)) for name in ("mean", "median", "max")},
             "points": points or 0,
             "score": None if score is None else score.to_json(),
             "notes": notes,
         }
         write_json(folder / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
-    yield (
-        f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}, {rate:.1f}"
-        " frames/s"
-    )
+    keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
+    yield f"{folder}: {len(path.names)} poses, {keyframes}, {rate:.1f} frames/s"
     if score is not None:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
         yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {listed}"
@@ -174,8 +155,8 @@ def _write_path(
     if score is None:
         draw_paths(folder / DRAWING, {method: path.T_world_camera}, depth_scale)
     else:
-        seen = score.paths_from_start
-        draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, DepthScale.METRES)
+        paths = score.paths_from_start
+        draw_paths(folder / DRAWING, {method: paths["estimated"], "measured": paths["true"]}, DepthScale.METRES)
 
 
 def _score(

@@ -13,20 +13,40 @@ def argument(help: str, **settings: Any) -> Any:
     return typer.Argument(help=help, show_default=False, **settings)
 
 
-def option(name: str, help: str, **settings: Any) -> Any:
-    """Return a typer option whose default the help does not show."""
-    return typer.Option(name, help=help, show_default=False, **settings)
+def option(help: str, **settings: Any) -> Any:
+    """Return a typer option, `--` and the parameter's name, whose default the help does not show."""
+    return typer.Option(help=help, show_default=False, **settings)
 
 
+def flag(name: str, help: str) -> Any:
+    """Return a typer option without a value."""
+    return typer.Option(name, help=help, show_default=False)
+
+
+# -- inputs
 CheckpointArgument = Annotated[Path, argument("A checkpoint or a run's folder.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
+RunArgument = Annotated[Path, argument("A run's folder, runs/<date>-<name>.")]
+DataOption = Annotated[Path | None, option("The data: short for data.path=PATH.")]
+
+# -- settings of a configuration
 InputSettings = Annotated[
     list[str] | None, argument("How to open INPUT: data.camera.horizontal_fov_deg=69", metavar="KEY=VALUE")
 ]
-EveryOption = Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame.")]
+TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")]
 
-RUNS = Path("runs")
-RunsOption = Annotated[Path, typer.Option("--out", help="The folder for runs; this run gets a new folder in it.")]
-SizeOption = Annotated[
-    str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
+# -- how a network runs
+EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
+MotionOption = Annotated[
+    str | None, option("How to estimate the path: aligned (direct alignment, default) or network.")
 ]
+SizeOption = Annotated[str | None, option("Run CHECKPOINT at another size than in training: 1216x352.")]
+
+# -- metrics of a study
+MetricOption = Annotated[str | None, option("A column of metrics.csv; the recipe's best metric by default.")]
+BetterOption = Annotated[str | None, option("Whether lower or higher values are better.")]
+
+# -- outputs
+RUNS = Path("runs")
+RunsOption = Annotated[Path, typer.Option(help="The folder for runs; this run gets a new folder in it.")]
+JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]

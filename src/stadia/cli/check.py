@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import argument, option
+from stadia.cli.arguments import JsonOption, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,33 +20,27 @@ if TYPE_CHECKING:
     from stadia.diagnostics.finding import Finding
     from stadia.diagnostics.preflight.split_checks import SplitFrames
 
-STOPPED = 1
-
 
 def check(
     data: Annotated[Path, argument("A dataset, a video, or a folder of images.")],
     overrides: Annotated[
         list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="Format of DATA; `stadia list datasets` lists them.")
-    ] = "auto",
+    format: Annotated[str, typer.Option(help="Format of DATA; `stadia list datasets` lists them.")] = "auto",
     only: Annotated[
-        list[str] | None, option("--only", "Run only this check; repeatable. `stadia list checks` lists them.")
+        list[str] | None, option("Run only this check; repeatable. `stadia list checks` lists them.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Start no recording after this time.")] = 20.0,
-    out: Annotated[Path | None, option("--out", "A folder for findings.jsonl and an image of each finding.")] = None,
-    recipe: Annotated[
-        str | None, option("--recipe", "Check DATA as input of this recipe: objectpose, overlay.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON list of findings.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
+    out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
+    recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""
-    if recipe is None and not only and _is_composite(data):
+    if recipe is None and not only and _is_composite(data.expanduser()):
         recipe = "overlay"
     if recipe is not None:
-        findings, opened_text = _recipe_findings(recipe, data, overrides or [], format, only or [])
-        _report_findings(findings, [], opened_text, out, as_json=as_json)
+        findings = _recipe_findings(recipe, data, overrides or [], format, only or [])
+        _report_findings(findings, [], f"as '{recipe}' would train on it", out, as_json=as_json)
         return
 
     from rich.console import Console
@@ -83,6 +77,7 @@ def _report_findings(
     """Write and print findings; exit with 1 where one stops training."""
     from rich.console import Console
 
+    from stadia.cli.report import STOPPED
     from stadia.diagnostics.finding import Severity, write_findings
 
     if out is not None:
@@ -95,10 +90,8 @@ def _report_findings(
         raise typer.Exit(STOPPED)
 
 
-def _recipe_findings(
-    recipe: str, data: Path, overrides: list[str], format: str, only: list[str]
-) -> tuple[list[Finding], str]:
-    """Return the findings of a recipe in its data, and a description of them. For data without recordings."""
+def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
+    """Return the findings of a recipe in its data. For data without recordings."""
     from rich.console import Console
 
     from stadia.cli.train import resolve_recipe
@@ -111,7 +104,7 @@ def _recipe_findings(
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})
     _, opened = RECIPES.load(recipe).prepare(config, Console(stderr=True))
-    return opened.findings(), f"as '{recipe}' would train on it"
+    return opened.findings()
 
 
 def _is_composite(data: Path) -> bool:
@@ -119,7 +112,7 @@ def _is_composite(data: Path) -> bool:
     from stadia.synthetic.composites.composite_files import is_composite_set
     from stadia.synthetic.composites.published_layout import is_published
 
-    return is_composite_set(data.expanduser()) or is_published(data.expanduser())
+    return is_composite_set(data) or is_published(data)
 
 
 def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]]]:
@@ -157,11 +150,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
         recordings = open_recordings(path, config.format, **{"size": (config.height, config.width), **options})
     recordings = [crop_recording(recording, config.crop) for recording in recordings]
     splits: dict[str, list[SplitFrames]] = {
-        split: [
-            (r, range(len(r)))
-            for r in recordings
-            if any(r.name == name or r.name.endswith(f"/{name}") for name in names)
-        ]
+        split: [(one, range(len(one))) for one in recordings if f"/{one.name}".endswith(tuple(f"/{n}" for n in names))]
         for split, names in read_named_splits(path, config.format).items()
     }
     return recordings, splits
@@ -171,7 +160,7 @@ def _print_findings(
     console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
 ) -> None:
     """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
-    from stadia.cli.findings import print_finding
+    from stadia.cli.report import print_finding
     from stadia.diagnostics.catalog.entries import FAMILIES
 
     family, line = "", ""  # no empty line before the first
@@ -185,10 +174,11 @@ def _print_findings(
         console.print("\n[dim]--out FOLDER writes an image of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     counts["not checked"] = sum(finding.code.startswith("N") for finding in findings)
-    everywhere = [
-        finding for finding in findings if len(finding.where) == len(recordings)
-    ]  # checks that no recording allows
-    hidden = dict.fromkeys(str(finding.evidence["hides"]) for finding in everywhere if "hides" in finding.evidence)
+    hidden = dict.fromkeys(  # mistakes whose check no recording allows
+        str(finding.evidence["hides"])
+        for finding in findings
+        if "hides" in finding.evidence and len(finding.where) == len(recordings)
+    )
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         verdict = "[yellow]review[/yellow]: single images, but training from one camera needs neighboring frames"
@@ -197,7 +187,7 @@ def _print_findings(
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:
     """Describe how much of the data was opened. Of a video file it is only a part."""
-    from stadia.datasets.video.video_files import VideoSegment
+    from stadia.datasets.video_files import VideoSegment
 
     stretches = [recording for recording in recordings if isinstance(recording, VideoSegment)]
     if not stretches:

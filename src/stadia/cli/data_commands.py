@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, option
+from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, flag, option
 
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
@@ -18,13 +18,9 @@ OutFolder = Annotated[Path, typer.Option(help="Folder of the data set; an interr
 Preset = Annotated[str, typer.Option(help="tiny, demo or full.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
-
-DEFAULT_MASK_NETWORK = "facebook/mask2former-swin-tiny-cityscapes-panoptic"
-
-
-@app.callback()
-def _data() -> None:
-    """Make and draw data sets."""
+Settings = Annotated[
+    list[str] | None, argument("Any other setting, as train=500 or supersampling=1.", metavar="KEY=VALUE")
+]
 
 
 def _split_settings(option: str, value: str | None) -> list[str]:
@@ -40,10 +36,10 @@ def _split_settings(option: str, value: str | None) -> list[str]:
     return [f"{split}={int(n)}" for split, n in zip(SPLITS, numbers, strict=True)]
 
 
-@contextmanager
-def _progress(title: str, unit: str, total: int, images: int = 1) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, nothing elsewhere. Yield a function that takes the number of finished items.
+def _render(write: Callable[..., Path], title: str, unit: str, total: int, images: int = 1) -> None:
+    """Write a data set with a bar on a terminal, and print its path.
 
+    write: its `advance` takes the number of finished items.
     images: number of images in each item.
     """
     from rich import progress
@@ -59,10 +55,7 @@ def _progress(title: str, unit: str, total: int, images: int = 1) -> Iterator[Ca
     )
     with progress.Progress(*columns, disable=not sys.stdout.isatty()) as display:
         bar = display.add_task("", total=total)
-        yield lambda count: display.advance(bar, count)
-
-
-def _print_written(path: Path) -> None:
+        path = write(advance=lambda count: display.advance(bar, count))
     typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
@@ -74,12 +67,10 @@ def roadworld(
     worlds: Annotated[
         str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of worlds, instead of the preset's.")
     ] = None,
-    exposure: Annotated[bool, typer.Option("--exposure", help="Let the exposure drift.")] = False,
-    noise: Annotated[bool, typer.Option("--noise", help="Add a sensor's noise.")] = False,
+    exposure: Annotated[bool, flag("--exposure", "Let the exposure drift.")] = False,
+    noise: Annotated[bool, flag("--noise", "Add a sensor's noise.")] = False,
     workers: Workers = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any other setting, as frames=20 or stereo=false.")
-    ] = None,
+    overrides: Settings = None,
 ) -> None:
     """Render a synthetic road world: stereo video with exact depth, normals, classes, instances and poses."""
     from stadia.core.config import resolve_config
@@ -91,10 +82,8 @@ def roadworld(
 
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
-    frames = sum(config.worlds.values()) * config.frames
-    with _progress("RoadWorld", "frames", frames, images=1 + config.stereo) as advance:
-        path = write_roadworld(config, out, seed=seed, workers=workers, advance=advance)
-    _print_written(path)
+    write = partial(write_roadworld, config, out, seed=seed, workers=workers)
+    _render(write, "RoadWorld", "frames", sum(config.counts.values()) * config.frames, images=1 + config.stereo)
 
 
 @app.command()
@@ -106,9 +95,7 @@ def tableworld(
         str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of tables, instead of the preset's.")
     ] = None,
     workers: Workers = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any other setting, as views=8 or noise=false.")
-    ] = None,
+    overrides: Settings = None,
 ) -> None:
     """Render objects on tables: images with exact masks, depth, poses and sizes."""
     from stadia.core.config import resolve_config
@@ -119,20 +106,12 @@ def tableworld(
 
     from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
-    with _progress("TableWorld", "images", sum(config.tables.values()) * config.views) as advance:
-        path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
-    _print_written(path)
+    write = partial(write_tableworld, config, out, seed=seed, workers=workers)
+    _render(write, "TableWorld", "images", sum(config.counts.values()) * config.views)
 
 
 @app.command()
-def foregrounds(
-    out: Annotated[Path, typer.Option(help="Folder of the cut-outs; an interrupted one is continued.")],
-    seed: Seed = 0,
-    workers: Workers = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train=500, val=50, views=4 or side=256.")
-    ] = None,
-) -> None:
+def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrides: Settings = None) -> None:
     """Render cut-out objects with alpha for pasting onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png, license CC0."""
     from stadia.core.config import resolve_config
     from stadia.synthetic.tableworld.config import CutoutConfig
@@ -141,29 +120,21 @@ def foregrounds(
 
     from stadia.synthetic.tableworld.tableworld_writer import write_cutouts
 
-    with _progress("objects", "images", sum(config.objects.values()) * config.views) as advance:
-        path = write_cutouts(config, out, seed=seed, workers=workers, advance=advance)
-    _print_written(path)
+    write = partial(write_cutouts, config, out, seed=seed, workers=workers)
+    _render(write, "objects", "images", sum(config.counts.values()) * config.views)
 
 
 @app.command()
 def overlay(
-    out: Annotated[Path | None, option("--out", "Folder to write to; an interrupted one is continued.")] = None,
-    sheet: Annotated[Path | None, option("--sheet", "Write only a PNG overview of any set (path=FOLDER).")] = None,
+    out: Annotated[Path | None, option("Folder to write to; an interrupted one is continued.")] = None,
+    sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
     val: Annotated[
-        int, typer.Option(min=0, help="Images to validate on, and as many to test, where there is a split for it.")
+        int, typer.Option(min=0, help="Images to validate on, and to test where there is such a split.")
     ] = 500,
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same bytes, written or composed while it trains.")
-    ] = 0,
+    seed: Seed = 0,
     workers: Workers = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="As height=128, backgrounds.path=FOLDER; of `stadia train`: data.height=128."
-        ),
-    ] = None,
+    overrides: Annotated[list[str] | None, argument("As height=128, or data.height=128.", metavar="KEY=VALUE")] = None,
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
@@ -192,7 +163,7 @@ def show(
     split: Annotated[str, argument("Split of DATA, such as train, test, training.")],
     out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
     images: Annotated[int, typer.Option(min=1, help="Largest number of images, evenly spread over the split.")] = 16,
-    format: Annotated[str, typer.Option("--format", help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
+    format: Annotated[str, typer.Option(help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
     from stadia.core.errors import StadiaError
@@ -207,17 +178,12 @@ def show(
 def prepare(
     source: InputArgument,
     overrides: InputSettings = None,
-    masks: Annotated[bool, typer.Option("--masks", help="Make masks of road and objects of every frame.")] = False,
+    masks: Annotated[bool, flag("--masks", "Make masks of road and objects of every frame.")] = False,
     by: Annotated[
-        str,
-        typer.Option(
-            "--by", help="What makes them: a .tflite, a COCO .json, a folder of masks, a network of transformers."
-        ),
-    ] = DEFAULT_MASK_NETWORK,
-    out: Annotated[Path | None, option("--out", "A folder; INPUT's name with -masks by default.")] = None,
-    heights: Annotated[
-        Path | None, option("--heights", "A learned size prior that predicts the height of each car.")
-    ] = None,
+        str, typer.Option(help="A .tflite, a COCO .json, a folder of masks, or a transformers network.")
+    ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
+    out: Annotated[Path | None, option("A folder; INPUT's name with -masks by default.")] = None,
+    heights: Annotated[Path | None, option("A learned size prior that predicts the height of each car.")] = None,
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
@@ -242,12 +208,10 @@ def camera_height(
         list[str] | None,
         argument("masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md", metavar="KEY=VALUE"),
     ] = None,
-    out: Annotated[Path | None, option("--out", "A folder for the result and its images.")] = None,
+    out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
     every: EveryOption = 1,
 ) -> None:
-    """Estimate the camera's height without a network, from the horizon and cars and people of known height
-    distribution.
-    """
+    """Estimate the camera's height without a network: from the horizon, and cars and people of known heights."""
     from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])

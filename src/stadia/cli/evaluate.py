@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import argument, option
+from stadia.cli.arguments import EveryOption, JsonOption, MotionOption, SizeOption, argument, flag, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,22 +18,12 @@ if TYPE_CHECKING:
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
-    "reference": (_DEPTH, _TRAJECTORY, _OBJECTS),
+    **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
-    "depth_scale": (_DEPTH,),
-    "crop": (_DEPTH,),
-    "format": (_TRAJECTORY,),
-    "align": (_TRAJECTORY,),
-    "max_difference_s": (_TRAJECTORY,),
-    "frames": (_CHECKPOINT,),
-    "every": (_CHECKPOINT,),
-    "held_out": (_CHECKPOINT,),
-    "motion": (_CHECKPOINT,),
-    "size": (_CHECKPOINT,),
-    "out": (_CHECKPOINT,),
-    "scores": (_DEPTH, _TRAJECTORY, _OBJECTS),
-    "split": (_OBJECTS,),
-    "held_out_of": (_OBJECTS,),
+    **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
+    **dict.fromkeys(("format", "align", "max_difference_s"), (_TRAJECTORY,)),
+    **dict.fromkeys(("split", "held_out_of"), (_OBJECTS,)),
+    **dict.fromkeys(("reference", "scores"), (_DEPTH, _TRAJECTORY, _OBJECTS)),
 }
 """The forms of each option that not every form has."""
 
@@ -43,106 +33,80 @@ def evaluate(
     checkpoint: Annotated[Path | None, argument("A checkpoint or a run's folder.")] = None,
     data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
     overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
-    depth: Annotated[Path | None, option("--depth", "A folder of depth maps: uint16 png, npz, npy.")] = None,
-    trajectory: Annotated[Path | None, option("--trajectory", "A file of camera-to-world poses.")] = None,
-    objects: Annotated[
-        Path | None, option("--objects", "Predicted boxes: a BOP csv, or a folder of KITTI label files.")
-    ] = None,
-    reference: Annotated[Path | None, option("--reference", "The ground truth: a folder, or a file.")] = None,
-    split: Annotated[str | None, option("--split", "Split of the objects in --reference; test by default.")] = None,
-    held_out_of: Annotated[
-        Path | None, option("--held-out-of", "A run whose held-out part of --reference is scored.")
-    ] = None,
-    protocol: Annotated[
-        str, typer.Option("--protocol", help="Depth protocol; `stadia list protocols` lists them.")
-    ] = "metric",
-    depth_scale: Annotated[
-        str | None, option("--depth-scale", "Scale of other programs' maps; metres by default.")
-    ] = None,
-    crop: Annotated[
-        str | None, option("--crop", "Part of the image in other programs' maps: kb; all by default.")
-    ] = None,
-    format: Annotated[str, typer.Option("--format", help="Format of trajectories: kitti or tum.")] = "kitti",
-    align: Annotated[
-        str, typer.Option("--align", help="Alignment to the reference: none, scale, se3 or sim3.")
-    ] = "none",
+    depth: Annotated[Path | None, option("A folder of depth maps: uint16 png, npz, npy.")] = None,
+    trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
+    objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
+    reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
+    split: Annotated[str | None, option("Split of the objects in --reference; test by default.")] = None,
+    held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
+    protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
+    depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
+    crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
+    format: Annotated[str, typer.Option(help="Format of trajectories: kitti or tum.")] = "kitti",
+    align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "none",
     max_difference_s: Annotated[
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
-    frames: Annotated[
-        Path | None, option("--frames", "A file with the frames of DATA: `recording frame l` a line.")
-    ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Use each n-th frame of DATA.")] = 1,
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Use the frames of DATA that did not train CHECKPOINT.")
-    ] = False,
-    motion: Annotated[
-        str, typer.Option("--motion", help="How to estimate the path: aligned (direct alignment) or network.")
-    ] = "aligned",
-    size: Annotated[
-        str | None, option("--size", "Run CHECKPOINT at another size than in training, such as 1216x352.")
-    ] = None,
-    out: Annotated[Path | None, option("--out", "Folder for predictions of CHECKPOINT; in its run by default.")] = None,
-    scores: Annotated[Path | None, option("--scores", "Also write a score file with every image.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
+    frames: Annotated[Path | None, option("A file with the frames of DATA: `recording frame l` a line.")] = None,
+    every: EveryOption = 1,
+    held_out: Annotated[bool, flag("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
+    motion: MotionOption = None,
+    size: SizeOption = None,
+    out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
+    scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, by a protocol and from
-    disk.
-    """
+    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
-    truth = _truth_of_one_form(context, {**forms, _OBJECTS: (objects, reference)})
+    truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
     elif objects is not None:
-        summary = _score_objects(objects, truth, split, held_out_of, scores)
+        from stadia.evaluation.recording_scores import write_score
+        from stadia.recipes.objectpose.commands import score_results
+
+        summary = score_results(objects, truth, split, held_out_of)
+        if scores is not None:
+            write_score(scores, summary)
     else:
         from stadia.recipes.base.requests import EvaluateRequest, parse_source_options
 
         assert checkpoint is not None
-        options = parse_source_options(overrides or [])
-        summary = evaluate_checkpoint(
-            EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, motion, size, out)
+        options, method = parse_source_options(overrides or []), motion or "aligned"
+        summary = _score_checkpoint(
+            EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, method, size, out)
         )
     _print(summary, as_json=as_json)
 
 
-def _truth_of_one_form(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
-    """Return the ground truth of the one requested form. Raise ConfigError for none, two, or an option
-    of another form.
+def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
+    """Return the ground truth of the one requested form.
+
+    Raises ConfigError for none, two, an option of another form, or no ground truth.
     """
     from stadia.core.errors import ConfigError
 
     requested = [form for form, (scored, _) in forms.items() if scored is not None]
     if len(requested) != 1:
-        found = " and ".join(requested) or "nothing to score"
-        raise ConfigError(
-            "stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", fix="see stadia evaluate --help"
-        )
-    _refuse_other_forms(context, requested[0])
-    truth = forms[requested[0]][1]
+        found, expected = " and ".join(requested) or "nothing to score", f"one of: {', '.join(forms)}"
+        raise ConfigError("stadia evaluate", found=found, expected=expected, fix="see stadia evaluate --help")
+    form = requested[0]
+    for parameter in context.command.params:
+        allowed = _FORMS_OF.get(parameter.name or "", (form,))
+        source = context.get_parameter_source(parameter.name or "")
+        if form not in allowed and source is not None and source.name == "COMMANDLINE":
+            expected = f"it with {' or '.join(allowed)} alone"
+            raise ConfigError(parameter.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
+    truth = forms[form][1]
     if truth is None:
-        missing = "no DATA" if requested[0] == _CHECKPOINT else "no --reference"
-        raise ConfigError(
-            "stadia evaluate", found=missing, expected=requested[0], fix="pass the path of the ground truth"
-        )
+        found, fix = "no DATA" if form == _CHECKPOINT else "no --reference", "pass the path of the ground truth"
+        raise ConfigError("stadia evaluate", found=found, expected=form, fix=fix)
     return truth
 
 
-def _refuse_other_forms(context: typer.Context, form: str) -> None:
-    """Refuse an option that this form does not use."""
-    from stadia.core.errors import ConfigError
-
-    for parameter in context.command.params:
-        forms = _FORMS_OF.get(parameter.name or "", (form,))
-        source = context.get_parameter_source(parameter.name or "")
-        if form not in forms and source is not None and source.name == "COMMANDLINE":
-            expected = f"it with {' or '.join(forms)} alone"
-            raise ConfigError(parameter.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
-
-
-def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
+def _check_choice(option: str, text: str, choices: Sequence[str]) -> str:
     """Return the choice itself. Raise ConfigError with the nearest one."""
     from stadia.core.errors import ConfigError
     from stadia.core.registry import find_nearest_name
@@ -160,18 +124,17 @@ def _score_depth(
     from stadia.cli.progress_display import show_progress
     from stadia.core.files import write_json
     from stadia.core.types import DepthScale
+    from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
-    from stadia.evaluation.score.depth_score import open_ground_truth_folder, score_depth
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol)
-    scale = None if depth_scale is None else DepthScale(_chosen("--depth-scale", depth_scale, [*DepthScale]))
-    shown = None if crop is None else _chosen("--crop", crop, [*IMAGE_CROPS])
+    scale = None if depth_scale is None else DepthScale(_check_choice("--depth-scale", depth_scale, [*DepthScale]))
+    shown = None if crop is None else _check_choice("--crop", crop, [*IMAGE_CROPS])
+    predictions, truth = Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules)
     with show_progress() as bars:
-        score = score_depth(
-            Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules), rules, track=bars.track
-        )
+        score = score_depth(predictions, truth, rules, track=bars.track)
     if scores is not None:
         write_json(scores, score.to_json())
     return score.summary()
@@ -182,11 +145,11 @@ def _score_trajectory(
 ) -> dict[str, Any]:
     from stadia.core.files import write_json
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
-    from stadia.evaluation.score.recording_scores import score_trajectory
+    from stadia.evaluation.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
-    kind = TrajectoryFormat(_chosen("--format", format, [*TrajectoryFormat]))
-    alignment = PathAlignment(_chosen("--align", align, [*PathAlignment]))
+    kind = TrajectoryFormat(_check_choice("--format", format, [*TrajectoryFormat]))
+    alignment = PathAlignment(_check_choice("--align", align, [*PathAlignment]))
     estimated, truth = read_trajectory(trajectory, kind), read_trajectory(reference, kind, is_reference=True)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if scores is not None:
@@ -194,15 +157,23 @@ def _score_trajectory(
     return score.summary()
 
 
-def _score_objects(
-    results: Path, reference: Path, split: str | None, held_out_of: Path | None, scores: Path | None
-) -> dict[str, Any]:
-    from stadia.evaluation.score.recording_scores import write_score
-    from stadia.recipes.objectpose.commands import score_results
+def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
+    """Score a checkpoint with its recipe. Options are checked before heavy imports."""
+    from stadia.core.errors import ConfigError
+    from stadia.evaluation.protocols import find_protocol
 
-    summary = score_results(results, reference, split, held_out_of)
-    if scores is not None:
-        write_score(scores, summary)
+    if request.frames is not None and request.every != 1:
+        fix = "leave it out: the list names the frames"
+        raise ConfigError("--every", found="given with --frames", expected="one of the two", fix=fix)
+    find_protocol(request.protocol)
+
+    from stadia.cli.progress_display import show_progress
+    from stadia.recipes.base.runner import run_evaluate
+
+    with show_progress() as bars:
+        summary, written = run_evaluate(request, bars.track, bars.progress)
+    for path in written:
+        typer.echo(f"note: wrote {path}", err=True)
     return summary
 
 
@@ -234,26 +205,3 @@ def _print_table(summary: dict[str, Any]) -> None:
             for name, nested in values.items():
                 console.print(f"\n{heading}: {name}", markup=False, highlight=False)
                 _print_table(nested)
-
-
-# -- `stadia evaluate CHECKPOINT DATA`: score a checkpoint with its recipe.
-
-
-def evaluate_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
-    """Return the summary to print. Options are checked before heavy imports."""
-    from stadia.core.errors import ConfigError
-    from stadia.evaluation.protocols import find_protocol
-
-    if request.frames is not None and request.every != 1:
-        fix = "leave it out: the list names the frames"
-        raise ConfigError("--every", found="given with --frames", expected="one of the two", fix=fix)
-    find_protocol(request.protocol)
-
-    from stadia.cli.progress_display import show_progress
-    from stadia.recipes.base.runner import run_evaluate
-
-    with show_progress() as bars:
-        summary, written = run_evaluate(request, bars.track, bars.progress)
-    for path in written:
-        typer.echo(f"note: wrote {path}", err=True)
-    return summary

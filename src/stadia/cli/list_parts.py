@@ -6,10 +6,13 @@ import ast
 import importlib.util
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated
 
-from stadia.cli.arguments import argument, option
+import typer
+
+from stadia.cli.arguments import argument
 from stadia.core.registry import Registry
 
 Rows = Iterable[tuple[str, str]]  # name and one line
@@ -54,7 +57,7 @@ PART_KINDS = Registry(
 
 def parts(
     kind: Annotated[str | None, argument("One kind, and those whose names end in it: losses.")] = None,
-    pattern: Annotated[str, option("--filter", "Names that hold this text; * and ? are wildcards.")] = "",
+    pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.")] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
     from rich.console import Console
@@ -96,14 +99,11 @@ def protocols() -> Rows:
     """List every protocol: its alignment for each depth scale, and its ground truth."""
     from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
-    def fitted(kind: Alignment) -> str:
-        return "as they are" if kind is Alignment.NONE else f"fitted by {kind}"
+    def describe(scale: str, kind: Alignment) -> str:
+        return f"{scale} as they are" if kind is Alignment.NONE else f"{scale} fitted by {kind}"
 
-    alignments = {
-        name: ", ".join(f"{depth_scale} {fitted(kind)}" for depth_scale, kind in rules.alignments.items())
-        for name, rules in PROTOCOLS.items()
-    }
-    return [(name, f"{alignments[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
+    for name, rules in PROTOCOLS.items():
+        yield name, f"{', '.join(starmap(describe, rules.alignments.items()))}; truth: {rules.ground_truth}"
 
 
 def encoders() -> Rows:

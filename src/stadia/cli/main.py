@@ -18,16 +18,13 @@ from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
 from stadia.cli.data_commands import camera_height, prepare
 from stadia.cli.evaluate import evaluate
-from stadia.cli.findings import diagnose, explain
 from stadia.cli.list_parts import parts
 from stadia.cli.predict import activations, export, odometry, predict
-from stadia.cli.report import compare, journal, report
-from stadia.cli.run_demo import demo
+from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
-from stadia.cli.train import train
+from stadia.cli.train import demo, train
 from stadia.core.errors import ConfigMistakes, StadiaError
-from stadia.core.registry import find_nearest_name
-from stadia.core.renamed import find_new_option
+from stadia.core.registry import RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
 
@@ -75,13 +72,8 @@ def main(
         bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")
     ] = False,
 ) -> None:
-    """Handle the options that all commands share. `run` removes `--traceback` first, so it may be
-    anywhere on the line.
-    """
+    """Handle the options that all commands share. `run` removes `--traceback` before, wherever it stands."""
 
-
-RENAMED_COMMANDS = {"parts": "list"}
-"""Old names of commands, which are refused with the new name."""
 
 _PLAINER = (
     ("Missing ", "a line without "),
@@ -92,11 +84,8 @@ _PLAINER = (
 """Replacements for typer's wording that continue the word "found"."""
 
 
-def _mistake_of_words(error: Any) -> StadiaError:
-    """Convert a usage error to one line.
-
-    error: a click.UsageError, of click or of the copy in newer versions of typer.
-    """
+def _convert_usage_error(error: Any) -> StadiaError:
+    """Convert a click.UsageError, of click or of the copy in newer versions of typer."""
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
     found, valid = error.format_message().rstrip("."), list[str]()
@@ -112,11 +101,11 @@ def _mistake_of_words(error: Any) -> StadiaError:
     word = found.split("'")[1] if valid else "="
     if word in RENAMED_COMMANDS:
         fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
-        return StadiaError("command line", found=found, expected=f"one of {', '.join(valid)}", fix=fix)
-    is_setting = "=" in word  # and no misspelled command
-    near = None if is_setting else find_new_option(word) or find_nearest_name(word, valid)
+    elif "=" not in word and (near := RENAMED_OPTIONS.get(word) or find_nearest_name(word, valid)):
+        fix = f"did you mean '{near}'?"
+    else:  # also a setting, which is no misspelled command
+        fix = f"see `{path} --help`"
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
-    fix = f"did you mean '{near}'?" if near else f"see `{path} --help`"
     expected = f"one of {', '.join(valid)}" if valid else usage
     found = found[:1].lower() + found[1:]
     return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
@@ -125,7 +114,7 @@ def _mistake_of_words(error: Any) -> StadiaError:
 def _one_line(error: BaseException) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
-        return str(_mistake_of_words(error)) if error.format_message() else "", MISTAKE
+        return str(_convert_usage_error(error)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
         return "\n  ".join((f"{error.what}; {error.fix}", *error.mistakes)), MISTAKE
     if isinstance(error, StadiaError):

@@ -12,28 +12,26 @@ from stadia.cli.arguments import (
     EveryOption,
     InputArgument,
     InputSettings,
+    MotionOption,
     SizeOption,
     argument,
+    flag,
     option,
 )
-
-# -- `stadia predict`: predict depth and motion, or objects, of an image, a folder, a video or a dataset.
 
 
 def predict(
     checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, or a model.onnx.")],
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("--out", "A new folder for the predictions.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new folder for the predictions.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
-    motion: Annotated[
-        str | None, option("--motion", "How to estimate the path: aligned (direct alignment, default) or network.")
-    ] = None,
+    motion: MotionOption = None,
     size: SizeOption = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
-    cloud: Annotated[bool | None, option("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
+    cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
-        Path | None, option("--background", "Of overlay: INPUT without what was pasted, an image or a folder.")
+        Path | None, option("Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
@@ -48,29 +46,22 @@ def predict(
     options = parse_source_options(overrides or [])
     request = PredictRequest(checkpoint, source, options, out, every, motion, size, video, cloud, background)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
-        from stadia.recipes.base.prediction_inputs import run_predict_exported as run_predict
+        from stadia.recipes.base.requests import run_predict_exported as run_predict
     else:
         from stadia.recipes.base.runner import run_predict
     with show_progress() as bars:
         print_lines(run_predict(request, bars.track))
 
 
-# -- `stadia odometry`: estimate the path of a camera with a trained network.
-
-
 def odometry(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path | None, option("--out", "A new folder; in CHECKPOINT's run by default.")] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="Method: refined, aligned or network; see `stadia list odometry-methods`.")
-    ] = "refined",
+    out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
+    method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
     size: SizeOption = None,
 ) -> None:
-    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it against measured
-    poses.
-    """
+    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.apps.run_odometry import run_odometry
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.base.requests import OdometryRequest, parse_source_options
@@ -80,57 +71,43 @@ def odometry(
         print_lines(run_odometry(request, bars.track))
 
 
-# -- `stadia activations`: write the activations of a network for a video, as a video.
-
-
 def activations(
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("--out", "The new .mp4 file.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
     from stadia.evaluation.plots.activations import write_activation_video
-    from stadia.recipes.base.build_recipe import load_task
+    from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.depth_commands import add_training_options
-    from stadia.recipes.base.prediction_inputs import open_inputs
-    from stadia.recipes.base.requests import parse_source_options
+    from stadia.recipes.base.requests import open_inputs, parse_source_options
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4" or out.exists():
         found = "an existing file" if out.exists() else f"'{out.name}'"
         raise ConfigError("--out", found=found, expected="a new .mp4", fix="choose another name")
-    task = load_task(checkpoint)
-    predictor = task.predictor()
+    recipe = load_recipe(checkpoint)
+    predictor = recipe.predictor()
     if predictor is None:
-        raise CheckpointError(
-            checkpoint, found=f"'{task.recipe}'", expected="a network that predicts depth", fix="pass another"
-        )
+        found, expected = f"'{recipe.recipe}'", "a network that predicts depth"
+        raise CheckpointError(checkpoint, found=found, expected=expected, fix="pass another")
     given, *more = open_inputs(source, every=every, **add_training_options(checkpoint, source, options))
     if more:
-        names = ", ".join(one.name for one in (given, *more[:3]))
-        raise ConfigError(
-            "INPUT", found=f"{1 + len(more)} recordings ({names})", expected="one", fix="choose it by data.recordings"
-        )
+        found = f"{1 + len(more)} recordings ({', '.join(one.name for one in (given, *more[:3]))})"
+        raise ConfigError("INPUT", found=found, expected="one", fix="choose it by data.recordings")
     with show_progress() as bars:
-        count = write_activation_video(
-            task, predictor, bars.track(given.frames, given.count, f"running {given.name}"), out, given.rate_hz
-        )
+        frames = bars.track(given.frames, given.count, f"running {given.name}")
+        count = write_activation_video(recipe, predictor, frames, out, given.rate_hz)
     typer.echo(f"{out}: {count} frames")
-
-
-# -- `stadia export`: export a trained depth network to one file that runs without stadia.
-
-
-NetworkFile = Annotated[Path, option("--out", "A new file: model.onnx, or model.pt2 for torch.export.")]
 
 
 def export(
     checkpoint: CheckpointArgument,
-    out: NetworkFile = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint

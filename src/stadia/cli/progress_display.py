@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAUSE_S = 30.0
-"""Seconds between two lines of a log."""
+PAUSE_S = 30.0  # between two lines of a log
 
 
 @dataclass(frozen=True)

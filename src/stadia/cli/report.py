@@ -1,18 +1,30 @@
-"""`stadia report`, `journal` and `compare`: read finished runs."""
+"""`stadia report`, `journal`, `compare`, `diagnose` and `explain`: read finished runs and their findings."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import argument, option
+from stadia.cli.arguments import JsonOption, RunArgument, argument, option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from stadia.diagnostics.finding import Finding
+
+STOPPED = 1
+"""Exit code where a finding stops training."""
+
+COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def report(
-    run: Annotated[Path, argument("A run's folder, runs/<date>-<name>.")],
-    out: Annotated[Path | None, option("--out", "The output file; RUN/report.html by default.")] = None,
+    run: RunArgument, out: Annotated[Path | None, option("The output file; RUN/report.html by default.")] = None
 ) -> None:
     """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
     from stadia.report import build_report
@@ -22,7 +34,7 @@ def report(
 
 def journal(
     runs: Annotated[list[Path] | None, argument("Folders of runs, or ones that hold runs; `runs` by default.")] = None,
-    out: Annotated[Path | None, option("--out", "Write to this file instead.")] = None,
+    out: Annotated[Path | None, option("Write to this file instead.")] = None,
 ) -> None:
     """Print the journal of runs: changes against the run before, events and findings."""
     from stadia.core.files import write_text
@@ -37,9 +49,9 @@ def journal(
 
 
 def compare(
-    first: Annotated[Path, argument("A run's folder.")],
+    first: RunArgument,
     second: Annotated[Path, argument("Another run's folder.")],
-    image: Annotated[Path | None, option("--image", "Draw their curves: a .svg or .png.")] = None,
+    image: Annotated[Path | None, option("Draw their curves: a .svg or .png.")] = None,
 ) -> None:
     """Compare two runs: their differences, then their scores."""
     from stadia.core.errors import DataError
@@ -52,7 +64,145 @@ def compare(
         return
     if image.suffix not in (".svg", ".png"):
         raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
-    if draw_comparison(a, b, image):
-        typer.echo(f"image: {image}")
+    typer.echo(f"image: {image if draw_comparison(a, b, image) else 'none, they share no curve'}")
+
+
+# -- findings
+
+
+def print_finding(console: Console, finding: Finding, folder: Path | None) -> None:
+    """Print what was measured and expected, cause, fix and evidence; one line for what was not checked.
+
+    folder: of the evidence's image; None prints no path.
+    """
+    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
+
+    from stadia.report.metric_labels import arrange_evidence
+
+    if finding.code.startswith("N"):
+        console.print(f"  [{COLORS['note']}]{escape(finding.measured + format_place(finding))}[/{COLORS['note']}]")
+        return
+    console.print(format_headline(finding))
+    grid = Table.grid(padding=(0, 2))
+    for name in ("measured", "expected", "cause", "fix"):
+        grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
+    evidence = arrange_evidence(finding.to_dict()["evidence"])
+    for name, text in evidence.numbers:
+        grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(text))
+    console.print(grid)
+    if folder is not None and evidence.image:
+        console.print(f"  [dim]image[/dim]  {escape(str(folder / evidence.image))}", soft_wrap=True)
+    for table in evidence.tables:
+        style: dict[str, Any] = {"box": None, "padding": (0, 3, 0, 0), "header_style": "dim"}
+        drawn = Table(*map(escape, table.head), show_header=bool(table.head), **style)
+        for row in table.rows:
+            drawn.add_row(*map(escape, row))
+        console.print(Padding(drawn, (0, 0, 0, 4)))
+
+
+def format_headline(finding: Finding) -> str:
+    """Return severity, code, title and place, in rich's markup."""
+    from rich.markup import escape
+
+    from stadia.diagnostics.catalog import CATALOG
+
+    style = COLORS[finding.severity]
+    title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version's catalog"
+    return f"[{style}]{finding.severity} {finding.code} {title}[/{style}]{escape(format_place(finding))}"
+
+
+def format_place(finding: Finding) -> str:
+    """Return up to three recordings or files, in brackets."""
+    return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
+
+
+def diagnose(
+    run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")], as_json: JsonOption = False
+) -> None:
+    """Print the finding to fix first, what may follow from it, and other causes. Exits with 1 for a stop."""
+    from rich.console import Console
+
+    from stadia.diagnostics.catalog import find_root_cause
+    from stadia.diagnostics.finding import read_valid_findings
+    from stadia.training.run_folder import Run
+
+    opened = Run.open(run)
+    path = opened.folder / "findings.jsonl"
+    findings, damaged = read_valid_findings(path) if path.exists() else ([], [])
+    if damaged and not findings:
+        raise damaged[0]
+    for error in damaged:
+        typer.echo(f"note: left out: {error}", err=True)
+    found = find_root_cause(findings)
+    if as_json:
+        parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
+        parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
+        listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
+        typer.echo(json.dumps(listed, indent=2, allow_nan=False))
     else:
-        typer.echo("image: none, they share no curve")
+        console = Console(highlight=False)
+        status = str(opened.facts.get("status"))
+        ended = {"running": "is running, or was killed", "failed": f"failed: {opened.facts.get('error')}"}
+        outcome = f"{opened.folder}: {opened.recipe}, {ended.get(status, status)}"
+        console.print(outcome, markup=False, soft_wrap=True)
+        if found.first is None:
+            missing = "no findings.jsonl: the run ended before its data were checked"
+            console.print("[green]nothing was found[/green]" if path.exists() else missing, soft_wrap=True)
+        else:
+            console.print("\n[bold]fix first[/bold]")
+            print_finding(console, found.first, opened.folder)
+        _print_rest(console, "may follow from it; check again after the fix", found.follows)
+        _print_rest(console, "other causes", found.apart)
+        if found.unchecked:
+            console.print("\n[bold]not checked[/bold]")
+            for one in found.unchecked:
+                console.print(f"  {one.measured}", markup=False, soft_wrap=True, style="dim")
+    if found.stops:
+        raise typer.Exit(STOPPED)
+
+
+def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> None:
+    from rich.markup import escape
+
+    if findings:
+        console.print(f"\n[bold]{title}[/bold]")
+    for one in findings:
+        console.print(f"  {format_headline(one)}: {escape(one.measured)}", soft_wrap=True)
+        console.print(f"    [dim]fix[/dim] {escape(one.fix)}", soft_wrap=True)
+
+
+def explain(
+    code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
+) -> None:
+    """Explain a finding: symptom, cause, fix, measurement, origin and the test that proves it; or list all."""
+    from rich.console import Console
+
+    from stadia.core.errors import ConfigError
+    from stadia.core.registry import find_nearest_name
+    from stadia.diagnostics.catalog import CATALOG
+    from stadia.diagnostics.catalog.entries import FAMILIES, TRACES, Trace
+
+    console = Console(highlight=False)
+    wanted = (code or "").upper()
+    if wanted[1:].isdigit():
+        wanted = f"{wanted[0]}{int(wanted[1:]):02d}"  # L5 is L05
+    if wanted in CATALOG:
+        entry, trace = CATALOG[wanted], TRACES.get(wanted, Trace(""))
+        console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
+        lines = {"family": f"{FAMILIES[wanted[0]]}, checked at stage '{entry.stage}'"}
+        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "source")}
+        lines["from"] = f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here
+        lines["proof"] = trace.proof
+        for name, text in lines.items():
+            console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
+        return
+    listed = [entry for entry in CATALOG.values() if not wanted or entry.code[0] == wanted]
+    if not listed:
+        close = find_nearest_name(wanted, CATALOG)
+        fix = f"did you mean {close}? " * bool(close) + "`stadia explain` lists all"
+        raise ConfigError("finding", found=f"'{code}'", expected="a code of the catalog", fix=fix)
+    for entry in listed:
+        console.print(f"{entry.code}  {entry.title}", markup=False, soft_wrap=True)
+    console.print(f"{len(listed)} findings", markup=False)

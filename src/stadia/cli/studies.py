@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import argument, option
+from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
 
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
@@ -17,35 +17,32 @@ if TYPE_CHECKING:
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.metrics.statistics import Better
 
-
-SPACE = Path("space.yaml")
+BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
 
 
 def ablate(
     study: Annotated[Path | None, argument("A study as YAML, see docs/experiments.md.")] = None,
-    base: Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")] = None,
-    change: Annotated[list[str] | None, option("--change", 'A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
-    recipe: Annotated[str | None, option("--recipe", "The recipe to train.")] = None,
-    data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
-    seeds: Annotated[str | None, option("--seeds", "Seeds of every change, such as 0,1,2,3,4.")] = None,
-    metric: Annotated[str | None, option("--metric", "The metric to compare.")] = None,
-    better: Annotated[str | None, option("--better", "Whether lower or higher values are better.")] = None,
-    margin: Annotated[float | None, option("--margin", "The smallest relevant difference.")] = None,
-    name: Annotated[str | None, option("--name", "Name of the study and its folder.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder for studies.")] = Path("studies"),
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel runs, which share the cores.")] = 1,
+    base: BaseSettings = None,
+    change: Annotated[list[str] | None, option('A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
+    recipe: Annotated[str | None, option("The recipe to train.")] = None,
+    data: DataOption = None,
+    seeds: Annotated[str | None, option("Seeds of every change, such as 0,1,2,3,4.")] = None,
+    metric: MetricOption = None,
+    better: BetterOption = None,
+    margin: Annotated[float | None, option("The smallest relevant difference.")] = None,
+    name: Annotated[str | None, option("Name of the study and its folder.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
     slurm: Annotated[
-        list[str] | None, option("--slurm", "Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
+        list[str] | None, option("Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
     ] = None,
     reuse: Annotated[
-        list[Path] | None, option("--reuse", "A study's folder whose equal runs are reused.", metavar="STUDY")
+        list[Path] | None, option("A study's folder whose equal runs are reused.", metavar="STUDY")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned runs and stop.")] = False,
+    retry_failed: Annotated[bool, flag("--retry-failed", "Run failed runs again.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
-    """Train a base and changes to it from several seeds, and test which changes help. The same command
-    resumes a study.
-    """
+    """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
     from stadia.apps.studies.config import plan_runs, read_study
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.core.files import check_writable
@@ -57,11 +54,11 @@ def ablate(
     given |= {"name": name or (None if study else "study"), "seeds": _numbers(seeds), "base": _settings(data, words)}
     config = read_study(study, given, change or [])
     runs = plan_runs(config, _resolve)
+    names, direction = choose_metric(config.recipe, config.metric, config.better)
     if dry_run:
-        _print_plan(config, runs, _metric(config)[0][0])
+        _print_plan(config, runs, names[0])
         return
     check_writable(out)
-    names, direction = _metric(config)
     folder = StudyFolder(out / config.name)
     folder.write(config, runs)
     for other in reuse or []:
@@ -95,30 +92,29 @@ def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launch
     return LocalLauncher(jobs) if slurm is None else SlurmLauncher(folder.root / "slurm", slurm_options(slurm))
 
 
-def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
-    """Return the names of the metric and its better direction; the first name that runs have counts.
+def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[tuple[str, ...], Better]:
+    """Return the names of the metric, by default the recipe's best ones, and its better direction.
 
-    Raises ConfigError where either is unknown.
+    The first name that a run has counts. Raises ConfigError where either is unknown, or they contradict each other.
     """
     from stadia.apps.studies.config import check_metric
     from stadia.core.errors import ConfigError
+    from stadia.recipes import RECIPES
     from stadia.report.metric_labels import metric_label
 
-    if study.metric is None:
-        from stadia.recipes import RECIPES
-
-        names = RECIPES.load(study.recipe).best_metrics
-        if not names:
-            found = f"'{study.recipe}', which no metric chooses the best of"
-            fix = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
-            raise ConfigError("metric", found=found, expected="a metric", fix=fix)
-        return names, "lower"  # the best metric of every recipe is an error
-    check_metric(study.recipe, study.metric)
-    direction = study.better or metric_label(study.metric).better
-    if direction not in ("lower", "higher"):
-        found = f"a metric '{study.metric}' that is not known"
-        raise ConfigError("better", found=found, expected="lower or higher", fix="set --better")
-    return (study.metric,), direction
+    if metric is not None:
+        check_metric(recipe, metric)
+    names = RECIPES.load(recipe).best_metrics if metric is None else (metric,)
+    if not names:
+        found, fix = f"'{recipe}', which has no best metric", "set --metric: a column of metrics.csv, as val/abs_rel"
+        raise ConfigError("metric", found=found, expected="a metric", fix=fix)
+    label = "lower" if metric is None else metric_label(metric).better  # the best metric of every recipe is an error
+    valid = (label,) if label in ("lower", "higher") else ("lower", "higher")
+    direction = better or label
+    if direction not in valid:
+        found = f"{better or 'nothing'} of '{names[0]}'"
+        raise ConfigError("better", found=found, expected=" or ".join(valid), fix="set --better")
+    return names, "lower" if direction == "lower" else "higher"
 
 
 def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None:
@@ -148,9 +144,7 @@ def _train(
     launcher: Launcher,
     jobs: list[Job],
 ) -> None:
-    """Train the remaining runs, and update results.jsonl after each. A killed run is reported, and the
-    others continue.
-    """
+    """Train the remaining runs, and update results.jsonl after each. The others continue where one is killed."""
     from stadia.apps.studies.study_folder import add_line
     from stadia.apps.studies.study_verdicts import check_budgets
     from stadia.core.errors import RunError
@@ -184,8 +178,8 @@ def _train(
 
 def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
     """Return a run's row of results.jsonl; None where it never began. Raise RunError where its metric is missing."""
-    from stadia.report.outcomes import make_result_row
     from stadia.report.run_files import read_run
+    from stadia.report.study_report import make_result_row
 
     found = folder.find(run.name)
     if found is None:
@@ -205,16 +199,16 @@ def _judge(
     from rich.console import Console
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import LATE_CHOICES, write_lines
+    from stadia.apps.studies.study_folder import POST_HOC_CHOICES, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
-    from stadia.report import ablation_report as shown
+    from stadia.report import study_report as shown
 
     rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
     write_lines(folder.root / "results.jsonl", rows)
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judge_study(study, better, metric, runs, rows)
-    if after := folder.study.get(LATE_CHOICES):
+    if after := folder.study.get(POST_HOC_CHOICES):
         late = f"Chosen when results were there ({'; '.join(after)})"
         verdicts["notes"].append(f"{late}: p and intervals hold for what was fixed before.")
     write_json(folder.root / "verdicts.json", verdicts)
@@ -234,67 +228,42 @@ def _judge(
 
 def sweep(
     recipe: Annotated[str, argument("The recipe to train.")],
-    base: Annotated[list[str] | None, argument("A setting of every trial.", metavar="KEY=VALUE")] = None,
-    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = SPACE,
-    data: Annotated[Path | None, option("--data", "Short for data.path=PATH.")] = None,
-    metric: Annotated[
-        str | None, option("--metric", "A column of metrics.csv; the recipe's best metric by default.")
-    ] = None,
-    better: Annotated[str | None, option("--better", "Whether lower or higher values are better.")] = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Total number of trials.")] = 30,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
-    out: Annotated[Path, typer.Option("--out", help="The folder of the sweep.")] = Path("studies/sweep"),
+    base: BaseSettings = None,
+    space: Annotated[Path, typer.Option(help="Ranges as YAML, see docs/experiments.md.")] = Path("space.yaml"),
+    data: DataOption = None,
+    metric: MetricOption = None,
+    better: BetterOption = None,
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
+    from stadia.core.errors import ConfigError
     from stadia.core.files import check_writable
 
-    metric, direction = choose_search_metric(recipe, metric, better)
-    search = Sweep(out, recipe, _settings(data, base or []), read_space(space), metric, direction, seed)
+    (name, *_), direction = choose_metric(recipe, metric, better)
+    if not name.startswith("val/"):
+        fix = "name a column of metrics.csv, val/..."
+        raise ConfigError("--metric", found=repr(name), expected="one of validation", fix=fix)
+    search = Sweep(out, recipe, _settings(data, base or []), read_space(space), name, direction, seed)
     check_writable(out)
 
     def resolved(given: Sequence[str]) -> Mapping[str, Any]:
         return _resolve(recipe, list(given)).model_dump(mode="json")
 
     try:
-        study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, metric), err=True))
+        study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, name), err=True))
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command resumes the sweep in {out}", err=True)
         raise
-    _print_trials(study, metric, direction)
+    _print_trials(study, name, direction)
     for key, share in rank_keys(study).items():
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
         typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from other seeds:")
         typer.echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
-
-
-def choose_search_metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
-    """Return the metric and its better direction; by default the recipe's best metric. Raise ConfigError."""
-    from stadia.apps.studies.config import check_metric
-    from stadia.core.errors import ConfigError
-    from stadia.report.metric_labels import metric_label
-
-    if metric is None:
-        from stadia.recipes import RECIPES
-
-        best = RECIPES.load(recipe).best_metrics
-        if not best:
-            found = f"'{recipe}', which no metric chooses the best of"
-            fix = "name one: a column of metrics.csv, for example val/abs_rel"
-            raise ConfigError("--metric", found=found, expected="a metric", fix=fix)
-        metric, better = best[0], better or "lower"  # the best metric of every recipe is an error
-    if not metric.startswith("val/"):
-        fix = "name a column of metrics.csv, val/..."
-        raise ConfigError("--metric", found=repr(metric), expected="one of validation", fix=fix)
-    check_metric(recipe, metric)
-    known = metric_label(metric).better
-    if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
-        expected = known if known in ("lower", "higher") else "lower or higher"
-        found = f"{better or 'nothing'} of '{metric}'"
-        raise ConfigError("--better", found=found, expected=expected, fix="set --better")
-    return metric, "lower" if (better or known) == "lower" else "higher"
 
 
 def _trial_line(trial: Any, metric: str) -> str:

@@ -1,4 +1,4 @@
-"""`stadia train RECIPE [key=value ...]`: resolve the configuration before heavy imports, then train."""
+"""`stadia train RECIPE [key=value ...]` and `stadia demo`: resolve the configuration, then train."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stadia.cli.arguments import RUNS, RunsOption, argument, option
+from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -26,42 +26,34 @@ EXAMPLE = "PATH"
 
 
 def train(
-    recipe: Annotated[
-        str | None, argument("The recipe; `stadia list recipes` lists them. Not needed with --resume.")
-    ] = None,
-    overrides: Annotated[list[str] | None, argument("Dotted keys: optimizer.lr=2e-4", metavar="KEY=VALUE")] = None,
-    data: Annotated[Path | None, option("--data", "The data: short for data.path=PATH.")] = None,
+    recipe: Annotated[str | None, argument("`stadia list recipes` lists them. Not needed with --resume.")] = None,
+    overrides: TrainingSettings = None,
+    data: DataOption = None,
     out: RunsOption = RUNS,
-    preset: Annotated[
-        str | None, option("--preset", "A name of `stadia list presets`, or a YAML file; options change it.")
-    ] = None,
-    config: Annotated[Path | None, option("--config", "A config.json of a run or of --dry-run to start from.")] = None,
-    resume: Annotated[Path | None, option("--resume", "A run's folder to resume.")] = None,
+    preset: Annotated[str | None, option("A name of `stadia list presets`, or a YAML file; options change it.")] = None,
+    config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
+    resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
     on_stop: Annotated[
-        Literal["halt", "warn"],
-        typer.Option("--on-stop", help="What to do at a finding of severity stop: halt, or warn and continue."),
+        Literal["halt", "warn"], typer.Option(help="At a finding of severity stop: halt, or warn and continue.")
     ] = "halt",
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print the configuration as JSON, run three steps, report their memory, and stop."
-        ),
+        bool, flag("--dry-run", "Print the configuration as JSON, run three steps, report their memory, and stop.")
     ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
+    from stadia.core.errors import ConfigError
+    from stadia.core.files import check_writable
     from stadia.diagnostics.finding import OnStop
 
     if resume is not None and preset is not None:
-        from stadia.core.errors import ConfigError
-
         found, expected = "given with --resume", "one of the two: a resumed run has its configuration"
         raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
     words = list(overrides or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
-        words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume, preset)
+        words, recipe = ([recipe] if recipe else []) + words, _find_recipe(resume, preset)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    example = _example(recipe) if dry_run else {}
+    example = _example_data(recipe) if dry_run else {}
     resolved = resolve_recipe(recipe, base, given + words, example=example, preset=preset)
     if dry_run:
         from rich.console import Console
@@ -73,8 +65,6 @@ def train(
         summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
         typer.echo(f"dry run: {steps}{summary}", err=True)
         return
-
-    from stadia.core.files import check_writable
 
     check_writable(out if resume is None else resume)
     resolved = resolved if resume else make_paths_absolute(resolved)
@@ -88,7 +78,7 @@ def train(
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
 
-def _recipe_of(resume: Path | None, preset: str | None) -> str:
+def _find_recipe(resume: Path | None, preset: str | None) -> str:
     """Return the recipe of a run or a preset. Raise ConfigError without both."""
     from stadia.core.errors import ConfigError
     from stadia.recipes.presets import read_preset
@@ -104,16 +94,17 @@ def _recipe_of(resume: Path | None, preset: str | None) -> str:
 
 def make_paths_absolute(config: RecipeConfig) -> RecipeConfig:
     """Return the configuration with absolute paths, so that a run can be resumed from another folder."""
-    return type(config).model_validate(_whole(config.model_dump(mode="json")))
+
+    def make_absolute(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: make_absolute(name, inner) for name, inner in value.items()}
+        is_path = key in _PATHS and isinstance(value, str) and value
+        return str(Path(value).expanduser().absolute()) if is_path else value
+
+    return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
 
 
-def _whole(group: dict[str, Any]) -> dict[str, Any]:
-    found = {key: _whole(value) if isinstance(value, dict) else value for key, value in group.items()}
-    paths = {key: value for key, value in found.items() if key in _PATHS and isinstance(value, str) and value}
-    return found | {key: str(Path(value).expanduser().absolute()) for key, value in paths.items()}
-
-
-def _example(recipe: str) -> dict[str, str]:
+def _example_data(recipe: str) -> dict[str, str]:
     """Return the placeholder for data; nothing for a recipe that needs no data path."""
     from stadia.recipes import CONFIGS
 
@@ -142,17 +133,14 @@ def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
 
 
 def _check_encoders(config: RecipeConfig) -> None:
-    """Raise ConfigError for an encoder that timm does not have. The default ones are not checked, which would take
-    seconds.
-    """
+    """Raise ConfigError for an encoder that timm does not have. Default ones are not checked: timm takes seconds."""
     model: Any = getattr(config, "model", None)
     data: Any = getattr(config, "data", None)
     named = {key: str(getattr(model, key)) for key in ("encoder", "pose_encoder") if hasattr(model, key)}
-    if others := {name for key, name in named.items() if name != type(model).model_fields[key].default}:
+    for name in sorted({name for key, name in named.items() if name != type(model).model_fields[key].default}):
         from stadia.models.encoders import check_encoder
 
-        for name in sorted(others):
-            check_encoder(name, height=data.height, width=data.width)
+        check_encoder(name, height=data.height, width=data.width)
 
 
 def resolve_recipe(
@@ -181,3 +169,90 @@ def resolve_recipe(
     given = values.get("data", {})
     values = values | {"data": example | given if isinstance(given, dict) else given}
     return resolve_config(config, values, overrides, fix="--dry-run prints every key")
+
+
+# -- `stadia demo`: render worlds, train, and score unseen worlds
+
+
+def demo(
+    overrides: TrainingSettings = None,
+    out: RunsOption = RUNS,
+    recipe: Annotated[
+        str, typer.Option(help="selfsup: metres from stereo video. metric: from one camera's.")
+    ] = "selfsup",
+) -> None:
+    """Render worlds, train on their video, predict unseen worlds, score them in metres, and write the report."""
+    from stadia.apps import DEMOS
+    from stadia.core.files import check_writable
+
+    DEMOS.check(recipe)
+    check_writable(out)
+
+    from stadia import report
+
+    done = DEMOS.load(recipe)(out, overrides or [])
+    page = report.build_report(done.run.folder)
+    (_print_demo_scores if recipe == "selfsup" else _print_metric_demo_scores)(done.result)
+    typer.echo(f"report: {page}")
+    typer.echo(f"result: {done.run.folder / 'result.json'}")
+
+
+def _print_demo_scores(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    depth = result["depth"]
+    title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
+    table = Table(title=title, min_width=78)
+    for column in ("", "AbsRel", "RMSE (m)", "d1", "scale ratio"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    ratio = f"{depth['scale_ratio_median']:.3f}"
+    table.add_row("stadia selfsup", f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}", ratio)
+    mean = [f"{depth[f'{name}_mean_baseline']:.{digits}f}" for name, digits in (("abs_rel", 3), ("rmse", 2), ("d1", 3))]
+    table.add_row("mean depth of each pixel", *mean, "")
+    console = Console()
+    console.print(table)
+    console.print(_odometry_line(result["odometry"]))
+    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
+
+
+def _odometry_line(odometry: dict[str, Any]) -> str:
+    if odometry["path_m"] is None:
+        return "odometry: none, the motion between some frames is unknown"
+    ways = {"": "", "_network": " by the pose network alone", "_mean_baseline": " by the mean depth"}
+    shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
+    errors = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
+    return f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {errors}"
+
+
+def _print_metric_demo_scores(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    with_metres, camera = result["depth"], result["camera_height"]
+    table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)
+    for column in ("", "AbsRel", "median-scaled", "true/predicted", "camera at"):
+        table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
+    without = result["without_metres"]
+    rows = (
+        ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
+        ("metric on top of it", with_metres, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
+    )
+    for name, scores, scaled, camera_m in rows:
+        numbers = (f"{value:.3f}" for value in (scores["abs_rel"], scaled, scores["scale_ratio_median"]))
+        table.add_row(name, *numbers, f"{camera_m:.2f} m")
+    table.add_row("mean depth of each pixel", f"{with_metres['abs_rel_mean_baseline']:.3f}", "", "", "")
+    lines = ["AbsRel of depth as it is, and of each image by the ratio of its medians first", _camera_line(camera)]
+    if result["depth_scale"] != "metres":
+        lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
+    console = Console()
+    console.print(table)
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
+
+
+def _camera_line(camera: dict[str, Any]) -> str:
+    true_m, learnt_m = camera["true_m"], camera["learnt_m"]
+    learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
+    in_depth = f"in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"
+    return f"camera's height: {learnt}; true {true_m:.2f} m; {in_depth}"

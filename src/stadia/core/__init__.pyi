@@ -30,9 +30,8 @@ from .recording import MaskReader as MaskReader
 from .recording import Recording as Recording
 from .recording import RoadMasks as RoadMasks
 from .registry import Registry as Registry
+from .registry import check_file_keys as check_file_keys
 from .registry import find_nearest_name as find_nearest_name
-from .renamed import check_file_keys as check_file_keys
-from .renamed import find_new_option as find_new_option
 from .seeds import derive_seed as derive_seed
 from .seeds import make_generator as make_generator
 from .types import Batch as Batch

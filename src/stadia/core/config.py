@@ -11,8 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.core.registry import Registry, find_nearest_name
-from stadia.core.renamed import find_new_key
+from stadia.core.registry import Registry, find_nearest_name, find_new_key
 
 
 class StrictModel(BaseModel):
@@ -32,13 +31,13 @@ class StrictModel(BaseModel):
         given = {name: value for name, value in values.items() if isinstance(value, Mapping)}
         defaults = {name: cls.model_fields[name].default for name in given if name in cls.model_fields}
         groups = {name: default for name, default in defaults.items() if isinstance(default, StrictModel)}
-        return {**values, **{name: default.under(given[name]) for name, default in groups.items()}}
+        return {**values, **{name: default.complete(given[name]) for name, default in groups.items()}}
 
-    def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given values over those that were set explicitly when this configuration was made."""
         explicit = {name: getattr(self, name) for name in self.model_fields_set}
         groups = {name: value for name, value in explicit.items() if isinstance(given.get(name), Mapping)}
-        merged = {name: value.under(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
+        merged = {name: value.complete(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
         return {**explicit, **given, **merged}
 
 
@@ -199,6 +198,11 @@ _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histogr
 KEYS_WITHOUT_EFFECT = frozenset({"name", *(f"training.{key}" for key in _UNTRAINED)})
 """Keys of a configuration that change no loss and no weight."""
 
+LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")
+"""First letters of the columns of metrics.csv in the unit of the training's loss. Runs with other keys of `loss` log
+other measures there, which are not compared.
+"""
+
 
 @dataclass(frozen=True)
 class ValueChange:
@@ -211,7 +215,7 @@ class ValueChange:
     def __str__(self) -> str:
         return f"{self.key}: {self.before} -> {self.now}"
 
-    def under(self, keys: Iterable[str]) -> bool:
+    def is_within(self, keys: Iterable[str]) -> bool:
         """Return whether the key is one of these keys or lies in one of these groups."""
         return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
 
@@ -236,4 +240,4 @@ def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] 
     Two runs measure the effect of a key only where it is the only change.
     """
     ignored = {*KEYS_WITHOUT_EFFECT, *free}
-    return [change for change in changes if not change.under(ignored)]
+    return [change for change in changes if not change.is_within(ignored)]

@@ -73,12 +73,15 @@ class Camera:
 
 
 class TensorDataclass:
-    """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it."""
+    """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it, those of tuples too."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        moved = {name: value.to(*args, **kwargs) for name, value in values.items() if hasattr(value, "to")}
-        return replace(self, **moved)  # type: ignore[type-var]
+        def moved(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(moved, value))
+            return value.to(*args, **kwargs) if hasattr(value, "to") else value
+
+        return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})  # type: ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +228,6 @@ class Prediction(TensorDataclass):
     inverse_depth_right: tuple[Tensor, ...] | None = None
     log_uncertainty: tuple[Tensor, ...] | None = None
     brightness: Tensor | None = None
-
-    def to(self, *args: Any, **kwargs: Any) -> Prediction:
-        def moved(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(moved, value))
-            return None if value is None else value.to(*args, **kwargs)
-
-        return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,8 @@ from stadia.synthetic.composites.foregrounds import check_foregrounds, hash_visi
 from stadia.synthetic.composites.published_layout import LayoutScan, PublishedComposites
 
 SHARED_FACTORS = ("background", "world", "foreground", "object", "position")
-CHECKED_IMAGES = 40
-"""Images of each split that are composed or read, and foregrounds that are opened."""
-
-DEPTHS = 4096
-"""Labels of each image, about, that are held against the range that is scored."""
+CHECKED_IMAGES = 40  # images of each split that are composed or read, and foregrounds that are opened
+DEPTHS = 4096  # labels of each image, about, that are held against the range that is scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +72,10 @@ class CompositeSurvey:
         splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
-        rows = [
-            f"{factor.name:12}"
-            + "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
-            + f"{len(factor.shared):>8}"
-            for factor in self.factors
-        ]
+        rows = []
+        for factor in self.factors:
+            counts = "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
+            rows.append(f"{factor.name:12}{counts}{len(factor.shared):>8}")
         counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
         what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
         return [head, *rows, what, f"depth: {self.source}, {self.depth_scale}", *([self.pasted] if self.pasted else [])]
@@ -94,18 +89,28 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     images = overlays.images
     counts_of = {split: overlays.count_images(split) for split in images}
     kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
-    unreadable: list[tuple[str, str]] = []
-    lossy: list[tuple[str, str]] = []
-    sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
-    labels: list[NDArray[np.float32]] = []
+    unreadable, lossy = list[tuple[str, str]](), list[tuple[str, str]]()
+    statistics, labels = list[tuple[float, ...]](), list[NDArray[np.float32]]()
     num_checked = 0
     for split, one in images.items():
         sampled = np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split]))
         for number in np.unique(sampled.round().astype(int)).tolist():
             num_checked += 1
-            _check_image(one, number, unreadable, lossy, sums, labels)
-    composed = [one for one in images.values() if isinstance(one, CompositeComposer)]
-    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composed]
+            try:
+                image = one.composed(number)
+            except DataError as error:
+                unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
+                continue
+            depth, mask = image.depth, image.mask.astype(np.float64)
+            if isinstance(one, PublishedComposites):
+                raw = one.raw_mask(number)
+                mask = raw / 255
+                lossy += _list_lossy_labels(raw, *one.label_files(number))
+            statistics.append((float(depth.mean()), float(depth.std()), float(mask.mean()), float(mask.std())))
+            known = depth[depth > 0]
+            labels.append(known[:: max(known.size // DEPTHS, 1)])
+    composers = (one for one in images.values() if isinstance(one, CompositeComposer))
+    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composers]
     uncut = [fault for faults, _ in checked for fault in faults]
     return CompositeSurvey(
         images=counts_of,
@@ -117,7 +122,7 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
         uncut=tuple(dict.fromkeys(uncut)),
         lossy=tuple(lossy),
-        alike=_describe_equal_statistics(sums),
+        alike=_describe_equal_statistics(statistics),
         missing=overlays.scan.missing if overlays.scan else (),
         renamed=_describe_renamed_folders(overlays.scan),
         pasted=_describe_pasted_sizes(overlays.config, max(longest for _, longest in checked)) if checked else "",
@@ -125,35 +130,14 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     )
 
 
-def _check_image(
-    images: CompositeSource,
-    number: int,
-    unreadable: list[tuple[str, str]],
-    lossy: list[tuple[str, str]],
-    sums: dict[str, list[tuple[float, float]]],
-    labels: list[NDArray[np.float32]],
-) -> None:
-    """Collect from one image: read errors, lossy storage, mean and deviation of depth and mask, and some depths."""
-    try:
-        one = images.composed(number)
-    except DataError as error:
-        unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
-        return
-    mask = one.mask.astype(np.float64)
-    if isinstance(images, PublishedComposites):
-        raw = images.raw_mask(number)
-        mask = raw / 255
-        depth_file, mask_file = images.label_files(number)
-        soft = float(((raw > 0) & (raw < 255)).mean())
-        if soft:
-            what = f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"
-            lossy.append((_shorten_path(mask_file), what))
-        if depth_file.suffix.lower() != ".png":
-            lossy.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
-    sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
-    sums["mask"].append((float(mask.mean()), float(mask.std())))
-    known = one.depth[one.depth > 0]
-    labels.append(known[:: max(known.size // DEPTHS, 1)])
+def _list_lossy_labels(raw_mask: NDArray[np.uint8], depth_file: Path, mask_file: Path) -> list[tuple[str, str]]:
+    """Return the labels of a published image that are stored with loss."""
+    found = []
+    if soft := float(((raw_mask > 0) & (raw_mask < 255)).mean()):
+        found.append((_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
+    if depth_file.suffix.lower() != ".png":
+        found.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
+    return found
 
 
 def _measure_depth_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
@@ -168,11 +152,11 @@ def _shorten_path(file: Path) -> str:
     return "/".join(file.parts[-4:])
 
 
-def _describe_equal_statistics(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Describe mean and deviation where depth and mask have the same, to 6 digits; else return ""."""
-    if not sums["depth"]:
+def _describe_equal_statistics(statistics: Sequence[tuple[float, ...]]) -> str:
+    """Describe mean and deviation where depth (the first two) and mask have the same, to 6 digits; else return ""."""
+    if not statistics:
         return ""
-    depth, mask = (np.array(sums[kind]).mean(0) for kind in ("depth", "mask"))
+    depth, mask = np.array(statistics).mean(0).reshape(2, 2)
     is_equal = depth.any() and np.allclose(depth, mask, rtol=1e-6, atol=1e-9)
     return f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}" if is_equal else ""
 
@@ -185,13 +169,10 @@ def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, 
     if isinstance(images, CompositeComposer):
         backgrounds = {(hash_file(one.file) if one.file else one.name): one.name for one in images.backgrounds}
         worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
-        hashes = hash_visible_pixels(images.foregrounds)
-        foregrounds = {digest: one.name for digest, one in zip(hashes, images.foregrounds, strict=True)}
+        hashed = [*zip(hash_visible_pixels(images.foregrounds), images.foregrounds, strict=True)]
+        foregrounds = {digest: one.name for digest, one in hashed}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
-        objects = {
-            (digest if one.name == one.object else one.object): one.object
-            for digest, one in zip(hashes, images.foregrounds, strict=True)
-        }
+        objects = {(digest if one.name == one.object else one.object): one.object for digest, one in hashed}
         positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(SHARED_FACTORS, found, strict=True))

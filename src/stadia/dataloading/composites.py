@@ -200,15 +200,14 @@ def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportPro
     if is_composite_set(path):
         return CompositeSplits(config, _require_train(path, dict(open_composite_files(path))), seed)
     if is_published(path):
-        found = scan_published_layout(path)
-        splits = split_published_layout(found, config.val_share)
+        scan = scan_published_layout(path)
+        splits = split_published_layout(scan, config.val_share)
         parts = {split: PublishedComposites(path, indices, split) for split, indices in splits.items()}
-        return CompositeSplits(config, _require_train(path, dict(parts)), seed, found)
+        return CompositeSplits(config, _require_train(path, dict(parts)), seed, scan)
+    found = "neither a set of stadia data overlay nor the published layout"
     expected = "dataset.json of composed images, or bg/ and bg1/fg_1/overlay"
     fix = "write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training"
-    raise DataError(
-        path, found="neither a set of stadia data overlay nor the published layout", expected=expected, fix=fix
-    )
+    raise DataError(path, found=found, expected=expected, fix=fix)
 
 
 def _require_train(path: Path, images: dict[str, CompositeSource]) -> dict[str, CompositeSource]:
@@ -255,7 +254,7 @@ def render_cached_cutouts(cache: CacheConfig, progress: ReportProgress | None = 
         return folder
     with lock_beside(folder):
         if not (folder / "foregrounds.json").exists():  # another process may have written it meanwhile
-            count = sum(config.objects.values()) * config.views
+            count = sum(config.counts.values()) * config.views
             write_cutouts(config, folder, advance=_count_progress(progress, "rendering objects", count))
     return folder
 

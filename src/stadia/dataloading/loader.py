@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import make_generator
@@ -75,6 +75,13 @@ def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor
     return torch.stack([default if value is None else value for value in values])
 
 
+def stack_padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
+    """Stack (N_i, ...) each to (B, places, ...), the rest filled with the placeholder."""
+    return torch.stack(
+        [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
+    )
+
+
 class PackedSamples(Protocol[PackedT, BatchT_co]):
     """A dataset for a Loader: workers pack and stack samples, the training process unpacks them to a batch.
 
@@ -129,25 +136,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield from ((self.epoch, int(index)) for index in own)
 
 
-class _SamplesOrErrors(Dataset[PackedT | StadiaError]):
-    """Packed samples, or the error as a value where one cannot be read: a DataLoader alters raised errors."""
+class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
+    """Packed batches, or the error as a value where a sample cannot be read: a DataLoader alters raised errors."""
 
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
 
-    def __getitem__(self, key: tuple[int, int]) -> PackedT | StadiaError:
+    def __getitem__(self, keys: list[tuple[int, int]]) -> PackedT | StadiaError:
         try:
-            return self.samples.packed(key)
+            return self.samples.stack([self.samples.packed(key) for key in keys])
         except StadiaError as error:
             return error
-
-
-def _stack_or_error(
-    stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]
-) -> PackedT | StadiaError:
-    """Stack samples, or return the first error."""
-    whole = [sample for sample in samples if not isinstance(sample, StadiaError)]
-    return stack(whole) if len(whole) == len(samples) else next(s for s in samples if isinstance(s, StadiaError))
 
 
 def start_worker(_: int) -> None:
@@ -181,13 +180,11 @@ class Loader(Generic[PackedT, BatchT]):
         self.order = EpochSampler(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
         self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,
-            _SamplesOrErrors(samples),
-            batch_size=batch_size,
-            sampler=self.order,
-            drop_last=drop,
+            _BatchesOrErrors(samples),
+            batch_size=None,  # the sampler's keys are of whole batches
+            sampler=BatchSampler(self.order, batch_size, drop),
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=partial(_stack_or_error, samples.stack),
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else every epoch would consume the training's random numbers
@@ -294,7 +291,8 @@ class MixtureLoader(Generic[BatchT]):
         starts = [self.epoch * count + done for count, done in zip(counts, before.tolist(), strict=True)]
         streams = [_iterate_from(self.loaders[name], start) for name, start in zip(names, starts, strict=True)]
         for number in order[self.first_batch :]:
-            yield add_dataset_name(next(streams[number]), names[number])
+            batch, name = next(streams[number]), names[number]
+            yield replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
 
 
 def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT]:
@@ -306,29 +304,11 @@ def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT
         position += len(loader) - batch
 
 
-class SequentialLoader(Generic[BatchT]):
+class SequentialLoader(MixtureLoader[BatchT]):
     """All batches of several datasets, by their names, for validation: one dataset after the other."""
 
     def __init__(self, loaders: Mapping[str, BatchLoader[BatchT]]) -> None:
-        self.loaders = dict(loaders)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.loaders.values()))
-
-    def shard(self, rank: int, world_size: int) -> None:
-        """Keep one process's part, see `MixtureLoader`."""
-        for loader in self.loaders.values():
-            loader.shard(rank, world_size)
-
-    def __iter__(self) -> Iterator[BatchT]:
-        for name, loader in self.loaders.items():
-            for batch in loader:
-                yield add_dataset_name(batch, name)
-
-
-def add_dataset_name(batch: BatchT, name: str) -> BatchT:
-    """Return the batch with the name of its dataset in its meta."""
-    return replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
+        super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
 def take_batches_of_each(loaders: Mapping[str, BatchLoader[BatchT]], batches: int) -> MixtureLoader[BatchT]:

@@ -10,29 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, TensorDataclass
-from stadia.dataloading.config import AugmentationConfig, ColorConfig
-from stadia.dataloading.loader import PackedTensors, stack_packed
+from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
+from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.frame_store import resize_image
+from stadia.datasets.masks.mask_files import resize_labels
 from stadia.datasets.objects.object_labels import UNLABELED, ObjectImages, ObjectLabel, count_pixels
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import resize_camera
-from stadia.geometry.objects.symmetry import Symmetry
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
-NO_COLOR_AUGMENTATION = ColorConfig(probability=0.0)
-IGNORED_CLASS = -1
-"""Ignored pixels of a class map; `losses.mask_loss` uses the same number."""
-
+IGNORED_CLASS = -1  # ignored pixels of a class map; `losses.object_pose_loss` uses the same number
 _PLACEHOLDERS = {  # of the places without an object, by field
     **dict.fromkeys(("known", "class_id", "revolution", "visible_px", "full_px"), torch.zeros(())),
     "T_camera_object": torch.eye(4),
@@ -104,7 +100,7 @@ class PackedObjects(PackedTensors):
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
     """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
-    symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
+    symmetry = Symmetry.parse([one.symmetry for one in objects] or ["none"])
     poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
     return {
         "known": torch.ones(len(objects), dtype=torch.bool),
@@ -116,11 +112,6 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
         "visible_px": torch.tensor([one.visible_px for one in objects], dtype=torch.int64),
         "full_px": torch.tensor([round(one.full_px * scale) for one in objects], dtype=torch.int64),
     }
-
-
-def resize_instances(instance: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed."""
-    return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 class ObjectSamples(Dataset[PackedObjects]):
@@ -139,7 +130,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         *,
         height: int,
         width: int,
-        color: ColorConfig = NO_COLOR_AUGMENTATION,
+        color: ColorConfig = NO_AUGMENTATION.color,
         seed: int = 0,
     ) -> None:
         if len({one.classes for one in sets}) != 1 or not any(len(one) for one in sets):
@@ -160,7 +151,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         which, index = self._entries[number]
         images = self.sets[which]
         image, camera, labels = images.image(index), images.camera(index), images.labels(index)
-        instance = resize_instances(labels.instance, self.height, self.width)
+        instance = resize_labels(labels.instance, self.height, self.width)
         visible = count_pixels(instance, len(labels.objects))
         shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
         # From 1; UNLABELED, -1, is the index of the last entry.
@@ -191,12 +182,12 @@ class ObjectSamples(Dataset[PackedObjects]):
             torch.cat((one.turns, one.turns[:, :1].expand(-1, most - one.turns.shape[1], -1)), 1) for one in samples
         ]
         padded = {
-            name: _pad([getattr(one, name) for one in samples], places, placeholder)
+            name: stack_padded([getattr(one, name) for one in samples], places, placeholder)
             for name, placeholder in _PLACEHOLDERS.items()
         }
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
         instance = torch.stack([one.instance.int() for one in samples])
-        return stack_packed(samples, **padded, turns=_pad(turns, places, identity), instance=instance)
+        return stack_packed(samples, **padded, turns=stack_padded(turns, places, identity), instance=instance)
 
     def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
         """Convert a batch to floats on the device. Without color augmentation, inputs share memory with targets."""
@@ -225,10 +216,3 @@ class ObjectSamples(Dataset[PackedObjects]):
             full_px=packed.full_px,
         )
         return Batch(ObjectInputs(input_image, camera), targets, packed.meta)
-
-
-def _pad(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
-    """Pad (N_i, ...) each to (B, places, ...)."""
-    return torch.stack(
-        [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
-    )

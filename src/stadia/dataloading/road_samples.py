@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,18 +16,24 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.dataloading.loader import PackedTensors, stack_packed
+from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.dataloading.transforms import AugmentationDraw, zoom_depth
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import FrameStore, ReportProgress, fill_frame_store, find_cache_folder, make_store_stem
+from stadia.datasets.frame_store import (
+    FrameStore,
+    ReportProgress,
+    fill_frame_store,
+    find_cache_folder,
+    make_store_stem,
+    report_each,
+)
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, resize_masks, select_classes
 
 log = logging.getLogger(__name__)
 
-MASK_STORE_VERSION = 3
-"""Version of the stored masks, part of a store's name."""
+MASK_STORE_VERSION = 3  # version of the stored masks, part of a store's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,10 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         frames = self.samples.packed(key)
         (meta,) = frames.meta
         recording = self.recordings[meta.recording]
-        group = torch.tensor(self.groups[find_camera_group(recording, self.config)])
         store = self._stores.get((recording.name, meta.side))
         planes = self._make_planes(recording, meta.index, meta.side) if store is None else store.planar(meta.index)
-        masks = _apply_draw(_decode_planes(planes), self.samples.change(key))
+        instance = planes[1] + (planes[2].astype(np.uint16) << 8)
+        masks = _apply_draw(RoadMasks(planes[0], instance), self.samples.change(key))
         at_edge = np.isin(masks.instance, find_edge_objects(masks.instance, self.config.border_px))
         instance = np.where(at_edge, 0, masks.instance)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
@@ -103,31 +109,25 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             objects=torch.from_numpy(objects.astype(np.int16))[None],
             object_class=torch.tensor(class_ids, dtype=torch.int64),
             object_height_m=torch.tensor(known, dtype=torch.float32),
-            camera_group=group,
+            camera_group=torch.tensor(self.groups[find_camera_group(recording, self.config)]),
         )
 
     def stack(self, samples: Sequence[PackedRoad]) -> PackedRoad:
         """Stack samples to a batch with the largest number of objects among them."""
         places = max(len(sample.object_class) for sample in samples)
-
-        def pad_field(name: str, missing: float) -> Tensor:
-            values = [getattr(sample, name) for sample in samples]
-            return torch.stack([torch.cat([v, v.new_full((places - len(v),), missing)]) for v in values])
-
         return stack_packed(
             samples,
             frames=stack_samples([sample.frames for sample in samples]),
-            object_class=pad_field("object_class", -1),
-            object_height_m=pad_field("object_height_m", math.nan),
+            object_class=stack_padded([one.object_class for one in samples], places, torch.tensor(-1)),
+            object_height_m=stack_padded([one.object_height_m for one in samples], places, torch.tensor(math.nan)),
         )
 
     def unpack(self, packed: PackedRoad, device: torch.device | str = "cpu") -> Batch[Inputs, RoadTargets]:
         """Convert to floats on the device."""
         packed = packed.to(device)
         batch = unpack_batch(packed.frames, device)
-        frame_targets = {field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)}
         targets = RoadTargets(
-            **frame_targets,
+            **{field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)},
             road=packed.road > 0,
             objects=packed.objects,
             object_class=packed.object_class,
@@ -159,13 +159,10 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         contents = (recording.fingerprint(), recording.mask_reader.fingerprint(side), side, height, width)
         stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *settings)
 
-        def frames() -> Iterator[bytes]:
-            for index in range(len(recording)):
-                yield self._make_planes(recording, index, side).tobytes()
-                if progress is not None:
-                    progress(f"{recording.name} masks", index + 1, len(recording))
-
-        return fill_frame_store(find_cache_folder(cache) / f"{stem}.rgb", height, width, len(recording), frames())
+        count = len(recording)
+        indices = report_each(range(count), f"{recording.name} masks", count, progress)
+        frames = (self._make_planes(recording, index, side).tobytes() for index in indices)
+        return fill_frame_store(find_cache_folder(cache) / f"{stem}.rgb", height, width, count, frames)
 
 
 def find_camera_group(recording: Recording, config: RoadConfig) -> str:
@@ -191,10 +188,6 @@ def find_object_height_m(
             return own[number][0]
     prior = find_prior(name, config.height_priors)
     return math.nan if prior is None else prior.mean_m
-
-
-def _decode_planes(planes: NDArray[np.uint8]) -> RoadMasks:
-    return RoadMasks(planes[0], planes[1] + (planes[2].astype(np.uint16) << 8))
 
 
 def _apply_draw(masks: RoadMasks, change: AugmentationDraw) -> RoadMasks:

@@ -101,14 +101,6 @@ class _Target:
     side: str
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """One image of a sample: frame and side."""
-
-    index: int
-    side: str
-
-
 class VideoSamples(Dataset[Batch]):
     """A map-style dataset of samples. A sample depends only on (seed, epoch, index), for any number of workers.
 
@@ -215,31 +207,22 @@ class VideoSamples(Dataset[Batch]):
         return unpack_batch(self.packed(key))
 
     def packed(self, key: int | tuple[int, int]) -> PackedSample:
-        """Return the sample as bytes, before its conversion to float."""
+        """Return the sample as bytes, before its conversion to float: views, cameras, depth and poses of one draw."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         target, change = self._targets[index], self.change((epoch, index))
+        recording = self.recordings[target.recording]
         # A mirrored left image is the view of a right camera: sides swap, and the right camera stays at +x.
         side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
-        views = [_View(target.index, side), *(_View(target.index + offset, side) for offset in self.offsets)]
+        views = [(target.index + offset, side) for offset in (0, *self.offsets)]
         if self.stereo:
-            views.append(_View(target.index, _OTHER_SIDE[side]))
-        return self._apply_draw(target.recording, views, change)
-
-    def change(self, key: tuple[int, int]) -> AugmentationDraw:
-        """Return the random draw of a key (epoch, index), for other data of its target."""
-        epoch, index = key
-        random = make_generator(self.seed, "sample", epoch, index)
-        return draw_augmentation(self.augmentation, self.height, self.width, random)
-
-    def _apply_draw(self, number: int, views: list[_View], change: AugmentationDraw) -> PackedSample:
-        """Return the views with their cameras, depth and poses, all changed by the same draw."""
-        recording, first = self.recordings[number], views[0]
-        planar = [self._image(number, view) for view in views]
+            views.append((target.index, _OTHER_SIDE[side]))
+        planar = [self._image(target.recording, *view) for view in views]
         if change.mirror:
             planar = [mirror_planar(image) for image in planar]
         images = torch.from_numpy(np.stack(planar))
-        cameras = self._cameras(recording, views)
-        depth_m = self._depth(recording, first) if self.ground_truth_depth else None
+        resized = [resize_camera(recording.camera(*view), self.height, self.width) for view in views]
+        cameras = Camera(torch.stack([camera.K for camera in resized]), self.height, self.width)
+        depth_m = self._depth(recording, target.index, side) if self.ground_truth_depth else None
         rig, true = _read_motions(recording, views, stereo=self.stereo)
         if change.mirror:
             cameras = mirror_camera(cameras)
@@ -248,8 +231,6 @@ class VideoSamples(Dataset[Batch]):
         if change.window is not None:
             images, cameras = zoom_images(images, cameras, change.window)
             depth_m = None if depth_m is None else zoom_depth(depth_m, change.window)
-        file = recording.file(first.index, first.side)
-        meta = Meta(recording.name, first.index, first.side, change.mirror, file)
         return PackedSample(
             images=images,
             K=cameras.K.float(),
@@ -257,25 +238,25 @@ class VideoSamples(Dataset[Batch]):
             T_source_target_rig=rig.float(),
             T_source_target_true=true.float(),
             depth_m=depth_m,
-            meta=(meta,),
+            meta=(Meta(recording.name, target.index, side, change.mirror, recording.file(target.index, side)),),
             source_names=self.source_names,
         )
 
-    def _image(self, number: int, view: _View) -> NDArray[np.uint8]:
+    def change(self, key: tuple[int, int]) -> AugmentationDraw:
+        """Return the random draw of a key (epoch, index), for other data of its target."""
+        random = make_generator(self.seed, "sample", *key)
+        return draw_augmentation(self.augmentation, self.height, self.width, random)
+
+    def _image(self, number: int, index: int, side: str) -> NDArray[np.uint8]:
         """Return (3, H, W) at the network's size."""
-        store = self._stores.get((number, view.side))
+        store = self._stores.get((number, side))
         if store is not None:
-            return store.planar(view.index)
-        image = read_resized_frame(self.recordings[number], view.index, view.side, self.height, self.width)
+            return store.planar(index)
+        image = read_resized_frame(self.recordings[number], index, side, self.height, self.width)
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
-    def _cameras(self, recording: Recording, views: Sequence[_View]) -> Camera:
-        """Return K (N + 1, 3, 3) at the network's size: each image's own camera, resized with it."""
-        cameras = [resize_camera(recording.camera(view.index, view.side), self.height, self.width) for view in views]
-        return Camera(torch.stack([camera.K for camera in cameras]), self.height, self.width)
-
-    def _depth(self, recording: Recording, view: _View) -> Tensor | None:
-        depth_m = recording.depth_m(view.index, view.side)
+    def _depth(self, recording: Recording, index: int, side: str) -> Tensor | None:
+        depth_m = recording.depth_m(index, side)
         return None if depth_m is None else torch.from_numpy(self._resize_depth(depth_m, self.height, self.width))[None]
 
 
@@ -287,17 +268,20 @@ def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recordi
     return not mono if stereo == "auto" else stereo
 
 
-def _read_motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
-    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and measured (calibrated if stereo)."""
+def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, stereo: bool) -> tuple[Tensor, Tensor]:
+    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and measured (calibrated if stereo).
+
+    views: frame and side of the target, then of the sources.
+    """
     target, *sources = views
     rig = [_UNKNOWN] * len(sources)
     if stereo:
         T_right_left = torch.from_numpy(np.asarray(recording.T_right_left, dtype=np.float64))
-        rig[-1] = T_right_left if target.side == LEFT else inverse(T_right_left)
-    T_world_target = recording.T_world_camera(target.index, target.side)
+        rig[-1] = T_right_left if target[1] == LEFT else inverse(T_right_left)
+    T_world_target = recording.T_world_camera(*target)
     true = list(rig)
     for number, source in enumerate(sources[:-1] if stereo else sources):
-        T_world_source = recording.T_world_camera(source.index, source.side)
+        T_world_source = recording.T_world_camera(*source)
         if T_world_target is not None and T_world_source is not None:
             true[number] = torch.from_numpy(np.linalg.inv(T_world_source) @ T_world_target)
     empty = torch.empty(0, 4, 4, dtype=torch.float64)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.config import AugmentationConfig
 from stadia.geometry.camera import crop, resize
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
@@ -93,18 +93,15 @@ def draw_augmentation(
 ) -> AugmentationDraw:
     """Draw for one sample. The generator's numbers do not depend on which changes are enabled."""
     mirror, color, zoom, left, top = random.random(5)
-    factors = random.uniform(-1, 1, 4)
+    jitter = config.color
+    ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue
+    brightness, contrast, saturation, hue = random.uniform(-1, 1, 4) * ranges
+    is_colored = color < jitter.probability
     return AugmentationDraw(
         mirror=bool(mirror < config.mirror),
-        color=_make_color(config.color, factors) if color < config.color.probability else None,
+        color=make_color_matrix(1 + brightness, 1 + contrast, 1 + saturation, hue) if is_colored else None,
         window=_draw_window(1 + zoom * (config.zoom - 1), left, top, height, width) if config.zoom > 1 else None,
     )
-
-
-def _make_color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
-    ranges = config.brightness, config.contrast, config.saturation, config.hue
-    brightness, contrast, saturation, hue = factors * ranges
-    return make_color_matrix(1 + brightness, 1 + contrast, 1 + saturation, hue)
 
 
 def _draw_window(zoom: float, left: float, top: float, height: int, width: int) -> ZoomWindow:

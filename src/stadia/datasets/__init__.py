@@ -17,6 +17,6 @@ DATASETS = Registry(
         "kitti_raw": "stadia.datasets.kitti:KittiRaw",
         "euroc": "stadia.datasets.euroc:Euroc",
         "sevenscenes": "stadia.datasets.sevenscenes:SevenScenes",
-        "video": "stadia.datasets.video.video_files:OwnVideo",
+        "video": "stadia.datasets.video_files:OwnVideo",
     },
 )

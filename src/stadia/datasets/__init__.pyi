@@ -9,6 +9,8 @@ from .config import Pixels as Pixels
 from .config import Share as Share
 from .config import SourceOptions as SourceOptions
 from .config import SplitConfig as SplitConfig
+from .frame_selection import FrameSelection as FrameSelection
+from .frame_selection import FrameSelector as FrameSelector
 from .frame_store import FrameStore as FrameStore
 from .frame_store import ReportProgress as ReportProgress
 from .frame_store import StoredRecording as StoredRecording
@@ -72,5 +74,10 @@ from .text_files import parse_json as parse_json
 from .text_files import read_lines as read_lines
 from .text_files import read_rows as read_rows
 from .text_files import read_text as read_text
+from .video_decoding import count_indexed_frames as count_indexed_frames
+from .video_decoding import stream_video as stream_video
+from .video_files import VideoSegment as VideoSegment
+from .video_files import read_user_intrinsics as read_user_intrinsics
+from .video_files import select_images as select_images
 
 DATASETS: stadia.core.registry.Registry

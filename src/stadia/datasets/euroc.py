@@ -24,14 +24,14 @@ from stadia.core.errors import DataError
 from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_selection import FrameSelection
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, check_K
 from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, Undistortion, rectify_pair
-from stadia.datasets.text_files import FileEntry, read_lines, read_text, validate_content
-from stadia.datasets.video.frame_selection import FrameSelection
-from stadia.datasets.video.video_files import select_images
+from stadia.datasets.text_files import FileEntry, parse_numbers, read_lines, read_text, validate_content
+from stadia.datasets.video_files import select_images
 
 Array = NDArray[np.float64]
 Timestamps = NDArray[np.int64]
@@ -39,9 +39,7 @@ Timestamps = NDArray[np.int64]
 CAMERAS = {LEFT: "cam0", RIGHT: "cam1"}
 GROUND_TRUTH = "state_groundtruth_estimate0"
 MAX_YAML_BYTES = 16 << 10
-MAX_GAP_NS = 100_000_000
-"""Poses are not interpolated between states further apart than this: two images at 20 Hz."""
-
+MAX_GAP_NS = 100_000_000  # poses are not interpolated between states further apart than this: two images at 20 Hz
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
 _COPY = "copy it from the dataset"
@@ -61,8 +59,7 @@ class Euroc(DatasetFormat):
     layout = "SEQUENCE/mav0 with cam0 and cam1"
     options = frozenset({"standing"})
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         """Return the mav0 folder of every sequence by its name."""
         if path.resolve().name == "mav0":
             candidates = [path]
@@ -72,9 +69,8 @@ class Euroc(DatasetFormat):
             candidates = sorted({*path.glob("*/mav0"), *path.glob("*/*/mav0")})
         return {p.resolve().parent.name: p for p in candidates if any((p / one).is_dir() for one in CAMERAS.values())}
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         for camera in CAMERAS.values():
             if not (folder / camera / "data").is_dir():
@@ -89,9 +85,8 @@ class Euroc(DatasetFormat):
 
         pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
         if not pairs:
-            found, expected = "no timestamp of the left camera", "images of the same times"
             path, fix = folder / CAMERAS[RIGHT] / "data.csv", "copy both cameras of one sequence"
-            raise DataError(path, found=found, expected=expected, fix=fix)
+            raise DataError(path, found="no timestamp of the left camera", expected="images of the same times", fix=fix)
         numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
         undistorted = {LEFT: pair.left, RIGHT: pair.right}
         recording = EurocRecording(
@@ -106,12 +101,11 @@ class Euroc(DatasetFormat):
         )
         return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return D3VO's lists, as far as their sequences exist; none for one sequence."""
         if path.resolve().name == "mav0" or (path / "mav0").is_dir() or not path.is_dir():
             return {}
-        names = list(cls.find_recordings(path))
+        names = list(self.find_recordings(path))
         lists = {"train": D3VO_TRAIN, "test": D3VO_TEST}
         found = {part: [name for name in names if name.startswith(starts)] for part, starts in lists.items()}
         return {part: names for part, names in found.items() if names}
@@ -142,7 +136,7 @@ def _drop_standing(
     every = FrameSelection(list(range(len(recording))))
     chosen = select_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
-    return recording.only(chosen.kept, selection if selection.total > len(chosen.kept) else None)
+    return recording.select_frames(chosen.kept, selection if selection.total > len(chosen.kept) else None)
 
 
 def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) -> None:
@@ -151,10 +145,9 @@ def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) 
         found = f"cameras of {' and '.join(f'{lens.width}x{lens.height}' for lens in lenses)}"
         raise DataError(cameras[RIGHT].path, found=found, expected="one size", fix="resize one of them with its K")
     for side, camera in cameras.items():
+        path, lens = images[side], camera.lens
         like, fix = f", the resolution of {camera.path}", "use the original images, or write a sensor.yaml of theirs"
-        check_image_size(
-            images[side], read_rgb(images[side]), camera.lens.height, camera.lens.width, like=like, fix=fix
-        )
+        check_image_size(path, read_rgb(path), lens.height, lens.width, like=like, fix=fix)
 
 
 def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
@@ -163,13 +156,14 @@ def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: Rectifie
     if not folder.is_dir():
         return None
     states = read_states(folder / "data.csv")
-    T_world_sensor = states.at(stamps)
+    T_world_sensor = states.interpolate(stamps)
     if np.isnan(T_world_sensor).all():
         spans = [f"{s[0] / NS_PER_S:.3f} to {s[-1] / NS_PER_S:.3f} s" for s in (states.stamps, stamps)]
         found, expected = f"ground truth from {spans[0]}", f"of the images' time, {spans[1]}"
         fix = "use the ground truth of this sequence, with nanoseconds of the same clock, or remove its folder"
         raise DataError(folder / "data.csv", found=found, expected=expected, fix=fix)
-    T_sensor_body = np.linalg.inv(read_T_body_sensor(folder / "sensor.yaml"))
+    sensor_file = folder / "sensor.yaml"
+    T_sensor_body = np.linalg.inv(_read_rigid(_parse(_SensorYaml, sensor_file), sensor_file))
     T_lens_camera = np.eye(4)
     T_lens_camera[:3, :3] = pair.left.R_new_lens.T
     poses: Array = T_world_sensor @ T_sensor_body @ left.T_body_lens @ T_lens_camera
@@ -223,17 +217,12 @@ def read_camera(path: Path) -> CameraFile:
     fx, fy, cx, cy = camera.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     lens = DistortedCamera(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)
-    return CameraFile(path, lens, _rigid(camera.T_BS, path))
+    return CameraFile(path, lens, _read_rigid(camera, path))
 
 
-def read_T_body_sensor(path: Path) -> Array:
+def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
     """Return (4, 4) T_BS of a sensor.yaml."""
-    camera: _SensorYaml = _parse(_SensorYaml, path)
-    return _rigid(camera.T_BS, path)
-
-
-def _rigid(matrix: _Matrix, path: Path) -> Array:
-    T = np.array(matrix.data).reshape(4, 4)
+    T = np.array(sensor.T_BS.data).reshape(4, 4)
     R = T[:3, :3]
     if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
         found = "a T_BS that is no rigid motion"
@@ -286,7 +275,7 @@ class GroundTruthStates:
     position: Array
     orientation: Rotation
 
-    def at(self, stamps: Timestamps) -> Array:
+    def interpolate(self, stamps: Timestamps) -> Array:
         """Return (M, 4, 4) T_world_sensor at other times: positions by linear interpolation, orientations by slerp.
 
         NaN outside the time of the states, and in gaps of more than MAX_GAP_NS.
@@ -311,13 +300,11 @@ def read_states(path: Path) -> GroundTruthStates:
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
     rows = np.empty((len(words), _STATE_COLUMNS - 1))
     for number, row in enumerate(words):
-        try:
-            rows[number] = [float(word) for word in row[: _STATE_COLUMNS - 1]]
-        except ValueError:
-            rows[number] = np.nan
-        if not np.isfinite(rows[number]).all() or abs(np.linalg.norm(rows[number, 3:]) - 1) > 1e-2:
+        values = parse_numbers(row[: _STATE_COLUMNS - 1])
+        if not len(values) or abs(np.linalg.norm(values[3:]) - 1) > 1e-2:
             found, expected = f"'{','.join(row)[:60]}' at {stamps[number]}", "position x y z, unit quaternion w x y z"
             raise DataError(path, found=found, expected=expected, fix="copy the file again")
+        rows[number] = values
     return GroundTruthStates(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))  # SciPy's order is x y z w
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
 
+ItemT = TypeVar("ItemT")
 STORE_VERSION = 1
 ReportProgress = Callable[[str, int, int | None], None]
 """Called with the current activity, the number of finished frames, and their total (None: unknown)."""
@@ -146,9 +147,15 @@ def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
     return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 
-def _resize_frames(
-    recording: Recording, side: str, height: int, width: int, progress: ReportProgress | None
-) -> Iterator[bytes]:
+def report_each(items: Iterable[ItemT], what: str, total: int, progress: ReportProgress | None) -> Iterator[ItemT]:
+    """Yield the items, and report each as finished when the next one is requested."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        if progress is not None:
+            progress(what, number, total)
+
+
+def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
     """Yield every frame in order. OpenCV decodes outside Python's lock, so threads use all cores."""
 
     def load(index: int) -> bytes:
@@ -156,11 +163,7 @@ def _resize_frames(
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for start in range(0, len(recording), _CHUNK):
-            indices = range(start, min(start + _CHUNK, len(recording)))
-            for index, frame in zip(indices, threads.map(load, indices), strict=True):
-                yield frame
-                if progress is not None:
-                    progress(f"{recording.name} {side}", index + 1, len(recording))
+            yield from threads.map(load, range(start, min(start + _CHUNK, len(recording))))
 
 
 def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
@@ -168,7 +171,11 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
     Raises StadiaError before the first frame is read where the disk cannot hold `most_bytes`.
     """
-    check_disk_space(path.parent, most_bytes)
+    free = shutil.disk_usage(path.parent).free
+    if free < most_bytes:
+        expected = f"{_format_bytes(most_bytes)} for the decoded images"
+        fix = "free some, or set data.cache.folder to a larger disk"
+        raise StadiaError(path.parent, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         for frame in frames:
             stream.write(frame)
@@ -192,15 +199,6 @@ def make_store_stem(name: str, *key: object) -> str:
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
 
 
-def check_disk_space(folder: Path, needed_bytes: int) -> None:
-    """Raise StadiaError where the disk has less free space than needed."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        expected = f"{_format_bytes(needed_bytes)} for the decoded images"
-        fix = "free some, or set data.cache.folder to a larger disk"
-        raise StadiaError(folder, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
-
-
 def _format_bytes(count: int) -> str:
     units = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
     size, unit = next((one for one in units if count >= one[0]), units[-1])
@@ -221,7 +219,8 @@ def open_frame_store(
         return recording.store
     folder = find_cache_folder(config or CacheConfig())
     stem = make_store_stem(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
-    frames = _resize_frames(recording, side, height, width, progress)
+    resized = _resize_frames(recording, side, height, width)
+    frames = report_each(resized, f"{recording.name} {side}", len(recording), progress)
     return fill_frame_store(folder / f"{stem}.rgb", height, width, len(recording), frames)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,10 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import GroundTruth, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import list_images, parse_frame_number, read_depth_png, read_rgb, refuse_jpeg_depth
+from stadia.datasets.image_files import list_images, parse_frame_number, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
-from stadia.datasets.text_files import read_kitti_poses, read_rows, read_text, read_times
+from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_text, read_times
 
 Array = NDArray[np.float64]
 
@@ -32,18 +33,11 @@ OXTS_COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (
 
 _ODOMETRY_PAIRS = {"gray": (0, 1), "color": (2, 3)}
 _ODOMETRY_DRIVES = {  # the drives of KITTI raw that hold the sequences (development kit of the benchmark)
-    "00": "2011_10_03_drive_0027",
-    "01": "2011_10_03_drive_0042",
-    "02": "2011_10_03_drive_0034",
-    "03": "2011_09_26_drive_0067",
-    "04": "2011_09_30_drive_0016",
-    "05": "2011_09_30_drive_0018",
-    "06": "2011_09_30_drive_0020",
-    "07": "2011_09_30_drive_0027",
-    "08": "2011_09_30_drive_0028",
-    "09": "2011_09_30_drive_0033",
-    "10": "2011_09_30_drive_0034",
-}
+    "00": "2011_10_03_drive_0027", "01": "2011_10_03_drive_0042", "02": "2011_10_03_drive_0034",
+    "03": "2011_09_26_drive_0067", "04": "2011_09_30_drive_0016", "05": "2011_09_30_drive_0018",
+    "06": "2011_09_30_drive_0020", "07": "2011_09_30_drive_0027", "08": "2011_09_30_drive_0028",
+    "09": "2011_09_30_drive_0033", "10": "2011_09_30_drive_0034",
+}  # fmt: skip
 _POINT_BYTES = 16  # x, y, z, reflectance as float32
 _MAX_SCAN_BYTES = 64 << 20
 
@@ -54,16 +48,14 @@ class KittiRaw(DatasetFormat):
     layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
     options = frozenset({"ground_truth", "ground_truth_path"})
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         folders = [path] if (path / "image_02").is_dir() else sorted({*path.glob("*_sync"), *path.glob("*/*_sync")})
         return {
             f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if (p / "image_02" / "data").is_dir()
         }
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         images = {
             side: list_images(folder / f"image_{camera}" / "data")
@@ -71,11 +63,11 @@ class KittiRaw(DatasetFormat):
             if (folder / f"image_{camera}" / "data").is_dir()
         }
         calibration_file = folder.resolve().parent / "calib_cam_to_cam.txt"
-        entries = {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
-        rig = KittiRig.read(calibration_file, images, entries)
+        rig = KittiRig.read(
+            calibration_file, images, {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
+        )
         T_rectified_velo = _read_T_rectified_velo(rig.calibration)
-        poses = None
-        packets = read_oxts_packets(folder / "oxts" / "data", rig.numbers)
+        poses, packets = None, read_oxts_packets(folder / "oxts" / "data", rig.numbers)
         if packets is not None:
             T_velo_imu = KittiCalibration(calibration_file.with_name("calib_imu_to_velo.txt")).rigid()
             if T_rectified_velo is None:
@@ -83,16 +75,13 @@ class KittiRaw(DatasetFormat):
                 raise DataError(folder / "oxts", found=found, expected=expected, fix="copy it, or remove oxts/")
             poses = compute_camera_poses(packets, rig.T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
         return DriveRecording(
+            **rig.describe(T_rectified_velo),
             name=f"kitti_raw/{name}",
-            images=images,
-            intrinsics=rig.intrinsics,
-            T_right_left=rig.T_right_left,
-            numbers=rig.numbers,
             poses=poses,
             drive=folder,
             ground_truth=options.ground_truth,
             ground_truth_path=Path(options.ground_truth_path).expanduser() if options.ground_truth_path else None,
-            scans=rig.open_scans(folder / "velodyne_points" / "data", T_rectified_velo),
+            scan_folder=folder / "velodyne_points" / "data",
         )
 
 
@@ -102,8 +91,7 @@ class KittiOdometry(DatasetFormat):
     layout = "sequences/NN with calib.txt and image_0 or image_2"
     options = frozenset({"color"})
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         if (path / "calib.txt").is_file():
             candidates = [path]
         elif (path / "sequences").is_dir():
@@ -112,9 +100,8 @@ class KittiOdometry(DatasetFormat):
             candidates = sorted(p.parent for p in path.glob("*/calib.txt"))
         return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         color = options.color
         if color == "auto":
@@ -122,47 +109,59 @@ class KittiOdometry(DatasetFormat):
         left, right = _ODOMETRY_PAIRS[color]
         cameras = {LEFT: left, RIGHT: right} if (folder / f"image_{right}").is_dir() else {LEFT: left}
         images = {side: list_images(folder / f"image_{number}") for side, number in cameras.items()}
-        entries = {side: f"P{number}" for side, number in cameras.items()}
-        rig = KittiRig.read(folder / "calib.txt", images, entries)
+        rig = KittiRig.read(folder / "calib.txt", images, {side: f"P{number}" for side, number in cameras.items()})
         poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
-        poses = None
+        poses = T_rectified_velo = None
         if poses_file.exists():  # poses of camera 0 relative to the first frame
             T_rectified_camera = np.linalg.inv(rig.T_camera_rectified[LEFT])
             poses = read_kitti_poses(poses_file, len(rig.numbers), rig.numbers) @ T_rectified_camera
-        T_rectified_velo = None
         if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:
             T_rectified_velo = np.vstack([rig.calibration.matrix("Tr", 3, 4), (0, 0, 0, 1)])
         return SequenceRecording(
+            **rig.describe(T_rectified_velo),
             name=f"kitti_odometry/{name}",
-            images=images,
-            intrinsics=rig.intrinsics,
-            T_right_left=rig.T_right_left,
-            numbers=rig.numbers,
             poses=poses,
             times_s=read_times(folder / "times.txt", len(rig.numbers), rig.numbers),
-            scans=rig.open_scans(folder / "velodyne", T_rectified_velo),
+            scan_folder=folder / "velodyne",
         )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DriveRecording(ImageRecording):
-    """One drive of KITTI raw. Depth is of the chosen kind; scores of different kinds are not comparable.
+class ScannedRecording(ImageRecording):
+    """Images with a LiDAR scan STEM.bin for an image STEM.png.
 
-    scans: None without calib_velo_to_cam.txt.
+    P_velo: (3, 4) of each side, from the scanner's frame to pixels; None without the scanner's calibration.
     """
+
+    scan_folder: Path
+    P_velo: Mapping[str, Array] | None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan."""
+        return self.read_scan_depth(index, side)
+
+    def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan, see `project_scan`; None without one."""
+        path, size = self.scan_folder / f"{self.images[side][index].stem}.bin", self.intrinsics[side]
+        if self.P_velo is None or not path.exists():
+            return None
+        return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DriveRecording(ScannedRecording):
+    """One drive of KITTI raw. Depth is of the chosen kind; scores of different kinds are not comparable."""
 
     drive: Path
     ground_truth: GroundTruth
     ground_truth_path: Path | None
-    scans: LidarScans | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.ground_truth
+        folders = [folder / "proj_depth" / kind for folder in self._list_depth_folders()]
         if kind.startswith("lidar"):
-            folders = [self.drive / "velodyne_points" / "data"]
-        else:
-            folders = [folder / "proj_depth" / kind for folder in self._list_depth_folders()]
+            folders = [self.scan_folder]
         if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
             fix = "download it, or data.ground_truth=auto"
             raise DataError(folders[0], found="no such folder", expected=f"ground truth '{kind}'", fix=fix)
@@ -179,16 +178,11 @@ class DriveRecording(ImageRecording):
         return next((depth for depth in found if depth is not None), None)
 
     def _read_depth(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
-        size, stem = self.intrinsics[side], self.images[side][index].stem
         if kind.startswith("lidar"):
-            scanner_depth = kind == "lidar_eigen"
-            return None if self.scans is None else self.scans.depth_m(stem, side, size, scanner_depth=scanner_depth)
-        for folder in self._list_depth_folders():
-            path = folder / "proj_depth" / kind / f"image_{RAW_CAMERAS[side]}" / f"{stem}.png"
-            if path.exists():
-                return size.check_depth(path, read_depth_png(path, units_per_metre=256))
-            refuse_jpeg_depth(path)
-        return None
+            return self.read_scan_depth(index, side, scanner_depth=kind == "lidar_eigen")
+        place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
+        found = (self.read_depth(folder / place, side, units_per_metre=256) for folder in self._list_depth_folders())
+        return next((depth for depth in found if depth is not None), None)
 
     def _list_depth_folders(self) -> list[Path]:
         """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""
@@ -198,21 +192,13 @@ class DriveRecording(ImageRecording):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceRecording(ImageRecording):
-    """One sequence of KITTI odometry. scans: None without velodyne/ and its calibration."""
-
-    scans: LidarScans | None
+class SequenceRecording(ScannedRecording):
+    """One sequence of KITTI odometry. P_velo: None without velodyne/ and its calibration."""
 
     @property
     def session(self) -> str:
         """The drive of KITTI raw: 00, 04, 05 and 07 are among Eigen's test drives."""
         return _ODOMETRY_DRIVES.get(self.name.rpartition("/")[2], self.name)
-
-    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) from the frame's scan, if there is one."""
-        if self.scans is None:
-            return None
-        return self.scans.depth_m(self.images[side][index].stem, side, self.intrinsics[side])
 
 
 class KittiCalibration:
@@ -229,15 +215,9 @@ class KittiCalibration:
 
     def matrix(self, name: str, rows: int, columns: int) -> Array:
         """Return (rows, columns) float64. Raises DataError that names the file and the entry."""
-        values = np.empty(0)
-        found = f"only {', '.join(self._lines)}"
-        if name in self._lines:
-            found = f"{name}: '{self._lines[name].strip()[:60]}'"
-            try:
-                values = np.array([float(word) for word in self._lines[name].split()])
-            except ValueError:
-                values = np.empty(0)
-        if values.size != rows * columns or not np.isfinite(values).all():
+        values = parse_numbers(self._lines.get(name, "").split())
+        if values.size != rows * columns:
+            found = f"{name}: '{self._lines[name].strip()[:60]}'" if name in self else f"only {', '.join(self._lines)}"
             expected = f"an entry {name} of {rows * columns} numbers"
             raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
         return values.reshape(rows, columns)
@@ -270,6 +250,7 @@ class KittiRig:
     """
 
     calibration: KittiCalibration
+    images: Mapping[str, Sequence[Path]]
     intrinsics: Mapping[str, Intrinsics]
     T_camera_rectified: Mapping[str, Array]
     numbers: Sequence[int]
@@ -283,40 +264,20 @@ class KittiRig:
         for side, files in images.items():
             K, T_camera_rectified[side] = calibration.projection(entries[side])
             intrinsics[side] = Intrinsics(K, *read_rgb(files[0]).shape[:2])
-        return cls(calibration, intrinsics, T_camera_rectified, numbers)
+        return cls(calibration, images, intrinsics, T_camera_rectified, numbers)
 
-    @property
-    def T_right_left(self) -> Array | None:
-        """(4, 4); None for one camera."""
-        T = self.T_camera_rectified
-        return T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None
-
-    def open_scans(self, folder: Path, T_rectified_velo: Array | None) -> LidarScans | None:
-        """Return the scans of a folder; None without the scanner's calibration."""
-        if T_rectified_velo is None:
-            return None
-        T = {side: (T_camera @ T_rectified_velo)[:3] for side, T_camera in self.T_camera_rectified.items()}
-        return LidarScans(folder, {side: one.K @ T[side] for side, one in self.intrinsics.items()})
-
-
-@dataclass(frozen=True)
-class LidarScans:
-    """Scans of one recording, STEM.bin beside an image STEM.png.
-
-    P_velo: (3, 4) of each side, from the scanner's frame to pixels.
-    """
-
-    folder: Path
-    P_velo: Mapping[str, Array]
-
-    def depth_m(
-        self, stem: str, side: str, size: Intrinsics, *, scanner_depth: bool = False
-    ) -> NDArray[np.float32] | None:
-        """Return (H, W) of the image's size, see `project_scan`; None where the frame has no scan."""
-        path = self.folder / f"{stem}.bin"
-        if not path.exists():
-            return None
-        return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
+    def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
+        """Return the fields of a `ScannedRecording` that follow from the calibration, the scanner's if it is known."""
+        T, P_velo = self.T_camera_rectified, None
+        if T_rectified_velo is not None:
+            P_velo = {side: one.K @ (T[side] @ T_rectified_velo)[:3] for side, one in self.intrinsics.items()}
+        return {
+            "images": self.images,
+            "intrinsics": self.intrinsics,
+            "numbers": self.numbers,
+            "T_right_left": T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None,
+            "P_velo": P_velo,
+        }
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:

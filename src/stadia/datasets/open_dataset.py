@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,39 +28,33 @@ class DatasetFormat:
     layout: ClassVar[str]
     options: ClassVar[frozenset[str]] = frozenset()
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         """Return the folder of each recording at a folder, by the recording's name; reads file names only."""
         raise NotImplementedError
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         """Open one of the found recordings."""
         raise NotImplementedError
 
-    @classmethod
-    def recognizes(cls, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         """Return whether the path has this layout, by file names only."""
-        return path.is_dir() and bool(cls.find_recordings(path))
+        return path.is_dir() and bool(self.find_recordings(path))
 
-    @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         """Return the selected recordings. `progress` is called during long work (a video is decoded once)."""
-        found = cls.find_recordings(path) if path.is_dir() else {}
+        found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
-            raise DataError(path, found="no recording", expected=cls.layout, fix="pass the folder that holds it")
+            raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
         names = select_names(list(found), options.recordings, path)
-        return [cls.open_recording(name, found[name], options, progress) for name in names]
+        return [self.open_recording(name, found[name], options, progress) for name in names]
 
-    @classmethod
-    def sample(cls, path: Path, options: SourceOptions) -> list[Recording]:
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return recordings to examine the data by: the selected ones, or segments of a video file."""
-        return cls.open(path, options)
+        return self.open(path, options)
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return recording names of each split that the dataset itself names; empty without any."""
         return {}
 
@@ -78,21 +72,18 @@ def open_recordings(
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (with the expected layouts).
     """
-    return _open(path, format, options, lambda reader, path, chosen: reader.open(path, chosen, progress))
+    return _open(path, format, options, progress)
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
     """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory."""
-    return _open(path, format, options, lambda reader, path, chosen: reader.sample(path, chosen))
+    return _open(path, format, options, sample=True)
 
 
 def _open(
-    path: str | Path,
-    format: str,
-    options: dict[str, Any],
-    open_with: Callable[[type[DatasetFormat], Path, SourceOptions], list[Recording]],
+    where: str | Path, format: str, options: Any, progress: ReportProgress | None = None, *, sample: bool = False
 ) -> list[Recording]:
-    path = Path(path).expanduser()
+    path = Path(where).expanduser()
     chosen = resolve_config(SourceOptions, options)
     name, reader = _find_reader(path, format)
     of_formats = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
@@ -104,11 +95,11 @@ def _open(
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix="correct data.split")
         names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
         chosen = chosen.model_copy(update={"recordings": names})
-    recordings = open_with(reader, path, chosen)
+    recordings = reader.sample(path, chosen) if sample else reader.open(path, chosen, progress)
     if chosen.poses is not None:
         _replace_poses(recordings, Path(chosen.poses).expanduser())
     if chosen.frames is not None:
-        recordings = [FrameRange.between(recording, *chosen.frames) for recording in recordings]
+        recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings
 
 
@@ -135,10 +126,10 @@ def detect_format(path: Path, format: str = "auto") -> str:
     return _find_reader(path, format)[0]
 
 
-def _find_reader(path: Path, format: str) -> tuple[str, type[DatasetFormat]]:
+def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
     check_path_exists(path)
     name = _detect_format(path) if format == "auto" else DATASETS.check(format)
-    return name, DATASETS.load(name)
+    return name, DATASETS.load(name)()
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
@@ -151,9 +142,8 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 def _replace_poses(recordings: list[Recording], path: Path) -> None:
     if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
-        found = ", ".join(recording.name for recording in recordings[:4])
-        fix = "choose it by data.recordings"
-        raise DataError(path, found=f"{len(recordings)} recordings ({found})", expected="one recording", fix=fix)
+        found = f"{len(recordings)} recordings ({', '.join(recording.name for recording in recordings[:4])})"
+        raise DataError(path, found=found, expected="one recording", fix="choose it by data.recordings")
     recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
 
 
@@ -170,7 +160,7 @@ def _detect_format(path: Path) -> str:
     if (path / "dataset.json").exists():
         refuse_objects(path)
     for name in DATASETS:
-        if DATASETS.load(name).recognizes(path):
+        if DATASETS.load(name)().recognizes(path):
             return name
     refuse_objects(path)
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)

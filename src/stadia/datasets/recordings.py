@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
-from stadia.datasets.image_files import check_depth_map, check_image_size, count_image_bytes, read_rgb
-from stadia.datasets.video.frame_selection import FrameSelection
+from stadia.datasets.frame_selection import FrameSelection
+from stadia.datasets.image_files import (
+    check_depth_map,
+    check_image_size,
+    count_image_bytes,
+    read_depth_png,
+    read_rgb,
+    refuse_jpeg_depth,
+)
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
 
@@ -28,11 +35,11 @@ class Intrinsics:
     height: int
     width: int
 
-    def K_of(self, index: int) -> NDArray[np.float64]:
-        """Return (3, 3), a copy."""
+    def select_K(self, index: int) -> NDArray[np.float64]:
+        """Return (3, 3) of one frame, a copy."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
-    def only(self, kept: Sequence[int]) -> Intrinsics:
+    def select_frames(self, kept: Sequence[int]) -> Intrinsics:
         """Return the intrinsics of these frames, if each frame has its own."""
         return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
 
@@ -40,14 +47,10 @@ class Intrinsics:
         """Return the intrinsics of images resized to this size."""
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
-    def of(self, index: int) -> Camera:
+    def make_camera(self, index: int) -> Camera:
         import torch  # here, since exported networks run on recordings without torch
 
-        return Camera(torch.from_numpy(self.K_of(index)), self.height, self.width)
-
-    def check_depth(self, path: Path, depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a depth map of this size. Raises DataError as `image_files.check_depth_map`."""
-        return check_depth_map(path, depth_m, self.height, self.width)
+        return Camera(torch.from_numpy(self.select_K(index)), self.height, self.width)
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,11 +96,11 @@ class CalibratedRecording(Recording):
         return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        return self.intrinsics[side].of(index)
+        return self.intrinsics[side].make_camera(index)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         """Return K of `camera` without torch."""
-        return self.intrinsics[side].K_of(index)
+        return self.intrinsics[side].select_K(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         """Return the pose, which for the right camera follows from the left one's and the rig."""
@@ -145,12 +148,25 @@ class ImageRecording(CalibratedRecording):
     def file(self, index: int, side: str = LEFT) -> Path | None:
         return self.images[side][index]
 
-    def only(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
+    def read_depth(
+        self, path: Path, side: str, *, units_per_metre: float, invalid: Iterable[int] = (0,)
+    ) -> NDArray[np.float32] | None:
+        """Return (H, W) metres of a uint16 PNG; None without the file.
+
+        Raises DataError for another size, values that are no depth, or a JPEG in its place.
+        """
+        if not path.exists():
+            refuse_jpeg_depth(path)
+            return None
+        size, depth_m = self.intrinsics[side], read_depth_png(path, units_per_metre=units_per_metre, invalid=invalid)
+        return check_depth_map(path, depth_m, size.height, size.width)
+
+    def select_frames(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
         """Return a recording of these frames."""
         return replace(
             self,
             images={side: [files[index] for index in kept] for side, files in self.images.items()},
-            intrinsics={side: intrinsics.only(kept) for side, intrinsics in self.intrinsics.items()},
+            intrinsics={side: intrinsics.select_frames(kept) for side, intrinsics in self.intrinsics.items()},
             numbers=[self.number(index) for index in kept],
             poses=None if self.poses is None else self.poses[list(kept)],
             times_s=None if self.times_s is None else self.times_s[list(kept)],
@@ -224,19 +240,14 @@ class RecordingView(Recording):
 
 
 class FrameRange(RecordingView):
-    """Consecutive frames of a recording, under its name."""
+    """The frames [start, stop) of a recording, under its name. Raises DataError where the recording has fewer."""
 
     def __init__(self, recording: Recording, start: int, stop: int) -> None:
         super().__init__(recording)
         self.start, self.stop = start, stop
-
-    @classmethod
-    def between(cls, recording: Recording, start: int, stop: int) -> FrameRange:
-        """Select [start, stop), which must be inside the recording."""
         if stop > len(recording):
             found, expected = f"{len(recording)} frames", f"frames {start} to {stop}"
             raise DataError(recording.name, found=found, expected=expected, fix="correct data.frames")
-        return cls(recording, start, stop)
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -16,8 +16,7 @@ from stadia.datasets.recordings import Intrinsics
 
 Array = NDArray[np.float64]
 
-MAX_ANGLE_DEG = 60.0
-"""Largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched."""
+MAX_ANGLE_DEG = 60.0  # largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched
 
 # points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
 _SIDE_POINTS = 9
@@ -57,8 +56,8 @@ def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 
 _RADTAN = DistortionModel(4, _radtan_rays, cv2.initUndistortRectifyMap)
 _EQUIDISTANT = DistortionModel(4, _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
+# Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan.
 DISTORTION_MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUIDISTANT}
-"""Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

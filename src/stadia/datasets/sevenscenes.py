@@ -13,15 +13,13 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_image_size, list_images, read_depth_png, read_rgb, refuse_jpeg_depth
+from stadia.datasets.image_files import check_image_size, list_images, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import read_lines, read_rows
 
+# The dataset's default; no other calibration exists.
 SEVENSCENES_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
-"""The dataset's default; no other calibration exists."""
-
-_NO_DEPTH = (0, 65535)
 
 
 class SevenScenes(DatasetFormat):
@@ -29,32 +27,26 @@ class SevenScenes(DatasetFormat):
 
     layout = "SCENE/seq-NN with frame-*.color.png"
 
-    @classmethod
-    def find_recordings(cls, path: Path) -> dict[str, Path]:
+    def find_recordings(self, path: Path) -> dict[str, Path]:
         alone = path.resolve().name.startswith("seq-")
         folders = [path] if alone else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
         return {
             f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)
         }
 
-    @classmethod
     def open_recording(
-        cls, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
-        images = list_images(folder, "frame-*.color.*")
+        images, intrinsics = list_images(folder, "frame-*.color.*"), {LEFT: Intrinsics(SEVENSCENES_K, 480, 640)}
         like, fix = ", which the scene's K is of", "use the original images"
         check_image_size(images[0], read_rgb(images[0]), 480, 640, like=like, fix=fix)
         poses = np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images])
-        intrinsics = Intrinsics(SEVENSCENES_K, 480, 640)
-        return SceneRecording(
-            name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics={LEFT: intrinsics}, poses=poses
-        )
+        return SceneRecording(name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics=intrinsics, poses=poses)
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
-        folders = cls.find_recordings(path).values() if path.is_dir() else ()
+        folders = self.find_recordings(path).values() if path.is_dir() else ()
         scenes = sorted({folder.resolve().parent for folder in folders} - {path.resolve().parent})
         if not scenes or not all((scene / file).is_file() for scene in scenes for file in parts.values()):
             return {}
@@ -68,10 +60,7 @@ class SceneRecording(ImageRecording):
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return depth from uint16 millimetres, where 0 and 65535 mean none."""
         path = _frame_file(self.images[side][index], "depth.png")
-        if not path.exists():
-            refuse_jpeg_depth(path)
-            return None
-        return self.intrinsics[side].check_depth(path, read_depth_png(path, units_per_metre=1000, invalid=_NO_DEPTH))
+        return self.read_depth(path, side, units_per_metre=1000, invalid=(0, 65535))
 
 
 def _frame_file(image: Path, ending: str) -> Path:

@@ -103,9 +103,8 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
             indices.setdefault((recording.name, side), []).append(numbers[frame])
     if absent:
         expected = f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}"
-        fix = "download them or remove their lines"
         missing = f"{absent[0]}, which does not exist ({len(absent)} such lines)"
-        raise DataError(path, found=missing, expected=expected, fix=fix)
+        raise DataError(path, found=missing, expected=expected, fix="download them or remove their lines")
     return [TargetFrames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
 
@@ -114,9 +113,8 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
     exact = [recording for recording in recordings if recording.name == name]
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:
-        names = ", ".join(recording.name for recording in found[:4])
-        fix = "write its whole name"
-        raise DataError(where, found=f"'{name}', which is the end of {names}", expected="one of them", fix=fix)
+        ends = f"'{name}', which is the end of {', '.join(recording.name for recording in found[:4])}"
+        raise DataError(where, found=ends, expected="one of them", fix="write its whole name")
     return found[0] if found else None
 
 

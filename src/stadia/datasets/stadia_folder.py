@@ -20,7 +20,7 @@ from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import list_images, read_depth_png, read_npy, refuse_jpeg_depth
+from stadia.datasets.image_files import check_depth_map, list_images, read_npy
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
@@ -62,20 +62,17 @@ class StadiaFolder(DatasetFormat):
 
     layout = "dataset.json or recording.json of the stadia layout"
 
-    @classmethod
-    def recognizes(cls, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
 
-    @classmethod
-    def open(cls, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         if (path / "recording.json").is_file():
             return [_open_recording(path, path.resolve().name)]
-        listed = [name for names in cls.splits(path).values() for name in names]
+        listed = [name for names in self.splits(path).values() for name in names]
         names = select_names(list(dict.fromkeys(listed)), options.recordings, path)
         return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
 
-    @classmethod
-    def splits(cls, path: Path) -> dict[str, list[str]]:
+    def splits(self, path: Path) -> dict[str, list[str]]:
         """Return the splits of dataset.json."""
         if not (path / "dataset.json").is_file():
             return {}
@@ -95,17 +92,11 @@ class FolderRecording(ImageRecording):
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
-        stem = self.images[side][index].stem
-        size = self.intrinsics[side]
-        array = self.folder / "depth" / side / f"{stem}.npy"
-        if array.exists():
-            depth = read_npy(array, shape=(size.height, size.width)).astype(np.float32, copy=False)
-            return size.check_depth(array, depth)
-        image = array.with_suffix(".png")
-        if image.exists():
-            return size.check_depth(image, read_depth_png(image, units_per_metre=256))
-        refuse_jpeg_depth(image)
-        return None
+        path, size = self.folder / "depth" / side / f"{self.images[side][index].stem}.npy", self.intrinsics[side]
+        if not path.exists():
+            return self.read_depth(path.with_suffix(".png"), side, units_per_metre=256)
+        depth_m = read_npy(path, shape=(size.height, size.width)).astype(np.float32, copy=False)
+        return check_depth_map(path, depth_m, size.height, size.width)
 
 
 def _open_recording(folder: Path, name: str) -> Recording:
@@ -139,6 +130,6 @@ def _open_recording(folder: Path, name: str) -> Recording:
         times_s=times_s,
         camera_height_m=height_m,
     )
-    recording.mask_reader = MaskFiles.beside(folder)
+    recording.mask_reader = MaskFiles.open_beside(folder)
     recording.mount = described.mount or ("" if height_m is None else f"{height_m:g} m")
     return recording

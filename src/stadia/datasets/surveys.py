@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,23 +20,17 @@ from stadia.datasets.image_files import check_image_ends
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, has_road, select_classes
 from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
-from stadia.geometry.objects.boxes import CORNERS
+from stadia.geometry.boxes import CORNERS
 
-MIN_OUTLINE_PX = 20
-"""Minimum pixels of a frame's vertical outlines for a comparison with the image."""
-
-MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400
-"""Sampled frames of a recording, and in total."""
-
-MIN_MASK_PX = 20
-"""Smallest mask that is compared with its box."""
-
+MIN_OUTLINE_PX = 20  # minimum pixels of a frame's vertical outlines for a comparison with the image
+MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # sampled frames of a recording, and in total
+MIN_MASK_PX = 20  # smallest mask that is compared with its box
 ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
 _THREADS = 16  # disks serve many small reads in parallel
 _FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MaskSurvey:
     """Survey of one recording.
 
@@ -51,16 +45,16 @@ class MaskSurvey:
 
     recording: str
     frames: int
-    without_masks: tuple[int, ...]
-    unusable: Mapping[int, str]
-    without_road: tuple[int, ...]
-    road_in_lower_half: float
-    upside_down: tuple[int, ...]
-    without_object: tuple[int, ...]
-    objects: int
-    no_prior: Mapping[str, tuple[int, ...]]
+    without_masks: tuple[int, ...] = ()
+    unusable: dict[int, str] = field(default_factory=dict)
+    without_road: tuple[int, ...] = ()
+    road_in_lower_half: float = 0.0
+    upside_down: tuple[int, ...] = ()
+    without_object: tuple[int, ...] = ()
+    objects: int = 0
+    no_prior: dict[str, tuple[int, ...]] = field(default_factory=dict)
     as_they_are: tuple[float, ...] = ()
-    others: Mapping[str, int] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 def survey_masks(recordings: Sequence[Recording], config: RoadConfig) -> list[MaskSurvey]:
@@ -71,61 +65,45 @@ def survey_masks(recordings: Sequence[Recording], config: RoadConfig) -> list[Ma
 
 def _survey_recording(recording: Recording, config: RoadConfig, frames: int) -> MaskSurvey:
     names = {} if recording.mask_reader is None else recording.mask_reader.classes
-    without_masks, without_road, without_object, upside_down = [], [], [], []
-    unusable: dict[int, str] = {}
-    no_prior: dict[str, list[int]] = {}
-    others: Counter[str] = Counter()
-    as_they_are: list[float] = []
-    road_px, lower_px, objects = 0, 0, 0
     sampled = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
+    survey = MaskSurvey(recording.name, len(sampled))
+    road_px, lower_px = 0, 0
     for index in sampled:
+        frame = recording.number(index)
         try:
             masks = recording.masks(index)
         except DataError as error:
-            unusable[recording.number(index)] = str(error)
+            survey.unusable[frame] = str(error)
             continue
         if masks is None:
-            without_masks.append(recording.number(index))
+            survey.without_masks += (frame,)
             continue
         road = select_classes(masks.semantic, names, {ROAD})
         road_count, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
         road_px, lower_px = road_px + road_count, lower_px + lower
         if not has_road(masks.semantic, names):
-            without_road.append(recording.number(index))
+            survey.without_road += (frame,)
             continue
         if 2 * lower < road_count:
-            upside_down.append(recording.number(index))
+            survey.upside_down += (frame,)
         clean = clean_masks(masks, config)
         outlined = np.where(road | (clean.instance > 0), masks.semantic, 0)
-        ratio = _compare_with_mirrored(recording.image(index), outlined)
-        as_they_are += [] if ratio is None else [ratio]
-        edge = find_edge_objects(clean.instance, config.border_px)
-        known = 0
+        if (ratio := _compare_with_mirrored(recording.image(index), outlined)) is not None:
+            survey.as_they_are += (ratio,)
+        edge, known = find_edge_objects(clean.instance, config.border_px), 0
         for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
             name = names.get(int(clean.semantic[clean.instance == number][0]), "")
             if name not in config.objects:
-                others[name] += 1
+                survey.others[name] += 1
             elif find_prior(name, config.height_priors) is None:
-                no_prior.setdefault(name, []).append(recording.number(index))
+                survey.no_prior[name] = (*survey.no_prior.get(name, ()), frame)
             else:
                 known += 1
-        objects += known
+        survey.objects += known
         if not known:
-            without_object.append(recording.number(index))
-    return MaskSurvey(
-        recording.name,
-        len(sampled),
-        tuple(without_masks),
-        unusable,
-        tuple(without_road),
-        lower_px / max(road_px, 1),
-        tuple(upside_down),
-        tuple(without_object),
-        objects,
-        {name: tuple(frames) for name, frames in no_prior.items()},
-        tuple(as_they_are),
-        others,
-    )
+            survey.without_object += (frame,)
+    survey.road_in_lower_half = lower_px / max(road_px, 1)
+    return survey
 
 
 def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float | None:
@@ -157,7 +135,7 @@ class BoxMaskFit:
     overlap: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ObjectSurvey:
     """Survey of a set of images.
 
@@ -170,9 +148,9 @@ class ObjectSurvey:
     """
 
     images: int
-    objects: dict[str, int]
-    hidden: tuple[tuple[str, int], ...]
-    left_out: tuple[tuple[str, int, str], ...]
+    objects: Counter[str]
+    hidden: tuple[tuple[str, int], ...] = ()
+    left_out: tuple[tuple[str, int, str], ...] = ()
     whole: int = 0
     unreadable: tuple[tuple[str, str], ...] = ()
     fits: tuple[BoxMaskFit, ...] = ()
@@ -188,28 +166,25 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
         ends = threads.map(lambda file: _find_fault(lambda: check_image_ends(file)), files)
         faults = {index: fault for index, fault in enumerate(ends) if fault}
     sampled = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
-    objects = Counter[str]()
-    hidden: list[tuple[str, int]] = []
-    left_out: list[tuple[str, int, str]] = []
-    fits: list[BoxMaskFit] = []
+    survey = ObjectSurvey(len(sampled), Counter(), whole=len(files))
     for index in shown(sampled):
         fault = faults.get(index) or _find_fault(partial(images.image, index))
         if fault:
             faults[index] = fault
             continue
         labels, unlabeled, name = images.labels(index), images.left_out(index), _short_name(files[index])
-        objects.update(images.classes[one.class_id] for one in labels.objects if one.visible_px)
-        hidden += [(name, place) for place, one in enumerate(labels.objects, start=1) if not one.visible_px]
-        hidden += [(name, one.number) for one in unlabeled if not one.visible_px]
-        left_out += [(name, one.number, one.reason) for one in unlabeled if one.visible_px]
         K: Points = images.camera(index).K.numpy()
         for place, one in enumerate(labels.objects, start=1):
+            if not one.visible_px:
+                survey.hidden += ((name, place),)
+                continue
+            survey.objects[images.classes[one.class_id]] += 1
             fit = compare_box_with_mask(one, labels.instance == place, K) if one.visible_px >= MIN_MASK_PX else None
-            fits += [BoxMaskFit(name, place, *fit)] if fit is not None else []
-    unreadable = tuple((_short_name(files[index]), faults[index]) for index in sorted(faults))
-    return ObjectSurvey(
-        len(sampled), dict(objects), tuple(hidden), tuple(left_out), len(files), unreadable, tuple(fits)
-    )
+            survey.fits += () if fit is None else (BoxMaskFit(name, place, *fit),)
+        survey.hidden += tuple((name, one.number) for one in unlabeled if not one.visible_px)
+        survey.left_out += tuple((name, one.number, one.reason) for one in unlabeled if one.visible_px)
+    survey.unreadable = tuple((_short_name(files[index]), faults[index]) for index in sorted(faults))
+    return survey
 
 
 def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:

@@ -63,16 +63,22 @@ def parse_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 
 
+def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
+    """Return words as numbers; empty where one is no finite number."""
+    try:
+        numbers = np.array([float(word) for word in words])
+    except ValueError:
+        return np.empty(0)
+    return numbers if np.isfinite(numbers).all() else np.empty(0)
+
+
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
     """Return (N, columns) finite numbers, one row for each line. Raises DataError that names the file and the line."""
     lines = read_lines(path, expected)
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
-        try:
-            values = [float(word) for word in line.replace(",", " ").split()]
-        except ValueError:
-            values = []
-        if len(values) != columns or not np.isfinite(values).all():
+        values = parse_numbers(line.replace(",", " ").split())
+        if len(values) != columns:
             found = f"'{line[:60]}' in line {number + 1}"
             raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix="correct the line")
         rows[number] = values
@@ -85,8 +91,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     A file with one row for each image is read in order. An official file of a whole sequence is indexed by the images'
     numbers. Any other number of rows is an error: poses must not be guessed.
     """
-    rows = read_rows(path, 12, "a 3x4 camera-to-world matrix a row")
-    rows = _select_rows(path, rows, frames, numbers, "poses")
+    rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix a row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
     rotation = poses[:, :3, :3]

@@ -41,8 +41,8 @@ def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width:
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
         valid = (depth_m > 0).astype(np.float64)
-        total += _by_area(depth_m * valid, height, width)
-        weight += _by_area(valid, height, width)
+        total += cv2.resize(depth_m * valid, (width, height), interpolation=cv2.INTER_AREA)
+        weight += cv2.resize(valid, (width, height), interpolation=cv2.INTER_AREA)
     if not weight.any():
         fix = "use recordings with ground truth"
         raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", fix=fix)
@@ -58,14 +58,6 @@ def average_recordings(
     """Average each `every`-th frame of recordings. Frames without ground truth are skipped."""
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
-
-
-def _by_area(values: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-    """Resize (h, w) to (height, width) by area averaging."""
-    exact = np.asarray(values, np.float64)
-    if values.shape == (height, width):
-        return exact
-    return np.asarray(cv2.resize(exact, (width, height), interpolation=cv2.INTER_AREA), np.float64)
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:

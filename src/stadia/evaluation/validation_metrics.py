@@ -31,8 +31,7 @@ _Pair = tuple[Meta, str]
 
 MAX_DEPTH_M = 80.0
 
-INTERVAL_PERCENTS = tuple(range(10, 100, 10))
-"""Percentages of the intervals about 0 that calibration is checked at."""
+INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # percentages of the intervals about 0 that calibration is checked at
 
 
 def compute_depth_scores(
@@ -109,7 +108,7 @@ class MotionPairs:
                 (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
             }
 
-    def of_all(self) -> tuple[Tensor, Tensor]:
+    def collect(self) -> tuple[Tensor, Tensor]:
         """Return (N, 6) predicted (scaled) and true motions of all processes, each of which has to call it."""
         predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
         for part, true_part in self._parts().values():

@@ -1,6 +1,6 @@
 """Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC.
 
-Each removes from a score what the prediction leaves undetermined: frame, scale or shift. Aligned scores are marked so.
+Each removes from a score what the prediction leaves undetermined: frame, scale or shift.
 """
 
 from __future__ import annotations
@@ -70,9 +70,13 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
 # -- values
 
 
+def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
+    return torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
+
+
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
     """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN for none."""
-    known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
+    known = _expand_mask(values, known)
     ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
     count = known.sum(-1, keepdim=True)
     lower = ordered.gather(-1, ((count - 1) // 2).clamp(min=0))
@@ -85,7 +89,7 @@ def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[T
 
     (x - t) / s does not depend on the scale and shift of the values (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
     """
-    known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
+    known = _expand_mask(values, known)
     median = masked_median(values, known)
     distance = (values - median[..., None]).abs().where(known, 0.0)
     return median, (distance.sum(-1) / known.sum(-1).clamp(min=1)).where(known.any(-1), torch.nan)
@@ -110,7 +114,12 @@ def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | 
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
 
-def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
+
+    For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    """
+    prediction, target, weights = _mask_unknown(prediction, target, known)
     total = weights.sum(-1, keepdim=True)
     prediction_mean = (weights * prediction).sum(-1, keepdim=True) / total
     target_mean = (weights * target).sum(-1, keepdim=True) / total
@@ -121,33 +130,6 @@ def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -
     covariance = (centered * (target - target_mean)).sum(-1)
     scale = torch.where(varied, covariance / torch.where(varied, spread, 1.0), 0.0)
     return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
-
-
-def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
-
-    For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
-    """
-    return _weighted_scale_shift(*_mask_unknown(prediction, target, known))
-
-
-def fit_scale_and_shift_robust(
-    prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20
-) -> tuple[Tensor, Tensor]:
-    """Return scale and shift by Huber's M-estimator, for targets with outliers; else as `fit_scale_and_shift`.
-
-    Iteratively reweighted least squares. A residual counts fully up to 1.345 sigma and less beyond (95 % of the
-    efficiency of least squares on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
-    """
-    prediction, target, base = _mask_unknown(prediction, target, known)
-    with torch.no_grad():
-        scale, shift = _weighted_scale_shift(prediction, target, base)
-        for _ in range(iterations):
-            residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
-            limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]
-            weights = base * torch.where(residual <= limit, 1.0, limit / residual.clamp(min=1e-30))
-            scale, shift = _weighted_scale_shift(prediction, target, weights)
-    return _weighted_scale_shift(prediction, target, weights)
 
 
 # -- one scale and shift for many images
@@ -217,9 +199,7 @@ class ScaleShiftEstimator:
     def result(self) -> ScaleShift:
         """Return the fit so far. Raises GeometryError where no image had labels, and for a prediction that is depth."""
         if not self._correlations:
-            found = (
-                f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a prediction that varies over them"
-            )
+            found = f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a varying prediction"
             fix = "check that the data set has depth, and that the prediction is no constant"
             raise GeometryError("scale and shift", found=found, expected="images with ground-truth depth", fix=fix)
         correlation = median(self._correlations)
@@ -234,17 +214,14 @@ class ScaleShiftEstimator:
 
 # -- rigid or similarity transforms of corresponding points with many outliers
 
-
 _REFITS = 50  # at most, until the inliers of a fit are those that it was fitted to
+_SAMPLE = 5  # points; 3 determine the transform, 5 are more stable against noise
+_MIN_INLIER_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class RobustAlignment:
-    """target = similarity(source) for the inliers.
-
-    similarity: float64, not batched; the least-squares fit of exactly the inliers.
-    inlier: (N,) bool, the points within the distance of it.
-    """
+    """The inliers (N,) bool, and the least-squares fit of exactly these: float64, not batched."""
 
     similarity: SimilarityTransform
     inlier: Tensor
@@ -258,26 +235,22 @@ def umeyama_ransac(
     inlier_distance: float,
     generator: torch.Generator,
     iterations: int = 128,
-    sample: int = 5,
-    min_inlier_share: float = 0.1,
 ) -> RobustAlignment:
     """Return the transform with the most inliers among the points (Fischler and Bolles, CACM 24(6), 1981).
 
     Args:
         source, target: (N, 3), corresponding by row.
-        kind: as of `align.umeyama`.
+        kind: as of `umeyama`.
         inlier_distance: largest distance of an inlier from its target, in the unit of the target.
         generator: of the CPU, the only source of randomness.
-        iterations: number of samples.
-        sample: points of each; 3 determine the transform, 5 are more stable against noise.
-        min_inlier_share: smallest share of inliers.
+        iterations: number of samples of five points.
 
     Raises GeometryError (and never returns an identity instead) where points do not correspond, are too few or not
-    finite, or where too few are inliers: wrong correspondences, a distance in another unit, or mirrored axes.
+    finite, or where less than a tenth are inliers: wrong correspondences, another unit, or mirrored axes.
     """
-    if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < max(3, sample):
+    if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < _SAMPLE:
         found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "leave out objects with so few pixels"
-        expected = f"two of (N, 3) with N at least {max(3, sample)}"
+        expected = f"two of (N, 3) with N at least {_SAMPLE}"
         raise GeometryError("robust alignment", found=found, expected=expected, fix=fix)
     source, target = source.detach().double(), target.detach().double()
     if not bool((source.isfinite() & target.isfinite()).all()):
@@ -285,8 +258,8 @@ def umeyama_ransac(
         raise GeometryError("robust alignment", found=found, expected="finite points", fix=fix)
 
     chance = torch.rand(iterations, len(source), generator=generator, dtype=torch.float64)
-    drawn = chance.topk(sample, dim=1).indices.to(source.device)
-    samples = source[drawn]  # (iterations, sample, 3)
+    drawn = chance.topk(_SAMPLE, dim=1).indices.to(source.device)
+    samples = source[drawn]  # (iterations, 5, 3)
     drawn = drawn[(samples - samples.mean(1, keepdim=True)).square().sum((1, 2)) > 0]  # all one point: no transform
     if not len(drawn):
         found, fix = "a source of one point", "check the coordinates"
@@ -296,7 +269,7 @@ def umeyama_ransac(
     inliers = (_find_inliers(SimilarityTransform(*one), source, target, inlier_distance) for one in each)
     inlier = max(inliers, key=lambda agree: int(agree.sum()))
 
-    needed = max(3, sample, min_inlier_share * len(source))
+    needed = max(_SAMPLE, _MIN_INLIER_SHARE * len(source))
     for _ in range(_REFITS):
         if int(inlier.sum()) < needed:
             break

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry.numpy_camera import NEAR, focal_px_from_fov, focal_px_from_lens
+from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov, focal_px_from_lens
 
 # -- making one
 
@@ -28,18 +28,16 @@ def intrinsics(
     return Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=dtype), height, width)
 
 
-def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
+def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Camera:
     """Return a camera with square pixels and a centered axis, from its horizontal field of view."""
-    focal = focal_px_from_fov(horizontal_deg, width)
-    return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
+    K = centered_K(focal_px_from_fov(horizontal_deg, width), height, width)
+    return Camera(torch.from_numpy(K), height, width)
 
 
-def from_focal_mm(
-    focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
-) -> Camera:
+def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int) -> Camera:
     """Return a camera with square pixels and a centered axis, from a lens; a "35 mm equivalent" sensor is 36 mm."""
-    focal = focal_px_from_lens(focal_mm, sensor_width_mm, width)
-    return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
+    K = centered_K(focal_px_from_lens(focal_mm, sensor_width_mm, width), height, width)
+    return Camera(torch.from_numpy(K), height, width)
 
 
 # -- changing the camera
@@ -129,12 +127,9 @@ def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: 
 # -- pixels and points
 
 
-def pixel_grid(
-    height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return (2, H, W): x, then y, of every pixel's center."""
-    x, y = (torch.arange(size, device=device, dtype=dtype) for size in (width, height))
-    y, x = torch.meshgrid(y, x, indexing="ij")
+    y, x = torch.meshgrid(torch.arange(height, dtype=dtype), torch.arange(width, dtype=dtype), indexing="ij")
     return torch.stack((x, y))
 
 

@@ -1,4 +1,4 @@
-"""Convert between depth, inverse depth, disparity and points.
+"""Convert between depth, inverse depth and points.
 
 0 means none in every map; so an infinite depth, whose inverse is 0, is none too.
 """
@@ -18,30 +18,16 @@ from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import transform
 
 
-def _reciprocal(values: Tensor, numerator: Tensor | float = 1.0) -> Tensor:
-    """Return the quotient where values > 0, else 0; the gradient is finite, and 0 where the value is none."""
-    known = values > NEAR
-    return torch.where(known, numerator / torch.where(known, values, torch.ones_like(values)), torch.zeros_like(values))
-
-
 def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
-    """Convert 1/m to metres; 0 stays 0 = none."""
-    return _reciprocal(inverse_depth)
+    """Convert 1/m to metres; 0 stays 0 = none. The gradient is finite, and 0 where the value is none."""
+    known = inverse_depth > NEAR
+    safe = torch.where(known, inverse_depth, torch.ones_like(inverse_depth))
+    return torch.where(known, 1 / safe, torch.zeros_like(inverse_depth))
 
 
 def inverse_from_depth(depth_m: Tensor) -> Tensor:
     """Convert metres to 1/m; 0 stays 0 = none."""
-    return _reciprocal(depth_m)
-
-
-def disparity_px_from_depth(depth_m: Tensor, fx: Tensor | float, baseline_m: Tensor | float) -> Tensor:
-    """Return disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none."""
-    return _reciprocal(depth_m, fx * baseline_m)
-
-
-def depth_from_disparity_px(disparity_px: Tensor, fx: Tensor | float, baseline_m: Tensor | float) -> Tensor:
-    """Return depth z = fx b / (x_left - x_right) in metres of a rectified pair; 0 stays 0 = none."""
-    return _reciprocal(disparity_px, fx * baseline_m)
+    return depth_from_inverse(depth_m)
 
 
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:

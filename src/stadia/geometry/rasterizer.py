@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.numba_jit import compile_loops
+from stadia.geometry.numpy_camera import centered_K
 
 Points = NDArray[np.floating]
 
@@ -37,8 +38,7 @@ class RasterCamera(NamedTuple):
 
 def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
     """Return (3, 3) K with square pixels and the principal point at the image's center."""
-    focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
-    return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    return centered_K(0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg)), height, width)
 
 
 @compile_loops

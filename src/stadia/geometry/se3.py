@@ -16,10 +16,7 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 from stadia.geometry.segments import segment_sums
 
-_SMALL_SQUARED = 0.25
-"""Squared angle below which the power series (smooth at 0) is used; its error is below 1e-15."""
-
-_AXES = {"x": 0, "y": 1, "z": 2}
+_SMALL_SQUARED = 0.25  # squared angle below which the power series (smooth at 0) is used; its error is below 1e-15
 
 # Coefficients of the series in the squared angle s.
 _SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a
@@ -180,12 +177,6 @@ def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
-def quaternion_angle_deg(a: Tensor, b: Tensor) -> Tensor:
-    """Return the angle (...) in degrees between unit quaternions (..., 4); q and -q are the same rotation."""
-    b = torch.where((a * b).sum(-1, keepdim=True) < 0, -b, b)
-    return torch.rad2deg(4 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)))
-
-
 def rotation_angle_deg(R: Tensor) -> Tensor:
     """Return the angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate at 0 (arccos is not)."""
     quaternion = quaternion_wxyz_from_matrix(R)
@@ -209,68 +200,19 @@ def matrix_to_6d(R: Tensor) -> Tensor:
     return R[..., :2].transpose(-1, -2).flatten(-2)
 
 
-def _euler_axes(order: str) -> tuple[list[int], bool]:
-    """Return the three axes, and whether the rotations are about the moving (intrinsic) axes."""
-    axes = [_AXES.get(letter, -1) for letter in order.lower()]
+def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
+    """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
+
+    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz, as in SciPy.
+    """
+    axes = ["xyz".find(letter) for letter in order.lower()]
     is_repeated = len(order) != 3 or axes[0] == axes[1] or axes[1] == axes[2]
     if is_repeated or -1 in axes or order not in (order.lower(), order.upper()):
         expected, fix = "three axes such as 'xyz' or 'ZYX'", "lower case: fixed axes; upper: moving"
         raise GeometryError("Euler order", found=f"'{order}'", expected=expected, fix=fix)
-    return axes, order.isupper()
-
-
-def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
-    """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
-
-    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz. As SciPy names
-    them.
-    """
-    axes, intrinsic = _euler_axes(order)
     unit = torch.eye(3, dtype=angles.dtype, device=angles.device)
     first, second, third = (so3_exp(angles[..., i, None] * unit[axis]) for i, axis in enumerate(axes))
-    return matmul(first, matmul(second, third)) if intrinsic else matmul(third, matmul(second, first))
-
-
-def _direction(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The angle and length of (x, y), and whether it is too short to have an angle; gradients are finite throughout."""
-    squared = x * x + y * y
-    none = squared < 1e-14
-    x, squared = torch.where(none, torch.ones_like(x), x), torch.where(none, torch.ones_like(x), squared)
-    return torch.atan2(y, x), torch.where(none, torch.zeros_like(x), squared.sqrt()), none
-
-
-def euler_from_matrix(R: Tensor, order: str) -> Tensor:
-    """Rotations (..., 3, 3) to angles (..., 3) in radians, in the order named; the inverse of `matrix_from_euler`.
-
-    The middle angle lies in [-pi/2, pi/2] (in [0, pi] where the first axis is also the last), the others in [-pi, pi],
-    as SciPy has it. At gimbal lock only the sum or the difference of the outer angles is known, and the third is set to
-    0.
-    By way of the quaternion: Bernardes and Viollet, PLoS ONE 17(11), 2022.
-    """
-    axes, intrinsic = _euler_axes(order)
-    i, j, k = reversed(axes) if intrinsic else axes
-    symmetric = i == k
-    k = 3 - i - j if symmetric else k
-    sign = (i - j) * (j - k) * (k - i) // 2
-    w, *xyz = quaternion_wxyz_from_matrix(R).unbind(-1)
-    a, b, c, d = w, xyz[i], xyz[j], xyz[k] * sign
-    if not symmetric:
-        a, b, c, d = a - c, b + d, c + a, d - b
-
-    half_sum, high, no_sum = _direction(b, a)
-    half_difference, low, no_difference = _direction(d, c)
-    middle = 2 * torch.atan2(low, high)
-    third_is_zero = 1 if intrinsic else -1
-    half_sum, half_difference = (
-        torch.where(no_sum, third_is_zero * half_difference, half_sum),
-        torch.where(no_difference, third_is_zero * half_sum, half_difference),
-    )
-    outer, inner = half_sum - half_difference, half_sum + half_difference
-    if not symmetric:
-        middle, inner = middle - math.pi / 2, inner * sign
-    first, third = (inner, outer) if intrinsic else (outer, inner)
-    angles = torch.stack((first, middle, third), -1)
-    return torch.remainder(angles + math.pi, 2 * math.pi) - math.pi
+    return matmul(first, matmul(second, third)) if order.isupper() else matmul(third, matmul(second, first))
 
 
 # -- quaternion products and averages: of any length above 0 it is a rotation, q and -q the same; the zero one is none
@@ -285,15 +227,13 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
     """Return the product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply."""
     a_w, a_x, a_y, a_z = a.unbind(-1)
     b_w, b_x, b_y, b_z = b.unbind(-1)
-    return torch.stack(
-        (
-            a_w * b_w - a_x * b_x - a_y * b_y - a_z * b_z,
-            a_w * b_x + a_x * b_w + a_y * b_z - a_z * b_y,
-            a_w * b_y - a_x * b_z + a_y * b_w + a_z * b_x,
-            a_w * b_z + a_x * b_y - a_y * b_x + a_z * b_w,
-        ),
-        -1,
+    product = (
+        a_w * b_w - a_x * b_x - a_y * b_y - a_z * b_z,
+        a_w * b_x + a_x * b_w + a_y * b_z - a_z * b_y,
+        a_w * b_y - a_x * b_z + a_y * b_w + a_z * b_x,
+        a_w * b_z + a_x * b_y - a_y * b_x + a_z * b_w,
     )
+    return torch.stack(product, -1)
 
 
 def quaternion_from_ray(ray: Tensor) -> Tensor:
@@ -306,30 +246,18 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
     return F.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
 
 
-# -- averages
-
-
-def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: Tensor | None = None) -> Tensor:
-    """Return the rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0.
+def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0; zero where there is none.
 
     It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007). So q and
     -q count alike, where a sum of quaternions would cancel. A longer quaternion counts as the square of its length.
+    weights: (..., N), none below 0.
 
-    Args:
-        quaternions: w, x, y, z of any length.
-        weights: (..., N), none below 0.
-        known: (..., N) bool; values where it is false are not read.
-
-    Returns the zero quaternion where nothing is known. Where the two largest eigenvalues are equal (two rotations half
-    a turn apart and equally heavy) every mix of both is as near: one of them is returned, and the gradient leaves that
-    direction out.
+    Where the two largest eigenvalues are equal (two rotations half a turn apart and equally heavy) every mix of both is
+    as near: one of them is returned, and the gradient leaves that direction out.
     """
     quaternions = at_least_float32(quaternions)
-    if known is not None:
-        quaternions = quaternions.where(known[..., None], 0.0)
     weighted = quaternions if weights is None else quaternions * weights[..., None]
-    if known is not None and weights is not None:
-        weighted = weighted.where(known[..., None], 0.0)
     return _principal((weighted[..., :, None] * quaternions[..., None, :]).sum(-3))
 
 
@@ -348,9 +276,8 @@ def quaternion_mean_by_segment(
 def _principal(outer: Tensor) -> Tensor:
     """Return the eigenvector (..., 4) of the largest eigenvalue of (..., 4, 4), w >= 0; zero for the zero matrix.
 
-    torch's gradient of `eigh` divides by the differences of all eigenvalues. It is NaN where any two are equal, as the
-    three smallest of quaternions that agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l -
-    l_j). That is the gradient of the last step below; its value is 0.
+    torch's gradient of `eigh` is NaN where any two eigenvalues are equal, as the three smallest of quaternions that
+    agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l - l_j), the last step below.
     """
     with torch.no_grad(), torch.autocast(outer.device.type, enabled=False):
         values, vectors = torch.linalg.eigh(outer)

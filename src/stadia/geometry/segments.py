@@ -29,7 +29,7 @@ class Segments:
         """Return M, the number of objects."""
         return len(self.image)
 
-    def of(self, maps: Tensor) -> Tensor:
+    def gather(self, maps: Tensor) -> Tensor:
         """Return the values (P, C) of maps (B, C, H, W) at the pixels."""
         channels = maps.shape[1]
         return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]
@@ -100,12 +100,8 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
     """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
 
-    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest
-    of it.
-
-    Args:
-        index: (P,) which map.
-        place: (P, 2) x, y in the large image.
+    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there.
+    index: (P,) which map.  place: (P, 2) x, y in the large image.
     """
     height, width = maps.shape[-2:]
     at = (place.to(maps.dtype) + 0.5) / stride - 0.5

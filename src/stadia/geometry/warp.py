@@ -46,10 +46,9 @@ def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _to_powers_of_two(image: Tensor) -> Tensor:
-    """Repeat the image's edge to the right and below, up to powers of two, which changes no sample.
+    """Repeat the image's edge to the right and below, up to powers of two, where the sampler's fractions are exact.
 
-    The sampler converts pixels to fractions of the image and back. In float32 that costs 1e-4 pixels at width 1242, but
-    nothing for powers of two: integer pixels stay exact, and so does the identity warp.
+    In float32 they cost 1e-4 pixels at width 1242; for powers of two integer pixels, so the identity warp, stay exact.
     """
     below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
     return F.pad(image, (0, right, 0, below), mode="replicate")

@@ -2,12 +2,12 @@
 
 import stadia.core.registry
 
-from .affine_brightness import BrightnessGate as BrightnessGate
 from .config import MetricScaleConfig as MetricScaleConfig
 from .config import OverlayLossConfig as OverlayLossConfig
 from .config import RotationLossConfig as RotationLossConfig
 from .config import SelfSupervisedLossConfig as SelfSupervisedLossConfig
 from .config import SparseDepthConfig as SparseDepthConfig
+from .fused_reprojector import FusedReprojector as FusedReprojector
 from .loss_report import LossReport as LossReport
 from .loss_report import average_count_over_processes as average_count_over_processes
 from .loss_report import check_loss as check_loss
@@ -24,9 +24,9 @@ from .object_pose_loss import center_error as center_error
 from .object_pose_loss import log_depth_error as log_depth_error
 from .object_pose_loss import norm_penalty as norm_penalty
 from .object_pose_loss import size_error as size_error
-from .output_gradients import OutputGradients as OutputGradients
 from .overlay_loss import OverlayComparison as OverlayComparison
 from .overlay_loss import OverlayLoss as OverlayLoss
+from .photometric import BrightnessGate as BrightnessGate
 from .photometric import MinimumReprojection as MinimumReprojection
 from .photometric import identity_reprojection as identity_reprojection
 from .photometric import window_statistics as window_statistics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,14 +25,20 @@ class LossReport:
         (B, 3, H, W): the warped source most similar to the target at each pixel, 0 if none sees it.
     least: lower bound of each weighted term; unbounded terms (logarithms) are left out. Checked in training
         (`losses.loss_report`).
-    seen: detached scalars that are only logged.
+    logged: detached scalars that are only logged.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     maps: dict[str, Tensor]
     least: Mapping[str, float] = field(default_factory=dict)
-    seen: Mapping[str, Tensor] = field(default_factory=dict)
+    logged: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_terms(cls, terms: Mapping[str, Tensor], maps: dict[str, Tensor], **values: Any) -> LossReport:
+        """Return the report of weighted, differentiable terms; `values` are those of other fields."""
+        total = torch.stack(list(terms.values())).sum()
+        return cls(total, {name: value.detach() for name, value in terms.items()}, maps, **values)
 
 
 # -- Combine several losses of one batch.
@@ -53,21 +60,15 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
         if clash := sorted(maps.keys() & report.maps.keys()):
             raise ValueError(f"the loss '{name}' has a map '{clash[0]}', as another has: give it a name of its own")
         maps |= report.maps
-    return LossReport(
-        total=torch.stack([weight * report.total for weight, report in parts.values()]).sum(),
-        terms={
-            f"{name}/{term}": weight * value
-            for name, (weight, report) in parts.items()
-            for term, value in report.terms.items()
-        },
-        maps=maps,
-        least={
-            f"{name}/{term}": weight * bound
-            for name, (weight, report) in parts.items()
-            for term, bound in report.least.items()
-        },
-        seen={f"{name}/{what}": value for name, (_, report) in parts.items() for what, value in report.seen.items()},
-    )
+    total = torch.stack([weight * report.total for weight, report in parts.values()]).sum()
+    terms: dict[str, Tensor] = {}
+    least: dict[str, float] = {}
+    logged: dict[str, Tensor] = {}
+    for name, (weight, report) in parts.items():
+        terms |= {f"{name}/{term}": weight * value for term, value in report.terms.items()}
+        least |= {f"{name}/{term}": weight * bound for term, bound in report.least.items()}
+        logged |= {f"{name}/{what}": value for what, value in report.logged.items()}
+    return LossReport(total, terms, maps, least, logged)
 
 
 # -- Reductions of per-pixel losses to one number.

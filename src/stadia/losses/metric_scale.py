@@ -58,7 +58,7 @@ def estimate_camera_heights(
         height_m: (M,) known heights, NaN for none.
     """
     silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
-    object_depth = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+    object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
     # The center of the highest pixel is half a pixel below the edge, on average.
     silhouette = silhouette + 0.5 * object_depth / fy
@@ -109,7 +109,7 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
     px_over_fy = height_from_box(last - first + 1, torch.ones_like(height_m), fy)
     known = height_m.isfinite()
-    predicted_m = px_over_fy[objects.segment] * objects.of(depth_m)[:, 0]
+    predicted_m = px_over_fy[objects.segment] * objects.gather(depth_m)[:, 0]
     error = (height_m.detach().where(known, 0.0)[objects.segment] - predicted_m).abs()
     return error.where(known[objects.segment], 0.0)
 
@@ -190,7 +190,7 @@ class MetricScaleLoss:
             object_share, camera_share: factors of the weights in this epoch (`recipes.metric.camera_heights`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
-        H, W) in metres, of the finest scale; `seen` "camera_height_m", the median over the images, NaN without a road.
+        H, W) in metres, of the finest scale; `logged` "camera_height_m", the median over the images, NaN without road.
         Raises GeometryError if the number of heights differs from that of objects or images.
         """
         _check_known(known, len(road))
@@ -205,13 +205,8 @@ class MetricScaleLoss:
                 "camera_height": camera_share * self.config.camera_height * torch.stack(of_cameras).mean(),
             }
         heights = finest[0].median_height.detach()
-        return LossReport(
-            total=torch.stack(list(terms.values())).sum(),
-            terms={name: value.detach() for name, value in terms.items()},
-            maps=errors[0],
-            least=dict.fromkeys(terms, 0.0),
-            seen={"camera_height_m": masked_median(heights, ~heights.isnan())},
-        )
+        logged = {"camera_height_m": masked_median(heights, ~heights.isnan())}
+        return LossReport.from_terms(terms, errors[0], least=dict.fromkeys(terms, 0.0), logged=logged)
 
     def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights

@@ -1,4 +1,4 @@
-"""Losses of object rotation (ROTATION_LOSSES), direction to the center, log depth and size, one value each.
+"""Losses of objects: rotation (ROTATION_LOSSES), direction to the center, log depth and size; class masks.
 
 Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
 `Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.objects.symmetry import Symmetry, half_angle_sin_cos
+from stadia.geometry.boxes import Symmetry, half_angle_sin_cos
+from stadia.geometry.se3 import at_least_float32
 
 BOUNDED_LOG_EPS = 0.1
 """The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
@@ -91,3 +92,47 @@ def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
     true_m: with a diagonal above 0. Predicted sizes may have any sign.
     """
     return (size_m - true_m).abs().mean(-1) / torch.linalg.vector_norm(true_m, dim=-1)
+
+
+# -- class masks, 0 = background
+#
+# logits (B, C, H, W) and integer classes (B, H, W) from 0 to C - 1, or IGNORE_INDEX. Such pixels cost 0 without a
+# gradient; exclude them from a mean by `labeled_pixels`.
+
+IGNORE_INDEX = -1
+
+
+def labeled_pixels(classes: Tensor) -> Tensor:
+    """Return (B, 1, H, W) bool, true where the class is labeled."""
+    return (classes != IGNORE_INDEX)[:, None]
+
+
+def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Compute -log p of the true class at each pixel, (B, 1, H, W)."""
+    values = F.cross_entropy(at_least_float32(logits), classes.long(), reduction="none", ignore_index=IGNORE_INDEX)
+    return values[:, None]
+
+
+def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
+    """Compute -(1 - p)^gamma log p at each pixel, (B, 1, H, W): correct pixels count little (Lin et al., ICCV 2017).
+
+    gamma: 0 is cross-entropy; from 1 on the gradient is finite everywhere. Raises ValueError for other values.
+    """
+    if gamma != 0 and gamma < 1:
+        raise ValueError(f"gamma={gamma:g}: 0, or at least 1")
+    surprise = cross_entropy(logits, classes)
+    return (-torch.expm1(-surprise)).pow(gamma) * surprise
+
+
+def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
+    """Compute 1 - Dice of each image, (B,): the mean over the foreground classes in the image.
+
+    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t of the class (Milletari
+    et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An image
+    without objects gives 0 (exclude it from the mean), so a pixel loss has to penalize its false positives.
+    """
+    p = (at_least_float32(logits).softmax(1)[:, 1:] * labeled_pixels(classes)).flatten(2)
+    t = F.one_hot(classes.long().clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(p.dtype)
+    share = (2 * (p * t).sum(2) + smooth) / (p.sum(2) + t.sum(2) + smooth)
+    shown = t.any(2)
+    return (1 - share).where(shown, 0.0).sum(1) / shown.sum(1).clamp(min=1)

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.losses import OVERLAY_LOSSES
-from stadia.losses import mask_loss as masks
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
+from stadia.losses.object_pose_loss import dice_loss
 from stadia.losses.photometric import ssim_distance
 
 
@@ -35,7 +35,7 @@ class OverlayComparison:
     mask: Tensor
 
     @classmethod
-    def of(
+    def from_maps(
         cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
     ) -> OverlayComparison:
         """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
@@ -103,7 +103,7 @@ def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
     # Two classes, whose softmax is the sigmoid.
     logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
     shown = given.mask.flatten(1).any(1)
-    return _mean_over(masks.dice_loss(logits, given.mask[:, 0]), shown)
+    return _mean_over(dice_loss(logits, given.mask[:, 0]), shown)
 
 
 class OverlayLoss:
@@ -138,12 +138,10 @@ class OverlayLoss:
             fix = "resize the prediction to the labels' size"
             raise GeometryError("depth, mask and their labels", found=found, expected=expected, fix=fix)
         with torch.autocast(log_depth.device.type, enabled=False):
-            given = OverlayComparison.of(log_depth, true, mask_logits, mask, self.config)
+            given = OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
             return {name: row(given, self.config) for name, row in self._rows.items()}
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
         """Return the weighted sum; `factors` multiply the weights by name, to balance them."""
         weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
-        total = torch.stack(list(weighted.values())).sum()
-        detached = {name: value.detach() for name, value in weighted.items()}
-        return LossReport(total, detached, {}, least=dict.fromkeys(weighted, 0.0))
+        return LossReport.from_terms(weighted, {}, least=dict.fromkeys(weighted, 0.0))

@@ -13,9 +13,9 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
-from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.photometric import (
     MinimumReprojection,
+    apply_brightness,
     identity_reprojection,
     minimum_reprojection,
     photometric_residual,
@@ -88,7 +88,7 @@ class Reprojection:
 class Reprojector(Protocol):
     """Created once per step with inputs that do not depend on depth and motion; called once per scale.
 
-    brightness: (B, N, 2) gain and offset from the target to each source (`losses.affine_brightness`), or None.
+    brightness: (B, N, 2) gain and offset from the target to each source (`losses.photometric`), or None.
     """
 
     best_identity: Tensor
@@ -118,9 +118,8 @@ class TorchReprojector:
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         images, depth_m = self.images, depth_from_inverse(inverse_depth)
         views = synthesize_views(images.sources, depth_m, images.camera, images.source_camera, T_source_target)
-        residuals, visible, unwarped = self._residuals(views.image), views.valid[:, :, 0], self.unwarped
-        auto_mask = self.auto_mask
-        minimum = minimum_reprojection(residuals, visible, unwarped, self.identity_residual, auto_mask=auto_mask)
+        compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
+        minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
         return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
 
     def _residuals(self, images: Tensor) -> Tensor:

@@ -15,11 +15,15 @@ from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
-from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.kernels.fused_reprojector import FusedReprojector
+from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import lift_auto_mask_from_road, weight_by_uncertainty
+from stadia.losses.photometric import (
+    brightness_penalty,
+    find_saturated_pixels,
+    lift_auto_mask_from_road,
+    weight_by_uncertainty,
+)
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
@@ -46,7 +50,7 @@ class SelfSupervisedLoss:
     they train the pose network without taking pixels from the first.
 
     *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
-    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
+    (`losses.photometric`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
     minimum (`losses.photometric`), so "photometric" may be negative. The right view has its own term.
 
     Runs in float32 at least: at half precision a projection is wrong by whole pixels.
@@ -82,9 +86,9 @@ class SelfSupervisedLoss:
             road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves
                 (`losses.photometric`).
 
-        Returns: with `seen`: "warped_over_unwarped", the residual without auto-mask over that without depth and motion;
-        "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness leaves
-        unchanged.
+        Returns: with `logged`: "warped_over_unwarped", the residual without auto-mask over that without depth and
+        motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness
+        leaves unchanged.
 
         Raises GeometryError if the number of sources or scales is inconsistent, for a right view without a source
         "stereo", and for a road with a stereo source.
@@ -103,25 +107,26 @@ class SelfSupervisedLoss:
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
         teachers, others = self.teachers(images.source_names, step)
         finest = self._compare(terms, sizes, prediction, teachers, step, road)
-        seen = {"warped_over_unwarped": _warped_over_unwarped(finest)}
+        logged = {"warped_over_unwarped": _warped_over_unwarped(finest)}
         if others:
             self._train_motion(terms, sizes, prediction, others)
         self._smooth(terms, prediction.inverse_depth, images.target)
         if prediction.inverse_depth_right is not None:
             finest_right = self._compare_right(terms, sizes, prediction, prediction.inverse_depth_right)
-            seen["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
+            logged["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
         if prediction.brightness is not None:
             penalty = brightness_penalty(prediction.brightness)
             for scale in range(len(prediction.inverse_depth)):
                 terms.add("brightness", scale, self.config.brightness * self._smoothness_weight(scale) * penalty)
             saturated = find_saturated_pixels(images.target)[:, None] | find_saturated_pixels(finest.views)
-            seen["saturated"] = saturated.to(images.target.dtype).mean()
+            logged["saturated"] = saturated.to(images.target.dtype).mean()
         # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
-        total, means = terms.means()
+        means = terms.means()
         weighted = self._uncertainty(prediction, step) is not None
         least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
-        return LossReport(total, means, _make_maps(finest, teachers, len(images.source_names)), least, seen)
+        maps = _make_maps(finest, teachers, len(images.source_names))
+        return LossReport.from_terms(means, maps, least=least, logged=logged)
 
     def _compare(
         self,
@@ -245,10 +250,9 @@ class _Terms:
         value = self.scale_weights[scale] * value
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def means(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total, and its detached terms."""
-        means = {name: value / len(self.scale_weights) for name, value in self.sums.items()}
-        return torch.stack(list(means.values())).sum(), {name: value.detach() for name, value in means.items()}
+    def means(self) -> dict[str, Tensor]:
+        """Return the terms, averaged over the scales."""
+        return {name: value / len(self.scale_weights) for name, value in self.sums.items()}
 
 
 def choose_reprojector(target: Tensor) -> type[Reprojector]:

@@ -215,10 +215,8 @@ class SparseDepthLoss:
             known = self.known(true_m)
             given = LabeledDepth(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
             terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
-            total = torch.stack(list(terms.values())).sum()
-        maps = {"log_error": given.log_ratio.detach().abs()}
-        detached = {name: value.detach() for name, value in terms.items()}
-        return LossReport(total, detached, maps, least=dict.fromkeys(terms, 0.0))
+            maps = {"log_error": given.log_ratio.detach().abs()}
+            return LossReport.from_terms(terms, maps, least=dict.fromkeys(terms, 0.0))
 
     def known(self, true_m: Tensor) -> Tensor:
         """Return the mask of labels, of the shape of `true_m` in metres."""

@@ -177,7 +177,7 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
     """
     if objects.count == 0:
         return depth.new_zeros(0)
-    low, middle, high = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.1, 0.5, 0.9))
+    low, middle, high = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.1, 0.5, 0.9))
     pixels = torch.bincount(objects.segment, minlength=objects.count)
     return ((high - low) / middle).where(pixels >= MIN_ROW_PIXELS**2, torch.nan)
 

@@ -15,8 +15,8 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from stadia.core.types import TensorDataclass
-from stadia.geometry.objects import boxes
-from stadia.geometry.objects.symmetry import Symmetry, symmetric_angle_deg
+from stadia.geometry import boxes
+from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix, transform
 
 # -- Match predictions to objects, one to one, within one image and class.
@@ -350,24 +350,22 @@ def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5)
     were found and are within both limits. A mean over nothing is NaN. A missed object is in every recall, and counts
     180 degrees in "rotation_error_deg_of_all", the mean over all objects.
     """
-    rotation: list[float] = []
-    translation: list[float] = []
-    overlap: list[float] = []
+    errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
     objects = predictions = 0
     for image in images:
         pairs = match_hungarian(image.mask_iou, image.same_class, min_mask_iou)
         objects += len(image.true_class_id)
         predictions += len(image.class_id)
-        pairs_of = ((rotation, image.rotation_deg), (translation, image.translation_cm), (overlap, image.iou))
-        for values, of_pairs in pairs_of:
-            values += of_pairs[pairs.predicted, pairs.true].tolist()
+        tables = image.rotation_deg, image.translation_cm, image.iou
+        for values, table in zip(errors.values(), tables, strict=True):
+            values += table[pairs.predicted, pairs.true].tolist()
+    rotation, translation, _ = errors.values()
     found = len(rotation)
     scores: dict[str, float] = {"objects": objects, "found": found, "false_alarms": predictions - found}
     scores |= {"recall": _share(found, objects), "precision": _share(found, predictions)}
-    for name, values in (("rotation_error_deg", rotation), ("translation_error_cm", translation), ("iou_3d", overlap)):
-        scores[name] = fmean(values) if values else math.nan
-    for name, values in (("rotation_error_deg_median", rotation), ("translation_error_cm_median", translation)):
-        scores[name] = median(values) if values else math.nan
+    scores |= {name: fmean(values) if values else math.nan for name, values in errors.items()}
+    scores["rotation_error_deg_median"] = median(rotation) if rotation else math.nan
+    scores["translation_error_cm_median"] = median(translation) if translation else math.nan
     scores["rotation_error_deg_of_all"] = fmean(rotation + [180.0] * (objects - found)) if objects else math.nan
     for degrees, cm in POSE_THRESHOLDS:
         within = sum(r <= degrees and t <= cm for r, t in zip(rotation, translation, strict=True))

@@ -162,8 +162,3 @@ def calibration_curve(
     widths = widths.expand(*ratio.shape[:-1], -1).contiguous()
     inside = torch.searchsorted(ratio.sort(dim=-1).values, widths, right=True)
     return inside.double() / mask.flatten(-2).sum(dim=-1, keepdim=True)
-
-
-def calibration_error(curve: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
-    """Return the mean distance (...) of the shares (..., L) from their levels: 0 is calibrated."""
-    return (curve - curve.new_tensor(levels)).abs().mean(dim=-1)

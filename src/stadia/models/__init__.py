@@ -12,7 +12,7 @@ MODELS = Registry(
     "model",
     {
         "depth_and_motion": "stadia.models.depth_pose_net:DepthPoseNet",
-        "dpt": "stadia.models.dpt.dpt_net:DptNet",
+        "dpt": "stadia.models.dpt_net:DptNet",
         "objectpose_net": "stadia.models.object_pose_net:ObjectPoseNet",
         "overlay_net": "stadia.models.overlay_net:OverlayNet",
     },
@@ -32,13 +32,13 @@ ATTENTIONS = Registry(
 DPT_NETWORKS = Registry(
     "network",
     {
-        "dpt-tiny": "stadia.models.dpt.architectures:dpt_tiny",
-        "dpt-small": "stadia.models.dpt.architectures:dpt_small",
-        "dpt-hybrid": "stadia.models.dpt.architectures:dpt_hybrid",
-        "dpt-large": "stadia.models.dpt.architectures:dpt_large",
-        "depth-anything-small": "stadia.models.dpt.architectures:depth_anything_small",
-        "depth-anything-base": "stadia.models.dpt.architectures:depth_anything_base",
-        "depth-anything-large": "stadia.models.dpt.architectures:depth_anything_large",
+        "dpt-tiny": "stadia.models.dpt_architectures:dpt_tiny",
+        "dpt-small": "stadia.models.dpt_architectures:dpt_small",
+        "dpt-hybrid": "stadia.models.dpt_architectures:dpt_hybrid",
+        "dpt-large": "stadia.models.dpt_architectures:dpt_large",
+        "depth-anything-small": "stadia.models.dpt_architectures:depth_anything_small",
+        "depth-anything-base": "stadia.models.dpt_architectures:depth_anything_base",
+        "depth-anything-large": "stadia.models.dpt_architectures:depth_anything_large",
     },
 )
 

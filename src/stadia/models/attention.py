@@ -23,16 +23,14 @@ class SdpaAttention(nn.Module):
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
         super().__init__()
+        self.config = config
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         return functional.scaled_dot_product_attention(q, k, v)
 
 
-class ExplicitAttention(nn.Module):
+class ExplicitAttention(SdpaAttention):
     """Exact attention written out: the readable reference of the other cores."""
-
-    def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
-        super().__init__()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         return compute_attention_map(q, k) @ v
@@ -98,8 +96,7 @@ def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tenso
 # phi(Q) (phi(K)^T V), with rows normalized to 1. The estimate is good while |q| and |k| are small. It is poor for
 # heads of 64 with unit Gaussian values, whose norm is 8. It is cheaper than exact attention only above 2m tokens.
 
-FEATURE_FLOOR = 1e-4
-"""Added to every feature, so that no row of attention sums to 0 (the value of the authors' code)."""
+FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums to 0 (the value of the authors' code)
 
 
 class PerformerAttention(nn.Module):
@@ -188,7 +185,7 @@ def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor
 # unmerged right after attention, so that dense outputs keep every token).
 
 
-class TokenMergingAttention(nn.Module):
+class TokenMergingAttention(SdpaAttention):
     """Exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
 
     The mean key over heads decides for each sample which tokens merge (`match_tokens`). The query, key and value of a
@@ -198,14 +195,10 @@ class TokenMergingAttention(nn.Module):
     weights. Similarity and sums use float32, since flat image regions tie in bfloat16.
     """
 
-    def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
-        super().__init__()
-        self.config = config
-
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         places = grid[0] * grid[1]
         if self.config.merge == 0 or places < 2:
-            return functional.scaled_dot_product_attention(q, k, v)
+            return super().forward(q, k, v, grid)
         removed = self.config.removed(places)
         with torch.autocast(k.device.type, enabled=False):
             group = match_tokens(k.float().mean(dim=1), removed, first=k.shape[-2] - places)

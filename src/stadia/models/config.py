@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, check_registered
 from stadia.models import ACTIVATIONS, ATTENTIONS, DPT_NETWORKS, OVERLAY_NETWORKS, POSE_HEADS, POSE_NETS, ROTATIONS
-from stadia.models.dpt.architectures import check_image_size
+from stadia.models.dpt_architectures import check_image_size
 
 _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
@@ -103,8 +103,66 @@ class AttentionConfig(StrictModel):
         return places * share.numerator // share.denominator
 
 
-DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
-"""Scale and shift of DPT-Hybrid's output in 1/m (isl-org/DPT); depth is at most 172.7 m and 7.257 m."""
+# -- multiply-accumulates (MACs) of attention per layer and image; `benchmarks/attention.py` measures times
+
+
+def count_attention_macs(
+    config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1
+) -> int:
+    """Count the MACs from queries, keys and values to the output, without projections; exact attention takes 2 N^2 D.
+
+    Args:
+        grid: (height, width) of the tokens.
+        first: tokens before the grid.
+    """
+    places, width = grid[0] * grid[1], heads * head_dim
+    tokens = places + first
+    if config.name == "performer":
+        return 4 * tokens * config.features_for(head_dim) * width
+    if config.name == "memory_compressed":
+        windows = math.prod(math.ceil(length / step) for length, step in zip(grid, config.window, strict=True))
+        return 2 * tokens * (windows + first) * width + 2 * windows * width * head_dim * config.factor
+    if config.name == "token_merging" and config.merge:
+        return 2 * (tokens - config.removed(places)) ** 2 * width + (places // 2) ** 2 * head_dim
+    return 2 * tokens**2 * width
+
+
+def count_block_macs(tokens: int, width: int) -> int:
+    """Count the rest of a transformer block: 4 N D^2 for the projections, 8 N D^2 for an MLP four times as wide."""
+    return 12 * tokens * width**2
+
+
+def find_break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int | None:
+    """Return the number of tokens from which on it takes fewer MACs than exact attention, or None if it never does.
+
+    performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), ignoring grid edges.
+    token_merging: 1, where merging saves more than the matching costs, 1 / (8 heads) of exact attention.
+    """
+    if config.name == "performer":
+        return 2 * config.features_for(head_dim)
+    if config.name == "memory_compressed" and config.factor > 1:
+        return math.ceil(head_dim * config.factor / (config.factor - 1))
+    if config.name == "token_merging" and (1 - config.merge) ** 2 + 1 / (8 * heads) < 1:
+        return 1
+    return None
+
+
+def describe_attention_cost(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int) -> str:
+    """Describe in one line the cost of attention on this grid, against exact attention and the rest of the block."""
+    tokens, width = grid[0] * grid[1] + 1, heads * head_dim
+    core = count_attention_macs(config, grid, heads, head_dim)
+    exact = count_attention_macs(AttentionConfig(), grid, heads, head_dim)
+    share = core / (core + count_block_macs(tokens, width))
+    line = f"attention {config.name} on {tokens} tokens: {core / 1e9:.3g} GMAC a layer, {share:.0%} of the block"
+    if config.name in ("sdpa", "explicit"):
+        return line
+    even = find_break_even_tokens(config, heads, head_dim)
+    fewer = "fewer multiplications at every length" if even == 1 else f"fewer multiplications above {even} tokens"
+    fewer = "never fewer multiplications" if even is None else fewer
+    return f"{line}, {core / exact:.2f} times exact attention; {fewer}"
+
+
+# -- the other networks
 
 
 class DptConfig(StrictModel):
@@ -168,8 +226,7 @@ class ObjectPoseNetConfig(StrictModel):
     rotation_frame: Literal["ray", "camera"] = "ray"
 
 
-OVERLAY_STRIDE = 8
-"""Image sides are multiples of it: both networks halve the image three times and add skip connections."""
+OVERLAY_STRIDE = 8  # image sides are multiples of it: both networks halve the image three times
 
 
 class OverlayNetConfig(StrictModel):

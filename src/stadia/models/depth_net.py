@@ -112,8 +112,7 @@ class DepthMaps(NamedTuple):
     log_uncertainty: tuple[Tensor, ...] | None
 
 
-LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)
-"""Range of log Sigma. Below it one pixel would weigh more than four hundred others."""
+LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)  # range of log Sigma. Below it one pixel would weigh more than four hundred others.
 
 
 def bound_log_uncertainty(logit: Tensor) -> Tensor:

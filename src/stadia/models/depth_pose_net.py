@@ -11,8 +11,8 @@ from stadia.geometry.warp import invert_brightness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder
-from stadia.models.hub import InitialWeights
 from stadia.models.pose_net import PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
+from stadia.models.pretrained_weights import InitialWeights
 
 
 class DepthPoseNet(nn.Module):
@@ -28,6 +28,7 @@ class DepthPoseNet(nn.Module):
 
     def __init__(self, config: DepthPoseNetConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:
         super().__init__()
+        self.config = config
         self.depth = DepthNet(config)
         self.pose = PoseNet(config, self.depth.encoder, size=size) if motion else None
         self.brightness = motion and config.brightness

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.models import hub
-from stadia.models.hub import InitialWeights
+from stadia.models.pretrained_weights import InitialWeights, offline_if_unreachable, warn_missing_weights
 
 
 class Encoder(nn.Module):
@@ -95,11 +94,11 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
 
 def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, InitialWeights]:
     """Create the model with timm's weights from the cache or the hub; warn and start at random if unavailable."""
-    with hub.offline_if_unreachable():
+    with offline_if_unreachable():
         try:
             return create(pretrained=True), "pretrained"
         except (OSError, RuntimeError, HfHubHTTPError) as error:  # unreachable hub, missing file, no such weights
             model = create()
             repository = str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or "")
-            hub.warn_missing_weights(name, type(error).__name__, repository)
+            warn_missing_weights(name, type(error).__name__, repository)
             return model, "random"

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from stadia.core.types import Camera, TensorDataclass
 from stadia.geometry import se3
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.objects.instances import VotedCenters, translation_from_center, vote_center
+from stadia.geometry.instances import VotedCenters, translation_from_center, vote_center
 from stadia.geometry.se3 import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
 from stadia.models.config import ObjectPoseNetConfig
@@ -25,8 +25,7 @@ from stadia.models.encoders import Encoder
 
 # -- feature pyramid with one decoder per output: images to maps at a quarter of their size
 
-MIN_STRIDE = 4
-"""Encoder levels of a finer stride are not used."""
+MIN_STRIDE = 4  # encoder levels of a finer stride are not used
 
 
 def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
@@ -69,11 +68,8 @@ class PyramidDecoder(nn.Module):
             level = lateral(feature)
             coarser = F.interpolate(pyramid[-1], level.shape[-2:], mode="nearest") if pyramid else 0.0
             pyramid.append(level + coarser)
-        total: Tensor | None = None
-        for level, blocks in zip(reversed(pyramid), self.levels, strict=True):
-            level = blocks(level)
-            total = level if total is None else total + level
-        result: Tensor = self.dropout(total)
+        first, *others = (blocks(level) for level, blocks in zip(reversed(pyramid), self.levels, strict=True))
+        result: Tensor = self.dropout(sum(others, start=first))
         return result
 
 
@@ -98,9 +94,9 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, pretrained=pretrained)
-        all_strides = self.encoder.strides
-        self._first = next(i for i, s in enumerate(all_strides) if s >= MIN_STRIDE or s == all_strides[-1])
-        channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
+        strides = self.encoder.strides
+        self._first = next(i for i, s in enumerate(strides) if s >= MIN_STRIDE or s == strides[-1])
+        channels, strides = self.encoder.channels[self._first :], strides[self._first :]
         sizes = {"pyramid": pyramid, "segmentation": segmentation}
         decoders = {name: PyramidDecoder(channels, strides, dropout=dropout, **sizes) for name in outputs}
         self.decoders = nn.ModuleDict(decoders)
@@ -119,8 +115,7 @@ class PyramidNet(nn.Module):
 
 # -- the network
 
-INIT_PIXEL_SIZE_M = 0.005
-"""Initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m. Logarithms cover the rest."""
+INIT_PIXEL_SIZE_M = 0.005  # initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m
 
 INIT_SIZE_M = 0.1
 
@@ -166,11 +161,8 @@ class ObjectMaps(TensorDataclass):
 class ObjectPixels:
     """Predictions at the P pixels of `Segments`, each for its object's class.
 
-    place: (P, 2) x, y.
-    quaternion: (P, 4) in the camera frame, not normalized.
-    to_center: (P, 2).
-    log_depth: (P,) ln z in metres.
-    log_size: (P, 3).
+    place: (P, 2) x, y.  quaternion: (P, 4) in the camera frame, not normalized.  to_center: (P, 2).
+    log_depth: (P,) ln z in metres.  log_size: (P, 3).
     """
 
     place: Tensor
@@ -239,17 +231,14 @@ class ObjectPoseNet(nn.Module):
 # -- pixel predictions to objects, for all objects of a batch at once
 
 CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
-"""Positions (P, 2), directions (P, 2), segment (P,), count, such as `vote_center` of `geometry.objects.instances`."""
+"""Positions (P, 2), directions (P, 2), segment (P,), count, such as `vote_center` of `geometry.instances`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPoses(TensorDataclass):
     """Poses of M objects.
 
-    quaternion_wxyz: (M, 4) unit, w >= 0.
-    T_camera_object: (M, 4, 4) metres.
-    size_m: (M, 3).
-    log_depth: (M,).
+    quaternion_wxyz: (M, 4) unit, w >= 0.  T_camera_object: (M, 4, 4) metres.  size_m: (M, 3).  log_depth: (M,).
     center_known: (M,) bool; false if the pixels' directions do not intersect.
     """
 
@@ -262,12 +251,7 @@ class ObjectPoses(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeans(TensorDataclass):
-    """Means of M objects that need no center.
-
-    quaternion_wxyz: (M, 4) unit, w >= 0.
-    log_depth: (M,).
-    size_m: (M, 3).
-    """
+    """Means of M objects that need no center: quaternions (M, 4), unit, w >= 0; log depths (M,); sizes (M, 3)."""
 
     quaternion_wxyz: Tensor
     log_depth: Tensor
@@ -277,7 +261,7 @@ class ObjectMeans(TensorDataclass):
 def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMeans:
     """Average each object's pixels: quaternions by eigenvector, depth and size as logarithms. Differentiable."""
     segment, count = segments.segment, segments.count
-    quaternion = quaternion_mean_by_segment(torch.nn.functional.normalize(pixels.quaternion, dim=-1), segment, count)
+    quaternion = quaternion_mean_by_segment(F.normalize(pixels.quaternion, dim=-1), segment, count)
     mean = segment_means(torch.cat((pixels.log_depth[:, None], pixels.log_size), -1), segment, count)
     return ObjectMeans(quaternion, mean[:, 0], mean[:, 1:].exp())
 
@@ -299,12 +283,12 @@ def aggregate_objects(
 
 def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
     """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W)."""
-    probability = segments.of(class_logits).softmax(-1)
+    probability = segments.gather(class_logits).softmax(-1)
     own = probability.gather(1, class_id[segments.segment][:, None])
     return segment_means(own, segments.segment, segments.count)[:, 0]
 
 
 def predict_object_class(class_logits: Tensor, segments: Segments) -> Tensor:
     """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W)."""
-    log_p = segments.of(class_logits)[:, 1:].log_softmax(-1)
+    log_p = segments.gather(class_logits)[:, 1:].log_softmax(-1)
     return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

@@ -59,19 +59,13 @@ class CorrelationPoseEncoder(nn.Module):
 
     REACH, FEATURES = 4, 16
     MEAN, STD = 0.45, 0.225
-    SHARPNESS = 10.0
-    """Initial softmax sharpness: equal features weigh exp(10) times as much as orthogonal ones."""
+    SHARPNESS = 10.0  # initial softmax sharpness: equal features weigh exp(10) times as much as orthogonal ones
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
         few, shifts = self.FEATURES, (2 * self.REACH + 1) ** 2
-        self.features = nn.Sequential(
-            nn.Conv2d(3, few, 5, stride=2, padding=2),
-            activation(),
-            nn.Conv2d(few, few, 3, stride=2, padding=1),
-            activation(),
-            nn.Conv2d(few, few, 3, padding=1),
-        )
+        quarter = (nn.Conv2d(3, few, 5, 2, 2), activation(), nn.Conv2d(few, few, 3, 2, 1), activation())
+        self.features = nn.Sequential(*quarter, nn.Conv2d(few, few, 3, padding=1))
         self.sharpness = nn.Parameter(torch.tensor(self.SHARPNESS))
         layers: list[nn.Module] = [nn.Conv2d(shifts + 4 + few, 64, 1), activation()]
         for inputs, outputs in ((64, 64), (64, 128), (128, 128)):
@@ -170,15 +164,10 @@ class ConvHead(nn.Sequential):
     """Four convolutions and global average pooling, for any image size (Monodepth2, arXiv 1806.01260)."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
-        super().__init__(
-            nn.Conv2d(channels, 256, 1),
-            activation(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            activation(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            activation(),
-            nn.Conv2d(256, outputs, 1),
-        )
+        layers: list[nn.Module] = [nn.Conv2d(channels, 256, 1), activation()]
+        for _ in range(2):
+            layers += [nn.Conv2d(256, 256, 3, padding=1), activation()]
+        super().__init__(*layers, nn.Conv2d(256, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
@@ -213,14 +202,9 @@ class LinearHead(nn.Sequential):
 # Predictions are bounded, so neither image can be faded out. They are closed under inversion: swapping the images
 # negates the logits. With b = sqrt(a) c, the inverse (1/a, -b/a) has -log a and -c.
 
-MAX_GAIN = 2.0
-"""a lies between 1/2 and 2: one stop of exposure."""
-
-MAX_OFFSET = 0.5
-"""b lies between -1/2 and 1/2 for any a, with images in [0, 1]."""
-
-MIN_IMAGE_STD = 1 / 255
-"""Standard deviation below which an image in [0, 1] counts as uniform: one 8-bit step."""
+MAX_GAIN = 2.0  # a lies between 1/2 and 2: one stop of exposure
+MAX_OFFSET = 0.5  # b lies between -1/2 and 1/2 for any a, with images in [0, 1]
+MIN_IMAGE_STD = 1 / 255  # standard deviation below which an image in [0, 1] counts as uniform: one 8-bit step
 
 
 def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
@@ -259,8 +243,7 @@ class PairMotion(NamedTuple):
     brightness: Tensor | None
 
 
-MOMENT_SCALE = 10
-"""Weights of 0.1 map the scaled moments to brightness: 100 steps from 0 at a learning rate of 1e-3."""
+MOMENT_SCALE = 10  # weights of 0.1 map the scaled moments to brightness: 100 steps from 0 at a learning rate of 1e-3
 
 
 class PoseNet(nn.Module):

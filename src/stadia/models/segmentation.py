@@ -17,15 +17,14 @@ from stadia.core import torchvision_shim  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError
-from stadia.models.hub import describe_manual_copy, offline_if_unreachable
+from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (
     "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, "
     "person, rider, car, truck, bus, train, motorcycle, bicycle"
 )
-CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))
-"""The 19 evaluated classes in the order of their training ids."""
+CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))  # the 19 evaluated classes in the order of their training ids
 
 _TILE_STEP = 0.75  # of a tile's side, to the next tile
 
@@ -153,11 +152,11 @@ def compute_tile_starts(length: int, side: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
 
 
-def load_tflite_model(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -> TiledSegmenter:
+def load_tflite_model(path: Path) -> TiledSegmenter:
     """Load a TFLite model from uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
 
-    If it has one class more than `names`, class 0 is its background. Raises CheckpointError if ai-edge-litert is
-    missing, or the file is no such model.
+    Its classes are CITYSCAPES_CLASSES, after a background if it has one more. Raises CheckpointError if ai-edge-litert
+    is missing, or the file is no such model.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
@@ -189,6 +188,6 @@ def load_tflite_model(path: Path, names: tuple[str, ...] = CITYSCAPES_CLASSES) -
         classes = interpreter.get_tensor(outputs["index"])[0]
         return np.asarray(classes if classes.ndim == 2 else classes.argmax(-1))
 
-    first = 1 if len(out) == 4 and out[3] == len(names) + 1 else 0
+    first = 1 if len(out) == 4 and out[3] == len(CITYSCAPES_CLASSES) + 1 else 0
     identity = f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    return TiledSegmenter(run, shape[1], names, first, identity)
+    return TiledSegmenter(run, shape[1], CITYSCAPES_CLASSES, first, identity)

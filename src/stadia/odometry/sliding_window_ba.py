@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps
-from stadia.evaluation.predict.predict_frames import is_reliable
+from stadia.evaluation.predict_frames import is_reliable
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.bundle_adjustment.photometric_residuals import (
     HostPoints,
@@ -35,35 +35,15 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
 
-WINDOW_KEYFRAMES = 5
-"""Keyframes adjusted together (Direct sparse odometry: 7)."""
-
-POINTS_PER_KEYFRAME = 200
-"""Approximate number of points of a keyframe."""
-
-ADJUSTMENT_STEPS = 3
-"""Gauss-Newton steps when a keyframe joins."""
-
-KEYFRAME_FLOW = 0.08
-"""Median flow of the points, as a share of the mean image side, at which a new keyframe is due."""
-
-MIN_KEYFRAME_OVERLAP = 0.8
-"""Smallest share of a keyframe that a frame must show. With less, it becomes a keyframe."""
-
-DEPTH_DEVIATION = 0.15
-"""Standard deviation of a predicted inverse depth, as a share of it."""
-
-MOTION_DEVIATION = (0.3, 0.02)
-"""Standard deviation of a predicted motion between two frames: share of its length, and radians. Measured for pose
-networks on unseen roads.
-"""
-
-ALIGNED_ROWS = 128
-"""Height of the images for frame alignment. More rows do not help as a start."""
-
-MAX_MAP_DEVIATION = 0.05
-"""Largest relative standard deviation of inverse depth, from the images alone, of well-constrained points."""
-
+WINDOW_KEYFRAMES = 5  # keyframes adjusted together (Direct sparse odometry: 7)
+POINTS_PER_KEYFRAME = 200  # approximate number of points of a keyframe
+ADJUSTMENT_STEPS = 3  # Gauss-Newton steps when a keyframe joins
+KEYFRAME_FLOW = 0.08  # median flow of the points, as a share of the mean image side, at which a new keyframe is due
+MIN_KEYFRAME_OVERLAP = 0.8  # smallest share of a keyframe that a frame must show. With less, it becomes a keyframe.
+DEPTH_DEVIATION = 0.15  # standard deviation of a predicted inverse depth, as a share of it
+MOTION_DEVIATION = (0.3, 0.02)  # of a predicted motion: share of its length, and radians; measured on unseen roads
+ALIGNED_ROWS = 128  # height of the images for frame alignment. More rows do not help as a start.
+MAX_MAP_DEVIATION = 0.05  # largest relative standard deviation of inverse depth of well-constrained points
 
 ColumnsT = TypeVar("ColumnsT", WindowFrames, HostPoints, MotionFactors)
 
@@ -115,22 +95,21 @@ class SlidingWindow:
 
         predicted: (4, 4) T_frame_before of a pose network; None without one.
         """
-        number = len(self.links)
+        number, identity = len(self.links), torch.eye(4, dtype=torch.float64)
         if self.bundle is None:
-            self.links.append((0, torch.eye(4, dtype=torch.float64)))
-            self._join(frame, number, torch.eye(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), None)
+            self.links.append((0, identity))
+            self._join(frame, number, identity, torch.zeros(2, dtype=torch.float64), None)
             return True
-        before = self.links[-1][1] if self.links[-1][0] == self.numbers[-1] else torch.eye(4, dtype=torch.float64)
-        moved = next((T for T in (predicted, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
+        follows = self.links[-1][0] == self.numbers[-1]
+        before = self.links[-1][1] if follows else identity
+        moved = next((T for T in (predicted, self.step) if T is not None), identity)
         found = self._aligned(frame, compose(moved, before))
         trusted = is_reliable(found)
         if not trusted and predicted is None:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
         self.step = compose(T, inverse(before))
-        start = torch.eye(4, dtype=torch.float64)
-        if self.links[-1][0] == self.numbers[-1] and self.predicted is not None:
-            start = self.predicted
+        start = self.predicted if follows and self.predicted is not None else identity
         self.predicted = None if predicted is None else compose(predicted, start)
         self.links.append((self.numbers[-1], T))
         if not trusted or float(found.seen) < MIN_KEYFRAME_OVERLAP or self._flow(T) > KEYFRAME_FLOW:
@@ -178,7 +157,7 @@ class SlidingWindow:
         assert self.bundle is not None
         frames = self.bundle.frames
         height, width = frames.gray.shape[-2:]
-        newest = self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1)
+        newest = self.bundle.points.select(self.bundle.points.host == len(frames) - 1)
         return relative_flow(newest, frames.K[-1], height, width, T)
 
     def _join(
@@ -219,17 +198,21 @@ class SlidingWindow:
         self.settled.append(bundle.frames.T_camera_world[0])
         self.keyframes.pop(0)
         stays = bundle.points.host > 0
-        points = bundle.points.chosen(stays)
+        points = bundle.points.select(stays)
         points = replace(points, host=points.host - 1)
         old = bundle.frames
         frames = WindowFrames(old.gray[1:], old.K[1:], old.T_camera_world[1:], old.brightness[1:])
         stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
-        self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior, stereo)
+        motions = bundle.motions
+        if motions is not None:
+            motions = motions.select(motions.earlier > 0)
+            motions = replace(motions, earlier=motions.earlier - 1, later=motions.later - 1)
+        self.bundle = _bundle(frames, points, bundle.expected[stays], motions, prior, stereo)
 
     def _map_points(self, position: int) -> MapPoints:
         assert self.bundle is not None
         mine = compute_depth_information(self.bundle, position) > MAX_MAP_DEVIATION**-2
-        points = self.bundle.points.chosen(mine)
+        points = self.bundle.points.select(mine)
         inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
         world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)
         x, y = points.pixel.long().unbind(-1)
@@ -306,11 +289,3 @@ def _with_motion(
     one = torch.tensor([max(length, 1e-6)] * 3 + [MOTION_DEVIATION[1]] * 3, dtype=torch.float64) * frames**0.5
     new = MotionFactors(torch.tensor([newest - 1]), torch.tensor([newest]), predicted[None], one[None])
     return new if motions is None else _concatenate(motions, new)
-
-
-def _without_oldest(motions: MotionFactors | None) -> MotionFactors | None:
-    if motions is None:
-        return None
-    stay = motions.earlier > 0
-    earlier, later = motions.earlier[stay] - 1, motions.later[stay] - 1
-    return MotionFactors(earlier, later, motions.T_later_earlier[stay], motions.deviation[stay])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict.predict_frames import FrameTensors, predict_maps, predict_motion
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame
+from stadia.evaluation.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.geometry.se3 import compose, inverse
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow
@@ -50,9 +50,7 @@ class FrameToFrameOdometry:
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
 
-    @property
-    def keyframes(self) -> int:
-        return 0
+    keyframes: ClassVar[int] = 0
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         needs_depth = self.motion != "network"
@@ -74,7 +72,10 @@ class FrameToFrameOdometry:
 
 @dataclass(slots=True)
 class SlidingWindowOdometry:
-    """Bundle adjustment over a sliding window, initialized by the pose network where there is one."""
+    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end).
+
+    The pose network initializes it, where there is one.
+    """
 
     predictor: Predictor
     take_points: TakePoints
@@ -102,11 +103,6 @@ class SlidingWindowOdometry:
     def path(self) -> Tensor:
         self.window.finish()
         return self.window.path()
-
-
-def create_sliding_window(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
-    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end)."""
-    return SlidingWindowOdometry(predictor, take_points)
 
 
 def create_aligned(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
@@ -161,7 +157,7 @@ def track_camera(
             skipped += 1
             continue
         started = time.perf_counter()
-        prepared = PreparedFrame.to(predictor, frame)
+        prepared = PreparedFrame.prepare(predictor, frame)
         camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
         is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
         if not is_placed:

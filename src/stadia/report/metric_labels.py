@@ -143,8 +143,8 @@ def format_number(value: Any, unit: str = "") -> str:
 
 
 def is_finite(value: Any) -> TypeGuard[float]:
-    """Return whether a value from a file is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Return whether a value from a file is a finite number, and no boolean."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def format_metric(name: str, value: Any) -> str:
@@ -167,14 +167,6 @@ def format_memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
-_DEPTH_WORDS = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
-_DEPTH_AND_PATH_WORDS = {
-    "mean": "Depth and path mean",
-    "share": "All depths and the path share",
-    "of": "depth and path",
-}
-
-
 def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
     """Return the name of a depth scale and the meaning of its numbers.
 
@@ -182,8 +174,10 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
     """
     unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is not known to the report.")
     label, meaning = DEPTH_SCALES.get(str(name), unknown)
-    words = _DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS
-    return label, meaning.format(source=scale_from or "a length known beforehand", **words)
+    what = ("Depth and path mean", "All depths and the path share", "depth and path")
+    mean, share, of = what if path else ("Depths mean", "All depths share", "depth")
+    source = scale_from or "a length known beforehand"
+    return label, meaning.format(source=source, mean=mean, share=share, of=of)
 
 
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:

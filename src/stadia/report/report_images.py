@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json, safe_join
-from stadia.core.renamed import check_file_keys
+from stadia.core.registry import check_file_keys
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number
 from stadia.report.run_files import RunFiles
@@ -28,10 +28,8 @@ BASELINES = ("mean-depth",)  # recipes without training
 WIDTH, HEIGHT = 960, 480  # of a drawn point cloud
 MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 CLOUD_BACKGROUND = (20, 21, 23)
-YAW_DEG, PITCH_DEG = 20.0, 20.0
-"""Of the first view: from behind the camera, to its left and above."""
-EYE_DISTANCE = 1.9
-"""Distance of the eye from the middle of the cloud, in distances of the camera from it."""
+YAW_DEG, PITCH_DEG = 20.0, 20.0  # of the first view: from behind the camera, to its left and above
+EYE_DISTANCE = 1.9  # distance of the eye from the middle of the cloud, in distances of the camera from it
 EYE_FOCAL = 1.3  # in HEIGHT
 MAX_POINT_PX = 6  # side of a drawn point
 AXES = (

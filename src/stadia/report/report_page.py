@@ -21,10 +21,10 @@ from stadia.report.metric_labels import (
     format_duration,
     format_number,
 )
-from stadia.report.outcomes import compare_runs, flatten_mapping
 from stadia.report.quality_summary import describe_quality
 from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
-from stadia.report.run_files import RunFiles, find_previous_run, read_run
+from stadia.report.run_files import RunFiles, find_previous_run, flatten_mapping, read_run
+from stadia.report.run_journal import compare_runs
 from stadia.report.training_plots import (
     is_calibration,
     make_calibration_plot,
@@ -37,19 +37,24 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("report.js", "cloud.js")
 SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
-PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")
-"""Scores of a camera's path."""
+PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
-def write_report_page(folder: Path, out: Path | None = None) -> Path:
-    """Read a run's folder and write its report (RUN/report.html by default). Raises DataError where it is no run."""
-    run = read_run(folder)
-    path = out if out is not None else run.folder / "report.html"
-    write_text(path, render_report_page(run, find_previous_run(run)))
+def build_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run's folder, one file that needs nothing else, and return its path.
+
+    run: runs/<date>-<name>, finished or not.
+    out: where to write it; RUN/report.html by default.
+
+    Raises DataError where the folder is not a run.
+    """
+    files = read_run(run)
+    path = out or files.folder / "report.html"
+    write_text(path, _render_page(files, find_previous_run(files)))
     return path
 
 
-def render_report_page(run: RunFiles, before: RunFiles | None = None) -> str:
+def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)

@@ -9,14 +9,14 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import read_json
-from stadia.core.renamed import RENAMED_FILE_KEYS
+from stadia.core.registry import RENAMED_FILE_KEYS
 
 MAX_BYTES = 256 << 20
 MAX_FINDINGS = 1000
@@ -225,3 +225,13 @@ def _parse_number(text: str | None) -> float | None:
         return float(text) if text else None
     except ValueError:
         return None
+
+
+def flatten_mapping(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten a nested mapping to `dotted.key -> leaf`; lists are leaves."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= flatten_mapping(inner, f"{prefix}.{name}" if prefix else str(name))
+    return flat

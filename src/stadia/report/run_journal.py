@@ -7,21 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
-from stadia.core.config import ABSENT, ValueChange, diff_mappings, select_relevant_changes
+from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
 from stadia.report.figures import PALETTE_SIZE
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
-from stadia.report.outcomes import flatten_mapping, measure_late_decrease
-from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run, start_order
+from stadia.report.quality_summary import measure_late_decrease
+from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
 
 MAX_CODE_FILES = 12
-MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15
-"""Characters of a shown value, and those before the first one that differs."""
-
-LOSS_METRICS = ("val/loss", "val/term/", "val/residual", "train/loss")
-"""Curves in the unit of the training's own loss."""
+MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
+IDENTITY = ("code", "data", "version", "seed", "command")  # keys of run.json that identify code, data and command
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,53 @@ def _count_lines(lines: Sequence[str] | None) -> str:
         return "as committed"
     added = sum(line.startswith("+") for line in lines)
     return f"+{added} -{len(lines) - added} lines uncommitted"
+
+
+@dataclass(frozen=True)
+class RunChanges:
+    """The differences to the previous run in groups; `outcome` compares the scores of both."""
+
+    before: str
+    config: list[ValueChange]
+    code_and_data: list[ValueChange]
+    environment: list[ValueChange]
+    outcome: list[ValueChange]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.config or self.code_and_data or self.environment)
+
+    @property
+    def confounded(self) -> str:
+        """Return a warning where scores are compared and more than one key changed; else "".
+
+        Seeds and paths do not count: the fingerprint of the data is compared.
+        """
+        keys = [change.key for change in select_relevant_changes(self.config, ("seed", "data.path", "data.cache"))]
+        if len(keys) < 2 or not self.outcome:
+            return ""
+        return f"{len(keys)} keys changed at once ({', '.join(keys)}): scores do not show the effect of any single one."
+
+
+def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
+    """Compare two runs."""
+    old_result, new_result = flatten_mapping(before.result), flatten_mapping(now.result)
+    old_environment, new_environment = (flatten_mapping(run.run.get("environment", {})) for run in (before, now))
+    return RunChanges(
+        before=before.folder.resolve().name,
+        config=diff_mappings(before.config, now.config),
+        code_and_data=diff_mappings(_flatten_identity(before), _flatten_identity(now)),
+        environment=diff_mappings(old_environment, new_environment),
+        outcome=[
+            ValueChange(key, format_metric(key, old_result[key]), format_metric(key, value))
+            for key, value in new_result.items()
+            if key in old_result and metric_label(key).better != "neither"
+        ],
+    )
+
+
+def _flatten_identity(run: RunFiles) -> dict[str, Any]:
+    return flatten_mapping({key: run.run[key] for key in IDENTITY if key in run.run})
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
@@ -254,7 +299,7 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
 
 def _list_changed_loss_keys(found: RunDifference) -> list[str]:
     """Return the changed keys that change the meaning of the loss."""
-    return [change.key for change in found.config if change.under(["loss"])]
+    return [change.key for change in found.config if change.is_within(["loss"])]
 
 
 def _format_score_row(a: Series, b: Series) -> str:

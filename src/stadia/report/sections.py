@@ -29,9 +29,8 @@ from stadia.report.metric_labels import (
     is_finite,
     metric_label,
 )
-from stadia.report.outcomes import flatten_mapping
 from stadia.report.report_images import EmbeddedImage, embed_image_file
-from stadia.report.run_files import RunFiles, Series, step_from_filename
+from stadia.report.run_files import RunFiles, Series, flatten_mapping, step_from_filename
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores

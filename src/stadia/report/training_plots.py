@@ -6,25 +6,20 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from stadia.report import figures
-from stadia.report.figures import AxisTick, FigureAxes, make_path_data, place_ticks
+from stadia.report.figures import AxisTick, FigureAxes, make_path_data
 from stadia.report.metric_labels import format_duration, format_number, is_finite, metric_label
 from stadia.report.run_files import Series, ValueSpread
 
 SPREAD_KINDS = ("weights", "gradients")
-DEAD_SHARE = 0.99
-"""Share of gradients that are exactly 0, from which on a group of layers learns nothing."""
-DECADES_BELOW = 3
-"""Decades of the axis below the smallest median; smaller values are drawn at the bottom."""
-
-MIN_PHASE_SHARE = 0.005
-"""Share of the whole time; smaller phases are joined."""
-MAX_PHASES = figures.PALETTE_SIZE - 1
-"""Phases with a color of their own; the others are joined, too."""
+DEAD_SHARE = 0.99  # share of gradients that are exactly 0, from which on a group of layers learns nothing
+DECADES_BELOW = 3  # decades of the axis below the smallest median; smaller values are drawn at the bottom
+MIN_PHASE_SHARE = 0.005  # share of the whole time; smaller phases are joined
+MAX_PHASES = figures.PALETTE_SIZE - 1  # phases with a color of their own; the others are joined, too
 REST_LABEL = "the rest"
 
 MAX_CURVE_VALUES = 1001
@@ -198,9 +193,9 @@ def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePl
         for name, values in errors.items() if isinstance(errors, dict) else ():
             if not isinstance(values, dict):
                 continue
-            curves = [_as_curve(values.get(key)) for key in ("curve", "curve_of_oracle", "curve_of_random")]
-            if all(curve and len(curve) == len(curves[0] or ()) for curve in curves):
-                plots.append(_make_sparsification_plot(stem, name, values, [curve or [] for curve in curves]))
+            curves = [_read_curve(values.get(key)) for key in ("curve", "curve_of_oracle", "curve_of_random")]
+            if curves[0] and all(len(curve) == len(curves[0]) for curve in curves):
+                plots.append(_make_sparsification_plot(stem, name, values, curves))
     return plots
 
 
@@ -208,11 +203,11 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
     """Plot values at equal steps from 0 to 100 % of the pixels; the last, of no pixel at all, is left out."""
     label = metric_label(name).label
     named = (("AUSE", values.get("ause")), ("AURG", values.get("aurg")))
-    numbers = [f"{key} {format_number(value)}" for key, value in named if _is_finite_number(value)]
+    numbers = [f"{key} {format_number(value)}" for key, value in named if is_finite(value)]
     below, rank = values.get("below_random"), values.get("spearman")
-    if _is_finite_number(below):
+    if is_finite(below):
         numbers.append(f"AUSE {abs(below):.0%} {'below' if below > 0 else 'above'} that of random order")
-    if _is_finite_number(rank):
+    if is_finite(rank):
         numbers.append(f"Spearman {format_number(rank)}")
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"
     points = [[(k / (len(curve) - 1), v) for k, v in enumerate(curve[:-1])] for curve in curves]
@@ -224,7 +219,7 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
 def make_calibration_plot(series: list[Series]) -> SharePlot | None:
     """Plot measured against nominal coverage of the intervals at the last validation; None where not logged."""
     matches = ((COVERAGE_NAME.match(one.name), one.values[-1]) for one in series)
-    points = sorted((int(match[1]) / 100, value) for match, value in matches if match and _is_finite_number(value))
+    points = sorted((int(match[1]) / 100, value) for match, value in matches if match and is_finite(value))
     if len(points) < 2:
         return None
     off = float(np.mean([abs(value - nominal) for nominal, value in points]))
@@ -241,25 +236,13 @@ def is_calibration(series: Series) -> bool:
 def _make_share_plot(
     title: str, about: str, lines: list[tuple[str, str, list[tuple[float, float]]]], x_label: str, top: float
 ) -> SharePlot:
-    high = 1.05 * top if top > 0 else 1.0
-
-    def x(share: float) -> float:
-        return figures.LEFT + share * (figures.WIDTH - figures.LEFT - figures.RIGHT)
-
-    def y(value: float) -> float:
-        return figures.HEIGHT - figures.BOTTOM - value / high * (figures.HEIGHT - figures.TOP - figures.BOTTOM)
-
-    paths = [(name, color, make_path_data([(x(a), y(b)) for a, b in line])) for name, color, line in lines]
-    x_ticks = [AxisTick(x(percent / 100), f"{percent} %") for percent in PERCENT]
-    return SharePlot(title, about, paths, x_label, x_ticks, place_ticks(figures.choose_ticks(0, high), y))
+    axes = FigureAxes(0, 1, 0.0, 1.05 * top if top > 0 else 1.0, log=False)
+    paths = [(name, color, make_path_data([(axes.x(a), axes.y(b)) for a, b in line])) for name, color, line in lines]
+    x_ticks = [AxisTick(axes.x(percent / 100), f"{percent} %") for percent in PERCENT]
+    return SharePlot(title, about, paths, x_label, x_ticks, axes.y_ticks())
 
 
-def _as_curve(values: Any) -> list[float] | None:
-    """Return at most MAX_CURVE_VALUES finite values, none below 0, or None for anything else."""
-    if not isinstance(values, list) or not 3 <= len(values) <= MAX_CURVE_VALUES:
-        return None
-    return list(map(float, values)) if all(_is_finite_number(value) and value >= 0 for value in values) else None
-
-
-def _is_finite_number(value: Any) -> TypeGuard[float]:
-    return is_finite(value) and not isinstance(value, bool)
+def _read_curve(values: Any) -> list[float]:
+    """Return at most MAX_CURVE_VALUES finite values, none below 0; none for anything else."""
+    is_curve = isinstance(values, list) and 3 <= len(values) <= MAX_CURVE_VALUES
+    return list(map(float, values)) if is_curve and all(is_finite(value) and value >= 0 for value in values) else []

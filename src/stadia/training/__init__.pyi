@@ -9,6 +9,7 @@ from .batches import StagedBatches as StagedBatches
 from .batches import TrainingPlan as TrainingPlan
 from .batches import scale_batch_size as scale_batch_size
 from .batches import select_device as select_device
+from .callbacks import OutputGradients as OutputGradients
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import CheckpointHeader as CheckpointHeader
 from .checkpoint import check_recipe as check_recipe

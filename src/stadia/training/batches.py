@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch
 from stadia.training.config import StageConfig, TrainingConfig
@@ -66,12 +66,8 @@ def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None
         if isinstance(loader, Shardable):
             loader.shard(rank, world_size)
         elif world_size > 1 and hasattr(loader, "set_position"):
-            raise RunError(
-                "training data",
-                found=f"a {type(loader).__name__} without shard()",
-                expected="a loader that processes can share",
-                fix="train on one device",
-            )
+            found, expected = f"a {type(loader).__name__} without shard()", "a loader that processes can share"
+            raise RunError("training data", found=found, expected=expected, fix="train on one device")
 
 
 @dataclass(frozen=True)
@@ -155,46 +151,35 @@ class TrainingPlan:
 
     def is_pass_end(self, step: int) -> bool:
         """Return whether a pass ends in update number `step` (from 1), see `validates_by_pass`."""
-        first, last = (
-            (step - 1) * self.grad_accumulation_steps,
-            step * self.grad_accumulation_steps,
-        )  # batches before and behind it
+        last = step * self.grad_accumulation_steps
+        first, length = last - self.grad_accumulation_steps, self.batches_per_epoch
         if len(self.phases) > 1:
             return self.place(first).epoch < self.place(last).epoch
-        return any(
-            (last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends
-        )
+        return any((last - end) // length > (first - end) // length for end in self.pass_ends)
 
     def epoch_of(self, step: int) -> int:
         """Return the epoch, from 0, in which update number `step` (from 1) ends."""
         return self.place(max(step * self.grad_accumulation_steps - 1, 0)).epoch
 
     @classmethod
-    def of(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
+    def from_loader(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
         """Count the batches of a loader. Raises RunError where it has none.
 
         A step may cross the end of an epoch; batches short of a whole last step are left out.
         """
         batches = len(loader)
         if batches == 0:
-            raise RunError(
-                "training data",
-                found="no whole batch",
-                expected=f"at least {config.batch_size} samples (training.batch_size)",
-                fix="record more, or lower training.batch_size",
-            )
+            expected = f"at least {config.batch_size} samples (training.batch_size)"
+            fix = "record more, or lower training.batch_size"
+            raise RunError("training data", found="no whole batch", expected=expected, fix=fix)
         if isinstance(loader, StagedLoader):
             phases = loader.phases(config)
             return cls(batches, config.grad_accumulation_steps, sum(part.steps for part in phases), (), phases)
         limits = [] if config.max_steps is None else [config.max_steps]
         if config.max_epochs is not None:
             limits.append(max(config.max_epochs * batches // config.grad_accumulation_steps, 1))
-        return cls(
-            batches,
-            config.grad_accumulation_steps,
-            min(limits),
-            loader.pass_ends if isinstance(loader, MultiDatasetLoader) else (),
-        )
+        pass_ends = loader.pass_ends if isinstance(loader, MultiDatasetLoader) else ()
+        return cls(batches, config.grad_accumulation_steps, min(limits), pass_ends)
 
 
 class BatchStream(Iterable[Batch[Any, Any]]):
@@ -230,20 +215,16 @@ class BatchStream(Iterable[Batch[Any, Any]]):
     def _timed(self, load: Any, *arguments: Any) -> Any:
         """Call, mark the time, and keep the random generators (a DataLoader draws the seed of its workers)."""
         self.mark("other")
-        with random_state.preserve_generators():
+        with seeds.preserve_generators():
             loaded = load(*arguments)
         self.mark("loading")
         return loaded
 
     def _check_epoch_length(self, start: BatchPosition, given: int) -> None:
         if self.position != start.end and given != start.batches:
-            expected = f"{start.batches}, its length"
-            raise RunError(
-                "training data",
-                found=f"{given} batches in epoch {start.epoch}",
-                expected=expected,
-                fix="correct len() or the iteration of the loader",
-            )
+            found, expected = f"{given} batches in epoch {start.epoch}", f"{start.batches}, its length"
+            fix = "correct len() or the iteration of the loader"
+            raise RunError("training data", found=found, expected=expected, fix=fix)
 
 
 # -- progressive resizing ----------------------------------------------------------------------------------------------
@@ -350,10 +331,7 @@ def stages_to_json(stages: Sequence[StageConfig], phases: Sequence[TrainingPhase
 
 def find_first_steps(phases: Sequence[TrainingPhase]) -> list[int]:
     """Return the first step of each part, from 1."""
-    firsts = [1]
-    for before, _ in pairwise(phases):
-        firsts.append(firsts[-1] + before.steps)
-    return firsts
+    return list(accumulate((phase.steps for phase in phases[:-1]), initial=1))
 
 
 def scale_batch_size(stage: StageConfig, last: StageConfig, batch_size: int) -> int:

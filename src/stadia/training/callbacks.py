@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +17,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.files import atomic_write
+from stadia.core.types import is_temporal
 from stadia.losses.loss_report import check_loss
-from stadia.losses.output_gradients import OutputGradients
 from stadia.training.loggers import Logger, compose_image_sheet
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import UpdateRatio, sample_values
@@ -73,7 +76,7 @@ class Scalars(Callback):
         report = loop.report
         assert report is not None
         values = {"train/loss": report.total} | {f"{TERM}{name}": term for name, term in report.terms.items()}
-        for name, value in (values | {f"train/{name}": value for name, value in report.seen.items()}).items():
+        for name, value in (values | {f"train/{name}": value for name, value in report.logged.items()}).items():
             value = value.detach().float() / loop.plan.grad_accumulation_steps
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
@@ -139,7 +142,7 @@ class Images(Callback):
             return
         assert loop.batch is not None
         assert loop.report is not None
-        with torch.no_grad(), random_state.preserve_generators():
+        with torch.no_grad(), seeds.preserve_generators():
             images = loop.recipe.images(loop.batch, loop.report)
         if images:
             self._write(self.run.images, loop.step, "images", compose_image_sheet(images))
@@ -164,25 +167,17 @@ class ProgressBar(Callback):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.pause_s = 1.0 if console.is_terminal else 30.0  # between readings of the loss, which wait for the device
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[rate]:.2f} steps/s"),
-            TimeElapsedColumn(),
-            TextColumn("<"),
-            TimeRemainingColumn(),
-        )
+        numbers = TextColumn("loss {task.fields[loss]:.4f}"), TextColumn("{task.fields[rate]:.2f} steps/s")
+        times = TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn()
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *numbers, *times
         self.bar = Progress(*columns, console=console, transient=False)
         self.started_s, self.first_step, self.shown_s = 0.0, 0, 0.0
 
     def on_train_start(self, loop: TrainingLoop) -> None:
         self.started_s = self.shown_s = time.perf_counter()
         self.first_step = loop.step
-        self.task = self.bar.add_task(
-            "training", total=loop.plan.total_steps, completed=loop.step, loss=math.nan, rate=0.0
-        )
+        total = loop.plan.total_steps
+        self.task = self.bar.add_task("training", total=total, completed=loop.step, loss=math.nan, rate=0.0)
         if self.console.is_terminal:
             self.bar.start()
 
@@ -245,29 +240,25 @@ def group_layers(names: Iterable[str]) -> dict[str, str]:
     MAX_GROUPS: so each layer of a transformer has its own group.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
-    shared = (
-        len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*paths.values(), strict=False))))
-        if len(paths) > 1
-        else 0
-    )
+    columns = zip(*paths.values(), strict=False) if len(paths) > 1 else ()
+    shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, columns)))
     paths = {name: path[shared:] or path for name, path in paths.items()}
-    length = next(
-        n for n in range(PARTS, -1, -1) if len(_group_by_prefix(paths, dict.fromkeys(paths, n))) <= MAX_GROUPS
-    )
-    lengths = dict.fromkeys(paths, length)
-    divided = True
-    while divided:
-        divided = False
-        groups = _group_by_prefix(paths, lengths)
-        for members in sorted((m for m in groups.values() if len(m) > MAX_WEIGHTS), key=len, reverse=True):
-            deeper = lengths | {name: lengths[name] + 1 for name in members}
-            if (
-                not divided
-                and max(len(paths[name]) for name in members) > lengths[members[0]]
-                and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS
-            ):
-                lengths, divided = deeper, True
+    by_length = (dict.fromkeys(paths, length) for length in range(PARTS, -1, -1))
+    lengths = next(one for one in by_length if len(_group_by_prefix(paths, one)) <= MAX_GROUPS)
+    while (deeper := _divide_largest_group(paths, lengths)) is not None:
+        lengths = deeper
     return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
+
+
+def _divide_largest_group(paths: Mapping[str, Sequence[str]], lengths: dict[str, int]) -> dict[str, int] | None:
+    """Return the lengths of the paths with the largest group that may be divided; None where none may."""
+    groups = _group_by_prefix(paths, lengths).values()
+    for members in sorted((group for group in groups if len(group) > MAX_WEIGHTS), key=len, reverse=True):
+        deeper = lengths | {name: lengths[name] + 1 for name in members}
+        has_more_parts = max(len(paths[name]) for name in members) > lengths[members[0]]
+        if has_more_parts and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS:
+            return deeper
+    return None
 
 
 def _group_by_prefix(
@@ -294,11 +285,88 @@ def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield f"weights/{group}", _concatenate([sample_values(weight) for weight in parameters])
         trained = [weight for weight in parameters if weight.requires_grad]
         if trained:
-            yield (
-                f"gradients/{group}",
-                _concatenate([sample_values(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
-            )
+            gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in trained]
+            yield f"gradients/{group}", _concatenate(list(map(sample_values, gradients)))
 
 
 def _concatenate(values: Sequence[Tensor]) -> Tensor:
     return torch.cat([each.float() for each in values]).cpu()
+
+
+# -- the gradient of the loss with respect to each output of the networks
+
+
+class OutputGradients:
+    """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward.
+
+    Outputs are the fields of the dataclass that a network returns (`core.types.Prediction`), or a tensor.
+    """
+
+    def __init__(self) -> None:
+        self._outputs: list[tuple[str, Tensor]] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def attach(self, recipe: nn.Module) -> None:
+        """Keep the outputs of the networks of a recipe: its children with trainable weights."""
+        networks = [child for child in recipe.children() if any(p.requires_grad for p in child.parameters())]
+        self._hooks = [network.register_forward_hook(self._keep) for network in networks]
+
+    def _keep(self, network: nn.Module, arguments: Any, output: Any) -> None:
+        for name, value in _named_tensors(output):
+            value.retain_grad()
+            self._outputs.append((name, value))
+
+    def collect(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return the sum of |d loss / d value| of each output, () each. Waits for no device.
+
+        To first order the loss falls by it if every value moves by one unit. It depends on neither the size of the
+        batch nor of a map. An output that the loss does not use (brightness that is held) has 0.
+
+        Of transforms (B, N, 4, 4) between neighbors in time: `translation` (per unit of length) and `rotation` (per
+        radian, axes of the source). Of brightness: `gain` and `offset`.
+
+        source_names: N names, where there are sources.
+        """
+        outputs, self._outputs = self._outputs, []
+        while self._hooks:
+            self._hooks.pop().remove()
+        temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
+        found: dict[str, Tensor] = {}
+        for name, value in outputs:
+            gradient = torch.zeros_like(value) if value.grad is None else value.grad.detach()
+            for quantity, part in _parts(name, value.detach(), gradient, temporal):
+                size = part.abs().sum().float()
+                found[quantity] = found[quantity] + size if quantity in found else size
+        return found
+
+
+def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors with a gradient, named by the field of the dataclass, numbered in a sequence."""
+    if isinstance(output, Tensor):
+        if output.requires_grad:
+            yield name, output
+    elif is_dataclass(output):
+        for field in fields(output):
+            yield from _named_tensors(getattr(output, field.name), field.name)
+    elif isinstance(output, tuple | list):
+        for number, one in enumerate(output):
+            yield from _named_tensors(one, f"{name}/{number}")
+
+
+def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> Iterator[tuple[str, Tensor]]:
+    """Split the gradient of a field of `Prediction` into its quantities."""
+    if name == "T_source_target":
+        if temporal:
+            yield "translation", gradient[:, temporal, :3, 3]
+            yield "rotation", compute_rotation_gradient(value[:, temporal, :3, :3], gradient[:, temporal, :3, :3])
+    elif name == "brightness":
+        yield "gain", gradient[..., 0]
+        yield "offset", gradient[..., 1]
+    else:
+        yield name, gradient
+
+
+def compute_rotation_gradient(R: Tensor, gradient: Tensor) -> Tensor:
+    """Return (..., 3) d loss / d w at w = 0 of exp(w) R, from R (..., 3, 3) and d loss / d R (..., 3, 3)."""
+    turning = gradient @ R.transpose(-1, -2)
+    return torch.stack([turning[..., j, i] - turning[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1))], dim=-1)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.core.files import atomic_write, write_json
+from stadia.core.registry import RENAMED_WEIGHTS
 
 FORMAT, VERSION = "stadia-checkpoint", 2
 READABLE = (1, 2)
@@ -86,21 +87,14 @@ class Checkpoint:
             text = (file.metadata() or {}).get(_METADATA_KEY)
             names = set(file.keys())
         if text is None:
-            raise CheckpointError(
-                path,
-                found="a safetensors file without a stadia header",
-                expected="a checkpoint of stadia",
-                fix="pass one of a run",
-            )
+            found = "a safetensors file without a stadia header"
+            raise CheckpointError(path, found=found, expected="a checkpoint of stadia", fix="pass one of a run")
         try:
             values = json.loads(text)
             if values["format"] != FORMAT or values["version"] not in READABLE:
-                raise CheckpointError(
-                    path,
-                    found=f"{values['format']} version {values['version']}",
-                    expected=f"{FORMAT} version {VERSION}",
-                    fix="read it with the version of stadia that wrote it",
-                )
+                found, expected = f"{values['format']} version {values['version']}", f"{FORMAT} version {VERSION}"
+                fix = "read it with the version of stadia that wrote it"
+                raise CheckpointError(path, found=found, expected=expected, fix=fix)
             header = CheckpointHeader.model_validate({name: values[name] for name in CheckpointHeader.model_fields})
             nest, checksums = values["state"], dict(values["checksums"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -112,12 +106,9 @@ class Checkpoint:
     def check_resumable(self) -> None:
         """Raise CheckpointError where its training state is of an earlier version."""
         if self.version != VERSION:
-            raise CheckpointError(
-                self.path,
-                found=f"the training state of version {self.version}",
-                expected=f"version {VERSION}",
-                fix=f"set start_from={self.path} in a new training, or resume with the version that wrote it",
-            )
+            found, expected = f"the training state of version {self.version}", f"version {VERSION}"
+            fix = f"set start_from={self.path} in a new training, or resume with the version that wrote it"
+            raise CheckpointError(self.path, found=found, expected=expected, fix=fix)
 
     def state(self) -> dict[str, Any]:
         """Return the whole nest, each tensor compared with its checksum."""
@@ -164,12 +155,9 @@ def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
     """Raise CheckpointError where the checkpoint is of another recipe, or of none of these."""
     recipes = (recipe,) if isinstance(recipe, str) else recipe
     if checkpoint.header.recipe not in recipes:
-        raise CheckpointError(
-            checkpoint.path,
-            found=f"a checkpoint of '{checkpoint.header.recipe}'",
-            expected=f"one of {' or '.join(repr(name) for name in recipes)}",
-            fix="pass one of this recipe" if len(recipes) == 1 else "pass one of these recipes",
-        )
+        found, expected = f"a checkpoint of '{checkpoint.header.recipe}'", f"one of {' or '.join(map(repr, recipes))}"
+        fix = "pass one of this recipe" if len(recipes) == 1 else "pass one of these recipes"
+        raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix)
 
 
 def check_weights(
@@ -177,22 +165,20 @@ def check_weights(
 ) -> None:
     """Raise CheckpointError where names or shapes of weights differ from the module, except those of `without`."""
     if mistakes := compare_weights(weights, module, without=without):
-        raise CheckpointError(
-            checkpoint.path,
-            found=(
-                f"{len(mistakes)} tensors that do not fit"
-                f" ({'; '.join(mistakes[:3])}{'; ...' if len(mistakes) > 3 else ''})"
-            ),
-            expected=f"the weights of this '{checkpoint.header.recipe}'",
-            fix="build the model from the checkpoint's own config",
-        )
+        listed = "; ".join(mistakes[:3]) + "; ..." * (len(mistakes) > 3)
+        found = f"{len(mistakes)} tensors that do not fit ({listed})"
+        expected = f"the weights of this '{checkpoint.header.recipe}'"
+        fix = "build the model from the checkpoint's own config"
+        raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix)
 
 
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
     """Return the differences between saved weights and a module, a line for each name that is not in `without`."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
-    lines = [f"'{name}' is missing" for name in own if name not in weights]
-    lines += [f"'{name}' is not in the model" for name in weights if name not in own]
+    renamed = {old: new for old, new in RENAMED_WEIGHTS.items() if old in weights and old not in own and new in own}
+    lines = [f"'{old}' was renamed to '{new}'" for old, new in renamed.items()]
+    lines += [f"'{name}' is missing" for name in own if name not in weights and name not in renamed.values()]
+    lines += [f"'{name}' is not in the model" for name in weights if name not in own and name not in renamed]
     lines += [
         f"'{name}' is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}"
         for name, tensor in weights.items()
@@ -257,23 +243,18 @@ def _locate(path: Path) -> Path:
     """Return the .safetensors file of a path."""
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = next(
-            (folder / f"{name}.safetensors" for name in ("best", "last") if (folder / f"{name}.safetensors").is_file()),
-            None,
-        )
-        if found is None:
-            raise CheckpointError(
-                path, found="no best or last checkpoint", expected="a run's folder", fix="pass a .safetensors file"
-            )
-        return found
+        for found in (folder / "best.safetensors", folder / "last.safetensors"):
+            if found.is_file():
+                return found
+        expected, fix = "a run's folder", "pass a .safetensors file"
+        raise CheckpointError(path, found="no best or last checkpoint", expected=expected, fix=fix)
     beside = path.with_suffix(".safetensors")
     return beside if path.suffix == ".json" and beside.is_file() else path
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:
-    return CheckpointError(
-        path, found=found, expected="a whole checkpoint", fix="use another one of the run (last, best), or train again"
-    )
+    fix = "use another one of the run (last, best), or train again"
+    return CheckpointError(path, found=found, expected="a whole checkpoint", fix=fix)
 
 
 @contextmanager
@@ -283,17 +264,13 @@ def _reading(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except FileNotFoundError as error:
-        raise CheckpointError(
-            path, found="no such file", expected="a .safetensors checkpoint", fix="check the path"
-        ) from error
+        expected = "a .safetensors checkpoint"
+        raise CheckpointError(path, found="no such file", expected=expected, fix="check the path") from error
     except safetensors.SafetensorError as error:
         if not _is_safetensors(path):
-            raise CheckpointError(
-                path,
-                found="a file that is no safetensors",
-                expected="a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors",
-                fix=_EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path",
-            ) from error
+            expected = "a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors"
+            fix = _EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path"
+            raise CheckpointError(path, found="a file that is no safetensors", expected=expected, fix=fix) from error
         raise _damaged(path, f"a truncated or damaged file ({error})") from error
 
 

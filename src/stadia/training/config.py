@@ -132,9 +132,9 @@ class TrainingConfig(StrictModel):
             return {**values, "max_epochs": None}
         return values
 
-    def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the steps of a default by epochs, where the user set epochs."""
-        values = super().under(given)
+        values = super().complete(given)
         return values if given.get("max_epochs") is None or "max_steps" in given else {**values, "max_steps": None}
 
     @model_validator(mode="after")

@@ -123,7 +123,9 @@ def fit(
                 _print(console, _start_lines(recipe, fabric, config, run, plan, step))
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
                 if step < steps:
-                    hooks = [*callbacks, *_make_callbacks(run, loggers, config, console)]
+                    images, histograms = Images(run, loggers, config.images_every), config.histograms_every
+                    logged = Scalars(loggers, config.log_every), images, Histograms(loggers, histograms)
+                    hooks = [*callbacks, *logged, ProgressBar(console)]
                     loaders = train_loader, val_loader
                     loop = _train(fabric, recipe, loaders, config, run, checkpoint, hooks, signals.is_requested)
                     steps, metrics = loop.step, loop.metrics
@@ -171,12 +173,9 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     check_precision(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        strategy=ShardedStrategy() if config.strategy == "fsdp" else config.strategy,
-        precision=_PRECISION[config.precision],
-    )
+    strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
+    precision = _PRECISION[config.precision]
+    return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
 
 
 def check_precision(config: TrainingConfig) -> None:
@@ -196,16 +195,7 @@ def _make_plan(
         fix = "give it a recording, or train without"
         raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
     shard_loaders((train_loader, val_loader), 0, fabric.world_size)  # the batches of each process are equally many
-    return TrainingPlan.of(train_loader, config)
-
-
-def _make_callbacks(run: Run, loggers: Sequence[Logger], config: TrainingConfig, console: Console) -> list[Callback]:
-    return [
-        Scalars(loggers, config.log_every),
-        Images(run, loggers, config.images_every),
-        Histograms(loggers, config.histograms_every),
-        ProgressBar(console),
-    ]
+    return TrainingPlan.from_loader(train_loader, config)
 
 
 class StopSignals:
@@ -266,11 +256,8 @@ def _prepare_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Chec
 def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[Logger]]:
     """Open the loggers by name, in the main process."""
     with contextlib.ExitStack() as stack:
-        loggers: list[Logger] = []
-        for name in config.loggers if run.writes else ():
-            loggers.append(LOGGERS.load(name)(run, step))
-            stack.callback(loggers[-1].close)
-        yield loggers
+        names = config.loggers if run.writes else ()
+        yield [stack.enter_context(contextlib.closing(LOGGERS.load(name)(run, step))) for name in names]
 
 
 @contextlib.contextmanager

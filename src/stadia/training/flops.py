@@ -108,12 +108,10 @@ class PeakFlops:
         share = flops / seconds / self.flops_per_s
         if share > MAX_PEAK_SHARE:
             peak = f"the measured peak of {self.flops_per_s / 1e9:.3g} GFLOP/s"
-            raise RunError(
-                f"time of {what}",
-                found=f"{seconds * 1e3:.3g} ms for {flops / 1e9:.3g} GFLOP, {share:.3g} times {peak}",
-                expected=f"at most {MAX_PEAK_SHARE:g} times the peak",
-                fix="synchronize the device before reading the clock; measure on an idle machine",
-            )
+            found = f"{seconds * 1e3:.3g} ms for {flops / 1e9:.3g} GFLOP, {share:.3g} times {peak}"
+            expected = f"at most {MAX_PEAK_SHARE:g} times the peak"
+            fix = "synchronize the device before reading the clock; measure on an idle machine"
+            raise RunError(f"time of {what}", found=found, expected=expected, fix=fix)
         return share
 
 

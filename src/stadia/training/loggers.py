@@ -95,10 +95,8 @@ class CsvLogger(Logger):
         _append(self.histograms, [str(step), name, *map(repr, numbers)])
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        write_text(
-            self.path,
-            "".join([_line(self.columns), *(_line([row.get(name, "") for name in self.columns]) for row in rows)]),
-        )
+        lines = [self.columns, *([row.get(name, "") for name in self.columns] for row in rows)]
+        write_text(self.path, "".join(map(_line, lines)))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -113,9 +111,8 @@ def _append(path: Path, cells: list[str]) -> None:
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(_line(cells))
     except OSError as error:
-        raise RunError(
-            path, found=error.strerror, expected="free space for a row", fix="free some space, then resume the run"
-        ) from error
+        fix = "free some space, then resume the run"
+        raise RunError(path, found=error.strerror, expected="free space for a row", fix=fix) from error
 
 
 def _line(cells: list[str]) -> str:
@@ -151,28 +148,16 @@ class WandbLogger(Logger):
 
     def __init__(self, run: Run, step: int) -> None:
         if importlib.util.find_spec("wandb") is None:
-            raise RunError(
-                "training.loggers",
-                found="'wandb', not installed",
-                expected="a logger at hand",
-                fix="pip install 'stadia[wandb]'",
-            )
+            found, expected, fix = "'wandb', not installed", "a logger at hand", "pip install 'stadia[wandb]'"
+            raise RunError("training.loggers", found=found, expected=expected, fix=fix)
         import wandb
 
-        self.wandb = wandb
-        self.run = wandb.init(
-            project="stadia",
-            name=run.folder.name,
-            id=run.folder.name,
-            dir=str(run.folder),
-            config=run.config,
-            resume="allow",
-        )
+        self.wandb, name, folder = wandb, run.folder.name, str(run.folder)
+        self.run = wandb.init(project="stadia", name=name, id=name, dir=folder, config=run.config, resume="allow")
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        self.run.log(
-            {"epoch": epoch, **{name: value for name, value in values.items() if math.isfinite(value)}}, step=step
-        )
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.run.log({"epoch": epoch, **finite}, step=step)
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         self.run.log({name: self.wandb.Image(image)}, step=step)

@@ -12,7 +12,7 @@ import stadia.core.torchvision_shim  # noqa: F401
 import torch
 from lightning.fabric import Fabric
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
@@ -77,9 +77,9 @@ class TrainingLoop(TrainingState):
         self.time_limit.restart()
         self.call("on_train_start")
         if self.generators is None:
-            random_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
+            seeds.seed_generators(self.run.seed, "training", self.fabric.global_rank)
         else:
-            random_state.restore_generators(self.generators)
+            seeds.restore_generators(self.generators)
 
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
@@ -149,7 +149,7 @@ class TrainingLoop(TrainingState):
         self.clock.mark("other")
         self.call("on_validation_start")
         scores = ValidationScores()
-        with random_state.preserve_generators(), evaluation_mode(self.recipe):
+        with seeds.preserve_generators(), evaluation_mode(self.recipe):
             self.recipe.on_validation_start()
             for batch in self.val_batches:
                 scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))

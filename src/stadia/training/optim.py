@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -41,11 +42,6 @@ def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
-def make_parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
-    """Return every trainable parameter of a module in groups, see `group_parameters`."""
-    return group_parameters(module.parameters(), weight_decay)
-
-
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
     trainable = [p for p in parameters if p.requires_grad]
@@ -61,18 +57,13 @@ def check_groups(module: nn.Module, groups: Groups) -> None:
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     keys = [id(p) for group in groups for p in group["params"]]
     wrong = [f"'{name}' left out" for key, name in names.items() if key not in keys]
-    wrong += [
-        f"'{names[key]}' {keys.count(key)} times" for key in dict.fromkeys(keys) if key in names and keys.count(key) > 1
-    ]
-    wrong += ["a parameter of another module" for key in dict.fromkeys(keys) if key not in names]
+    counts = Counter(keys)
+    wrong += [f"'{names[key]}' {count} times" for key, count in counts.items() if key in names and count > 1]
+    wrong += ["a parameter of another module" for key in counts if key not in names]
     if wrong or not names:
-        raise RunError(
-            "optimizer",
-            found=("; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3))
-            or "no trainable parameter",
-            expected="each trainable parameter of the model exactly once",
-            fix="correct the recipe's parameter groups",
-        )
+        found = "; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3)
+        expected, fix = "each trainable parameter of the model exactly once", "correct the recipe's parameter groups"
+        raise RunError("optimizer", found=found or "no trainable parameter", expected=expected, fix=fix)
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:
@@ -81,9 +72,9 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups |
     Args:
         module: whose trainable parameters to optimize.
         config: name, learning rate, decay.
-        groups: of the recipe; `make_parameter_groups` by default.
+        groups: of the recipe; `group_parameters` of the module by default.
     """
-    groups = make_parameter_groups(module, config.weight_decay) if groups is None else groups
+    groups = group_parameters(module.parameters(), config.weight_decay) if groups is None else groups
     check_groups(module, groups)
     optimizer: Optimizer = OPTIMIZERS.load(config.name)(groups, config)
     return optimizer

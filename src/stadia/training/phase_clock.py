@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.run_folder import Run
@@ -201,7 +201,7 @@ class PhaseClock:
     def _measure_peak(self) -> None:
         dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         try:
-            with random_state.preserve_generators():
+            with seeds.preserve_generators():
                 self.peak_flops_per_s = measure_matmul_peak(self.stopwatch.device, dtype)
         except torch.OutOfMemoryError:
             return  # the training has filled the device
@@ -218,6 +218,11 @@ class PhaseClock:
         """
         self.stopwatch.lap()
         wall_s, step_s = time.perf_counter() - self.started_s, self.stopwatch.medians()
+        batches = self.plan.grad_accumulation_steps
+        of_batch = {name: seconds / batches for name, seconds in step_s.items() if seconds > 0}
+        rates = {name: flops / of_batch[name] for name, flops in self.flops.items() if flops and name in of_batch}
+        if sum(of_batch.values()) and self.flops:
+            rates["step"] = sum(self.flops.values()) / sum(of_batch.values())
         found: dict[str, Any] = {
             "device": self.stopwatch.device.type,
             "threads": torch.get_num_threads(),
@@ -226,14 +231,8 @@ class PhaseClock:
             "phases_s": dict(self.stopwatch.totals),
             "step_s": step_s,
             "flops": dict(self.flops),
+            "flops_per_s": rates,
         }
-        of_batch = {
-            name: seconds / self.plan.grad_accumulation_steps for name, seconds in step_s.items() if seconds > 0
-        }
-        rates = {name: flops / of_batch[name] for name, flops in self.flops.items() if flops and name in of_batch}
-        if sum(of_batch.values()) and self.flops:
-            rates["step"] = sum(self.flops.values()) / sum(of_batch.values())
-        found["flops_per_s"] = rates
         if self.peak_flops_per_s is not None:
             found["peak_flops_per_s"] = self.peak_flops_per_s
             found["of_peak"] = {name: rate / self.peak_flops_per_s for name, rate in rates.items()}
@@ -242,19 +241,16 @@ class PhaseClock:
 
 def describe_device(facts: dict[str, Any]) -> str:
     """Return `here on 2 threads` or `here on cuda`."""
-    threads = facts["threads"]
-    return (
-        f"here on {threads} thread{'s' * (threads != 1)}" if facts["device"] == "cpu" else f"here on {facts['device']}"
-    )
+    device, threads = facts["device"], facts["threads"]
+    return f"here on {threads} thread{'s' * (threads != 1)}" if device == "cpu" else f"here on {device}"
 
 
 def describe_times(facts: dict[str, Any]) -> str:
     """Return `time: forward 31 %, backward 40 %, ... of 63 s`, the largest first, down to 1 %."""
     wall_s = facts["wall_s"]
-    parts = sorted(
-        ((seconds / wall_s, name) for name, seconds in facts["phases_s"].items() if wall_s > 0), reverse=True
-    )
-    line = f"time: {', '.join(f'{name} {share:.0%}' for share, name in parts if share >= 0.01)} of {wall_s:.1f} s"
+    shares = [(seconds / wall_s, name) for name, seconds in facts["phases_s"].items() if wall_s > 0]
+    listed = ", ".join(f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True) if share >= 0.01)
+    line = f"time: {listed} of {wall_s:.1f} s"
     of_peak = facts.get("of_peak", {}).get("step")
     if not of_peak:
         return line

@@ -82,7 +82,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     def parameter_groups(self) -> optim.Groups:
         """Return the groups for the optimizer, every trainable parameter once."""
-        return optim.make_parameter_groups(self, self.config.optimizer.weight_decay)
+        return optim.group_parameters(self.parameters(), self.config.optimizer.weight_decay)
 
     def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Return (H, W, 3) RGB images by label, for the image sheet of a step: input, depth, warped, residual."""

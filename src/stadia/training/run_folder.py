@@ -68,9 +68,8 @@ class Run:
         Raises RunError for a name that cannot be a folder's, or a root that cannot be written to.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise RunError(
-                "run name", found=repr(name), expected="letters, digits, '.', '_' and '-'", fix="choose another name"
-            )
+            expected = "letters, digits, '.', '_' and '-'"
+            raise RunError("run name", found=repr(name), expected=expected, fix="choose another name")
         started = datetime.now().astimezone()
         wanted = Path(root) / f"{started:%Y-%m-%d-%H%M%S}-{name}"
         values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
@@ -81,24 +80,22 @@ class Run:
         if difference:
             write_text(run.folder / "diff.patch", difference)
         write_json(run.folder / "config.json", values)
-        write_json(
-            run.folder / "run.json",
-            {
-                "name": name,
-                "recipe": recipe,
-                "command": command if command is not None else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-                "version": stadia.__version__,
-                "code": code,
-                "environment": _environment(),
-                "data": dict(data or {}),
-                "seed": seed,
-                "started": started.isoformat(timespec="seconds"),
-                "resumed": [],
-                "finished": None,
-                "status": "running",
-                "error": None,
-            },
-        )
+        facts = {
+            "name": name,
+            "recipe": recipe,
+            "command": command if command is not None else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "version": stadia.__version__,
+            "code": code,
+            "environment": _environment(),
+            "data": dict(data or {}),
+            "seed": seed,
+            "started": started.isoformat(timespec="seconds"),
+            "resumed": [],
+            "finished": None,
+            "status": "running",
+            "error": None,
+        }
+        write_json(run.folder / "run.json", facts)
         return run
 
     @classmethod
@@ -106,16 +103,14 @@ class Run:
         """A run made before. Raises RunError where the folder is not a run's."""
         folder = Path(folder)
         if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
-            raise RunError(
-                folder, found="no run.json and config.json", expected="a run's folder", fix="pass runs/<date>-<name>"
-            )
+            found, fix = "no run.json and config.json", "pass runs/<date>-<name>"
+            raise RunError(folder, found=found, expected="a run's folder", fix=fix)
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
         try:
             return cls(folder, str(facts["recipe"]), config, int(facts["seed"]), writes=is_main_process())
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                folder / "run.json", found=f"no {error}", expected="the facts of a run", fix="restore the file"
-            ) from error
+            found, expected = f"no {error}", "the facts of a run"
+            raise RunError(folder / "run.json", found=found, expected=expected, fix="restore the file") from error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -151,9 +146,8 @@ class Run:
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
-        self._refuse(
-            "configuration", select_relevant_changes(diff_mappings(before, after, f"{within}." if within else ""), free)
-        )
+        changes = diff_mappings(before, after, f"{within}." if within else "")
+        self._refuse("configuration", select_relevant_changes(changes, free))
 
     def check_data(self, data: Mapping[str, Any]) -> None:
         """Raise RunError where the data differs from that of the run; its path may differ (see `create`).
@@ -161,22 +155,16 @@ class Run:
         Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them.
         """
         keys = ("path", "train_frames", "train_images", "train_sessions")
-        free = {
-            prefix + key
-            for key in keys
-            for prefix in ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
-        }
+        prefixes = ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
+        free = {prefix + key for key in keys for prefix in prefixes}
         changes = diff_mappings(self.facts["data"], json.loads(json.dumps(data)))
-        self._refuse("data", [change for change in changes if not change.under(free)])
+        self._refuse("data", [change for change in changes if not change.is_within(free)])
 
     def _refuse(self, what: str, changes: list[ValueChange]) -> None:
         if changes:
-            raise RunError(
-                self.folder,
-                found=f"other {what} ({'; '.join(map(str, changes))})",
-                expected="what the run was made with",
-                fix="resume without these changes, or start a new run",
-            )
+            found, expected = f"other {what} ({'; '.join(map(str, changes))})", "what the run was made with"
+            fix = "resume without these changes, or start a new run"
+            raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
     def note(self, **facts: Any) -> None:
         """Write facts into run.json, over those of the same name."""
@@ -206,12 +194,8 @@ class Run:
             return
         with (self.folder / ".lock").open("w") as handle:
             if not _lock(handle.fileno()):
-                raise RunError(
-                    self.folder,
-                    found="a training that runs in it",
-                    expected="a run that has stopped",
-                    fix="wait, or stop it first",
-                )
+                found, expected = "a training that runs in it", "a run that has stopped"
+                raise RunError(self.folder, found=found, expected=expected, fix="wait, or stop it first")
             yield
 
 
@@ -231,12 +215,8 @@ def _new_folder(wanted: Path) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as error:
-        raise RunError(
-            wanted.parent,
-            found=error.strerror or "no access",
-            expected="a folder that can be written to",
-            fix="choose another --out",
-        ) from error
+        found, expected = error.strerror or "no access", "a folder that can be written to"
+        raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
 
 
@@ -261,20 +241,17 @@ def _lock(descriptor: int) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)  # others: a file system without locks
     return True
 
 
 def _git(*arguments: str) -> str | None:
     """Return the output of git in the folder of this package; None where it fails."""
     command = ["git", "-C", str(Path(stadia.__file__).parent), *arguments]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=20, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-        )
+        done = subprocess.run(command, capture_output=True, timeout=20, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode("utf-8", errors="replace")
@@ -302,9 +279,5 @@ def _environment() -> dict[str, Any]:
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "packages": versions,
-    }
+    python, system = platform.python_version(), platform.platform()
+    return {"python": python, "platform": system, "cores": os.cpu_count(), "packages": versions}

@@ -7,7 +7,7 @@ next backward, since losses, images and callbacks may read any of them. State di
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, cast
@@ -96,17 +96,16 @@ def _gather_weights(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
 
 
 def _gather_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    state = {
-        number: {name: gather_shards(value) for name, value in values.items()}
-        for number, values in state_dict["state"].items()
-    }
-    return {**state_dict, "state": state}
+    return _map_state(state_dict, lambda _, value: gather_shards(value))
 
 
 def _shard_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    state = {
-        number: {name: _shard_like(value, weights[number]) for name, value in values.items()}
-        for number, values in state_dict["state"].items()
-    }
+    return _map_state(state_dict, lambda number, value: _shard_like(value, weights[number]))
+
+
+def _map_state(state_dict: dict[str, Any], convert: Callable[[int, Any], Any]) -> dict[str, Any]:
+    """Return the state of an optimizer with each value of each weight, by its number, converted."""
+    each = state_dict["state"].items()
+    state = {number: {name: convert(number, value) for name, value in values.items()} for number, values in each}
     return {**state_dict, "state": state}

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint, optim
@@ -84,14 +84,10 @@ class TrainingState:
 
     def save(self, name: str, kind: Literal["training", "weights"]) -> None:
         """Save a checkpoint. Called by all processes."""
-        header = checkpoint.CheckpointHeader(
-            recipe=self.recipe.recipe,
-            config=self.run.config,
-            kind=kind,
-            step=self.step,
-            epoch=self.plan.epoch_of(self.step),
-            metrics={name: value for name, value in self.metrics.items() if math.isfinite(value)},
-        )
+        metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+        position = {"step": self.step, "epoch": self.plan.epoch_of(self.step)}
+        recipe, config = self.recipe.recipe, self.run.config
+        header = checkpoint.CheckpointHeader(recipe=recipe, config=config, kind=kind, metrics=metrics, **position)
         state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
         if self.fabric.is_global_zero:
             checkpoint.write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
@@ -107,7 +103,7 @@ class TrainingState:
             "spent_s": self.time_limit.spent_s,
             "best": self.best,
             "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
+            "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
             "recipe": self.recipe.training_state(),
         }
 

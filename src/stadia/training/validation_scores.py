@@ -32,9 +32,8 @@ class ValidationScores:
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
         """Add scores of a batch by name: (B,), or one number for each of its samples."""
-        self._batches.append(
-            (meta, {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()})
-        )
+        each = {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()}
+        self._batches.append((meta, each))
 
     def means(self) -> dict[str, float]:
         """Return the means over all processes, see `compute_means`, and forget the samples. Called by all processes."""
@@ -90,11 +89,9 @@ def _mean(values: Iterable[float]) -> float:
 
 def count_unscored(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
     """Return the number of samples without a score (no ground truth there) and of all, by name, where there are any."""
-    counts = {
-        name: (sum(map(math.isnan, of_sample.values())), len(of_sample))
-        for name, of_sample in _merge_parts(parts).items()
-    }
-    return {name: (without, total) for name, (without, total) in counts.items() if without}
+    values = {name: of_sample.values() for name, of_sample in _merge_parts(parts).items()}
+    counts = {name: (sum(map(math.isnan, each)), len(each)) for name, each in values.items()}
+    return {name: count for name, count in counts.items() if count[0]}
 
 
 def _merge_parts(parts: Iterable[Scores]) -> Scores:

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.objects.bop import BopImages, read_instance_info, read_targets
+from stadia.datasets.objects.bop import (
+    BopImages,
+    BopResult,
+    ground_truth_results,
+    read_instance_info,
+    read_results,
+    read_targets,
+    write_results,
+)
 from stadia.datasets.objects.bop_models import read_bop_model, read_ply
-from stadia.datasets.objects.bop_results import BopResult, ground_truth_results, read_results, write_results
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.geometry.rasterizer import compute_visible_masks, draw_silhouette

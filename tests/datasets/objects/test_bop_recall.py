@@ -14,8 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.cli.main import run as run_command_line
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import ground_truth_results, read_results, to_boxes, write_results
+from stadia.datasets.objects.bop import BopImages, ground_truth_results, read_results, to_boxes, write_results
 from stadia.datasets.objects.object_labels import EstimatedBox
 from stadia.recipes.objectpose.object_pose_scores import add_recall, score_estimates
 

@@ -12,15 +12,21 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import HEADER, BopResult, ground_truth_results, to_boxes, write_results
+from stadia.datasets.objects.bop import (
+    RESULTS_HEADER,
+    BopImages,
+    BopResult,
+    ground_truth_results,
+    to_boxes,
+    write_results,
+)
 from stadia.recipes.objectpose.object_pose_scores import read_estimates, score_estimates
 
 R = "1 0 0 0 1 0 0 0 1"
 
 
 def csv(path: Path, *rows: str) -> Path:
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    path.write_text("\n".join([RESULTS_HEADER, *rows]) + "\n")
     return path
 
 

@@ -19,9 +19,8 @@ from stadia.core.types import Camera
 from stadia.datasets.objects.bop import BopImages
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
-from stadia.recipes.objectpose.object_detection import FoundObjects
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 
@@ -41,11 +40,11 @@ def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config, data = ObjectPoseRecipe.prepare(
         resolve_config(ObjectPoseConfig, {"data": {"path": str(bop)}}, words), Console()
     )
-    task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    recipe, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
     header = CheckpointHeader(
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
-    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
     (folder / "run.json").write_text(json.dumps({"data": training_image_facts(data.images["train"])}))
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _shifted(bop, image, camera))
     return folder

@@ -18,7 +18,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.objects.kitti_objects import KittiObjectImages, read_boxes
 from stadia.datasets.objects.open_objects import detect_object_format, open_object_images
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.geometry.objects import boxes
+from stadia.geometry import boxes
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, draw_labels, score_estimates
 
 CAR = "Car 0.00 0 {alpha:.2f} 100 50 200 90 1.50 1.60 4.00 {x} 1.65 {z} {turn:.2f}"

@@ -177,7 +177,7 @@ def test_object_behind_the_camera_is_refused() -> None:
     for z, fits in ((0.4, True), (-0.2, False)):
         coordinates = 0.5 + (points - np.array([0, 0, z])) / 2
         if fits:
-            assert recover_pose(coordinates, depth, mask, K, 0).T_camera_object[2, 3] == pytest.approx(z)
+            assert recover_pose(coordinates, depth, mask, K, 0)[0][2, 3] == pytest.approx(z)
             continue
         with pytest.raises(GeometryError, match=r"its center at z = -0.2 m"):
             recover_pose(coordinates, depth, mask, K, 0)

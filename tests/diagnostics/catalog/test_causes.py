@@ -6,8 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.causes import CAUSES, OWN_LINK, Diagnosis, find_link, find_root_cause
+from stadia.diagnostics.catalog import CATALOG, CAUSES, OWN_LINK, Diagnosis, find_link, find_root_cause
 from stadia.diagnostics.catalog.entries import FAMILIES
 from stadia.diagnostics.finding import Finding, Severity, Stage
 

@@ -1,4 +1,4 @@
-"""Loss checks of custom losses, of correct losses, and at the time limit. They change neither task nor random numbers.
+"""Loss checks of custom losses, of correct losses, at the time limit. Recipe and random numbers stay as they are.
 
 The findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
 """
@@ -17,7 +17,7 @@ import torch
 from mutations import losses, training_starts
 from torch import Tensor, nn
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.types import Batch, Prediction, Targets
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
@@ -25,7 +25,6 @@ from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stere
 from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
 from stadia.diagnostics.loss_checks.loss_properties import check_gradient
-from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene, mirror_scene, render_plane
 from stadia.diagnostics.loss_checks.training_start import (
     TimeLimitReached,
     TrainingStart,
@@ -33,7 +32,13 @@ from stadia.diagnostics.loss_checks.training_start import (
     grows_steadily,
     take_samples,
 )
-from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.diagnostics.loss_checks.video_cases import (
+    OutputSpec,
+    PlaneScene,
+    make_video_case,
+    mirror_scene,
+    render_plane,
+)
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
@@ -243,22 +248,24 @@ def test_properties_after_the_time_limit_are_not_checked() -> None:
 
 
 @pytest.mark.slow
-def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
-    task = training_starts.Toy()
-    before, states = copy.deepcopy(task.state_dict()), random_state.capture_generators()
-    assert check_training_start(TrainingStart.of(task, training_starts.batch()), training_starts.SECONDS) == []
-    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
-    assert all(p.grad is None for p in task.parameters())
+def test_neither_recipe_nor_random_numbers_of_the_caller_are_changed() -> None:
+    recipe = training_starts.Toy()
+    before, states = copy.deepcopy(recipe.state_dict()), seeds.capture_generators()
+    assert check_training_start(TrainingStart.prepare(recipe, training_starts.batch()), training_starts.SECONDS) == []
+    assert all(torch.equal(value, before[name]) for name, value in recipe.state_dict().items())
+    assert all(p.grad is None for p in recipe.parameters())
     assert all(
         torch.equal(value, states[name])
-        for name, value in random_state.capture_generators().items()
+        for name, value in seeds.capture_generators().items()
         if not value.is_floating_point()
     )
 
 
 def test_checks_without_a_network_run_after_the_time_limit() -> None:
     """A camera that does not fit is found without a network."""
-    found = check_training_start(TrainingStart.of(training_starts.Toy(), training_starts.another_camera(0.25)), 0.0)
+    found = check_training_start(
+        TrainingStart.prepare(training_starts.Toy(), training_starts.another_camera(0.25)), 0.0
+    )
     assert {one.code for one in found} == {"K20", "N01"}
     reported = " ".join(one.measured for one in found)
     assert "initial depth: the time limit of the checks was reached" in reported
@@ -275,7 +282,7 @@ def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, hei
     one = training_starts.batch()
     image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
     part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
-    assert list(check_camera(TrainingStart.of(training_starts.Toy(), part))) == []
+    assert list(check_camera(TrainingStart.prepare(training_starts.Toy(), part))) == []
 
 
 class Clock:
@@ -326,7 +333,7 @@ def test_steps_that_were_taken_in_time_count() -> None:
                 raise TimeLimitReached
             return super().training_step(batch)
 
-    (found,) = check_one_batch(TrainingStart.of(Ended(), training_starts.batch()))
+    (found,) = check_one_batch(TrainingStart.prepare(Ended(), training_starts.batch()))
     assert found.code == "T26"
     assert len(found.evidence["losses"]["loss"]) == 12
 
@@ -334,14 +341,14 @@ def test_steps_that_were_taken_in_time_count() -> None:
 @pytest.mark.slow
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Weights that have not learned are covered by the mutation with a learning rate of 0."""
-    task, batch = training_starts.of(lr=1e-2), training_starts.batch()
-    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
+    recipe, batch = training_starts.of(lr=1e-2), training_starts.batch()
+    optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     for _ in range(40):
         optimizer.zero_grad()
-        task.training_step(batch).total.backward()
+        recipe.training_step(batch).total.backward()
         optimizer.step()
-    task.config.optimizer = OptimizerConfig(lr=1e-9)
-    assert list(check_one_batch(TrainingStart.of(task, batch))) == []
+    recipe.config.optimizer = OptimizerConfig(lr=1e-9)
+    assert list(check_one_batch(TrainingStart.prepare(recipe, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
@@ -354,17 +361,17 @@ def test_stereo_depth_range_is_checked_without_labels() -> None:
     pair = training_starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}
     labeled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
-    assert list(check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), labeled, **far))) == []
+    assert list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), labeled, **far))) == []
     half = replace(
         labeled,
         targets=replace(labeled.targets, depth_m=labeled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)),
     )
-    (found,) = check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), half, **far))
-    (of_both,) = check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), pair, **far))
+    (found,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), half, **far))
+    (of_both,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), pair, **far))
     assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
     with pytest.raises(NotChecked, match="0 matches between the images of 2 pairs"):
-        list(check_stereo_depth_range(TrainingStart.of(training_starts.Toy(), blank, **far)))
+        list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), blank, **far)))
 
 
 def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() -> None:

@@ -131,7 +131,7 @@ class Spiking(SmallRecipe):
         return LossReport(report.total * factor, {name: term * factor for name, term in report.terms.items()}, {})
 
 
-def run_monitors(tmp_path: Path, task: SmallRecipe, **values: Any) -> tuple[Path, str]:
+def run_monitors(tmp_path: Path, recipe: SmallRecipe, **values: Any) -> tuple[Path, str]:
     class Late(TrainingMonitor):
         """Made when the run is there."""
 
@@ -142,7 +142,7 @@ def run_monitors(tmp_path: Path, task: SmallRecipe, **values: Any) -> tuple[Path
             super().__init__(Run.open(folder), Console(file=output, width=500))
 
     output = io.StringIO()
-    run, _ = small_recipe.train(tmp_path, task=task, callbacks=[Late()], **values)
+    run, _ = small_recipe.train(tmp_path, recipe=recipe, callbacks=[Late()], **values)
     return run.folder, output.getvalue()
 
 

@@ -17,7 +17,7 @@ from stadia.diagnostics.monitors.prediction_monitors import (
     UncertaintyOnlyMonitor,
 )
 from stadia.models.depth_net import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
-from stadia.recipes.base.logged_stats import brightness_and_uncertainty_stats
+from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
 
 
 def run_monitor(rows: Sequence[SigmaRow]) -> list[Finding]:

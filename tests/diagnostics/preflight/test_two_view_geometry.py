@@ -6,10 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.diagnostics.preflight import feature_matching, two_view_geometry
-from stadia.diagnostics.preflight.feature_matching import median_flow_px, shrink_to_gray
-from stadia.diagnostics.preflight.recording_survey import depth_at
-from stadia.diagnostics.preflight.two_view_geometry import photometric_residual, plane_sweep, warp_identity_ratio
+from stadia.diagnostics.preflight import two_view_geometry
+from stadia.diagnostics.preflight.recording_survey import sample_depth
+from stadia.diagnostics.preflight.two_view_geometry import (
+    median_flow_px,
+    photometric_residual,
+    plane_sweep,
+    shrink_to_gray,
+    warp_identity_ratio,
+)
 
 K = np.array([[300.0, 0, 160], [0, 290.0, 90], [0, 0, 1]])
 HEIGHT, WIDTH = 180, 320
@@ -117,8 +122,8 @@ def test_too_few_matches_have_no_motion() -> None:
 @pytest.mark.parametrize("width", [160, 800, 1600])  # enlarged, as it is, reduced
 def test_matches_of_a_shifted_image_are_shifted(width: int) -> None:
     image = texture(width // 2, width + 8)
-    matches = feature_matching.match_features(
-        feature_matching.detect_features(image[:, 8:]), feature_matching.detect_features(image[:, :-8])
+    matches = two_view_geometry.match_features(
+        two_view_geometry.detect_features(image[:, 8:]), two_view_geometry.detect_features(image[:, :-8])
     )
     assert len(matches) >= 30
     moved = matches.second_px - matches.first_px
@@ -131,9 +136,9 @@ def test_matches_of_a_shifted_image_are_shifted(width: int) -> None:
 def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> None:
     """Half a turn takes pixel x to W - 1 - x, whatever the size at which features are found."""
     image = texture(width // 2, width)
-    matches = feature_matching.match_features(
-        feature_matching.detect_features(image),
-        feature_matching.detect_features(np.ascontiguousarray(image[::-1, ::-1])),
+    matches = two_view_geometry.match_features(
+        two_view_geometry.detect_features(image),
+        two_view_geometry.detect_features(np.ascontiguousarray(image[::-1, ::-1])),
     )
     assert len(matches) >= 30
     np.testing.assert_allclose(
@@ -142,8 +147,8 @@ def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> No
 
 
 def test_images_without_texture_have_no_features() -> None:
-    flat = feature_matching.detect_features(np.full((60, 80, 3), 90, np.uint8))
-    assert len(feature_matching.match_features(flat, flat)) == 0
+    flat = two_view_geometry.detect_features(np.full((60, 80, 3), 90, np.uint8))
+    assert len(two_view_geometry.match_features(flat, flat)) == 0
     assert (
         median_flow_px(
             shrink_to_gray(np.full((60, 80, 3), 90, np.uint8)), shrink_to_gray(np.full((60, 80, 3), 90, np.uint8))
@@ -158,7 +163,7 @@ def test_flow_is_measured_on_a_width_of_320() -> None:
 
 
 def test_residual_is_zero_for_the_same_image_and_grows_with_the_difference() -> None:
-    a, b = feature_matching.gray(texture()), feature_matching.gray(texture(seed=1))
+    a, b = two_view_geometry.gray(texture()), two_view_geometry.gray(texture(seed=1))
     assert float(photometric_residual(a, a).max()) < 1e-5
     assert float(photometric_residual(a, b).mean()) > 0.3
     assert float(photometric_residual(np.zeros_like(a), np.full_like(a, 255)).mean()) == pytest.approx(
@@ -167,7 +172,7 @@ def test_residual_is_zero_for_the_same_image_and_grows_with_the_difference() -> 
 
 
 def test_sweep_finds_the_side() -> None:
-    wide = feature_matching.gray(texture(120, 420))
+    wide = two_view_geometry.gray(texture(120, 420))
     left, right = wide[:, :400], wide[:, 12:412]  # what the left sees at x is at x - 12 in the right image
     forward, backward = plane_sweep(left, right, 1), plane_sweep(left, right, -1)
     assert forward.residual < 0.5 * backward.residual
@@ -177,7 +182,7 @@ def test_sweep_finds_the_side() -> None:
 
 def test_warping_by_the_true_depth_and_motion_leaves_little() -> None:
     """A fronto-parallel plane at 10 m, seen 0.5 m further to the right: the image shifts by fx 0.5 / 10 = 15 px."""
-    wide = feature_matching.gray(texture(HEIGHT, WIDTH + 15))
+    wide = two_view_geometry.gray(texture(HEIGHT, WIDTH + 15))
     target, source = wide[:, :WIDTH], wide[:, 15:]
     depth = np.full(target.shape, 10, np.float32)
     T = motion((0, 0, 0), (-0.5, 0, 0))
@@ -195,4 +200,4 @@ def test_depth_is_sampled_nearby_and_not_across_an_edge() -> None:
     depth = np.zeros((20, 30), np.float32)
     depth[5, 5], depth[10, 10], depth[10, 12] = 8, 8, 16
     pixels = np.array([[5.4, 6.0], [11.0, 10.0], [20.0, 15.0], [-3.0, 5.0], [29.0, 19.0]])
-    np.testing.assert_array_equal(depth_at(depth, pixels), [8, 0, 0, 0, 0])
+    np.testing.assert_array_equal(sample_depth(depth, pixels), [8, 0, 0, 0, 0])

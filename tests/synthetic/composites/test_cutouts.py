@@ -45,7 +45,7 @@ def test_a_set_is_written_whole_continued_and_the_same_for_any_number_of_threads
 
 
 def test_no_two_splits_draw_the_same_object() -> None:
-    seeds = [job.seed for job in list_cutout_objects(CutoutConfig(), 0)]
+    seeds = [job.seed for job in list_cutout_objects(Path(), CutoutConfig(), 0)]
     assert len(set(seeds)) == len(seeds) == 320
 
 

@@ -15,32 +15,17 @@ from stadia.dataloading.composites import open_composites
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.synthetic.composites.published_layout import (
     FOREGROUND_COUNT,
-    IMAGE_COUNT,
     PLACEMENT_COUNT,
     PublishedComposites,
-    ravel_index,
     scan_published_layout,
     split_published_layout,
-    unravel_index,
 )
 
 
-@pytest.mark.slow
-def test_the_index_is_a_bijection_of_all_400_000() -> None:
-    places = [unravel_index(index) for index in range(IMAGE_COUNT)]
-    assert len(set(places)) == IMAGE_COUNT == 400_000
-    assert [ravel_index(*place) for place in places] == list(range(IMAGE_COUNT))
-    numbers = np.array(places)
-    assert numbers.min(0).tolist() == [1, 1, 1]
-    assert numbers.max(0).tolist() == [100, 100, 40]
-    for last in ((299_999, (75, 100, 40)), (300_000, (76, 1, 1)), (399_999, (100, 100, 40))):
-        assert unravel_index(last[0]) == last[1]
-    for outside in (-1, IMAGE_COUNT):
-        with pytest.raises(IndexError):
-            unravel_index(outside)
-    for outside in ((0, 1, 1), (1, 101, 1), (1, 1, 41)):
-        with pytest.raises(IndexError):
-            ravel_index(*outside)
+def test_an_index_names_background_foreground_and_place() -> None:
+    for index, pair in ((299_999, ("bg75", "fg_100", 39)), (300_000, ("bg76", "fg_1", 0)), (0, ("bg1", "fg_1", 0))):
+        one = PublishedComposites(Path(), [index], "train").pair(0)
+        assert (one.background, one.foreground, one.position) == pair
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -100,7 +85,7 @@ def test_splits_share_neither_background_nor_foreground(layout: Path) -> None:
         assert train
         assert val
         assert not train & val
-    whole = split_published_layout(scan_of(np.arange(IMAGE_COUNT)), 0.25)
+    whole = split_published_layout(scan_of(np.arange(400_000)), 0.25)
     assert (len(whole["train"]), len(whole["val"])) == (75 * 75 * 40, 25 * 25 * 40)
 
 
@@ -121,7 +106,7 @@ def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> 
     assert found.missing[0] == "bg1/fg_1/depth/7.jpg"
     assert "bg1/fg_4" in found.missing, "a folder that is not there is named once"
     assert found.beyond == 1
-    assert ravel_index(1, 1, 7) not in found.whole
+    assert 6 not in found.whole
     assert len(found.whole) == 239
     (tmp_path / "bg" / "bg2.jpg").unlink()
     found = scan_published_layout(tmp_path)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stadia.synthetic.roadworld.config import TINY, RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
-from stadia.synthetic.roadworld.road_world import RoadWorld, derive_world_seed, make_world
+from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, RoadWorld, derive_world_seed, make_world
 
 Frames = list[dict[str, RoadView]]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
+from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
 
 Frames = list[dict[str, RoadView]]
 

@@ -4,6 +4,8 @@ way.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,11 +15,18 @@ from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.mesh import compute_bounds
 from stadia.synthetic.roadworld.config import FULL, PRESETS, TINY, RoadWorldConfig, find_roadworld_preset
 from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, draw_exposure_gains
-from stadia.synthetic.roadworld.road_world import RoadWorld, derive_world_seed, draw_rig, make_section, make_world
+from stadia.synthetic.roadworld.road_world import (
+    RoadRenderer,
+    RoadWorld,
+    derive_world_seed,
+    draw_exposure_gains,
+    draw_rig,
+    make_section,
+    make_world,
+)
 from stadia.synthetic.roadworld.roadworld_writer import list_recordings
+from stadia.synthetic.roadworld.street_models import make_car, make_person
 from stadia.synthetic.roadworld.street_scene import place_driving_cars
-from stadia.synthetic.roadworld.traffic_models import make_car, make_person
 
 LONG = TINY.model_copy(update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False})
 
@@ -39,10 +48,10 @@ def test_splits_share_no_world() -> None:
     seeds = [
         job.seed
         for name in PRESETS
-        for job in list_recordings(PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
+        for job in list_recordings(Path(), PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
     ]
     assert len(set(seeds)) == 1500  # the presets share theirs; splits and indices do not
-    assert set(seeds).isdisjoint(job.seed for job in list_recordings(FULL, 1))
+    assert set(seeds).isdisjoint(job.seed for job in list_recordings(Path(), FULL, 1))
 
 
 @pytest.mark.slow
@@ -79,7 +88,7 @@ def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorl
             np.testing.assert_allclose(size, instance.size_hwl_m, atol=1e-9)
             assert own[:, 1].max() == pytest.approx(0, abs=1e-9)
             foot = vertices[own[:, 1] > -0.02]
-            distance, s = world.course.beside(foot[:, [0, 2]])
+            distance, s = world.course.find_nearest(foot[:, [0, 2]])
             road = np.interp(s, world.course.s, world.course.position[:, 1])
             ground = road - np.where(distance > section.half_width_m - 0.3, section.kerb_m, 0.0)
             assert np.abs(foot[:, 1] - ground).min() < 0.03, instance
@@ -105,7 +114,7 @@ def test_cars_drive_both_ways_keep_to_their_lane_and_their_distance() -> None:
         cars = place_driving_cars(seed, course, section, camera_s, 10.0)
         for thing in cars:
             path = thing.T_world_object[:, :3, 3]
-            distance, s = course.beside(path[:, [0, 2]])
+            distance, s = course.find_nearest(path[:, [0, 2]])
             direction = float(np.sign(s[-1] - s[0]))
             directions.add(direction)
             assert np.abs(distance - 0.5 * section.lane_m).max() < 0.3

@@ -17,7 +17,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.synthetic.roadworld import roadworld_writer
 from stadia.synthetic.roadworld.config import RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
+from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 SMALL = RoadWorldConfig(train=1, val=1, test=0, frames=3, height=32, width=96, exposure=True, noise=True)

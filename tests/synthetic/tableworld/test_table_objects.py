@@ -162,7 +162,7 @@ def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
         derive_table_seed(0, "train", 0), config.model_copy(update={"height": 48, "width": 64, "noise": False})
     )
     np.testing.assert_array_equal(again.T_world_camera, tables[0].T_world_camera)
-    np.testing.assert_array_equal(again.assembly.vertices, tables[0].assembly.vertices)
+    np.testing.assert_array_equal(again.vertices, tables[0].vertices)
     np.testing.assert_array_equal(again.textures.texels, tables[0].textures.texels)
 
 

@@ -96,9 +96,7 @@ def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
     def suits(seed: int) -> bool:
         lamp = make_lamp(seed)
         return (
-            draw_shapes(seed, single)[0].kind == "bottle"
-            and lamp.direct.max() > 0.9
-            and -0.85 < lamp.direction[1] < -0.6
+            draw_shapes(seed, single)[0].kind == "bottle" and lamp.sun.max() > 0.9 and -0.85 < lamp.direction[1] < -0.6
         )
 
     table = make_table(next(seed for seed in range(500) if suits(seed)), single)

@@ -30,7 +30,7 @@ class CameraHeightConfig(StrictModel):
     horizon_deg: minimum standard deviation of a horizon, degrees; a car pitches by 0.3.
     tolerance: maximum |ln| of an object's camera height over the estimate for an accepted object.
     border_px: minimum distance of an object from the image border.
-    least_px: minimum height of an object in the image.
+    min_px: minimum height of an object in the image.
     """
 
     data: FormatOptions = FormatOptions()
@@ -43,7 +43,7 @@ class CameraHeightConfig(StrictModel):
     horizon_deg: float = Field(default=0.3, gt=0, le=5)
     tolerance: float = Field(default=0.2, gt=0, le=1)
     border_px: float = Field(default=5.0, ge=0)
-    least_px: float = Field(default=20.0, ge=2)
+    min_px: float = Field(default=20.0, ge=2)
 
     @model_validator(mode="after")
     def _check_horizon(self) -> Self:

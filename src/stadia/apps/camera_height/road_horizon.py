@@ -17,8 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stadia.apps.camera_height.config import CameraHeightConfig
 from stadia.apps.camera_height.road_objects import RoadFrame
+from stadia.core.errors import DataError
 from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import find_vanishing_point
 
 Image = NDArray[np.uint8]
@@ -54,6 +57,34 @@ class RoadHorizons:
     by: str
 
 
+def choose_horizons(
+    frames: Sequence[RoadFrame], config: CameraHeightConfig, track: TrackProgress
+) -> RoadHorizons | None:
+    """Return horizons in each frame's pixels as `config.horizon` requests; None: fitted to the objects.
+
+    Raises DataError where a requested method finds none.
+    """
+    if config.horizon == "objects":
+        return None
+    if config.horizon == "given":
+        angles = {"pitch_deg": config.pitch_deg, "roll_deg": config.roll_deg}
+        lines = torch.stack([horizon_from_angles(frame.camera, **angles) for frame in frames])
+        return RoadHorizons(lines, config.horizon_deg, "given")
+    edges, travel = config.horizon in ("auto", "edges"), config.horizon in ("auto", "travel")
+    found = find_road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, track=track)
+    if bool(found.lines.isfinite().all(-1).any()):
+        return found
+    if config.horizon == "auto":
+        return None
+    drive = "a drive whose images follow each other, straight and not too slow"
+    raise DataError(
+        f"horizon={config.horizon}",
+        found=f"none in any of {len(frames)} frames",
+        expected="kerbs, markings or walls along the road" if edges else drive,
+        fix="take horizon=auto or objects, or give it: horizon=given pitch_deg=...",
+    )
+
+
 def find_road_horizons(
     frames: Sequence[RoadFrame],
     *,
@@ -72,7 +103,7 @@ def find_road_horizons(
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
         drive = [frame for _, frame in group]
         rows, deviation_deg, by = _horizon_rows(drive, edges, travel, roll_deg, track)
-        lines += [_horizon_at_row(_camera(frame), row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
+        lines += [_horizon_through_point(frame.K[0, 2], row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
         deviations += [deviation_deg] * len(drive)
         words |= by
     known = torch.stack(lines).isfinite().all(-1)
@@ -92,9 +123,8 @@ def _horizon_rows(
 
     own = np.full(len(drive), np.nan)
     if edges:
-        lines = torch.stack(
-            [find_edge_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in track(drive, len(drive), "edges")]
-        )
+        tracked = track(drive, len(drive), "edges")
+        lines = [find_edge_horizon(frame.image(), frame.camera, roll_deg=roll_deg) for frame in tracked]
         own = degrees(np.array([_row_at_center(line, frame) for line, frame in zip(lines, drive, strict=True)]))
     estimates, by = [], set[str]()
     if np.isfinite(own).any():
@@ -126,19 +156,11 @@ def _row_at_center(line: Tensor, frame: RoadFrame) -> float:
     return float(-(line[0] * frame.K[0, 2] + line[2]) / line[1])
 
 
-def _horizon_at_row(camera: Camera, row: float, roll_deg: float) -> Tensor:
-    """Return the horizon (3,) that crosses the principal point's column at a row."""
-    return _horizon_through_point(float(camera.cx), row, roll_deg)
-
-
 def _horizon_through_point(x: float, y: float, roll_deg: float) -> Tensor:
+    """Return the horizon (3,) through a point. At a given roll one point determines it."""
     roll = math.radians(roll_deg)
     a, b = -math.sin(roll), -math.cos(roll)
     return torch.tensor([a, b, -(a * x + b * y)], dtype=torch.float64)
-
-
-def _camera(frame: RoadFrame) -> Camera:
-    return Camera(torch.from_numpy(frame.K), frame.height, frame.width)
 
 
 def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
@@ -170,12 +192,8 @@ def measure_travel_pitches_deg(drive: Sequence[RoadFrame], track: TrackProgress 
     """
     starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _DRIVE_PARTS).round().astype(int))
     cv2.setRNGSeed(0)
-    return np.array(
-        [
-            _measure_travel_deg(drive[start : start + _MAX_PART_STEPS + 1])
-            for start in track(starts, len(starts), "travel")
-        ]
-    )
+    parts = (drive[start : start + _MAX_PART_STEPS + 1] for start in track(starts, len(starts), "travel"))
+    return np.array([_measure_travel_deg(part) for part in parts])
 
 
 def _measure_travel_deg(stretch: Sequence[RoadFrame]) -> float:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
-from stadia.core.types import TrackProgress
+from stadia.core.types import Camera, TrackProgress
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
+from stadia.geometry.ground.camera_height import BoxedObjects
+from stadia.geometry.ground.drive_heights import transform_box
 
 MAX_SHARE_WITHOUT_ROAD = 0.5
 """Maximum share of frames without road, of those whose masks have a road class."""
@@ -62,35 +68,34 @@ class RoadFrame:
     drive: str = ""
     road: bool | None = None
 
+    @property
+    def camera(self) -> Camera:
+        return Camera(torch.from_numpy(self.K), self.height, self.width)
+
 
 def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
     """Return every frame with masks or labels, in order. Raises DataError without any."""
     if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
-        return list(_labeled(request))
+        return list(_read_labeled(request))
     options = request.config.data.model_dump(exclude_unset=True)
     recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
     if request.config.masks is not None:
         attach_masks(recordings, Path(request.config.masks).expanduser())
-    frames = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
-    found = [
-        frame for one, index in track(frames, len(frames), "reading masks") if (frame := _masked(one, index, request))
-    ]
-    if not found:
-        raise DataError(
-            request.source,
-            found="no masks",
-            expected="masks of cars or people beside the images, or in a folder given by masks=FOLDER",
-            fix="make them: stadia prepare VIDEO --masks",
-        )
-    return found
+    indices = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
+    read = (_read_masked(one, index, request) for one, index in track(indices, len(indices), "reading masks"))
+    frames = [frame for frame in read if frame]
+    if not frames:
+        expected = "masks of cars or people beside the images, or in a folder given by masks=FOLDER"
+        fix = "make them: stadia prepare VIDEO --masks"
+        raise DataError(request.source, found="no masks", expected=expected, fix=fix)
+    return frames
 
 
-def _masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:
+def _read_masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:
     masks = recording.masks(index)
     if masks is None or recording.mask_reader is None:
         return None
-    camera = recording.camera(index)
-    classes = recording.mask_reader.classes
+    camera, classes = recording.camera(index), recording.mask_reader.classes
     boxes = find_mask_boxes(masks, classes, margin_px=request.config.border_px)
     return RoadFrame(
         f"{recording.name}/{recording.stem(index)}",
@@ -104,7 +109,7 @@ def _masked(recording: Recording, index: int, request: CameraHeightRequest) -> R
     )
 
 
-def _labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
+def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
     """Yield KITTI images with their labels, which include occlusion and truncation."""
     for split in list_object_splits(request.source, "kitti"):
         images = KittiObjectImages.open(request.source, split)
@@ -120,14 +125,31 @@ def _labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
                 )
                 for one in images.written(index)
             ]
-            image = _reader(images, index)
-            yield RoadFrame(
-                f"{images.name}/{images.file(index).stem}", image, camera.K.double().numpy(), *size, objects
-            )
+            name, image = f"{images.name}/{images.file(index).stem}", partial(images.image, index)
+            yield RoadFrame(name, image, camera.K.double().numpy(), *size, objects)
 
 
-def _reader(images: KittiObjectImages, index: int) -> Callable[[], NDArray[np.uint8]]:
-    return lambda: images.image(index)
+def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tuple[BoxedObjects, list[int]]:
+    """Return objects of requested classes in the first frame's pixels, and the place of each in its frame's list."""
+    found = [
+        (number, place, transform_box(torch.tensor(one.box_px, dtype=torch.float64), frame.K, frames[0].K), one, prior)
+        for number, frame in enumerate(frames)
+        for place, one in enumerate(frame.objects)
+        if (prior := find_prior(one.class_name, config.height_priors)) or one.class_name in config.classes
+    ]
+
+    def column(values: Iterable[object], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(list(values), dtype=dtype)
+
+    objects = BoxedObjects(
+        frame=column((number for number, *_ in found), torch.int64),
+        box_px=torch.stack([box for _, _, box, *_ in found]) if found else torch.zeros(0, 4, dtype=torch.float64),
+        height_m=column((prior.mean_m if prior else math.nan for *_, prior in found), torch.float64),
+        spread_m=column((prior.spread_m if prior else math.nan for *_, prior in found), torch.float64),
+        hidden=column((one.hidden for *_, one, _ in found), torch.bool),
+        cut=column((one.cut for *_, one, _ in found), torch.bool),
+    )
+    return objects, [place for _, place, *_ in found]
 
 
 # -- check that requested classes occur, have heights, and stand on a road
@@ -145,15 +167,12 @@ def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> No
     )
     without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {requested}"
     is_there = ", and ".join(part for part in (there or "no objects at all", _missing_road(frames)) if part)
-    name_another = (
-        "request a class that occurs (objects, priors), name it so in the masks' classes.json, or take frames that"
-        " show one"
-    )
+    fix = "request a class that occurs (objects, priors), name it so in classes.json, or take frames that show one"
     raise DataError(
         f"objects on the road in {len(frames)} frames",
         found=f"{without}; there are {is_there}",
         expected="objects of a requested class that has a height",
-        fix="give its mean_m, spread_m and source in priors, or request another class" if bare else name_another,
+        fix="give its mean_m, spread_m and source in priors, or request another class" if bare else fix,
     )
 
 

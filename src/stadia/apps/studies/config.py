@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +13,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_config, select_relevant_changes
+from stadia.core.config import (
+    LOSS_METRICS,
+    StrictModel,
+    ValueChange,
+    diff_mappings,
+    resolve_config,
+    select_relevant_changes,
+)
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError
 from stadia.core.registry import find_nearest_name
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
@@ -22,6 +30,7 @@ from stadia.recipes.base.config import RecipeConfig
 BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_BYTES = 1 << 20
+SEE_DOCS = "see docs/experiments.md"
 
 Words = tuple[str, ...]
 Name = Annotated[str, Field(pattern=NAME)]
@@ -89,10 +98,8 @@ class StudyConfig(StrictModel):
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < MIN_SEEDS:
-            raise ValueError(
-                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot separate a change from chance: "
-                f"at least {MIN_SEEDS}, better 5 to 10"
-            )
+            found = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+            raise ValueError(f"{found} cannot separate a change from chance: at least {MIN_SEEDS}, better 5 to 10")
         if len(set(seeds)) < len(seeds):
             raise ValueError("seeds must be different")
         return seeds
@@ -112,12 +119,8 @@ def parse_change(text: str) -> tuple[str, str]:
     """Parse `"name: key=value key=value"` into name and settings. Raises ConfigError."""
     name, colon, words = text.partition(":")
     if not colon or "=" in name or not words.strip():
-        raise ConfigError(
-            "--change",
-            found=repr(text),
-            expected='"NAME: KEY=VALUE ..."',
-            fix='for example --change "fast: optimizer.lr=1e-3"',
-        )
+        fix = 'for example --change "fast: optimizer.lr=1e-3"'
+        raise ConfigError("--change", found=repr(text), expected='"NAME: KEY=VALUE ..."', fix=fix)
     return name.strip(), words.strip()
 
 
@@ -130,52 +133,36 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
 
     Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
     """
-    values = _read_yaml(file) if file is not None else {}
-    if file is not None:
-        values.setdefault("name", file.stem)
+    values = {"name": file.stem, **read_yaml(file, "a study as YAML")} if file is not None else {}
     words = tuple(_words(values.get("base", ()))) + tuple(given.pop("base", ()))
-    brief = values.get("changes") or {}
-    if not isinstance(brief, dict):
-        raise DataError(
-            file,
-            found=f"changes: {type(brief).__name__}",
-            expected="a name for each change",
-            fix="see docs/experiments.md",
-        )
+    listed = values.get("changes") or {}
+    if not isinstance(listed, dict):
+        found, expected = f"changes: {type(listed).__name__}", "a name for each change"
+        raise DataError(file, found=found, expected=expected, fix=SEE_DOCS)
     more = dict(map(parse_change, changes))
-    if twice := sorted(brief.keys() & more.keys()):
-        raise ConfigError(
-            "--change", found=f"'{twice[0]}' again", expected="a name of its own", fix="the file has it already"
-        )
-    values |= {"base": list(words), "changes": {**brief, **more}} | {
-        key: value for key, value in given.items() if value is not None
-    }
-    plain_values = json.loads(json.dumps(_named(values), default=str))  # YAML has dates
-    return resolve_config(StudyConfig, plain_values, fix="see docs/experiments.md")
+    if twice := sorted(listed.keys() & more.keys()):
+        fix = "the file has it already"
+        raise ConfigError("--change", found=f"'{twice[0]}' again", expected="a name of its own", fix=fix)
+    # As groups, so that a misspelt key of a change is reported with the nearest valid one.
+    groups = {str(name): one if isinstance(one, dict) else {"set": one} for name, one in {**listed, **more}.items()}
+    values |= {"base": list(words), "changes": groups}
+    values |= {key: value for key, value in given.items() if value is not None}
+    plain_values = json.loads(json.dumps(values, default=str))  # YAML has dates
+    return resolve_config(StudyConfig, plain_values, fix=SEE_DOCS)
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Return changes as groups, so that a misspelt key is reported with the nearest valid one."""
-    return values | {
-        "changes": {str(name): c if isinstance(c, dict) else {"set": c} for name, c in values["changes"].items()}
-    }
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, expected: str) -> dict[str, Any]:
+    """Return the mapping of a YAML file. Raises DataError; `expected` describes the file."""
     if not path.is_file():
-        raise DataError(path, found="no such file", expected="a study as YAML", fix="see docs/experiments.md")
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(
-            path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this the right file?"
-        )
+        raise DataError(path, found="no such file", expected=expected, fix=SEE_DOCS)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_BYTES}", fix="is this the right file?")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            path, found=f"invalid YAML ({error})", expected="a study as YAML", fix="correct the file"
-        ) from error
+        raise DataError(path, found=f"invalid YAML ({error})", expected=expected, fix="correct the file") from error
     if not isinstance(values, dict):
-        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", fix="see docs/experiments.md")
+        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", fix=SEE_DOCS)
     return values
 
 
@@ -187,24 +174,10 @@ SAMPLE_KEYS = ("batch_size", "grad_accumulation_steps", "devices")
 """Keys of `training` that define the budget: length, and samples per step."""
 
 SAME_COUNT_KEYS = (
-    *(
-        "augmentation",
-        "cache",
-        "color",
-        "crop",
-        "fresh",
-        "ground_truth_depth",
-        "height",
-        "per_background",
-        "placement",
-        "sparse_depth",
-    ),
-    *("val_samples", "width"),
+    *("augmentation", "cache", "color", "crop", "fresh", "ground_truth_depth", "height", "per_background"),
+    *("placement", "sparse_depth", "val_samples", "width"),
 )
 """Keys of `data` that do not change the number of samples of an epoch."""
-
-LOSS_METRICS = ("val/loss", "val/term/", "val/residual")
-"""Metrics that depend on the training loss."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 
@@ -249,7 +222,7 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
     keys = CONFIGS.load(recipe).evaluation_keys
     if metric.startswith(LOSS_METRICS):
         keys = (*keys, "loss")
-    return [change for change in changes if change.under(keys)]
+    return [change for change in changes if change.is_within(keys)]
 
 
 def check_metric(recipe: str, metric: str) -> None:
@@ -282,10 +255,7 @@ def count_samples(config: dict[str, Any]) -> int | None:
     factors = [training.get(key, 1) for key in SAMPLE_KEYS]
     if not all(isinstance(factor, int) for factor in factors):
         return None
-    count = int(training["max_steps"])
-    for factor in factors:
-        count *= factor
-    return count
+    return math.prod([int(training["max_steps"]), *factors])
 
 
 def _resolved(resolve: Resolve, study: StudyConfig, name: str, words: list[str]) -> RecipeConfig:
@@ -296,50 +266,36 @@ def _resolved(resolve: Resolve, study: StudyConfig, name: str, words: list[str])
 
 
 def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
-    taken = [word.partition("=")[0] for word in study.changes[name].set]
+    what, taken = f"change '{name}'", [word.partition("=")[0] for word in study.changes[name].set]
     if own := [key for key in taken if key in ("seed", "name", "recipe")]:
-        raise ConfigError(
-            f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", fix="the study sets it"
-        )
+        raise ConfigError(what, found=f"'{own[0]}'", expected="keys of the recipe", fix="the study sets it")
     changes = changed_keys(base, config)
     if not changes:
         found = f"{', '.join(study.changes[name].set)}, which is what the base has"
+        raise ConfigError(what, found=found, expected="another value", fix="leave the change out, or change the base")
+    # A time limit may end runs of a study with budget "samples".
+    base_minutes, minutes = (one["training"].get("max_minutes") for one in (base, config))
+    if base_minutes != minutes or (study.budget == "samples" and minutes is not None):
         raise ConfigError(
-            f"change '{name}'", found=found, expected="another value", fix="leave the change out, or change the base"
-        )
-    _check_time(name, study, base, config)
-    if study.budget == "seconds":
-        return
-    of_budget = [
-        change for change in changes if change.under([f"training.{key}" for key in (*LENGTH_KEYS, *SAMPLE_KEYS)])
-    ]
-    ours, theirs = count_samples(base), count_samples(config)
-    if ours is None:  # epochs and data define the length
-        of_budget += [
-            change
-            for change in changes
-            if change.under(["data"]) and not change.under([f"data.{key}" for key in SAME_COUNT_KEYS])
-        ]
-    if of_budget and (ours is None or ours != theirs):
-        sizes = "" if ours is None or theirs is None else f", {theirs:,} samples against {ours:,}"
-        raise ConfigError(
-            f"change '{name}'",
-            found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
-            expected="as many samples: steps x batch_size x grad_accumulation_steps x devices",
-            fix=(
-                "set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with"
-                " `budget: seconds`"
-            ),
-        )
-
-
-def _check_time(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
-    """Raise ConfigError if a time limit may end runs of a study with budget "samples", or differs from the base."""
-    ours, theirs = (one["training"].get("max_minutes") for one in (base, config))
-    if ours != theirs or (study.budget == "samples" and theirs is not None):
-        raise ConfigError(
-            f"change '{name}'",
-            found=f"training.max_minutes={theirs}, and {ours} of the base, with `budget: {study.budget}`",
+            what,
+            found=f"training.max_minutes={minutes}, and {base_minutes} of the base, with `budget: {study.budget}`",
             expected="the same of all runs with `budget: seconds`, else null",
             fix="compare at equal time with `budget: seconds` and training.max_minutes in `base`, or leave it out",
+        )
+    if study.budget == "seconds":
+        return
+    budget_keys = [f"training.{key}" for key in (*LENGTH_KEYS, *SAMPLE_KEYS)]
+    unequal = [change for change in changes if change.is_within(budget_keys)]
+    base_samples, samples = count_samples(base), count_samples(config)
+    if base_samples is None:  # epochs and data define the length
+        same_count = [f"data.{key}" for key in SAME_COUNT_KEYS]
+        unequal += [change for change in changes if change.is_within(["data"]) and not change.is_within(same_count)]
+    if unequal and (base_samples is None or base_samples != samples):
+        counts = "" if base_samples is None or samples is None else f", {samples:,} samples against {base_samples:,}"
+        fix = "set training.max_steps (and max_epochs=null) so that they are equal"
+        raise ConfigError(
+            what,
+            found=f"another budget than the base ({'; '.join(map(str, unequal))}{counts})",
+            expected="as many samples: steps x batch_size x grad_accumulation_steps x devices",
+            fix=f"{fix}, or compare at equal time with `budget: seconds`",
         )

@@ -34,6 +34,19 @@ class Job:
     def command(self) -> list[str]:
         return [sys.executable, "-m", "stadia", *self.words]
 
+    def start(self, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a process in its own session, so that Ctrl-C reaches only what started it."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
 
 JobEnded = Callable[[Job, int], None]
 
@@ -61,7 +74,7 @@ class LocalLauncher:
                     for slot in range(self.at_once):
                         if slot not in running and waiting:
                             job = waiting.popleft()
-                            running[slot] = job, _start(job, slot, self.at_once)
+                            running[slot] = job, job.start(_make_environment(slot, self.at_once))
                     time.sleep(POLL_S)
                     for slot, (job, process) in list(running.items()):
                         if process.poll() is not None:
@@ -77,22 +90,13 @@ def count_cores_per_process(at_once: int) -> int:
     return max(1, cores // at_once)
 
 
-def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
-    """Start a process in its own session, so that Ctrl-C reaches it once, through the launcher."""
+def _make_environment(slot: int, at_once: int) -> dict[str, str]:
+    """Return the environment variables of a process: its share of the cores, and its GPU."""
     environment = {"OMP_NUM_THREADS": str(count_cores_per_process(at_once)), **os.environ}
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if len(gpus) > 1 and at_once > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as log:
-        return subprocess.Popen(
-            job.command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+    return environment
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -148,29 +152,24 @@ class SlurmLauncher:
         try:
             import submitit
         except ImportError as error:
-            raise RunError(
-                "--slurm", found="no submitit", expected="the extra 'slurm'", fix="pip install 'stadia[slurm]'"
-            ) from error
+            fix = "pip install 'stadia[slurm]'"
+            raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", fix=fix) from error
         numbers = self.folder / "jobs.json"
         known: dict[str, str] = read_json(numbers) if numbers.exists() else {}
         if submitit.SlurmExecutor.affinity() < 0:
-            raise RunError(
-                "--slurm",
-                found="no sbatch",
-                expected="a machine that submits to SLURM",
-                fix="run without --slurm, or there",
-            )
+            expected, fix = "a machine that submits to SLURM", "run without --slurm, or there"
+            raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)
         executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm")
         executor.update_parameters(**self.options)
         waiting: dict[str, Any] = {}
         for job in jobs:
-            before: Any = (
-                submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name]) if job.name in known else None
-            )
-            if before is None or before.done():
-                before = executor.submit(submitit.helpers.CommandFunction(job.command))
-                write_json(numbers, known := {**known, job.name: str(before.job_id)})
-            waiting[job.name] = before
+            submitted: Any = None
+            if job.name in known:
+                submitted = submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name])
+            if submitted is None or submitted.done():
+                submitted = executor.submit(submitit.helpers.CommandFunction(job.command))
+                write_json(numbers, known := {**known, job.name: str(submitted.job_id)})
+            waiting[job.name] = submitted
         named = {job.name: job for job in jobs}
         while waiting:
             for name, submitted in list(waiting.items()):
@@ -186,10 +185,6 @@ def slurm_options(words: Sequence[str]) -> dict[str, Any]:
     from stadia.core.config import parse_value
 
     if wrong := [word for word in words if "=" not in word]:
-        raise RunError(
-            "--slurm",
-            found=repr(wrong[0]),
-            expected="KEY=VALUE of submitit",
-            fix="for example slurm_partition=gpu timeout_min=600",
-        )
+        fix = "for example slurm_partition=gpu timeout_min=600"
+        raise RunError("--slurm", found=repr(wrong[0]), expected="KEY=VALUE of submitit", fix=fix)
     return {key: parse_value(value) for key, _, value in (word.partition("=") for word in words)}

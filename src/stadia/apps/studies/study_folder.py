@@ -15,13 +15,14 @@ from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import RunError, StadiaError
 from stadia.core.files import read_json, write_json, write_text
+from stadia.core.registry import check_file_keys
 from stadia.training.run_folder import Run
 
 EXTENDABLE_KEYS = ("seeds", "changes")
 VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
-LATE_CHOICES = "after_a_look"
+POST_HOC_CHOICES = "post_hoc_choices"
 """Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
 
@@ -41,27 +42,25 @@ class StudyFolder:
         values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
             kept = self.study
-            after = kept.pop(LATE_CHOICES, [])
+            after = kept.pop(POST_HOC_CHOICES, [])
             self._check_same(kept, values)
             if (self.root / "results.jsonl").exists():
-                after += [change for change in find_late_choices(kept, values) if change not in after]
+                after += [change for change in find_post_hoc_choices(kept, values) if change not in after]
         for run in runs:
             path = self.configs / f"{run.name}.json"
             if path.exists():
-                self._refuse(
-                    f"configuration of {run.name}", select_relevant_changes(diff_mappings(read_json(path), run.config))
-                )
+                changes = select_relevant_changes(diff_mappings(read_json(path), run.config))
+                self._refuse(f"configuration of {run.name}", changes)
             else:
                 write_json(path, run.config)
-        write_text(
-            self.study_yaml,
-            yaml.safe_dump(values | ({LATE_CHOICES: after} if after else {}), sort_keys=False, allow_unicode=True),
-        )
+        values |= {POST_HOC_CHOICES: after} if after else {}
+        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
     @property
     def study(self) -> dict[str, Any]:
-        """Return study.yaml: StudyConfig's keys, and LATE_CHOICES, what was chosen after results existed."""
+        """Return study.yaml: StudyConfig's keys, and POST_HOC_CHOICES. Raise DataError where it has an old key."""
         values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+        check_file_keys(self.study_yaml, values)
         return values
 
     def find(self, name: str) -> Path | None:
@@ -82,9 +81,8 @@ class StudyFolder:
         Studies on one base then train it once. Raises RunError if the other folder holds no study.
         """
         if not other.study_yaml.exists():
-            raise RunError(
-                other.root, found="no study.yaml", expected="the folder of a study", fix="for example studies/NAME"
-            )
+            expected, fix = "the folder of a study", "for example studies/NAME"
+            raise RunError(other.root, found="no study.yaml", expected=expected, fix=fix)
         if other.study["recipe"] != self.study["recipe"]:
             return []
         linked = []
@@ -92,10 +90,8 @@ class StudyFolder:
             found, config = other.find(run.name), other.configs / f"{run.name}.json"
             if found is None or self.find(run.name) is not None or not config.exists():
                 continue
-            if (
-                select_relevant_changes(diff_mappings(read_json(config), run.config))
-                or Run.open(found).facts["status"] != "finished"
-            ):
+            changes = select_relevant_changes(diff_mappings(read_json(config), run.config))
+            if changes or Run.open(found).facts["status"] != "finished":
                 continue
             self.runs.mkdir(parents=True, exist_ok=True)
             link, there = self.runs / found.name, found.resolve()
@@ -113,30 +109,21 @@ class StudyFolder:
         if status == "finished" or (status == "failed" and not retry_failed):
             return None
         if found is None or status == "failed":
-            config = self.configs / f"{run.name}.json"
-            words: tuple[str, ...] = (
-                "train",
-                recipe,
-                "--config",
-                str(config.absolute()),
-                "--out",
-                str(self.runs.absolute()),
-            )
+            config, out = (path.absolute() for path in (self.configs / f"{run.name}.json", self.runs))
+            words: tuple[str, ...] = ("train", recipe, "--config", str(config), "--out", str(out))
         else:
             with Run.open(found).held():  # raises where another process trains in it
                 words = ("train", "--resume", str(found.absolute()))
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
     def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
-        self._refuse(
-            "study", [c for c in diff_mappings(kept, values) if not c.under((*VERDICT_KEYS, *EXTENDABLE_KEYS))]
-        )
+        changes = diff_mappings(kept, values)
+        self._refuse("study", [change for change in changes if not change.is_within((*VERDICT_KEYS, *EXTENDABLE_KEYS))])
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
         self._refuse("study", diff_mappings(was, now, "changes."))
-        removed = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [
-            n for n in kept["changes"] if n not in values["changes"]
-        ]
+        removed = [f"seed {seed}" for seed in kept["seeds"] if seed not in values["seeds"]]
+        removed += [name for name in kept["changes"] if name not in values["changes"]]
         if removed:
             raise RunError(
                 self.root,
@@ -147,15 +134,12 @@ class StudyFolder:
 
     def _refuse(self, what: str, changes: Sequence[object]) -> None:
         if changes:
-            raise RunError(
-                self.root,
-                found=f"another {what} ({'; '.join(map(str, changes))})",
-                expected="the one that it was started with",
-                fix="start another study, with --out or another name",
-            )
+            found, expected = f"another {what} ({'; '.join(map(str, changes))})", "the one that it was started with"
+            fix = "start another study, with --out or another name"
+            raise RunError(self.root, found=found, expected=expected, fix=fix)
 
 
-def find_late_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def find_post_hoc_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return phrases for what a study has and did not before: seeds, changes, judgement, expectations."""
     found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
     found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]

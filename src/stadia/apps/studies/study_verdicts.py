@@ -34,12 +34,9 @@ def judge_study(
     Raises RunError if runs had different budgets.
     """
     check_budgets(study, rows)
-    values = {
-        change: {
-            row["seed"]: math.nan if row["value"] is None else row["value"] for row in rows if row["change"] == change
-        }
-        for change in (BASE, *study.changes)
-    }
+    values: dict[str, dict[int, float]] = {change: {} for change in (BASE, *study.changes)}
+    for row in rows:
+        values[row["change"]][row["seed"]] = math.nan if row["value"] is None else row["value"]
     verdicts = judge_changes(
         values.pop(BASE),
         values,
@@ -49,31 +46,26 @@ def judge_study(
         alpha=study.alpha,
     )
     configs = {run.change: run.config for run in reversed(runs)}
+    keys = {change: changed_keys(configs[BASE], configs[change]) for change in study.changes}
     return _replace_nan(
         {
             "study": study.name,
-            "recipe": study.recipe,
+            **study.model_dump(mode="json", include={"recipe", "at", "margin", "alpha", "seeds"}),
             "metric": metric,
             "better": better,
-            "at": study.at,
-            "margin": study.margin,
-            "alpha": study.alpha,
-            "seeds": list(study.seeds),
             "runs": len(rows),
             "planned": len(runs),
             "verdicts": [
                 dataclasses.asdict(verdict)
                 | {
                     "claim": study.changes[verdict.change].claim,
-                    "keys": [str(change) for change in changed_keys(configs[BASE], configs[verdict.change])],
-                    "notes": [
-                        *evaluation_notes(study.recipe, metric, changed_keys(configs[BASE], configs[verdict.change])),
-                        *_change_notes(verdict.change, rows, changed_keys(configs[BASE], configs[verdict.change])),
-                    ],
+                    "keys": list(map(str, keys[verdict.change])),
+                    "notes": evaluation_notes(study.recipe, metric, keys[verdict.change])
+                    + _change_notes(verdict.change, rows, keys[verdict.change]),
                 }
                 for verdict in verdicts
             ],
-            "notes": list(_study_notes(better, metric, rows)),
+            "notes": _study_notes(better, metric, rows),
         }
     )
 
@@ -83,10 +75,8 @@ def evaluation_notes(recipe: str, metric: str, keys: Sequence[ValueChange]) -> l
     if not (moved := changed_evaluation_keys(recipe, metric, keys)):
         return []
     listed = "; ".join(map(str, moved))
-    return [
-        f"Measured otherwise than the base ({listed}): {metric} of the same network would differ. Score both alike"
-        " (stadia evaluate)."
-    ]
+    effect = f"{metric} of the same network would differ. Score both alike (stadia evaluate)."
+    return [f"Measured otherwise than the base ({listed}): {effect}"]
 
 
 def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
@@ -95,11 +85,8 @@ def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
     if not finished:
         return
     if study.budget == "samples":
-        key, listed, share = (
-            "samples",
-            f"training.max_steps, {', '.join(f'training.{k}' for k in SAMPLE_KEYS)}, or the data",
-            0.0,
-        )
+        listed = f"training.max_steps, {', '.join(f'training.{name}' for name in SAMPLE_KEYS)}, or the data"
+        key, share = "samples", 0.0
     else:
         key, listed, share = "seconds", "training.max_steps", TIME_TOLERANCE
     known = {(row["change"], row["seed"]): row[key] for row in finished if row.get(key) is not None}
@@ -118,27 +105,20 @@ def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
 
 def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange]) -> list[str]:
     """Return the caveats of one change's verdict."""
-    notes, mine, base = (
-        [],
-        [row for row in rows if row["change"] == change],
-        [row for row in rows if row["change"] == BASE],
-    )
+    notes = []
+    mine, base = ([row for row in rows if row["change"] == name] for name in (change, BASE))
     if len(keys) > 1:
         notes.append(f"{len(keys)} keys changed together: their effects are not separated.")
     for row in (row for row in (*mine, *base) if row["value"] is None):
         why = row["error"] or "its value is not finite"
-        notes.append(
-            f"{row['change']} seed {row['seed']} has no value ({row['status']}: {why}): nothing is decided while runs"
-            " lack one."
-        )
+        missing = f"{row['change']} seed {row['seed']} has no value ({row['status']}: {why})"
+        notes.append(f"{missing}: nothing is decided while runs lack one.")
     paces = [[row["update_ratio"] for row in of if row.get("update_ratio")] for of in (mine, base)]
-    if all(paces) and not any(key.under(["optimizer.lr"]) for key in keys):
+    if all(paces) and not any(key.is_within(["optimizer.lr"]) for key in keys):
         factor = median(paces[0]) / median(paces[1])
         if max(factor, 1 / factor) > MAX_PACE_RATIO:
-            notes.append(
-                f"Weights move {factor:.2g} times as far a step as in the base: it is a change of the effective"
-                " learning rate, too."
-            )
+            pace = f"Weights move {factor:.2g} times as far a step as in the base"
+            notes.append(f"{pace}: it is a change of the effective learning rate, too.")
     return notes
 
 
@@ -153,18 +133,15 @@ def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
         if min(improving) == max(improving):
             continue
         if stats.ttest_1samp(improving, 0, alternative="greater").pvalue <= 0.05:
-            notes.append(
-                f"Not saturated: over its last fifth {metric} of '{change}' still improved by {fmean(improving):.1%}; "
-                "longer training may reverse the order."
-            )
+            gain = f"over its last fifth {metric} of '{change}' still improved by {fmean(improving):.1%}"
+            notes.append(f"Not saturated: {gain}; longer training may reverse the order.")
     if not any(row.get("drift") is not None for row in rows):
         notes.append("Whether training was saturated is not known: fewer than three validations lie in the last fifth.")
     for what in ("code", "data", "packages", "platform"):
         kinds = dict.fromkeys(row["provenance"].get(what) for row in rows if row["provenance"].get(what) is not None)
         if len(kinds) > 1:
-            notes.append(
-                f"Runs differ in more than their change: {len(kinds)} kinds of {what} ({', '.join(map(str, kinds))})."
-            )
+            found = f"{len(kinds)} kinds of {what} ({', '.join(map(str, kinds))})"
+            notes.append(f"Runs differ in more than their change: {found}.")
     return notes
 
 

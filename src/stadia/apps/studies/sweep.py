@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
+from stadia.apps.studies.config import SEE_DOCS, read_yaml
 from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
-from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
+from stadia.core.errors import ConfigError, ConfigMistakes, RunError, StadiaError
 from stadia.core.files import read_json, write_json
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
@@ -58,18 +58,11 @@ class SearchSpace(StrictModel):
 
 
 def read_space(path: Path) -> dict[str, SearchRange]:
-    """Read ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`. Raises DataError,
-    ConfigError.
+    """Read ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`.
+
+    Raises DataError, ConfigError.
     """
-    if not path.is_file():
-        raise DataError(path, found="no such file", expected="ranges as YAML", fix="see docs/experiments.md")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(
-            path, found=f"invalid YAML ({error})", expected="ranges as YAML", fix="correct the file"
-        ) from error
-    return resolve_config(SearchSpace, {"space": values}, fix="see docs/experiments.md").space
+    return resolve_config(SearchSpace, {"space": read_yaml(path, "ranges as YAML")}, fix=SEE_DOCS).space
 
 
 @dataclass(frozen=True)
@@ -94,9 +87,8 @@ class Sweep:
         try:
             import optuna
         except ImportError as error:
-            raise RunError(
-                "sweep", found="no optuna", expected="the extra 'sweep'", fix="pip install 'stadia[sweep]'"
-            ) from error
+            fix = "pip install 'stadia[sweep]'"
+            raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", fix=fix) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._check_same()
         from optuna.storages.journal import JournalFileBackend
@@ -114,9 +106,8 @@ class Sweep:
         for trial in study.get_trials(deepcopy=False):
             if trial.state == optuna.trial.TrialState.RUNNING:  # of a sweep that was stopped: tried again
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                if any(
-                    (self.folder / "runs").glob(f"*-trial{trial.number}/run.json")
-                ):  # what never began may be what cannot be trained
+                began = any((self.folder / "runs").glob(f"*-trial{trial.number}/run.json"))
+                if began:  # a trial that never began may have settings that cannot be trained
                     study.enqueue_trial(trial.params, skip_if_exists=False)
         return study
 
@@ -131,13 +122,8 @@ class Sweep:
         path = self.folder / "sweep.json"
         if path.exists() and (kept := read_json(path)) != requested:
             keys = [key for key in requested if kept.get(key) != requested[key]]
-            fix = "start another sweep, with --out"
-            raise RunError(
-                self.folder,
-                found=f"a sweep with another {', '.join(keys)}",
-                expected="the one that it was started with",
-                fix=fix,
-            )
+            found, expected = f"a sweep with another {', '.join(keys)}", "the one that it was started with"
+            raise RunError(self.folder, found=found, expected=expected, fix="start another sweep, with --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, requested)
 
@@ -181,17 +167,9 @@ class Sweep:
 
         name, runs = f"trial{trial.number}", self.folder / "runs"
         config = (self.folder / "configs" / f"{name}.json").absolute()
-        job = Job(
-            name,
-            ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute())),
-            self.folder / "logs" / f"{name}.log",
-        )
-        job.log.parent.mkdir(parents=True, exist_ok=True)
+        words = ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute()))
+        process = Job(name, words, self.folder / "logs" / f"{name}.log").start()
         values: dict[int, float] = {}
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
         try:
             while True:
                 ended = process.poll() is not None
@@ -222,9 +200,8 @@ class Sweep:
             with suppress(StadiaError):
                 if Run.open(path.parent).facts["status"] == "finished" and rows and self.metric not in rows[0]:
                     validated = [column for column in rows[0] if column.startswith("val/")]
-                    raise ConfigError(
-                        "metric", found=f"'{self.metric}'", expected=f"one of {', '.join(validated)}", fix="name one"
-                    )
+                    found, expected = f"'{self.metric}'", f"one of {', '.join(validated)}"
+                    raise ConfigError("metric", found=found, expected=expected, fix="name one")
 
 
 def suggest_value(trial: Any, key: str, one: SearchRange) -> Any:
@@ -240,9 +217,7 @@ def suggest_value(trial: Any, key: str, one: SearchRange) -> Any:
 
 def _format_value(value: Any) -> str:
     """Format a value for the command line."""
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def confirm_command(sweep: Sweep, best: Any) -> list[str]:
@@ -253,17 +228,8 @@ def confirm_command(sweep: Sweep, best: Any) -> list[str]:
     searched = read_json(sweep.folder / "configs" / f"trial{best.number}.json")["seed"]
     seeds = [seed for seed in range(TEST_SEEDS + 1) if seed != searched][:TEST_SEEDS]
     change = " ".join(f"{key}={_format_value(value)}" for key, value in best.params.items())
-    requested = [
-        "--seeds",
-        ",".join(map(str, seeds)),
-        "--metric",
-        sweep.metric,
-        "--better",
-        sweep.better,
-        "--change",
-        f"best: {change}",
-    ]
-    return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *requested]
+    judged = ["--seeds", ",".join(map(str, seeds)), "--metric", sweep.metric, "--better", sweep.better]
+    return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *judged, "--change", f"best: {change}"]
 
 
 def rank_keys(study: Any) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
-from .coco_masks import CocoMasks as CocoMasks
 from .height_priors import HeightPrior as HeightPrior
 from .height_priors import Priors as Priors
 from .height_priors import RoadConfig as RoadConfig
 from .height_priors import find_prior as find_prior
 from .height_priors import normalize_class as normalize_class
+from .mask_files import CocoMasks as CocoMasks
 from .mask_files import MaskFiles as MaskFiles
 from .mask_files import attach_masks as attach_masks
 from .mask_files import clean_masks as clean_masks

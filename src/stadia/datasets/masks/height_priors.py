@@ -80,13 +80,9 @@ def _check_name(value: object) -> object:
     return value
 
 
-def _find_tag(value: object) -> str:
-    return "named" if isinstance(value, str) else "own"
-
-
 Priors = Annotated[
     Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")],
-    Discriminator(_find_tag),
+    Discriminator(lambda value: "named" if isinstance(value, str) else "own"),
     BeforeValidator(_check_name),
 ]
 """In a configuration: a name of `PRIORS`, or the user's heights by class."""

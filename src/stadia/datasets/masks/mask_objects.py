@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,15 +17,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
 
-if TYPE_CHECKING:
-    pass
-
-
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-GRAY = 124
-"""The background of a crop: only the object is used."""
-
+GRAY = 124  # the background of a crop: only the object is used
 _LONGEST = 3.2  # max width over height of a single object; a long car from its side has 2.9
 _STEP, _STEP_SHARE = (0.42, 0.1)  # max step of the lower edge in heights, and max share of the width above it
 _LEAST_PX, _LEAST_ROWS = 60, 20
@@ -159,7 +152,7 @@ class MaskBox:
 
 
 def find_mask_boxes(
-    masks: RoadMasks, classes: Mapping[int, str], *, least_px: int = 60, margin_px: float = 5.0
+    masks: RoadMasks, classes: Mapping[int, str], *, min_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
     """Return the objects of an image in the order of their numbers, without those of fewer pixels in one component.
 
@@ -176,7 +169,7 @@ def find_mask_boxes(
     for number, (part, _, top) in parts.items():
         feet[number] = top + part.shape[0]
     for number, (part, left, top) in parts.items():
-        if part.sum() < least_px:
+        if part.sum() < min_px:
             continue
         height, width = part.shape
         classes_px = masks.semantic[top : top + height, left : left + width][part]

@@ -2,11 +2,11 @@
 
 from .bop import BopImages as BopImages
 from .bop import BopInstanceInfo as BopInstanceInfo
+from .bop import BopResult as BopResult
+from .bop import read_results as read_results
+from .bop import to_boxes as to_boxes
+from .bop import write_results as write_results
 from .bop_models import BopModel as BopModel
-from .bop_results import BopResult as BopResult
-from .bop_results import read_results as read_results
-from .bop_results import to_boxes as to_boxes
-from .bop_results import write_results as write_results
 from .kitti_objects import KittiBox as KittiBox
 from .kitti_objects import KittiObjectImages as KittiObjectImages
 from .nocs import NocsImages as NocsImages

@@ -163,6 +163,10 @@ class _Continuous(FileEntry):
     axis: Vector3
     offset: Vector3 = (0.0, 0.0, 0.0)
 
+    @property
+    def direction(self) -> Points:
+        return np.array(self.axis) / max(float(np.linalg.norm(self.axis)), 1e-12)
+
 
 class _ModelEntry(FileEntry):
     diameter: _Positive
@@ -172,7 +176,7 @@ class _ModelEntry(FileEntry):
 
 def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     """Return (3, 3) R_object_model, the smallest rotation of an axis of revolution to y; else the identity."""
-    axes = [np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12) for one in entry.symmetries_continuous]
+    axes = [one.direction for one in entry.symmetries_continuous]
     if not axes:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
@@ -189,8 +193,7 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
 def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
     """Raise DataError where an axis of revolution misses the box center (3,), which labels rotate about."""
     for one in entry.symmetries_continuous:
-        axis = np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12)
-        off_mm = float(np.linalg.norm(np.cross(center_mm - one.offset, axis)))
+        off_mm = float(np.linalg.norm(np.cross(center_mm - one.offset, one.direction)))
         if off_mm > _AXIS_OFF * entry.diameter:
             found = f"an axis {off_mm:.3g} mm beside the center of the mesh's box"
             expected = f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm"

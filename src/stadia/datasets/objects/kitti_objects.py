@@ -35,12 +35,8 @@ from stadia.datasets.objects.object_labels import (
 from stadia.datasets.text_files import read_text
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
-DONT_CARE = "DontCare"
-"""Unlabeled regions with objects, without a box in space."""
-
-LABEL_COLUMNS = 15
-"""Columns of a label; a result has its score in one more."""
-
+DONT_CARE = "DontCare"  # unlabeled regions with objects, without a box in space
+LABEL_COLUMNS = 15  # columns of a label; a result has its score in one more
 _ROUNDED = 0.01  # angles are written with two digits
 # From stadia's object axes to KITTI's: x front, y down.
 _R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])

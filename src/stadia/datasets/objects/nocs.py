@@ -7,7 +7,6 @@ similarity between object coordinates (_coord) and depth points (_depth) gives t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +43,6 @@ _MAX_POINTS = 600
 _MIN_PX = 20
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveredPose:
-    """T_camera_object: (4, 4) metres.  diagonal_m: of the box, the coordinate unit.  inliers: share of its pixels."""
-
-    T_camera_object: Points
-    diagonal_m: float
-    inliers: float
-
-
 def read_coordinates(path: Path) -> Points:
     """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front.
 
@@ -74,9 +64,12 @@ def read_depth(path: Path) -> NDArray[np.float32]:
     return codes.astype(np.float32) / np.float32(1000)
 
 
-def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int) -> RecoveredPose:
+def recover_pose(
+    coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int
+) -> tuple[Points, float]:
     """Estimate an object's pose from normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
 
+    Returns T_camera_object (4, 4), metres, and the diagonal of the object's box in metres, the unit of its coordinates.
     Raises GeometryError where too few pixels have depth or agree, or where the object would be behind the camera.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
@@ -95,12 +88,12 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
         inlier_distance=_INLIER_M,
         generator=torch.Generator().manual_seed(seed),
     )
-    T = np.eye(4)
+    T, diagonal_m = np.eye(4), float(found.similarity.scale)
     T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
-    if not T[2, 3] > 0 or not float(found.similarity.scale) > 0:
+    if not T[2, 3] > 0 or not diagonal_m > 0:
         expected = "in front of the camera"
         raise GeometryError("object", found=f"its center at z = {T[2, 3]:.3g} m", expected=expected, fix="leave it out")
-    return RecoveredPose(T, float(found.similarity.scale), float(found.inlier.double().mean()))
+    return T, diagonal_m
 
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
@@ -115,9 +108,8 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
     columns = {len(words) for words in lines}
     wrong = [n for n, kind in found.items() if not (0 <= kind < len(CLASSES) and 0 <= n < _BACKGROUND_NUMBER)]
     if wrong or len(found) != len(lines) or not columns <= {3, 4} or len(columns) > 1:
-        what = f"{len(lines)} lines of {sorted(columns)} columns"
-        if wrong:
-            what = f"object {wrong[0]} of class {found[wrong[0]]}"
+        counted = f"{len(lines)} lines of {sorted(columns)} columns"
+        what = f"object {wrong[0]} of class {found[wrong[0]]}" if wrong else counted
         expected = "numbers once each below 255, classes 0 to 6, and 3 (REAL) or 4 (CAMERA) columns"
         raise DataError(path, found=what, expected=expected, fix="copy it again")
     return found, columns == {4}
@@ -133,19 +125,18 @@ class NocsImages(ObjectImages):
         self._cache: dict[int, tuple[dict[int, ObjectLabel], list[UnlabeledObject]]] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> NocsImages:
-        """Open a folder. Raises DataError where it has no image, or an image lacks one of its five files."""
-        folder = Path(folder).expanduser()
+    def open(cls, dataset: Path, split: str = ".") -> NocsImages:
+        """Open DATASET/SPLIT. Raises DataError where it has no image, or an image lacks one of its five files."""
+        folder = Path(dataset).expanduser() / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:
             raise DataError(folder, found="no *_color.png", expected="NOCS's layout", fix="check the path")
         stems = [path.with_name(path.name.removesuffix("_color.png")) for path in images]
         for stem in stems:
-            for ending in _LABEL_FILES:
-                path = stem.with_name(stem.name + ending)
+            for path in (stem.with_name(stem.name + ending) for ending in _LABEL_FILES):
                 if not path.exists():
-                    expected = "five files an image"
-                    raise DataError(path, found="no such file", expected=expected, fix="copy it, or remove the others")
+                    fix = "copy it, or remove the others"
+                    raise DataError(path, found="no such file", expected="five files an image", fix=fix)
         return cls(folder.name, stems)
 
     def __len__(self) -> int:
@@ -171,7 +162,7 @@ class NocsImages(ObjectImages):
         return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
 
     def labels(self, index: int) -> ObjectLabels:
-        found, left_out = self._read_recovered(index)
+        found, left_out = self._recover(index)
         mask = self._mask(index)
         instance = np.zeros(mask.shape, np.int32)
         for place, number in enumerate(found, start=1):
@@ -182,18 +173,15 @@ class NocsImages(ObjectImages):
 
     def left_out(self, index: int) -> list[UnlabeledObject]:
         """Return objects of known classes without a pose, by number in _mask.png; distractors are not counted."""
-        return self._read_recovered(index)[1]
+        return self._recover(index)[1]
 
     def _mask(self, index: int) -> NDArray[np.int32]:
         return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
 
-    def _read_recovered(self, index: int) -> tuple[dict[int, ObjectLabel], list[UnlabeledObject]]:
-        """Return labels by number and objects without one, cached: recovery is slower than reading the image."""
-        if index not in self._cache:
-            self._cache[index] = self._recover(index)
-        return self._cache[index]
-
     def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[UnlabeledObject]]:
+        """Return labels by number and objects without one, cached: recovery is slower than reading the image."""
+        if index in self._cache:
+            return self._cache[index]
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))
         mask = self._mask(index)
         coordinates = read_coordinates(self._path(index, "_coord.png"))
@@ -215,11 +203,14 @@ class NocsImages(ObjectImages):
                 left_out.append(UnlabeledObject(number, "no pixel shows it", 0))
                 continue
             try:
-                pose = recover_pose(coordinates, depth, own, K, derive_seed(0, "nocs", index, number))
+                T_camera_object, diagonal_m = recover_pose(
+                    coordinates, depth, own, K, derive_seed(0, "nocs", index, number)
+                )
             except GeometryError as error:
                 left_out.append(UnlabeledObject(number, str(error), int(own.sum())))
                 continue
             symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _REVOLUTION_CLASSES else "none"
-            size = 2 * np.abs(coordinates[own] - 0.5).max(0) * pose.diagonal_m
-            labels[number] = ObjectLabel(kind, pose.T_camera_object, size, symmetry, int(own.sum()))
-        return labels, left_out
+            size = 2 * np.abs(coordinates[own] - 0.5).max(0) * diagonal_m
+            labels[number] = ObjectLabel(kind, T_camera_object, size, symmetry, int(own.sum()))
+        self._cache[index] = labels, left_out
+        return self._cache[index]

@@ -40,13 +40,10 @@ from stadia.datasets.text_files import FileEntry
 
 _FIX = "see docs/tableworld.md for the layout"
 
-
 _Row = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
-class _ObjectDatasetFile(FileEntry):
-    """dataset.json."""
-
+class _ObjectDatasetFile(FileEntry):  # dataset.json
     format: Literal["stadia-objects"]
     version: int = Field(ge=1, le=1)
     classes: tuple[str, ...]
@@ -70,9 +67,7 @@ class _ImageEntry(FileEntry):
     objects: tuple[_ObjectEntry, ...]
 
 
-class _SceneFile(FileEntry):
-    """scene.json."""
-
+class _SceneFile(FileEntry):  # scene.json
     images: tuple[_ImageEntry, ...]
 
 
@@ -119,37 +114,30 @@ def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     return found
 
 
-def _check_camera_poses(path: Path, scene: _SceneFile) -> None:
-    """Raise DataError where T_world_camera has no rotation, as a mirrored one (determinant -1)."""
-    for number, entry in enumerate(scene.images):
-        if entry.T_world_camera is not None:
-            check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
-
-
 class ObjectFolder(ObjectImages):
     """One split of objects in stadia's own layout, as of TableWorld."""
 
-    def __init__(self, name: str, classes: tuple[str, ...], scenes: list[tuple[Path, _SceneFile]]) -> None:
-        self.name, self.classes = name, classes
-        self._entries = [
-            (folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.images)
-        ]
+    def __init__(self, name: str, classes: tuple[str, ...], entries: list[tuple[Path, int, _ImageEntry]]) -> None:
+        self.name, self.classes, self._entries = name, classes, entries
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> ObjectFolder:
         """Open a split; empty where the dataset has no such split. Raises DataError that names the wrong file."""
         dataset = Path(dataset).expanduser()
         description = read_object_dataset(dataset)
-        scenes = []
+        entries = []
         for name in description.splits.get(split, []):
             folder = safe_join(dataset, name)
             path = folder / "scene.json"
             try:
-                scenes.append((folder, _SceneFile.model_validate(raw := read_json(path))))
+                scene = _SceneFile.model_validate(raw := read_json(path))
             except ValidationError as error:
                 raise _make_key_error(path, error, raw, "images with objects") from error
-            _check_camera_poses(path, scenes[-1][1])
-        return cls(f"{dataset.name}/{split}", description.classes, scenes)
+            for number, entry in enumerate(scene.images):
+                if entry.T_world_camera is not None:
+                    check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
+                entries.append((folder, number, entry))
+        return cls(f"{dataset.name}/{split}", description.classes, entries)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -169,14 +157,12 @@ class ObjectFolder(ObjectImages):
         return [self._entries[index][0] / "scene.json", self._path(index, "instance")]
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        image = read_rgb(self.file(index))
-        self._check_size(index, self.file(index), image)
-        return image
+        return self._check_size(index, self.file(index), read_rgb(self.file(index)))
 
-    def _check_size(self, index: int, path: Path, image: NDArray) -> None:
+    def _check_size(self, index: int, path: Path, image: NDArray) -> NDArray:
         entry = self._entries[index][2]
-        like, fix = " as in scene.json", "correct one of both"
-        check_image_size(path, image, entry.height, entry.width, like=like, fix=fix)
+        check_image_size(path, image, entry.height, entry.width, like=" as in scene.json", fix="correct one of both")
+        return image
 
     def camera(self, index: int) -> Camera:
         folder, number, entry = self._entries[index]
@@ -194,8 +180,7 @@ class ObjectFolder(ObjectImages):
     def labels(self, index: int) -> ObjectLabels:
         folder, number, entry = self._entries[index]
         path = self._path(index, "instance")
-        instance = read_label_png(path)
-        self._check_size(index, path, instance)
+        instance = self._check_size(index, path, read_label_png(path))
         visible = count_pixels(instance, len(entry.objects))
         what, K = f"{folder / 'scene.json'}: image {number}, object", np.array(entry.K)
         objects = tuple(

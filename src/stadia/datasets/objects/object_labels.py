@@ -22,9 +22,7 @@ from stadia.datasets.image_files import read_rgb
 from stadia.geometry import se3
 
 BACKGROUND = "background"
-UNLABELED = -1
-"""In an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on."""
-
+UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
@@ -50,8 +48,7 @@ class ObjectBox:
     symmetry: SymmetryLabel
 
 
-EstimatedBox = tuple[ObjectBox, float]
-"""An estimated object and its score: higher is more certain."""
+EstimatedBox = tuple[ObjectBox, float]  # an estimated object and its score: higher is more certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,65 +136,49 @@ class ObjectImages(ABC):
         """Return the image's file, for messages and fingerprints."""
 
 
-class ObjectImagesView(ObjectImages):
-    """Object images read through another set."""
-
-    def __init__(self, whole: ObjectImages) -> None:
-        self.whole, self.name, self.classes = whole, whole.name, whole.classes
-
-    def source_index(self, index: int) -> int:
-        """Return the index of an image in the underlying set."""
-        return index
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return self.whole.image(self.source_index(index))
-
-    def camera(self, index: int) -> Camera:
-        return self.whole.camera(self.source_index(index))
-
-    def labels(self, index: int) -> ObjectLabels:
-        return self.whole.labels(self.source_index(index))
-
-    def left_out(self, index: int) -> Sequence[UnlabeledObject]:
-        return self.whole.left_out(self.source_index(index))
-
-    def label_files(self, index: int) -> Sequence[Path]:
-        return self.whole.label_files(self.source_index(index))
-
-    def scene(self, index: int) -> str:
-        return self.whole.scene(self.source_index(index))
-
-    def file(self, index: int) -> Path:
-        return self.whole.file(self.source_index(index))
-
-
-class ObjectSubset(ObjectImagesView):
+class ObjectSubset(ObjectImages):
     """Some of the images of a set, in the given order."""
 
     def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
-        super().__init__(whole)
-        self.indices = list(indices)
+        self.whole, self.name, self.classes, self.indices = whole, whole.name, whole.classes, list(indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def source_index(self, index: int) -> int:
-        return self.indices[index]
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.whole.image(self.indices[index])
+
+    def camera(self, index: int) -> Camera:
+        return self.whole.camera(self.indices[index])
+
+    def labels(self, index: int) -> ObjectLabels:
+        return self.whole.labels(self.indices[index])
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
         return self.whole.boxes(self.indices[index])
 
+    def left_out(self, index: int) -> Sequence[UnlabeledObject]:
+        return self.whole.left_out(self.indices[index])
 
-class CachedLabels(ObjectImagesView):
-    """The same images with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
+    def label_files(self, index: int) -> Sequence[Path]:
+        return self.whole.label_files(self.indices[index])
+
+    def scene(self, index: int) -> str:
+        return self.whole.scene(self.indices[index])
+
+    def file(self, index: int) -> Path:
+        return self.whole.file(self.indices[index])
+
+
+class CachedLabels(ObjectSubset):
+    """All images of a set, with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
 
     def __init__(self, whole: ObjectImages, most: int = 500) -> None:
-        super().__init__(whole)
+        super().__init__(whole, range(len(whole)))
         self.most = most
         self._cached: dict[int, ObjectLabels] = {}
+
+    boxes = ObjectImages.boxes  # of the cached labels
 
     def labels(self, index: int) -> ObjectLabels:
         if index in self._cached:
@@ -244,7 +225,7 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
     """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length, as zero."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
-        numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
+        numbers = quaternion.tolist() if quaternion.shape == (4,) else f"{quaternion.size} numbers"
         expected = "a quaternion of four finite numbers w, x, y, z"
         raise DataError(what, found=numbers, expected=expected, fix="correct the entry")
     length = float(np.linalg.norm(quaternion))
@@ -252,8 +233,7 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
         found = f"{quaternion.tolist()} of length {length:.4g}" if length else "the zero quaternion, no rotation"
         expected = "a quaternion w, x, y, z of length 1"
         raise DataError(what, found=found, expected=expected, fix="normalize it, or leave the object out")
-    R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
-    return R
+    return se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
 
 
 def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:

@@ -75,8 +75,7 @@ def refuse_objects(path: Path) -> None:
         raise DataError(path, found=f"images of objects ({LAYOUTS[layout]})", expected=expected, fix=fix)
 
 
-BOX_FORMATS = frozenset({"kitti"})
-"""Formats without masks: their boxes are drawn and scored, but not trained on."""
+BOX_FORMATS = frozenset({"kitti"})  # formats without masks: their boxes are drawn and scored, but not trained on
 
 
 def detect_object_format(path: Path) -> str:
@@ -99,8 +98,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
     if format not in OBJECT_FORMATS:
         expected = f"auto or one of {', '.join(OBJECT_FORMATS)}"
         raise ConfigError("format", found=f"'{format}'", expected=expected, fix="leave it out: the format is detected")
-    reader = OBJECT_FORMATS.load(format)
-    found: ObjectImages = reader.open(path / split) if format == "nocs" else reader.open(path, split)
+    found: ObjectImages = OBJECT_FORMATS.load(format).open(path, split)
     if not len(found):
         splits = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
         fix = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"

@@ -1,8 +1,9 @@
-"""The catalog of findings: every code with its symptom, cause and fix, as TOML files."""
+"""The catalog of findings, as TOML files: every code with its symptom, cause and fix; and the root cause of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stadia.diagnostics.catalog.entries import FAMILIES, Entry, load_entries
@@ -37,3 +38,87 @@ def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Sort by family (data first: later ones are often its symptoms), then by severity, then by code."""
     families = list(FAMILIES)
     return sorted(findings, key=lambda f: (families.index(f.code[0]), _RANK[f.severity], f.code, f.where))
+
+
+# -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
+
+OWN_LINK: dict[str, str] = {
+    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
+    **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
+}
+"""Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
+look like wrong data from S on. Splits that share data distort scores and no training.
+"""
+
+CAUSES: dict[str, str] = {
+    "D": "KESMLUBPRHOCT",
+    "K": "ESMLUBPRHOT",
+    "E": "SMLUBPRHT",
+    "optimizer": "SMUBPRHOCT",
+    "S": "MLUBPRHT",
+    "M": "LUBPRHT",
+    "L": "UBPRHT",
+    "U": "BPRHT",
+    "B": "PRHT",
+    "P": "RHT",
+    "R": "HT",
+    "H": "T",
+    "O": "T",
+    "C": "T",
+    "T": "",
+    "splits": "",
+    "N": "",
+}
+"""Links of the chain of causes (a family or a value of OWN_LINK), in order, with the families in which each shows
+symptoms. Wrong data can show everywhere; wrong extrinsics of a rig cannot show in composites.
+"""
+
+
+def find_link(code: str) -> str:
+    """Return the link of a code in CAUSES. Raises KeyError for an unknown family."""
+    link = OWN_LINK.get(code, code[:1])
+    if link not in CAUSES:
+        raise KeyError(code)
+    return link
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Findings from cause to effect: the one to fix first, its possible symptoms, those with another cause, and checks
+    that could not run or had no time.
+    """
+
+    first: Finding | None
+    follows: tuple[Finding, ...]
+    apart: tuple[Finding, ...]
+    unchecked: tuple[Finding, ...]
+
+    @property
+    def stops(self) -> int:
+        """Number of findings with severity STOP."""
+        every = (*([self.first] if self.first else []), *self.follows, *self.apart)
+        return sum(one.severity is Severity.STOP for one in every)
+
+
+def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
+    """Choose the first finding to fix: a stop before a warning, and of these the earliest in CAUSES.
+
+    Notes are never first. Another finding of the same code counts as a symptom. Codes of unknown families are left out.
+    """
+    chain = list(CAUSES)
+    ordered = sort_findings([one for one in findings if one.code[:1] in FAMILIES])
+    ordered.sort(key=lambda one: chain.index(find_link(one.code)))
+    unchecked = tuple(one for one in ordered if one.code.startswith("N"))
+    checked = [one for one in ordered if not one.code.startswith("N")]
+    first = next((one for level in (Severity.STOP, Severity.WARN) for one in checked if one.severity is level), None)
+    if first is None:
+        return Diagnosis(None, (), tuple(checked), unchecked)
+    rest = [one for one in checked if one is not first]
+    follows = tuple(one for one in rest if _may_follow(first, one))
+    return Diagnosis(first, follows, tuple(one for one in rest if one not in follows), unchecked)
+
+
+def _may_follow(first: Finding, other: Finding) -> bool:
+    if other.severity is Severity.NOTE:
+        return False
+    return other.code == first.code or find_link(other.code) in CAUSES[find_link(first.code)]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
+from stadia.diagnostics import loss_checks
 from stadia.diagnostics.finding import Stage
-from stadia.diagnostics.loss_checks import thresholds
 
 FAMILIES: dict[str, str] = {
     "D": "data",
@@ -46,7 +46,7 @@ class Entry:
 
     code: family letter and number.  title: as in a bug report.  stage: when it is checked.
     symptom: what users notice.  cause, fix: in general.  measured: how the check measures it, and its thresholds.
-    seen: where this failure is documented.
+    source: where this failure is documented.
     """
 
     code: str
@@ -56,7 +56,7 @@ class Entry:
     cause: str
     fix: str
     measured: str
-    seen: str
+    source: str
 
 
 TRACE_FIELDS = {"proof", "lines", "here"}
@@ -66,7 +66,7 @@ TRACE_FIELDS = {"proof", "lines", "here"}
 def read_tables(folder: Path = Path(__file__).parent) -> dict[str, dict[str, Any]]:
     """Read the TOML files of all families. Return their tables by code, with thresholds filled in.
 
-    Thresholds that code and texts share are constants of `loss_checks.thresholds`, in braces in the text:
+    Thresholds that code and texts share are constants of `loss_checks`, in braces in the text:
     "{MIN_COLOR_COST:.0%}".
 
     Raises:
@@ -102,11 +102,11 @@ def _check_table(path: Path, letter: str, code: str, table: dict[str, Any]) -> d
     filled = {}
     for name, value in table.items():
         try:
-            filled[name] = " ".join(value.split()).format_map(vars(thresholds)) if isinstance(value, str) else value
+            filled[name] = " ".join(value.split()).format_map(vars(loss_checks)) if isinstance(value, str) else value
         except (KeyError, ValueError) as error:
             problems.append(f"{name} with {error}")
     if problems:
-        expected = "the fields of Entry and Trace, with thresholds of loss_checks/thresholds.py in braces"
+        expected = "the fields of Entry and Trace, with thresholds of loss_checks/__init__.py in braces"
         raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected, fix="correct the table")
     return filled
 

@@ -85,7 +85,7 @@ def _anchor(entry: Entry) -> str:
 
 def _section(entry: Entry) -> str:
     lines = [f"### {entry.code} {entry.title}", ""]
-    for name in ("symptom", "cause", "fix", "measured", "seen"):
+    for name in ("symptom", "cause", "fix", "measured", "source"):
         text = getattr(entry, name)
         item = f"- **{name}**: {text}{'' if text.endswith('.') else '.'}"
         lines.append(textwrap.fill(item, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

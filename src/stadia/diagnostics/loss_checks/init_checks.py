@@ -18,16 +18,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stadia.core.types import DepthScale, is_temporal
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks.thresholds import (
+from stadia.diagnostics.loss_checks import (
     MAX_PRINCIPAL_POINT_OUTSIDE,
     MIN_BATCH_SAMPLES,
     MIN_BATCH_VALUES,
     MIN_FOCAL_WIDTHS,
 )
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.diagnostics.preflight.feature_matching import detect_features, match_features
 from stadia.diagnostics.preflight.recording_survey import NotChecked
-from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, triangulate_inverse_depth
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    detect_features,
+    epipolar_distance_px,
+    match_features,
+    triangulate_inverse_depth,
+)
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 
@@ -35,9 +40,7 @@ MAX_PAIRS, ENOUGH = 4, 30
 """Stereo pairs that are matched, and the number of matches that are needed."""
 
 MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
-"""Distance from the epipolar line; pixels beyond the range, so that far points are not outside; and the share of
-matches that may be outside, for instance mountains.
-"""
+"""Distance from the epipolar line; pixels beyond the range; share of matches that may be outside, such as mountains."""
 
 MAX_DEPTH_RATIO = 5.0
 """Initial median depth over that of the labels, or the reverse."""
@@ -80,9 +83,7 @@ def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_camera(start: TrainingStart) -> Iterator[Finding]:
-    """K20: K is for images of the size of the batch, or for larger ones that contain these (crops move the principal
-    point).
-    """
+    """K20: K is for images of the size of the batch, or for larger ones that contain these, as crops have."""
     camera = getattr(start.batch.inputs, "camera", None)
     if camera is None:
         return
@@ -104,34 +105,30 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
 
 def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
     """T20, T21, T22: every trainable parameter is in the optimizer once, and there is one."""
-    task = start.task
-    names = {id(p): name for name, p in task.named_parameters()}
-    trainable = {id(p) for p in task.parameters() if p.requires_grad}
-    groups = task.parameter_groups()
+    recipe = start.recipe
+    names = {id(p): name for name, p in recipe.named_parameters()}
+    trainable = {id(p) for p in recipe.parameters() if p.requires_grad}
+    groups = recipe.parameter_groups()
     held = Counter(id(p) for group in groups for p in (group["params"] if isinstance(group, dict) else [group]))
     missing = [names[key] for key in names if key in trainable and key not in held]
-    if missing:
-        yield make_finding(
-            "T20", Severity.STOP, _list_names(missing, "in no group of the optimizer"), "every parameter in one"
-        )
     twice = [names.get(key, "a parameter of no network") for key, count in held.items() if count > 1]
-    if twice:
-        yield make_finding(
-            "T21", Severity.STOP, _list_names(twice, "more than once in the optimizer"), "every parameter in one"
-        )
-    frozen = [name for name, p in task.named_parameters() if not p.requires_grad]
-    if len(frozen) == len(names):
-        yield make_finding(
-            "T22", Severity.STOP, f"none of {len(names)} parameters is trainable", "parameters that train"
-        )
+    for code, listed, what in (
+        ("T20", missing, "in no group of the optimizer"),
+        ("T21", twice, "more than once in the optimizer"),
+    ):
+        if listed:
+            yield make_finding(code, Severity.STOP, _list_names(listed, what), "every parameter in one")
+    if not trainable:
+        measured = f"none of {len(names)} parameters is trainable"
+        yield make_finding("T22", Severity.STOP, measured, "parameters that train")
     if not missing and not twice:
-        optim.build_optimizer(task, task.config.optimizer, groups)  # raises where it cannot be had
+        optim.build_optimizer(recipe, recipe.config.optimizer, groups)  # raises where it cannot be had
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
     """T23: the first backward pass gives every trainable parameter a gradient."""
-    assert start.report is not None
-    without = [name for name, p in start.task.named_parameters() if p.requires_grad and p.grad is None]
+    assert start.report is not None  # after its backward pass
+    without = [name for name, p in start.recipe.named_parameters() if p.requires_grad and p.grad is None]
     if without:
         expected = "a gradient for each; processes that train together (DDP) stop without"
         yield make_finding("T23", Severity.WARN, _list_names(without, "without a gradient in the first step"), expected)
@@ -140,8 +137,8 @@ def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
 def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
     """M01, M02, M03: initial depth is near that of the data and not at a bound; labels are within its range."""
     true_m = getattr(start.batch.targets, "depth_m", None)
-    known = None if true_m is None else true_m[true_m > 0]
-    if start.depth_range_m is not None and known is not None and len(known):
+    known = torch.zeros(0) if true_m is None else true_m[true_m > 0]
+    if start.depth_range_m is not None and len(known):
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
         if outside > MAX_BEYOND_RANGE:
@@ -154,11 +151,9 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
     ends = float(torch.maximum((initial == initial.max()).float().mean(), (initial == initial.min()).float().mean()))
     if ends > MAX_AT_BOUND and initial.numel() > 1:
         measured = f"{ends:.0%} of the pixels have the same depth, {1 / float(initial.flatten()[0]):.4g}"
-        yield make_finding(
-            "M02", Severity.WARN, measured, f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient"
-        )
-    depth_scale = getattr(start.task, "depth_scale", None)
-    if depth_scale is DepthScale.METRES and known is not None and len(known):
+        expected = f"at most {MAX_AT_BOUND:.0%}: a saturated sigmoid or clamp has no gradient"
+        yield make_finding("M02", Severity.WARN, measured, expected)
+    if getattr(start.recipe, "depth_scale", None) is DepthScale.METRES and len(known):
         ratio = float(1 / initial.median()) / float(known.median())
         if not 1 / MAX_DEPTH_RATIO < ratio < MAX_DEPTH_RATIO:
             measured = f"the median depth at the start is {ratio:.3g} "
@@ -176,22 +171,20 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
     apart = float(moved[moved.isfinite()].median() * camera.fx.median() * initial.median())
     if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
         measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
-        yield make_finding(
-            "M01", Severity.WARN, measured, f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})"
-        )
+        expected = f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})"
+        yield make_finding("M01", Severity.WARN, measured, expected)
 
 
 def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
     """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
-    pairs = unlabeled_pairs(start)
+    pairs = find_unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
     beyond = measure_range_excess_px(start)
     if len(beyond) < ENOUGH:
         raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
     too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
-    outside = (too_near + too_far) / len(beyond)
-    if outside > MAX_OUTSIDE:
+    if (outside := (too_near + too_far) / len(beyond)) > MAX_OUTSIDE:
         nearest, farthest = start.depth_range_m
         measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
         measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
@@ -199,7 +192,7 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
         yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
 
 
-def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
+def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
     """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None:
@@ -207,26 +200,26 @@ def unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
     labels = getattr(start.batch.targets, "depth_m", None)
     known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
     chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
-    return [(sample, source) for sample, source in chosen.nonzero().tolist()][:MAX_PAIRS]
+    return [(sample, source) for sample, source in chosen.nonzero()[:MAX_PAIRS].tolist()]
 
 
 def measure_range_excess_px(start: TrainingStart) -> Array:
-    """Return (M, 2) pixels by which matches of `unlabeled_pairs` exceed the disparity of the nearest depth, and fall
-    below that of the farthest. They count at the focal length of the source, and are negative inside the range.
+    """Return (M, 2) pixels by which matches of unlabeled pairs are nearer than the nearest depth, and farther than
+    the farthest: disparities at the focal length of the source, negative inside the range.
     """
     assert start.depth_range_m is not None
     targets, found = start.batch.targets, [np.zeros((0, 2))]
-    for sample, source in unlabeled_pairs(start):
+    for sample, source in find_unlabeled_pairs(start):
         images = targets.image[sample], targets.sources[sample, source]
         matches = match_features(*(detect_features(_to_uint8(image)) for image in images))
         K, K_source = _to_numpy(targets.camera.K[sample]), _to_numpy(targets.source_camera.K[sample, source])
         geometry = K, K_source, _to_numpy(start.batch.inputs.T_source_target_rig[sample, source])
         distance_px = epipolar_distance_px(matches.first_px, matches.second_px, *geometry)
-        matches = matches.where(distance_px < MAX_EPIPOLAR_PX)
+        matches = matches.select(distance_px < MAX_EPIPOLAR_PX)
         px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
         disparity_px = px_metres * triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
-        most_px, least_px = (px_metres / metres for metres in start.depth_range_m)
-        found.append(np.column_stack([disparity_px - most_px, least_px - disparity_px]))
+        max_px, min_px = (px_metres / metres for metres in start.depth_range_m)
+        found.append(np.column_stack([disparity_px - max_px, min_px - disparity_px]))
     return np.concatenate(found)
 
 
@@ -242,10 +235,10 @@ def _to_numpy(matrix: Tensor) -> Array:
 def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
     """P02: initial motion is small relative to depth, and rotation is small."""
     names = [index for index, name in enumerate(start.batch.source_names) if is_temporal(name)]
-    if not names or not isinstance(start.task, PredictsMotion) or start.inverse_depth is None:
+    if not names or not isinstance(start.recipe, PredictsMotion) or start.inverse_depth is None:
         return
     with torch.no_grad():
-        T = start.task.T_next_now(start.batch.inputs.image, start.batch.inputs.sources[:, names[0]])
+        T = start.recipe.T_next_now(start.batch.inputs.image, start.batch.inputs.sources[:, names[0]])
     if T is None:
         return
     moved = float(T[:, :3, 3].norm(dim=-1).median() * start.inverse_depth.median())
@@ -257,12 +250,12 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
-    """B02: brightness starts at gain 1 and offset 0."""
-    initial = {name: float(value) for name, value in start.report.seen.items() if name.startswith(("gain/", "offset/"))}
-    if not initial:
-        return
+    """B02: brightness starts at gain 1 and offset 0 (`gain/SOURCE`, or `LOSS/gain/SOURCE` of a combined loss)."""
+    identity = {"gain": 1.0, "offset": 0.0}
+    quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.logged}
+    initial = {name: float(start.report.logged[name]) for name, one in quantities.items() if one in identity}
     away = {
-        name: value for name, value in initial.items() if abs(value - name.startswith("gain/")) > MAX_EXPOSURE_OFFSET
+        name: value for name, value in initial.items() if abs(value - identity[quantities[name]]) > MAX_EXPOSURE_OFFSET
     }
     if away:
         listed = ", ".join(f"{name} {value:.3g}" for name, value in away.items())
@@ -272,10 +265,7 @@ def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
 def check_visibility(start: TrainingStart) -> Iterator[Finding]:
     """S01: at the initial depth and motion most pixels project into a source."""
     winner = start.report.maps.get("winner")
-    if winner is None:
-        return
-    outside = float((winner < 0).float().mean())
-    if outside > MAX_OUT_OF_VIEW:
+    if winner is not None and (outside := float((winner < 0).float().mean())) > MAX_OUT_OF_VIEW:
         measured = f"{outside:.0%} of the pixels project into no source at the initial depth and motion"
         yield make_finding("S01", Severity.WARN, measured, f"at most {MAX_OUT_OF_VIEW:.0%}")
 
@@ -285,8 +275,7 @@ def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
     by_name = {name.rpartition("/")[2]: float(value) for name, value in start.report.terms.items()}
     if not by_name.keys() >= {"smoothness", "photometric"} or by_name["photometric"] <= 0:
         return
-    share = by_name["smoothness"] / by_name["photometric"]
-    if share > MAX_INITIAL_SMOOTHNESS:
+    if (share := by_name["smoothness"] / by_name["photometric"]) > MAX_INITIAL_SMOOTHNESS:
         measured = f"smoothness is {share:.2g} times the photometric term"
         yield make_finding("R01", Severity.WARN, measured, f"at most {MAX_INITIAL_SMOOTHNESS:g}")
 
@@ -296,7 +285,7 @@ def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
     initial = start.inverse_depth
     if initial is None or len(initial) < 2:
         return
-    alone = start.inverse_depth_of(start.batch.inputs.image[:1])
+    alone = start.predict_inverse_depth(start.batch.inputs.image[:1])
     change = float((alone / initial[:1] - 1).abs().median())
     if change > MAX_BATCH_DEPENDENCE:
         measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
@@ -307,9 +296,9 @@ def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
     """T33: batch statistics are of several images, or of so many pixels that few images suffice."""
     if start.batch_size >= MIN_BATCH_SAMPLES:
         return
-    layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
+    layers = [name for name, one in start.recipe.named_modules() if isinstance(one, _BatchNorm) and one.training]
     if start.batch_size > 1:  # of one image no number of pixels is enough
-        layers = [name for name, values in start.values_of_statistics(layers).items() if values < MIN_BATCH_VALUES]
+        layers = [name for name, values in start.count_statistics_values(layers).items() if values < MIN_BATCH_VALUES]
     if layers:
         measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
         expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"

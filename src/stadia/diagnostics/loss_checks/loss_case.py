@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import summarize_exception
+from stadia.core.types import Camera
+from stadia.geometry.segments import segments_from_instances
+from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
 Outputs = Mapping[str, Tensor]
 """Outputs of networks by name, in float64, each with the batch as its first axis."""
@@ -116,13 +119,10 @@ class LossCase:
         given = {name: value.detach().clone().requires_grad_() for name, value in outputs.items()}
         total = self.report(given).total
         try:
-            found = torch.autograd.grad(total, list(given.values()), allow_unused=True)
+            found = torch.autograd.grad(total, list(given.values()), allow_unused=True, materialize_grads=True)
         except Exception as error:
             raise LossRaised(f"its gradient, {summarize_exception(error)}") from error
-        return {
-            name: torch.zeros_like(given[name]) if gradient is None else gradient
-            for name, gradient in zip(given, found, strict=True)
-        }
+        return dict(zip(given, found, strict=True))
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
@@ -153,23 +153,17 @@ def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float 
 
     The size is odd, so that a stride of two selects the same pixels when mirrored.
     """
-    generator = torch.Generator().manual_seed(0)
-    y, x = torch.meshgrid(
-        torch.linspace(0, 1, height, dtype=torch.float64),
-        torch.linspace(0, 1, width, dtype=torch.float64),
-        indexing="ij",
-    )
-    phase = torch.rand(batch, 1, 1, 1, generator=generator, dtype=torch.float64) * 6
+    x = torch.linspace(0, 1, width, dtype=torch.float64)
+    y = torch.linspace(0, 1, height, dtype=torch.float64)[:, None]
+    phase = torch.rand(batch, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 6
     depth_m = 4 + 8 * x + 3 * y + (6 * x + 4 * y + phase).sin()
-    unknown = torch.arange(width) % 3 == 2
-    return torch.where(unknown, 0.0, unit * depth_m)
+    return torch.where(torch.arange(width) % 3 == 2, 0.0, unit * depth_m)
 
 
 def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: float = 1.0) -> LossCase:
     """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
 
-    forgives_scale: whether it compares up to scale (and shift): then the slant of the plane is the axis instead of
-        depth.
+    forgives_scale: whether it compares up to scale (and shift): then the axis is the slant of the plane, not depth.
     unit: depths are 3 to 16 of it.
     """
 
@@ -185,15 +179,15 @@ def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: floa
 
         name = "relief of log depth, times the true one" if forgives_scale else "depth, times the true one"
         axis = ErrorAxis(name, "L01", 1.0, {x: right if x == 1 else wrong(x) for x in DEPTH_FACTORS})
-        unlabeled = {"inverse_depth": true_m == 0}
-        shown = {"labels": true_m}
-        return LossCase(
-            lambda values: loss(values["inverse_depth"], true_m), right, off, (axis,), shown, unlabeled=unlabeled
-        )
 
-    true_m = depth_labels(unit=unit)
-    case = _add_label_forms(build, true_m, unit)
-    return replace(case, forms={**case.forms, "mirrored": lambda: build(true_m.flip(-1))})
+        def evaluate(values: Outputs) -> Any:
+            return loss(values["inverse_depth"], true_m)
+
+        unlabeled = {"inverse_depth": true_m == 0}
+        return LossCase(evaluate, right, off, (axis,), {"labels": true_m}, unlabeled=unlabeled)
+
+    case = _add_label_forms(build, unit)
+    return replace(case, forms={**case.forms, "mirrored": lambda: build(depth_labels(unit=unit).flip(-1))})
 
 
 def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], unit: float = 1.0) -> LossCase:
@@ -227,11 +221,12 @@ def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], uni
         unlabeled = {"log_depth": true == 0}
         return LossCase(evaluate, right, off, tuple(axes), {"labels": true}, unlabeled=unlabeled)
 
-    return _add_label_forms(build, depth_labels(unit=unit), unit)
+    return _add_label_forms(build, unit)
 
 
-def _add_label_forms(build: Callable[[Tensor], LossCase], true: Tensor, unit: float) -> LossCase:
-    """Return the case of these labels, with the variants that other labels make of it."""
+def _add_label_forms(build: Callable[[Tensor], LossCase], unit: float) -> LossCase:
+    """Return the case of `depth_labels`, with the variants that other labels make of it."""
+    true = depth_labels(unit=unit)
     height, width = true.shape[-2:]
     forms = {
         "twice the batch": lambda: build(torch.cat((true, true))),
@@ -239,3 +234,39 @@ def _add_label_forms(build: Callable[[Tensor], LossCase], true: Tensor, unit: fl
     }
     hostile = {"an image without labels": lambda: build(torch.cat((true[:1], torch.zeros_like(true[:1]))))}
     return replace(build(true), forms=forms, hostile=hostile)
+
+
+# -- a flat road below a camera of known height
+
+HEIGHT_M = 1.65
+FARTHEST_M = 60.0
+
+
+def make_flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:
+    """Return inverse depth (1, 1, H, W), road mask (1, 1, H, W) and a level camera, HEIGHT_M above the road.
+
+    The horizon is above the image center.
+    """
+    fy, cy = 0.9 * width, 0.4 * height
+    K = torch.tensor([[[0.9 * width, 0, width / 2 - 0.5], [0, fy, cy], [0, 0, 1]]], dtype=torch.float64)
+    rows = torch.arange(height, dtype=torch.float64)[:, None].expand(height, width)
+    inverse_depth = ((rows - cy) / (fy * HEIGHT_M)).clamp(min=1 / FARTHEST_M)
+    road = inverse_depth > 1.2 / FARTHEST_M
+    return inverse_depth[None, None], road[None, None], Camera(K, height, width)
+
+
+def make_camera_height_case(loss: MetricScaleLoss) -> LossCase:
+    """Return the case of a known camera height over a flat road, without objects."""
+    inverse_depth, road, camera = make_flat_road()
+    objects = segments_from_instances(torch.zeros_like(road[:, 0], dtype=torch.int64))
+    nothing = torch.zeros(0, dtype=torch.float64)
+    known = KnownHeights(objects, nothing, nothing, torch.tensor([HEIGHT_M], dtype=torch.float64))
+
+    def evaluate(maps: Outputs) -> Any:
+        return loss((maps["inverse_depth"],), camera, road, known)
+
+    right = {"inverse_depth": inverse_depth}
+    wrong = {x: right if x == 1 else {"inverse_depth": inverse_depth / x} for x in DEPTH_FACTORS}
+    waves = 1 + 0.05 * torch.linspace(0, 9, inverse_depth.shape[-1], dtype=torch.float64).sin()
+    axis = ErrorAxis("depth, times the true one", "L01", 1.0, wrong)
+    return LossCase(evaluate, right, {"inverse_depth": inverse_depth * waves / 1.1}, (axis,), {"road": road})

@@ -25,7 +25,7 @@ from stadia.diagnostics.loss_checks.training_start import (
     check_one_batch,
     check_precision,
 )
-from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.diagnostics.preflight.recording_survey import NotChecked, make_not_checked
 
 PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
@@ -34,7 +34,7 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
     """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01."""
     found: list[Finding] = []
     for name, case in losses.items():
-        basic = next((one for check in BASIC_PROPERTIES if (one := _run_check(check, case, name, Severity.STOP))), [])
+        basic = next(filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), [])
         if basic:
             found += [*basic, make_not_checked("properties of the loss", f"{basic[0].code} must be fixed first", name)]
             continue
@@ -107,9 +107,3 @@ def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding
     except Exception as error:  # a loss or network of the user may raise anything, anywhere
         found.append(make_not_checked(what, summarize_exception(error), where))
     return found
-
-
-def make_not_checked(what: str, why: str, where: str = "") -> Finding:
-    """Return N01: what could not be checked, and why."""
-    measured, named = f"{what}: {why}", [where] if where else []
-    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=named)

@@ -1,9 +1,7 @@
 """Properties that a loss must have: minimum at the truth, correct gradient, invariances.
 
-Of a photometric loss also: how it combines sources, colors, uncertainty and smoothness.
-
-Each compares losses by order or by ratio, so that losses of any unit pass. Each checks a LossCase and yields findings,
-to which the runner adds the name of the loss.
+Of a photometric loss also: how it combines sources, colors, uncertainty and smoothness. Each checks a LossCase by order
+or by ratio, so that losses of any unit pass. The runner adds the name of the loss to the findings.
 """
 
 from __future__ import annotations
@@ -18,8 +16,7 @@ from torch import Tensor
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, total_of
-from stadia.diagnostics.loss_checks.thresholds import (
+from stadia.diagnostics.loss_checks import (
     MAX_BELOW_TRUTH,
     MAX_DROP_AWAY,
     MAX_HALVES_COST,
@@ -30,6 +27,7 @@ from stadia.diagnostics.loss_checks.thresholds import (
     MIN_HALF_NOISE,
     MIN_RELIEF,
 )
+from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, total_of
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.losses.loss_report import find_loss_errors
 
@@ -78,12 +76,13 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
     """L02: the loss rises with the distance from the true value."""
     for axis in case.axes:
         values = _along(case, axis)
+        if min(values, key=values.__getitem__) != axis.right:
+            continue  # `check_minimum` reports it
         slack = MAX_DROP_AWAY * _range(values)
         above = sorted(x for x in values if x >= axis.right)
         below = sorted((x for x in values if x <= axis.right), reverse=True)
         for side in (above, below):
-            falls = [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]
-            if falls and min(values, key=values.__getitem__) == axis.right:  # else `check_minimum` reports it
+            if falls := [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]:
                 (near, far), *_ = falls
                 measured = f"{values[far]:.4g} at {far:g} ({axis.name}), "
                 measured += f"{values[near]:.4g} at {near:g}, which is nearer to the truth"
@@ -93,15 +92,9 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
 
 def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
     """L10: every output that can be wrong gets a gradient."""
-    gradients = case.gradients
-    moved = {
-        name
-        for axis in case.axes
-        for outputs in axis.outputs.values()
-        for name in outputs
-        if outputs[name] is not case.right[name]
-    }
-    flat = sorted(name for name in moved if not gradients[name].any())
+    wrong = [item for axis in case.axes for outputs in axis.outputs.values() for item in outputs.items()]
+    moved = {name for name, value in wrong if value is not case.right[name]}
+    flat = sorted(name for name in moved if not case.gradients[name].any())
     if flat:
         yield make_finding("L10", Severity.STOP, f"no gradient for {' and '.join(flat)}", "one for each")
 
@@ -128,22 +121,19 @@ def check_gradient(case: LossCase) -> Iterator[Finding]:
 
 def check_sample_independence(case: LossCase) -> Iterator[Finding]:
     """L04: the gradient of a sample does not depend on the other samples of its batch."""
-    alone = case.gradients
     beside = case.gradients_at({name: torch.cat((value[:1], case.right[name][1:])) for name, value in case.off.items()})
-    for name, gradient in alone.items():
-        first, then = gradient[0], beside[name][0]
-        if (change := _relative_change(first, then)) > MAX_COUPLING:
+    for name, gradient in case.gradients.items():
+        if (change := _relative_change(gradient[0], beside[name][0])) > MAX_COUPLING:
             measured = f"the gradient of a sample's {name} changes by {change:.0%} with another sample of the batch"
             yield make_finding("L04", Severity.WARN, measured, f"at most {MAX_COUPLING:.0%}")
 
 
 def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
     """L05, L06: the loss is the same for a batch twice, and nearly the same for images twice as large."""
-    value = total_of(case.report_at_wrong)
-    ratio = _ratio(case, "twice the batch", value)
+    ratio = _ratio(case, "twice the batch")
     if ratio and abs(ratio - 1) > MAX_BATCH_CHANGE:
         yield make_finding("L05", Severity.WARN, f"{ratio:.3g} times the loss for the same batch twice", "1")
-    ratio = _ratio(case, "twice the size", value)
+    ratio = _ratio(case, "twice the size")
     if ratio and not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
         measured = f"{ratio:.3g} times the loss for the same scene at twice the width and height"
         yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_SIZE_RATIO:g} times")
@@ -151,29 +141,27 @@ def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
 
 def check_source_order(case: LossCase) -> Iterator[Finding]:
     """L07: the loss does not depend on the order of the sources."""
-    ratio = _ratio(case, "sources in another order", total_of(case.report_at_wrong))
+    ratio = _ratio(case, "sources in another order")
     if ratio and abs(ratio - 1) > MAX_CHANGE:
         yield make_finding("L07", Severity.WARN, f"{ratio:.4g} times the loss", "1")
 
 
 def check_mirroring(case: LossCase) -> Iterator[Finding]:
     """L08: the loss of the mirrored scene is the same."""
-    ratio = _ratio(case, "mirrored", total_of(case.report_at_wrong))
+    ratio = _ratio(case, "mirrored")
     if ratio and abs(ratio - 1) > MAX_MIRROR_CHANGE:
         yield make_finding("L08", Severity.WARN, f"{ratio:.4g} times the loss", f"1 within {MAX_MIRROR_CHANGE:g}")
 
 
 def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
     """L09: loss and gradient are finite at the truth, and for images and labels that occur now and then."""
-    broken_scenes: dict[str, list[str]] = {}
-    if wrong := _not_finite(total_of(case.report_at_truth), case.gradients_at(case.right)):
-        broken_scenes[wrong] = ["the true outputs"]
+    scenes = {"the true outputs": _not_finite(total_of(case.report_at_truth), case.gradients_at(case.right))}
     for name, make in case.hostile.items():
         other = make()
-        if wrong := _not_finite(total_of(other.report_at_wrong), other.gradients):
-            broken_scenes.setdefault(wrong, []).append(name)
-    for wrong, scenes in broken_scenes.items():
-        yield make_finding("L09", Severity.WARN, f"{wrong} for {', '.join(scenes)}", "finite numbers")
+        scenes[name] = _not_finite(total_of(other.report_at_wrong), other.gradients)
+    for wrong in dict.fromkeys(filter(None, scenes.values())):
+        names = ", ".join(name for name, fault in scenes.items() if fault == wrong)
+        yield make_finding("L09", Severity.WARN, f"{wrong} for {names}", "finite numbers")
 
 
 def check_term_sum(case: LossCase) -> Iterator[Finding]:
@@ -195,7 +183,7 @@ def check_finite(case: LossCase) -> Iterator[Finding]:
 
 def check_determinism(case: LossCase) -> Iterator[Finding]:
     """L14: two calls return the same loss."""
-    first, second = (total_of(case.report(case.off)) for _ in range(2))
+    first, second = total_of(case.report(case.off)), total_of(case.report(case.off))
     if abs(first - second) > MAX_CHANGE * max(abs(first), abs(second)):
         yield make_finding("L14", Severity.WARN, f"{first:.6g}, then {second:.6g}", "the same")
 
@@ -216,9 +204,7 @@ def check_locality(case: LossCase) -> Iterator[Finding]:
     if "first tenth changed" not in case.forms:
         return
     here, there = case.gradients, case.forms["first tenth changed"]().gradients
-    for name in ("inverse_depth", "log_uncertainty"):
-        if name not in here:
-            continue
+    for name in [name for name in ("inverse_depth", "log_uncertainty") if name in here]:
         half = here[name].shape[-1] // 2
         if (change := _relative_change(here[name][..., half:], there[name][..., half:])) > MAX_COUPLING:
             measured = f"gradients of {name} change by {change:.0%} with the other end of the image"
@@ -227,10 +213,9 @@ def check_locality(case: LossCase) -> Iterator[Finding]:
 
 def check_unlabeled(case: LossCase) -> Iterator[Finding]:
     """L18: pixels without a label have no gradient."""
-    gradients = case.gradients
     for name, unknown in case.unlabeled.items():
-        share = float(gradients[name][unknown].abs().sum() / gradients[name].abs().sum().clamp(min=1e-30))
-        if share > 0:
+        size = case.gradients[name].abs()
+        if (share := float(size[unknown].sum() / size.sum().clamp(min=1e-30))) > 0:
             measured = f"{share:.0%} of the gradient of {name} is at pixels without a label"
             yield make_finding("L18", Severity.STOP, measured, "none")
 
@@ -273,8 +258,7 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
     """L06, L24: the cost of depth relief alone neither grows with the image nor changes with the unit of depth."""
     if "a camera that has not moved" not in case.forms:
         return
-    relief = _relief_cost(case, "a camera that has not moved")
-    least = MIN_RELIEF * abs(total_of(case.report_at_wrong))
+    relief, least = _relief_cost(case, "a camera that has not moved"), MIN_RELIEF * abs(total_of(case.report_at_wrong))
     if relief < least:
         return
     larger = _relief_cost(case, "one that has not moved, twice the size")
@@ -327,9 +311,8 @@ def _range(values: Mapping[float, float]) -> float:
 def _difference(case: LossCase, name: str, direction: Tensor, step: float) -> float:
     """Return the finite difference of the total along a direction."""
     with torch.no_grad():
-        above, below = (
-            total_of(case.report({**case.off, name: case.off[name] + sign * step * direction})) for sign in (1, -1)
-        )
+        moved = ({**case.off, name: case.off[name] + sign * step * direction} for sign in (1, -1))
+        above, below = (total_of(case.report(outputs)) for outputs in moved)
     return (above - below) / (2 * step)
 
 
@@ -339,11 +322,10 @@ def _relative_change(before: Tensor, after: Tensor) -> float:
     return float((after - before).norm()) / size if size else 0.0
 
 
-def _ratio(case: LossCase, form: str, value: float) -> float | None:
-    """Return the loss of a variant of the scene over `value`; None where there is no such variant or the value is 0."""
-    if form not in case.forms or not value:
-        return None
-    return total_of(case.forms[form]().report_at_wrong) / value
+def _ratio(case: LossCase, form: str) -> float:
+    """Return the loss of a variant over that of the scene; 0 where there is no such variant or the loss is 0."""
+    value = total_of(case.report_at_wrong)
+    return total_of(case.forms[form]().report_at_wrong) / value if form in case.forms and value else 0.0
 
 
 def _ssim_terms(case: LossCase) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,16 +27,12 @@ from stadia.training.recipe import AnyRecipe
 SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
 
-STEPS, MIN_STEPS = 30, 10
-MIN_DECREASE, TRAINED = 0.01, 0.5
-"""Share by which the loss must fall in STEPS steps on one batch. Share of the loss with shuffled weights below which
-weights are already trained.
-"""
+STEPS, MIN_STEPS, MIN_DECREASE, TRAINED = 30, 10, 0.01, 0.5
+"""Steps on one batch, the share by which the loss must fall, and its share of that with shuffled weights if trained."""
 
 SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps until memory has settled, bytes by which it grows after that, and the share of a third of this growth that
-each third of the steps must have. A leak is the same in each step; other allocations come at once. A share of all
-memory would not work: a process may hold its data in memory.
+"""Steps until memory has settled, bytes by which it grows after that (a process may hold its data in memory), and the
+share of a third of this growth that each third of the steps must have: other allocations than a leak come at once.
 """
 
 PARITY = 0.05
@@ -68,25 +65,25 @@ class PredictsMotion(Protocol):
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """The state that is checked; `TrainingStart.of` builds it.
+    """The state that is checked; `TrainingStart.prepare` builds it.
 
-    task: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
+    recipe: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
     batch: the first batch of the training, or some of its samples.
     batch_size: samples of a full batch.
     precision: of the training, "32" or "bf16".
     depth_range_m: (nearest, farthest) depth that the model can predict; None where that is not known.
     """
 
-    task: Any
+    recipe: Any
     batch: Batch[Any, Any]
     batch_size: int
     precision: str = "32"
     depth_range_m: tuple[float, float] | None = None
 
     @classmethod
-    def of(
+    def prepare(
         cls,
-        task: AnyRecipe,
+        recipe: AnyRecipe,
         batch: Batch[Any, Any],
         device: torch.device | str = "cpu",
         *,
@@ -95,51 +92,46 @@ class TrainingStart:
     ) -> TrainingStart:
         """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
-        pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
+        pixels = math.prod(batch.inputs.image.shape[-2:]) if hasattr(batch.inputs, "image") else 1
         count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
-        return cls(
-            copy.deepcopy(task).to(device).train(),
-            take_samples(batch, count).to(device),
-            batch.size,
-            precision,
-            depth_range_m,
-        )
+        recipe, samples = copy.deepcopy(recipe).to(device).train(), take_samples(batch, count).to(device)
+        return cls(recipe, samples, batch.size, precision, depth_range_m)
 
     @cached_property
     def report(self) -> LossReport:
         """Report of the first step after backward: the parameters of the copy hold their gradients."""
-        self.task.zero_grad(set_to_none=True)
-        report = self.task.training_step(self.batch)
+        self.recipe.zero_grad(set_to_none=True)
+        report = self.recipe.training_step(self.batch)
         report.total.backward()
         return report
 
     @cached_property
     def inverse_depth(self) -> Tensor | None:
         """(B, 1, H, W) predicted for the images of the batch; None where the recipe predicts no depth."""
-        return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, PredictsDepth) else None
+        return self.predict_inverse_depth(self.batch.inputs.image) if isinstance(self.recipe, PredictsDepth) else None
 
     @torch.no_grad()
-    def inverse_depth_of(self, image: Tensor) -> Tensor:
+    def predict_inverse_depth(self, image: Tensor) -> Tensor:
         """Return (B, 1, H, W) predicted in evaluation mode; training mode is restored whatever is raised."""
-        self.task.eval()
+        self.recipe.eval()
         try:
-            predicted: Tensor = self.task.inverse_depth(image)
+            predicted: Tensor = self.recipe.inverse_depth(image)
         finally:
-            self.task.train()
+            self.recipe.train()
         return predicted
 
     @torch.no_grad()
-    def values_of_statistics(self, layers: Collection[str]) -> dict[str, int]:
+    def count_statistics_values(self, layers: Collection[str]) -> dict[str, int]:
         """Return the number of values per channel in a full batch, by the names of layers."""
         values: dict[str, int] = {}
 
         def count(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             values[name] = inputs[0][0, 0].numel() * self.batch_size
 
-        hooks = [self.task.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
+        hooks = [self.recipe.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
         try:
             if hooks:
-                self.task.training_step(self.batch)
+                self.recipe.training_step(self.batch)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -148,10 +140,9 @@ class TrainingStart:
 
 def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
     """Return the first samples of a batch."""
-    size = batch.size
 
     def cut(value: Tensor) -> Tensor:
-        return value[:count] if value.ndim and len(value) == size else value
+        return value[:count] if value.ndim and len(value) == batch.size else value
 
     inputs, targets = map_tensors(batch.inputs, cut), map_tensors(batch.targets, cut)
     return replace(batch, inputs=inputs, targets=targets, meta=batch.meta[:count])
@@ -163,23 +154,22 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     At the time limit (`loss_check_runner.stop_at`) the steps taken so far count; fewer than MIN_STEPS are not checked.
     T26 is skipped for weights that are already trained on such images.
     """
-    task, batch = start.task, start.batch
-    shuffled_loss = 0.0
-    optimizer = optim.build_optimizer(task, task.config.optimizer, task.parameter_groups())
+    recipe, batch, shuffled_loss = start.recipe, start.batch, 0.0
+    optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     losses: list[float] = []
     memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):
-        shuffled_loss = _loss_of_shuffled_weights(task, batch)
+        shuffled_loss = _measure_shuffled_loss(recipe, batch)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
-            report = task.training_step(batch)
+            report = recipe.training_step(batch)
             report.total.backward()
             optimizer.step()
             losses.append(float(report.total.detach()))
             del report
             memory_bytes.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
-            losses.append(float(task.training_step(batch).total))
+            losses.append(float(recipe.training_step(batch).total))
     if len(memory_bytes) < MIN_STEPS:
         raise NotChecked(f"{len(memory_bytes)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
@@ -202,18 +192,18 @@ def grows_steadily(memory_bytes: Sequence[int]) -> bool:
     return growth > GROWTH_BYTES and min(after - before for before, after in pairwise(ends)) > STEADY * growth / 3
 
 
-def _loss_of_shuffled_weights(task: AnyRecipe, batch: Batch[Any, Any]) -> float:
+def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
     """Return the loss with shuffled weights: as large, but untrained."""
     generator = torch.Generator().manual_seed(0)
-    given_weights = {name: value.clone() for name, value in task.state_dict().items()}
+    given_weights = {name: value.clone() for name, value in recipe.state_dict().items()}
     try:
         with torch.no_grad():
-            for weights in task.parameters():
+            for weights in recipe.parameters():
                 order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
                 weights.copy_(weights.flatten()[order].view_as(weights))
-            return float(task.training_step(batch).total)
+            return float(recipe.training_step(batch).total)
     finally:
-        task.load_state_dict(given_weights)
+        recipe.load_state_dict(given_weights)
 
 
 def check_precision(start: TrainingStart) -> Iterator[Finding]:
@@ -221,9 +211,9 @@ def check_precision(start: TrainingStart) -> Iterator[Finding]:
     if start.precision != "bf16":
         return
     with torch.no_grad():
-        exact = float(start.task.training_step(start.batch).total)
+        exact = float(start.recipe.training_step(start.batch).total)
         with torch.autocast(start.batch.inputs.image.device.type, dtype=torch.bfloat16):
-            half = float(start.task.training_step(start.batch).total)
+            half = float(start.recipe.training_step(start.batch).total)
     if not abs(half - exact) <= PARITY * abs(exact):
         measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
         yield make_finding("T27", Severity.WARN, measured, f"the same within {PARITY:.0%}")

@@ -1,20 +1,23 @@
-"""Loss cases of video: depth, motion and exposure of the synthetic plane."""
+"""Loss cases of video on a textured slanted plane, whose images, depth and motion are known in closed form.
+
+Each variant with altered or noisy images is for one property of a photometric loss.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Prediction, Targets, is_temporal
-from stadia.diagnostics.loss_checks import synthetic_plane
-from stadia.diagnostics.loss_checks.loss_case import DEPTH_FACTORS, ErrorAxis, LossCase, Outputs
-from stadia.diagnostics.loss_checks.synthetic_plane import PlaneScene
-from stadia.geometry.se3 import se3_exp
+from stadia.core.types import Camera, Prediction, Targets, is_temporal
+from stadia.diagnostics.loss_checks.loss_case import COLORS, DEPTH_FACTORS, ErrorAxis, LossCase, Outputs, map_tensors
+from stadia.geometry import camera as cameras
+from stadia.geometry.se3 import inverse, mirror_x, se3_exp, se3_log
 
 VideoLoss = Callable[[Targets, Prediction, Sequence[str]], Any]
 
@@ -28,9 +31,10 @@ OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)
 two one-sided gradients.
 """
 
-MASKED_EXPOSURE = 0.25
-"""Auto-masked pixels depend on the exposure without a gradient: 16 % of it in the losses of this package with two
-temporal sources and four scales, at most 4 % in the others.
+MASKED_EXPOSURE, MOTION_ALONE = 0.25, 0.25
+"""Tolerances. Auto-masked pixels depend on the exposure without a gradient: 16 % of it in the losses of this package
+with two temporal sources and four scales, at most 4 % in the others. Where temporal sources train motion only, 10 to
+15 % of their cost depends on depth without a gradient.
 """
 
 MIN_HEIGHT, MAX_HEIGHT = 64, 128
@@ -39,15 +43,50 @@ MIN_HEIGHT, MAX_HEIGHT = 64, 128
 ENOUGH_SMALLEST_ROWS, MIN_SMALLEST_ROWS = 8, 2
 """Rows of the smallest scale: with fewer the finest texture is one pixel long, and interpolation blurs it."""
 
-MOTION_ALONE = 0.25
-"""Tolerance where temporal sources train motion only: 10 to 15 % of their cost depends on depth without a gradient."""
+NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the plane: normal . p = distance, in the target's frame
+MOTIONS = {  # p_source = exp(v, w) p_target
+    "-1": (0.05, 0.02, 0.5, 0.002, -0.01, 0.001),
+    "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
+    "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
+}
+FURTHEST = 3
+"""Steps beyond which motion stops growing: further on the camera would reach the plane."""
+
+EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}
+"""Gain and offset by source; images stay within [0, 1]."""
+
+Part = tuple[int | slice | list[int], ...]
+"""Index into (B, N, 3, H, W): sources, colors, rows and columns."""
+
+ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class PlaneScene:
+    """Inputs of a video loss, with true depth and motion.
+
+    inverse_depth: (B, 1, H, W), 1/m.  twist: (B, N, 6), T_source_target = se3_exp(twist).
+    inverse_depth_of_sources: (B, N, 1, H, W), each in its own camera.
+    """
+
+    targets: Targets
+    inverse_depth: Tensor
+    twist: Tensor
+    source_names: tuple[str, ...]
+    inverse_depth_of_sources: Tensor
+
+    @property
+    def brightness(self) -> Tensor:
+        """(B, N, 2) gain and offset of the sources, as `apply_exposures` applies them."""
+        exposures = [EXPOSURES[_find_motion_key(name)] for name in self.source_names]
+        return torch.tensor(exposures, dtype=self.targets.image.dtype).expand(len(self.targets.image), -1, 2)
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Outputs of the networks beside depth and motion: their scales, and the image scales that the loss compares, each
-    half the one before.
+    """Outputs of the networks beside depth and motion.
 
+    scales, sizes: of the outputs, and of the images that the loss compares, each half the one before.
     motion_alone: whether temporal sources train no depth, `SelfSupervisedLossConfig.temporal_from_step`.
     """
 
@@ -76,13 +115,8 @@ def make_video_case(
 
 def _render_scene(height: int, source_names: Sequence[str], outputs: OutputSpec, finer: float = 1.0) -> PlaneScene:
     """Render two samples of the plane, with exposures where the networks predict them."""
-    scene = synthetic_plane.render_plane(height=height, width=2 * height, names=source_names, batch=2, finer=finer)
-    return synthetic_plane.apply_exposures(scene) if outputs.brightness else scene
-
-
-def _render_double(scene: PlaneScene, outputs: OutputSpec) -> PlaneScene:
-    """Render the scene at twice the height and width."""
-    return _render_scene(2 * scene.targets.camera.height, scene.source_names, outputs, finer=2.0)
+    scene = render_plane(height=height, width=2 * height, names=source_names, batch=2, finer=finer)
+    return apply_exposures(scene) if outputs.brightness else scene
 
 
 def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plain: bool = False) -> LossCase:
@@ -99,79 +133,70 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         off["brightness"] = right["brightness"] * 1.05
     targets = scene.targets
     assert targets.depth_m is not None
-    shown = {
-        "targets.image": targets.image,
-        "targets.sources": targets.sources,
-        "targets.camera.K": targets.camera.K,
-        "targets.depth_m": targets.depth_m,
-    }
+    shown = {"targets.image": targets.image, "targets.sources": targets.sources}
+    shown |= {"targets.camera.K": targets.camera.K, "targets.depth_m": targets.depth_m}
     if plain:
         return LossCase(evaluate, right, off, (), shown)
+
+    def render_double() -> PlaneScene:
+        return _render_scene(2 * targets.camera.height, scene.source_names, outputs, finer=2.0)
+
     forms: dict[str, Callable[[], PlaneScene]] = {
-        "twice the batch": lambda: synthetic_plane.repeat_batch(scene),
-        "twice the size": lambda: _render_double(scene, outputs),
-        "mirrored": lambda: synthetic_plane.mirror_scene(scene),
-        "sources in another order": lambda: synthetic_plane.reverse_sources(scene),
-        "first tenth changed": lambda: synthetic_plane.flip_first_tenth(scene),
-        **synthetic_plane.invert_sources(scene),
-        "noise": lambda: synthetic_plane.add_noise(scene, 1.0),
-        "half of it noise": lambda: synthetic_plane.add_noise(scene, 0.5),
+        "twice the batch": lambda: repeat_batch(scene),
+        "twice the size": render_double,
+        "mirrored": lambda: mirror_scene(scene),
+        "sources in another order": lambda: reverse_sources(scene),
+        "first tenth changed": lambda: flip_first_tenth(scene),
+        **invert_sources(scene),
+        "noise": lambda: add_noise(scene, 1.0),
+        "half of it noise": lambda: add_noise(scene, 0.5),
     }
     if len(scene.source_names) == 1:
         del forms["sources in another order"]
     if outputs.right_view:
         del forms["mirrored"]  # right becomes left then
-    dark, white = torch.zeros_like(scene.targets.image), torch.ones_like(scene.targets.image)
-    hostile = {
-        "black images": lambda: synthetic_plane.replace_images(scene, dark, torch.zeros_like(scene.targets.sources)),
-        "white images": lambda: synthetic_plane.replace_images(scene, white, torch.ones_like(scene.targets.sources)),
-        "a camera that stands still": lambda: synthetic_plane.stop_camera(scene),
+    static: dict[str, Callable[[], PlaneScene]] = {
+        "a camera that has not moved": lambda: stop_camera(scene),
+        "one that has not moved, twice the size": lambda: stop_camera(render_double()),
+        "one that has not moved, in another unit": lambda: scale_lengths(stop_camera(scene), UNIT),
+    }
+    hostile: dict[str, Callable[[], PlaneScene]] = {
+        "black images": lambda: fill_images(scene, 0.0),
+        "white images": lambda: fill_images(scene, 1.0),
+        "a camera that stands still": lambda: stop_camera(scene),
     }
 
-    def case_of(form: Callable[[], PlaneScene]) -> Callable[[], LossCase]:
-        return lambda: _build_case(loss, form(), outputs, plain=True)
+    def case_of(form: Callable[[], PlaneScene]) -> LossCase:
+        return _build_case(loss, form(), outputs, plain=True)
 
+    def flat_case_of(form: Callable[[], PlaneScene]) -> LossCase:
+        """Return a case whose wrong output is flat depth."""
+        case = case_of(form)
+        depth = case.right["inverse_depth"]
+        flat = depth.mean(dim=(2, 3), keepdim=True).expand_as(depth).clone()
+        return replace(case, off={**case.right, "inverse_depth": flat})
+
+    def uncertain_case() -> LossCase:
+        """Return the case of sources inverted in their left half, whose wrong output is uncertain in the right one."""
+        case = case_of(lambda: invert_left_half(scene))
+        sure, unsure = (raise_left_half(case.right["log_uncertainty"], by) for by in (-SIGMA_OFFSET, SIGMA_OFFSET))
+        right = {**case.right, "log_uncertainty": unsure}
+        return replace(case, right=right, off={**case.right, "log_uncertainty": sure})
+
+    cases: dict[str, Callable[[], LossCase]] = {name: partial(case_of, form) for name, form in forms.items()}
+    cases |= {name: partial(flat_case_of, form) for name, form in static.items()}
+    if outputs.uncertainty:
+        cases["left half wrong"] = uncertain_case
     return LossCase(
         evaluate,
         right,
         off,
-        _axes(scene, outputs, right),
+        _make_axes(scene, outputs, right),
         shown,
-        {name: case_of(form) for name, form in forms.items()} | _build_paired_forms(loss, scene, outputs),
-        {name: case_of(form) for name, form in hostile.items()},
+        cases,
+        {name: partial(case_of, form) for name, form in hostile.items()},
         loose={"brightness": MASKED_EXPOSURE, **({"inverse_depth": MOTION_ALONE} if outputs.motion_alone else {})},
     )
-
-
-def _build_paired_forms(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec) -> dict[str, Callable[[], LossCase]]:
-    """Return variants with their own wrong outputs: flat depth with a static camera, uncertainty on the wrong side."""
-
-    def flat(static: PlaneScene) -> LossCase:
-        case = _build_case(loss, static, outputs, plain=True)
-        depth = case.right["inverse_depth"]
-        return replace(
-            case, off={**case.right, "inverse_depth": depth.mean(dim=(2, 3), keepdim=True).expand_as(depth).clone()}
-        )
-
-    def uncertain() -> LossCase:
-        case = _build_case(loss, synthetic_plane.invert_left_half(scene), outputs, plain=True)
-        right, wrong = (
-            synthetic_plane.raise_left_half(case.right["log_uncertainty"], by) for by in (SIGMA_OFFSET, -SIGMA_OFFSET)
-        )
-        return replace(
-            case, right={**case.right, "log_uncertainty": right}, off={**case.right, "log_uncertainty": wrong}
-        )
-
-    forms = {
-        "a camera that has not moved": lambda: flat(synthetic_plane.stop_camera(scene)),
-        "one that has not moved, twice the size": lambda: flat(
-            synthetic_plane.stop_camera(_render_double(scene, outputs))
-        ),
-        "one that has not moved, in another unit": lambda: flat(
-            synthetic_plane.scale_lengths(synthetic_plane.stop_camera(scene), UNIT)
-        ),
-    }
-    return {**forms, "left half wrong": uncertain} if outputs.uncertainty else forms
 
 
 def _true_outputs(scene: PlaneScene, outputs: OutputSpec) -> dict[str, Tensor]:
@@ -191,18 +216,12 @@ def _prediction(scene: PlaneScene, outputs: OutputSpec, values: Outputs) -> Pred
             return None
         return tuple(functional.avg_pool2d(values[name], 2**s) if s else values[name] for s in range(outputs.scales))
 
-    inverse_depth = maps("inverse_depth")
+    inverse_depth, right, uncertainty = map(maps, ("inverse_depth", "inverse_depth_right", "log_uncertainty"))
     assert inverse_depth is not None
-    return Prediction(
-        inverse_depth,
-        se3_exp(values["motion"]),
-        maps("inverse_depth_right"),
-        maps("log_uncertainty"),
-        values.get("brightness"),
-    )
+    return Prediction(inverse_depth, se3_exp(values["motion"]), right, uncertainty, values.get("brightness"))
 
 
-def _axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[ErrorAxis, ...]:
+def _make_axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[ErrorAxis, ...]:
     """Return the axes of depth, motion, exposure and the right view, as far as networks predict them."""
 
     def axis(name: str, code: str, output: str, change: Callable[[float, Tensor], Tensor], at: Sequence[float]) -> None:
@@ -222,3 +241,197 @@ def _axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[Error
         name = "depth of the right view, times the true one"
         axis(name, "L01", "inverse_depth_right", lambda x, value: value / x, DEPTH_FACTORS)
     return tuple(axes)
+
+
+def render_plane(
+    *,
+    height: int = 24,
+    width: int = 40,
+    names: Sequence[str] = ("-1", "+1", "stereo"),
+    batch: int = 1,
+    finer: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> PlaneScene:
+    """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
+
+    finer: factor by which the texture is finer and each motion smaller. Images larger by it are the same per pixel.
+    """
+    K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
+    phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
+    twist = torch.tensor([_motion(name) for name in names], dtype=torch.float64).expand(batch, -1, 6) / finer
+    T_source_target = se3_exp(twist)
+    here = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
+    poses = (here, *T_source_target.unbind(1))
+    (target, z), *images = (_render_image(K, T, height, width, phase, finer) for T in poses)
+    sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*images, strict=True))
+    targets = Targets(
+        target,
+        sources,
+        Camera(K.expand(batch, 3, 3), height, width),
+        Camera(K.expand(batch, len(names), 3, 3), height, width),
+        T_source_target,
+        depth_m=z * _labeled(height, width),
+    )
+    return PlaneScene(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), tuple(names), (1 / z_of_sources).to(dtype))
+
+
+def apply_exposures(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with sources of other exposures than the target."""
+    gain, offset = scene.brightness[..., None, None, None].unbind(2)
+    return replace(scene, targets=replace(scene.targets, sources=gain * scene.targets.sources + offset))
+
+
+def mirror_scene(scene: PlaneScene) -> PlaneScene:
+    """Return the mirrored scene: images, principal points, and motion."""
+    targets = scene.targets
+    image, camera = cameras.mirror(targets.image, targets.camera)
+    sources, source_camera = cameras.mirror(targets.sources, targets.source_camera)
+    T_source_target = mirror_x(targets.T_source_target_true)
+    assert targets.depth_m is not None
+    return replace(
+        scene,
+        targets=Targets(image, sources, camera, source_camera, T_source_target, depth_m=targets.depth_m.flip(-1)),
+        inverse_depth=scene.inverse_depth.flip(-1),
+        twist=se3_log(T_source_target),
+        inverse_depth_of_sources=scene.inverse_depth_of_sources.flip(-1),
+    )
+
+
+def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneScene:
+    """Return the same cameras with other images."""
+    return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
+
+
+def fill_images(scene: PlaneScene, value: float) -> PlaneScene:
+    """Return the same cameras with images of one color."""
+    return replace_images(scene, *(torch.full_like(one, value) for one in (scene.targets.image, scene.targets.sources)))
+
+
+def repeat_batch(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with every sample twice."""
+    twice: PlaneScene = map_tensors(scene, lambda tensor: torch.cat((tensor, tensor)))
+    return twice
+
+
+def reverse_sources(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with its sources in reverse order."""
+    targets = scene.targets
+    camera = replace(targets.source_camera, K=targets.source_camera.K.flip(1))
+    T_true, sources = targets.T_source_target_true.flip(1), targets.sources.flip(1)
+    return replace(
+        scene,
+        targets=replace(targets, sources=sources, source_camera=camera, T_source_target_true=T_true),
+        twist=scene.twist.flip(1),
+        source_names=scene.source_names[::-1],
+        inverse_depth_of_sources=scene.inverse_depth_of_sources.flip(1),
+    )
+
+
+def flip_first_tenth(scene: PlaneScene) -> PlaneScene:
+    """Return the scene with the first columns of the target upside down."""
+    image = scene.targets.image.clone()
+    columns = image.shape[-1] // 10
+    image[..., :columns] = image[..., :columns].flip(-2)
+    return replace_images(scene, image, scene.targets.sources)
+
+
+def invert_parts(scene: PlaneScene, *parts: Part) -> PlaneScene:
+    """Invert the sources in these parts, so that they match nothing there."""
+    sources = scene.targets.sources.clone()
+    for part in parts:
+        sources[(ALL, *part)] = 1 - sources[(ALL, *part)]
+    return replace_images(scene, scene.targets.image, sources)
+
+
+def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
+    """Return scenes by their names in FORMS, with some sources inverted: everywhere, in two colors, or in one half."""
+    half, rest = scene.targets.camera.width // 2, slice(1, None)
+    parts: dict[str, tuple[Part, ...]] = {"every source wrong": ((ALL,),)}
+    for index, name in enumerate(COLORS):
+        parts[f"every source wrong but for {name}"] = ((ALL, [other for other in range(3) if other != index]),)
+    if len(scene.source_names) > 1:
+        parts["the first source wrong"] = ((0,),)
+        parts["the other sources wrong"] = ((rest,),)
+        parts["each wrong in another half"] = (0, ALL, ALL, slice(half, None)), (rest, ALL, ALL, slice(None, half))
+    return {name: partial(invert_parts, scene, *each) for name, each in parts.items()}
+
+
+def stop_camera(scene: PlaneScene) -> PlaneScene:
+    """Return the scene of a static camera: its images equal the target whatever the depth."""
+    sources = scene.targets.image[:, None].expand_as(scene.targets.sources).clone()
+    return replace(replace_images(scene, scene.targets.image, sources), twist=torch.zeros_like(scene.twist))
+
+
+def scale_lengths(scene: PlaneScene, metres: float) -> PlaneScene:
+    """Return the scene with every length multiplied: the same images."""
+    targets = scene.targets
+    assert targets.depth_m is not None
+    T_source_target = targets.T_source_target_true.clone()
+    T_source_target[..., :3, 3] *= metres
+    return replace(
+        scene,
+        targets=replace(targets, T_source_target_true=T_source_target, depth_m=metres * targets.depth_m),
+        inverse_depth=scene.inverse_depth / metres,
+        twist=torch.cat((metres * scene.twist[..., :3], scene.twist[..., 3:]), -1),
+        inverse_depth_of_sources=scene.inverse_depth_of_sources / metres,
+    )
+
+
+def add_noise(scene: PlaneScene, share: float) -> PlaneScene:
+    """Blend the sources with this share of noise."""
+    sources = scene.targets.sources
+    noise = torch.rand(sources.shape, generator=torch.Generator().manual_seed(0), dtype=sources.dtype)
+    return replace_images(scene, scene.targets.image, (1 - share) * sources + share * noise)
+
+
+def invert_left_half(scene: PlaneScene) -> PlaneScene:
+    """Invert every source in its left half."""
+    return invert_parts(scene, (ALL, ALL, ALL, slice(None, scene.targets.camera.width // 2)))
+
+
+def raise_left_half(log_uncertainty: Tensor, by: float) -> Tensor:
+    """Raise (B, 1, H, W) log Sigma in the left half by this much, and lower it in the right half."""
+    half = log_uncertainty.shape[-1] // 2
+    return torch.cat((log_uncertainty[..., :half] + by, log_uncertainty[..., half:] - by), -1)
+
+
+def _labeled(height: int, width: int) -> Tensor:
+    """Return (H, W) 1 where depth is labeled, sparsely: a loss that reads unlabeled pixels then has a wrong minimum."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return ((x + y) % 3 == 0).double()
+
+
+def _find_motion_key(name: str) -> str:
+    """Return the nearest key of MOTIONS: "-3" moves like "-1", only further."""
+    return f"{name[0]}1" if is_temporal(name) else "stereo"
+
+
+def _motion(name: str) -> tuple[float, ...]:
+    steps = min(abs(int(name)), FURTHEST) if is_temporal(name) else 1
+    return tuple(steps * value for value in MOTIONS[_find_motion_key(name)])
+
+
+def _texture(points: Tensor, phase: Tensor) -> Tensor:
+    """Map (B, H, W, 3) points to (B, 3, H, W) colors: sine waves, with other weights for each color and sample."""
+    x, y = points[..., 0], points[..., 1]
+    waves = [
+        torch.sin(a * x + b * y + c + phase)
+        for a, b, c in ((3.1, 0.7, 0.0), (1.3, 2.9, 1.0), (4.7, -2.1, 2.0), (-2.3, 4.3, 0.5))
+    ]
+    mixture = ((0.2, 0.1, 0.1, 0.05), (0.1, 0.2, 0.05, 0.1), (0.05, 0.1, 0.2, 0.1))
+    colors = [torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture]
+    return torch.stack([0.5 + color for color in colors], dim=1)
+
+
+def _render_image(
+    K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float
+) -> tuple[Tensor, Tensor]:
+    """Intersect the ray of each pixel with the plane. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
+    y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
+    rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
+    T_target_camera = inverse(T_camera_target)
+    directions = torch.einsum("bij,hwj->bhwi", T_target_camera[:, :3, :3], rays)
+    origin = T_target_camera[:, None, None, :3, 3]
+    normal = torch.tensor(NORMAL, dtype=K.dtype)
+    z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
+    return _texture(finer * (origin + z[..., None] * directions), phase), z[:, None]

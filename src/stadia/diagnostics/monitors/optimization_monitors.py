@@ -18,9 +18,9 @@ from stadia.diagnostics.monitors.persistence import (
     PersistentMonitor,
     Reading,
     Row,
-    Rule,
     get_logged,
     get_logged_parts,
+    limit,
     warn_at,
 )
 from stadia.training.flops import MAX_PEAK_SHARE
@@ -68,20 +68,15 @@ MAX_TIME_GAP, MAX_TIME_GAP_S = 0.1, 0.002
 TIMING_ROWS = 3
 """Consecutive rows: two clocks are read at two moments, between which other processes may run."""
 
-MIN_GRADIENT_SHARE = 0.01
-
 MAX_SUM_GAP, SUM_ROWS = 0.01, 3
 """Share of the sizes of all terms, and consecutive rows."""
-
-TERM, WEIGHT = "train/term/", "train/weight/"
 
 MIN_TERM_RANGE, MAX_RATIO_SPREAD = 1.5, 0.03
 """Over ROWS rows: largest over smallest value of a term, and by how much the ratio of two proportional terms varies."""
 
 TERM_RULES = (
-    Rule("L22", "gradient_share", lambda v: v < MIN_GRADIENT_SHARE, "the share of the gradient is {:.1%}",
-         f"at least {MIN_GRADIENT_SHARE:.0%} of each term"),
-)  # fmt: skip
+    limit("L22", "gradient_share", "the share of the gradient is {:.1%}", at_least=0.01, note=" of each term"),
+)
 """See `PersistentPartRule`."""
 
 
@@ -299,10 +294,10 @@ class ProportionalTermsMonitor:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
+        terms = get_logged_parts(row, "term")
         if len(terms) < 2:
             return None
-        weights = {name: row.get(WEIGHT + name, 1.0) for name in terms}
+        weights = {name: row.get(f"train/weight/{name}", 1.0) for name in terms}
         self.rows.append({name: value / weights[name] for name, value in terms.items() if weights[name] > 0})
         if len(self.rows) < ROWS:
             return None

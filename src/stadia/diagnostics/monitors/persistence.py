@@ -35,7 +35,10 @@ Row = Mapping[str, float]
 
 def get_logged(row: Row, name: str) -> float | None:
     """Return `train/NAME` of the recipe itself or of BASE_RECIPE as a part of it; None where it is not logged."""
-    return row.get(f"train/{name}", row.get(f"train/{BASE_RECIPE}/{name}"))
+    in_base = (
+        f"term/{BASE_RECIPE}/{name.removeprefix('term/')}" if name.startswith("term/") else f"{BASE_RECIPE}/{name}"
+    )
+    return row.get(f"train/{name}", row.get(f"train/{in_base}"))
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:
@@ -135,32 +138,50 @@ class Rule:
         return warn_at(step, self.code, measured, self.expected, where=part, **{self.name.rpartition("/")[2]: value})
 
 
+def limit(
+    code: str,
+    name: str,
+    message: str,
+    *,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    note: str = "",
+    improves: Callable[[float, float], bool] = lambda value, before: False,
+) -> Rule:
+    """Return the rule that a value lies within limits, one of which is given; NaN is not bad.
+
+    The expected text has the unit of the message (percent or none), then `note`.
+    """
+    unit = ".0%" if "%}" in message else "g"
+    expected = f"at least {at_least:{unit}}" if at_most == math.inf else f"at most {at_most:{unit}}"
+    return Rule(code, name, lambda v: v < at_least or v > at_most, message, expected + note, improves)
+
+
 class PersistentRule:
     """Reports a rule after ROWS consecutive bad rows."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule, self.persists = rule, PersistenceCounter()
-
-    def on_row(self, step: int, row: Row) -> Finding | None:
-        value = get_logged(row, self.rule.name)
-        if value is None or not self.persists(step, row, self.rule.is_bad(value)):  # NaN is not bad
-            return None
-        return self.rule.report(step, value, f"as for {self.persists.rows} rows")
-
-
-class PersistentPartRule:
-    """Applies a rule to each `NAME/PART` separately: a mean over all sources hides one bad source."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(PersistenceCounter)
 
+    def read(self, row: Row) -> dict[str, float]:
+        """Return the values of a row by part; the only part is ""."""
+        value = get_logged(row, self.rule.name)
+        return {} if value is None else {"": value}
+
     def on_row(self, step: int, row: Row) -> Finding | None:
-        values = get_logged_parts(row, self.rule.name)
+        values = self.read(row)
         bad = [part for part, value in values.items() if self.persists[part](step, row, self.rule.is_bad(value))]
         if not bad:
             return None
         return self.rule.report(step, values[bad[0]], f"as for {self.persists[bad[0]].rows} rows", bad[0])
+
+
+class PersistentPartRule(PersistentRule):
+    """Applies a rule to each `NAME/PART` separately: a mean over all sources hides one bad source."""
+
+    def read(self, row: Row) -> dict[str, float]:
+        return get_logged_parts(row, self.rule.name)
 
 
 class ValidationRule:

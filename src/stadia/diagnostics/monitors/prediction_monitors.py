@@ -23,31 +23,17 @@ from stadia.diagnostics.monitors.persistence import (
     StartFilter,
     ValidationMonitor,
     get_logged,
+    limit,
     warn_at,
 )
 
-# Trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps) have, from step 100 on: warped over
-# unwarped residual .27 to .90, gains of .75 to 1.22 with a spread of log a of .25, .20 saturated pixels, depth over
-# motion gradient .2 to 7, smoothness .002 of the photometric term, a loss of -1.7 with an uncertainty.
-
-MAX_WARP_RATIO, MAX_SATURATED, MIN_LOSS = 0.97, 0.25, -4.0
-
-MAX_AT_FLOOR = 0.5
-"""Share of the labeled pixels."""
+MAX_WARP_RATIO = 0.97
+"""Of the residual over that of the unwarped images."""
 
 MAX_GAIN, MAX_OFFSET = 1.6, 0.3
 MAX_GRADIENT_RATIO, MAX_SMOOTHNESS_SHARE = 1e3, 0.3
 MIN_MOTION_ALONG = -0.5
-
-# A training that learns (stereo and both adjacent frames on RoadWorld, 64x224, 400 steps) has, from step 100 on: each
-# source explains 4 to 74 % of the explained pixels; at most 4 % of the pixels are outside; inverse depth has a spread
-# of .37 to .61 of its mean, and none at a bound; motion is .036 to .078 of the depth, rotation .03 to .44 degrees, the
-# cosine of both temporal translations -1.00; the residual ratio of the right view .35 to .57. One that collapsed (mono,
-# random weights, ten times the learning rate): all depth at the maximum, a spread of 0, motion .001 to .003.
-
-MAX_RIGHT_WARP_RATIO, MIN_SOURCE_SHARE, MAX_OUT_OF_VIEW = 0.97, 0.02, 0.5
-MIN_INVERSE_DEPTH_SPREAD, MAX_AT_NEAREST, MAX_AT_FARTHEST, MAX_DEPTH_DRIFT = 0.05, 0.2, 0.8, 6.0
-MIN_MOTION, MAX_MOTION, MAX_ROTATION_DEG, MAX_SAME_SIDE = 0.001, 1.0, 15.0, 0.5
+MAX_DEPTH_DRIFT = 6.0
 MAX_MOTION_SCALE, MIN_CORRELATION = 1.4, 0.9
 
 MIN_MOVED = 1.0
@@ -71,80 +57,63 @@ PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 MAX_HEIGHT_ERROR = 0.2
 """|ln(predicted / known camera height)|."""
 
-MIN_DEPTH_SPREAD, MIN_ACCEPTED_OBJECTS, MAX_OBJECT_ROAD_GAP = 0.15, 0.4, 0.2
-
-MIN_OBJECT_EXTENT, MAX_UNORDERED_ROWS = 0.02, 0.1
-"""With exact depth of RoadWorld (16 worlds, 381 cars) the extent of objects is .158 of their depth (the median; a tenth
-below .066), and no row of the road is out of order.
-"""
-
-MAX_ROAD_MASKED, MAX_AUTO_MASKED, MAX_AT_LIMIT = 0.5, 0.75, 0.05
+MAX_OBJECT_ROAD_GAP = 0.2
 
 MAX_DRIFT, DRIFT_EPOCHS = 0.01, 5
 """Change of the camera height per epoch, and consecutive epochs that change it in one direction."""
 
-GEOMETRY_RULES = (
-    Rule("S20", "warped_over_unwarped", lambda v: v > MAX_WARP_RATIO,
-         "the residual is {:.2f} times that of the unwarped images",
-         f"at most {MAX_WARP_RATIO:g}"),
-    Rule("B21", "saturated", lambda v: v > MAX_SATURATED, "{:.0%} of the pixels are saturated, and left out",
-         f"at most {MAX_SATURATED:.0%}"),
-    Rule("U04", "loss", lambda v: v < MIN_LOSS, "the loss is {:.2f}",
-         f"at least {MIN_LOSS:g}: residuals above a hundredth"),
-    Rule("T03", "at_floor", lambda v: v > MAX_AT_FLOOR, "the output is at its minimum for {:.0%} of the labeled pixels",
-         f"at most {MAX_AT_FLOOR:.0%}"),
-)  # fmt: skip
-"""See `PersistentRule`. T03 is for a last ReLU that outputs 0 and has no gradient."""
+# Trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps) have, from step 100 on: warped over
+# unwarped residual .27 to .90, gains of .75 to 1.22 with a spread of log a of .25, .20 saturated pixels, depth over
+# motion gradient .2 to 7, smoothness .002 of the photometric term, a loss of -1.7 with an uncertainty.
+#
+# A training that learns (stereo and both adjacent frames on RoadWorld, 64x224, 400 steps) has, from step 100 on: each
+# source explains 4 to 74 % of the explained pixels; at most 4 % of the pixels are outside; inverse depth has a spread
+# of .37 to .61 of its mean, and none at a bound; motion is .036 to .078 of the depth, rotation .03 to .44 degrees, the
+# cosine of both temporal translations -1.00; the residual ratio of the right view .35 to .57. One that collapsed (mono,
+# random weights, ten times the learning rate): all depth at the maximum, a spread of 0, motion .001 to .003.
 
-OUTPUT_RULES = (
-    Rule("S23", "outside", lambda v: v > MAX_OUT_OF_VIEW, "{:.0%} of the pixels project into no source",
-         f"at most {MAX_OUT_OF_VIEW:.0%}"),
-    Rule("S24", "warped_over_unwarped_right", lambda v: v > MAX_RIGHT_WARP_RATIO,
-         "the residual of the right view is {:.2f} times that of the unwarped image",
-         f"at most {MAX_RIGHT_WARP_RATIO:g}"),
-    Rule("M20", "depth/spread", lambda v: v < MIN_INVERSE_DEPTH_SPREAD,
-         "the spread of inverse depth is {:.1%} of its mean",
-         f"at least {MIN_INVERSE_DEPTH_SPREAD:.0%}"),
-    Rule("M21", "depth/at_nearest", lambda v: v > MAX_AT_NEAREST, "{:.0%} of the pixels have the minimum depth",
-         f"at most {MAX_AT_NEAREST:.0%}"),
-    Rule("M22", "depth/at_farthest", lambda v: v > MAX_AT_FARTHEST, "{:.0%} of the pixels have the maximum depth",
-         f"at most {MAX_AT_FARTHEST:.0%}"),
-    Rule("P24", "motion/same_side", lambda v: v > MAX_SAME_SIDE,
-         "the predicted motions to the previous and the next frame have a mean cosine of {:.2f}",
-         f"at most {MAX_SAME_SIDE:g}; -1 ahead"),
+GEOMETRY_RULES = (
+    limit("S20", "warped_over_unwarped", "the residual is {:.2f} times that of the unwarped images",
+          at_most=MAX_WARP_RATIO),
+    limit("S23", "outside", "{:.0%} of the pixels project into no source", at_most=0.5),
+    limit("S24", "warped_over_unwarped_right",
+          "the residual of the right view is {:.2f} times that of the unwarped image", at_most=MAX_WARP_RATIO),
+    limit("B21", "saturated", "{:.0%} of the pixels are saturated, and left out", at_most=0.25),
+    limit("U04", "loss", "the loss is {:.2f}", at_least=-4, note=": residuals above a hundredth"),
+    # A last ReLU that outputs 0 has no gradient.
+    limit("T03", "at_floor", "the output is at its minimum for {:.0%} of the labeled pixels", at_most=0.5),
+    limit("M20", "depth/spread", "the spread of inverse depth is {:.1%} of its mean", at_least=0.05),
+    limit("M21", "depth/at_nearest", "{:.0%} of the pixels have the minimum depth", at_most=0.2),
+    limit("M22", "depth/at_farthest", "{:.0%} of the pixels have the maximum depth", at_most=0.8),
+    limit("P24", "motion/same_side",
+          "the predicted motions to the previous and the next frame have a mean cosine of {:.2f}",
+          at_most=0.5, note="; -1 ahead"),
 )  # fmt: skip
+"""See `PersistentRule`."""
+
+# With exact depth of RoadWorld (16 worlds, 381 cars) the extent of objects is .158 of their depth (the median; a tenth
+# below .066), and no row of the road is out of order.
+
 HEIGHT_RULES = (
-    Rule("H10", "metric/depth_spread", lambda v: v < MIN_DEPTH_SPREAD, "the spread of depth is {:.2f} of its mean",
-         f"at least {MIN_DEPTH_SPREAD:g}"),
-    Rule("H18", "metric/objects_believed", lambda v: v < MIN_ACCEPTED_OBJECTS, "{:.0%} of the objects are accepted",
-         f"at least {MIN_ACCEPTED_OBJECTS:.0%}"),
+    limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=0.15),
+    limit("H18", "metric/inlier_share", "{:.0%} of the objects are accepted", at_least=0.4),
     Rule("H11", "metric/objects_over_road", lambda v: abs(v) > MAX_OBJECT_ROAD_GAP,
          "the logarithm of scale by objects over that by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),
-    Rule("H12", "metric/object_extent", lambda v: v < MIN_OBJECT_EXTENT,
-         "the extent of objects is {:.1%} of their depth",
-         f"at least {MIN_OBJECT_EXTENT:.0%}"),
-    Rule("H13", "metric/rows_out_of_order", lambda v: v > MAX_UNORDERED_ROWS,
-         "{:.0%} of the rows of the road are nearer than the row below",
-         f"at most {MAX_UNORDERED_ROWS:.0%}"),
-    Rule("H14", "metric/road_masked", lambda v: v > MAX_ROAD_MASKED, "{:.0%} of the road is in the auto-mask",
-         f"at most {MAX_ROAD_MASKED:.0%}"),
-    Rule("H15", "metric/objects_at_limit", lambda v: v > MAX_AT_LIMIT,
-         "{:.0%} of the object pixels have the maximum depth",
-         f"at most {MAX_AT_LIMIT:.0%}"),
-    Rule("T07", "auto_masked", lambda v: v > MAX_AUTO_MASKED, "{:.0%} of the pixels are in the auto-mask",
-         f"at most {MAX_AUTO_MASKED:.0%}"),
+    limit("H12", "metric/object_extent", "the extent of objects is {:.1%} of their depth", at_least=0.02),
+    limit("H13", "metric/rows_out_of_order", "{:.0%} of the rows of the road are nearer than the row below",
+          at_most=0.1),
+    limit("H14", "metric/road_masked", "{:.0%} of the road is in the auto-mask", at_most=0.5),
+    limit("H15", "metric/objects_at_limit", "{:.0%} of the object pixels have the maximum depth", at_most=0.05),
+    limit("T07", "auto_masked", "{:.0%} of the pixels are in the auto-mask", at_most=0.75),
 )  # fmt: skip
+"""See `PersistentRule`."""
+
 SOURCE_RULES = (
-    Rule("S22", "explained_by", lambda v: v < MIN_SOURCE_SHARE, "the share of the explained pixels is {:.1%}",
-         f"at least {MIN_SOURCE_SHARE:.0%} of each source"),
-    Rule("P21", "motion/over_depth", lambda v: v < MIN_MOTION, "motion is {:.2g} of the depth",
-         f"at least {MIN_MOTION:g}"),
-    Rule("P22", "motion/over_depth", lambda v: v > MAX_MOTION, "motion is {:.2g} times the depth",
-         f"at most {MAX_MOTION:g}"),
-    Rule("P23", "motion/turn_deg", lambda v: v > MAX_ROTATION_DEG,
-         "the predicted rotation to the next image is {:.0f} degrees",
-         f"at most {MAX_ROTATION_DEG:g}"),
-)  # fmt: skip
+    limit("S22", "explained_by", "the share of the explained pixels is {:.1%}", at_least=0.02, note=" of each source"),
+    limit("P21", "motion/over_depth", "motion is {:.2g} of the depth", at_least=0.001),
+    limit("P22", "motion/over_depth", "motion is {:.2g} times the depth", at_most=1),
+    limit("P23", "motion/turn_deg", "the predicted rotation to the next image is {:.0f} degrees", at_most=15),
+)
 """See `PersistentPartRule`."""
 
 
@@ -155,11 +124,9 @@ class ExposureMonitor(PersistentMonitor):
         logged = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
         if not logged:
             return None
-        bad = {
-            name: value
-            for name, value in logged.items()
-            if (abs(value) > MAX_OFFSET if "/offset/" in name else not 1 / MAX_GAIN < value < MAX_GAIN)
-        }
+        gains, offsets = ({name: v for name, v in logged.items() if f"/{what}/" in name} for what in ("gain", "offset"))
+        bad = {name: value for name, value in gains.items() if not 1 / MAX_GAIN < value < MAX_GAIN}
+        bad |= {name: value for name, value in offsets.items() if abs(value) > MAX_OFFSET}
         measured = ", ".join(f"{name.rpartition('train/')[2]} {value:.2f}" for name, value in bad.items())
         expected = f"gains of {1 / MAX_GAIN:.2f} to {MAX_GAIN:g}, offsets within {MAX_OFFSET:g}"
         return Reading("B20", bool(bad), measured, expected, bad)
@@ -412,4 +379,4 @@ PREDICTION_MONITORS: tuple[type, ...] = (
     UncertaintyBoundsMonitor,
     CameraHeightMonitor,
 )
-"""One instance of each per run, beside GEOMETRY_RULES, OUTPUT_RULES, HEIGHT_RULES and SOURCE_RULES."""
+"""One instance of each per run, beside GEOMETRY_RULES, HEIGHT_RULES and SOURCE_RULES."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import defaultdict
 from itertools import pairwise
@@ -15,6 +16,8 @@ from stadia.diagnostics.monitors.persistence import (
     Row,
     Rule,
     ValidationMonitor,
+    get_logged,
+    limit,
     warn_at,
 )
 
@@ -36,17 +39,15 @@ RISING_VALIDATIONS, MIN_OVERFIT = 3, 1.1
 EMPTY_VALIDATIONS = 3
 """Consecutive validations: early in training there may be no detection to score."""
 
-MIN_MASK_IOU, MAX_MASK_MAE, MASK_GROWTH = 0.05, 0.5, 1.5
 MAX_SCALE_RATIO, MAX_ABS_REL = 2.0, 0.3
 MAX_SIGMA_BIAS = 2.0
 
 VALIDATION_RULES = (
-    Rule("C30", "mask_iou", lambda v: v < MIN_MASK_IOU, "predicted and true masks overlap by {:.1%}",
-         f"at least {MIN_MASK_IOU:.0%}", improves=lambda v, before: v > MASK_GROWTH * before),
-    Rule("C30", "mask_mae", lambda v: v > MAX_MASK_MAE, "{:.0%} of the mask is wrong", f"at most {MAX_MASK_MAE:.0%}"),
+    limit("C30", "mask_iou", "predicted and true masks overlap by {:.1%}", at_least=0.05,
+          improves=lambda v, before: v > 1.5 * before),
+    limit("C30", "mask_mae", "{:.0%} of the mask is wrong", at_most=0.5),
     Rule("U05", "residual_spearman", lambda v: v < 0,
-         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}",
-         "above 0"),
+         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}", "above 0"),
     Rule("U06", "residual_over_sigma", lambda v: not 1 / MAX_SIGMA_BIAS <= v <= MAX_SIGMA_BIAS,
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
@@ -151,9 +152,10 @@ class OverfittingMonitor:
         least, last = min(error for _, error in self.course.pairs), self.course.last
         if error <= MIN_OVERFIT * least or not self.course.diverges:
             return None
-        measured = f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in "
-        measured += f"{RISING_VALIDATIONS} validations, "
-        measured += f"while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
+        measured = (
+            f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in {RISING_VALIDATIONS} "
+        )
+        measured += f"validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
         course = {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]}
         return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
@@ -165,7 +167,7 @@ class RotationMonitor:
         self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        if (term := row.get("train/term/rotation")) is not None:
+        if (term := get_logged(row, "term/rotation")) is not None:
             self.course.values.append(term)
         angle = row.get("val/rotation_error_deg")
         if angle is None or not math.isfinite(angle) or not self.course.values:
@@ -174,9 +176,8 @@ class RotationMonitor:
         if not self.course.diverges:
             return None
         last = self.course.last
-        measured = f"rotations of detected objects are {angle:.0f} degrees off, "
-        measured += f"before {last[0][1]:.0f}, while the term "
-        measured += f"'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
+        measured = f"rotations of detected objects are {angle:.0f} degrees off, before {last[0][1]:.0f}, while "
+        measured += f"the term 'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
         course = {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]}
         return warn_at(step, "O20", measured, "an angle that falls with the term", course=course)
 
@@ -258,14 +259,10 @@ class DataSetScaleMonitor:
         residuals, unwarped = scores_by_data_set(row, "residual"), scores_by_data_set(row, "residual_unwarped")
         if not residuals:
             return None  # no validation
-        trained = {
-            name
-            for name in residuals.keys() & unwarped.keys()
-            if residuals[name] < MAX_TRAINED_RESIDUAL * unwarped[name]
-        }
-        scales = {
-            n: scale for n, scale in scores_by_data_set(row, "motion_scale").items() if n in trained and scale > 0
-        }
+        both = residuals.keys() & unwarped.keys()
+        trained = {name for name in both if residuals[name] < MAX_TRAINED_RESIDUAL * unwarped[name]}
+        scales = scores_by_data_set(row, "motion_scale")
+        scales = {name: scale for name, scale in scales.items() if name in trained and scale > 0}
         spread = max(scales.values()) / min(scales.values()) if len(scales) > 1 else 1.0
         persistent, self.before = min(spread, self.before), spread
         if persistent <= MAX_SCALE_SPREAD:
@@ -278,12 +275,8 @@ class DataSetScaleMonitor:
 
 def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
     """Return `val/NAME/score` by the name of the data set."""
-    parts = {name: name.split("/") for name in row}
-    return {
-        words[1]: row[name]
-        for name, words in parts.items()
-        if len(words) == 3 and words[0] == "val" and words[2] == score
-    }
+    found = ((re.fullmatch(f"val/([^/]+)/{score}", name), value) for name, value in row.items())
+    return {match[1]: value for match, value in found if match}
 
 
 SCORE_MONITORS: tuple[type, ...] = (

@@ -15,7 +15,6 @@ from stadia.diagnostics.monitors.persistence import PersistentPartRule, Persiste
 from stadia.diagnostics.monitors.prediction_monitors import (
     GEOMETRY_RULES,
     HEIGHT_RULES,
-    OUTPUT_RULES,
     PREDICTION_MONITORS,
     SOURCE_RULES,
 )
@@ -30,7 +29,7 @@ def make_monitors() -> tuple[Any, ...]:
     classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
     return (
         *(monitor() for monitor in classes),
-        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES, *OUTPUT_RULES)),
+        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES)),
         *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
         *map(ValidationRule, VALIDATION_RULES),
     )
@@ -83,17 +82,13 @@ class TrainingMonitor(Callback):
         if found.code in self.reported:
             return
         self.reported.add(found.code)
-        self._write(found)
+        if self.run.writes:
+            line = f"{found.severity}: {found.code} {found.measured}; {found.fix}"
+            self.console.print(line, markup=False, soft_wrap=True)
+            append_finding(self.run.folder / "findings.jsonl", found)
         if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
             fix = f"{found.fix}; --on-stop warn trains anyway"
             raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
-
-    def _write(self, found: Finding) -> None:
-        if self.run.writes:
-            self.console.print(
-                f"{found.severity}: {found.code} {found.measured}; {found.fix}", markup=False, soft_wrap=True
-            )
-            append_finding(self.run.folder / "findings.jsonl", found)
 
 
 def read_training_findings(folder: Path) -> list[Finding]:

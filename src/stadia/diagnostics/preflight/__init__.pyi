@@ -2,8 +2,6 @@
 
 import stadia.core.registry
 
-from .feature_matching import detect_features as detect_features
-from .feature_matching import match_features as match_features
 from .intrinsics_checks import EpipolarComparison as EpipolarComparison
 from .label_checks import check_composites as check_composites
 from .label_checks import check_masks as check_masks
@@ -17,7 +15,9 @@ from .scale_consistency import ScaleSource as ScaleSource
 from .split_checks import SplitFrames as SplitFrames
 from .two_view_geometry import Array as Array
 from .two_view_geometry import TwoViewMotion as TwoViewMotion
+from .two_view_geometry import detect_features as detect_features
 from .two_view_geometry import epipolar_distance_px as epipolar_distance_px
+from .two_view_geometry import match_features as match_features
 from .two_view_geometry import triangulate_inverse_depth as triangulate_inverse_depth
 
 CHECKS: stadia.core.registry.Registry

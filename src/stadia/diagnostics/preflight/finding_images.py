@@ -10,18 +10,15 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.preflight.feature_matching import gray
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
-from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, pixel_rays, plane_sweep, triangulate
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import Array, gray, pixel_rays, plane_sweep, triangulate
 from stadia.training.loggers import compose_image_sheet
 
 Image = NDArray[np.uint8]
 Tiles = dict[str, Image]
 """Images by their labels; empty where there is nothing to draw."""
 
-TILE_WIDTH = 640
-GREEN, RED = (60, 220, 90), (255, 70, 60)
-MAX_MARKS = 60
+TILE_WIDTH, MAX_MARKS, GREEN, RED = 640, 60, (60, 220, 90), (255, 70, 60)
 DIFFERENCE_TOP = 64
 """Gray levels of difference that are drawn brightest."""
 
@@ -52,9 +49,8 @@ def _resize_to_tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
     """Resize gray or RGB to RGB that is `width` pixels wide."""
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
-    return np.asarray(
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR), np.uint8
-    )
+    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
 def _place_side_by_side(*images: NDArray[np.uint8]) -> Image:
@@ -74,28 +70,18 @@ def _draw_difference(first: Image, second: Image) -> Image:
     return _heat_map(cv2.absdiff(first, second).astype(np.float32) / DIFFERENCE_TOP)
 
 
-def _draw_two(
-    survey: RecordingSurvey, first: tuple[int, str], second: tuple[int, str], *, sides: bool = False
-) -> Tiles:
-    """Show two images of a recording, and their difference."""
-    one, other = survey.image(*first), survey.image(*second)
-    names = [side if sides else f"frame {index}" for index, side in (first, second)]
-    tiles = {names[0]: _resize_to_tile(one), names[1]: _resize_to_tile(other)}
-    return tiles | ({"difference": _resize_to_tile(_draw_difference(one, other))} if one.shape == other.shape else {})
-
-
-def _draw_repeated(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    return _draw_two(survey, (finding.evidence["same as"][0], LEFT), (finding.evidence["frame"][0], LEFT))
-
-
-def _draw_static(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    pairs = finding.evidence["pairs"]
-    return _draw_two(survey, (pairs["first"][0], LEFT), (pairs["second"][0], LEFT))
-
-
-def _draw_same_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    index = finding.evidence["frame"][0]
-    return _draw_two(survey, (index, LEFT), (index, RIGHT), sides=True)
+def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
+    """Show the two images of a finding (frames, or sides of one frame), and their difference."""
+    evidence = finding.evidence
+    if finding.code == "D04":
+        images = {side: survey.image(evidence["frame"][0], side) for side in (LEFT, RIGHT)}
+    else:
+        pairs = evidence.get("pairs", {"first": evidence.get("same as"), "second": evidence.get("frame")})
+        images = {f"frame {column[0]}": survey.image(column[0]) for column in (pairs["first"], pairs["second"])}
+    one, other = images.values()
+    if one.shape == other.shape:
+        images["difference"] = _draw_difference(one, other)
+    return {name: _resize_to_tile(image) for name, image in images.items()}
 
 
 def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
@@ -135,18 +121,14 @@ def _draw_sizes(finding: Finding, survey: RecordingSurvey) -> Tiles:
     canvas = np.full((round(max(height, outline[1], cy + 1) * scale), TILE_WIDTH, 3), 60, np.uint8)
     small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
     canvas[: small.shape[0], : small.shape[1]] = small[: canvas.shape[0], : canvas.shape[1]]
-    corner = (round(outline[0] * scale) - 2, round(outline[1] * scale) - 2)
-    cv2.rectangle(canvas, (1, 1), corner, RED, 2)
+    cv2.rectangle(canvas, (1, 1), (round(outline[0] * scale) - 2, round(outline[1] * scale) - 2), RED, 2)
     cv2.drawMarker(canvas, (round(cx * scale), round(cy * scale)), RED, cv2.MARKER_CROSS, 24, 2)
-    return {
-        f"red: the image that K fits ({outline[0]}x{outline[1]}) and its center; this one is {width}x{height}": canvas
-    }
+    label = f"red: the image that K fits ({outline[0]}x{outline[1]}) and its center; this one is {width}x{height}"
+    return {label: canvas}
 
 
 def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show left and right, and the right image warped to the left one with both signs of the baseline, with
-    differences.
-    """
+    """Show left and right, and the right image warped to the left one with both signs of the baseline."""
     index = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(index), survey.image(index, RIGHT)
     if left.shape != right.shape:
@@ -175,14 +157,15 @@ def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show where the poses project the points of another frame, and where a measured motion does."""
+    """Show where the poses project the points of another frame, and where a measured motion does.
+
+    The motion is that of the finding's source, else the most reliable one.
+    """
     lengths = finding.code in ("E03", "E08", "D06")
+    kind = {"E03": "by_rig", "D06": "by_depth"}.get(finding.code, "measured")
+    motions = [(step, step.T_second_first, getattr(step, kind)) for step in survey.steps]
     usable = [
-        (step, step.T_second_first, motion)
-        for step in survey.steps
-        if (motion := _choose_motion(step, finding.code)) is not None
-        and step.T_second_first is not None
-        and (motion.metric or not lengths)
+        (step, T, motion) for step, T, motion in motions if T is not None and motion and (motion.metric or not lengths)
     ]
     if not usable:
         return {}
@@ -192,7 +175,7 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     given = T.copy()
     if not lengths:  # the direction alone is in question
         given[:3, 3] *= np.linalg.norm(motion.t) / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
-    agreeing = step.matches.where(motion.inliers)
+    agreeing = step.matches.select(motion.inliers)
     K_first, K_second = survey.K(step.first), survey.K(step.second)
     z, z_second = triangulate(agreeing.first_px, agreeing.second_px, K_first, K_second, measured)
     ahead = (z > 0) & (z_second > 0)
@@ -207,17 +190,10 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     }
 
 
-def _choose_motion(step: Step, code: str) -> TwoViewMotion | None:
-    """Return the motion that a finding compares with the poses: of its source, else the most reliable one."""
-    return step.by_rig if code == "E03" else step.by_depth if code == "D06" else step.measured
-
-
 def _draw_projected(
     image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array
 ) -> tuple[Image, float]:
-    """Draw points (green) with a line to where a motion projects them. Return the image and the median distance in
-    pixels.
-    """
+    """Draw points (green) with a line to where a motion projects them; return also the median distance in pixels."""
     moved = (points @ T_second_first[:3, :3].T + T_second_first[:3, 3]) @ K.T
     ahead = moved[:, 2] > 1e-9
     landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]
@@ -226,10 +202,6 @@ def _draw_projected(
         _draw_line(image, seen_px[row], landed[row], RED)
         _draw_dot(image, seen_px[row], GREEN)
     return image, float(np.median(np.linalg.norm(landed - seen_px, axis=1))) if len(landed) else float("nan")
-
-
-def _draw_scale(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    return _draw_motions(finding, survey) or _draw_ground_truth(finding, survey)
 
 
 def _spread_rows(count: int, most: int) -> list[int]:
@@ -248,11 +220,11 @@ def _draw_dot(image: Image, at: Array, color: tuple[int, int, int]) -> None:
 
 
 DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
-    "D02": _draw_repeated,
-    "D03": _draw_static,
-    "D04": _draw_same_sides,
+    "D02": _draw_two_images,
+    "D03": _draw_two_images,
+    "D04": _draw_two_images,
     "D05": _draw_ground_truth,
-    "D06": _draw_scale,
+    "D06": lambda finding, survey: _draw_motions(finding, survey) or _draw_ground_truth(finding, survey),
     "D07": _draw_ground_truth,
     "D08": _draw_ground_truth,
     "K03": _draw_sizes,

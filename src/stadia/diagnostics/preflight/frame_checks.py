@@ -17,21 +17,17 @@ from stadia.core.recording import LEFT, RIGHT
 from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import FLOW_WIDTH, gray, median_flow_px, shrink_to_gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, gray, median_flow_px, shrink_to_gray
 
 SAME_SHAPE = 0.02
 """Relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels."""
 
-MAX_FRAMES, WINDOWS = 120, 4
-
-MAX_FRAME_SECONDS = 12.0
-"""Time limit of all windows, whatever the size of the images."""
+MAX_FRAMES, WINDOWS, MAX_FRAME_SECONDS = 120, 4, 12.0
+"""Frames in all, stretches of consecutive ones, and the time limit of all, whatever the size of the images."""
 
 REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
-STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
-STATIC_FLOW_PX = 0.1
-
+STATIC_WARN, STATIC_STOP, STATIC_FLOW_PX = 1 / 3, 0.9, 0.1
 MAX_SHOWN = 8
 """Frames in the evidence."""
 
@@ -45,9 +41,7 @@ UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 """Units per second."""
 
 MAX_BLACK, MAX_BAR_RANGE = 20, 4
-"""Gray levels: brightness of a bar, and range of its pixels over all checked images. A night sky has sensor noise and
-no sharp edge.
-"""
+"""Gray levels: brightness of a bar, and range of its pixels over all images. A night sky has no sharp edge."""
 
 MIN_BAR_SHARE, BLUR_PX = 0.02, 2
 """Share of the side of the image for one bar, and the blur of its edge by a codec."""
@@ -128,36 +122,27 @@ RIG = InterfaceCheck(
 """Checked once per recording."""
 
 
-Timed = list[tuple[int, int, float, float]]
-"""Two consecutive frames and their timestamps in seconds."""
-
-
 def check_interface(survey: RecordingSurvey) -> Finding | None:
-    """Return the first invalid value at the sampled frames (D01), else the first image of another size than its camera
-    (K04); None where all are valid.
+    """Return the first invalid value at the sampled frames (D01), else the first image of another size (K04).
 
     StadiaError and OSError are ignored here: the checks that read the value report them.
     """
     frames = [(index, side) for index in survey.anchors for side in survey.recording.sides]
     checks = [(RIG, "T_right_left", frames[0])]
-    checks += [
-        (check, f"{check.name} of frame {frame[0]}, {frame[1]}", frame) for check in INTERFACE for frame in frames
-    ]
+    checks += [(check, f"{check.name} of frame {i}, {side}", (i, side)) for check in INTERFACE for i, side in frames]
     for check, what, frame in checks:
         try:
             value = check.read(survey, *frame)
+            problem = "" if check.is_valid(value) else _describe(value)
         except (StadiaError, OSError):
             continue
         except Exception as error:
-            return _report_invalid(check, f"it raised {summarize_exception(error)}", what)
-        if not check.is_valid(value):
-            return _report_invalid(check, _describe(value), what)
+            problem = f"it raised {summarize_exception(error)}"
+        if problem:
+            cause = f"Recording.{check.name} returns another type or shape than the Recording interface"
+            measured = f"{what}: {problem}"
+            return make_finding("D01", Severity.STOP, measured, check.expected, cause=cause, fix=check.fix)
     return next((found for frame in frames if (found := _check_size(survey, *frame)) is not None), None)
-
-
-def _report_invalid(check: InterfaceCheck, value: str, what: str) -> Finding:
-    cause = f"Recording.{check.name} returns another type or shape than the Recording interface"
-    return make_finding("D01", Severity.STOP, f"{what}: {value}", check.expected, cause=cause, fix=check.fix)
 
 
 def _describe(value: object) -> str:
@@ -177,15 +162,16 @@ def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | Non
     if not isinstance(camera, Camera) or (height, width) == (camera.height, camera.width):
         return None
     x, y = width / camera.width, height / camera.height
-    resized = abs(math.log(x / y)) < SAME_SHAPE
     measured = f"the image of frame {index}, {side}, is {width}x{height}, "
     measured += f"and its camera is for {camera.width}x{camera.height}"
     expected = "one size: K counts the pixels of its own image"
-    cause = f"images were {'resized' if resized else 'cropped or stretched'}, and their camera was not"
-    fix = "crop the camera with its image (stadia.geometry.camera.crop_camera): "
-    fix += "cx and cy less what is cut off at the left and at the top"
-    if resized:
+    if abs(math.log(x / y)) < SAME_SHAPE:
+        cause = "images were resized, and their camera was not"
         fix = f"resize the camera with its image, by {x:.4f} (stadia.geometry.camera.resize_camera)"
+    else:
+        cause = "images were cropped or stretched, and their camera was not"
+        fix = "crop the camera with its image (stadia.geometry.camera.crop_camera): "
+        fix += "cx and cy less what is cut off at the left and at the top"
     evidence = {"side": side, "frame": index, "image": f"{width}x{height}", "size_of_K": [camera.width, camera.height]}
     return make_finding("K04", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
@@ -208,7 +194,7 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
     yield from _check_same_sides(survey)
     if survey.length == 1:
         raise NotChecked("one frame: nothing to compare it with")
-    seen: dict[bytes, int] = {}
+    first_index: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
     flows: dict[int, float] = {}
     checked = 0
@@ -221,40 +207,33 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
                 break
             image = survey.recording.image(i)
             checked += 1
-            key = image_digest(image)
-            if key in seen and seen[key] != i:
-                repeated.append((i, seen[key]))
-            gray_image = shrink_to_gray(image)
-            if key not in seen and before is not None and (flow := median_flow_px(before, gray_image)) is not None:
+            original, gray_image = first_index.setdefault(image_digest(image), i), shrink_to_gray(image)
+            if original != i:
+                repeated.append((i, original))
+            elif before is not None and (flow := median_flow_px(before, gray_image)) is not None:
                 flows[i] = flow
-            seen.setdefault(key, i)
             before = gray_image
     if (share := len(repeated) / checked) >= REPEATED_WARN:
         measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames "
         measured += "show exactly what an earlier one shows"
         frames, originals = (list(column) for column in zip(*repeated[:MAX_SHOWN], strict=True))
-        evidence = {"frame": frames, "same as": originals}
-        yield make_finding(
-            "D02", Severity.stop_if(share >= REPEATED_STOP), measured, "distinct frames", evidence=evidence
-        )
+        severity, evidence = Severity.stop_if(share >= REPEATED_STOP), {"frame": frames, "same as": originals}
+        yield make_finding("D02", severity, measured, "distinct frames", evidence=evidence)
     yield from _check_static(survey, flows)
 
 
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
-    """flows: by the later frame of each pair."""
-    if len(flows) < 3:
-        return
+    """D03, from the flow by the later frame of each pair."""
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
-    share = len(still) / len(flows)
-    if share < STATIC_WARN:
+    if len(flows) < 3 or len(still) / len(flows) < STATIC_WARN:
         return
-    severity = Severity.stop_if(share >= STATIC_STOP and not survey.stereo)
+    severity = Severity.stop_if(len(still) / len(flows) >= STATIC_STOP and not survey.stereo)
     measured = f"{len(still)} of {len(flows)} neighboring pairs move "
     measured += f"less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width"
-    expected, shown = f"fewer than {STATIC_WARN:.0%}", still[:MAX_SHOWN]
+    shown = still[:MAX_SHOWN]
     pairs = {"first": [i - 1 for i in shown], "second": shown, "flow_px": [flows[i] for i in shown]}
     evidence = {"median_flow_px": float(np.median(list(flows.values()))), "pairs": pairs}
-    yield make_finding("D03", severity, measured, expected, evidence=evidence)
+    yield make_finding("D03", severity, measured, f"fewer than {STATIC_WARN:.0%}", evidence=evidence)
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -274,36 +253,29 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
     """
     pairs = [(i, i + 1) for window in split_into_windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
-    timed = [(i, j, before, after) for i, j, before, after in known if before is not None and after is not None]
-    if timed:
-        yield from _check_order(timed) or _check_time_unit(timed)
+    steps = [(i, j, after - before) for i, j, before, after in known if before is not None and after is not None]
+    if not steps:
+        return
+    step_s = float(np.median([step for *_, step in steps]))
+    back = [(i, j, step) for i, j, step in steps if not step > 0]  # also for NaN
+    if back:
+        severity = Severity.stop_if(len(back) / len(steps) >= STOP_SHARE)
+        measured = f"{len(back)} of {len(steps)} neighboring frames are not later than the one before, such as "
+        measured += f"{back[0][1]}, by {back[0][2]:.3g} s"
+        columns = zip(*back[:MAX_SHOWN], strict=True)
+        table = {name: list(column) for name, column in zip(("first", "second", "step_s"), columns, strict=True)}
+        evidence = {"median_step_s": step_s, "pairs": table}
+        yield make_finding("D15", severity, measured, "times that rise from frame to frame", evidence=evidence)
+    elif not MIN_INTERVAL_S <= step_s < MAX_INTERVAL_S:
+        yield _report_time_unit(step_s, len(steps))
 
 
-def _check_order(timed: Timed) -> list[Finding]:
-    back = [(i, j, after - before) for i, j, before, after in timed if not after > before]  # also for NaN
-    if not back:
-        return []
-    share = len(back) / len(timed)
-    measured = f"{len(back)} of {len(timed)} neighboring frames are not later than the one before, such as "
-    measured += f"{back[0][1]}, by {back[0][2]:.3g} s"
-    expected = "times that rise from frame to frame"
-    first, second, step_s = (list(column) for column in zip(*back[:MAX_SHOWN], strict=True))
-    evidence = {"median_step_s": _median_step_s(timed), "pairs": {"first": first, "second": second, "step_s": step_s}}
-    return [make_finding("D15", Severity.stop_if(share >= STOP_SHARE), measured, expected, evidence=evidence)]
-
-
-def _median_step_s(timed: Timed) -> float:
-    return float(np.median([after - before for _, _, before, after in timed]))
-
-
-def _check_time_unit(timed: Timed) -> list[Finding]:
-    step_s = _median_step_s(timed)
-    if MIN_INTERVAL_S <= step_s < MAX_INTERVAL_S:
-        return []
+def _report_time_unit(step_s: float, count: int) -> Finding:
+    """D16, with the units that the median of the steps could have."""
     likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
     names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
     divisors = " or ".join(f"{in_a_second:.0f}" for _, in_a_second in likely)
-    measured = f"frames are {step_s:.4g} s apart (the median of {len(timed)})"
+    measured = f"frames are {step_s:.4g} s apart (the median of {count})"
     expected = f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s"
     cause = fix = None
     if likely:
@@ -311,21 +283,20 @@ def _check_time_unit(timed: Timed) -> list[Finding]:
         cause += "or images taken now and then instead of a video"
         fix = f"divide times of another unit by {divisors}; leave out what is no video"
     evidence = {"median_step_s": step_s}
-    return [make_finding("D16", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)]
+    return make_finding("D16", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
     """D14 black bars."""
     images = np.stack([survey.image(i) for i in survey.anchors])
-    rows, columns = (_measure_bars(images, axis) for axis in (1, 2))
-    px = dict(zip(("top", "bottom", "left", "right"), (*rows, *columns), strict=True))
-    sides = {"top": images.shape[1], "bottom": images.shape[1], "left": images.shape[2], "right": images.shape[2]}
-    wide = {name: count for name, count in px.items() if count >= max(2, MIN_BAR_SHARE * sides[name])}
+    _, height, width, _ = images.shape
+    px = dict(zip(("top", "bottom"), _measure_bars(images, axis=1), strict=True))
+    px |= zip(("left", "right"), _measure_bars(images, axis=2), strict=True)
+    sides = {"top": height, "bottom": height, "left": width, "right": width}
+    wide = [f"{count} px {name}" for name, count in px.items() if count >= max(2, MIN_BAR_SHARE * sides[name])]
     if not wide:
         return
-    measured = f"black bars in all of {len(images)} images: "
-    measured += f"{', '.join(f'{count} px {name}' for name, count in wide.items())}, of "
-    measured += f"{images.shape[2]}x{images.shape[1]}"
+    measured = f"black bars in all of {len(images)} images: {', '.join(wide)}, of {width}x{height}"
     evidence = {f"{name}_px": count for name, count in px.items()}
     yield make_finding("D14", Severity.WARN, measured, "a scene that fills the image", evidence=evidence)
 
@@ -364,9 +335,6 @@ def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over their
-    quantiles.
-    """
-    # + 1: black is as bright as black.
-    quantiles = (np.quantile(gray(image), QUANTILES) + 1 for image in (other, one))
+    """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over quantiles."""
+    quantiles = (np.quantile(gray(image), QUANTILES) + 1 for image in (other, one))  # + 1: black is as bright as black
     return float(np.exp(np.median(np.log(np.divide(*quantiles)))))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
 from stadia.diagnostics.preflight.scale_consistency import (
     MAX_BEND,
@@ -25,7 +24,7 @@ from stadia.diagnostics.preflight.scale_consistency import (
     has_comparison,
     has_same_direction,
 )
-from stadia.diagnostics.preflight.two_view_geometry import Array, warp_identity_ratio
+from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
 MIN_POINTS, MAX_TILT_DEG = 200, 15.0
@@ -40,21 +39,15 @@ WHOLE_SHARE, WHOLE_LEVELS = 0.6, 8
 """In depth of 1/256 m or 1/1000 m at most 0.4 % of the values are whole metres; a few planes may be."""
 
 CAMERA_HEIGHT_M = (0.6, 4.0)
-"""Above the road: cars 1.2 to 2 m, lorries below 4. Millimetres read as KITTI's 1/256 m make 6.4 of 1.65 m, the reverse
-0.42.
-"""
-SHIFTS = (-3, -2, -1, 1, 2, 3)
-SHIFT_GAIN = 0.85
-"""A neighbor's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), so the wrong one
-shows at 0.75.
-"""
+"""Above the road: cars 1.2 to 2 m, lorries below 4. Of 1.65 m, confusing 1/256 m with 1/1000 m makes 6.4 or 0.42."""
+
+SHIFTS, SHIFT_GAIN = (-3, -2, -1, 1, 2, 3), 0.85
+"""A neighbor's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), or at 0.75."""
 
 EXPLAINED_WARN, EXPLAINED_STOP = 0.45, 0.35
 MIN_WARPS = 2
 FLAT_WARN, FLAT_STOP = 1.05, 1.15
-"""Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 on clean data, 1.2 to 1.5 with inverse
-depth.
-"""
+"""Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 if clean, 1.2 to 1.5 with inverse depth."""
 
 
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -118,20 +111,19 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
 
 
 def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
+    """D08, of the first sampled frame with whole metres, or with few distinct values."""
     for i in survey.anchors:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
         if (whole := _share_of_whole_metres(known)) > WHOLE_SHARE:
-            measured = f"{whole:.0%} of {known.size} pixels are whole metres"
-            expected = f"at most {WHOLE_SHARE:.0%}"
+            measured, expected = f"{whole:.0%} of {known.size} pixels are whole metres", f"at most {WHOLE_SHARE:.0%}"
             cause = "16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers"
             fix = "read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide"
             evidence = {"frame": i, "share": whole}
             yield make_finding("D08", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
             return
         if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
-            measured = f"{count} distinct values among {known.size} pixels"
-            evidence = {"frame": i, "values": count}
+            measured, evidence = f"{count} distinct values among {known.size} pixels", {"frame": i, "values": count}
             yield make_finding("D08", Severity.WARN, measured, f"more than {LEVELS}", evidence=evidence)
             return
 
@@ -146,20 +138,19 @@ def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
 
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     """D06 where nothing else measures metres: the height of the camera above the road."""
-    fits = [
-        (i, fit_camera_height(depth, survey.K(i))) for i in survey.anchors if (depth := survey.depth(i)) is not None
-    ]
-    heights = {i: height for i, height in fits if height is not None}
+    maps = {i: depth for i in survey.anchors if (depth := survey.depth(i)) is not None}
+    fits = {i: fit_camera_height(depth, survey.K(i)) for i, depth in maps.items()}
+    heights = {i: height for i, height in fits.items() if height is not None}
     if len(heights) < EMPTY_STOP_SHARE * len(fits) or not heights:
         return
     height_m = float(np.median(list(heights.values())))
     low, high = CAMERA_HEIGHT_M
     if not low <= height_m <= high:
         measured = f"by the ground truth, the camera stands {height_m:.2f} m above the road"
-        fix = "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
-        if height_m > high:
-            fix = "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
-        fix = f"if the camera is that of a car, {fix}"
+        how, mistake = "divide", "millimetres read as 1/256 m"
+        if height_m < low:
+            how, mistake = "multiply", "1/256 m read as millimetres"
+        fix = f"if the camera is that of a car, {how} the ground truth by what makes this 1.2 to 2 m ({mistake}: 3.9)"
         evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
         yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", fix=fix, evidence=evidence)
 
@@ -194,12 +185,13 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     proportion = compare_depth_with_rig(survey)
     if proportion is None or proportion.straight:
         return None
-    falling = proportion.rank < 0
     measured = f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, a "
     measured += f"spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
     expected = f"at least {MIN_RANK}, at most {MAX_SPREAD:.0%}, and at most {MAX_BEND:.0%}"
-    cause = "the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None
-    fix = "take its reciprocal, with the factor that makes it metres" if falling else None
+    cause = fix = None
+    if proportion.rank < 0:
+        cause = "the ground truth grows where depth falls: it is disparity or inverse depth"
+        fix = "take its reciprocal, with the factor that makes it metres"
     evidence = {"points": len(proportion.logs), "rank_correlation": proportion.rank}
     evidence |= {"spread": proportion.spread, "near_less_far": proportion.bend}
     return make_finding("D07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
@@ -224,17 +216,13 @@ def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
 
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
     """D07 where no camera motion explains both ground truth and matches, although the matches agree."""
-    explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
-    if len(explained) < MIN_WARPS:
-        return None
-    share = float(np.median(explained))
-    if share >= EXPLAINED_WARN:
+    explained = {f"{s.first} to {s.second}": s.depth_explains for s in survey.steps if s.depth_explains is not None}
+    if len(explained) < MIN_WARPS or (share := float(np.median(list(explained.values())))) >= EXPLAINED_WARN:
         return None
     measured = "one motion of the camera and the ground truth explain "
     measured += f"{share:.0%} of the matches that agree among themselves"
     expected = f"at least {EXPLAINED_WARN:.0%}"
-    names = [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None]
-    evidence = {"step": names, "share": explained}
+    evidence = {"step": list(explained), "share": list(explained.values())}
     return make_finding("D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, evidence=evidence)
 
 
@@ -249,8 +237,7 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
         flat = np.where(depth > 0, median, 0).astype(np.float32)
         images = gray(survey.image(step.first)), gray(survey.image(step.second))
         cameras = survey.K(step.first), survey.K(step.second)
-        by_truth = warp_identity_ratio(*images, depth, *cameras, T)
-        by_plane = warp_identity_ratio(*images, flat, *cameras, T)
+        by_truth, by_plane = (warp_identity_ratio(*images, one, *cameras, T) for one in (depth, flat))
         if by_truth is not None and by_plane is not None:
             found.append((step.first, by_truth, by_plane))
     return found
@@ -258,10 +245,8 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
 
 def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     warps = compare_warps_with_plane(survey)
-    if len(warps) < MIN_WARPS:
-        return None
-    ratio = float(np.median([truth / plane for _, truth, plane in warps]))
-    if ratio <= FLAT_WARN:
+    ratios = [truth / plane for _, truth, plane in warps]
+    if len(ratios) < MIN_WARPS or (ratio := float(np.median(ratios))) <= FLAT_WARN:
         return None
     measured = "a neighbor warped by the ground truth resembles the "
     measured += f"target {ratio:.2f} times as badly as by a flat plane"

@@ -17,8 +17,7 @@ from stadia.diagnostics.preflight.stereo_checks import median_row_offset_px
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.geometry.numpy_camera import resize_K
 
-MIN_STEPS = 2
-MIN_WRONG_RATIO, MAX_CORRECT_RATIO = 2.0, 0.9
+MIN_STEPS, MIN_WRONG_RATIO, MAX_CORRECT_RATIO = 2, 2.0, 0.9
 """Distance with the given K over that with the best other. 2.0 to 28 where cx and cy were swapped or K was doubled or
 halved (RoadWorld, KITTI, 7-Scenes). Of crops, the correct K has at most 0.8 of that with a centered or rescaled K.
 """
@@ -38,25 +37,15 @@ MIN_ROTATION_DEG, MIN_TOTAL_ROTATION_DEG = 0.5, 1.2
 ROTATION_WARN, ROTATION_STOP = 1.4, 1.7
 MIN_LIKENESS = 0.9
 STANDARD_ERRORS = 1.5
-"""Standard errors by which the factor must exceed a limit. Small images measure rotation badly: of 46 correct
-recordings of 224 x 64 two would warn without it and none does; with fx doubled 35 are found, 37 without.
+"""By which the factor must exceed a limit. Small images measure rotation badly: of 46 correct recordings of 224 x 64
+two would warn without it and none does; with fx doubled 35 are found, 37 without.
 """
 
+KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
+KITTI_FOCAL_PX = (705.0, 723.0)
+"""(width, height) of KITTI's rectified images, and the range of fx over its recordings."""
+
 CROPPED = "or the images are a crop and K is correct: no poses decide"
-
-
-@dataclass(frozen=True, slots=True)
-class KnownCamera:
-    """A widely used camera. sizes: (width, height). focal_px: range over its recordings, rectified."""
-
-    name: str
-    sizes: tuple[tuple[int, int], ...]
-    focal_px: tuple[float, float]
-
-
-KNOWN_CAMERAS = (
-    KnownCamera("KITTI, rectified", ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374)), (705.0, 723.0)),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +71,21 @@ class EpipolarComparison:
     @property
     def evidence(self) -> dict[str, Any]:
         """All distances as a table; empty where the poses do not decide."""
-        if not self.others:
-            return {}
-        return {
-            "hypothesis": ["K as given", *self.others],
-            "grains from the lines of the poses": [self.given, *self.others.values()],
-        }
+        distances = {"K as given": self.given, **self.others}
+        table = {"hypothesis": list(distances), "grains from the lines of the poses": list(distances.values())}
+        return table if self.others else {}
 
 
 def compare_epipolar_lines(survey: RecordingSurvey, given: Array, others: Mapping[str, Array]) -> EpipolarComparison:
     """Compare K with candidates, on the steps between frames that have the given K."""
     steps = [s for s in survey.steps if all(np.array_equal(survey.K(i), given) for i in (s.first, s.second))]
-    known = [
-        (step.matches, T) for step in steps if (T := step.T_second_first) is not None and np.linalg.norm(T[:3, 3]) > 0
-    ]
+    known = [(s.matches, T) for s in steps if (T := s.T_second_first) is not None and np.linalg.norm(T[:3, 3]) > 0]
     if len(known) < MIN_STEPS:
         return EpipolarComparison(math.inf, {})
 
     def distance(K: Array) -> float:
         """Return the median over steps of their medians, so that long steps have no more weight."""
-        medians = [
-            np.median(epipolar_distance_px(matches.first_px, matches.second_px, K, K, T)) for matches, T in known
-        ]
+        medians = [np.median(epipolar_distance_px(pairs.first_px, pairs.second_px, K, K, T)) for pairs, T in known]
         return float(np.median(medians)) / survey.grain_px
 
     return EpipolarComparison(distance(given), {name: distance(K) for name, K in others.items()})
@@ -140,24 +122,19 @@ def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_form(K: Array) -> Finding | None:
-    problems = []
-    if not np.isfinite(K).all():
-        problems.append("not finite")
-    else:
-        if not np.allclose(K[2], (0, 0, 1)):
-            problems.append(f"last row {np.round(K[2], 4).tolist()}")
-        if K[0, 0] <= 0 or K[1, 1] <= 0:
-            problems.append(f"fx {K[0, 0]:g}, fy {K[1, 1]:g}")
-        if abs(K[0, 1]) > 0.01 * abs(K[0, 0]) or K[1, 0] != 0:
-            problems.append(f"skew {K[0, 1]:g}, {K[1, 0]:g}")
-    if not problems:
+    problems = {
+        f"last row {np.round(K[2], 4).tolist()}": not np.allclose(K[2], (0, 0, 1)),
+        f"fx {K[0, 0]:g}, fy {K[1, 1]:g}": K[0, 0] <= 0 or K[1, 1] <= 0,
+        f"skew {K[0, 1]:g}, {K[1, 0]:g}": abs(K[0, 1]) > 0.01 * abs(K[0, 0]) or K[1, 0] != 0,
+    }
+    found = [problem for problem, there in problems.items() if there] if np.isfinite(K).all() else ["not finite"]
+    if not found:
         return None
     transposed = np.isfinite(K).all() and np.allclose(K[:2, 2], 0) and np.any(K[2, :2] != 0)
     expected = "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], finite, fx and fy above 0"
-    cause = "K is transposed" if transposed else None
-    fix = "transpose it" if transposed else None
+    cause, fix = ("K is transposed", "transpose it") if transposed else (None, None)
     evidence = {"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]}
-    return make_finding("K01", Severity.STOP, "; ".join(problems), expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("K01", Severity.STOP, "; ".join(found), expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _check_normalized(K: Array, camera: Camera) -> Finding | None:
@@ -190,26 +167,18 @@ def _is_resized(factors: tuple[float, float]) -> bool:
     )
 
 
-def _move_center(K: Array, cx: float, cy: float) -> Array:
-    moved = K.copy()
-    moved[:2, 2] = cx, cy
-    return moved
-
-
 def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | None:
     """K03, except where the poses confirm K, as for a crop."""
     x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
     if not (_is_outside(x, CENTER) or _is_outside(y, CENTER)) or _is_resized(size_factors(K, camera)):
         return None  # another size is reported by `resize`
     swapped = not (_is_outside(K[1, 2] / camera.width, CENTER) or _is_outside(K[0, 2] / camera.height, CENTER))
-    middle = (camera.width - 1) / 2, (camera.height - 1) / 2
-    centers = {
-        "a crop in the middle": middle,
-        "a crop at the right and bottom": (2 * middle[0] - K[0, 2], 2 * middle[1] - K[1, 2]),
-    }
+    middle = np.array(((camera.width - 1) / 2, (camera.height - 1) / 2))
+    centers = {"a crop in the middle": middle, "a crop at the right and bottom": 2 * middle - K[:2, 2]}
     if swapped:
-        centers = {"cx and cy exchanged": (K[1, 2], K[0, 2])}
-    lines = compare_epipolar_lines(survey, K, {name: _move_center(K, *center) for name, center in centers.items()})
+        centers = {"cx and cy exchanged": K[[1, 0], 2]}
+    others = {name: np.column_stack((K[:, :2], [*center, K[2, 2]])) for name, center in centers.items()}
+    lines = compare_epipolar_lines(survey, K, others)
     if lines.severity is None:
         return None
     impossible = swapped or any(_is_outside(share, (-MAX_OUTSIDE, 1 + MAX_OUTSIDE)) for share in (x, y))
@@ -229,8 +198,7 @@ def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding 
 
 def _check_field_of_view(K: Array, camera: Camera) -> Finding | None:
     share = float(K[0, 0] / camera.width)
-    factors = size_factors(K, camera)
-    if not _is_outside(share, FOCAL_WARN) or _is_resized(factors):
+    if not _is_outside(share, FOCAL_WARN) or _is_resized(size_factors(K, camera)):
         return None
     measured = f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
     expected = f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)"
@@ -263,8 +231,7 @@ def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
 def check_image_size(survey: RecordingSurvey) -> Iterator[Finding]:
     """K04 K of another size, K06 a focal length that the camera rotation contradicts."""
     for side, camera, K in _distinct_cameras(survey):
-        wrong = _check_resized(survey, K, camera) or _check_known_camera(K, camera)
-        if wrong is not None:
+        if wrong := _check_resized(survey, K, camera) or _check_kitti_focal_length(K, camera):
             yield replace(wrong, evidence={"side": side, **wrong.evidence})
             return
     yield from _check_rotations(survey)
@@ -293,7 +260,7 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding
             "cx / W": [float(K[0, 2] / camera.width), float(((K[0, 2] + 0.5) / x - 0.5) / camera.width)],
             "cy / H": [float(K[1, 2] / camera.height), float(((K[1, 2] + 0.5) / y - 0.5) / camera.height)],
             "field of view, degrees": [
-                2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)
+                float(2 * np.degrees(np.arctan(camera.width * s / (2 * K[0, 0])))) for s in (1, x)
             ],
         },
         "lines": lines.evidence,
@@ -301,16 +268,15 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding
     return make_finding("K04", lines.severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
-def _check_known_camera(K: Array, camera: Camera) -> Finding | None:
-    for known in KNOWN_CAMERAS:
-        if (camera.width, camera.height) in known.sizes and _is_outside(float(K[0, 0]), known.focal_px):
-            measured = f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}"
-            expected = f"{known.focal_px[0]:g} to {known.focal_px[1]:g}: that is the size of {known.name}"
-            cause = "K of the unrectified images (fx 960 to 985), or of images of another size"
-            fix = "take fx, fy, cx and cy from P_rect of the same day"
-            evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
-            return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
-    return None
+def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
+    if (camera.width, camera.height) not in KITTI_SIZES or not _is_outside(float(K[0, 0]), KITTI_FOCAL_PX):
+        return None
+    measured = f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}"
+    expected = f"{KITTI_FOCAL_PX[0]:g} to {KITTI_FOCAL_PX[1]:g}: that is the size of KITTI, rectified"
+    cause = "K of the unrectified images (fx 960 to 985), or of images of another size"
+    fix = "take fx, fy, cx and cy from P_rect of the same day"
+    evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
+    return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,11 +315,8 @@ def compare_rotations(survey: RecordingSurvey) -> RotationComparison | None:
             if np.linalg.norm(turn) > MIN_ROTATION_DEG:
                 measured.append(rotation_vector_deg(step.measured.R)[:2])
                 given.append(turn)
-    return (
-        RotationComparison(np.array(measured), np.array(given))
-        if np.linalg.norm(given) > MIN_TOTAL_ROTATION_DEG
-        else None
-    )
+    rotates = np.linalg.norm(given) > MIN_TOTAL_ROTATION_DEG
+    return RotationComparison(np.array(measured), np.array(given)) if rotates else None
 
 
 def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -373,8 +336,6 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     expected = f"1 within a factor of {ROTATION_WARN}"
     cause = f"fx and fy are about {factor:.2f} times too long"
     fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"
-    evidence = {
-        "matches_deg": np.linalg.norm(found.matches_deg, axis=1).tolist(),
-        "poses_deg": np.linalg.norm(found.poses_deg, axis=1).tolist(),
-    }
+    columns = {"matches_deg": found.matches_deg, "poses_deg": found.poses_deg}
+    evidence = {name: np.linalg.norm(turns, axis=1).tolist() for name, turns in columns.items()}
     yield make_finding("K06", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)

@@ -1,7 +1,4 @@
-"""Check the labels of a dataset from statistics of its files: object poses, masks of roads and objects, composites.
-
-The datasets survey their own files; the protocols below are what a survey must hold.
-"""
+"""Check the labels of a dataset from statistics of its files: object poses, masks of roads and objects, composites."""
 
 from __future__ import annotations
 
@@ -9,10 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
+
+if TYPE_CHECKING:
+    from stadia.dataloading.composite_survey import CompositeSurvey, SharedFactor
+    from stadia.datasets.surveys import MaskSurvey, ObjectSurvey
 
 MIN_INSIDE = 0.9
 """Share of a mask inside its projected box. Of 1208 objects of TableWorld and Linemod-Occluded the minimum is 1."""
@@ -44,117 +45,7 @@ MAX_LISTED = 10
 """Files in the evidence."""
 
 
-class BoxFitResult(Protocol):
-    """How a labeled box lies on its mask (`datasets.surveys.BoxMaskFit`)."""
-
-    @property
-    def file(self) -> str: ...
-    @property
-    def object(self) -> int: ...
-    @property
-    def inside(self) -> float: ...
-    @property
-    def overlap(self) -> float: ...
-
-
-class ObjectSurveyResult(Protocol):
-    """Statistics of the images of a split (`datasets.surveys.ObjectSurvey`).
-
-    images: how many of `whole` were checked.  objects: visible ones by class.  hidden: (file, object) without a
-        visible pixel.
-    left_out: (file, object, reason) of visible ones without a label.  unreadable: (file, error) of images.
-    """
-
-    @property
-    def images(self) -> int: ...
-    @property
-    def whole(self) -> int: ...
-    @property
-    def objects(self) -> Mapping[str, int]: ...
-    @property
-    def hidden(self) -> Sequence[tuple[str, int]]: ...
-    @property
-    def left_out(self) -> Sequence[tuple[str, int, str]]: ...
-    @property
-    def unreadable(self) -> Sequence[tuple[str, str]]: ...
-    @property
-    def fits(self) -> Sequence[BoxFitResult]: ...
-
-
-class MaskSurveyResult(Protocol):
-    """Statistics of the masks of a recording (`datasets.surveys.MaskSurvey`)."""
-
-    @property
-    def recording(self) -> str: ...
-    @property
-    def frames(self) -> int: ...
-    @property
-    def without_masks(self) -> tuple[int, ...]: ...
-    @property
-    def unusable(self) -> Mapping[int, str]: ...
-    @property
-    def without_road(self) -> tuple[int, ...]: ...
-    @property
-    def road_in_lower_half(self) -> float: ...
-    @property
-    def upside_down(self) -> tuple[int, ...]: ...
-    @property
-    def without_object(self) -> tuple[int, ...]: ...
-    @property
-    def objects(self) -> int: ...
-    @property
-    def no_prior(self) -> Mapping[str, tuple[int, ...]]: ...
-    @property
-    def as_they_are(self) -> tuple[float, ...]: ...
-    @property
-    def others(self) -> Mapping[str, int]: ...
-
-
-class FactorCounts(Protocol):
-    """Counts of a factor in each split, and what two of them share (`dataloading.composite_survey.SharedFactor`)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def counts(self) -> Mapping[str, int]: ...
-    @property
-    def shared(self) -> Sequence[str]: ...
-
-
-class CompositeSurveyResult(Protocol):
-    """Statistics of splits of composite images (see `dataloading.composite_survey.CompositeSurvey`)."""
-
-    @property
-    def images(self) -> Mapping[str, int]: ...
-    @property
-    def num_checked(self) -> int: ...
-    @property
-    def factors(self) -> Sequence[FactorCounts]: ...
-    @property
-    def effective_backgrounds(self) -> float: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def depth_scale(self) -> str: ...
-    @property
-    def unreadable(self) -> Sequence[tuple[str, str]]: ...
-    @property
-    def uncut(self) -> Sequence[tuple[str, str]]: ...
-    @property
-    def lossy(self) -> Sequence[tuple[str, str]]: ...
-    @property
-    def alike(self) -> str: ...
-    @property
-    def missing(self) -> Sequence[str]: ...
-    @property
-    def renamed(self) -> Sequence[str]: ...
-    @property
-    def unscored(self) -> float: ...
-    @property
-    def depths(self) -> tuple[float, float]: ...
-
-
-def check_object_labels(surveys: Mapping[str, ObjectSurveyResult]) -> list[Finding]:
+def check_object_labels(surveys: Mapping[str, ObjectSurvey]) -> list[Finding]:
     """Return findings of the splits by name, "train" among them.
 
     D01: unreadable images.  O01 to O05: objects that are not trained, have no label or no pixel, or boxes that do not
@@ -163,7 +54,7 @@ def check_object_labels(surveys: Mapping[str, ObjectSurveyResult]) -> list[Findi
     return sort_findings(list(_check_objects(surveys)))
 
 
-def _check_objects(surveys: Mapping[str, ObjectSurveyResult]) -> Iterator[Finding]:
+def _check_objects(surveys: Mapping[str, ObjectSurvey]) -> Iterator[Finding]:
     train = surveys["train"]
     if not train.objects and not train.unreadable:
         measured = f"no visible object in {train.images} training images"
@@ -184,31 +75,38 @@ def _check_objects(surveys: Mapping[str, ObjectSurveyResult]) -> Iterator[Findin
         yield make_finding("N02", Severity.NOTE, measured, "all", cause=cause, fix=fix)
 
 
-def _check_object_files(split: str, survey: ObjectSurveyResult) -> Iterator[Finding]:
+def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
     """Yield D01, O01 and O04: images that cannot be read, objects without a pixel, objects without a pose."""
     if survey.unreadable:
-        files, errors = zip(*survey.unreadable, strict=True)
-        measured = f"{len(files)} of {survey.whole} images of '{split}' cannot be read, such as {files[0]}: {errors[0]}"
-        evidence = {"unreadable": {"file": list(files[:MAX_LISTED]), "found": list(errors[:MAX_LISTED])}}
+        (file, error), *_ = survey.unreadable
+        measured = f"{len(survey.unreadable)} of {survey.whole} images of '{split}' cannot be read, "
+        measured += f"such as {file}: {error}"
+        evidence = {"unreadable": _list_columns(("file", "found"), survey.unreadable)}
         fix = "fetch or write them again, or take out their entries"
         yield make_finding("D01", Severity.STOP, measured, "whole images", fix=fix, evidence=evidence)
     if survey.hidden:
-        files, objects = zip(*survey.hidden, strict=True)
-        measured = f"{len(files)} labeled objects in {len(set(files))} of {survey.images} images of '{split}' have no "
-        measured += f"pixel, such as number {objects[0]} of {files[0]}"
-        evidence = {"hidden": {"file": list(files[:MAX_LISTED]), "object": list(objects[:MAX_LISTED])}}
+        files = {file for file, _ in survey.hidden}
+        (file, number), *_ = survey.hidden
+        measured = f"{len(survey.hidden)} labeled objects in {len(files)} of {survey.images} images of '{split}' have "
+        measured += f"no pixel, such as number {number} of {file}"
+        evidence = {"hidden": _list_columns(("file", "object"), survey.hidden)}
         yield make_finding("O01", Severity.NOTE, measured, "objects that can be seen", evidence=evidence)
     if survey.left_out:
-        files, objects, reasons = zip(*survey.left_out, strict=True)
-        measured = f"{len(objects)} visible objects in {len(set(files))} of {survey.images} images of '{split}' have "
-        measured += f"no pose, such as number {objects[0]} of {files[0]}: {reasons[0]}"
-        columns = {"file": files, "object": objects, "reason": reasons}
-        table = {name: list(column[:MAX_LISTED]) for name, column in columns.items()}
-        expected = "a pose of each object that can be seen"
-        yield make_finding("O04", Severity.WARN, measured, expected, evidence={"left_out": table})
+        files = {file for file, *_ in survey.left_out}
+        (file, number, reason), *_ = survey.left_out
+        measured = f"{len(survey.left_out)} visible objects in {len(files)} of {survey.images} images of '{split}' "
+        measured += f"have no pose, such as number {number} of {file}: {reason}"
+        evidence = {"left_out": _list_columns(("file", "object", "reason"), survey.left_out)}
+        yield make_finding("O04", Severity.WARN, measured, "a pose of each object that can be seen", evidence=evidence)
 
 
-def _check_boxes(split: str, survey: ObjectSurveyResult) -> Iterator[Finding]:
+def _list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, list[Any]]:
+    """Return the first rows as columns by name."""
+    columns = zip(*rows[:MAX_LISTED], strict=True)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
     """Yield O05 for masks outside their boxes, or for boxes that are much too large."""
     if not survey.fits:
         return
@@ -224,24 +122,20 @@ def _check_boxes(split: str, survey: ObjectSurveyResult) -> Iterator[Finding]:
     else:
         return
     worst_fits = (beyond or sorted(survey.fits, key=lambda fit: fit.overlap))[:MAX_LISTED]
-    columns = {
-        "file": [fit.file for fit in worst_fits],
-        "object": [fit.object for fit in worst_fits],
-        "inside": [round(fit.inside, 3) for fit in worst_fits],
-        "overlap": [round(fit.overlap, 3) for fit in worst_fits],
-    }
+    rows = [(fit.file, fit.object, round(fit.inside, 3), round(fit.overlap, 3)) for fit in worst_fits]
+    evidence = {"worst": _list_columns(("file", "object", "inside", "overlap"), rows)}
     severity = Severity.stop_if(share >= STOP_BEYOND or overlap < MIN_OVERLAP)
     expected = "each mask in its object's projected box, and about as large"
-    yield make_finding("O05", severity, measured, expected, evidence={"worst": columns})
+    yield make_finding("O05", severity, measured, expected, evidence=evidence)
 
 
-def check_masks(surveys: Sequence[MaskSurveyResult]) -> list[Finding]:
+def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
     """Return H01 to H05 and H16, with the frames: training continues, but cannot use them."""
-    found = [one for survey in surveys for one in _check_masks_of(survey)]
+    found = [one for survey in surveys for one in _check_recording_masks(survey)]
     return sort_findings([*found, *_check_known_objects(surveys)])
 
 
-def _check_masks_of(survey: MaskSurveyResult) -> Iterator[Finding]:
+def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
     def warn(code: str, measured: str, expected: str, frames: Sequence[int] = ()) -> Finding:
         evidence = {"frames": {"frame": list(frames)}} if frames else {}
         return make_finding(code, Severity.WARN, measured, expected, where=survey.recording, evidence=evidence)
@@ -271,7 +165,7 @@ def _check_masks_of(survey: MaskSurveyResult) -> Iterator[Finding]:
         yield warn("H16", measured, "edges along the unmirrored masks")
 
 
-def _check_known_objects(surveys: Sequence[MaskSurveyResult]) -> Iterator[Finding]:
+def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:
     """Yield H02: too few frames show an object of known height."""
     frames, bare_frames = sum(one.frames for one in surveys), sum(map(_count_without_object, surveys))
     if bare_frames <= MAX_WITHOUT_OBJECT * frames:
@@ -292,12 +186,12 @@ def _check_known_objects(surveys: Sequence[MaskSurveyResult]) -> Iterator[Findin
     yield make_finding("H02", Severity.WARN, measured, expected, where=where, evidence={"frames": table})
 
 
-def _count_without_object(survey: MaskSurveyResult) -> int:
+def _count_without_object(survey: MaskSurvey) -> int:
     """Count frames that do not contribute to the scale, for any reason."""
     return sum(map(len, (survey.without_masks, survey.unusable, survey.without_road, survey.without_object)))
 
 
-def check_composites(survey: CompositeSurveyResult) -> list[Finding]:
+def check_composites(survey: CompositeSurvey) -> list[Finding]:
     """Return C01 to C09, C14, and D01 of unreadable images; empty where nothing is wrong and depth is exact."""
     factors = {factor.name: factor for factor in survey.factors}
     found = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
@@ -308,7 +202,7 @@ def check_composites(survey: CompositeSurveyResult) -> list[Finding]:
     return sort_findings(found)
 
 
-def _check_shared(survey: CompositeSurveyResult, factors: Mapping[str, FactorCounts]) -> Iterator[Finding]:
+def _check_shared(survey: CompositeSurvey, factors: Mapping[str, SharedFactor]) -> Iterator[Finding]:
     """Yield C01 and C02, with the table of what splits share."""
     table = {
         "factor": list(factors),
@@ -330,7 +224,7 @@ def _check_shared(survey: CompositeSurveyResult, factors: Mapping[str, FactorCou
         yield report("C02", Severity.STOP, name, "each object in one split")
 
 
-def _check_composite_labels(survey: CompositeSurveyResult) -> Iterator[Finding]:
+def _check_composite_labels(survey: CompositeSurvey) -> Iterator[Finding]:
     """Yield C07, C08 and C14: depth of another source, equal to the mask, or outside of the scored range."""
     if survey.source != "exact":
         measured = f"depth is of '{survey.source}', {survey.depth_scale}"
@@ -345,7 +239,7 @@ def _check_composite_labels(survey: CompositeSurveyResult) -> Iterator[Finding]:
         yield make_finding("C14", Severity.WARN, measured, f"at most {MAX_UNSCORED:.0%}")
 
 
-def _check_composite_files(survey: CompositeSurveyResult) -> Iterator[Finding]:
+def _check_composite_files(survey: CompositeSurvey) -> Iterator[Finding]:
     """Yield C03 to C05, C09 and D01: missing and renamed files, and files that do not hold what they should."""
     if survey.missing:
         paths = list(survey.missing[:MAX_LISTED])
@@ -356,15 +250,14 @@ def _check_composite_files(survey: CompositeSurveyResult) -> Iterator[Finding]:
         yield make_finding("C03", Severity.WARN, measured, "every file of the layout", evidence=evidence)
     if survey.renamed:
         yield make_finding("C04", Severity.NOTE, "; ".join(survey.renamed), "the names of the layout")
-    fix = "write or fetch what the evidence names again"
-    for code, severity, faults, what, expected in (
-        ("C05", Severity.WARN, survey.lossy, "label", "labels without loss"),
-        ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out"),
-        ("D01", Severity.STOP, survey.unreadable, "image", "images that can be read"),
+    again = "write or fetch what the evidence names again"
+    for code, severity, faults, what, expected, fix in (
+        ("C05", Severity.WARN, survey.lossy, "label", "labels without loss", None),
+        ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out", None),
+        ("D01", Severity.STOP, survey.unreadable, "image", "images that can be read", again),
     ):
         if faults:
-            files, words = zip(*faults, strict=True)
-            measured = f"{len(files)} {what}{'s' * (len(files) > 1)} of those checked, such as {files[0]}: {words[0]}"
-            table = {"file": list(files[:MAX_LISTED]), "found": list(words[:MAX_LISTED])}
-            own_fix = fix if code == "D01" else None
-            yield make_finding(code, severity, measured, expected, fix=own_fix, evidence={"files": table})
+            (file, fault), *_ = faults
+            measured = f"{len(faults)} {what}{'s' * (len(faults) > 1)} of those checked, such as {file}: {fault}"
+            evidence = {"files": _list_columns(("file", "found"), faults)}
+            yield make_finding(code, severity, measured, expected, fix=fix, evidence=evidence)

@@ -33,8 +33,7 @@ STOP_ROTATION_ERROR = 0.8
 class Convention:
     """A way to write poses.
 
-    code: of the finding.  name, fix: in words.  penalty_deg: degrees by which it must fit better than a usual one to be
-        chosen.
+    code: of the finding.  name, fix: in words.  penalty_deg: by how much it must fit better than a usual one.
     motion: from two poses to T_second_first.
     """
 
@@ -74,12 +73,9 @@ def _rotate_translations(axes: Array) -> Callable[[Array, Array], Array]:
 
 def describe_axes(axes: Array) -> str:
     """Describe each axis of the poses in the camera ("x forward, y left, z up")."""
-    names = {(0, 1): "right", (0, -1): "left", (1, 1): "down", (1, -1): "up", (2, 1): "forward", (2, -1): "back"}
-    words = []
-    for letter, row in zip("xyz", axes, strict=True):
-        column = int(np.abs(row).argmax())
-        words.append(f"{letter} {names[column, int(row[column])]}")
-    return ", ".join(words)
+    names = {(1, 0, 0): "right", (0, 1, 0): "down", (0, 0, 1): "forward"}
+    names |= {(-1, 0, 0): "left", (0, -1, 0): "up", (0, 0, -1): "back"}
+    return ", ".join(f"{letter} {names[tuple(row)]}" for letter, row in zip("xyz", axes.astype(int), strict=True))
 
 
 USUAL_AXES = (
@@ -91,13 +87,8 @@ USUAL_AXES = (
 
 def list_axes() -> list[Array]:
     """Return the 47 other permutations of axes with signs; mirrored ones too."""
-    found = []
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        axes = np.zeros((3, 3))
-        axes[range(3), order] = signs
-        if not np.array_equal(axes, np.eye(3)):
-            found.append(axes)
-    return found
+    orders, signs = permutations(range(3)), product((1.0, -1.0), repeat=3)
+    return [np.diag(sign) @ np.eye(3)[list(order)] for order, sign in product(orders, signs)][1:]
 
 
 def _penalty_deg(axes: Array) -> float:
@@ -109,32 +100,22 @@ def _penalty_deg(axes: Array) -> float:
 
 def make_conventions() -> list[Convention]:
     """Return every known way to write poses, and all axes."""
-    found = [
-        Convention(
-            "E06",
-            "world-to-camera matrices given as camera-to-world",
-            "invert each pose: T_world_camera = inverse(T_camera_world)",
-            0.0,
-            lambda first, second: second @ np.linalg.inv(first),
-        )
-    ]
+    name = "world-to-camera matrices given as camera-to-world"
+    fix = "invert each pose: T_world_camera = inverse(T_camera_world)"
+    found = [Convention("E06", name, fix, 0.0, lambda first, second: second @ np.linalg.inv(first))]
     for axes in list_axes():
         words, penalty_deg = describe_axes(axes), _penalty_deg(axes)
         fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
         found.append(Convention("E07", f"axes of the poses: {words}", fix, penalty_deg, _rotate_axes(axes)))
+        name = f"axes of the translations alone: {words}"
         fix = f"multiply the translations by {axes.T.astype(int).tolist()}"
-        found.append(
-            Convention(
-                "E07", f"axes of the translations alone: {words}", fix, penalty_deg + 5.0, _rotate_translations(axes)
-            )
-        )
+        found.append(Convention("E07", name, fix, penalty_deg + 5.0, _rotate_translations(axes)))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class PoseFit:
-    """Differences between given motions and those of the matches, as medians over steps, so that one wrong match has
-    no effect.
+    """Differences between given motions and those of the matches, as medians over steps: one wrong match has no effect.
 
     rotation_error: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
     """
@@ -167,19 +148,16 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
-    broken = _check_rigid(given)
-    if broken is not None:
+    if broken := _check_rigid(given):
         yield broken
         return
     steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
     if len(steps) < 2:
         planar = sum(step.by_matches is not None and step.by_matches.planar for step in survey.steps)
         flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
-        raise NotChecked(
-            f"fewer than two steps with poses and enough motion in the images{flat}", hides="wrong axes of the poses"
-        )
-    wrong = _check_direction(survey, steps)
-    if wrong is not None:
+        why = f"fewer than two steps with poses and enough motion in the images{flat}"
+        raise NotChecked(why, hides="wrong axes of the poses")
+    if wrong := _check_direction(survey, steps):
         yield wrong
         return
     yield from check_scale(survey, ScaleSource.POSES)
@@ -221,8 +199,9 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
     poses = [(first, second) for first, second in ends if first is not None and second is not None]
     given = [relative_pose(*pair) for pair in poses]
     as_given = fit_poses(given, motions)
-    both = [(T, s.by_matches) for T, s in zip(given, steps, strict=True) if s.by_matches in s.motions]
-    unique = [(T, motion) for T, motion in both if motion is not None]
+    unique = [
+        (T, s.by_matches) for T, s in zip(given, steps, strict=True) if s.by_matches and s.by_matches in s.motions
+    ]
     if as_given.is_good or (len(unique) > 1 and fit_poses([T for T, _ in unique], [m for _, m in unique]).is_good):
         return None
     fits = [(one, fit_poses([one.motion(*pair) for pair in poses], motions)) for one in make_conventions()]

@@ -15,7 +15,7 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
 from stadia.diagnostics.preflight.frame_checks import check_interface
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, make_not_checked, spread_order
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 
 log = logging.getLogger(__name__)
@@ -47,22 +47,21 @@ def run_preflight(
     Raises:
         ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
     """
-    every = [*CHECKS, *SPLIT_CHECKS]
-    wanted = every if checks is None else [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in checks]
-    began = time.monotonic()
+    names = [*CHECKS, *SPLIT_CHECKS] if checks is None else list(checks)
+    wanted = [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in names]
+    show = progress or (lambda name, done, total: None)
+    began, count = time.monotonic(), len(recordings)
     found: list[Finding] = []
-    order = spread_order(len(recordings))
-    total = len(order) + 1
-    for done, position in enumerate(order):
+    for done, position in enumerate(spread_order(count)):
         if done and time.monotonic() - began > seconds:
-            found.append(_report_out_of_time(len(order) - done, len(order), seconds))
+            measured = f"sampled: {done} of {count} recordings were checked within {seconds:g} s"
+            cause = "the data has more recordings than fit the time for checking"
+            found.append(make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause))
             break
-        recording = recordings[position]
-        if progress is not None:
-            progress(recording.name, done, total)
-        found = _merge_findings([*found, *_check_recording(recording, [name for name in CHECKS if name in wanted])])
-    if progress is not None:
-        progress("splits", total - 1, total)
+        show(recordings[position].name, done, count + 1)
+        new = _check_recording(recordings[position], [name for name in CHECKS if name in wanted])
+        found = _merge_findings([*found, *new])
+    show("splits", count, count + 1)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
         of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
         found += [_add_image(one, partial(draw_split_finding, one, splits or {})) for one in of_splits]
@@ -79,19 +78,17 @@ def _check_recording(recording: Recording, checks: Sequence[str]) -> list[Findin
         """Add the recording's name and the image."""
         return _add_image(replace(one, where=(name,)), partial(draw_finding, one, survey))
 
-    if (broken := check_interface(survey)) is not None:
+    if broken := check_interface(survey):
         why = f"{broken.code} must be fixed first"
-        return [complete(broken), *(_not_checked(check, why, name) for check in checks)]
+        return [complete(broken), *(make_not_checked(check, why, name) for check in checks)]
     found: list[Finding] = []
     stopped: dict[str, str] = {}
     for check in checks:
-        blocking = next((stopped[other] for other in PREREQUISITES.get(check, ()) if other in stopped), None)
-        if blocking is not None:
-            found.append(_not_checked(check, f"{blocking} must be fixed first", name))
+        if blocking := [stopped[other] for other in PREREQUISITES.get(check, ()) if other in stopped]:
+            found.append(make_not_checked(check, f"{blocking[0]} must be fixed first", name))
             continue
         mine = [complete(one) for one in _run_check(check, name, partial(CHECKS.load(check), survey))]
-        stops = [one.code for one in mine if one.severity is Severity.STOP]
-        if stops:
+        if stops := [one.code for one in mine if one.severity is Severity.STOP]:
             stopped[check] = stops[0]
         found += mine
     return found
@@ -103,7 +100,7 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     try:
         found.extend(check())
     except NotChecked as why:
-        found.append(_not_checked(name, str(why), where, hides=why.hides))
+        found.append(make_not_checked(name, str(why), where, hides=why.hides))
     except StadiaError as error:
         found.append(make_unreadable_finding(where, error))
     except OSError as error:  # as a recording of the user's own passes it on
@@ -111,7 +108,7 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
         unreadable = DataError(what, found=why_not, expected="a file that can be read", fix="fetch it again")
         found.append(make_unreadable_finding(where, unreadable))
     except Exception as error:  # a check that fails in itself is no reason not to train
-        found.append(_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
+        found.append(make_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
     return found
 
 
@@ -124,21 +121,10 @@ def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
         return one
 
 
-def _not_checked(check: str, why: str, where: str, *, hides: str = "") -> Finding:
-    measured, evidence = f"{check}: {why}", {"hides": hides} if hides else {}
-    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=where, evidence=evidence)
-
-
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     """Return D01: a recording that cannot be read."""
     measured = f"{error.what}: {error.found}"
     return make_finding("D01", Severity.STOP, measured, error.expected, where=where, fix=error.fix)
-
-
-def _report_out_of_time(left: int, total: int, seconds: float) -> Finding:
-    measured = f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s"
-    cause = "the data has more recordings than fit the time for checking"
-    return make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause)
 
 
 def _merge_findings(found: Sequence[Finding]) -> list[Finding]:

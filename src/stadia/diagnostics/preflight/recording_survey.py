@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.diagnostics.preflight.feature_matching import (
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.two_view_geometry import (
     FLOW_WIDTH,
     MAX_WIDTH,
+    Array,
     FeatureMatches,
     SiftFeatures,
-    detect_features,
-    match_features,
-    median_flow_px,
-    shrink_to_gray,
-)
-from stadia.diagnostics.preflight.two_view_geometry import (
-    Array,
     TwoViewMotion,
+    detect_features,
     epipolar_distance_px,
     estimate_metric_motion,
     estimate_motion,
+    match_features,
+    median_flow_px,
+    shrink_to_gray,
     triangulate,
 )
 
@@ -35,7 +35,7 @@ ENOUGH_MATCHES = 50
 MIN_DISPLACEMENT_SHARE = 0.02
 """Two frames are far enough apart once their matches have moved by this share of the width (median)."""
 
-MAX_GAP = 16
+GAPS = (1, 2, 4, 8, 16)
 MIN_PARALLAX_PX = 2.0
 """A direction of motion is measured only where this much displacement is not rotation."""
 
@@ -43,16 +43,13 @@ MIN_DISPARITY_PX = 2.0
 """Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
 
 MAX_EPIPOLAR_PX = 1.5
-"""A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of
-the image.
-"""
+"""A match further than this from its epipolar line is wrong, or moved. These three are grains of the image."""
 
 ENOUGH_POINTS = 30
 DEPTH_EXPLAINS = 0.45
-"""Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth
-0.25 to 0.5.
-"""
+"""Of what matches agree on, clean ground truth explains 0.6 (KITTI) to 0.96 (RoadWorld), inverse depth 0.25 to 0.5."""
 
+DEPTH_RADIUS_PX = 2
 IMAGES_KEPT = 12
 """Of images, and of depth maps: both are read as they are needed, whatever their size."""
 
@@ -66,6 +63,12 @@ class NotChecked(Exception):
     def __init__(self, why: str, *, hides: str = "") -> None:
         super().__init__(why)
         self.hides = hides
+
+
+def make_not_checked(check: str, why: str, where: str = "", *, hides: str = "") -> Finding:
+    """Return N01: what could not be checked, and why."""
+    measured, evidence = f"{check}: {why}", {"hides": hides} if hides else {}
+    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=where, evidence=evidence)
 
 
 def spread_order(count: int) -> list[int]:
@@ -83,8 +86,7 @@ class Step:
     depth_explains: share of the points that agree with `by_matches` and have ground truth, and that `by_depth` explains
         too; None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
     T_second_first: from the poses of the recording; None where it has none.
-    grain_px: pixels of the given image per pixel of the image in which features were detected; tolerances scale with
-        it.
+    grain_px: pixels of the image per pixel of the one in which features were detected; tolerances scale with it.
     """
 
     first: int
@@ -99,9 +101,7 @@ class Step:
 
     @property
     def motions(self) -> tuple[TwoViewMotion, ...]:
-        """Motions with enough parallax for a direction, and with a unique solution: from depth first, and by number of
-        points.
-        """
+        """Unique motions with enough parallax for a direction: from depth first, and by number of points."""
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
         every = known if self.by_matches is None or self.by_matches.planar else [*known, self.by_matches]
@@ -127,18 +127,12 @@ class PairMatches:
 
 
 class RecordingSurvey:
-    """Measurements of one recording.
+    """Measurements of a recording of any source: it is read where needed, and a few images are kept."""
 
-    Args:
-        recording: of any source; read where needed, a few images are kept.
-        anchors: number of frames on which geometry is measured.
-    """
-
-    def __init__(self, recording: Recording, anchors: int = ANCHORS) -> None:
+    def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self.name = recording.name
         self.length = len(recording)
-        count = min(anchors, self.length)
+        count = min(ANCHORS, self.length)
         spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)
         self.anchors = tuple(sorted({int(i) for i in spread}))
         self._read_image = lru_cache(IMAGES_KEPT)(recording.image)
@@ -168,9 +162,7 @@ class RecordingSurvey:
         return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
-        """Return (H, W) ground truth of the left camera, 0 where invalid and 0 everywhere if constant; None without a
-        map.
-        """
+        """Return (H, W) ground truth of the left camera, 0 where invalid or if constant; None without a map."""
         return self._read_valid_depth(index)
 
     def _clean_depth(self, index: int) -> NDArray[np.float32] | None:
@@ -195,13 +187,10 @@ class RecordingSurvey:
         return [PairMatches(i, match_features(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
 
     def rig_depth(self, pair: PairMatches) -> Array:
-        """Return (M,) depth of the left points by the rig; 0 where a match contradicts the epipolar geometry or has a
-        small disparity.
-        """
-        px = (pair.matches.first_px, pair.matches.second_px)
-        cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
-        z, z_right = triangulate(*px, *cameras, self.T_right_left)
-        distances_px = epipolar_distance_px(*px, *cameras, self.T_right_left)
+        """Return (M,) depth of the left points by the rig; 0 off the epipolar line, or for a small disparity."""
+        rig = self.K(pair.index), self.K(pair.index, RIGHT), self.T_right_left
+        z, z_right = triangulate(pair.matches.first_px, pair.matches.second_px, *rig)
+        distances_px = epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
         clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
         good = (distances_px < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
@@ -214,22 +203,19 @@ class RecordingSurvey:
         return [step for step in found if step is not None]
 
     def _step(self, first: int, pair: PairMatches | None) -> Step | None:
-        second, matches = self._find_second_frame(first)
-        if second is None:
+        if (found := self._find_second_frame(first)) is None:
             return None
-        K_first, K_second = self.K(first), self.K(second)
-        pixels = matches.first_px, matches.second_px
-        by_rig = by_depth = None
+        second, matches = found
+        cameras, pixels = (self.K(first), self.K(second)), (matches.first_px, matches.second_px)
+        by_rig = by_depth = explains = None
         if pair is not None:
-            z = self.rig_depth(pair)
-            by_row = dict(zip(pair.matches.first_index.tolist(), z.tolist(), strict=True))
+            by_row = dict(zip(pair.matches.first_index.tolist(), self.rig_depth(pair).tolist(), strict=True))
             depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
-            by_rig = estimate_metric_motion(*pixels, depth, K_first, K_second, grain_px=self.grain_px)
-        by_matches = estimate_motion(*pixels, K_first, grain_px=self.grain_px)
-        truth, explains = self.depth(first), None
-        if truth is not None:
-            known = depth_at(truth, matches.first_px)
-            by_depth = estimate_metric_motion(*pixels, known, K_first, K_second, grain_px=self.grain_px)
+            by_rig = estimate_metric_motion(*pixels, depth, *cameras, grain_px=self.grain_px)
+        by_matches = estimate_motion(*pixels, cameras[0], grain_px=self.grain_px)
+        if (truth := self.depth(first)) is not None:
+            known = sample_depth(truth, matches.first_px)
+            by_depth = estimate_metric_motion(*pixels, known, *cameras, grain_px=self.grain_px)
             counted = (known > 0) & by_matches.inliers if by_matches is not None else np.zeros(len(known), bool)
             if counted.sum() >= ENOUGH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
@@ -243,46 +229,38 @@ class RecordingSurvey:
             return None
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
-    def _find_second_frame(self, first: int) -> tuple[int | None, FeatureMatches]:
-        """Find a later frame (an earlier one at the end) with enough displacement and matches; None if there is none.
+    def _find_second_frame(self, first: int) -> tuple[int, FeatureMatches] | None:
+        """Find a later frame (an earlier one at the end) with enough displacement and matches.
 
         The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
         """
-        width = self.image(first).shape[1]
-        nothing = match_features(self.features(first), SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32)))
+        if self.length == 1:
+            return None
         neighbor = first + 1 if first + 1 < self.length else first - 1
-        if neighbor < 0:
-            return None, nothing
         flow = median_flow_px(shrink_to_gray(self.image(first)), shrink_to_gray(self.image(neighbor)))
         wanted = MIN_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
-        gap = next((g for g in (1, 2, 4, 8, MAX_GAP) if g >= wanted), MAX_GAP)
-        while gap >= 1:
+        widest = next((gap for gap in GAPS if gap >= wanted), GAPS[-1])
+        for gap in reversed(GAPS[: GAPS.index(widest) + 1]):
             second = first + gap if first + gap < self.length else first - gap
             if second >= 0:
                 matches = match_features(self.features(first), self.features(second))
                 if len(matches) >= ENOUGH_MATCHES:
-                    return (
-                        (second, matches)
-                        if matches.displacement_px > MIN_DISPLACEMENT_SHARE / 3 * width
-                        else (None, nothing)
-                    )
-            gap //= 2
-        return None, nothing
+                    min_px = MIN_DISPLACEMENT_SHARE / 3 * self.image(first).shape[1]
+                    return (second, matches) if matches.displacement_px > min_px else None
+        return None
 
 
-def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:
-    """Return (M,) the nearest valid depth within `radius` pixels; 0 where there is none, or where two surfaces meet
-    (10 % apart).
-    """
+def sample_depth(depth: NDArray[np.float32], pixels: Array) -> Array:
+    """Return (M,) the nearest depth within DEPTH_RADIUS_PX; 0 for none, or where two surfaces meet (10 % apart)."""
     height, width = depth.shape
+    reach = range(-DEPTH_RADIUS_PX, DEPTH_RADIUS_PX + 1)
     x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)
-    offsets = np.array([(dx, dy) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)])
+    offsets = np.array([(dx, dy) for dy in reach for dx in reach])
     offsets = offsets[np.argsort((offsets**2).sum(1), kind="stable")]
     around_x, around_y = x[:, None] + offsets[:, 0], y[:, None] + offsets[:, 1]
     inside = (around_x >= 0) & (around_x < width) & (around_y >= 0) & (around_y < height)
     around = depth[np.clip(around_y, 0, height - 1), np.clip(around_x, 0, width - 1)].astype(np.float64)
     known = inside & (around > 0)
     nearest = around[np.arange(len(pixels)), known.argmax(1)]
-    least = np.where(known, around, np.inf).min(1)
-    most = np.where(known, around, 0).max(1)
+    least, most = np.where(known, around, np.inf).min(1), np.where(known, around, 0).max(1)
     return np.where(known.any(1) & (most <= 1.1 * least), nearest, 0.0)

@@ -9,10 +9,9 @@ from enum import StrEnum
 import numpy as np
 from scipy.stats import spearmanr
 
-from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, depth_at
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, sample_depth
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg
 
 
@@ -107,10 +106,9 @@ FINGERPRINT_TOLERANCE, FINGERPRINT_TOLERANCE_LOOSE = 0.03, 0.10
 MAX_ANGLE_DEG, MIN_PARALLAX_PX = 30.0, 3.0
 """Of a motion whose length is compared: between its direction by poses and by images, and its displacement."""
 
-MIN_STEPS, MIN_POINTS = 2, 30
-"""Steps, or points, that a comparison needs."""
+MIN_STEPS, MIN_POINTS, MIN_RIG_POINTS = 2, 30, 40
+"""Steps, points, or points with the depth of the rig, that a comparison needs."""
 
-MIN_RIG_POINTS = 40
 MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
 
 ASSUMED_INTERVAL_S = 0.1
@@ -178,29 +176,26 @@ TEXTS = {
 
 def check_scale(survey: RecordingSurvey, source: ScaleSource) -> list[Finding]:
     """Return E03, E08 or D06 where this source is wrong."""
-    found = []
-    for error in find_scale_errors(survey):
-        if error.source is not source:
-            continue
-        texts, (low, high) = TEXTS[source], PLAUSIBLE[source]
-        others = " and ".join(f"the {c.second if c.first is source else c.first}" for c in error.against)
-        values = {"value": error.value, "low": low, "high": high, "others": others}
-        if error.factor is not None:
-            values |= {"factor": error.factor, "right": error.value / error.factor}
-        measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
-        fix = error.fix or (texts.fix.format(**values) if error.factor else None)
-        evidence = {
-            texts.value_name: error.value,
-            "ratio of": [f"{c.first} / {c.second}" for c in error.against],
-            "median": [c.ratio for c in error.against],
-            "measurements": [c.count for c in error.against],
-            "culprit": "certain" if error.sure else "likeliest: nothing else in the data decides",
-        }
-        severity = Severity.stop_if(error.severe)
-        found.append(
-            make_finding(texts.code, severity, measured, expected, cause=error.cause, fix=fix, evidence=evidence)
-        )
-    return found
+    return [_report_error(error) for error in find_scale_errors(survey) if error.source is source]
+
+
+def _report_error(error: ScaleError) -> Finding:
+    source, (low, high), texts = error.source, PLAUSIBLE[error.source], TEXTS[error.source]
+    others = " and ".join(f"the {c.second if c.first is source else c.first}" for c in error.against)
+    values = {"value": error.value, "low": low, "high": high, "others": others}
+    if error.factor is not None:
+        values |= {"factor": error.factor, "right": error.value / error.factor}
+    measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
+    fix = error.fix or (texts.fix.format(**values) if error.factor else None)
+    evidence = {
+        texts.value_name: error.value,
+        "ratio of": [f"{c.first} / {c.second}" for c in error.against],
+        "median": [c.ratio for c in error.against],
+        "measurements": [c.count for c in error.against],
+        "culprit": "certain" if error.sure else "likeliest: nothing else in the data decides",
+    }
+    severity = Severity.stop_if(error.severe)
+    return make_finding(texts.code, severity, measured, expected, cause=error.cause, fix=fix, evidence=evidence)
 
 
 def has_comparison(survey: RecordingSurvey, source: ScaleSource) -> bool:
@@ -211,8 +206,8 @@ def has_comparison(survey: RecordingSurvey, source: ScaleSource) -> bool:
 def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
     """Compare every pair of sources that the recording has, on the same points and motions."""
     depth = compare_depth_with_rig(survey)
-    by_rig = [ratio for step in survey.steps if (ratio := _length_ratio(step, step.by_rig))]
-    by_depth = [ratio for step in survey.steps if (ratio := _length_ratio(step, step.by_depth))]
+    by_rig = [_length_ratio(step, step.by_rig) for step in survey.steps]
+    by_depth = [_length_ratio(step, step.by_depth) for step in survey.steps]
     found = [_compare(ScaleSource.POSES, ScaleSource.RIG, by_rig, MIN_STEPS)]
     if depth is None or depth.straight:
         found.append(_compare(ScaleSource.POSES, ScaleSource.DEPTH, by_depth, MIN_STEPS))
@@ -223,11 +218,10 @@ def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
 
 def _length_ratio(step: Step, motion: TwoViewMotion | None) -> float:
     """Return the length by the poses over that of a motion; 0 where one is missing, or their directions differ."""
-    if motion is None or step.T_second_first is None or motion.parallax_px < MIN_PARALLAX_PX * step.grain_px:
+    T = step.T_second_first
+    if motion is None or T is None or motion.parallax_px < MIN_PARALLAX_PX * step.grain_px:
         return 0.0
-    if not has_same_direction(step.T_second_first, motion):
-        return 0.0
-    return float(np.linalg.norm(step.T_second_first[:3, 3])) / float(np.linalg.norm(motion.t))
+    return float(np.linalg.norm(T[:3, 3])) / float(np.linalg.norm(motion.t)) if has_same_direction(T, motion) else 0.0
 
 
 def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
@@ -262,7 +256,7 @@ def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProp
         index = pair.index + shift
         truth = survey.depth(index) if 0 <= index < survey.length else None
         if truth is not None:
-            z, known = survey.rig_depth(pair), depth_at(truth, pair.matches.first_px)
+            z, known = survey.rig_depth(pair), sample_depth(truth, pair.matches.first_px)
             both = (z > 0) & (known > 0)
             rig += z[both].tolist()
             true += known[both].tolist()
@@ -285,18 +279,14 @@ def _compare(first: ScaleSource, second: ScaleSource, ratios: Sequence[float], l
 
 
 def measure_scales(survey: RecordingSurvey) -> dict[ScaleSource, float]:
-    """Return the value of each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in
-    metres.
-    """
+    """Return each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in metres."""
     values = {}
-    if RIGHT in survey.recording.sides and survey.stereo:
+    if survey.stereo:
         values[ScaleSource.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
     if (speed := _median_speed(survey)) is not None:
         values[ScaleSource.POSES] = speed
-    medians = [
-        float(np.median(d[d > 0])) for i in survey.anchors if (d := survey.depth(i)) is not None and (d > 0).any()
-    ]
-    if medians:
+    maps = [depth for i in survey.anchors if (depth := survey.depth(i)) is not None]
+    if medians := [float(np.median(depth[depth > 0])) for depth in maps if (depth > 0).any()]:
         values[ScaleSource.DEPTH] = float(np.median(medians))
     return values
 
@@ -326,9 +316,8 @@ def find_scale_errors(survey: RecordingSurvey) -> list[ScaleError]:
         return found
     severe = any(c.deviation > _thresholds(c)[1] for c in differing)
     agreeing = {source for c in sound if c not in differing for source in (c.first, c.second)}
-    odd = [
-        s for s in ScaleSource if agreeing and s not in agreeing and any(s in (c.first, c.second) for c in differing)
-    ]
+    disputed = {source for c in differing for source in (c.first, c.second)}
+    odd = [source for source in ScaleSource if agreeing and source in disputed - agreeing]
     if odd:
         return found + [_make_error(source, sound, values, severe=severe, sure=True) for source in odd]
     return [*found, _find_likeliest(differing, values, severe=severe)]
@@ -336,9 +325,8 @@ def find_scale_errors(survey: RecordingSurvey) -> list[ScaleError]:
 
 def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
     """Return (warn, stop) for the deviation of a comparison."""
-    if ScaleSource.RIG in (comparison.first, comparison.second):
-        return WARN_FROM, STOP_FROM
-    return WARN_FROM_LOOSE, STOP_FROM_LOOSE
+    has_rig = ScaleSource.RIG in (comparison.first, comparison.second)
+    return (WARN_FROM, STOP_FROM) if has_rig else (WARN_FROM_LOOSE, STOP_FROM_LOOSE)
 
 
 def _make_error(
@@ -362,10 +350,8 @@ def _find_known_mistake(source: ScaleSource, factor: float | None) -> tuple[str 
     if factor is None:
         return None, None
     known, cause, fix = min(FINGERPRINTS[source], key=lambda entry: abs(np.log(factor / entry[0])))
-    loose = not 0.2 < known < 5
-    if abs(np.log(factor / known)) > (FINGERPRINT_TOLERANCE_LOOSE if loose else FINGERPRINT_TOLERANCE):
-        return None, None
-    return cause, fix
+    tolerance = FINGERPRINT_TOLERANCE if 0.2 < known < 5 else FINGERPRINT_TOLERANCE_LOOSE
+    return (cause, fix) if abs(np.log(factor / known)) <= tolerance else (None, None)
 
 
 def _find_likeliest(

@@ -16,23 +16,21 @@ import numpy as np
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import FeatureMatches, detect_features, gray, match_features
 from stadia.diagnostics.preflight.frame_checks import image_digest
 from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, NotChecked, spread_order
-from stadia.diagnostics.preflight.two_view_geometry import Array
+from stadia.diagnostics.preflight.two_view_geometry import Array, FeatureMatches, detect_features, gray, match_features
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 Frame = tuple[Recording, int]
+FramePair = tuple[Frame, Frame]
 SplitFrames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
 SHARED_STOP = 0.01
 MAX_HELD_OUT, MAX_TRAINED, MAX_OF_A_SIZE = 1000, 100_000, 400
-"""Limits of frames compared by content: of a held-out split, of the training split, and of the training split with one
-size of file.
-"""
+"""Frames compared by content: of a held-out split, of the training split, and of that with one size of file."""
 
 MAX_SPLIT_SECONDS = 8.0
 """Time limit of all pairs of splits; what is left out is reported."""
@@ -40,11 +38,8 @@ MAX_SPLIT_SECONDS = 8.0
 MAX_SHOWN = 8
 """Pairs of frames in the evidence."""
 
-PROBES = 6
-NEIGHBORS_WARN = 0.25
-MAX_THUMBNAILS = 400
-THUMBNAIL = (32, 16)
-ALIKE = 0.85
+PROBES, NEIGHBORS_WARN = 6, 0.25
+MAX_THUMBNAILS, THUMBNAIL, ALIKE = 400, (32, 16), 0.85
 """Correlation of thumbnails from which on two images are compared by matches."""
 
 AGREEING_SHARE = 0.5
@@ -70,22 +65,17 @@ class Split:
 class SharedFrames:
     """Pairs of (held-out frame, training frame) of the same content, and how many frames of how many were compared."""
 
-    pairs: list[tuple[Frame, Frame]]
+    pairs: list[FramePair]
     compared: int
     total: int
     trained_compared: int
     trained_total: int
 
-    @property
-    def is_sampled(self) -> bool:
-        return self.compared < self.total or self.trained_compared < self.trained_total
-
 
 def check_splits(
     named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
 ) -> Iterator[Finding]:
-    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first split is the
-    training split.
+    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first one trains.
 
     Only the first finding of a pair is reported: splits that share frames share drives, too.
     """
@@ -103,10 +93,9 @@ def check_splits(
             measured = f"{len(shared.pairs)} of the {shared.compared} {sampled}frames of '{held_out.name}' are "
             measured += f"identical to frames of '{train.name}'"
             yield _report_pairs("D09", severity, measured, "none", train, held_out, shared.pairs)
-        else:
-            adjacent = list(_check_adjacent_frames(train, held_out, end))
-            yield from adjacent or _check_shared_drives(train, held_out)
-        if shared.is_sampled:
+        elif found := _check_adjacent_frames(train, held_out, end) or _check_shared_drives(train, held_out):
+            yield found
+        if shared.compared < shared.total or shared.trained_compared < shared.trained_total:
             measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_out.name}' were "
             measured += f"compared with {shared.trained_compared} of {shared.trained_total} of '{train.name}'"
             cause = "the splits have more frames than fit the time for checking"
@@ -121,7 +110,7 @@ def _report_pairs(
     expected: str,
     train: Split,
     held_out: Split,
-    pairs: Sequence[tuple[Frame, Frame]],
+    pairs: Sequence[FramePair],
 ) -> Finding:
     """Return a finding about pairs of a held-out and a training frame, with the first of them as evidence."""
     held_out_names, names = ([f"{frame[0].name} {frame[1]}" for frame in column] for column in zip(*pairs, strict=True))
@@ -200,12 +189,13 @@ def _sample(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def _thumbnail(recording: Recording, index: int) -> Array:
+    """Return (N,) pixels of a small image with mean 0 and length 1."""
     small = cv2.resize(gray(recording.image(index)), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
     small -= small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
 
 
-def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Iterator[Finding]:
+def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Finding | None:
     """D10: count held-out frames with a training frame nearer than the next frame of their own split."""
     probes = [(recording, indices, k) for recording, indices in held_out.recordings for k in range(len(indices))]
     now = time.monotonic()
@@ -224,27 +214,27 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Itera
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _is_nearer(recording, index, candidate, following):
             near.append(((recording, index), candidate))
-    if len(near) >= max(2, NEIGHBORS_WARN * chosen):
-        measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' "
-        measured += f"have a frame of '{train.name}' nearer than the next of their own"
-        expected = f"fewer than {NEIGHBORS_WARN:.0%}"
-        yield _report_pairs("D10", Severity.WARN, measured, expected, train, held_out, near)
+    if len(near) < max(2, NEIGHBORS_WARN * chosen):
+        return None
+    measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' "
+    measured += f"have a frame of '{train.name}' nearer than the next of their own"
+    return _report_pairs("D10", Severity.WARN, measured, f"fewer than {NEIGHBORS_WARN:.0%}", train, held_out, near)
 
 
-def _check_shared_drives(train: Split, held_out: Split) -> Iterator[Finding]:
+def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
     """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
 
     A single recording cannot be split otherwise, and is not reported.
     """
     trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
-    pairs: list[tuple[Frame, Frame]] = []
+    pairs: list[FramePair] = []
     for recording, indices in held_out.recordings:
         of_drive = [frame for frame in trained if frame[0].session == recording.session]
         if len(indices) and of_drive:
             another = next((frame for frame in of_drive if frame[0].name != recording.name), of_drive[0])
             pairs.append(((recording, indices[0]), _nearest_trained_frame(another[0], indices[0], train) or another))
     if not pairs or len({recording.name for recording, _ in (*train.recordings, *held_out.recordings)}) == 1:
-        return
+        return None
     shared = {frame[0].name: other[0].name for frame, other in pairs}
     total = len({recording.name for recording, indices in held_out.recordings if len(indices)})
     renamed = next(((first, second) for first, second in shared.items() if first != second), None)
@@ -252,7 +242,7 @@ def _check_shared_drives(train: Split, held_out: Split) -> Iterator[Finding]:
     measured += "other frames of" + (f", under another name: '{renamed[0]}' and '{renamed[1]}'" if renamed else "")
     severity = Severity.WARN if renamed else Severity.NOTE
     expected = "none, for scores of places outside the training split"
-    yield _report_pairs("D13", severity, measured, expected, train, held_out, pairs)
+    return _report_pairs("D13", severity, measured, expected, train, held_out, pairs)
 
 
 def _nearest_trained_frame(recording: Recording, index: int, train: Split) -> Frame | None:

@@ -12,23 +12,22 @@ from scipy.spatial.transform import Rotation
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.feature_matching import gray
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
 from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
-from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, plane_sweep, rotation_vector_deg
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    epipolar_distance_px,
+    gray,
+    plane_sweep,
+    rotation_vector_deg,
+)
 
-MIN_MATCHES = 60
-MIN_SIGN_SHARE = 0.8
-"""Share of matches with one sign of disparity that decides the side (clean KITTI: 0.98, RoadWorld: see
-docs/results.md).
-"""
+MIN_MATCHES, MIN_SIGN_SHARE = 60, 0.8
+"""Matches, and their share with one sign of disparity that decides the side (clean KITTI: 0.98)."""
 
-SWEEP_RATIO = 1.3
-MIN_SIDEWAYS = 0.95
-EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE = 0.001, 0.002
-"""Of the width, and at least the pixels below: clean KITTI 0.2 to 0.4 px of 1226, RoadWorld 0.03 px of 320."""
-
-MIN_EPIPOLAR_PX = 0.6
+SWEEP_RATIO, MIN_SIDEWAYS = 1.3, 0.95
+EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE, MIN_EPIPOLAR_PX = 0.001, 0.002, 0.6
+"""Of the width, and at least these pixels: clean KITTI 0.2 to 0.4 px of 1226, RoadWorld 0.03 px of 320."""
 
 INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
 TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
@@ -41,8 +40,7 @@ class SideMeasurement:
     """The side to which the right image is displaced.
 
     positive: share of matches with x_left > x_right.  matches: their number.
-    unrotated: the same share after rotating the right image back by the rig: with converging cameras far points lie
-        further right in the right image.
+    unrotated: the same share after rotating the right image back by the rig: converging cameras invert far points.
     forward, backward: residual of the plane sweep with the right image as a right one, and as a left one.
     """
 
@@ -54,9 +52,7 @@ class SideMeasurement:
 
     @property
     def sign(self) -> int:
-        """+1 where the right image is the right one, -1 where it is the left one, 0 where undecided, or decided by
-        rotation only.
-        """
+        """+1 where the right image is the right one, -1 where it is the left one, 0 where only rotation decides."""
         if (self.positive - 0.5) * (self.unrotated - 0.5) < 0:
             return 0
         if self.matches >= MIN_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
@@ -67,32 +63,26 @@ class SideMeasurement:
 
     def evidence(self, t_x: float) -> dict[str, Any]:
         """Return both hypotheses as a table: the given sign of the baseline, and the other one."""
-        rows = [("as given", self.positive, self.forward), ("the other way round", 1 - self.positive, self.backward)]
-        if t_x > 0:
-            rows = [(rows[0][0], *rows[1][1:]), (rows[1][0], *rows[0][1:])]
-        names, shares, residuals = zip(*rows, strict=True)
-        return {
-            "t_x": t_x,
-            "matches": self.matches,
-            "sides": {"hypothesis": names, "share of matches": shares, "residual": residuals},
+        order = slice(None, None, -1 if t_x > 0 else 1)
+        sides = {
+            "hypothesis": ("as given", "the other way round"),
+            "share of matches": (self.positive, 1 - self.positive)[order],
+            "residual": (self.forward, self.backward)[order],
         }
+        return {"t_x": t_x, "matches": self.matches, "sides": sides}
 
 
 def measure_sides(survey: RecordingSurvey) -> SideMeasurement:
     """Measure the side of the right camera from the images alone."""
     disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
     unrotated = np.concatenate([_unrotated_disparity_px(survey, pair) for pair in survey.pairs])
-    clear = disparity[np.abs(disparity) > 1.0]
+    clear, clear_unrotated = (px[np.abs(px) > 1.0] for px in (disparity, unrotated))
+    share, share_unrotated = (float((px > 0).mean()) if len(px) else 0.5 for px in (clear, clear_unrotated))
     middle = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(middle), survey.image(middle, RIGHT)
-    forward, backward = (
-        (plane_sweep(gray(left), gray(right), sign).residual for sign in (1, -1))
-        if left.shape == right.shape
-        else (0.0, 0.0)
-    )
-    share, share_unrotated = (
-        float((px[np.abs(px) > 1.0] > 0).mean()) if (np.abs(px) > 1.0).any() else 0.5 for px in (disparity, unrotated)
-    )
+    forward = backward = 0.0
+    if left.shape == right.shape:
+        forward, backward = (plane_sweep(gray(left), gray(right), sign).residual for sign in (1, -1))
     return SideMeasurement(share, len(clear), forward, backward, share_unrotated)
 
 
@@ -120,26 +110,19 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
         raise NotChecked(f"{sides.matches} matches between left and right, and no clear sign of disparity")
     if sides.sign > 0 or abs(t[0]) < MIN_SIDEWAYS * np.linalg.norm(t):
         return
-    is_consistent = t[0] > 0
+    severity, cause, evidence = Severity.STOP, None, sides.evidence(float(t[0]))
+    if t[0] > 0:
+        severity = Severity.WARN
+        cause = "the left camera is named right and the right one left, in the images and in T_right_left"
     measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image"
     expected = "further to the left: x_left - x_right = fx baseline / z is above 0"
-    cause = "the left camera is named right and the right one left, in the images and in T_right_left"
-    severity = Severity.stop_if(not is_consistent)
-    yield make_finding(
-        "E02",
-        severity,
-        measured,
-        expected,
-        cause=cause if is_consistent else None,
-        evidence=sides.evidence(float(t[0])),
-    )
+    yield make_finding("E02", severity, measured, expected, cause=cause, evidence=evidence)
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
     """E01 sign, E04 direction and rotation, E03 length."""
     _require_stereo(survey)
-    wrong = _check_sign(survey) or _check_epipolar(survey)
-    if wrong is not None:
+    if wrong := _check_sign(survey) or _check_epipolar(survey):
         yield wrong
         if wrong.severity is Severity.STOP:
             return
@@ -164,8 +147,8 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     """E04: median distance to the epipolar lines; a baseline that is not along x is no rectified pair."""
-    T = survey.T_right_left
-    if sum(len(pair.matches) for pair in survey.pairs) < MIN_MATCHES:
+    T, matches = survey.T_right_left, sum(len(pair.matches) for pair in survey.pairs)
+    if matches < MIN_MATCHES:
         return None
     median = _epipolar_median_px(survey, T)
     width = survey.recording.camera(survey.anchors[0]).width
@@ -176,15 +159,11 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
     cause, fix = _diagnose_rig(survey, fitting)
     along_x = abs(T[0, 3]) >= MIN_SIDEWAYS * np.linalg.norm(T[:3, 3])
-    offset = float(
-        np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs]))
-    )
     severity = Severity.stop_if(median >= stop_px or not along_x)
-    measured = f"matches lie {median:.2f} px from their epipolar lines (median of "
-    measured += f"{sum(len(pair.matches) for pair in survey.pairs)})"
+    measured = f"matches lie {median:.2f} px from their epipolar lines (median of {matches})"
     expected = f"below {warn_px:.2f} px"
     evidence = {
-        "median_y_left_minus_y_right_px": offset,
+        "median_y_left_minus_y_right_px": float(np.median(_row_offsets_px(survey))),
         "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
         "T_right_left": T[:3].tolist(),
     }
@@ -225,8 +204,8 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
         has_rotation = _rotation_deg(T) >= MIN_RIG_ROTATION_DEG
         how = "T_BS1 inv(T_BS0), or t1 - t0" if has_rotation else "t1 - t0, the difference of their positions"
         fix = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
-        also = "; these images are rectified: no rotation, and t = (-baseline, 0, 0)" if RECTIFIED in fitting else ""
-        return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", fix + also
+        fix += "; these images are rectified: no rotation, and t = (-baseline, 0, 0)" * (RECTIFIED in fitting)
+        return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", fix
     if RECTIFIED in fitting:
         cause = f"images are rectified, and T_right_left turns by {_rotation_deg(T):.2f} degrees: "
         return cause + "the extrinsics of the raw cameras", "no rotation, and t = (-baseline, 0, 0)"
@@ -234,17 +213,19 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
         fix = "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made"
         return f"T_right_left would fit with {name}", fix
     if _rotation_deg(T) < MIN_RIG_ROTATION_DEG:
-        rows = "T_right_left is that of a rectified pair, and matches lie in rows "
-        rows += f"{median_row_offset_px(survey):.1f} px apart"
+        cause = "images are not rectified, or not of one moment: T_right_left is that of a rectified pair, "
+        cause += f"and matches lie in rows {median_row_offset_px(survey):.1f} px apart"
         fix = "undistort and rectify both images (as stadia does with EuRoC), "
-        fix += "or give the K and T_right_left of the raw cameras"
-        return f"images are not rectified, or not of one moment: {rows}", fix
+        return cause, fix + "or give the K and T_right_left of the raw cameras"
     return None, None
+
+
+def _row_offsets_px(survey: RecordingSurvey) -> Array:
+    """Return y_left - y_right of all matches."""
+    return np.concatenate([pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1] for pair in survey.pairs])
 
 
 def median_row_offset_px(survey: RecordingSurvey) -> float:
     """Return the median |y_left - y_right| of the matches: 0 for a rectified pair, NaN without matches."""
-    offsets_px = np.concatenate(
-        [np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs]
-    )
-    return float(np.median(offsets_px)) if len(offsets_px) else float("nan")
+    offsets_px = _row_offsets_px(survey)
+    return float(np.median(np.abs(offsets_px))) if len(offsets_px) else float("nan")

@@ -1,4 +1,4 @@
-"""Epipolar distance, triangulation, motion from matches, plane sweep and warp residuals.
+"""SIFT matches, optical flow, epipolar distance, triangulation, motion from matches, plane sweep, warp residuals.
 
 Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it
 carries).
@@ -7,6 +7,8 @@ carries).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,11 +26,107 @@ or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
 
 SSIM_C1, SSIM_C2, SSIM_WINDOW = 0.01**2, 0.03**2, (7, 7)
 
+MAX_DISPARITY_SHARE, DISPARITIES = 0.2, 24
+"""Of a plane sweep: the largest disparity, of the width, and how many are tried."""
+
+MAX_WARPED_POINTS = 20_000
+
+MIN_WIDTH, MAX_WIDTH = 640, 1280
+"""Smaller images are enlarged before detection, where SIFT finds little; larger ones, which take long, are reduced."""
+
+MAX_FEATURES, RATIO = 1500, 0.8
+"""A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, 7.1)."""
+
+FLOW_WIDTH, MIN_CORNERS = 320, 10
+"""Pixels of width of the images for optical flow, and corners that it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiftFeatures:
+    """pixels: (N, 2) float64, x and y in the image as given.  descriptors: (N, 128) float32."""
+
+    pixels: NDArray[np.float64]
+    descriptors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMatches:
+    """first_index: (M,) rows of the first image's Features.  first_px, second_px: (M, 2) float64."""
+
+    first_index: NDArray[np.intp]
+    first_px: NDArray[np.float64]
+    second_px: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.first_index)
+
+    def select(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
+        return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
+
+    @property
+    def displacement_px(self) -> float:
+        """Median displacement from first to second; 0 without matches."""
+        return float(np.median(np.linalg.norm(self.second_px - self.first_px, axis=1))) if len(self) else 0.0
+
+
+def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) RGB to (H, W)."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+@cache
+def _sift() -> cv2.SIFT:
+    """Without the precise upscale, keypoints of OpenCV lie a quarter of a pixel too far right and down."""
+    return cv2.SIFT.create(nfeatures=MAX_FEATURES, enable_precise_upscale=True)
+
+
+def detect_features(image: NDArray[np.uint8]) -> SiftFeatures:
+    """Return SIFT features of an image, (H, W, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    scale = float(np.clip(width, MIN_WIDTH, MAX_WIDTH) / width)
+    gray_image = gray(image)
+    if scale != 1:
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        gray_image = cv2.resize(gray_image, None, fx=scale, fy=scale, interpolation=method)
+    keypoints, descriptors = _sift().detectAndCompute(gray_image, None)
+    if descriptors is None:
+        return SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+    scales = np.array([gray_image.shape[1] / width, gray_image.shape[0] / height])
+    pixels = (np.array([point.pt for point in keypoints], dtype=np.float64) + 0.5) / scales - 0.5
+    return SiftFeatures(pixels, descriptors)
+
+
+def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
+    """Return mutual nearest neighbors that pass the ratio test."""
+    if min(len(first.pixels), len(second.pixels)) < 2:
+        return FeatureMatches(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros((0, 2)))
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
+    good = [best for best, other in pairs if best.distance < RATIO * other.distance]
+    by_partner = {m.trainIdx: m for m in sorted(good, key=lambda m: m.distance)[::-1]}  # of two the nearer one is kept
+    rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in by_partner.values()), dtype=np.intp).reshape(-1, 2)
+    return FeatureMatches(rows[:, 0], first.pixels[rows[:, 0]], second.pixels[rows[:, 1]])
+
+
+def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) RGB to gray at FLOW_WIDTH pixels of width."""
+    gray_image = gray(image)
+    height = max(1, round(gray_image.shape[0] * FLOW_WIDTH / gray_image.shape[1]))
+    return np.asarray(cv2.resize(gray_image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
+    """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners."""
+    corners = cv2.goodFeaturesToTrack(before, maxCorners=200, qualityLevel=0.01, minDistance=5)
+    if corners is None or len(corners) < MIN_CORNERS:
+        return None
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15), maxLevel=3)
+    displacements = np.linalg.norm((moved - corners)[:, 0], axis=1)[found.ravel() > 0]
+    return float(np.median(displacements)) if len(displacements) >= MIN_CORNERS else None
+
 
 def pixel_rays(pixels: Array, K: Array) -> Array:
     """Map (N, 2) pixels to (N, 3) directions with z = 1."""
-    homogeneous = np.column_stack([pixels, np.ones(len(pixels))])
-    return homogeneous @ np.linalg.inv(K).T
+    return np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(K).T
 
 
 def angle_deg(first: Array, second: Array) -> float:
@@ -63,8 +161,7 @@ def triangulate(
 
     z_second ray_second = z_first R ray_first + t, solved for z_first by least squares.
     """
-    rotated = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T
-    rays_second = pixel_rays(second_px, K_second)
+    rotated, rays_second = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
     across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])
     z_first = -(across * offset).sum(1) / np.maximum((across**2).sum(1), 1e-18)
     return z_first, z_first * rotated[:, 2] + T_second_first[2, 3]
@@ -73,8 +170,7 @@ def triangulate(
 def triangulate_inverse_depth(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) 1 / z of matches in the first camera: 0 at infinity, where `triangulate` has no solution, and
-    negative beyond.
+    """Return (N,) 1 / z of matches in the first camera: 0 at infinity, negative beyond.
 
     rays_second x (rotated + t / z) = 0, solved for 1 / z by least squares.
     """
@@ -109,7 +205,7 @@ def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
     return float(np.median(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1)))
 
 
-def is_planar(first_px: Array, second_px: Array, *, grain_px: float = 1.0) -> bool:
+def is_planar(first_px: Array, second_px: Array, grain_px: float) -> bool:
     """Return whether one homography explains the matches of an essential matrix: two such matrices fit a plane.
 
     Longuet-Higgins, The reconstruction of a plane surface from two perspective projections, Proc. R. Soc. B 227, 1986.
@@ -119,9 +215,7 @@ def is_planar(first_px: Array, second_px: Array, *, grain_px: float = 1.0) -> bo
 
 
 def estimate_motion(first_px: Array, second_px: Array, K: Array, *, grain_px: float = 1.0) -> TwoViewMotion | None:
-    """Estimate rotation and direction from the essential matrix (Nister's five points in RANSAC); None for too few
-    inliers.
-    """
+    """Estimate rotation and direction from the essential matrix (Nister's five points in RANSAC); None if few agree."""
     if len(first_px) < 30:
         return None
     E, mask = cv2.findEssentialMat(
@@ -130,72 +224,55 @@ def estimate_motion(first_px: Array, second_px: Array, K: Array, *, grain_px: fl
     if E is None or E.shape != (3, 3) or int(mask.sum()) < 20:
         return None
     agreeing = mask.ravel() > 0
-    _, R, t, _ = cv2.recoverPose(E, first_px[agreeing], second_px[agreeing], K)
     pixels = first_px[agreeing], second_px[agreeing]
-    return TwoViewMotion(
-        R, t.ravel(), False, agreeing, parallax_px(*pixels, K, R), planar=is_planar(*pixels, grain_px=grain_px)
-    )
+    _, R, t, _ = cv2.recoverPose(E, *pixels, K)
+    return TwoViewMotion(R, t.ravel(), False, agreeing, parallax_px(*pixels, K, R), is_planar(*pixels, grain_px))
 
 
 def estimate_metric_motion(
     first_px: Array, second_px: Array, depth: Array, K_first: Array, K_second: Array, *, grain_px: float = 1.0
 ) -> TwoViewMotion | None:
-    """Rotation and translation, in the unit of `depth`, by perspective-n-points in RANSAC, then refined. None where too
-    few agree.
+    """Estimate rotation and translation by perspective-n-points in RANSAC, then refine; None if few agree.
 
     Args:
-        depth: (M,) z of the matches in the first camera; 0 = unknown.
+        depth: (M,) z of the matches in the first camera; 0 = unknown. Its unit is that of the translation.
         grain_px: what the matches are exact to, in pixels; tolerances grow with it.
     """
     known = depth > 0
     if int(known.sum()) < 20:
         return None
-    points = pixel_rays(first_px[known], K_first) * depth[known, None]
     unit = float(np.median(depth[known]))  # solved at a scale near 1, so that kilometres and millimetres converge alike
-    found, rotation, translation, chosen = cv2.solvePnPRansac(
-        points / unit,
-        second_px[known],
-        K_second,
-        None,
-        iterationsCount=500,
-        reprojectionError=POINTS_PX * grain_px,
-        flags=cv2.SOLVEPNP_AP3P,
-    )
+    points, pixels = pixel_rays(first_px[known], K_first) * depth[known, None] / unit, second_px[known]
+    ransac: dict[str, Any] = {"iterationsCount": 500, "reprojectionError": POINTS_PX * grain_px}
+    found, rotation, t, chosen = cv2.solvePnPRansac(points, pixels, K_second, None, flags=cv2.SOLVEPNP_AP3P, **ransac)
     if not found or chosen is None or len(chosen) < 15:
         return None
     rows = chosen.ravel()
-    rotation, translation = cv2.solvePnPRefineLM(
-        points[rows] / unit, second_px[known][rows], K_second, None, rotation, translation
-    )
-    projected, _ = cv2.projectPoints(points / unit, rotation, translation, K_second, None)
+    rotation, t = cv2.solvePnPRefineLM(points[rows], pixels[rows], K_second, None, rotation, t)
+    projected, _ = cv2.projectPoints(points, rotation, t, K_second, None)
     agreeing = np.zeros(len(depth), bool)
-    agreeing[known] = np.linalg.norm(projected[:, 0] - second_px[known], axis=1) < POINTS_PX * grain_px
+    agreeing[known] = np.linalg.norm(projected[:, 0] - pixels, axis=1) < POINTS_PX * grain_px
     R = cv2.Rodrigues(rotation)[0]
-    return TwoViewMotion(
-        R, translation.ravel() * unit, True, agreeing, parallax_px(first_px[agreeing], second_px[agreeing], K_first, R)
-    )
+    parallax = parallax_px(first_px[agreeing], second_px[agreeing], K_first, R)
+    return TwoViewMotion(R, t.ravel() * unit, True, agreeing, parallax)
 
 
 def photometric_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images in [0, 1] (Monodepth2, arXiv:1806.01260, eq. 3), on a 7 x
-    7 window.
-    """
+    """Return (H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images (Monodepth2, arXiv:1806.01260, eq. 3)."""
     a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
     mean_a, mean_b = cv2.blur(a, SSIM_WINDOW), cv2.blur(b, SSIM_WINDOW)
     variance_a, variance_b = cv2.blur(a * a, SSIM_WINDOW) - mean_a**2, cv2.blur(b * b, SSIM_WINDOW) - mean_b**2
     covariance = cv2.blur(a * b, SSIM_WINDOW) - mean_a * mean_b
     ssim = (2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)
     ssim /= (mean_a**2 + mean_b**2 + SSIM_C1) * (np.maximum(variance_a + variance_b, 0) + SSIM_C2)
-    total = 0.85 * np.clip((1 - ssim) / 2, 0, 1) + 0.15 * np.abs(a - b)
-    return np.asarray(total, dtype=np.float32)
+    return np.asarray(0.85 * np.clip((1 - ssim) / 2, 0, 1) + 0.15 * np.abs(a - b), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaneSweep:
-    """left, right, warped: (h, w) gray, both images and the right one warped onto the left one, without the margins
-    that a shift empties.
+    """Both images and the right one warped onto the left one, (h, w) gray, without the margins that a shift empties.
 
-    residual: mean of `residual` between left and warped.
+    residual: mean `photometric_residual` between left and warped.
     """
 
     left: NDArray[np.uint8]
@@ -204,9 +281,7 @@ class PlaneSweep:
     residual: float
 
 
-def plane_sweep(
-    left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int, *, most_share: float = 0.2, steps: int = 24
-) -> PlaneSweep:
+def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int) -> PlaneSweep:
     """Warp the right image to the left one by the best of many planes, pixel for pixel.
 
     A plane of disparity d px shows right pixel x - d at left pixel x. Both signs try the same d, so they differ by
@@ -215,14 +290,12 @@ def plane_sweep(
     Args:
         left, right: (H, W) gray; reduced to at most 640 pixels of width.
         sign: 1 where the right image is the right one, -1 where it is the left one.
-        most_share: largest disparity, of the width.
-        steps: number of disparities, growing geometrically from 1 px.
     """
     scale = min(1.0, 640 / left.shape[1])
     if scale < 1:
         left, right = (cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in (left, right))
-    most = max(2.0, most_share * left.shape[1])
-    shifts = np.unique(np.geomspace(1, most, steps).round().astype(int))
+    most = max(2.0, MAX_DISPARITY_SHARE * left.shape[1])
+    shifts = np.unique(np.geomspace(1, most, DISPARITIES).round().astype(int))
     interior = slice(int(shifts[-1]), left.shape[1] - int(shifts[-1]))
     least = np.full(left[:, interior].shape, np.inf, np.float32)
     warped = np.zeros(least.shape, np.uint8)
@@ -241,19 +314,16 @@ def warp_identity_ratio(
     K_target: Array,
     K_source: Array,
     T_source_target: Array,
-    *,
-    most_points: int = 20_000,
 ) -> float | None:
     """WIR: mean |target - warped source| over mean |target - source|, where depth is known and lands inside both.
 
     Well below 1 where depth, cameras and motion fit each other; near 1 or above where any of them is wrong.
-    Measured point by point, so that sparse depth (projected LiDAR) serves as well as dense. None where too little can
-    be seen.
+    Measured point by point, so that sparse depth (projected LiDAR) serves as well as dense. None for too few points.
     """
     y, x = np.nonzero(depth > 0)
     if len(x) < 200:
         return None
-    chosen = np.linspace(0, len(x) - 1, min(len(x), most_points)).astype(int)
+    chosen = np.linspace(0, len(x) - 1, min(len(x), MAX_WARPED_POINTS)).astype(int)
     y, x = y[chosen], x[chosen]
     pixels = np.column_stack([x, y]).astype(np.float64)
     points = pixel_rays(pixels, K_target) * depth[y, x, None].astype(np.float64)

@@ -2,12 +2,12 @@
 
 from .depth_files import find_depth_files as find_depth_files
 from .depth_files import read_depth_map as read_depth_map
-from .object_predictions import ObjectPredictions as ObjectPredictions
-from .object_predictions import ObjectPredictionsWriter as ObjectPredictionsWriter
-from .object_predictions import resize_instances as resize_instances
-from .object_predictions import write_image as write_image
-from .overlay_predictions import OverlayPredictionsWriter as OverlayPredictionsWriter
-from .overlay_predictions import read_mask_logits as read_mask_logits
+from .depth_files import write_image as write_image
+from .image_predictions import ObjectPredictions as ObjectPredictions
+from .image_predictions import ObjectPredictionsWriter as ObjectPredictionsWriter
+from .image_predictions import OverlayPredictionsWriter as OverlayPredictionsWriter
+from .image_predictions import read_mask_logits as read_mask_logits
+from .image_predictions import resize_instances as resize_instances
 from .point_clouds import PlyWriter as PlyWriter
 from .point_clouds import open_point_cloud_file as open_point_cloud_file
 from .point_clouds import write_cloud_sample as write_cloud_sample

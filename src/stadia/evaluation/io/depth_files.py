@@ -158,8 +158,13 @@ def _read_npy(path: Path) -> NDArray:
 def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
     """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
     scaled = np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535)
+    write_image(path, np.where(depth > 0, scaled, 0).astype(np.uint16))
+
+
+def write_image(path: Path, image: NDArray) -> None:
+    """Write numbers (H, W), or colors (H, W, 3) blue, green, red, atomically. Raises OSError where that fails."""
     with atomic_write(path) as temporary:
-        if not cv2.imwrite(str(temporary), np.where(depth > 0, scaled, 0).astype(np.uint16)):
+        if not cv2.imwrite(str(temporary), image):
             raise OSError(f"{path} could not be written")
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stadia.core.files import atomic_write, write_json
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation.io.depth_files import write_depth_png
-from stadia.evaluation.predict.frame_preparation import Listener, PredictedFrame
+from stadia.evaluation.frame_preparation import Listener, PredictedFrame
+from stadia.evaluation.io.depth_files import write_depth_png, write_image
 from stadia.geometry.depth_maps import depth_to_points
 
 MAX_POINTS = 1_000_000
@@ -129,10 +129,7 @@ def write_cloud_sample(
     per_count = float(kept[near].max()) / _COUNTS
     of_kept = K.copy()
     of_kept[:2] /= every  # the first pixel kept is the first of all
-    folder.mkdir(parents=True, exist_ok=True)
     write_depth_png(folder / "depth.png", np.where(near, kept, 0), 1 / per_count)
-    with atomic_write(folder / "image.png") as temporary:
-        if not cv2.imwrite(str(temporary), np.ascontiguousarray(shown[..., ::-1])):
-            raise OSError(f"{folder / 'image.png'} could not be written")
+    write_image(folder / "image.png", shown[..., ::-1])
     about = {"frame": name, "depth_scale": str(depth_scale), "K": of_kept.tolist(), "depth_per_count": per_count}
     write_json(folder / "camera.json", about)

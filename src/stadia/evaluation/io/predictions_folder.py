@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.files import read_json, write_json
-from stadia.core.renamed import check_file_keys
+from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
+from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
 from stadia.evaluation.io.depth_files import (
     PNG_PER_METRE,
     find_depth_files,
@@ -28,7 +29,6 @@ from stadia.evaluation.io.depth_files import (
     write_depth_map,
     write_depth_png,
 )
-from stadia.evaluation.predict.frame_preparation import Listener, Network, PredictedFrame
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,9 @@ class Provenance(StrictModel):
     requested_size: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None) -> Provenance:
+    def from_checkpoint(
+        cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
+    ) -> Provenance:
         """Read it from a checkpoint or a run's folder.
 
         Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.

@@ -39,12 +39,8 @@ class Trajectory:
         times = None if self.times_s is None else self.times_s[indices]
         return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times)
 
-    def from_first_pose(self) -> Trajectory:
-        """Return the same path with the first camera as its world: T_world_camera[0] becomes the identity."""
-        return replace(self, T_world_camera=np.linalg.inv(self.T_world_camera[0]) @ self.T_world_camera)
 
-
-def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
+def _read_rows(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
     """Yield (line number, values) of every row. Raise DataError with file and line."""
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -85,12 +81,12 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
 def read_kitti_trajectory(path: Path) -> Trajectory:
     """Read rows of 12 numbers. Raise DataError with file and line."""
     path, poses = Path(path), []
-    for number, values in _numbers(path, 12, "12 numbers, the upper 3x4 of a camera-to-world pose"):
+    for number, values in _read_rows(path, 12, "12 numbers, the upper 3x4 of a camera-to-world pose"):
         T = np.eye(4)
         T[:3] = np.reshape(values, (3, 4))
         T[:3, :3] = _nearest_rotation(f"{path}, line {number}", T[:3, :3])
         poses.append(T)
-    return Trajectory(np.stack(_not_empty(path, poses)), None, path.name)
+    return Trajectory(np.stack(_check_rows(path, poses)), None, path.name)
 
 
 def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
@@ -101,7 +97,7 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
     file and line.
     """
     path, rows, before, repeated = Path(path), [], -np.inf, 0
-    for number, values in _numbers(path, 8, "8 numbers, t x y z qx qy qz qw"):
+    for number, values in _read_rows(path, 8, "8 numbers, t x y z qx qy qz qw"):
         what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
         if abs(length - 1) > ROTATION_TOLERANCE:
             fix = "check the order of the columns"
@@ -115,7 +111,7 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
             raise DataError(what, found=f"{fault} ({values[0]:.6f})", expected="rising time", fix=fix)
         before = values[0]
         rows.append(values)
-    table = np.array(_not_empty(path, rows))
+    table = np.array(_check_rows(path, rows))
     T = np.tile(np.eye(4), (len(table), 1, 1))
     T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(table[:, [7, 4, 5, 6]])).numpy()
     T[:, :3, 3] = table[:, 1:4]
@@ -123,7 +119,7 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
     return Trajectory(T, table[:, 0], path.name, notes)
 
 
-def _not_empty(path: Path, rows: list) -> list:
+def _check_rows(path: Path, rows: list) -> list:
     if not rows:
         raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
     return rows

@@ -17,33 +17,22 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.plots.videos import open_video_file
-from stadia.evaluation.predict.frame_preparation import Frame, PreparedFrame
 from stadia.training.loggers import compose_image_sheet
 
-FIRST_FRAMES = 8
-"""Number of frames that channels and their colors are chosen from."""
-
-GRID = 2
-"""Channels along either side of a stage's tile."""
-
+FIRST_FRAMES = 8  # number of frames that channels and their colors are chosen from
+GRID = 2  # channels along either side of a stage's tile
 MOST_BLOCKS, EXTRA_TOKENS = 4, 8
 """Largest number of a transformer's blocks that are drawn, and of tokens before the image tokens."""
 
-FEWEST_CHANNELS = 4
-"""A map with fewer channels is an output, not a stage."""
-
-TILE_WIDTH, WIDEST = 384, 1920
-"""Pixels: smallest width of a tile, largest width of a mosaic."""
-
-SPREAD = 3.0
-"""Range of a channel's colors about its mean, in standard deviations, within its values."""
-
+FEWEST_CHANNELS = 4  # a map with fewer channels is an output, not a stage
+TILE_WIDTH, WIDEST = 384, 1920  # pixels: smallest width of a tile, largest width of a mosaic
+SPREAD = 3.0  # range of a channel's colors about its mean, in standard deviations, within its values
 _WRAPPERS = ("model", "network", "backbone")
 
-Maps = Mapping[str, Tensor]
-"""Activations (C, h, w) by the name of their stage: "depth.encoder 1/4"."""
+Maps = Mapping[str, Tensor]  # activations (C, h, w) by the name of their stage: "depth.encoder 1/4"
 
 
 @contextmanager
@@ -179,7 +168,11 @@ def write_activation_video(
             for stage, of_stage in channels.items():
                 numbers = " ".join(f"#{number}" for number in of_stage.numbers.tolist())
                 tiles[f"{stage}: {numbers}"] = draw_stage(maps[stage], of_stage, height, width)
-            add(_at_most(compose_image_sheet(tiles), WIDEST))
+            sheet = compose_image_sheet(tiles)
+            if sheet.shape[1] > WIDEST:
+                size = WIDEST, round(sheet.shape[0] * WIDEST / sheet.shape[1])
+                sheet = np.asarray(cv2.resize(sheet, size, interpolation=cv2.INTER_AREA))
+            add(sheet)
             count += 1
     return count
 
@@ -193,17 +186,10 @@ class _FrameRunner:
 
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the network's input (3, H, W) and its inverse depth (H, W)."""
-        shown = PreparedFrame.to(self.predictor, frame)
+        shown = PreparedFrame.prepare(self.predictor, frame)
         camera = Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
         now = torch.from_numpy(shown.image)[None], camera
         inverse_depth = self.predictor.inverse_depth(*now)[0, 0].float().cpu().numpy()
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now
         return shown.image, inverse_depth
-
-
-def _at_most(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    if image.shape[1] <= width:
-        return image
-    size = width, round(image.shape[0] * width / image.shape[1])
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

@@ -21,11 +21,8 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
-TICKS_M = (2, 5, 10, 20, 40, 80)
-"""Ticks of the logarithmic scale, from its first to its last value; bright is near."""
-WIDTH, TILE = 12.8, 3.0
-"""Inches, of 100 pixels each."""
-
+TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale, from its first to its last value; bright is near
+WIDTH, TILE = 12.8, 3.0  # inches, of 100 pixels each
 MAX_MOTIONS_DRAWN = 2000
 
 _MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
@@ -155,7 +152,9 @@ def draw_heights_over_frames(
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
     axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label(axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)")
+    _label_axes(
+        axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)"
+    )
     return render_figure(figure)
 
 
@@ -163,13 +162,13 @@ def draw_heights_over_frames(
 class EpochHeight:
     """Camera heights of one group of cameras after an epoch (from 0), in metres, NaN where there is none.
 
-    said_m, low_m, high_m: the median over its frames, and their quartiles.
+    estimated_m, low_m, high_m: the median over its frames, and their quartiles.
     kept_m: the height known from then on.
     refused: why the epoch's height was refused; empty where it was accepted, or there is none.
     """
 
     epoch: int
-    said_m: float
+    estimated_m: float
     low_m: float
     high_m: float
     kept_m: float
@@ -194,7 +193,7 @@ def draw_heights_over_epochs(
     for row, (name, course) in enumerate(courses.items()):
         axes = figure.add_subplot(len(courses), 1, row + 1)
         epoch, median, low, high, kept = (
-            np.array([(e.epoch, e.said_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
+            np.array([(e.epoch, e.estimated_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
         )
         refused = np.array([bool(e.refused) for e in course])
         if name in between_m:
@@ -213,11 +212,11 @@ def draw_heights_over_epochs(
         if name:
             axes.set_title(name, fontsize="medium")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _label(axes, "epoch", "camera height (m)")
+        _label_axes(axes, "epoch", "camera height (m)")
     return render_figure(figure)
 
 
-def _label(axes: Any, x: str, y: str) -> None:
+def _label_axes(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(visible=True, linewidth=0.4, alpha=0.6)

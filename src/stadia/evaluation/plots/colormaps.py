@@ -29,12 +29,12 @@ def color_inverse_depth(
     known = values[values > 0]
     if top is None:
         top = float(np.percentile(known, percentile)) if known.size else 1.0
-    return _mapped(values / max(top, 1e-12), cv2.COLORMAP_MAGMA)
+    return _apply_colormap(values / max(top, 1e-12), cv2.COLORMAP_MAGMA)
 
 
 def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
     """Color (H, W) non-negative values, dark = 0, bright = `top` and above."""
-    return _mapped(np.asarray(values, np.float32) / top, cv2.COLORMAP_INFERNO)
+    return _apply_colormap(np.asarray(values, np.float32) / top, cv2.COLORMAP_INFERNO)
 
 
 def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
@@ -58,6 +58,6 @@ def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.ui
     return key
 
 
-def _mapped(values: NDArray[np.float32], colormap: int) -> NDArray[np.uint8]:
+def _apply_colormap(values: NDArray[np.float32], colormap: int) -> NDArray[np.uint8]:
     gray = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(gray, colormap), cv2.COLOR_BGR2RGB), np.uint8)

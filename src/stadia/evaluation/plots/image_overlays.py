@@ -10,16 +10,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from stadia.evaluation.plots.colormaps import color_categories
-from stadia.geometry.objects.boxes import EDGES, compute_box_corners
+from stadia.geometry.boxes import EDGES, compute_box_corners
 from stadia.metrics.object_metrics import PosedObjects
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
-"""RGB of the object's x, y and z."""
-
+AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))  # RGB of the object's x, y and z
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
 """RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
 
@@ -167,10 +165,11 @@ def draw_plane(
     right = np.cross(forward, up)
     far, near, sides = max(ahead), min(ahead), sorted(aside)
 
-    def at(x: float, z: float) -> Array:
+    def ground_point(x: float, z: float) -> Array:
         return np.asarray(-height * up + x * right + z * forward)
 
-    lines = [(at(x, near), at(x, far)) for x in sides] + [(at(sides[0], z), at(sides[-1], z)) for z in ahead]
+    lines = [(ground_point(x, near), ground_point(x, far)) for x in sides]
+    lines += [(ground_point(sides[0], z), ground_point(sides[-1], z)) for z in ahead]
     for start, end in lines:
         if min(start[2], end[2]) > _MIN_AHEAD_M:
             a, b = ((K @ point)[:2] / point[2] for point in (start, end))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from stadia.core.files import atomic_write
 from stadia.core.recording import Recording
+from stadia.evaluation.frame_preparation import Listener, PredictedFrame
+from stadia.evaluation.io.depth_files import write_image
 from stadia.evaluation.plots.colormaps import color_inverse_depth
-from stadia.evaluation.predict.frame_preparation import Listener, PredictedFrame
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0
@@ -30,7 +31,7 @@ def estimate_frame_rate_hz(recording: Recording, every: int = 1) -> float:
     return float(np.clip(1 / np.median(intervals), 1, 240)) if is_known else DEFAULT_RATE_HZ
 
 
-def _even(length: float) -> int:
+def _round_to_even(length: float) -> int:
     """Round down to an even length, which H.264 with halved color planes needs."""
     return max(int(length) // 2 * 2, 2)
 
@@ -48,10 +49,10 @@ def _half_size(predicted: PredictedFrame) -> tuple[int, int]:
     """Return (height, width) of either half."""
     height, width = predicted.frame.image.shape[:2]
     shrink = min(1.0, HALF_WIDTH / width)
-    return _even(height * shrink), _even(width * shrink)
+    return _round_to_even(height * shrink), _round_to_even(width * shrink)
 
 
-def _near(predicted: PredictedFrame) -> float:
+def _near_value(predicted: PredictedFrame) -> float:
     """Return the brightest inverse depth of the drawing: the 95th percentile."""
     return max(float(np.percentile(predicted.inverse_depth, 95)), 1e-9)
 
@@ -61,9 +62,8 @@ def side_by_side_image_writer(path: Path) -> Listener:
 
     def add(predicted: PredictedFrame) -> None:
         size = _half_size(predicted)
-        image = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *size)
-        with atomic_write(path) as temporary:
-            cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        image = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near_value(predicted), *size)
+        write_image(path, image[..., ::-1])
 
     return add
 
@@ -79,7 +79,7 @@ def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
             nonlocal top
             if not size:
                 size.extend(_half_size(predicted))
-            top = _MEMORY * top + (1 - _MEMORY) * _near(predicted) if top else _near(predicted)
+            top = _MEMORY * top + (1 - _MEMORY) * _near_value(predicted) if top else _near_value(predicted)
             write(draw_side_by_side(predicted.frame.image, predicted.inverse_depth, top, *size))
 
         yield add
@@ -99,7 +99,7 @@ def open_video_file(path: Path, rate_hz: float) -> Iterator[Callable[[NDArray[np
 
         def write(image: NDArray[np.uint8]) -> None:
             nonlocal started
-            height, width = _even(image.shape[0]), _even(image.shape[1])
+            height, width = _round_to_even(image.shape[0]), _round_to_even(image.shape[1])
             if not started:
                 encoder.height, encoder.width, started = height, width, True
             whole = np.ascontiguousarray(image[:height, :width])

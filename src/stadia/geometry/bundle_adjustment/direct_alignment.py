@@ -67,9 +67,8 @@ def align_direct(
 
 @dataclass(frozen=True, slots=True)
 class _Linearization:
-    """A pair under one motion and one change of brightness.
+    """A pair under one motion and one change of brightness (B, 2), the logarithm of the gain, and the offset.
 
-    brightness: (B, 2) logarithm of the gain, and offset.
     residual: (B, 1, H, W), the warped source less the target at its brightness.  seen: the same shape, bool.
     slope: (B, 8, H, W), of the residual in a twist (v, w) from the left and in the brightness.
     """
@@ -112,11 +111,7 @@ class _Linearization:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two gray images at one size.
-
-    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its gray and slopes along x and y, per pixel.
-    depth_m: (B, 1, H, W).
-    """
+    """Two gray images at one size: target (B, 1, H, W); source (B, 3, Hs, Ws), its gray and slopes along x and y."""
 
     target: Tensor
     source: Tensor
@@ -166,7 +161,9 @@ class _Pair:
         pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
         gray, *slopes = torch.split(sample_image(self.source, pixels), 1, dim=1)
         gain, offset = (value.to(gray)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
-        x, y = _rays(pixels, self.source_camera)
+        rays = inverse_intrinsics(self.source_camera.K).to(pixels)[..., None, None]
+        x = rays[:, 0:1, 0] * pixels[:, :1] + rays[:, 0:1, 1] * pixels[:, 1:] + rays[:, 0:1, 2]
+        y = rays[:, 1:2, 1] * pixels[:, 1:] + rays[:, 1:2, 2]
         K = self.source_camera.K.to(gray)[..., None, None, None]
         along_x = slopes[0] * K[:, 0, 0]  # from pixels to x and y
         along_y = slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1]
@@ -177,10 +174,3 @@ class _Pair:
         slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(gray)), 1)
         seen = inside_frame(pixels, nearness, self.source_camera)
         return _Linearization(T_source_target, brightness, gray - gain * self.target - offset, seen, slope)
-
-
-def _rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Return x and y at z = 1, (B, 1, H, W) each, of pixels (B, 2, H, W)."""
-    to_rays = inverse_intrinsics(camera.K).to(pixels)[..., None, None]
-    y = to_rays[:, 1:2, 1] * pixels[:, 1:] + to_rays[:, 1:2, 2]
-    return to_rays[:, 0:1, 0] * pixels[:, :1] + to_rays[:, 0:1, 1] * pixels[:, 1:] + to_rays[:, 0:1, 2], y

@@ -19,11 +19,12 @@ from stadia.geometry.se3 import compose, inverse, se3_exp
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
 """x and y of the pixels of a point (Direct sparse odometry, fig. 4): a spread square without its lower right corner."""
 
-MARGIN = 2
-"""Pixels around a point that the pattern reaches."""
+MARGIN = 2  # pixels around a point that the pattern reaches
 
 RELIEF = (0.8, 1.25)
 """Range of relative inverse depth within the pattern on one surface; beyond it there is an object's edge."""
+
+_CONTRAST, _ALPHA = 0.2, 0.1  # of the weights: a gradient per pixel, and a typical residual
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,8 @@ class WindowFrames:
 
     gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
     brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that the marginal prior and the other factors
-        have the same unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at
-        T_camera_world.
+    T_first: (F, 4, 4) where the derivatives of the motion are taken, else at T_camera_world: the marginal prior and the
+        other factors have the same unknowns (first-estimate Jacobians: Huang et al., ISER 2008).
     """
 
     gray: Tensor
@@ -51,11 +51,10 @@ class WindowFrames:
 class HostPoints:
     """Points of hosts among Frames.
 
-    host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the
-        host.
-    inverse_depth: (P,) of the pixel itself.
-    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (Direct sparse odometry
-        takes 1. On a slanted road poses are then biased.)
+    host: (P,) index of the frame.  pixel: (P, 2), x then y.
+    ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.  inverse_depth: (P,) of the pixel itself.
+    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (With 1, as in Direct
+        sparse odometry, poses on a slanted road are biased.)
     value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
     """
 
@@ -70,7 +69,7 @@ class HostPoints:
     def __len__(self) -> int:
         return len(self.host)
 
-    def chosen(self, rows: Tensor) -> HostPoints:
+    def select(self, rows: Tensor) -> HostPoints:
         """Return those of an index or a mask (P,)."""
         return HostPoints(*(getattr(self, name)[rows] for name in HostPoints.__slots__))
 
@@ -129,8 +128,7 @@ def se3_adjoint(T: Tensor) -> Tensor:
 def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
-    Returns value, slope along x and along y, each (S, 8), and inside (S, 8) bool, no pixel beyond the outermost
-    centers. The slopes are exactly those of the bilinear image.
+    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -150,8 +148,7 @@ def project_rays(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Project points of a ray (S, 8, 3) at z = 1 and an inverse depth (S, 8) by T (S, 4, 4) and K (S, 3, 3).
 
-    Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether in front of the
-    camera.
+    Returns pixels (S, 8, 2); x and y at z = 1, nearness z_there / z_here, and whether in front of the camera, (S, 8).
     """
     R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
     moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
@@ -203,8 +200,7 @@ def host_jacobians(frames: WindowFrames) -> Tensor:
 
 def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
     """Return T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
-    pairs = compose(T_camera_world[:, None], inverse(T_camera_world)[None])
-    return pairs[frame, host]
+    return compose(T_camera_world[:, None], inverse(T_camera_world)[None])[frame, host]
 
 
 def _brightness_slopes(
@@ -231,14 +227,14 @@ def huber_cost(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
     return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
 
 
-def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
+def gradient_weight(slope_squared: Tensor) -> Tensor:
     """Return c^2 / (c^2 + |grad I|^2): position errors change steep pixels more (Direct sparse odometry, eq. 7)."""
-    return contrast**2 / (contrast**2 + slope_squared)
+    return _CONTRAST**2 / (_CONTRAST**2 + slope_squared)
 
 
-def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha; 0.1 is a typical residual)."""
-    return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
+def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha)."""
+    return _ALPHA**2 / (_ALPHA**2 + (2 * log_uncertainty).exp())
 
 
 def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:

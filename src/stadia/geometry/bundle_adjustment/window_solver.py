@@ -22,21 +22,11 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
 )
 from stadia.geometry.se3 import compose, hat, inverse, se3_log
 
-NOISE = 0.03
-"""Standard deviation of a residual between two good views: eight gray levels, from resampling and reflections too."""
-
-BEND = 0.035
-"""Residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)."""
-
-OUTLIER = 0.05
-"""Residual of each pixel from which an observation is an outlier or occluded, and has no gradient."""
-
-DEPTH_BEND = 1.0
-"""The same bend for depth, in its standard deviations: at object edges a predicted depth is off by many."""
-
-BRIGHTNESS_DEVIATION = (0.5, 0.2)
-"""Standard deviations of the prior on a and b; nothing else constrains a frame with few observations."""
-
+NOISE = 0.03  # standard deviation of a residual between two good views: eight gray levels, also from resampling
+BEND = 0.035  # residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)
+OUTLIER = 0.05  # residual of each pixel from which an observation is an outlier or occluded, and has no gradient
+DEPTH_BEND = 1.0  # the same for depth, in its standard deviations: at object edges a predicted depth is off by many
+BRIGHTNESS_DEVIATION = (0.5, 0.2)  # of the prior on a and b; nothing else constrains a frame with few observations
 _MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
 # Bernoulli's B_n / n!
 _INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1 / 1209600, 0.0, 1 / 47900160)
@@ -53,6 +43,10 @@ class MotionFactors:
     later: Tensor
     T_later_earlier: Tensor
     deviation: Tensor
+
+    def select(self, rows: Tensor) -> MotionFactors:
+        """Return some of them, by a mask (M,)."""
+        return MotionFactors(*(getattr(self, name)[rows] for name in MotionFactors.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class WindowProblem:
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
         return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
 
-    def moved(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
+    def apply_step(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
         """Return the bundle after a step (F, 8) of the frames and (P,) of the inverse depths, which stay positive."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
@@ -168,7 +162,7 @@ def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, 
     costs, damping = [float(observation_cost.sum() + evaluation.factor_cost)], 1e-4
     for _ in range(steps):
         step, in_depth = build_normal_equations(bundle, evaluation.found, evaluation.inliers).step(damping)
-        trial = bundle.moved(step.view(-1, 8), in_depth)
+        trial = bundle.apply_step(step.view(-1, 8), in_depth)
         trial_evaluation = _evaluate(trial)
         new_cost = torch.where(trial_evaluation.found.seen, trial_evaluation.observation_cost, observation_cost)
         cost = float(new_cost.sum() + trial_evaluation.factor_cost)
@@ -188,9 +182,11 @@ def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
     Observations of other hosts' points in it are dropped: they would couple points that stay (Direct sparse odometry,
     3.3).
     """
-    mine = bundle.points.host[bundle.sightings.point] == 0
-    motions = None if bundle.motions is None else _motions_of_frame(bundle.motions, 0)
-    bundle = replace(_select_observations(bundle, mine), motions=motions)
+    bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == 0)
+    if bundle.motions is not None:
+        bundle = replace(
+            bundle, motions=bundle.motions.select((bundle.motions.earlier == 0) | (bundle.motions.later == 0))
+        )
     evaluation = _evaluate(bundle)
     equations = build_normal_equations(bundle, evaluation.found, evaluation.inliers, brightness_of=(0,))
     H, g = schur_complement(*equations.without_points(), 8)
@@ -220,18 +216,9 @@ def _select_observations(bundle: WindowProblem, rows: Tensor) -> WindowProblem:
     return replace(bundle, sightings=Observations(bundle.sightings.point[rows], bundle.sightings.frame[rows]))
 
 
-def _motions_of_frame(motions: MotionFactors, frame: int) -> MotionFactors:
-    rows = (motions.earlier == frame) | (motions.later == frame)
-    T, deviation = motions.T_later_earlier[rows], motions.deviation[rows]
-    return MotionFactors(motions.earlier[rows], motions.later[rows], T, deviation)
-
-
 def _evaluate(bundle: WindowProblem) -> _Evaluation:
     found = compute_residuals(bundle.first_estimates, bundle.points, bundle.sightings)
-    cost, _ = huber_cost(found.value, BEND)
-    weight = bundle.points.weight[bundle.sightings.point]
-    each = (cost * weight).sum(-1).double() / NOISE**2
-    max_cost = _max_cost(weight)
+    each, max_cost = _pattern_cost(found.value, bundle.points.weight[bundle.sightings.point])
     inliers = found.seen & (each < max_cost)
     in_depth, _ = huber_cost((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
     brightness = bundle.frames.brightness
@@ -243,29 +230,24 @@ def _evaluate(bundle: WindowProblem) -> _Evaluation:
     if bundle.prior is not None:
         other = other + bundle.prior.cost(bundle.frames)
     if bundle.stereo is not None:
-        other = other + _stereo_cost(bundle, bundle.stereo)
+        stereo = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, bundle.stereo)
+        cost, highest = _pattern_cost(stereo.value, bundle.points.weight)
+        # Invisible points cost the most: leaving the image gains nothing.
+        other = other + torch.where(stereo.seen, torch.minimum(cost, highest), highest).sum()
     observation_cost = torch.where(found.seen, torch.minimum(each, max_cost), torch.zeros_like(each))
     return _Evaluation(found, inliers, observation_cost, other)
 
 
-def _max_cost(weight: Tensor) -> Tensor:
-    """Return (S,) float64: the largest cost of a pattern with these weights (S, 8)."""
-    return float(huber_cost(weight.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
-
-
-def _stereo_cost(bundle: WindowProblem, stereo: VirtualStereo) -> Tensor:
-    """Return the cost of the stereo residuals. Invisible points cost the most: leaving the image gains nothing."""
-    found = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
-    each = (huber_cost(found.value, BEND)[0] * bundle.points.weight).sum(-1).double() / NOISE**2
-    max_cost = _max_cost(bundle.points.weight)
-    return torch.where(found.seen, torch.minimum(each, max_cost), max_cost).sum()
+def _pattern_cost(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (S,) float64 of residuals and weights (S, 8): the costs of the patterns, and the largest possible ones."""
+    each = (huber_cost(value, BEND)[0] * weight).sum(-1).double() / NOISE**2
+    return each, float(huber_cost(weight.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
 
 
 def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple[Tensor, Tensor]:
     """Return Log(T~ T) (M, 6) of the predicted motion T~ and the inverse T found, with its Jacobian (M, 6, 12).
 
-    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one at the
-    negative.
+    T~ exp(x) T = exp(adjoint x) T~ T; the inverse right Jacobian is the left one at the negative.
     """
     earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
     error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
@@ -326,33 +308,27 @@ def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inlier
     turn = host_jacobians(bundle.first_estimates)
     pairs = products.new_zeros(F * F, 10, 10).index_add_(0, frame * F + host, products).view(F, F, 10, 10)
     in_frame, downhill = pairs[..., :8, :8], pairs[..., :8, 9]
-    H, g = products.new_zeros(F, F, 8, 8), products.new_zeros(F, 8)
     across = in_frame @ turn
-    H += across + across.transpose(0, 1).mT
-    own = in_frame.sum(1) + (turn.mT @ across).sum(0)
-    H[range(F), range(F)] += own
-    g += downhill.sum(1) + (turn.mT @ downhill[..., None])[..., 0].sum(0)
+    H = across + across.transpose(0, 1).mT
+    H[range(F), range(F)] += in_frame.sum(1) + (turn.mT @ across).sum(0)
+    g = downhill.sum(1) + (turn.mT @ downhill[..., None])[..., 0].sum(0)
 
     in_depth = products[:, 8, :8]
     between = products.new_zeros(len(points) * F, 8)
     between.index_add_(0, sightings.point * F + frame, in_depth)
     between.index_add_(0, sightings.point * F + host, (in_depth[:, None] @ turn[frame, host])[:, 0])
     of_points = products.new_zeros(len(points), 2).index_add_(0, sightings.point, products[:, 8, 8:])
-    return NormalEquations(
-        H.transpose(1, 2).reshape(8 * F, 8 * F),
-        g.flatten(),
-        of_points[:, 0].clone(),
-        of_points[:, 1].clone(),
-        between.view(len(points), 8 * F),
-    )
+    H_point, g_point = (column.clone() for column in of_points.unbind(1))
+    H = H.transpose(1, 2).reshape(8 * F, 8 * F)
+    return NormalEquations(H, g.flatten(), H_point, g_point, between.view(len(points), 8 * F))
 
 
 def _add_stereo(normal: NormalEquations, bundle: WindowProblem, stereo: VirtualStereo) -> None:
     """Add the stereo residuals. They depend on inverse depths alone: a point and its host are one image."""
     found = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
-    cost, weight = huber_cost(found.value, BEND)
-    inliers = found.seen & ((cost * bundle.points.weight).sum(-1).double() / NOISE**2 < _max_cost(bundle.points.weight))
-    weighted = found.slope * weight * bundle.points.weight * inliers[:, None] / NOISE**2
+    cost, max_cost = _pattern_cost(found.value, bundle.points.weight)
+    inliers = found.seen & (cost < max_cost)
+    weighted = found.slope * huber_cost(found.value, BEND)[1] * bundle.points.weight * inliers[:, None] / NOISE**2
     normal.H_point.add_((weighted * found.slope).sum(-1))
     normal.g_point.add_((weighted * found.value).sum(-1))
 

@@ -16,7 +16,7 @@ from stadia.geometry.ground.horizon import distance_above_horizon, fit_object_ho
 
 _FIT_SHARE = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
 _BOX_STD_PX = 1.0  # of an edge of a box, one standard deviation
-_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))
+_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))  # the prior on camera roll
 _SHIFTS = 24  # to each side, over three deviations
 _MAX_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
 _CONFIDENCE = 0.975, 1.96  # of 95 %, two-sided
@@ -66,7 +66,7 @@ class BoxedObjects:
         """Return (N,), from the upper edge to the lower."""
         return self.box_px[:, 3] - self.box_px[:, 1]
 
-    def of(self, chosen: Tensor) -> BoxedObjects:
+    def select(self, chosen: Tensor) -> BoxedObjects:
         """Return some of them, by bool or by number."""
         return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
@@ -103,11 +103,11 @@ def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
 
-def classify_boxes(objects: BoxedObjects, *, least_px: float = 20.0) -> list[ObjectStatus]:
+def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[ObjectStatus]:
     """Return the N verdicts that need no horizon."""
     verdict = [ObjectStatus.INLIER] * len(objects)
     has_no_height = ~((objects.height_m > 0) & (objects.spread_m > 0))
-    reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < least_px}
+    reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < min_px}
     reasons |= {ObjectStatus.BORDER: objects.cut, ObjectStatus.NO_HEIGHT: has_no_height}
     for reason, applies in reasons.items():
         for row in applies.nonzero()[:, 0].tolist():
@@ -124,7 +124,7 @@ def survey_camera_height(
     is_single_mount: bool = True,
     horizon_deg: float = 0.3,
     tolerance: float = 0.2,
-    least_px: float = 20.0,
+    min_px: float = 20.0,
     draws: int = 200,
     seed: int = 0,
 ) -> HeightSurvey:
@@ -141,7 +141,7 @@ def survey_camera_height(
         horizon_deg: standard deviation of the horizon: a car pitches by 0.3 degrees. It lowers the weight of far
             objects.
         tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
-        least_px: smallest box height.
+        min_px: smallest box height.
         draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
         seed: the same objects and seed give the same result.
 
@@ -149,34 +149,38 @@ def survey_camera_height(
     in the interval.
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = classify_boxes(objects, least_px=least_px * (1 if horizons is not None else _FIT_SHARE))
+    verdict = classify_boxes(objects, min_px=min_px * (1 if horizons is not None else _FIT_SHARE))
     usable = torch.tensor([one is ObjectStatus.INLIER for one in verdict], dtype=torch.bool)
-    _check_any(usable, verdict)
+    if not bool(usable.any()):
+        counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
+        found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
+        fix = "pass more frames, masks of cars and people, or heights of these classes"
+        raise GeometryError("objects on the road", found=found, expected=expected, fix=fix)
     generator = torch.Generator().manual_seed(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
-        line = _fit_horizon(objects.of(usable), slack_px, least_px, generator, tolerance)
-        usable = usable & _is_high_enough(objects, line, least_px)
-    else:
-        line = None
-    chosen = _share_track_weight(objects.of(usable))
-    given = None if horizons is None else horizons.double().expand(frames, 3)
-    lines = _select_horizons(chosen, line, given)
-    if given is not None:
-        shift = _estimate_shift(chosen, lines, slack_px) if is_single_mount else torch.zeros(3, dtype=torch.float64)
-        given, lines = given + shift, lines + shift
-    estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
-    logs = []
+        line = _fit_horizon(objects.select(usable), slack_px, min_px, generator, tolerance)
+        usable = usable & _is_high_enough(objects, line, min_px)
+    # Detections of one object together weigh as much as one detection without error.
+    chosen = objects.select(usable)
+    track = track_boxes(chosen.frame, chosen.box_px)
+    chosen = replace(chosen, spread_m=chosen.spread_m * torch.bincount(track)[track].sqrt())
+    shift, vertical = torch.zeros(3, dtype=torch.float64), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    of_frames = (line if horizons is None else horizons.double()).expand(frames, 3)
+    if horizons is not None:
+        if is_single_mount:
+            shift = _estimate_shift(chosen, of_frames[chosen.frame], slack_px)
+        of_frames = of_frames + shift
+    estimate, sigma, implied, agrees = _estimate(chosen, of_frames[chosen.frame], slack_px, tolerance)
+    logs, errors = [], 1 if is_single_mount else frames
     for _ in range(draws):
-        drawn = chosen.of(_resample_objects(chosen.frame, frames, generator))
+        drawn = chosen.select(_resample_objects(chosen.frame, frames, generator))
         try:
-            again = None if line is None else _refine_horizon(drawn, line, slack_px, tolerance)
-            redrawn = _select_horizons(drawn, again, given)
-            if given is not None:  # a fitted one varies with the draws itself
-                shape = (1 if is_single_mount else frames, 1)
-                rows = slack_px * torch.randn(*shape, generator=generator, dtype=torch.float64)
-                wrong = rows * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-                redrawn = redrawn - shift + (wrong if is_single_mount else wrong[drawn.frame])
+            if horizons is None:  # it varies with the draws itself
+                redrawn = _refine_horizon(drawn, line, slack_px, tolerance).expand(len(drawn), 3)
+            else:
+                rows = slack_px * torch.randn(errors, 1, generator=generator, dtype=torch.float64)
+                redrawn = of_frames[drawn.frame] - shift + (rows * vertical).expand(frames, 3)[drawn.frame]
                 redrawn = redrawn + (_estimate_shift(drawn, redrawn, slack_px) if is_single_mount else 0.0)
             logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
         except GeometryError:  # too few of them in this draw
@@ -187,32 +191,14 @@ def survey_camera_height(
     every[rows] = implied
     for row, height_m, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
         verdict[row] = ObjectStatus.ABOVE if height_m <= 0 else ObjectStatus.INLIER if agree else ObjectStatus.ODD
-    if line is not None:
+    if horizons is None:
         for row in (~usable).nonzero()[:, 0].tolist():
             verdict[row] = ObjectStatus.SMALL if verdict[row] is ObjectStatus.INLIER else verdict[row]
-    of_frames = given if given is not None else lines[:1].expand(frames, 3)
     return HeightSurvey(math.exp(estimate), low, high, every, tuple(verdict), of_frames)
 
 
-def _select_horizons(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -> Tensor:
-    """Return (N, 3), the horizon of each object: one line (3,) for all, or those given for each frame (F, 3)."""
-    if given is not None:
-        return given[objects.frame]
-    assert line is not None
-    return line.expand(len(objects), 3)
-
-
-def _share_track_weight(objects: BoxedObjects) -> BoxedObjects:
-    """Widen spreads so that an object's detections together weigh as much as one error-free detection."""
-    track = track_boxes(objects.frame, objects.box_px)
-    return replace(objects, spread_m=objects.spread_m * torch.bincount(track)[track].sqrt())
-
-
 def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
-    """Return (3,) to add to the horizons (N, 3): the most likely common error, of deviation `slack_px`.
-
-    Huber's loss of each object's logarithm from their middle, on a grid of shifts: independent of a start, and robust.
-    """
+    """Return (3,) to add to the horizons (N, 3): the common shift of least Huber loss in logarithms."""
     shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
     below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
     stands = (below > 1).all(0)
@@ -232,36 +218,32 @@ def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Te
 
 
 def _fit_horizon(
-    objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float
+    objects: BoxedObjects, slack_px: float, min_px: float, generator: torch.Generator, tolerance: float
 ) -> Tensor:
-    """Return one horizon (3,) of all objects: RANSAC, then `_refine_horizon` over those of sufficient expected height.
+    """Return one horizon (3,) of all objects by RANSAC, refined over those of sufficient expected height.
 
     Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """
-    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
-    high = some.of(some.height_px >= least_px)
+    some = objects.select(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
+    high = some.select(some.height_px >= min_px)
     heights = high.height_px, high.height_m
     line = fit_object_horizon(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
     for _ in range(3):
-        line = _refine_horizon(some.of(_is_high_enough(some, line, least_px)), line, slack_px, tolerance)
+        line = _refine_horizon(some.select(_is_high_enough(some, line, min_px)), line, slack_px, tolerance)
     return line
 
 
-def _is_high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
-    """Return (N,) bool: whether an object of its class's height would be `least_px` high there, by the median scale."""
+def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tensor:
+    """Return (N,) bool: whether an object of its class's height would be `min_px` high there, by the median scale."""
     below = -distance_above_horizon(line, objects.foot)
     stands = below > 0
-    is_large = stands & (objects.height_px >= least_px)
+    is_large = stands & (objects.height_px >= min_px)
     px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[is_large].nanmedian()
-    return objects.height_m * below * px_per_m >= least_px
+    return objects.height_m * below * px_per_m >= min_px
 
 
 def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
-    """Return the horizon (3,) with the least spread of log camera heights, near a given one, by Gauss-Newton.
-
-    In logarithms an error by a factor counts the same up and down. The prior on camera roll has a deviation of 2
-    degrees.
-    """
+    """Return the horizon (3,) with the least spread of log camera heights, near a given one, by Gauss-Newton."""
     x, y = objects.foot.unbind(-1)
     middle = x.mean()
     x = x - middle
@@ -315,12 +297,12 @@ def _estimate(
 
 
 def _weighted_median(values: Tensor, weight: Tensor) -> float:
+    if len(values) == 1:
+        return float(values[0])
     order = values.argsort()
     share = weight[order].cumsum(0)
     at = (share - 0.5 * weight[order]) / share[-1]  # the middle of each one's weight; in between, a line
-    later = int(torch.searchsorted(at, 0.5).clamp(1, max(len(at) - 1, 1))) if len(at) > 1 else 0
-    if not later:
-        return float(values[0])
+    later = int(torch.searchsorted(at, 0.5).clamp(1, len(at) - 1))
     a, b = values[order][later - 1], values[order][later]
     step = (0.5 - at[later - 1]) / (at[later] - at[later - 1])
     return float(a + step.clamp(0, 1) * (b - a))
@@ -345,14 +327,6 @@ def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, 
         low = min(low, float(drawn.quantile(1 - _CONFIDENCE[0])))
         high = max(high, float(drawn.quantile(_CONFIDENCE[0])))
     return math.exp(low), math.exp(high)
-
-
-def _check_any(usable: Tensor, verdict: list[ObjectStatus]) -> None:
-    if not bool(usable.any()):
-        counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
-        found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
-        fix = "pass more frames, masks of cars and people, or heights of these classes"
-        raise GeometryError("objects on the road", found=found, expected=expected, fix=fix)
 
 
 def _check_enough(rows: Tensor, what: str) -> None:

@@ -16,36 +16,32 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 
-DRIVE_PARTS = 8
-"""Number of parts of a drive: a camera may be moved during it."""
-
+DRIVE_PARTS = 8  # number of parts of a drive: a camera may be moved during it
 MIN_PART_FRAMES = 25
-"""Minimum frames of a part."""
+_MIN_IOU, _MEMORY_FRAMES = 0.3, 3  # of an object's last box with its next; for so many frames it may be missing
 
 
-def track_boxes(frame: Tensor, box: Tensor, *, min_overlap: float = 0.3, memory: int = 3) -> Tensor:
+def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
     """Return a number (N,) int64 for each box: boxes of one object share it, from 0 without gaps, by first frame.
 
     Args:
         frame: (N,) int64, in order of time.
         box: (N, 4) left, top, right, bottom.
-        min_overlap: smallest intersection over union with the object's last box.
-        memory: frames for which an object may be missing.
 
-    Pairs are joined by falling overlap, each object and box once.
+    Pairs are joined by falling overlap with the object's last box, each object and box once.
     """
     track = torch.full((len(frame),), -1, dtype=torch.int64)
     last: dict[int, int] = {}  # of each object that may go on, its last box
     count = 0
     for now in torch.unique(frame).tolist():
         rows = (frame == now).nonzero()[:, 0]
-        last = {one: row for one, row in last.items() if int(frame[row]) >= now - memory}
+        last = {one: row for one, row in last.items() if int(frame[row]) >= now - _MEMORY_FRAMES}
         if last:
             tracks = list(last)
             overlap = _overlaps(box[list(last.values())].double(), box[rows].double())
             for pair in overlap.flatten().argsort(descending=True, stable=True).tolist():
                 one_track, row = tracks[pair // len(rows)], int(rows[pair % len(rows)])
-                if overlap.flatten()[pair] < min_overlap:
+                if overlap.flatten()[pair] < _MIN_IOU:
                     break
                 if track[row] < 0 and not bool((track[rows] == one_track).any()):
                     track[row] = one_track
@@ -73,10 +69,9 @@ Calibrated on RoadWorld's cars, with cameras at 1.2, 1.65 and 2.1 m.
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
 """Standard deviations: pitch within and between drives, an edge of a box, log of height over that of the class."""
 
-MIN_HEIGHT_PX = 8.0
-"""Smallest expected height of an object in the image, from where it stands."""
-
+MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image, from where it stands
 _ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
+_DRAWS = 100  # of the bootstrap over drives
 _LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
 
 
@@ -97,15 +92,7 @@ class DriveHeights:
 
 
 def estimate_drive_heights(
-    drive: Tensor,
-    track: Tensor,
-    foot_px: Tensor,
-    height_px: Tensor,
-    height_m: Tensor,
-    *,
-    focal_px: float,
-    draws: int = 100,
-    seed: int = 0,
+    drive: Tensor, track: Tensor, foot_px: Tensor, height_px: Tensor, height_m: Tensor, *, focal_px: float
 ) -> DriveHeights:
     """Return one height for all drives, and the horizon of each.
 
@@ -115,29 +102,29 @@ def estimate_drive_heights(
         foot_px: (N,) row of the box's lower edge, from the principal point, downwards.
         height_px, height_m: (N,) of the box, and the object's prior by its class.
         focal_px: along y.
-        draws: of the bootstrap over drives.  seed: the same objects and seed give the same result.
 
     Small detections are left out by their expected height, because selecting by measured height would favor tall
-    objects among the far ones. Outliers weigh less (Cauchy's weights). Raises GeometryError where fewer than 12 objects
-    are left.
+    objects among the far ones. Outliers weigh less (Cauchy's weights). The same objects give the same result. Raises
+    GeometryError where fewer than 12 objects are left.
     """
     if len(drive) == 0:
         raise _too_few_error(0)
     foot, px, metres = foot_px.double(), height_px.double(), height_m.double()
-    weight = 1 / _track_sizes(drive, track)
+    _, place, counts = torch.unique(torch.stack((drive, track)), dim=1, return_inverse=True, return_counts=True)
+    weight = 1 / counts[place].double()
     height, horizon, weights = _fit(drive, weight, foot, px, metres, focal_px)
     inlier_count = int(torch.unique(torch.stack((drive, track))[:, weights > 0.5 * weight], dim=1).shape[1])
     if inlier_count < _MIN_OBJECTS or not 0 < height < math.inf:
         raise _too_few_error(inlier_count)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     drives = int(drive.max()) + 1
     logs = []
-    for _ in range(draws):
+    for _ in range(_DRAWS):
         times = torch.bincount(torch.randint(drives, (drives,), generator=generator), minlength=drives)[drive]
         again = _fit(drive, weight * times, foot, px, metres, focal_px)[0]
         if 0 < again < math.inf:
             logs.append(math.log(again))
-    spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > draws // 2 else math.inf
+    spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > _DRAWS // 2 else math.inf
     width = math.hypot(1.96 * spread, 1.96 * HEIGHT_STD / math.sqrt(inlier_count))
     return DriveHeights(height, height * math.exp(-width), height * math.exp(width), horizon, inlier_count)
 
@@ -145,11 +132,6 @@ def estimate_drive_heights(
 def _too_few_error(inlier_count: int) -> GeometryError:
     found, fix = f"{inlier_count} objects that agree", "take more frames or drives"
     return GeometryError("camera height", found=found, expected=f"at least {_MIN_OBJECTS}", fix=fix)
-
-
-def _track_sizes(drive: Tensor, track: Tensor) -> Tensor:
-    _, place, counts = torch.unique(torch.stack((drive, track)), dim=1, return_inverse=True, return_counts=True)
-    return counts[place].double()
 
 
 def _fit(
@@ -200,8 +182,7 @@ def _correct_length(px: Tensor, below: Tensor, metres: Tensor, height_m: Tensor,
 
 # -- Detect whether camera heights, measured at several places of a video, belong to more than one mount.
 
-MIN_VALUES = 5
-"""Smallest number of values of a place for a meaningful median."""
+MIN_VALUES = 5  # smallest number of values of a place for a meaningful median
 
 MIN_HEIGHT_FACTOR, MIN_SIDE_SHARE = 1.2, 0.1
 """Several mounts: no median lies between two that differ by this factor, and each side has this share of the values."""

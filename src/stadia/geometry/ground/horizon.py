@@ -49,21 +49,16 @@ def distance_above_horizon_map(horizon: Tensor, height: int, width: int) -> Tens
 # -- Find the vanishing point of the straight edges along a road: a point of the horizon.
 
 _STEEP_DEG, _FLAT_DEG = 80.0, 8.0  # upright edges, and those that cross the road, do not lead along it
-_VANISHING_REFITS = 8
+_VOTE_DEG = 1.5  # largest angle between an edge and the line from its middle to the point
+_PAIRS, _VANISHING_REFITS = 1000, 8
 
 
 def find_vanishing_point(
-    segments: Tensor,
-    center: Tensor,
-    reach_px: float,
-    *,
-    generator: torch.Generator,
-    tolerance_deg: float = 1.5,
-    trials: int = 1000,
+    segments: Tensor, center: Tensor, reach_px: float, *, generator: torch.Generator
 ) -> tuple[Tensor, float] | None:
     """Return the point (2,), x, y, where the longest edges meet, and their share of all length, by RANSAC.
 
-    An edge's vote falls with its angle to the point (1 - (angle / tolerance)^2), so that many edges that nearly meet do
+    An edge's vote falls with its angle to the point (1 - (angle / 1.5 deg)^2), so that many edges that nearly meet do
     not outvote fewer that meet. A point's weight falls with its row's distance from the center's (Gauss, deviation a
     third of the reach), since roofs and stairs meet too, and a driven road vanishes near the middle.
 
@@ -72,8 +67,6 @@ def find_vanishing_point(
         center: (2,) the vanishing point of the optical axis: the principal point.
         reach_px: largest distance in rows from the center. Roads turn: twice as many columns are allowed.
         generator: of the CPU, the only source of randomness.
-        tolerance_deg: largest angle between an edge and the line from its middle to the point.
-        trials: pairs.
 
     None where fewer than three edges meet.
     """
@@ -88,7 +81,7 @@ def find_vanishing_point(
     middle = (segments[:, 2:] + segments[:, :2]) / 2
     normal = torch.stack((-along[:, 1], along[:, 0]), -1) / length[:, None]
     lines = torch.cat((normal, -(normal * middle).sum(-1, keepdim=True)), -1)
-    pairs = torch.multinomial(length.expand(trials, -1), 2, generator=generator)
+    pairs = torch.multinomial(length.expand(_PAIRS, -1), 2, generator=generator)
     meets = torch.linalg.cross(lines[pairs[:, 0]], lines[pairs[:, 1]])
     points = meets[:, :2] / torch.where(meets[:, 2:].abs() > 1e-9, meets[:, 2:], torch.nan)
     offset = (points - center.double()).abs()
@@ -96,24 +89,24 @@ def find_vanishing_point(
     if not len(points):
         return None
     likely = (-((points[:, 1] - center[1]) / (reach_px / 3)).square() / 2).exp()
-    votes = (_count_votes(points, middle, normal, tolerance_deg) * length).sum(-1) * likely
+    votes = (_count_votes(points, middle, normal) * length).sum(-1) * likely
     best = points[votes.argmax()]
     # Least squares of the distances between the point and the edges' lines, turned into angles.
     for _ in range(_VANISHING_REFITS):
-        agree = _count_votes(best[None], middle, normal, tolerance_deg)[0]
+        agree = _count_votes(best[None], middle, normal)[0]
         if int((agree > 0).sum()) < 3:
             return None
         weight = ((agree * length).sqrt() / (best - middle).norm(dim=-1).clamp(min=1))[:, None]
         best = torch.linalg.lstsq(weight * normal, -weight * lines[:, 2:]).solution[:, 0]
-    agree = _count_votes(best[None], middle, normal, tolerance_deg)[0] > 0
+    agree = _count_votes(best[None], middle, normal)[0] > 0
     return best, float(length[agree].sum() / length.sum())
 
 
-def _count_votes(points: Tensor, middle: Tensor, normal: Tensor, tolerance_deg: float) -> Tensor:
-    """Return (P, N), the vote of each line for each point: 1 exactly, 0 beyond the tolerance."""
+def _count_votes(points: Tensor, middle: Tensor, normal: Tensor) -> Tensor:
+    """Return (P, N), the vote of each line for each point: 1 exactly, 0 beyond _VOTE_DEG."""
     offset = points[:, None] - middle
     across = (offset * normal).sum(-1).abs() / offset.norm(dim=-1).clamp(min=1e-9)
-    return (1 - (across / math.sin(math.radians(tolerance_deg))).square()).clamp(min=0)
+    return (1 - (across / math.sin(math.radians(_VOTE_DEG))).square()).clamp(min=0)
 
 
 # -- horizon and camera height from boxes of objects alone
@@ -166,8 +159,8 @@ def fit_object_horizon(
 
     It needs many objects, near and far. Measured on 100 ray-cast cars 6 to 45 m away: horizon within 0.15 degrees,
     camera height 2 to 7 % too small, also with three in ten heights wrong.
-    Raises GeometryError for fewer than 3 objects, and for values that are not finite and positive. Raises it too where
-    no three objects agree, and where the inliers stand on one line of the image, which leaves the horizon undetermined.
+    Raises GeometryError for fewer than 3 objects, for values that are not finite and positive, and where no three
+    objects agree or the inliers stand on one line of the image, which leaves the horizon undetermined.
     """
     _check_objects(foot, height_px, height_m)
     at = torch.cat((foot.detach().double(), torch.ones(len(foot), 1, dtype=torch.float64, device=foot.device)), -1)
@@ -220,8 +213,7 @@ def _check_inliers(foot: Tensor, count: int) -> None:
 # For an object on the road, (pixels from its foot to the horizon) : (its height in pixels) = (the camera's height) :
 # (its height), at any distance (Lee et al., Scale Field, CVPR 2023, eq. 2). With an object's known height that gives a
 # camera height. An object with another one is an outlier: its top is hidden, it is no car, or it is not on the road.
-# Where camera and object are equally high, a hidden foot is not detected; it does not change the silhouette's height
-# either. The horizon is the largest source of error: 0.5 degrees of pitch make half of the good objects outliers.
+# The horizon is the largest source of error: 0.5 degrees of pitch make half of the good objects outliers.
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +241,7 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
     Pixel centers are counted, and the ratio adds the one pixel that they leave out. With true masks it is about 3 % too
     large, since a roof is deeper than its foot; so camera heights from it are 3 % too small.
     """
-    distance = objects.of(distance_above_horizon_map(horizon, height, width))[:, 0]
+    distance = objects.gather(distance_above_horizon_map(horizon, height, width))[:, 0]
     lowest, highest = segment_quantiles(distance, objects.segment, objects.count, (0.0, 1.0))
     return HorizonRatios(-lowest, highest)
 
@@ -266,7 +258,7 @@ def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
     """Return ln(implied / reference) (M,): the error of an object's implied camera height.
 
     Above 0 the object appears lower than it should (its top is hidden), below 0 higher; -inf where it stands above the
-    horizon.
+    horizon. An inlier's |ln| is below 0.2, a factor of 1.22 either way.
 
     Args:
         implied_height_m: (M,) by `implied_camera_height`.
@@ -275,12 +267,3 @@ def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
             only objects that agree with it, and a height fitted to those does not change.
     """
     return (implied_height_m / reference_m).log()
-
-
-def inlier_mask(odd: Tensor, *, tolerance: float = 0.2) -> Tensor:
-    """Return (M,) bool: objects with |oddness| below the tolerance; false for NaN.
-
-    Symmetric in the logarithm, a factor of 1.22 either way; the published test on |ratio camera height - H| / H has
-    factors of 0.8 and 1.2.
-    """
-    return odd.abs() < tolerance

@@ -19,6 +19,9 @@ from stadia.geometry.camera import backproject
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.segments import Segments, segment_quantiles
 
+_TRIALS = 128  # planes of RANSAC
+_ROUNDS = 5  # of reweighting
+
 
 def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
     """Return unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 = none.
@@ -59,9 +62,8 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
     weights (..., N), not negative; 0 leaves a point out. Raises GeometryError for fewer than 3 points.
     """
     if points.shape[-1] != 3 or points.shape[-2] < 3:
-        raise GeometryError(
-            "plane", found=f"points {tuple(points.shape)}", expected="(..., N, 3), N at least 3", fix="pass more points"
-        )
+        found = f"points {tuple(points.shape)}"
+        raise GeometryError("plane", found=found, expected="(..., N, 3), N at least 3", fix="pass more points")
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.to(points.dtype)
     share = (weights / weights.sum(-1, keepdim=True))[..., None]
     center = (share * points).sum(-2)
@@ -70,19 +72,16 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
     return _oriented_plane(torch.linalg.eigh(covariance).eigenvectors[..., 0], center)  # of the smallest eigenvalue
 
 
-def fit_plane_ransac(
-    points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03, trials: int = 128, seed: int = 0
-) -> Tensor:
+def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03) -> Tensor:
     """Return the plane (..., 4) with the most inliers among points (..., N, 3): RANSAC, then least squares.
 
     Args:
         points: (..., N, 3) in any unit.
         known: (..., N) bool, the points to use; NaN is returned where there are fewer than 3.
         tolerance: largest distance of an inlier, as a share of the camera's own height.
-        trials: planes through three random points, scored on at most 2048 random points.
-        seed: the same points and seed give the same plane.
 
-    Only the last least squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
+    128 planes through three random points are scored on at most 2048 random points; the same points give the same
+    plane. Only the last least squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
     """
     batch, count = points.shape[:-2], points.shape[-2]
     flat = points.reshape(-1, count, 3)
@@ -90,12 +89,12 @@ def fit_plane_ransac(
     enough = usable.sum(-1) >= 3
     usable = usable | ~enough[:, None]  # a plane through anything there, which is not returned
     with torch.no_grad():
-        generator = torch.Generator(device=points.device).manual_seed(seed)
-        drawn = torch.multinomial(usable.float(), 3 * trials + min(count, 2048), replacement=True, generator=generator)
+        generator = torch.Generator(device=points.device).manual_seed(0)
+        drawn = torch.multinomial(usable.float(), 3 * _TRIALS + min(count, 2048), replacement=True, generator=generator)
         picked = flat.gather(1, drawn[..., None].expand(-1, -1, 3))
-        a, b, c = picked[:, : 3 * trials].reshape(-1, trials, 3, 3).unbind(-2)
+        a, b, c = picked[:, : 3 * _TRIALS].reshape(-1, _TRIALS, 3, 3).unbind(-2)
         planes = _oriented_plane(F.normalize(torch.linalg.cross(b - a, c - a), dim=-1), a)
-        tested = picked[:, None, 3 * trials :]
+        tested = picked[:, None, 3 * _TRIALS :]
         votes = (height_above_plane(planes, tested).abs() < tolerance * planes[..., 3:]).sum(-1)
         plane = planes.gather(1, votes.argmax(-1)[:, None, None].expand(-1, -1, 4))[:, 0]
     for _ in range(2):
@@ -154,10 +153,10 @@ def road_pixel_heights(
     return RoadPixelHeights(height, valid, mean, masked_median(height.flatten(1), valid.flatten(1)))
 
 
-def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, rounds: int = 5) -> Tensor:
+def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> Tensor:
     """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in its pixels; NaN without road.
 
-    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights of 1.48 times the
+    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times the
     median residual. Where the error of inverse depth is even over the image, as a network's is, near pixels rightly
     count for more than in `fit_plane`. Where the two differ, the depth is not that of a road yet. Args as of
     `road_pixel_heights`.
@@ -170,7 +169,7 @@ def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, 
     inverse = torch.where(known, 1 / depth_m.flatten(1).clamp(min=NEAR), 0.0)
     usable = torch.where(enough[:, None], known, True)  # elsewhere a plane through anything, which is not returned
     weight = start = usable.to(depth_m.dtype)
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         normal_over_d = _fit_linear_in_rays(rays, inverse, weight)
         residual = ((rays * normal_over_d[:, None]).sum(-1) - inverse).abs()
         width = 2 * 1.48 * masked_median(residual, known)[:, None].nan_to_num(1.0)
@@ -189,28 +188,6 @@ def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
     slope = torch.linalg.pinv(moments @ across, hermitian=True) @ (moments @ (values - middle[:, None])[..., None])
     slope = slope[..., 0]
     return torch.cat((slope, (middle - (slope * center[:, :2]).sum(-1))[:, None]), -1)
-
-
-@dataclass(frozen=True, slots=True)
-class CameraHeight:
-    """The camera's height above the road (B,), in the unit of depth, measured in two ways; NaN without road.
-
-    by_plane: distance to one plane through the road: robust to noise of single pixels, wrong where the grade changes.
-    by_median: median over the road of each pixel's distance to its own tangent plane: right on grades and beside kerbs,
-        low where single pixels are noisy. A difference of more than a few percent between both is a warning.
-    """
-
-    by_plane: Tensor
-    by_median: Tensor
-
-
-def camera_height_from_depth(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraHeight:
-    """Return the camera height from depth (B, 1, H, W) and a road mask (B, 1, H, W) bool. Differentiable in depth."""
-    by_median = road_pixel_heights(depth_m, camera, road_mask, min_road_share=0.0).median_height
-    depth_m = _known_depth(depth_m)
-    points = backproject(depth_m, camera).flatten(2).transpose(1, 2)
-    plane = fit_plane_ransac(points, (road_mask & (depth_m > NEAR)).flatten(1))
-    return CameraHeight(by_plane=plane[:, 3], by_median=by_median)
 
 
 def _known_depth(depth_m: Tensor) -> Tensor:
@@ -262,13 +239,13 @@ def measure_silhouettes(
 
     A hidden foot or side does not change an object's height, a hidden top does. Measured with true depth: scale 0.5 %
     too large, 2 % beyond 30 m, since the highest pixel lies below the edge. Differentiable in depth and plane.
-    Metric scale from camera height and silhouettes: FUMET, arXiv 2312.04530.
+    Source: FUMET, arXiv 2312.04530.
     """
-    known = (depth_m > NEAR) & depth_m.isfinite()
-    points = backproject(torch.where(known, depth_m, torch.zeros_like(depth_m)), camera)
+    depth_m = _known_depth(depth_m)
+    points = backproject(depth_m, camera)
     above = (plane[:, :3, None, None] * points).sum(1, keepdim=True) + plane[:, 3, None, None, None]
-    shown = objects.of(known)[:, 0]
-    heights = objects.of(above)[shown, 0]
+    shown = objects.gather(depth_m > 0)[:, 0]
+    heights = objects.gather(above)[shown, 0]
     bottom, top = segment_quantiles(heights, objects.segment[shown], objects.count, (trim, 1 - trim))
     return Silhouettes(top, bottom)
 

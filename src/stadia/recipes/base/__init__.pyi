@@ -1,7 +1,7 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
 from .build_recipe import load_predictor as load_predictor
-from .build_recipe import load_task as load_task
+from .build_recipe import load_recipe as load_recipe
 from .config import RecipeConfig as RecipeConfig
 from .config import SelfSupervisedConfig as SelfSupervisedConfig
 from .depth_commands import DepthCommands as DepthCommands
@@ -10,18 +10,17 @@ from .depth_commands import score_recordings as score_recordings
 from .depth_recipe import DepthPredictor as DepthPredictor
 from .depth_recipe import DepthRecipe as DepthRecipe
 from .dry_run import PeakMemory as PeakMemory
-from .logged_stats import compute_auto_mask as compute_auto_mask
-from .prediction_inputs import PredictionInput as PredictionInput
-from .prediction_inputs import open_inputs as open_inputs
-from .prediction_inputs import run_predict_exported as run_predict_exported
 from .requests import EvaluateRequest as EvaluateRequest
 from .requests import FormatOptions as FormatOptions
 from .requests import OdometryRequest as OdometryRequest
+from .requests import PredictionInput as PredictionInput
 from .requests import PredictRequest as PredictRequest
 from .requests import network_size_notes as network_size_notes
+from .requests import open_inputs as open_inputs
 from .requests import parse_data_config as parse_data_config
 from .requests import parse_source_options as parse_source_options
 from .requests import requested_size as requested_size
+from .requests import run_predict_exported as run_predict_exported
 from .runner import Commands as Commands
 from .runner import LabeledSet as LabeledSet
 from .runner import ScoreOutput as ScoreOutput
@@ -30,6 +29,7 @@ from .runner import run_predict as run_predict
 from .scored_frames import TrainingOverlap as TrainingOverlap
 from .self_supervised import ViewSynthesis as ViewSynthesis
 from .self_supervised import check_encoders as check_encoders
+from .self_supervised import compute_auto_mask as compute_auto_mask
 from .self_supervised import make_networks as make_networks
 from .video_data import MultiVideoData as MultiVideoData
 from .video_data import VideoData as VideoData

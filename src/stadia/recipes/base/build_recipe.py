@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
@@ -48,71 +48,64 @@ def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
         check_recipe(Checkpoint.open(Path(config.start_from)), (recipe.recipe, *recipe.compatible_recipes))
 
 
-def create_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
-    """Return the task at its start; on resume its weights come from the run's checkpoint. Errors fail the run."""
+def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
+    """Return the recipe at its start; on resume its weights come from the run's checkpoint. Errors fail the run."""
     resumed = (run.checkpoints / "last.safetensors").exists()
     try:
-        random_state.seed_generators(config.seed, "training")
-        task = build_task(recipe, config, resumed=resumed)
-        task.save_data_stats(data)
+        seeds.seed_generators(config.seed, "training")
+        recipe = init_recipe(recipe_class, config, resumed=resumed)
+        recipe.save_data_stats(data)
     except BaseException as error:
         with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
             run.failed(error)
         raise
     if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
-        run.note(**task.run_metadata)
-    return task
+        run.note(**recipe.run_metadata)
+    return recipe
 
 
-def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
-    """Return the task with its initial weights. Raises CheckpointError if `config.start_from` does not fit.
+def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
+    """Return the recipe with its initial weights. Raises CheckpointError if `config.start_from` does not fit.
 
     resumed: its own checkpoint will be loaded, so pretrained weights are not needed.
     """
     if resumed:
-        return recipe(without_pretrained(config))
+        return recipe_class(without_pretrained(config))
     if config.start_from is None:
-        return recipe(config)
-    task, checkpoint = recipe(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
-    load_weights(checkpoint, task, recipe=(recipe.recipe, *recipe.compatible_recipes), without=recipe.data_buffers)
-    task.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
-    return task
+        return recipe_class(config)
+    recipe, checkpoint = recipe_class(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
+    names = (recipe.recipe, *recipe.compatible_recipes)
+    load_weights(checkpoint, recipe, recipe=names, without=recipe.data_buffers)
+    recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
+    return recipe
 
 
 def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
     """Return a predictor of a trained recipe: depth, and motion if it was trained.
 
     size: (height, width) of the network; default: the training's.
-    Raises the errors of `load_task`, CheckpointError without depth, ConfigError for an unsupported size.
+    Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
     """
-    task = load_task(checkpoint)
-    predictor = task.predictor(size)
+    recipe = load_recipe(checkpoint)
+    predictor = recipe.predictor(size)
     if predictor is None:
-        raise CheckpointError(
-            checkpoint,
-            found=f"a checkpoint of '{task.recipe}', which predicts no depth",
-            expected="a recipe that does",
-            fix="pass another checkpoint",
-        )
+        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
+        raise CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
     return predictor
 
 
-def load_task(checkpoint: Path) -> AnyRecipe:
+def load_recipe(checkpoint: Path) -> AnyRecipe:
     """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
 
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """
     opened = Checkpoint.open(Path(checkpoint))
-    recipe = opened.header.recipe
-    if recipe not in RECIPES:
-        raise CheckpointError(
-            opened.path,
-            found=f"a checkpoint of '{recipe}'",
-            expected=f"one of {', '.join(RECIPES)}",
-            fix="update stadia, or pass another",
-        )
+    name = opened.header.recipe
+    if name not in RECIPES:
+        found, expected = f"a checkpoint of '{name}'", f"one of {', '.join(RECIPES)}"
+        raise CheckpointError(opened.path, found=found, expected=expected, fix="update stadia, or pass another")
     try:
-        config = CONFIGS.load(recipe).model_validate(opened.header.config)
+        config = CONFIGS.load(name).model_validate(opened.header.config)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         renamed = list_renamed_keys(opened.header.config)
@@ -123,6 +116,6 @@ def load_task(checkpoint: Path) -> AnyRecipe:
             expected="a configuration of this version",
             fix="train again, or use the version of stadia that wrote it (run.json names its commit)",
         ) from error
-    task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
-    load_weights(opened, task, recipe=recipe)
-    return task.eval()
+    recipe: AnyRecipe = RECIPES.load(name)(without_pretrained(config))
+    load_weights(opened, recipe, recipe=name)
+    return recipe.eval()

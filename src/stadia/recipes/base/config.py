@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -42,6 +42,11 @@ class RecipeConfig(StrictModel):
 _M = TypeVar("_M", bound=StrictModel)
 
 
+def data_keys(*names: str) -> tuple[str, ...]:
+    """Return configuration keys of the group `data`."""
+    return tuple(f"data.{name}" for name in names)
+
+
 def without_pretrained(config: _M) -> _M:
     """Return the configuration with every `pretrained` set to false: loaded weights replace them."""
     changes: dict[str, Any] = {
@@ -52,22 +57,17 @@ def without_pretrained(config: _M) -> _M:
     return config.model_copy(update=changes)
 
 
+_LINEAR_HEAD = "model.pose_head=linear is bound to one size of image"
+
+
 class SelfSupervisedConfig(RecipeConfig):
     """Networks of depth and motion, and a loss that needs no labels."""
 
-    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in VALIDATION_KEYS)
+    evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
     validation: ClassVar[tuple[str, ...]] = (
-        *(
-            "abs_rel",
-            "rmse",
-            "d1",
-            "residual",
-            "residual_unwarped",
-            "residual_over_sigma",
-            "residual_spearman",
-            "inside_??",
-        ),
-        *("ause", "ause_of_random", "motion_slope/*", "motion_correlation/*", "motion_along", "motion_scale"),
+        *("abs_rel", "rmse", "d1", "residual", "residual_unwarped", "residual_over_sigma", "residual_spearman"),
+        *("inside_??", "ause", "ause_of_random"),
+        *("motion_slope/*", "motion_correlation/*", "motion_along", "motion_scale"),
     )
 
     data: DataConfig
@@ -81,69 +81,47 @@ class SelfSupervisedConfig(RecipeConfig):
         data, training = (values.get(key) or {} if isinstance(values, Mapping) else {} for key in ("data", "training"))
         if not isinstance(data, Mapping) or not isinstance(training, Mapping) or data.get("order") != "sequential":
             return values
-        return (
-            values
-            if {"max_epochs", "max_steps"} & training.keys()
-            else {**values, "training": {**training, "max_epochs": 1}}
-        )
+        if {"max_epochs", "max_steps"} & training.keys():
+            return values
+        return {**values, "training": {**training, "max_epochs": 1}}
 
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         mistakes = [
             mistake for name, one in self.data.sets.items() for mistake in self._mistakes(self.data.key_of(name), one)
         ]
-        if self.loss.scale_weights is not None and len(self.loss.scale_weights) != self.model.scales:
-            mistakes.append(
-                f"loss.scale_weights has {len(self.loss.scale_weights)} weights for the {self.model.scales} of"
-                " model.scales"
-            )
+        weights, scales = self.loss.scale_weights, self.model.scales
+        if weights is not None and len(weights) != scales:
+            mistakes.append(f"loss.scale_weights has {len(weights)} weights for the {scales} of model.scales")
         if self.loss.left_right_consistency and not self.model.right_view:
             mistakes.append("loss.left_right_consistency needs two views, and model.right_view is false: set it true")
         sizes = {(stage.height, stage.width) for stage in self.training.stages} - {(self.data.height, self.data.width)}
         if sizes and self.model.pose_head == "linear":
-            mistakes.append(
-                "model.pose_head=linear is bound to one size of image, training.stages has several: take pool or"
-                " convolution"
-            )
+            mistakes.append(f"{_LINEAR_HEAD}, training.stages has several: take pool or convolution")
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
 
-    def _mistakes(self, key: str, one: DatasetConfig) -> list[str]:
-        """Return the mistakes of one data set that networks and loss cannot train on.
+    def _mistakes(self, key: str, one: DatasetConfig) -> Iterator[str]:
+        """Yield the mistakes of one data set that networks and loss cannot train on.
 
         key: prefix of its configuration keys.
         """
-        mistakes = []
         if not one.offsets and one.stereo is False:
-            mistakes.append(
-                f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
-            )
+            yield f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
         if min(one.height, one.width) >> (self.loss.pyramid - 1) < 4:
-            mistakes.append(
-                f"loss.pyramid={self.loss.pyramid} halves an image of {one.width}x{one.height} to less than 4 pixels"
-            )
+            size = f"{one.width}x{one.height}"
+            yield f"loss.pyramid={self.loss.pyramid} halves an image of {size} to less than 4 pixels"
         if self.model.right_view and one.stereo is False:
-            mistakes.append(
-                f"model.right_view is true and {key}.stereo is false: the right image trains the right view"
-            )
+            yield f"model.right_view is true and {key}.stereo is false: the right image trains the right view"
         if self.model.right_view and "right" in one.target_sides:
-            mistakes.append(
-                f"model.right_view is true and {key}.target_sides holds right, whose partner is a left view: take"
-                " ['left']"
-            )
+            mistake = f"model.right_view is true and {key}.target_sides holds right"
+            yield f"{mistake}, whose partner is a left view: take ['left']"
         if self.model.brightness and not one.offsets:
-            mistakes.append(
-                f"model.brightness is true and {key}.offsets is empty: the pose network "
-                "predicts brightness, and there is none"
-            )
+            mistake = f"model.brightness is true and {key}.offsets is empty"
+            yield f"{mistake}: the pose network predicts brightness, and there is none"
         if bool(one.offsets) != bool(self.data.offsets):
-            mistakes.append(
-                f"{key}.offsets and data.offsets: either all data sets have neighbors in time, which the pose network"
-                " needs, or none"
-            )
+            rule = "either all data sets have neighbors in time, which the pose network needs, or none"
+            yield f"{key}.offsets and data.offsets: {rule}"
         if self.model.pose_head == "linear" and (one.height, one.width) != (self.data.height, self.data.width):
-            mistakes.append(
-                f"model.pose_head=linear is bound to one size of image, and {key} has another: take pool or convolution"
-            )
-        return mistakes
+            yield f"{_LINEAR_HEAD}, and {key} has another: take pool or convolution"

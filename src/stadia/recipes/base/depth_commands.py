@@ -17,28 +17,26 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.evaluation.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.evaluation.predict.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
-from stadia.evaluation.predict.predict_frames import predict_to_folder
+from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
-from stadia.evaluation.score.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
+from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
-from stadia.recipes.base.prediction_inputs import (
+from stadia.recipes.base.requests import (
+    EvaluateRequest,
     PredictionInput,
+    PredictRequest,
+    compare_with_trained_size,
     is_own_video,
+    network_size_notes,
     open_inputs,
     prediction_lines,
     side_by_side_writer,
-)
-from stadia.recipes.base.requests import (
-    EvaluateRequest,
-    PredictRequest,
-    compare_with_trained_size,
-    network_size_notes,
     size_text,
 )
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput, score_split
@@ -52,12 +50,6 @@ PATH_DRAWING = "trajectory.png"
 
 MAX_SCORED_FRAMES = 1000
 """Maximum number of scored validation frames."""
-
-PROTOCOL_BY_SCALE = {
-    DepthScale.METRES: "metric",
-    DepthScale.UP_TO_SCALE: "relative",
-    DepthScale.AFFINE_INVERSE: "relative",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +116,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         indices: Mapping[str, Sequence[int]] = (
             {one.name: range(0, len(one), request.every) for one in recordings} if listed is None else listed.indices
         )
-        overlap = TrainingOverlap.on(run, recordings, indices)
+        overlap = TrainingOverlap.find(run, recordings, indices)
         indices = overlap.left_out(indices, run) if request.held_out else indices
         summary = {
             "split": options.get("split"),
@@ -203,7 +195,7 @@ def predict_input(
         predictor: from `stadia.recipes.load_predictor`.
         given: from `open_inputs`; it is consumed.
         out: a new or empty folder, or one with the same prediction unfinished, which starts again.
-        provenance: `Provenance.of(checkpoint)`.
+        provenance: `Provenance.from_checkpoint(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
         track: shows progress.
@@ -215,17 +207,13 @@ def predict_input(
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
         if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:
-            listeners.append(
-                files.enter_context(open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count))
-            )
+            points = open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count)
+            listeners.append(files.enter_context(points))
         frames = track(given.frames, given.count, f"predicting {given.name}")
         predictions = predict_to_folder(predictor, frames, out, provenance, source=given.name, listeners=listeners)
     if predictions.record is not None and predictions.record.path:
-        draw_paths(
-            out / PATH_DRAWING,
-            {given.name: read_kitti_trajectory(out / TRAJECTORY).T_world_camera},
-            predictor.depth_scale,
-        )
+        path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
+        draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
     return predictions
 
 
@@ -234,10 +222,10 @@ def predict_input(
 
 def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
     """Select the data set's held-out split if the user selected none: set it in `options` and return a note."""
-    if (
-        options.keys() & {"split", "recordings"}
-        or (split := find_held_out_split(data, options.get("format", "auto"))) is None
-    ):
+    split = None
+    if not options.keys() & {"split", "recordings"}:
+        split = find_held_out_split(data, options.get("format", "auto"))
+    if split is None:
         return []
     options["split"] = split
     return [f"the data's split '{split}', the default (choose another with data.split=NAME or data.recordings=[NAMES])"]
@@ -308,13 +296,15 @@ def _label_split(
     known = [recording for recording in recordings if has_ground_truth(recording, chosen[recording.name])]
     if not known:
         return None
+    cut = f"only the crop '{predictor.crop}' of each image is scored, since the data were cut to it"
+    cropped = () if predictor.crop == "none" else (f"{cut}: `stadia evaluate` scores what lies outside",)
     return LabeledRecordings(
         name=name,
-        notes=(*_crop_notes(predictor.crop), *TrainingOverlap.on(run.folder, known, chosen).notes(chosen)),
+        notes=(*cropped, *TrainingOverlap.find(run.folder, known, chosen).notes(chosen)),
         predictor=predictor,
         recordings=known,
         indices=chosen,
-        protocol=PROTOCOLS[PROTOCOL_BY_SCALE[predictor.depth_scale]],
+        protocol=PROTOCOLS["metric" if predictor.depth_scale is DepthScale.METRES else "relative"],
     )
 
 
@@ -326,22 +316,14 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return
     frames = labeled.indices[recording.name]
-    name = frame_name(recording, frames[len(frames) // 2])
-    shown = PreparedFrame.to(predictor, next(read_frames(recording, [frames[len(frames) // 2]])))
-    predicted = run.folder / "predictions" / labeled.name
-    depth = Predictions.open(safe_join(predicted, recording.name)).read(name)
-    folder = run.folder / "clouds" / labeled.name
+    middle = frames[len(frames) // 2]
+    name, shown = (
+        frame_name(recording, middle),
+        PreparedFrame.prepare(predictor, next(read_frames(recording, [middle]))),
+    )
+    predictions, folder = (run.folder / kind / labeled.name for kind in ("predictions", "clouds"))
+    depth = Predictions.open(safe_join(predictions, recording.name)).read(name)
     write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, to_uint8(shown.image), depth, shown.K)
-
-
-def _crop_notes(crop: str) -> list[str]:
-    """Return a note if only a crop of each image is scored."""
-    if crop == "none":
-        return []
-    return [
-        f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` scores"
-        " what lies outside"
-    ]
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
@@ -351,12 +333,12 @@ def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, li
 
     indices: ascending, by recording name.
     """
-    total, seen = max(sum(map(len, indices.values())), 1), 0
+    total, before = max(sum(map(len, indices.values())), 1), 0
     kept: dict[str, list[int]] = {}
     for name, frames in indices.items():
         kept[name] = []
         for block in np.split(np.asarray(frames, dtype=np.intp), np.flatnonzero(np.diff(frames) != 1) + 1):
-            after = seen + len(block)
-            kept[name] += block[: after * most // total - seen * most // total].tolist()
-            seen = after
+            after = before + len(block)
+            kept[name] += block[: after * most // total - before * most // total].tolist()
+            before = after
     return kept

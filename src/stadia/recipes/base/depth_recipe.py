@@ -15,9 +15,11 @@ from typing_extensions import TypeVar
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
 from stadia.dataloading.config import STRIDE, DataConfig
+from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
-from stadia.evaluation.predict.frame_preparation import TrainingLens
 from stadia.losses.loss_report import LossReport
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.encoders import check_encoder
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import select_device
 from stadia.training.recipe import HasOptimizer, Recipe
@@ -43,7 +45,8 @@ class DepthRecipe(
 ):
     """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
 
-    A recipe defines its `depth_scale` and its network outputs; focal length correction and predictor are shared.
+    A recipe defines its `depth_scale`. If its `model` is a `DepthPoseNet`, that predicts; else it defines
+    `inverse_depth`. Focal length correction and predictor are shared.
 
     Args:
         config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
@@ -69,28 +72,58 @@ class DepthRecipe(
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera in 1/m, see `depth_scale`."""
-        raise NotImplementedError(f"{type(self).__name__} predicts no depth")
+        if self.depth_pose_net is None:
+            raise NotImplementedError(f"{type(self).__name__} predicts no depth")
+        return self.maps(image).inverse_depth
 
     def maps(self, image: Tensor) -> PredictedMaps:
-        """Predict all output maps of images (B, 3, H, W) in one pass. Default: `inverse_depth` alone."""
-        return PredictedMaps(self.inverse_depth(image))
+        """Predict all output maps of images (B, 3, H, W) in one pass."""
+        if self.depth_pose_net is None:
+            return PredictedMaps(self.inverse_depth(image))
+        left, _, log_uncertainty = self.depth_pose_net.depth(image)
+        return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         """Predict motion between neighbors in time: (B, 3, H, W) twice to (B, 4, 4), in the unit of depth.
 
         Returns None if motion was not trained.
         """
-        return None
+        motion = None if self.depth_pose_net is None else self.depth_pose_net.motion(now, following)
+        return None if motion is None else motion.T_later_earlier
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ConfigError if the networks do not support this image size. Default: only the training size."""
-        if (height, width) != (self.height, self.width):
+        """Raise ConfigError if the networks do not support this image size.
+
+        A `DepthPoseNet` supports any size that suits its encoders; with a linear pose head, as other networks by
+        default, only the training size.
+        """
+        net = self.depth_pose_net
+        is_fixed = net is None or (net.pose is not None and net.config.pose_head == "linear")
+        if is_fixed and (height, width) != (self.height, self.width):
             raise ConfigError(
                 f"size of '{self.recipe}'",
                 found=f"{width}x{height}",
                 expected=f"{self.width}x{self.height}, the training's",
                 fix="leave --size out",
             )
+        if net is not None:
+            for name in net.config.encoders(motion=net.pose is not None):
+                check_encoder(name, height=height, width=width)
+
+    @property
+    def depth_pose_net(self) -> DepthPoseNet | None:
+        """Return the networks of depth and motion; None for a recipe with other networks."""
+        model = getattr(self, "model", None)
+        return model if isinstance(model, DepthPoseNet) else None
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return {} if self.depth_pose_net is None else self.depth_pose_net.weights
+
+    @property
+    def depth_range_m(self) -> tuple[float, float] | None:
+        net = self.depth_pose_net
+        return None if net is None else (net.config.min_depth_m, net.config.max_depth_m)
 
     @property
     def stride(self) -> int:
@@ -144,13 +177,13 @@ class DepthPredictor:
     """
 
     def __init__(
-        self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
+        self, recipe: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
     ) -> None:
         self.device = select_device()
-        self.task = task.eval().to(self.device)
-        self.depth_scale, self.crop = task.depth_scale, crop or task.crop
-        self.height, self.width = size or (task.height, task.width)
-        self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not used")
+        self.recipe = recipe.eval().to(self.device)
+        self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
+        self.height, self.width = size or (recipe.height, recipe.width)
+        self.lens = TrainingLens(recipe.focal.tolist(), "depth is scaled by it, and the pose network is not used")
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `depth_scale`."""
@@ -160,7 +193,7 @@ class DepthPredictor:
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
         image = image.to(self.device)
-        predicted, ratio = self.task.maps(image), self._focal_ratio(camera, image)
+        predicted, ratio = self.recipe.maps(image), self._focal_ratio(camera, image)
         right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
         return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
 
@@ -172,7 +205,7 @@ class DepthPredictor:
         """
         if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
-        return self.task.T_next_now(now.to(self.device), following.to(self.device))
+        return self.recipe.T_next_now(now.to(self.device), following.to(self.device))
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
         """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from stadia.core.errors import RunError
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
-from stadia.recipes.base.build_recipe import TrainingData, create_task
+from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import Callback, TrainingLoop
@@ -100,7 +100,7 @@ class DryRunResult:
         return f"{len(self.seconds)} full steps: peak memory {where} {peaks} MB, {times} s"
 
 
-def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
+def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
     """Build the networks and train PROBE_STEPS steps of a configuration at one size, in a temporary folder.
 
     Each of several data sets trains that many steps. Raises what `workflow.train` raises before training, and RunError
@@ -116,10 +116,12 @@ def measure_steps(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingD
     training = config.training.model_copy(update=few)
     probe = MemoryProbe()
     with tempfile.TemporaryDirectory(prefix="stadia-dry-run-") as folder, probe.process:
-        run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
-        task = create_task(recipe, config, data, run)
+        run = Run.create(
+            Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts
+        )
+        recipe = create_recipe(recipe_class, config, data, run)
         try:
-            fit(task, train, None, training, run, callbacks=[probe], console=Console(quiet=True))
+            fit(recipe, train, None, training, run, callbacks=[probe], console=Console(quiet=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
         except Interrupted as error:

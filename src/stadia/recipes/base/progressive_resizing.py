@@ -40,29 +40,18 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
         return
     data: Any = getattr(config, "data", None)
     if not recipe.supports_stages or not type(data).model_fields.keys() >= SIZE_KEYS:
-        raise ConfigError(
-            "training.stages",
-            found=f"stages for '{recipe.recipe}'",
-            expected="a recipe that trains at any size",
-            fix="leave them out",
-        )
+        found, expected = f"stages for '{recipe.recipe}'", "a recipe that trains at any size"
+        raise ConfigError("training.stages", found=found, expected=expected, fix="leave them out")
     if getattr(data, "extra_datasets", None):
-        raise ConfigError(
-            "training.stages",
-            found="several data sets",
-            expected="one",
-            fix="leave data.extra_datasets or the stages out",
-        )
+        fix = "leave data.extra_datasets or the stages out"
+        raise ConfigError("training.stages", found="several data sets", expected="one", fix=fix)
     if config.schedule.milestones_in == "epochs":
         found, fix = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
         raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", fix=fix)
     if (stages[-1].height, stages[-1].width) != (data.height, data.width):
-        raise ConfigError(
-            f"training.stages[{len(stages) - 1}]",
-            found=f"{stages[-1].width}x{stages[-1].height}",
-            expected=f"{data.width}x{data.height} (data.width, data.height), which validation and prediction have",
-            fix="end with a stage of that size",
-        )
+        key, found = f"training.stages[{len(stages) - 1}]", f"{stages[-1].width}x{stages[-1].height}"
+        expected = f"{data.width}x{data.height} (data.width, data.height), which validation and prediction have"
+        raise ConfigError(key, found=found, expected=expected, fix="end with a stage of that size")
     for number in range(len(stages)):
         stage_config(config, number)
     if config.training.devices != 1 and any(stage.batch_size == "auto" for stage in stages):
@@ -165,40 +154,27 @@ def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: in
         return peaks[batch]
 
     batch = find_largest_batch(peak_of, limit=limit, guess=guess, most=max(most, 1))
+    size, memory = f"{stage.width}x{stage.height}", f"{limit / 1e9:.2f} GB"
     if not batch:
         peak = peaks.get(1)
         held = "more than there is" if peak is None else f"{peak / 1e9:.2f} GB"
         fix = "raise training.memory_limit_gb, or take smaller images" if given is not None else "take smaller images"
-        what = f"memory of training.stages[{number}]"
-        raise RunError(
-            what,
-            found=f"{held} for a single sample of {stage.width}x{stage.height}",
-            expected=f"{limit / 1e9:.2f} GB",
-            fix=fix,
-        )
-    summary = (
-        f"stage {number + 1}: {stage.width}x{stage.height} in batches of {batch}, which hold"
-        f" {(peaks[batch] or 0) / 1e9:.2f} GB"
-    )
-    why = (
-        f" (of {limit / 1e9:.2f} GB; not more than {most}, for {MIN_STEPS} steps and batches of the last stage's"
-        " pixels at most)"
-    )
-    console.print(
-        summary + (why if batch == most else f" of {limit / 1e9:.2f} GB"), markup=False, highlight=False, soft_wrap=True
-    )
+        what, found = f"memory of training.stages[{number}]", f"{held} for a single sample of {size}"
+        raise RunError(what, found=found, expected=memory, fix=fix)
+    held = f"{(peaks[batch] or 0) / 1e9:.2f} GB"
+    bound = f"not more than {most}, for {MIN_STEPS} steps and batches of the last stage's pixels at most"
+    of = f" (of {memory}; {bound})" if batch == most else f" of {memory}"
+    line = f"stage {number + 1}: {size} in batches of {batch}, which hold {held}{of}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     return batch
 
 
 def _count_samples(training: TrainingConfig, stage: StageConfig, samples: int) -> int:
     """Return the number of samples of a stage."""
-    limits = (
-        []
-        if training.max_steps is None
-        else [training.max_steps * training.batch_size * training.grad_accumulation_steps]
-    )
-    limits += [] if training.max_epochs is None else [training.max_epochs * samples]
-    return int(stage.share * min(limits))
+    passes = [] if training.max_epochs is None else [training.max_epochs * samples]
+    if training.max_steps is not None:
+        passes.append(training.max_steps * training.batch_size * training.grad_accumulation_steps)
+    return int(stage.share * min(passes))
 
 
 def _measure_peak(recipe: type[AnyRecipe], config: RecipeConfig) -> int | None:

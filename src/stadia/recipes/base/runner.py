@@ -22,11 +22,11 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.prediction_inputs import list_files
 from stadia.recipes.base.requests import (
     EvaluateRequest,
     PredictRequest,
     Size,
+    list_files,
     network_size_notes,
     refuse_unused,
     requested_size,
@@ -210,7 +210,7 @@ def score_validation(recipe: AnyRecipe, data: Any, run: Run, console: Console) -
     recipe.finish_training(run, console)
     commands = _find_commands(recipe.recipe)(recipe, run.config)
     for labeled in commands.open_validation(data, run):
-        score = score_split(commands.score, labeled, run, Provenance.of(run.folder), console)
+        score = score_split(commands.score, labeled, run, Provenance.from_checkpoint(run.folder), console)
         commands.finish_validation(labeled, score, run, console)
 
 
@@ -236,12 +236,12 @@ def _find_commands(recipe: str) -> type[Commands[Any, Any, Any, Any]]:
 
 def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[Any, Any, Any, Any], Provenance]:
     """Load the recipe and its commands; refuse options that it does not use."""
-    recipe = build_recipe.load_task(request.checkpoint)
+    recipe = build_recipe.load_recipe(request.checkpoint)
     header = Checkpoint.open(request.checkpoint).header
     size = requested_size(request.size, header.config)
     commands = _find_commands(header.recipe)(recipe, header.config, size)
     refuse_unused(request, commands.used_options(request), f"recipe '{header.recipe}'")
-    return commands, Provenance.of(request.checkpoint, request.motion or "aligned", size)
+    return commands, Provenance.from_checkpoint(request.checkpoint, request.motion or "aligned", size)
 
 
 def _console_track(console: Console) -> TrackProgress:

@@ -50,7 +50,7 @@ class TrainingOverlap:
     words: ScoredUnits = FRAMES
 
     @classmethod
-    def on(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
+    def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
         """Return the overlap with the training recorded in run.json (`recipes.base.video_data.VideoData.facts`).
 
         A frame matches by its recording's fingerprint and its number, or by the content of its file.
@@ -65,7 +65,7 @@ class TrainingOverlap:
         names = {name for one in facts for name in one["fingerprints"]}
         of: dict[str, frozenset[int]] = {}
         copies: dict[str, frozenset[int]] = {}
-        seen: dict[str, str] = {}
+        matched: dict[str, str] = {}
         for recording in recordings:
             fingerprint = _whole(recording.fingerprint())
             if recording.name in names and fingerprint not in by_number and not (images and recording.file(0)):
@@ -77,11 +77,11 @@ class TrainingOverlap:
             copies[recording.name] = frozenset(index for index, content in others.items() if content in images)
             of[recording.name] = copies[recording.name] | numbered
             if of[recording.name] or trained or recording.session in sessions:
-                seen[recording.name] = recording.session
-        return cls(True, of, copies, seen)
+                matched[recording.name] = recording.session
+        return cls(True, of, copies, matched)
 
     @classmethod
-    def on_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
+    def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
         """Return the overlap for single images: files of each scene by index. They match by content."""
         facts = _facts(run)
         if not (images := _images(facts)):
@@ -90,8 +90,8 @@ class TrainingOverlap:
             name: frozenset(i for i, content in hash_files(files).items() if content in images)
             for name, files in scenes.items()
         }
-        seen = {name: name for name in scenes if of[name] or name in facts[0]["train_sessions"]}
-        return cls(True, of, sessions=seen, words=IMAGES)
+        matched = {name: name for name in scenes if of[name] or name in facts[0]["train_sessions"]}
+        return cls(True, of, sessions=matched, words=IMAGES)
 
     def count(self, indices: Indices) -> int | None:
         """Return how many of these frames trained the network; None if unknown."""
@@ -110,12 +110,8 @@ class TrainingOverlap:
             raise DataError(run, found=found, expected="a run's run.json with them", fix="leave --held-out out")
         kept = {name: [index for index in frames if index not in self.of[name]] for name, frames in indices.items()}
         if not any(kept.values()):
-            raise DataError(
-                _some(indices),
-                found=f"only {self.words.frames} that trained",
-                expected="others",
-                fix="score other data",
-            )
+            found = f"only {self.words.frames} that trained"
+            raise DataError(_some(indices), found=found, expected="others", fix="score other data")
         return kept
 
     def notes(self, indices: Indices) -> list[str]:
@@ -214,12 +210,8 @@ def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
             )
         once = sorted(set(frames.indices))
         if repeated := len(frames.indices) - len(once):
-            raise DataError(
-                path,
-                found=f"{repeated} frames of '{name}' twice",
-                expected="each once",
-                fix="remove the repeated lines",
-            )
+            found = f"{repeated} frames of '{name}' twice"
+            raise DataError(path, found=found, expected="each once", fix="remove the repeated lines")
         indices[name] = once
     if not indices:
         raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")

@@ -21,19 +21,13 @@ from stadia.evaluation.validation_metrics import (
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import BrightnessGate
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
 from stadia.recipes.base.depth_recipe import VideoTargetsT
-from stadia.recipes.base.logged_stats import (
-    brightness_and_uncertainty_stats,
-    depth_stats,
-    min_reprojection_stats,
-    motion_stats,
-)
 
 
 def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
@@ -42,13 +36,10 @@ def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
     return DepthPoseNet(config.model, motion=bool(data.offsets), size=(data.height, data.width))
 
 
-def check_encoders(config: SelfSupervisedConfig, sizes: Sequence[tuple[int, int]] = ()) -> None:
-    """Raise ConfigError for an encoder unknown to timm or unfit for an image size.
-
-    sizes: (height, width); default: those of all data sets.
-    """
+def check_encoders(config: SelfSupervisedConfig) -> None:
+    """Raise ConfigError for an encoder that is unknown to timm or unfit for the image size of a data set."""
     for name in config.model.encoders(motion=bool(config.data.offsets)):
-        for height, width in sizes or dict.fromkeys((one.height, one.width) for one in config.data.sets.values()):
+        for height, width in dict.fromkeys((one.height, one.width) for one in config.data.sets.values()):
             check_encoder(name, height=height, width=width)
 
 
@@ -78,12 +69,14 @@ class ViewSynthesis:
         held = self.gate(prediction, step) if self.gate else prediction
         report = self.loss(batch.targets, held, names, step, road=road)
         if self.gate and self.gate.training:
-            self.gate.update(report.seen["warped_over_unwarped"])
+            self.gate.update(report.logged["warped_over_unwarped"])
         teachers, _ = self.loss.teachers(names, step)
         depth = depth_stats(prediction.inverse_depth[0], model.min_depth_m, model.max_depth_m)
-        seen = min_reprojection_stats(report.maps["winner"], names, teachers) | depth
-        seen |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
-        return replace(report, seen={**report.seen, **seen, **brightness_and_uncertainty_stats(prediction, names)})
+        logged = min_reprojection_stats(report.maps["winner"], names, teachers) | depth
+        logged |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
+        return replace(
+            report, logged={**report.logged, **logged, **brightness_and_uncertainty_stats(prediction, names)}
+        )
 
     @torch.no_grad()
     def loss_cases(self, source_names: Sequence[str], end: int) -> Mapping[str, LossCase]:
@@ -160,7 +153,7 @@ class ViewSynthesis:
         With several data sets also `NAME/motion_scale`, the factor from predicted to true motion. If these factors
         differ, so does the unit of depth.
         """
-        self.epoch_motions = self.motions.of_all()
+        self.epoch_motions = self.motions.collect()
         scales = {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
         return compute_motion_scores(*self.epoch_motions) | scales
 
@@ -178,3 +171,101 @@ class ViewSynthesis:
             "winner": color_categories(winner, len(names)),
             "winner's colors": category_key(names, self.config.data.height, self.config.data.width),
         }
+
+
+# -- scalars of depth, motion, brightness, uncertainty and the auto-mask that each training step logs
+
+PIXEL_STRIDE = 8
+"""Every n-th pixel along each axis, since medians sort the pixels at each step."""
+
+BOUND_TOLERANCE = 0.05
+"""Relative distance to a bound within which depth counts as at the bound."""
+
+QUANTILE_PERCENTS = (10, 50, 90)
+
+
+def compute_auto_mask(winner: Tensor, sources: int) -> Tensor:
+    """Return the auto-mask, bool: an unwarped source explains the pixel better, or no source shows it.
+
+    winner: index of the best source of each pixel (`LossReport.maps["winner"]`); -1: none shows it.
+    """
+    return (winner < 0) | (winner >= sources)
+
+
+def min_reprojection_stats(winner: Tensor, source_names: Sequence[str], teachers: Sequence[int]) -> dict[str, Tensor]:
+    """Return statistics of the minimum reprojection: `auto_masked`, `outside` and `explained_by/SOURCE`.
+
+    `outside` is the share of pixels that no source shows. `explained_by/SOURCE` is the share of unmasked pixels that
+    each teaching source explains.
+
+    winner: (B, 1, H, W) int, of `LossReport.maps`.
+    teachers: indices of the teaching sources (`SelfSupervisedLoss.teachers`).
+    """
+    stats = {"auto_masked": compute_auto_mask(winner, len(source_names)).float().mean()}
+    sampled = winner[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE]
+    stats["outside"] = (sampled < 0).float().mean()
+    if len(teachers) > 1:  # a single source explains all
+        explained = (~compute_auto_mask(sampled, len(source_names))).sum()
+        stats |= {f"explained_by/{source_names[n]}": (sampled == n).sum() / explained for n in teachers}
+    return stats
+
+
+def depth_stats(inverse_depth: Tensor, min_depth_m: float, max_depth_m: float) -> dict[str, Tensor]:
+    """Return statistics of depth: `depth/median`, `depth/spread`, `depth/at_nearest`, `depth/at_farthest`.
+
+    `depth/spread` is the standard deviation of inverse depth over its mean, median of the batch. The last two are
+    shares of pixels within BOUND_TOLERANCE of the bounds of the network.
+
+    inverse_depth: (B, 1, H, W) in 1/m.
+    """
+    pixels = inverse_depth.detach()[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].flatten(1).float()
+    return {
+        "depth/median": 1 / pixels.median(),
+        "depth/spread": (pixels.std(dim=1) / pixels.mean(dim=1)).median(),
+        "depth/at_nearest": (pixels > (1 - BOUND_TOLERANCE) / min_depth_m).float().mean(),
+        "depth/at_farthest": (pixels < (1 + BOUND_TOLERANCE) / max_depth_m).float().mean(),
+    }
+
+
+def motion_stats(T_source_target: Tensor, source_names: Sequence[str], depth: Tensor) -> dict[str, Tensor]:
+    """Return motion statistics of each source in time, medians of the batch.
+
+    `motion/over_depth/SOURCE`: length of the translation over the median depth. `motion/turn_deg/SOURCE`: rotation
+        angle.
+    `motion/same_side`: mean cosine between the translations to a source before and one after; -1 on a straight path.
+
+    T_source_target: (B, N, 4, 4).
+    depth: (), in the unit of the translations.
+    """
+    temporal = {name: n for n, name in enumerate(source_names) if is_temporal(name)}
+    if not temporal:
+        return {}
+    # stack, because a list as an index would wait for a GPU
+    T = torch.stack([T_source_target[:, n] for n in temporal.values()], dim=1).detach().float()
+    lengths = T[..., :3, 3].norm(dim=-1).median(dim=0).values / depth
+    # |R - 1| = sqrt(8) sin(angle / 2)
+    half_sines = (T - torch.eye(4, device=T.device))[..., :3, :3].flatten(-2).norm(dim=-1) / 8**0.5
+    turns_deg = torch.rad2deg(2 * half_sines.clamp(max=1).asin()).median(dim=0).values
+    stats = {f"motion/over_depth/{name}": length for name, length in zip(temporal, lengths, strict=True)}
+    stats |= {f"motion/turn_deg/{name}": turn for name, turn in zip(temporal, turns_deg, strict=True)}
+    before, after = ([number for number, name in enumerate(temporal) if name.startswith(sign)] for sign in "-+")
+    if before and after:
+        cosine = torch.cosine_similarity(T[:, before[0], :3, 3], T[:, after[0], :3, 3], dim=-1)
+        stats["motion/same_side"] = cosine.mean()
+    return stats
+
+
+def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:
+    """Return, if predicted, `gain/SOURCE` and `offset/SOURCE`, means of the batch, and `log_uncertainty/pN`,
+    percentiles.
+    """
+    stats: dict[str, Tensor] = {}
+    if prediction.brightness is not None:
+        for name, (gain, offset) in zip(source_names, prediction.brightness.detach().mean(dim=0), strict=True):
+            stats |= {f"gain/{name}": gain, f"offset/{name}": offset}
+    if prediction.log_uncertainty is not None:
+        pixels = prediction.log_uncertainty[0].detach()[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].flatten().float()
+        quantiles = pixels.quantile(pixels.new_tensor(QUANTILE_PERCENTS) / 100)
+        names = (f"log_uncertainty/p{percent}" for percent in QUANTILE_PERCENTS)
+        stats |= dict(zip(names, quantiles, strict=True))
+    return stats

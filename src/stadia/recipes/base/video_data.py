@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -17,6 +19,7 @@ from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
+from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import hash_frames, join_hashes
 from stadia.datasets.splits import TargetFrames, TrainValSplit
 from stadia.diagnostics.finding import Finding, Severity
@@ -27,6 +30,36 @@ from stadia.training.config import TrainingConfig
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
+
+
+LOG_INTERVAL_S = 30.0
+"""Seconds between progress lines if the output is no terminal."""
+
+
+@contextmanager
+def report_progress(console: Console, *, log: bool = False) -> Iterator[ReportProgress]:
+    """Yield a function that shows progress bars on a terminal.
+
+    log: print lines if the output is no terminal.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+        printed = time.monotonic()
+
+        def report(what: str, done: int, total: int | None) -> None:
+            nonlocal printed
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+                line = what
+            else:
+                line = f"{what}: {done} of {total}" if time.monotonic() - printed >= LOG_INTERVAL_S else ""
+            if line and log and not console.is_terminal:
+                printed = time.monotonic()
+                console.print(line, markup=False, highlight=False)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
 
 
 def make_loaders(
@@ -82,9 +115,8 @@ class VideoData:
         }
         images: dict[str, list[str]] = {}
         for part in self.split.train:
-            images.setdefault(part.recording.name, []).extend(
-                hash_frames(part.recording, part.indices, part.side).values()
-            )
+            hashes = hash_frames(part.recording, part.indices, part.side)
+            images.setdefault(part.recording.name, []).extend(hashes.values())
         return {
             "path": self.config.path,
             "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
@@ -156,43 +188,24 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
     Raises DataError, ConfigError; ConfigError for several data sets, which `recipes.base.video_data` opens.
     """
     if isinstance(config, DataConfig) and config.extra_datasets:
-        names = ", ".join(config.sets)
+        found, expected = f"the data sets {', '.join(config.sets)}", "one, which is what this recipe trains on"
         fix = "leave data.extra_datasets out, or train selfsup"
-        raise ConfigError(
-            "data.extra_datasets",
-            found=f"the data sets {names}",
-            expected="one, which is what this recipe trains on",
-            fix=fix,
-        )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
+        raise ConfigError("data.extra_datasets", found=found, expected=expected, fix=fix)
+    with report_progress(console) as progress:
         split = open_split(config, progress)
         shares = {id(r): measure_labeled_share(r) for r in unique_recordings([*split.train, *split.val])}
         if config.ground_truth_depth:
             _check_labeled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
         if config.sparse_depth == "auto":
-            config = config.model_copy(
-                update={"sparse_depth": any(0 < share < MAX_SPARSE_SHARE for share in shares.values())}
-            )
+            sparse = any(0 < share < MAX_SPARSE_SHARE for share in shares.values())
+            config = config.model_copy(update={"sparse_depth": sparse})
         train = VideoSamples.from_config(split.train, config, training=True, seed=seed, progress=progress)
         config = config.model_copy(update={"stereo": train.stereo})
         val = None
         if split.val:
             with_truth = any(shares[id(recording)] > 0 for recording in unique_recordings(split.val))
-            val = VideoSamples.from_config(
-                split.val,
-                config.model_copy(update={"ground_truth_depth": with_truth}),
-                training=False,
-                seed=seed,
-                progress=progress,
-            )
+            labeled = config.model_copy(update={"ground_truth_depth": with_truth})
+            val = VideoSamples.from_config(split.val, labeled, training=False, seed=seed, progress=progress)
     for recording in unique_recordings([*split.train, *split.val]):
         if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out
             console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
@@ -215,17 +228,15 @@ class MultiVideoData(VideoData):
     parts: Mapping[str, VideoData]
 
     @classmethod
-    def of(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> Self:
+    def combine(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> Self:
         """Combine data sets that were opened one by one, with their resolved configurations."""
         first, *_ = parts.values()
         others = {name: part.config for name, part in parts.items() if name != config.name}
         settled = {"stereo": first.config.stereo, "sparse_depth": first.config.sparse_depth}
         config = config.model_copy(update={**settled, "extra_datasets": others})
+        splits = [part.split for part in parts.values()]
         split = TrainValSplit(
-            *(
-                [frames for part in parts.values() for frames in getattr(part.split, which)]
-                for which in ("train", "val")
-            )
+            [one for each in splits for one in each.train], [one for each in splits for one in each.val]
         )
         epochs = {name: one.epochs for name, one in config.sets.items()}
         train = MixtureLoader({name: part.train for name, part in parts.items()}, epochs, order=config.order, seed=seed)
@@ -258,7 +269,7 @@ def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, c
     if not config.extra_datasets:
         return open_video(config, training, seed=seed, console=console)
     parts = {name: open_video(_single(one), training, seed=seed, console=console) for name, one in config.sets.items()}
-    data = MultiVideoData.of(config, parts, seed=seed)
+    data = MultiVideoData.combine(config, parts, seed=seed)
     for line in data.summary_lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return data

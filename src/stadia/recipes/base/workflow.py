@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from stadia.core import random_state
+from stadia.core import seeds
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, append_finding, write_findings
@@ -25,7 +25,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.recipes import RECIPES
-from stadia.recipes.base.build_recipe import TrainingData, build_task, check_init_weights, create_task, load_task
+from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
@@ -61,7 +61,7 @@ def train(
     """Check the data, train, and score the validation data with the best checkpoint.
 
     Args:
-        config: of a recipe, from `stadia.recipes.configure`.
+        config: of a recipe_class, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
         resume: a run's folder to resume; its configuration must be equal.
         on_stop: what to do on a finding with severity stop, of the data or during training.
@@ -70,37 +70,41 @@ def train(
     Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
     """
     console = Console(stderr=True)
-    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
-    check_stages(recipe, config)
+    recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
+    check_stages(recipe_class, config)
     check_precision(config.training)
     if resume:
         config = keep_batch_sizes(config, Run.open(resume).config)
     else:
-        check_init_weights(recipe, config)  # before anything is decoded
+        check_init_weights(recipe_class, config)  # before anything is decoded
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
-    config, data = prepare_data(recipe, config, console)
+    config, data = prepare_data(recipe_class, config, console)
     findings = report_findings(data.findings(), console, on_stop)
     if resume:
         run = Run.open(resume)
         run.check_config(config, free=("start_from", *data_location_keys(config)))
         run.check_data(data.facts)
     else:
-        run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
+        run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts)
     with run.held():
         if run.writes:
             write_findings(run.folder / "findings.jsonl", [*findings, *read_training_findings(run.folder)])
-        task = create_task(recipe, config, data, run)
-        if resume is None and run.writes and TrainingPlan.of(data.train, config.training).total_steps >= FEW_STEPS:
-            _check_losses(task, config, data, run, console, on_stop)
+        recipe = create_recipe(recipe_class, config, data, run)
+        if (
+            resume is None
+            and run.writes
+            and TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS
+        ):
+            _check_losses(recipe, config, data, run, console, on_stop)
 
         @torch.no_grad()
         def score() -> None:
-            score_validation(load_task(run.folder), data, run, console)
+            score_validation(load_recipe(run.folder), data, run, console)
 
         try:
             fit(
-                task,
+                recipe,
                 data.train,
                 data.val,
                 config.training,
@@ -125,17 +129,17 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     RunError if memory does not suffice, with the step.
     """
     console = Console(stderr=True)
-    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
-    check_stages(recipe, config)
-    config, data = prepare_data(recipe, config, console)
+    recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
+    check_stages(recipe_class, config)
+    config, data = prepare_data(recipe_class, config, console)
     report_findings(data.findings(), console, on_stop)
-    task = build_task(recipe, config, resumed=False)
-    task.save_data_stats(data)
-    report_findings(run_loss_checks(task, config, data, console), console, on_stop, of=LOSS_CHECKS)
-    del task  # the steps' peak of memory is without it
+    recipe = init_recipe(recipe_class, config, resumed=False)
+    recipe.save_data_stats(data)
+    report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
+    del recipe  # the steps' peak of memory is without it
     if not config.training.stages:
-        return measure_steps(recipe, config, data)
-    each = [measure_steps(recipe, *prepared) for prepared in prepare_stages(recipe, config)]
+        return measure_steps(recipe_class, config, data)
+    each = [measure_steps(recipe_class, *prepared) for prepared in prepare_stages(recipe_class, config)]
     peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
     return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds))
 
@@ -152,20 +156,14 @@ def report_findings(
     """
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == NOT_CHECKED_NOTE:
-            console.print(
-                f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}", markup=False, soft_wrap=True
-            )
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
+            console.print(line, markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
-        raise RunError(
-            of,
-            found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
-            expected="none with severity stop",
-            fix=(
-                "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn"
-                " trains all the same"
-            ),
-        )
+        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
+        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        fix = f"{evidence}; --on-stop warn trains all the same"
+        raise RunError(of, found=found, expected="none with severity stop", fix=fix)
     return findings
 
 
@@ -186,10 +184,10 @@ def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_losses(
-    task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+    recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
 ) -> None:
     """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
-    found = run_loss_checks(task, config, data, console)
+    found = run_loss_checks(recipe, config, data, console)
     for finding in found:
         append_finding(run.folder / "findings.jsonl", finding)
     try:
@@ -199,47 +197,35 @@ def _check_losses(
         raise
 
 
-def run_loss_checks(
-    task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = LOSS_CHECK_SECONDS
-) -> list[Finding]:
-    """Return the findings of the loss checks. Changes neither the task nor the random number generators.
+def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
+    """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
 
-    task: about to be trained, with its initial weights.
+    recipe: about to be trained, with its initial weights.
     """
     started = time.monotonic()
-    until = started + seconds - RESERVED_SECONDS
+    until = started + LOSS_CHECK_SECONDS - RESERVED_SECONDS
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
-    with random_state.preserve_generators():
+    with seeds.preserve_generators():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
-        start = TrainingStart.of(
-            task,
-            batch,
-            select_device(training.accelerator),
-            precision=training.precision,
-            depth_range_m=task.depth_range_m,
+        device = select_device(training.accelerator)
+        start = TrainingStart.prepare(
+            recipe, batch, device, precision=training.precision, depth_range_m=recipe.depth_range_m
         )
-        start.task.plan = TrainingPlan.of(data.train, training)
-        found = collect_findings(
-            "laws of the losses",
-            "",
-            lambda: _check_loss_laws(start, batch, started + LOSS_LAW_SHARE * (until - started)),
-        )
+        start.recipe.plan = TrainingPlan.from_loader(data.train, training)
+        laws_until = started + LOSS_LAW_SHARE * (until - started)
+        found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
         found += check_training_start(start, until - time.monotonic())
     notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
     unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
-    console.print(
-        f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    line = f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     return found
 
 
 def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
     with stop_at(until):  # a recipe may run its networks
-        losses = start.task.loss_cases(batch)
+        losses = start.recipe.loss_cases(batch)
     return check_losses(losses, until)

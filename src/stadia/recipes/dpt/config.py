@@ -12,8 +12,8 @@ from stadia.datasets.config import Pixels
 from stadia.losses.config import SparseDepthConfig
 from stadia.models import DPT_NETWORKS
 from stadia.models.config import DptConfig
-from stadia.models.dpt.architectures import check_image_size
-from stadia.recipes.base.config import RecipeConfig
+from stadia.models.dpt_architectures import check_image_size
+from stadia.recipes.base.config import RecipeConfig, data_keys
 
 
 class LabeledDataConfig(DataConfig):
@@ -42,7 +42,7 @@ class DptRecipeConfig(RecipeConfig):
         pretrained weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
     """
 
-    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in VALIDATION_KEYS)
+    evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
     validation: ClassVar[tuple[str, ...]] = ("abs_rel", "rmse", "d1")
 
     recipe: Literal["dpt"] = "dpt"
@@ -54,15 +54,10 @@ class DptRecipeConfig(RecipeConfig):
 
     @model_validator(mode="after")
     def _size_suits_the_network(self) -> Self:
+        stride = DPT_NETWORKS.load(self.model.network)().stride
         try:
-            check_image_size(
-                self.model.network,
-                DPT_NETWORKS.load(self.model.network)().stride,
-                height=self.data.height,
-                width=self.data.width,
-            )
+            check_image_size(self.model.network, stride, height=self.data.height, width=self.data.width)
         except ConfigError as error:
-            raise ValueError(
-                f"data.height and data.width: found {error.found}; expected {error.expected}. Fix: {error.fix}"
-            ) from error
+            what = f"found {error.found}; expected {error.expected}. Fix: {error.fix}"
+            raise ValueError(f"data.height and data.width: {what}") from error
         return self

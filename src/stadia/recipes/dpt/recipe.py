@@ -26,8 +26,8 @@ from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_med
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.loss_report import LossReport, masked_mean
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.models.dpt.architectures import check_image_size, check_transformers_installed
-from stadia.models.dpt.dpt_net import DptNet, find_weights_file
+from stadia.models.dpt_architectures import check_image_size, check_transformers_installed
+from stadia.models.dpt_net import DptNet, find_weights_file
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
 from stadia.recipes.dpt.config import DptRecipeConfig
@@ -101,20 +101,15 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
     @property
     def run_metadata(self) -> Mapping[str, object]:
         network = self.network
-        report = {} if network.load_report is None else {"load_report": network.load_report.summary()}
-        fitted = {} if self.fitted is None else {"fitted": asdict(self.fitted)}
-        unit = {"scale": float(network.scale), "shift": float(network.shift)}
-        metres = (
-            {"scale_from": "the ground truth that it was trained on"} if self.depth_scale is DepthScale.METRES else {}
-        )
+        is_metric = self.depth_scale is DepthScale.METRES
         return {
             **super().run_metadata,
-            **metres,
+            **({"scale_from": "the ground truth that it was trained on"} if is_metric else {}),
             "model": self.model_description,
-            "inverse_depth": unit,
+            "inverse_depth": {"scale": float(network.scale), "shift": float(network.shift)},
             "backbone_lr_factor": self.backbone_lr_factor,
-            **fitted,
-            **report,
+            **({} if self.fitted is None else {"fitted": asdict(self.fitted)}),
+            **({} if network.load_report is None else {"load_report": network.load_report.summary()}),
         }
 
     @property
@@ -168,10 +163,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         for index in np.unique(np.linspace(0, len(samples) - 1, FITTED_IMAGES).astype(int)):
             batch = samples.unpack(samples.stack([samples.packed((0, int(index)))]), network.scale.device)
             assert batch.targets.depth_m is not None, "training requires ground truth"
-            true, raw = (
-                inverse_from_depth(batch.targets.depth_m).flatten(1),
-                network.raw(batch.inputs.image).flatten(1),
-            )
+            true = inverse_from_depth(batch.targets.depth_m).flatten(1)
+            raw = network.raw(batch.inputs.image).flatten(1)
             fit.add(raw, true, true > 0)
             ratios.append(float(fit_scale_median(raw, true - 1 / FAR_LIMIT_M, true > 0)))
         network.cpu().train(was_training)
@@ -188,9 +181,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
             return
         # A smaller shift puts an output of 0 beyond any ground truth or infinity, without a gradient.
         far_enough = found.shift >= 1 / FAR_LIMIT_M
-        network.calibrate(
-            *((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FAR_LIMIT_M))
-        )
+        scaled = (float(np.nanmedian(ratios)), 1 / FAR_LIMIT_M)
+        network.calibrate(*((found.scale, found.shift) if far_enough else scaled))
         log.warning(
             "inverse depth in 1/m is %.4g times the network output plus %.4g, fitted to %d images "
             "(spread %.2g and %.2g; left out: %d without labels, %d that fall where it grows)%s",
@@ -216,10 +208,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         assert batch.targets.depth_m is not None, "training requires ground truth"
         inverse_depth = self.network(batch.inputs.image)
         report = self.loss(inverse_depth, batch.targets.depth_m)
-        dead = masked_mean(
-            (inverse_depth.detach() <= self.network.floor).float(), self.loss.known(batch.targets.depth_m)
-        )
-        return replace(report, seen={"at_floor": dead})
+        at_floor = (inverse_depth.detach() <= self.network.floor).float()
+        return replace(report, logged={"at_floor": masked_mean(at_floor, self.loss.known(batch.targets.depth_m))})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.

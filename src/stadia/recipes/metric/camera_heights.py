@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import RunError
+from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.evaluation.plots.charts import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.validation_scores import gather_from_processes
@@ -53,15 +54,12 @@ class HeightObservations:
     camera_m: Floats
     horizon_m: Floats
 
-    def of_group(self, group: int) -> HeightObservations:
+    def select_group(self, group: int) -> HeightObservations:
         """Return the observations of one group."""
         mine = self.group == group
-        number = np.cumsum(mine) - 1
-        objects = mine[self.frame]
-        of_frames = self.group[mine], self.recording[mine], self.road_m[mine], self.height_mismatch[mine]
-        return HeightObservations(
-            *of_frames, number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects]
-        )
+        number, objects = np.cumsum(mine) - 1, mine[self.frame]
+        frames = self.group[mine], self.recording[mine], self.road_m[mine], self.height_mismatch[mine]
+        return HeightObservations(*frames, number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects])
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +233,15 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
         )
 
 
+_COLUMNS = {
+    **{name: name for name in ("group", "road_m", "height_mismatch")},
+    "image": "frame",
+    "camera_m": "camera_m",
+    "horizon_m": "horizon_m",
+}
+"""Values of a batch by their name in checkpoints, to their name in `HeightObservations`."""
+
+
 class CameraHeights:
     """The heights of all groups, and the observations of the present epoch. The heights are equal in all processes."""
 
@@ -254,7 +261,7 @@ class CameraHeights:
         ended, self.epoch = self.epoch, epoch
         observed, self._observed = _join_batches(gather_from_processes(self._on_cpu())), []
         estimates = {
-            int(group): self._estimate(observed.of_group(int(group)), ended) for group in np.unique(observed.group)
+            int(group): self._estimate(observed.select_group(int(group)), ended) for group in np.unique(observed.group)
         }
         for group, found in estimates.items():
             self.heights[group] = self._after(self.heights.get(group, AverageHeight()), found, ended)
@@ -279,17 +286,19 @@ class CameraHeights:
             image: (M,) the image in this batch of each object.
             camera_m, horizon_m: (M,), see `HeightObservations`.
         """
-        observed = {"group": group, "road_m": road_m, "height_mismatch": height_mismatch}
-        observed |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
-        self._observed.append(
-            {"recordings": list(recordings), **{name: value.detach() for name, value in observed.items()}}
-        )
+        values = (group, road_m, height_mismatch, image, camera_m, horizon_m)
+        observed = {name: value.detach() for name, value in zip(_COLUMNS, values, strict=True)}
+        self._observed.append({"recordings": list(recordings), **observed})
 
-    def known(self, group: Tensor) -> Tensor:
+    def height_m(self, group: int) -> float:
+        """Return the camera height of a group, NaN for none."""
+        return self.heights.get(group, AverageHeight()).metres
+
+    def known_heights(self, group: Tensor) -> Tensor:
         """Return the camera heights (B,) in metres of groups (B,), NaN for none."""
         return _select_heights(group, {number: height.metres for number, height in self.heights.items()})
 
-    def by_horizon(self, group: Tensor) -> Tensor:
+    def reference_heights(self, group: Tensor) -> Tensor:
         """Return the heights (B,) in metres that the test compares objects with; NaN before `test_from_epoch`."""
         if self.epoch < self.config.test_from_epoch:
             return _select_heights(group, {})
@@ -308,12 +317,7 @@ class CameraHeights:
             "recordings": names.tolist(),
             "observations": {
                 "recording": torch.from_numpy(recording.astype(np.int64)),
-                "group": torch.from_numpy(observed.group),
-                "road_m": torch.from_numpy(observed.road_m),
-                "height_mismatch": torch.from_numpy(observed.height_mismatch),
-                "image": torch.from_numpy(observed.frame),
-                "camera_m": torch.from_numpy(observed.camera_m),
-                "horizon_m": torch.from_numpy(observed.horizon_m),
+                **{column: torch.from_numpy(getattr(observed, name)) for column, name in _COLUMNS.items()},
             },
         }
 
@@ -330,14 +334,10 @@ class CameraHeights:
 
     def _estimate(self, observed: HeightObservations, epoch: int) -> EpochEstimate:
         try:
-            found = estimate_epoch_height(
-                observed, epoch, self.config, self.heights.get(int(observed.group[0]), AverageHeight()).metres
-            )
+            found = estimate_epoch_height(observed, epoch, self.config, self.height_m(int(observed.group[0])))
         except RunError as error:
-            nothing = math.nan
-            return EpochEstimate(
-                nothing, 0, len(observed.group), 0.0, nothing, nothing, refused=error.found, apart=str(error)
-            )
+            frames = len(observed.group)
+            return EpochEstimate(math.nan, 0, frames, 0.0, math.nan, math.nan, refused=error.found, apart=str(error))
         low, high = self.config.between_m.get(int(observed.group[0]), (0.0, math.inf))
         if found.refused or low <= found.camera_m <= high:
             return found
@@ -367,21 +367,15 @@ class CameraHeights:
 def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObservations:
     batches = [batch for part in parts for batch in part]
     first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
-
-    def column(name: str, dtype: type) -> NDArray[Any]:
-        return np.concatenate([np.zeros(0, dtype), *(batch[name].numpy().astype(dtype) for batch in batches)])
-
-    frame = [batch["image"].numpy() + start for batch, start in zip(batches, first, strict=False)]
+    joined: dict[str, NDArray[Any]] = {}
+    for column, name in _COLUMNS.items():
+        dtype = np.int64 if column in ("group", "image") else np.float64
+        values = [batch[column].numpy().astype(dtype) for batch in batches]
+        if column == "image":  # its number in the batch, to that of its frame
+            values = [value + start for value, start in zip(values, first, strict=False)]
+        joined[name] = np.concatenate([np.zeros(0, dtype), *values])
     recordings = [name for batch in batches for name in batch["recordings"]]
-    return HeightObservations(
-        group=column("group", np.int64),
-        recording=np.array(recordings, dtype=np.str_),
-        road_m=column("road_m", np.float64),
-        height_mismatch=column("height_mismatch", np.float64),
-        frame=np.concatenate([np.zeros(0, np.int64), *frame]),
-        camera_m=column("camera_m", np.float64),
-        horizon_m=column("horizon_m", np.float64),
-    )
+    return HeightObservations(recording=np.array(recordings, dtype=np.str_), **joined)
 
 
 def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
@@ -390,37 +384,6 @@ def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
     for number, value in values.items():
         found = found.masked_fill(group == number, value)
     return found
-
-
-class HeightHistory:
-    """The epochs of each group of cameras, in their order.
-
-    groups: their names, by number.
-    """
-
-    def __init__(self, groups: Sequence[str]) -> None:
-        self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
-
-    def add(self, epoch: int, estimates: Mapping[int, EpochEstimate], kept_m: Sequence[float]) -> None:
-        """Add the estimates of an epoch.
-
-        Args:
-            epoch: its number.
-            estimates: by the number of the group; without groups that had no frame.
-            kept_m: of each group, NaN for none.
-        """
-        for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
-            if group in estimates:
-                found = estimates[group]
-                of_group.append(EpochHeight(epoch, found.camera_m, found.low_m, found.high_m, kept, found.refused))
-            else:
-                of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept))
-
-    def state_dict(self) -> dict[str, list[dict[str, Any]]]:
-        return {name: [asdict(one) for one in of_group] for name, of_group in self.of.items()}
-
-    def load_state_dict(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        self.of = {name: [EpochHeight(**one) for one in state.get(name, ())] for name in self.of}
 
 
 # -- the schedule of the two scale losses
@@ -449,3 +412,50 @@ def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)
     camera = math.log(epoch + 1) / math.log(epochs + 1)
     return ScaleLossShares(1 - camera, camera)
+
+
+# -- which heights metres rest on, and why there are none
+
+MAX_HEIGHT_LOG_ERROR = 0.1
+"""Maximum log ratio between the estimated height and the height in predicted depth for depth in metres."""
+
+
+def follows_height(predicted_m: float, known_m: float) -> bool:
+    """Return whether the camera height in predicted depth agrees with the known one; false for NaN."""
+    return predicted_m > 0 and known_m > 0 and abs(math.log(predicted_m / known_m)) < MAX_HEIGHT_LOG_ERROR
+
+
+def describe_height_priors(config: RoadConfig) -> str:
+    """Return the object heights that metres rest on, for the run's record."""
+    priors = {name: find_prior(name, config.height_priors) for name in config.objects}
+    listed = "; ".join(
+        f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
+        for name, prior in priors.items()
+        if prior is not None
+    )
+    each = "heights of single objects, else " * (config.heights == "each")
+    return f"{each}heights of classes: {listed}. A mean that is 5 % off makes all lengths 5 % off"
+
+
+def explain_missing_scale(
+    epoch_heights: Mapping[str, Sequence[EpochHeight]], known_m: Sequence[float], predicted_m: Sequence[float]
+) -> str:
+    """Return why depth is not in metres: what each camera group lacks.
+
+    epoch_heights: the epochs of each group.
+    known_m, predicted_m: of each group, its height and that in predicted depth; NaN for none.
+    """
+    if not any(epoch_heights.values()):
+        return "the best weights are from before the first camera height was estimated; train longer"
+    reasons = []
+    for (name, epochs), known, predicted in zip(epoch_heights.items(), known_m, predicted_m, strict=True):
+        of = f" of the cameras '{name}'" if name else ""
+        if not known > 0:
+            why = next((one.refused for one in reversed(epochs) if one.refused), "no epoch gave one")
+            reasons.append(f"no height{of} is known: {why}; see the findings")
+        elif not predicted > 0:
+            reasons.append(f"the road{of} does not occur in the last epoch (height {known:.2f} m); check the masks")
+        elif not follows_height(predicted, known):
+            found = f"depth of the last epoch gives a camera height{of} of {predicted:.2f} m"
+            reasons.append(f"{found} instead of {known:.2f} m; train longer")
+    return "; ".join(reasons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.core.types import Batch, Inputs, Meta, RoadTargets
 from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader
 from stadia.dataloading.road_samples import (
     PackedRoad,
@@ -30,7 +30,14 @@ from stadia.datasets.open_dataset import detect_format
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.label_checks import check_masks
-from stadia.geometry.ground.drive_heights import DriveHeights, estimate_drive_heights, track_boxes, transform_box
+from stadia.geometry.ground.drive_heights import (
+    DRIVE_PARTS,
+    MIN_PART_FRAMES,
+    DriveHeights,
+    estimate_drive_heights,
+    track_boxes,
+    transform_box,
+)
 from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
 from stadia.recipes.metric.config import MetricConfig
 
@@ -72,10 +79,8 @@ class MultiRoadData(MultiVideoData):
 
     def findings(self) -> list[Finding]:
         """Check as any data sets, and the masks of each one: one without cars is found beside others."""
-        return [
-            *super().findings(),
-            *(finding for part in self.parts.values() for finding in part.road_mask_findings()),
-        ]
+        of_masks = [finding for part in self.parts.values() for finding in part.road_mask_findings()]
+        return [*super().findings(), *of_masks]
 
 
 RoadVideo = RoadData | MultiRoadData
@@ -97,22 +102,18 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
     groups = _number_groups(opened, config.road)
     count = sum(map(len, groups.values()))
     parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}
-    names = {number: _group_name(name, group) for name, own in groups.items() for group, number in own.items()}
+    names = {
+        number: ": ".join(filter(None, (name, group))) for name, own in groups.items() for group, number in own.items()
+    }
     heights = config.heights
     if config.first_height == "silhouettes":
         first = _first_heights(parts)
         _print_notes(first, {name: group for group, name in names.items()}, heights.known_m, console)
-        known = {
-            **{group: round(estimated.height_m, 4) for group, estimated in first.estimated.items()},
-            **heights.known_m,
-        }
-        between = {
-            **{group: (estimated.low_m, estimated.high_m) for group, estimated in first.estimated.items()},
-            **heights.between_m,
-        }
+        known = {group: round(one.height_m, 4) for group, one in first.estimated.items()} | heights.known_m
+        between = {group: (one.low_m, one.high_m) for group, one in first.estimated.items()} | heights.between_m
         heights = heights.model_copy(update={"known_m": known, "between_m": between})
     alone = parts.get("")
-    data = alone or MultiRoadData.of(mono, parts, seed=config.seed)
+    data = alone or MultiRoadData.combine(mono, parts, seed=config.seed)
     settled = {"data": data.config, "camera_groups": tuple(names.values()), "heights": heights}
     return config.model_copy(update=settled), data
 
@@ -126,11 +127,6 @@ def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, i
     return groups
 
 
-def _group_name(data_set: str, group: str) -> str:
-    """Return the name of a camera group among all data sets; a single one has no name."""
-    return ": ".join(part for part in (data_set, group) if part)
-
-
 def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
     """Return a data set with masks and groups; cameras that only validate are numbered from `unknown_from` on."""
     validating = sorted(number_camera_groups(unique_recordings(video.split.val), config.road).keys() - groups.keys())
@@ -142,6 +138,21 @@ def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig
     val = None if video.val is None else with_road(video.val.samples)
     train, val_loader = make_loaders(with_road(video.train.samples), val, config.training, seed=config.seed)
     return RoadData(video.config, video.split, train, val_loader, config.road, groups)
+
+
+def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return the name of the part of the recording that each image is in, for findings.
+
+    frames: number of frames of each recording, by its data set and name.
+    """
+    names = []
+    for one in meta:
+        count = frames.get((one.data, one.recording), 0)
+        length = max(math.ceil(count / DRIVE_PARTS), MIN_PART_FRAMES)
+        first = one.index // length * length
+        part = f", frames {first} to {min(first + length, count) - 1}" if count > length else ""
+        names.append(one.recording + part)
+    return names
 
 
 def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
@@ -292,9 +303,8 @@ def _read_frame(
     """
     masks = recording.masks(index, LEFT)
     if masks is None or recording.mask_reader is None:
-        raise DataError(
-            f"masks of {recording.name}, frame {index}", found="none", expected="a file", fix="stadia prepare --masks"
-        )
+        what = f"masks of {recording.name}, frame {index}"
+        raise DataError(what, found="none", expected="a file", fix="stadia prepare --masks")
     found = []
     for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)

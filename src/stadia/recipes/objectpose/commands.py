@@ -15,16 +15,15 @@ from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.frame_store import ReportProgress, resize_image
-from stadia.datasets.objects.bop import BopImages
-from stadia.datasets.objects.bop_results import BopResult, to_boxes, write_results
-from stadia.datasets.objects.object_labels import EstimatedBox, ObjectImages
+from stadia.datasets.objects.bop import BopImages, BopResult, to_boxes, write_results
+from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
-from stadia.evaluation.io.object_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.predict.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
-from stadia.recipes.base.build_recipe import load_task
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.objectpose.data import (
@@ -34,7 +33,6 @@ from stadia.recipes.objectpose.data import (
     open_object_inputs,
     select_scored_images,
 )
-from stadia.recipes.objectpose.object_detection import compare_images
 from stadia.recipes.objectpose.object_pose_scores import (
     COUNTED_OBJECTS,
     ObjectScore,
@@ -44,7 +42,7 @@ from stadia.recipes.objectpose.object_pose_scores import (
     read_estimates,
     score_estimates,
 )
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
@@ -156,10 +154,10 @@ def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredi
     image, K = padding.image, padding.K
     size = image.shape[0], image.shape[1]
     device = next(recipe.parameters()).device
-    seen = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
-    seen_K = torch.from_numpy(resize_K(K, size, data.height, data.width)).float().to(device)[None]
-    found = recipe.find(seen, Camera(seen_K, data.height, data.width))
-    instance = padding.cut(resize_instances(found.instance[0], *size))
+    resized = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
+    resized_K = torch.from_numpy(resize_K(K, size, data.height, data.width)).float().to(device)[None]
+    found = recipe.find(resized, Camera(resized_K, data.height, data.width))
+    instance = padding.window.cut(resize_instances(found.instance[0], *size))
     return ObjectPredictions(
         frame.name,
         frame.image,
@@ -262,16 +260,11 @@ def score_results(results: Path, reference: Path, split: str | None, held_out_of
     ]
     if left := sum(map(len, found)) - sum(map(len, kept)):
         notes.append(f"{left} estimates of the other images are left out")
-    return {"split": chosen.split, "notes": notes, **score_chosen(chosen.images, kept)}
-
-
-def score_chosen(images: ObjectImages, found: list[list[EstimatedBox]]) -> dict[str, Any]:
-    """Score estimates for selected images of a data set."""
-    return score_estimates(unwrap_bop(images) or images, found)
+    return {"split": chosen.split, "notes": notes, **score_estimates(unwrap_bop(chosen.images) or chosen.images, kept)}
 
 
 def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
-    recipe = load_task(run)
+    recipe = load_recipe(run)
     if recipe.recipe != "objectpose":
         raise ConfigError(
             "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"

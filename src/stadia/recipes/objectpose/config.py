@@ -12,7 +12,7 @@ from stadia.dataloading.config import ColorConfig, NetworkPixels
 from stadia.datasets.config import CacheConfig
 from stadia.losses.config import RotationLossConfig
 from stadia.models.config import ObjectPoseNetConfig
-from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.config import RecipeConfig, data_keys
 from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
@@ -85,12 +85,12 @@ class ObjectLossConfig(StrictModel):
 class DetectionConfig(StrictModel):
     """From maps to objects in prediction.
 
-    fewest_px: minimum pixels of an object in the network image.
+    min_px: minimum pixels of an object in the network image.
     hypotheses: crossings of two pixels' lines that are tried for each center; 0 fits all lines at once.
     pixels: number of pixels of each object that vote, evenly spaced; some hundred are as accurate as thousands.
     """
 
-    fewest_px: int = Field(default=12, ge=1)
+    min_px: int = Field(default=12, ge=1)
     hypotheses: int = Field(default=32, ge=0)
     pixels: int = Field(default=128, ge=2)
 
@@ -105,19 +105,8 @@ class ObjectPoseConfig(RecipeConfig):
     recipe: name of this recipe.
     """
 
-    evaluation_keys: ClassVar[tuple[str, ...]] = tuple(
-        f"data.{key}"
-        for key in (
-            "path",
-            "format",
-            "tableworld",
-            "train_split",
-            "val_split",
-            "val_share",
-            "height",
-            "width",
-            "classes",
-        )
+    evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(
+        *("path", "format", "tableworld", "train_split", "val_split", "val_share", "height", "width", "classes")
     )
     validation: ClassVar[tuple[str, ...]] = (
         *("mask_iou", "objects", "found", "false_alarms", "recall", "precision", "iou_3d", "ap_*", "recall_*deg_*cm"),
@@ -130,7 +119,7 @@ class ObjectPoseConfig(RecipeConfig):
     data: ObjectDataConfig = ObjectDataConfig()
     model: ObjectPoseNetConfig = ObjectPoseNetConfig()
     loss: ObjectLossConfig = ObjectLossConfig()
-    finding: DetectionConfig = DetectionConfig()
+    detection: DetectionConfig = DetectionConfig()
     optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
     training: TrainingConfig = TrainingConfig(

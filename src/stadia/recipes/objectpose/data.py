@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import track
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
@@ -37,16 +37,15 @@ from stadia.datasets.open_dataset import refuse_idle_options
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.label_checks import check_object_labels
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
-from stadia.evaluation.predict.frame_preparation import Frame
 from stadia.geometry.camera import resize_camera
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.requests import EvaluateRequest
+from stadia.recipes.base.requests import EvaluateRequest, PredictionInput, open_inputs
 from stadia.recipes.base.scored_frames import TrainingOverlap
-from stadia.recipes.base.video_data import make_loaders
+from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.objectpose.config import ObjectDataConfig
 from stadia.recipes.objectpose.object_pose_scores import image_name
-from stadia.synthetic.tableworld.config import TableWorldConfig, find_tableworld_preset
+from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.synthetic.tableworld.tableworld_writer import TABLEWORLD_VERSION, write_tableworld
 from stadia.training.config import TrainingConfig
 
@@ -88,12 +87,11 @@ class ObjectData:
 
         Drawing BOP masks and fitting NOCS poses takes a second for a few images, so progress is shown.
         """
-        return check_object_labels(
-            {
-                split: survey_objects(images, SURVEYED_IMAGES, _show_progress(split))
-                for split, images in self.images.items()
-            }
-        )
+        surveys = {
+            split: survey_objects(images, SURVEYED_IMAGES, _show_progress(split))
+            for split, images in self.images.items()
+        }
+        return check_object_labels(surveys)
 
 
 def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
@@ -114,15 +112,14 @@ def fingerprint_images(images: ObjectImages) -> str:
     A label image is identified by its size and its end, because a PNG ends with a checksum and there may be 10^6 files.
     A missing image has no size; the data checks report it.
     """
-    digest, seen = hashlib.blake2b(digest_size=16), set[Path]()
+    digest, hashed = hashlib.blake2b(digest_size=16), set[Path]()
     for index in range(len(images)):
         path = images.file(index)
         size = path.stat().st_size if path.is_file() else "missing"
         digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode())
-        new = [
-            one for one in images.label_files(index) if one not in seen and one.is_file()
-        ]  # the checks report missing files
-        seen.update(new)
+        # the checks report missing files
+        new = [one for one in images.label_files(index) if one not in hashed and one.is_file()]
+        hashed.update(new)
         for one in new:
             digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _hash_label_file(one))
     return digest.hexdigest()
@@ -182,31 +179,21 @@ def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
     folder = find_cache_folder(cache) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
     if (folder / "dataset.json").exists():  # written last
         return folder
-    with lock_beside(folder):
+    total = sum(config.counts.values()) * config.views
+    with lock_beside(folder), report_progress(console, log=True) as progress:
         if not (folder / "dataset.json").exists():  # another process may have written it meanwhile
-            _render(config, folder, console)
+            done = 0
+
+            def advance(images: int) -> None:
+                nonlocal done
+                done += images
+                progress(f"rendering TableWorld, {total} images", done, total)
+
+            write_tableworld(config, folder, advance=advance)
     return folder
 
 
-def _render(config: TableWorldConfig, folder: Path, console: Console) -> None:
-    columns = (
-        TextColumn("rendering TableWorld"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeRemainingColumn(),
-    )
-    total = sum(config.tables.values()) * config.views
-    if not console.is_terminal:
-        console.print(f"rendering TableWorld, {total} images")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=total)
-        write_tableworld(config, folder, advance=lambda images: progress.advance(bar, images))
-
-
 # -- images to predict
-
-_PREFERRED = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -241,15 +228,12 @@ def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **op
 
 def _choose_split(path: Path, layout: str, requested: str | None) -> str:
     splits = list_object_splits(path, layout)
-    if requested is not None:
-        if requested not in splits:
-            raise DataError(
-                path, found=f"splits {', '.join(splits)}", expected=f"a split '{requested}'", fix="correct data.split"
-            )
-        return requested
-    if len(splits) == 1:
-        return splits[0]
-    for name in _PREFERRED:
+    if requested is not None and requested not in splits:
+        found, expected = f"splits {', '.join(splits)}", f"a split '{requested}'"
+        raise DataError(path, found=found, expected=expected, fix="correct data.split")
+    if requested is not None or len(splits) == 1:
+        return requested or splits[0]
+    for name in ("test", "val"):
         if name in splits:
             return name
     found = f"splits {', '.join(splits)}" if splits else "no split with images"
@@ -303,15 +287,11 @@ def select_scored_images(
     split, images = _open_split(data, request)
     if images.classes != tuple(classes):
         found, expected = (", ".join(some[1:]) for some in (images.classes, classes))
-        raise ConfigError(
-            f"classes of {images.name}",
-            found=found,
-            expected=f"{expected}, those of the training",
-            fix="score other data",
-        )
+        expected = f"{expected}, those of the training"
+        raise ConfigError(f"classes of {images.name}", found=found, expected=expected, fix="score other data")
     images = ObjectSubset(images, range(0, len(images), request.every)) if request.every > 1 else images
     scenes = _scenes(images)
-    trained = TrainingOverlap.on_files(run, scenes)
+    trained = TrainingOverlap.find_files(run, scenes)
     indices: dict[str, list[int]] = {name: [*files] for name, files in scenes.items()}
     if request.held_out:
         indices = trained.left_out(indices, run)

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import safe_join
 from stadia.core.types import Meta
-from stadia.datasets.objects.bop import TARGETS_FILE, BopImages
+from stadia.datasets.objects.bop import TARGETS_FILE, BopImages, read_results, to_boxes
 from stadia.datasets.objects.bop_models import BopModel
-from stadia.datasets.objects.bop_results import read_results, to_boxes
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectBox, ObjectImages, Points
 from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_format, open_object_images
-from stadia.evaluation.io.object_predictions import ObjectPredictions, write_image
+from stadia.evaluation.io.depth_files import write_image
+from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
-from stadia.evaluation.score.recording_scores import write_score
-from stadia.geometry.objects.symmetry import Symmetry
+from stadia.evaluation.recording_scores import write_score
+from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,
     BoolArray,
@@ -159,12 +159,9 @@ def image_name(meta: Meta) -> str:
     """Return folder and file of an image, a name for people."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
-    scene = (
-        meta.file.parent.parent.name
-        if meta.file.parent.name in ("image", "image_2", "rgb", "gray")
-        else meta.file.parent.name
-    )
-    return f"{scene}/{meta.file.stem}"
+    folder = meta.file.parent
+    scene = folder.parent if folder.name in ("image", "image_2", "rgb", "gray") else folder
+    return f"{scene.name}/{meta.file.stem}"
 
 
 def collect_score(classes: Sequence[str], images: Iterable[tuple[Meta, ImageComparison]]) -> ObjectScore:
@@ -189,7 +186,7 @@ def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None 
         torch.tensor([one.class_id for one in boxes], dtype=torch.int64),
         torch.from_numpy(np.array([one.T_camera_object for one in boxes]).reshape(-1, 4, 4)),
         torch.from_numpy(np.array([one.size_m for one in boxes]).reshape(-1, 3)),
-        Symmetry.of([one.symmetry for one in boxes]),
+        Symmetry.parse([one.symmetry for one in boxes]),
         torch.ones(len(boxes)) if scores is None else torch.tensor(scores, dtype=torch.float64),
     )
 
@@ -200,8 +197,8 @@ def draw_image_labels(images: ObjectImages, index: int, *, masks: bool = True) -
     if not masks:
         return draw_objects(image, K, boxes_to_objects(images.boxes(index)), images.classes)
     labels = images.labels(index)
-    seen = np.array([one.visible_px > 0 for one in labels.objects], bool)
-    number = np.concatenate(([0], np.where(seen, seen.cumsum(), 0)))
+    visible = np.array([one.visible_px > 0 for one in labels.objects], bool)
+    number = np.concatenate(([0], np.where(visible, visible.cumsum(), 0)))
     shown = boxes_to_objects([one for one in labels.objects if one.visible_px])
     return ObjectPredictions("", image, K, number[labels.instance.clip(0)], shown).drawn(images.classes, scores=False)
 
@@ -291,18 +288,11 @@ def score_estimates(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]
             compared.append(_compare_targets(images, index, predicted))
     true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
     classes = range(1, len(images.classes))
-    of_class = {
-        images.classes[number]: {
-            "objects": int((true == number).sum()),
-            **{
-                name: value
-                for name, value in mean_average_precisions(compared, [number]).items()
-                if name.startswith("ap_iou")
-            },
-        }
-        for number in classes
-        if (true == number).any()
-    }
+    of_class: dict[str, dict[str, Any]] = {}
+    for number in filter(lambda number: (true == number).any(), classes):
+        precisions = mean_average_precisions(compared, [number])
+        shown = {name: value for name, value in precisions.items() if name.startswith("ap_iou")}
+        of_class[images.classes[number]] = {"objects": int((true == number).sum()), **shown}
     of_models = add_recall(images, found) if isinstance(images, BopImages) else {"class": {}}
     for name, scores in of_models.pop("class").items():
         of_class.setdefault(name, {}).update(scores)

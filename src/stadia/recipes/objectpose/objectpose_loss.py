@@ -13,16 +13,26 @@ from torch.nn import functional as F
 from stadia.core.types import Camera
 from stadia.dataloading.object_samples import ObjectTargets
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
+from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.objects.instances import center_from_translation, unit_directions
+from stadia.geometry.instances import center_from_translation, unit_directions
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segment_means, segments_from_instances
-from stadia.losses import ROTATION_LOSSES, mask_loss
+from stadia.losses import ROTATION_LOSSES
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
-from stadia.losses.object_pose_loss import center_error, log_depth_error, norm_penalty, size_error
+from stadia.losses.object_pose_loss import (
+    center_error,
+    cross_entropy,
+    dice_loss,
+    focal_loss,
+    labeled_pixels,
+    log_depth_error,
+    norm_penalty,
+    size_error,
+)
+from stadia.metrics.object_metrics import PosedObjects
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet, average_object_pixels
 from stadia.recipes.objectpose.config import ObjectLossConfig
-from stadia.recipes.objectpose.object_detection import ground_truth_objects
 
 CERTAIN_LOGIT = 20.0
 """Logit of the true class in the maps of a perfect network."""
@@ -45,7 +55,7 @@ class ObjectPoseLoss:
         self.rotation = ROTATION_LOSSES.load(config.rotation.name)
 
     def __call__(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
-        segments, known = segments_from_instances(targets.instance), mask_loss.labeled_pixels(targets.class_map)
+        segments, known = segments_from_instances(targets.instance), labeled_pixels(targets.class_map)
         shown = (targets.class_map > 0).flatten(1).any(1)
         count = known.new_full((), segments.count, dtype=torch.float32)
         pixels, images, objects = average_count_over_processes(
@@ -69,11 +79,11 @@ class ObjectPoseLoss:
         """Return the mask terms, means over labeled pixels and over images with objects."""
         config, terms = self.config, {}
         if config.cross_entropy:
-            terms["cross_entropy"] = divide_sum(mask_loss.cross_entropy(logits, classes), pixels)
+            terms["cross_entropy"] = divide_sum(cross_entropy(logits, classes), pixels)
         if config.focal:
-            terms["focal"] = divide_sum(mask_loss.focal_loss(logits, classes, config.focal_gamma), pixels)
+            terms["focal"] = divide_sum(focal_loss(logits, classes, config.focal_gamma), pixels)
         if config.dice:
-            terms["dice"] = divide_sum(mask_loss.dice_loss(logits, classes), images)  # 0 of an image without an object
+            terms["dice"] = divide_sum(dice_loss(logits, classes), images)  # 0 of an image without an object
         return terms
 
     def _object_terms(
@@ -108,6 +118,28 @@ def _zero_term(maps: ObjectMaps) -> Tensor:
     """Return 0 with a zero gradient for every map: DDP requires a gradient for each weight."""
     outputs = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
     return torch.stack([output[:0].sum() for output in outputs]).sum()
+
+
+# -- labeled objects, one a row
+
+
+def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> PosedObjects:
+    """Return the M objects that segments of `targets.instance` show, one a row."""
+    return _objects_at(targets, (segments.image, segments.instance - 1))
+
+
+def image_objects(targets: ObjectTargets, index: int) -> PosedObjects:
+    """Return all labeled objects of one image, also those without a pixel at the network size."""
+    places = targets.known[index].nonzero()[:, 0]
+    return _objects_at(targets, (torch.full_like(places, index), places))
+
+
+def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> PosedObjects:
+    """Return the objects at image indices and object indices, (M,) each."""
+    size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
+    return PosedObjects(
+        targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0])
+    )
 
 
 # -- the loss case: the true objects of images as network maps

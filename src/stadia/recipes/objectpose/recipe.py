@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,26 +19,41 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
-from stadia.dataloading.object_samples import ObjectInputs, ObjectTargets
+from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectInputs, ObjectTargets
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.training_start import take_samples
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
-from stadia.geometry.segments import segments_from_instances
+from stadia.geometry.boxes import Symmetry
+from stadia.geometry.instances import group_instances, vote_center, vote_center_ransac
+from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
 from stadia.losses.loss_report import LossReport
 from stadia.metrics.object_metrics import (
     ImageComparison,
+    PosedObjects,
+    compare_objects,
+    instance_mask_iou,
     match_hungarian,
     matched_scores,
     mean_average_precisions,
     merge_comparisons,
 )
 from stadia.models.encoders import check_encoder
-from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.models.object_pose_net import (
+    ObjectMaps,
+    ObjectPoseNet,
+    aggregate_objects,
+    predict_object_class,
+    score_classes,
+)
+from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch, ObjectData, open_objects
-from stadia.recipes.objectpose.object_detection import FoundObjects, compare_images, find_objects, ground_truth_objects
-from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss, object_loss_case
+from stadia.recipes.objectpose.objectpose_loss import (
+    ObjectPoseLoss,
+    ground_truth_objects,
+    image_objects,
+    object_loss_case,
+)
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 
@@ -78,7 +95,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     def find(self, image: Tensor, camera: Camera) -> FoundObjects:
         """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
-        return find_objects(self.network, image, camera, self.config.finding)
+        return group_pixels(self.network, self.network(image), camera, self.config.detection)
 
     def training_step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
@@ -121,6 +138,75 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
             "found": draw_objects(image, K, found.objects),
             "masks": draw_masks(image, found.instance[0].cpu().numpy(), found.class_map[0].cpu().numpy()),
         }
+
+
+# -- from network maps to objects, and compared with the ground truth
+
+
+@dataclass(frozen=True, slots=True)
+class FoundObjects:
+    """Objects found in a batch of images.
+
+    instance: (B, H, W), 0 = none, n = n-th object of the image.
+    class_map: (B, H, W), class of each pixel's object.
+    image: (M,), image of each object; rows of an image are contiguous, in the order of `instance`.
+    objects: M rows.
+    center_known: (M,) bool; false if the pixels' directions do not cross: then the mean pixel replaces the center.
+    """
+
+    instance: Tensor
+    class_map: Tensor
+    image: Tensor
+    objects: PosedObjects
+    center_known: Tensor
+
+    def of_image(self, index: int) -> PosedObjects:
+        return self.objects[self.image == index]
+
+
+def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: DetectionConfig) -> FoundObjects:
+    """Group pixels that point at one center into objects, and aggregate class and pose over the pixels."""
+    instance = group_instances(maps.class_logits, maps.direction, min_px=config.min_px)
+    segments = subsample_segments(segments_from_instances(instance), config.pixels)
+    class_id = predict_object_class(maps.class_logits, segments)
+    vote = vote_center
+    if config.hypotheses:
+        vote = partial(vote_center_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
+    poses = aggregate_objects(network.pixels(maps, segments, class_id, camera), segments, camera, vote)
+    score = score_classes(maps.class_logits, segments, class_id)
+    nothing = Symmetry.parse(["none"] * segments.count)
+    symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
+    objects = PosedObjects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
+    return FoundObjects(
+        instance, _paint_classes(class_id, instance, segments), segments.image, objects, poses.center_known
+    )
+
+
+def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
+    """Return the class of each pixel's object, (B, H, W); 0 = none. class_id: (M,)."""
+    of_number = instance.new_zeros(len(instance), segments.count + 1)
+    of_number[segments.image, segments.instance] = class_id
+    return of_number.gather(1, instance.flatten(1)).view_as(instance)
+
+
+def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageComparison]:
+    """Compare the found objects of each image with all labeled ones.
+
+    Pixels of unlabeled objects belong to no mask; an object found mostly there is neither right nor a false alarm.
+    """
+    comparisons = []
+    labeled = found.instance.where(targets.class_map != IGNORED_CLASS, 0)
+    for index, known in enumerate(targets.known.cpu().numpy()):
+        predicted = found.of_image(index)
+        whole, left = (
+            torch.bincount(of[index].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labeled)
+        )
+        kept = 2 * left >= whole
+        overlap = instance_mask_iou(labeled[index], targets.instance[index], len(predicted), len(known))[
+            kept.cpu().numpy()
+        ][:, known]
+        comparisons.append(compare_objects(predicted[kept], image_objects(targets, index), overlap))
+    return comparisons
 
 
 def mean_mask_iou(comparison: ImageComparison) -> float:

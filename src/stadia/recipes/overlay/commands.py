@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,17 @@ from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
-from stadia.evaluation.io.overlay_predictions import OverlayPredictionsWriter, read_mask_logits
+from stadia.evaluation.io.image_predictions import OverlayPredictionsWriter, read_mask_logits
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
-from stadia.evaluation.score.recording_scores import write_score
+from stadia.evaluation.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.models.config import OVERLAY_STRIDE
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.overlay.data import OverlayData
 from stadia.recipes.overlay.recipe import OverlayRecipe
-from stadia.synthetic.composites.backgrounds import DepthLabel
 from stadia.synthetic.composites.composer import CompositeSource
 from stadia.synthetic.composites.composite_files import is_composite_set
 from stadia.training.run_folder import Run
@@ -52,7 +51,6 @@ class CompositeInput:
     name: str
     pairs: Sequence[tuple[Path, Path]] = ()
     samples: CompositeSamples | None = None
-    split: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,24 +90,21 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
         return {"every"} if is_set else {"background"}
 
     def open_inputs(self, request: PredictRequest) -> list[CompositeInput]:
-        if not _is_set(request):
-            return [CompositeInput(str(request.source), find_pairs(request.source, request.background))]
-        samples, split, _ = _open_samples(self.recipe, request.source)
-        return [CompositeInput(str(request.source), samples=samples, split=split)]
+        name = str(request.source)
+        if _is_set(request):
+            return [CompositeInput(name, samples=_open_samples(self.recipe, request.source))]
+        return [CompositeInput(name, find_pairs(request.source, request.background))]
 
     def predict_input(
         self, given: CompositeInput, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
     ) -> Iterator[str]:
-        if given.samples is None:
-            count = len(given.pairs)
-            _predict_pairs(self.recipe, given, folder, provenance, track)
-        else:
-            numbers = range(0, len(given.samples), request.every)
-            count = len(numbers)
-            _predict_samples(self.recipe, given.samples, numbers, folder, provenance, given.name, track)
+        numbers = range(0, len(given.samples or ()), request.every)
+        images = read_pairs(given.pairs) if given.samples is None else compose_samples(given.samples, numbers)
+        count = len(given.pairs) or len(numbers)
+        predict_composites(self.recipe, track(images, count, "predicting"), folder, provenance, given.name)
         yield f"{folder}: depth and mask of {count} image{'s' * (count != 1)}"
         if given.samples is not None:
-            yield f"note: of its split '{given.split}'; `stadia evaluate` scores it"
+            yield f"note: of its split '{given.samples.split}'; `stadia evaluate` scores it"
 
     def closing_lines(self) -> Iterator[str]:
         yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.depth_scale]}"
@@ -121,10 +116,10 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
 
     def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledComposites:
         """Open a composite set: its split "test", else "val", else what exists."""
-        samples, split, label = _open_samples(self.recipe, request.data, progress)
-        about = {"split": split, **_label_facts(label)}
+        samples = _open_samples(self.recipe, request.data, progress)
+        about = _describe_labels(samples)
         return LabeledComposites(
-            name=f"{request.data.resolve().name}-{split}",
+            name=f"{request.data.resolve().name}-{samples.split}",
             about=about,
             summary=about,
             samples=samples,
@@ -135,36 +130,35 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
     def open_validation(self, data: OverlayData, run: Run) -> list[LabeledComposites]:
         if data.val is None:
             return []
-        overlays = data.overlays
-        samples = overlays.samples("val")
+        overlays, samples = data.overlays, data.overlays.samples("val")
         count = min(MAX_VALIDATION_IMAGES, len(samples))
         numbers = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
         training = overlays.images["train"], range(min(MAX_BASELINE_IMAGES, overlays.count_images("train")))
-        about = {"split": "val", **_label_facts(overlays.label)}
-        return [
-            LabeledComposites(
-                name="val", about=about, samples=samples, numbers=numbers, source="val", training=training
-            )
-        ]
+        about = _describe_labels(samples)
+        labeled = LabeledComposites(
+            name="val", about=about, samples=samples, numbers=numbers, source="val", training=training
+        )
+        return [labeled]
 
     def score(self, labeled: LabeledComposites, out: ScoreOutput, track: TrackProgress) -> CompositeScore:
         samples, numbers = labeled.samples, labeled.numbers
-        predictions = _predict_samples(
-            self.recipe, samples, numbers, out.predictions, out.provenance, labeled.source, track
+        images = track(compose_samples(samples, numbers), len(numbers), "predicting composed images")
+        predictions = predict_composites(self.recipe, images, out.predictions, out.provenance, labeled.source)
+        found = (
+            (
+                number,
+                _to_tensor(predictions.read(_stem(number))),
+                _to_tensor(read_mask_logits(predictions, _stem(number))),
+            )
+            for number in track(numbers, len(numbers), "scoring")
         )
-        found: list[tuple[str, dict[str, float]]] = []
-        for number in track(numbers, len(numbers), "scoring"):
-            depth, logits = predictions.read(_stem(number)), read_mask_logits(predictions, _stem(number))
-            sums = _image_sums(self.recipe, _to_tensor(depth), _to_tensor(logits), samples, number)
-            found.append((_stem(number), sums))
-        return CompositeScore({"checkpoint": out.provenance.checkpoint, **_summarize(self.recipe, samples, found)})
+        return CompositeScore({"checkpoint": out.provenance.checkpoint, **score_maps(self.recipe, samples, found)})
 
     def finish_validation(self, labeled: LabeledComposites, score: CompositeScore, run: Run, console: Console) -> None:
         """Score two baselines: scores/val-mean-depth.json and scores/val-difference.json."""
         assert labeled.training is not None
-        images, numbers = labeled.training
         for name, compute in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
-            values = compute(self.recipe, images, numbers, labeled.samples, labeled.numbers)
+            values = compute(self.recipe, *labeled.training, labeled.samples, labeled.numbers)
             CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
 
 
@@ -175,13 +169,13 @@ def _is_set(request: PredictRequest) -> bool:
 
 # -- predict
 
+NamedComposite = tuple[str, NDArray[np.uint8], NDArray[np.uint8], Mapping[str, NDArray[np.uint8]] | None]
+"""Name, background and image (H, W, 3) RGB; images to draw beside the prediction, None to draw nothing."""
 
-def _predict_pairs(
-    recipe: OverlayRecipe, given: CompositeInput, folder: Path, provenance: Provenance, track: TrackProgress
-) -> None:
-    """Predict image files with their backgrounds, and draw each."""
-    writer = OverlayPredictionsWriter(folder, recipe.depth_scale, provenance, source=given.name)
-    for image_file, background_file in track(given.pairs, len(given.pairs), "predicting"):
+
+def read_pairs(pairs: Iterable[tuple[Path, Path]]) -> Iterator[NamedComposite]:
+    """Read image files and their backgrounds; each is drawn. Raises DataError for another size of the background."""
+    for image_file, background_file in pairs:
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
             raise DataError(
@@ -190,36 +184,34 @@ def _predict_pairs(
                 expected=f"{image.shape[1]}x{image.shape[0]}, as {image_file.name}",
                 fix="give the image that the same camera took without the object",
             )
-        depth, logits = predict_pair(recipe, background, image)
-        size = image.shape[0], image.shape[1]
-        writer.add(image_file.stem, depth, logits, size)
-        shown = {"background": background, "image": image, **_draw_maps(depth, logits, size)}
-        writer.draw(image_file.stem, shown)
-    writer.finish()
+        yield image_file.stem, background, image, {}
 
 
-@torch.inference_mode()
-def _predict_samples(
-    recipe: OverlayRecipe,
-    samples: CompositeSamples,
-    numbers: Sequence[int],
-    out: Path,
-    provenance: Provenance,
-    source: str,
-    track: TrackProgress,
-) -> Predictions:
-    """Predict samples under their numbers; draw some of them, evenly spaced."""
-    writer = OverlayPredictionsWriter(out, recipe.depth_scale, provenance, source=source)
+def compose_samples(samples: CompositeSamples, numbers: Sequence[int]) -> Iterator[NamedComposite]:
+    """Compose samples by their numbers; some of them, evenly spaced, are drawn with mask and depth."""
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
-    for number in track(numbers, len(numbers), "predicting composed images"):
+    for number in numbers:
         one = samples.images.composed(number).resized(samples.height, samples.width)
-        depth, logits = predict_pair(recipe, one.background, one.image)
-        writer.add(_stem(number), depth, logits, (samples.height, samples.width))
+        true = None
         if number in drawn:
-            predicted = {"background": one.background, "image": one.image, **_draw_maps(depth, logits, one.mask.shape)}
             known = np.divide(1, one.depth, out=np.zeros_like(one.depth), where=one.depth > 0)
             true = {"true mask": _black_and_white(one.mask), "true inverse depth": color_inverse_depth(known)}
-            writer.draw(_stem(number), {**predicted, **true})
+        yield _stem(number), one.background, one.image, true
+
+
+def predict_composites(
+    recipe: OverlayRecipe, images: Iterable[NamedComposite], out: Path, provenance: Provenance, source: str
+) -> Predictions:
+    """Predict composite images into a new folder, with drawings."""
+    writer = OverlayPredictionsWriter(out, recipe.depth_scale, provenance, source=source)
+    for name, background, image, shown in images:
+        depth, logits = predict_pair(recipe, background, image)
+        size = image.shape[0], image.shape[1]
+        writer.add(name, depth, logits, size)
+        if shown is not None:
+            maps = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
+            drawn = {label: resize_image(one, *size) for label, one in maps.items()}
+            writer.draw(name, {"background": background, "image": image, **drawn, **shown})
     return writer.finish()
 
 
@@ -285,14 +277,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _draw_maps(
-    depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]
-) -> dict[str, NDArray[np.uint8]]:
-    """Draw mask and inverse depth at (height, width)."""
-    drawn = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
-    return {name: resize_image(image, *size) for name, image in drawn.items()}
-
-
 def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
 
@@ -300,18 +284,40 @@ def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 # -- evaluate
 
 
-def _open_samples(
-    recipe: OverlayRecipe, data: Path, progress: ReportProgress | None = None
-) -> tuple[CompositeSamples, str, DepthLabel]:
-    """Return all samples of split "test", else "val", else what exists; the split, and the label of the set."""
+def _open_samples(recipe: OverlayRecipe, data: Path, progress: ReportProgress | None = None) -> CompositeSamples:
+    """Return all samples of split "test", else "val", else what exists."""
     config = recipe.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
     overlays = open_composites(config, seed=recipe.config.seed, progress=progress)
-    split = next(name for name in ("test", "val", "train") if name in overlays.images)
-    return overlays.samples(split), split, overlays.label
+    return overlays.samples(next(name for name in ("test", "val", "train") if name in overlays.images))
 
 
-def _label_facts(label: DepthLabel) -> dict[str, str]:
-    return {f"label_{name}": value for name, value in label.to_dict().items()}
+def _describe_labels(samples: CompositeSamples) -> dict[str, str]:
+    label = samples.images.label.to_dict()
+    return {"split": samples.split, **{f"label_{name}": value for name, value in label.items()}}
+
+
+def score_maps(
+    recipe: OverlayRecipe, samples: CompositeSamples, predicted: Iterable[tuple[int, Tensor, Tensor]]
+) -> dict[str, Any]:
+    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels.
+
+    predicted: number, depth and mask logits (1, 1, h, w) of samples.
+    """
+    scored_as, loss = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale), recipe.config.loss
+    found: dict[str, dict[str, float]] = {}
+    for number, depth, logits in predicted:
+        one = samples.images.composed(number).resized(samples.height, samples.width)
+        true, mask = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None]
+        interval = (loss.min_depth, loss.max_depth)
+        (found[_stem(number)],) = compute_image_sums(depth, logits, true, mask, scored_as, interval)
+    return {
+        "depth_scale": str(recipe.depth_scale),
+        "scored_as": str(scored_as),
+        "alignment": str(ALIGNMENT_BY_SCALE[scored_as]),
+        "images": len(found),
+        "metrics": compute_overlay_scores(found.values()),
+        "per_image": [{"name": name, **compute_overlay_scores([sums])} for name, sums in found.items()],
+    }
 
 
 def score_mean_depth(
@@ -326,12 +332,9 @@ def score_mean_depth(
     depths = (training.composed(number).depth for number in numbers_trained)
     scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
     depth = average_depths(scored, samples.height, samples.width).depth_m[None, None]
-    found = [(_stem(n), _image_sums(recipe, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers]
-    return _baseline(
-        _summarize(recipe, samples, found),
-        f"the mean depth of {len(numbers_trained)} training images",
-        lambda name: "mask" not in name,
-    )
+    score = score_maps(recipe, samples, ((number, depth, torch.full_like(depth, -1.0)) for number in numbers))
+    metrics = {name: value for name, value in score["metrics"].items() if "mask" not in name}
+    return _describe_baseline(score, f"the mean depth of {len(numbers_trained)} training images", metrics)
 
 
 def score_difference_mask(
@@ -351,52 +354,19 @@ def score_difference_mask(
         return max_channel_difference(one.image, one.background), one.mask
 
     threshold = find_best_threshold(difference_and_mask(training, number) for number in numbers_trained)
-    found = []
-    for number in numbers:
-        logits = _to_tensor(np.where(difference_and_mask(samples.images, number)[0] > threshold, 1, -1))
-        found.append((_stem(number), _image_sums(recipe, torch.ones_like(logits), logits, samples, number)))
-    what = (
-        f"image and background differ by more than {threshold} of 255, best of {len(numbers_trained)} training images"
-    )
-    return _baseline(
-        _summarize(recipe, samples, found), what, lambda name: name in ("mask_iou", "mask_dice", "mask_boundary_f")
-    )
+    masks = (difference_and_mask(samples.images, number)[0] > threshold for number in numbers)
+    logits = (_to_tensor(np.where(mask, 1, -1)) for mask in masks)
+    found = ((number, torch.ones_like(one), one) for number, one in zip(numbers, logits, strict=True))
+    score = score_maps(recipe, samples, found)
+    what = f"image and background differ by more than {threshold} of 255"
+    metrics = {name: score["metrics"][name] for name in ("mask_iou", "mask_dice", "mask_boundary_f")}
+    return _describe_baseline(score, f"{what}, best of {len(numbers_trained)} training images", metrics)
 
 
-def _baseline(score: dict[str, Any], what: str, scored: Callable[[str], bool]) -> dict[str, Any]:
+def _describe_baseline(score: dict[str, Any], what: str, metrics: dict[str, float]) -> dict[str, Any]:
     """Return a score with only the metrics that the baseline predicts."""
-    return {
-        **score,
-        "checkpoint": what,
-        "baseline": what,
-        "metrics": {n: v for n, v in score["metrics"].items() if scored(n)},
-        "per_image": [],
-    }
+    return {**score, "checkpoint": what, "baseline": what, "metrics": metrics, "per_image": []}
 
 
 def _to_tensor(values: NDArray[np.floating]) -> Tensor:
     return torch.from_numpy(np.asarray(values, np.float32))[None, None]
-
-
-def _image_sums(
-    recipe: OverlayRecipe, depth: Tensor, logits: Tensor, samples: CompositeSamples, number: int
-) -> dict[str, float]:
-    one = samples.images.composed(number).resized(samples.height, samples.width)
-    true, mask, loss = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None], recipe.config.loss
-    depth_scale = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale)
-    return compute_image_sums(depth, logits, true, mask, depth_scale, (loss.min_depth, loss.max_depth))[0]
-
-
-def _summarize(
-    recipe: OverlayRecipe, samples: CompositeSamples, found: Sequence[tuple[str, dict[str, float]]]
-) -> dict[str, Any]:
-    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
-    scored_as = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale)
-    metrics = compute_overlay_scores(sums for _, sums in found)
-    each = [{"name": name, **compute_overlay_scores([sums])} for name, sums in found]
-    about = {
-        "depth_scale": str(recipe.depth_scale),
-        "scored_as": str(scored_as),
-        "alignment": str(ALIGNMENT_BY_SCALE[scored_as]),
-    }
-    return {**about, "images": len(found), "metrics": metrics, "per_image": each}

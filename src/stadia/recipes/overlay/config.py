@@ -8,7 +8,7 @@ from stadia.core.types import DepthScale
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.losses.config import OverlayLossConfig
 from stadia.models.config import OverlayNetConfig
-from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.config import RecipeConfig, data_keys
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
@@ -26,19 +26,7 @@ class OverlayConfig(RecipeConfig):
 
     evaluation_keys: ClassVar[tuple[str, ...]] = (
         *("loss.min_depth", "loss.max_depth", "depth_source", "depth_scale"),
-        *(
-            f"data.{key}"
-            for key in (
-                "path",
-                "height",
-                "width",
-                "backgrounds",
-                "foregrounds",
-                "placement",
-                "val_samples",
-                "val_share",
-            )
-        ),
+        *data_keys("path", "height", "width", "backgrounds", "foregrounds", "placement", "val_samples", "val_share"),
     )
     validation: ClassVar[tuple[str, ...]] = (
         *("depth_and_mask_error", "abs_rel", "rmse", "mse", "mae", "log10", "d1", "d2", "d3"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import Batch, OverlayInputs, OverlayTargets
@@ -19,12 +17,9 @@ from stadia.dataloading.loader import Loader
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import check_composites
-from stadia.recipes.base.video_data import make_loaders
+from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.synthetic.composites.composite_files import write_composites, write_composites_preview
-
-PAUSE_S = 30.0
-"""Seconds between progress lines if the output is no terminal."""
 
 OverlayBatch = Batch[OverlayInputs, OverlayTargets]
 OverlayLoader = Loader[PackedComposite, OverlayBatch]
@@ -54,21 +49,7 @@ class OverlayData:
 
 def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
     """Open the data of a configuration; by default RoadWorld and TableWorld are rendered first. Raises DataError."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-        printed = [time.monotonic()]
-
-        def progress(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-                if not console.is_terminal:
-                    console.print(what, markup=False, highlight=False)
-            if not console.is_terminal and (now := time.monotonic()) - printed[-1] >= PAUSE_S:
-                printed.append(now)
-                console.print(f"{what}: {done} of {total}", markup=False, highlight=False)
-            bars.update(tasks[what], completed=done, total=total)
-
+    with report_progress(console, log=True) as progress:
         overlays = open_composites(config.data, seed=config.seed, progress=progress)
     val = overlays.samples("val") if "val" in overlays.images and overlays.count_images("val") else None
     train, val_batches = make_loaders(overlays.samples("train"), val, config.training, seed=config.seed)
@@ -89,12 +70,8 @@ def write_overlay_set(
     anything is written.
     """
     if config.path is not None:
-        raise ConfigError(
-            "path",
-            found=config.path,
-            expected="nothing: images are composed",
-            fix="leave it out, or draw it with --sheet",
-        )
+        fix = "leave it out, or draw it with --sheet"
+        raise ConfigError("path", found=config.path, expected="nothing: images are composed", fix=fix)
     made = make_composers(config, seed=seed, progress=progress)
     overlays = CompositeSplits(config, dict(made), seed)
     found, lines = _survey_set(overlays)
@@ -131,10 +108,8 @@ def _survey_set(overlays: CompositeSplits) -> tuple[list[Finding], list[str]]:
     """Return the findings of a set, and lines: the table of its splits and the findings below stop."""
     surveyed = survey_composites(overlays)
     found = check_composites(surveyed)
-    lines = (
-        f"{one.severity}: {one.code} {one.measured}; {one.fix}" for one in found if one.severity is not Severity.STOP
-    )
-    return found, [*surveyed.lines(), *lines]
+    shown = [one for one in found if one.severity is not Severity.STOP]
+    return found, [*surveyed.lines(), *(f"{one.severity}: {one.code} {one.measured}; {one.fix}" for one in shown)]
 
 
 def _refuse(findings: Sequence[Finding]) -> None:

@@ -93,21 +93,16 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def save_data_stats(self, data: OverlayData) -> None:
         """Keep the scale that the labels allow to score; check the effective learning rate of SGD."""
         self.scored_as = weaker_scale(self.depth_scale, data.overlays.label.depth_scale)
-        weights, config = self.loss.weights, self.config
-        times = sum(weights.values()) / len(weights)
-        if self._plain and not 1 / MAX_LR_FACTOR <= times <= MAX_LR_FACTOR:
-            self.found.append(
-                make_finding(
-                    "C13",
-                    Severity.WARN,
-                    measured=(
-                        f"the weights of the loss add up to {sum(weights.values()):g}: an effective learning rate of "
-                        f"{self.run_metadata['effective_lr']:g} where optimizer.lr is {config.optimizer.lr:g}"
-                    ),
-                    expected=f"mean weight 1, within {MAX_LR_FACTOR:g} times",
-                    evidence={"weights": sum(weights.values()), "effective_lr": self.run_metadata["effective_lr"]},
-                )
+        total, lr = sum(self.loss.weights.values()), self.config.optimizer.lr
+        if self._plain and not 1 / MAX_LR_FACTOR <= total / len(self.loss.weights) <= MAX_LR_FACTOR:
+            effective = self._effective_lr(self.loss.weights)
+            what = f"the weights of the loss add up to {total:g}"
+            measured = f"{what}: an effective learning rate of {effective:g} where optimizer.lr is {lr:g}"
+            expected, evidence = (
+                f"mean weight 1, within {MAX_LR_FACTOR:g} times",
+                {"weights": total, "effective_lr": effective},
             )
+            self.found.append(make_finding("C13", Severity.WARN, measured, expected, evidence=evidence))
 
     def maps(self, inputs: OverlayInputs) -> OverlayMaps:
         """Predict the maps of B images and their backgrounds."""
@@ -136,7 +131,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         if self._plain:
             logged["effective_lr"] = self._effective_lr(entering)
         logged |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
-        return replace(report, seen={name: report.total.new_tensor(value) for name, value in logged.items()})
+        return replace(report, logged={name: report.total.new_tensor(value) for name, value in logged.items()})
 
     def training_state(self) -> dict[str, Any]:
         return {"gradient_balance": self.balance.state_dict()}
@@ -151,17 +146,10 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
         """Collect sums of each image; `validation_summary` computes scores over all pixels."""
-        assert batch.targets.depth_m is not None
-        predicted, loss = self.maps(batch.inputs), self.config.loss
-        scored = (loss.min_depth, loss.max_depth)
-        sums = compute_image_sums(
-            predicted.log_depth.exp(),
-            predicted.mask_logits,
-            batch.targets.depth_m,
-            batch.targets.mask,
-            self.scored_as,
-            scored,
-        )
+        predicted, loss, targets = self.maps(batch.inputs), self.config.loss, batch.targets
+        assert targets.depth_m is not None
+        depth, scored = predicted.log_depth.exp(), (loss.min_depth, loss.max_depth)
+        sums = compute_image_sums(depth, predicted.mask_logits, targets.depth_m, targets.mask, self.scored_as, scored)
         self._sums |= dict(zip(batch.meta, sums, strict=True))
         return {}
 

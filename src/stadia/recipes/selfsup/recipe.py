@@ -99,27 +99,6 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
         return PredictedMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
 
-    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
-        motion = self.model.motion(now, following)
-        return None if motion is None else motion.T_later_earlier
-
-    def check_size(self, height: int, width: int) -> None:
-        """Allow any size that suits the encoders. A linear pose head supports only the training size."""
-        if self.config.data.offsets and self.config.model.pose_head == "linear":
-            super().check_size(height, width)
-        check_encoders(self.config, [(height, width)])
-
-    @property
-    def weights(self) -> Mapping[str, str]:
-        return self.model.weights
-
-    @property
-    def depth_range_m(self) -> tuple[float, float]:
-        return self.config.model.min_depth_m, self.config.model.max_depth_m
-
-    def inverse_depth(self, image: Tensor) -> Tensor:
-        return self.maps(image).inverse_depth
-
     # -- data
 
     @classmethod

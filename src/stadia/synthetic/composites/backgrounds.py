@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,16 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, safe_join
 from stadia.core.recording import LEFT, Recording
-from stadia.core.renamed import check_file_keys
-from stadia.core.types import Camera, DepthScale
+from stadia.core.registry import check_file_keys
+from stadia.core.types import DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
 from stadia.datasets.image_files import hash_files, join_hashes
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
+from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.composites.config import BackgroundConfig
-
-EXACT_SOURCE = "exact"
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
 """Name of the depth in an .npz; only metres have a unit. Affine inverse depth is missing: it gives no distance to place
@@ -45,7 +43,7 @@ class DepthLabel:
     source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction with its errors).
     """
 
-    source: str = EXACT_SOURCE
+    source: str = "exact"
     depth_scale: DepthScale = DepthScale.METRES
 
     def to_dict(self) -> dict[str, str]:
@@ -66,12 +64,12 @@ class DepthLabel:
 # -- Depth that `stadia predict` wrote, for images without true depth.
 
 
-class TeacherDepthRecording(Recording):
+class TeacherDepthRecording(RecordingView):
     """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
 
     def __init__(self, recording: Recording, folder: Path) -> None:
-        self.recording, self.folder = recording, folder
-        self.name, self.mount = recording.name, recording.mount
+        super().__init__(recording)
+        self.folder, self.sides = folder, (LEFT,)
         self.label, self._entries = read_teacher_label(folder)
         missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
         if missing:
@@ -79,27 +77,8 @@ class TeacherDepthRecording(Recording):
             fix = "predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER"
             raise DataError(folder, found=found, expected="depth of each", fix=fix)
 
-    def __len__(self) -> int:
-        return len(self.recording)
-
-    @property
-    def session(self) -> str:
-        return self.recording.session
-
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        return self.recording.image(index, side)
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return self.recording.camera(index, side)
-
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         return self.recording.K(index, side)
-
-    def number(self, index: int) -> int:
-        return self.recording.number(index)
-
-    def file(self, index: int, side: str = LEFT) -> Path | None:
-        return self.recording.file(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
         """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""
@@ -231,8 +210,12 @@ def open_backgrounds(
     """
     options = config.model_dump(include=set(SourceOptions.model_fields))
     options["size"] = config.size or (max(height, 32), max(width, 32))
-    with _rename_keys_in_errors():
+    try:
         recordings, label = open_recordings(path, config.format, progress=progress, **options), DepthLabel()
+    except DataError as error:  # "data.camera" is `data.backgrounds.camera` here
+        texts = (error.what, error.found, error.expected, error.fix)
+        what, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
+        raise DataError(what, found=found, expected=expected, fix=fix) from error
     if config.teacher is not None:
         predicted = attach_teacher_depth(recordings, Path(config.teacher))
         recordings, label = [*predicted], predicted[0].label
@@ -260,17 +243,6 @@ def _split_frames(
         blocks = split_blocks(recordings, config.split_by, config.sides)
         return {"train": blocks.train, "val": blocks.val}
     return {split: [f for r in some for f in all_frames(r, config.sides)] for split, some in by_split.items()}
-
-
-@contextmanager
-def _rename_keys_in_errors() -> Iterator[None]:
-    """Rename keys in errors to those of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
-    try:
-        yield
-    except DataError as error:
-        texts = (error.what, error.found, error.expected, error.fix)
-        what, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
-        raise DataError(what, found=found, expected=expected, fix=fix) from error
 
 
 def _matches_name(recording: Recording, names: Sequence[str]) -> bool:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -211,13 +210,11 @@ class CompositeSample:
         """Resize: images by area, depth by the nearest pixel, the mask where at least half of a pixel is covered."""
         if self.mask.shape == (height, width):
             return self
-        small = (min(width, self.mask.shape[1]), min(height, self.mask.shape[0]))
-        shrunk = cv2.resize(self.mask.astype(np.float32), small, interpolation=cv2.INTER_AREA)
         return CompositeSample(
             resize_image(self.image, height, width),
             resize_image(self.background, height, width),
             resize_depth(self.depth, height, width),
-            cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5,
+            resize_cutout(self.mask.astype(np.float32), height, width) >= 0.5,
             resize_K(self.K, self.mask.shape, height, width),
             self.pair,
         )
@@ -282,7 +279,7 @@ class CompositeComposer:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
 
-    def chosen(self, number: int) -> tuple[int, int]:
+    def choose_parts(self, number: int) -> tuple[int, int]:
         """Return the indices of background and foreground of a sample."""
         block = number // self.per_background
         return (
@@ -294,7 +291,7 @@ class CompositeComposer:
         return self._pair(number, draw_placement(self.placement, self._random(number)))
 
     def composed(self, number: int) -> CompositeSample:
-        b, f = self.chosen(number)
+        b, f = self.choose_parts(number)
         scenery = _get_cached(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
         whole = _get_cached(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
         random = self._random(number)
@@ -321,7 +318,7 @@ class CompositeComposer:
         return make_generator(self.seed, "overlay", self.split, "place", number)
 
     def _pair(self, number: int, place: CutoutPlacement) -> CompositePair:
-        b, f = self.chosen(number)
+        b, f = self.choose_parts(number)
         background, foreground = self.backgrounds[b], self.foregrounds[f]
         world = background.recording.session
         return CompositePair(background.name, world, foreground.name, foreground.object, place.position)

@@ -59,14 +59,15 @@ def write_composites(
     """
     out = Path(out)
     splits: dict[str, Any] = {}
+    origins: dict[str, Any] = {}
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         for split, composer in composers.items():
             facts, count = composer.facts(), counts[split]
-            origin = _make_origin(composer, facts)
+            origin = origins[split] = _make_origin(composer, facts)
             shards = [range(start, min(start + SHARD_SIZE, count)) for start in range(0, count, SHARD_SIZE)]
             todo = [shard for shard in shards if not _is_written_shard(_shard_folder(out, split, shard), origin, shard)]
             advance(count - sum(map(len, todo)))
-            used = sorted({composer.chosen(number)[0] for shard in todo for number in shard})
+            used = sorted({composer.choose_parts(number)[0] for shard in todo for number in shard})
             run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_jobs(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
@@ -75,7 +76,6 @@ def write_composites(
     first = next(iter(composers.values()))
     path = out / "dataset.json"
     about = {"format": COMPOSITES_FORMAT, "version": COMPOSITES_VERSION, "label": first.label.to_dict()}
-    origins = {split: _make_origin(one, one.facts()) for split, one in composers.items()}
     write_json(path, {**about, "height": first.height, "width": first.width, "splits": splits, "overlay": origins})
     return path
 
@@ -131,7 +131,7 @@ def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Pa
             write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
-            file = f"{composer.split}/{composer.chosen(number)[0]:05d}.png"
+            file = f"{composer.split}/{composer.choose_parts(number)[0]:05d}.png"
             samples.append({**asdict(one.pair), "K": one.K.tolist(), "background_file": file})
         about = {"label": composer.label.to_dict(), "samples": samples}
         write_json(folder / "samples.json", {**about, "overlay": _make_shard_origin(origin, numbers)})
@@ -178,17 +178,13 @@ class CompositeFiles:
         origin: Any = None,
         visible_hashes: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder, self._count, self.label, self.origin = folder, count, label, origin
+        self.folder, self.count, self.label, self.origin = folder, count, label, origin
         self.visible_hashes = visible_hashes or {}
         self._records: dict[int, list[dict[str, Any]]] = {}
 
-    @property
-    def count(self) -> int:
-        return self._count
-
     def _read_shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
         """Return folder, record and name of the n-th image."""
-        if not 0 <= number < self._count:
+        if not 0 <= number < self.count:
             raise IndexError(number)
         shard, place = divmod(number, SHARD_SIZE)
         folder = self.folder / f"{shard:05d}"
@@ -229,10 +225,8 @@ class CompositeFiles:
         mask = read_label_png(mask_file)
         if set(np.unique(mask).tolist()) - {0, 255}:
             raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix=REWRITE)
-        depth, background = (
-            read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.depth_scale]),
-            read_rgb(background_file),
-        )
+        depth = read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.depth_scale])
+        background = read_rgb(background_file)
         for path, one in ((mask_file, mask), (depth_file, depth), (background_file, background)):
             if one.shape[:2] != image.shape[:2]:
                 found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its image"
@@ -245,7 +239,7 @@ class CompositeFiles:
         return CompositeSample(image, background, depth, mask == 255, K, self.pair(number))
 
     def facts(self) -> dict[str, Any]:
-        return {"images": self._count, "fingerprints": [self.origin]}
+        return {"images": self.count, "fingerprints": [self.origin]}
 
 
 # -- A contact sheet: background, image, depth and mask of each split.

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.datasets.config import Share, SourceOptions, SplitConfig
+from stadia.datasets.config import SourceOptions, SplitConfig
+from stadia.synthetic.rendering.dataset_files import check_range
 
 
 class BackgroundConfig(SourceOptions):
@@ -46,16 +47,12 @@ class PlacementConfig(StrictModel):
     """
 
     rule: Literal["random", "grid"] = "random"
-    size: tuple[Annotated[float, Field(gt=0)], float] = (0.3, 0.6)
-    foot: tuple[Share, Share] = (0.7, 1.0)
+    size: Annotated[tuple[Annotated[float, Field(gt=0)], float], check_range(0)] = (0.3, 0.6)
+    foot: Annotated[tuple[float, float], check_range(0, 1)] = (0.7, 1.0)
 
     @model_validator(mode="after")
-    def _check_ranges(self) -> Self:
+    def _check_size(self) -> Self:
         if self.size[1] > 1:
             size = f"{self.size[1]:g} times its background"
             raise ValueError(f"size: a foreground of {size} is larger than it; expected at most 1")
-        for name in ("size", "foot"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} must be (low, high) with low <= high")
         return self

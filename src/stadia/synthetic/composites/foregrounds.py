@@ -29,17 +29,21 @@ def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
 
     Raises DataError where all of it is transparent.
     """
-    rows, columns = np.flatnonzero(rgba[..., 3].any(1)), np.flatnonzero(rgba[..., 3].any(0))
-    if not rows.size:
+    if not rgba[..., 3].any():
         expected = "an object that can be seen"
         raise DataError("foreground", found="alpha 0 everywhere", expected=expected, fix="leave the file out")
-    inner = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / np.float32(255)
+    inner = _crop_to_visible(rgba).astype(np.float32) / np.float32(255)
     inner[..., :3] *= inner[..., 3:]
     return inner
 
 
+def _crop_to_visible(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows, columns = np.flatnonzero(rgba[..., 3].any(1)), np.flatnonzero(rgba[..., 3].any(0))
+    return rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
 def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
-    """Resize a cut-out: by area where it shrinks, bilinearly where it grows."""
+    """Resize a cut-out, or a mask: by area where it shrinks, bilinearly where it grows."""
     smaller = (min(width, cutout.shape[1]), min(height, cutout.shape[0]))
     shrunk = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
@@ -118,10 +122,8 @@ def _hash_visible(file: Path) -> str:
         rgba = read_rgba(file)
     except DataError:
         return hash_file(file)
-    shown = rgba[..., 3] > 0
-    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    visible = np.where(shown[window][..., None], rgba[window], 0).astype(np.uint8)  # transparent pixels have any color
+    inner = _crop_to_visible(rgba)
+    visible = np.where(inner[..., 3:] > 0, inner, 0).astype(np.uint8)  # transparent pixels have any color
     data = (f"{visible.shape}".encode() + np.ascontiguousarray(one).tobytes() for one in (visible, visible[:, ::-1]))
     return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in data)
 

@@ -25,9 +25,8 @@ from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.synthetic.composites.backgrounds import DepthLabel
 from stadia.synthetic.composites.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
 
-BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
-IMAGE_COUNT = BACKGROUND_COUNT * FOREGROUND_COUNT * PLACEMENT_COUNT
-_SHAPE = (BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT)
+LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
+"""An image's index is that of I - 1, J - 1, K - 1 in an array of this shape."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
 ASSUMED_FOV_DEG = 60.0
@@ -35,23 +34,6 @@ ASSUMED_FOV_DEG = 60.0
 
 FILE_KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
 _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
-
-
-def unravel_index(index: int) -> tuple[int, int, int]:
-    """Return background, foreground and file (from 1) of an index from 0. Raises IndexError beyond the last."""
-    if not 0 <= index < IMAGE_COUNT:
-        raise IndexError(index)
-    rest, file = divmod(index, PLACEMENT_COUNT)
-    background, foreground = divmod(rest, FOREGROUND_COUNT)
-    return background + 1, foreground + 1, file + 1
-
-
-def ravel_index(background: int, foreground: int, file: int) -> int:
-    """Return the index of background, foreground and file: the inverse of `unravel_index`. Raises IndexError."""
-    numbers = (background, foreground, file)
-    if not all(1 <= number <= count for number, count in zip(numbers, _SHAPE, strict=True)):
-        raise IndexError(numbers)
-    return ((background - 1) * FOREGROUND_COUNT + foreground - 1) * PLACEMENT_COUNT + file - 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +81,8 @@ def scan_published_layout(root: Path) -> LayoutScan:
                 continue
             complete, absent = _find_complete(folder / f"fg_{foreground}", masks)
             missing += (f"bg{background}/fg_{foreground}/{path}" for path in absent)
-            whole += (ravel_index(background, foreground, file) for file in complete)
+            places = (background - 1, foreground - 1, np.array(complete, np.int64) - 1)
+            whole += np.ravel_multi_index(places, LAYOUT_SHAPE).tolist()
     return LayoutScan(tuple(numbers), np.array(whole, np.int64), tuple(missing), masks, beyond)
 
 
@@ -133,7 +116,7 @@ def split_published_layout(found: LayoutScan, val_share: float) -> dict[str, NDA
 
     The published split has backgrounds 1 to 75 and 76 to 100, and every foreground and every place in both.
     """
-    background, foreground, _ = np.unravel_index(found.whole, _SHAPE)
+    background, foreground, _ = np.unravel_index(found.whole, LAYOUT_SHAPE)
     b = np.isin(background, _draw_held_out(np.unique(background), val_share, "backgrounds"))
     f = np.isin(foreground, _draw_held_out(np.unique(foreground), val_share, "foregrounds"))
     return {"train": found.whole[~b & ~f], "val": found.whole[b & f]}
@@ -165,12 +148,12 @@ class PublishedComposites:
         return len(self.indices)
 
     def pair(self, number: int) -> CompositePair:
-        background, foreground, file = unravel_index(int(self.indices[number]))
-        return CompositePair(f"bg{background}", f"bg{background}", f"fg_{foreground}", f"fg_{foreground}", file - 1)
+        background, folder, file = self._location(number)
+        return CompositePair(f"bg{background}", f"bg{background}", folder.name, folder.name, file - 1)
 
     def _location(self, number: int) -> tuple[int, Path, int]:
         """Return background, folder and file number of the n-th image."""
-        background, foreground, file = unravel_index(int(self.indices[number]))
+        background, foreground, file = (int(i) + 1 for i in np.unravel_index(self.indices[number], LAYOUT_SHAPE))
         return background, self.root / f"bg{background}" / f"fg_{foreground}", file
 
     def composed(self, number: int) -> CompositeSample:
@@ -203,7 +186,7 @@ class PublishedComposites:
 
     @cached_property
     def _parts_used(self) -> tuple[int, int]:
-        background, foreground, _ = np.unravel_index(self.indices, _SHAPE)
+        background, foreground, _ = np.unravel_index(self.indices, LAYOUT_SHAPE)
         return len(np.unique(background)), len(np.unique(foreground))
 
     def facts(self) -> dict[str, Any]:

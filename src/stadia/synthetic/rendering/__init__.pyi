@@ -1,15 +1,14 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
+from .dataset_files import SceneCounts as SceneCounts
+from .dataset_files import SceneFormat as SceneFormat
 from .dataset_files import SceneJob as SceneJob
 from .dataset_files import Supersampling as Supersampling
 from .dataset_files import colorize_depth as colorize_depth
 from .dataset_files import count_cores as count_cores
 from .dataset_files import draw_caption as draw_caption
 from .dataset_files import find_preset as find_preset
-from .dataset_files import find_unfinished as find_unfinished
-from .dataset_files import group_names_by_split as group_names_by_split
 from .dataset_files import is_finished as is_finished
-from .dataset_files import list_jobs as list_jobs
 from .dataset_files import run_jobs as run_jobs
 from .dataset_files import stack_tiles as stack_tiles
 from .dataset_files import write_contact_sheet as write_contact_sheet
@@ -33,17 +32,19 @@ from .mesh import make_tube as make_tube
 from .mesh import transform_mesh as transform_mesh
 from .renderer import RenderScene as RenderScene
 from .renderer import SceneLight as SceneLight
+from .renderer import SunLight as SunLight
 from .renderer import SurfaceTable as SurfaceTable
 from .renderer import TextureAtlas as TextureAtlas
 from .renderer import add_contact_shadow as add_contact_shadow
 from .renderer import develop_image as develop_image
+from .renderer import light_bodies as light_bodies
 from .renderer import make_shadow_map as make_shadow_map
 from .renderer import make_shadow_projection as make_shadow_projection
 from .renderer import make_sun_frame as make_sun_frame
 from .renderer import render_image as render_image
+from .renderer import render_linear as render_linear
 from .renderer import shade_samples as shade_samples
 from .renderer import transform_to_frame as transform_to_frame
-from .surfaces import Assembly as Assembly
 from .surfaces import Map as Map
 from .surfaces import Texture as Texture
 from .surfaces import as_linear_rgb as as_linear_rgb

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import atomic_write, read_json
+from stadia.core.files import atomic_write, read_json, write_json
 from stadia.core.registry import find_nearest_name
+from stadia.core.seeds import derive_seed
 
 SPLITS = ("train", "val", "test")
 
@@ -34,6 +36,37 @@ def _check_odd(samples: int) -> int:
 
 Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
 """N for N x N samples a pixel."""
+
+
+def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
+    """Return the validator of a field (low, high) within these limits."""
+
+    def check(limits: tuple[float, float]) -> tuple[float, float]:
+        if not minimum <= limits[0] <= limits[1] <= maximum:
+            raise ValueError(f"must be (low, high) with {minimum:g} <= low <= high <= {maximum:g}")
+        return limits
+
+    return AfterValidator(check)
+
+
+class SceneCounts(StrictModel):
+    """Number of scenes of each split. Each is drawn from (seed, split, index), so no two splits share one."""
+
+    scene_name: ClassVar[str]
+    train: Annotated[int, Field(ge=0)]
+    val: Annotated[int, Field(ge=0)]
+    test: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if not any(self.counts.values()):
+            raise ValueError(f"train, val and test are all 0: at least one {self.scene_name} is needed")
+        return self
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of scenes of each split."""
+        return {split: getattr(self, split) for split in SPLITS}
 
 
 def find_preset(presets: Mapping[str, Config], name: str) -> Config:
@@ -55,25 +88,55 @@ def count_cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class SceneJob:
-    """One scene to be rendered. name: its folder."""
+    """One scene to be rendered. folder: that of its files."""
 
-    name: str
+    folder: Path
     split: str
     index: int
     seed: int
 
-    def origin(self, config: StrictModel, version: int) -> dict[str, Any]:
-        """Return what defines the scene's images, without the number of scenes: equal origins mean equal images."""
+
+@dataclass(frozen=True, slots=True)
+class SceneFormat:
+    """The files of a kind of dataset.
+
+    kind: of its seeds, and of the entry of JSON files with what they were made from.
+    version: raised when a seed no longer gives the same files, so that new code does not continue an old folder.
+    record: JSON file of a scene, the last of its files.
+    listing: JSON file with the scenes of each split, the last of the dataset.  header: its first entries.
+    """
+
+    kind: str
+    version: int
+    record: str
+    listing: str
+    header: Mapping[str, Any]
+
+    def list_jobs(
+        self, out: Path, config: SceneCounts, seed: int, name: Callable[[str, int, int], str]
+    ) -> list[SceneJob]:
+        """List the scenes of each split in order. name: the folder within `out`, of (split, index, seed)."""
+        places = ((split, index) for split, count in config.counts.items() for index in range(count))
+        seeds = ((*place, derive_seed(seed, self.kind, *place)) for place in places)
+        return [SceneJob(out / name(*one), *one) for one in seeds]
+
+    def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
+        """Return what defines a scene's images, without the number of scenes: equal origins mean equal images."""
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
-        return {"version": version, "split": self.split, "index": self.index, "seed": self.seed, "config": settings}
+        place = {"split": job.split, "index": job.index, "seed": job.seed}
+        return {"version": self.version, **place, "config": settings}
 
+    def find_unfinished(self, jobs: Iterable[SceneJob], config: SceneCounts) -> list[SceneJob]:
+        """Return the jobs without a finished scene, see `is_finished`."""
+        return [job for job in jobs if not is_finished(job.folder / self.record, self.kind, self.origin(job, config))]
 
-def list_jobs(
-    counts: Mapping[str, int], derive: Callable[[str, int], int], name: Callable[[str, int, int], str]
-) -> list[SceneJob]:
-    """List the scenes of each split in order. derive: seed of (split, index).  name: of (split, index, seed)."""
-    seeds = ((split, index, derive(split, index)) for split, count in counts.items() for index in range(count))
-    return [SceneJob(name(split, index, seed), split, index, seed) for split, index, seed in seeds]
+    def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
+        """Write preview.png and the list of all scenes. Returns the list's path."""
+        write_contact_sheet(out / "preview.png", preview)
+        splits = {split: [job.folder.name for job in jobs if job.split == split] for split in SPLITS}
+        made_from = {"seed": seed, "config": config.model_dump(mode="json")}
+        write_json(out / self.listing, {**self.header, "splits": splits, self.kind: made_from})
+        return out / self.listing
 
 
 def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
@@ -85,19 +148,6 @@ def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
         fix = "choose another --out, or delete it"
         raise DataError(record.parent, found="one that was made with other settings", expected="the same ones", fix=fix)
     return True
-
-
-def find_unfinished(
-    jobs: Iterable[SceneJob], record: Callable[[SceneJob], Path], key: str, config: StrictModel, version: int
-) -> list[SceneJob]:
-    """Return the jobs without a finished scene, see `is_finished`."""
-    return [job for job in jobs if not is_finished(record(job), key, job.origin(config, version))]
-
-
-def group_names_by_split(jobs: Iterable[SceneJob]) -> dict[str, list[str]]:
-    """Return the folders of each split in order."""
-    every = list(jobs)
-    return {split: [job.name for job in every if job.split == split] for split in SPLITS}
 
 
 def run_jobs(

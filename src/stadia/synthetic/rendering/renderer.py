@@ -51,6 +51,16 @@ class TextureAtlas(NamedTuple):
     log2_width: NDArray
 
 
+class SunLight(NamedTuple):
+    """Light of a sun or a lamp. direction: towards it, in the world. sun, sky, haze: (3,) linear RGB."""
+
+    direction: Points
+    sun: Points
+    sky: Points
+    haze: Points
+    haze_per_m: float
+
+
 class SceneLight(NamedTuple):
     """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
 
@@ -161,13 +171,6 @@ def _sample_contact_map(contact: NDArray, column: float, row: float) -> float:
 
 
 @compile_loops
-def _level_of_detail(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
-    """Return the level of detail whose texels have the size of a sample; `cosine` is between surface normal and ray."""
-    level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
-    return min(max(level, 0.0), float(coarsest))
-
-
-@compile_loops
 def shade_samples(
     inverse_depth: NDArray,
     index: NDArray,
@@ -236,7 +239,9 @@ def shade_samples(
                         side = 1.0 if cosine >= 0 else -1.0
                         texture = surfaces.texture[t]
                         coarsest = min(log2_height[texture], log2_width[texture])
-                        level = _level_of_detail(uv[t, 8], z, abs(cosine), log2_samples, coarsest)
+                        # The level whose texels have the size of a sample.
+                        level = uv[t, 8] + math.log2(z) - log2_samples - 0.5 * math.log2(max(abs(cosine), 0.003))
+                        level = min(max(level, 0.0), float(coarsest))
                         finest = int(level)
                         blend = level - finest
                         height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
@@ -356,16 +361,44 @@ def make_shadow_map(
     return depth, T_map_world[:3]
 
 
-@dataclass(frozen=True, slots=True)
-class RenderScene:
-    """Everything that can be rendered.
+def light_bodies(
+    sun: SunLight,
+    T_world_body: Points,
+    fixed: tuple[NDArray[np.float32], Points],
+    moving: tuple[NDArray[np.float32], Points],
+    shadow_bias_m: float,
+    contact: tuple[NDArray[np.float32], Points],
+) -> SceneLight:
+    """Return the light on each body (B, 4, 4).
 
-    vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: shown where there is none.
+    fixed, moving: a shadow map each, and its projection (3, 4) from the world.  contact: see `SceneLight`.
+    """
+    to_body = T_world_body[:, :3, :3].transpose(0, 2, 1)
+    return SceneLight(
+        np.einsum("bij,j->bi", to_body, sun.direction),
+        np.einsum("bij,j->bi", to_body, np.array([0.0, -1.0, 0.0])),
+        *sun[1:],
+        fixed[0],
+        np.ascontiguousarray(fixed[1] @ T_world_body),
+        moving[0],
+        np.ascontiguousarray(moving[1] @ T_world_body),
+        shadow_bias_m,
+        *contact,
+    )
+
+
+@dataclass(frozen=True)
+class RenderScene:
+    """Everything that can be rendered: the triangles of many parts, without empty ones.
+
+    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32 in the order of the parts.
+    part: (M,) index of the part of a triangle.  sky_texture: shown where there is no triangle.
     """
 
     vertices: Points
     body: NDArray[np.int32]
     triangles: NDArray[np.int32]
+    part: NDArray[np.int64]
     surfaces: SurfaceTable
     textures: TextureAtlas
     sky_texture: int
@@ -387,6 +420,16 @@ def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body:
     return out
 
 
+def render_linear(
+    scene: RenderScene, T_camera_body: Points, T_body_camera: Points, lens: RasterCamera, light: SceneLight
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int32]]:
+    """Return linear light (H, W, 3), and 1/z and triangle of each sample, see `rasterize_triangles`."""
+    inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
+    linear, look = np.empty((lens.height, lens.width, 3), np.float32), (scene.surfaces, scene.textures)
+    shade_samples(inverse_depth, index, lens, T_body_camera, *look, scene.sky_texture, light, linear)
+    return linear, inverse_depth, index
+
+
 def render_image(
     scene: RenderScene,
     T_camera_body: Points,
@@ -400,12 +443,7 @@ def render_image(
 
     T_camera_body: (B, 4, 4).  gain: exposure, a factor on linear light.  noise: generator of the sensor's noise.
     """
-    inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
-    linear = np.empty((lens.height, lens.width, 3), np.float32)
-    T_body_camera = np.linalg.inv(T_camera_body)
-    shade_samples(
-        inverse_depth, index, lens, T_body_camera, scene.surfaces, scene.textures, scene.sky_texture, light, linear
-    )
+    linear, inverse_depth, index = render_linear(scene, T_camera_body, np.linalg.inv(T_camera_body), lens, light)
     focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
     apply_lens_blur(linear, _LENS_BLUR, focused)
     grain = np.empty((0, 0, 0), np.float32) if noise is None else noise.standard_normal(linear.shape, np.float32)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Mesh, Points
-from stadia.synthetic.rendering.renderer import SurfaceTable, TextureAtlas
+from stadia.synthetic.rendering.renderer import RenderScene, SurfaceTable, TextureAtlas
 
 Map = NDArray[np.float32]
 Image = NDArray[np.float32]
@@ -22,20 +21,6 @@ class Texture:
 
     image: Image
     size_m: tuple[float, float]
-
-
-class Assembly(NamedTuple):
-    """The triangles of many parts, without empty ones.
-
-    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32 in the order of the parts.
-    part: (M,) index of the part of a triangle.
-    """
-
-    vertices: Points
-    body: NDArray[np.int32]
-    triangles: NDArray[np.int32]
-    part: NDArray[np.int64]
-    surfaces: SurfaceTable
 
 
 def _fit_affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
@@ -69,13 +54,13 @@ def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> 
     return sound, normal[sound] / area[sound, None]
 
 
-def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: dict[str, Texture]) -> Assembly:
-    """Join the triangles of parts (P).
+def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: dict[str, Texture]) -> RenderScene:
+    """Join the triangles of parts (P), with their textures and the one named "sky".
 
     Args:
         body: (P,) index of the frame of each part.
         ground: how many of the parts, the first ones, are the ground (see `SurfaceTable`).
-        textures: by the names of the parts' materials, in the order of `pack_textures`.
+        textures: by the names of the parts' materials.
     """
     names = {name: i for i, name in enumerate(textures)}
     texture = np.array([names[part.material] for part in parts], np.int32)
@@ -97,7 +82,8 @@ def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: 
         body=body[part_of],
         ground=int((part_of < ground).sum()),
     )
-    return Assembly(vertices, np.repeat(body, vertex_counts), triangles, part_of, surfaces)
+    bodies, atlas = np.repeat(body, vertex_counts), pack_textures(textures)
+    return RenderScene(vertices, bodies, triangles, part_of, surfaces, atlas, names["sky"])
 
 
 # -- Periodic value noise, summed over octaves (fractal Brownian motion).

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from stadia.core.config import StrictModel
-from stadia.synthetic.rendering.dataset_files import SPLITS, Supersampling, find_preset
+from stadia.synthetic.rendering.dataset_files import SceneCounts, Supersampling, check_range, find_preset
 
 
-class RoadWorldConfig(StrictModel):
+class RoadWorldConfig(SceneCounts):
     """A dataset: number of worlds, frames of each, and the camera.
 
-    train, val, test: number of worlds. Each world is drawn from (seed, split, index), so no two splits share one.
+    train, val, test: number of worlds.
     frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
     field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
@@ -21,37 +20,19 @@ class RoadWorldConfig(StrictModel):
     exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.
     """
 
-    train: Annotated[int, Field(ge=0)]
-    val: Annotated[int, Field(ge=0)]
-    test: Annotated[int, Field(ge=0)]
+    scene_name = "world"
     frames: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=16, le=4096)]
     width: Annotated[int, Field(ge=16, le=8192)]
     stereo: bool = True
     baseline_m: Annotated[float, Field(gt=0, le=2)] = 0.54
     frame_rate_hz: Annotated[float, Field(gt=0)] = 10.0
-    field_of_view_deg: tuple[Annotated[float, Field(ge=20, le=130)], ...] = (81.5,)
-    camera_height_m: tuple[Annotated[float, Field(ge=0.5, le=4)], ...] = (1.65,)
-    speed_m_per_frame: tuple[float, float] = (0.6, 1.3)
+    field_of_view_deg: Annotated[tuple[Annotated[float, Field(ge=20, le=130)], ...], Field(min_length=1)] = (81.5,)
+    camera_height_m: Annotated[tuple[Annotated[float, Field(ge=0.5, le=4)], ...], Field(min_length=1)] = (1.65,)
+    speed_m_per_frame: Annotated[tuple[Annotated[float, Field(gt=0)], float], check_range(0, 3)] = (0.6, 1.3)
     supersampling: Supersampling = 3
     exposure: bool = False
     noise: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> RoadWorldConfig:
-        if not any(self.worlds.values()):
-            raise ValueError("train, val and test are all 0: at least one world is needed")
-        slow, fast = self.speed_m_per_frame
-        if not 0 < slow <= fast <= 3:
-            raise ValueError("speed_m_per_frame must be (slow, fast) with 0 < slow <= fast <= 3")
-        if not self.field_of_view_deg or not self.camera_height_m:
-            raise ValueError("field_of_view_deg and camera_height_m need at least one value")
-        return self
-
-    @property
-    def worlds(self) -> dict[str, int]:
-        """Return the number of worlds of each split."""
-        return {split: getattr(self, split) for split in SPLITS}
 
 
 TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)

@@ -88,7 +88,7 @@ class RoadCourse:
         T[:3, 3] = self.point(s, d, up)
         return T
 
-    def beside(self, points_xz: Points) -> tuple[Points, Points]:
+    def find_nearest(self, points_xz: Points) -> tuple[Points, Points]:
         """Return distance (N,) from the center line and s (N,) of its nearest sample, for points (N, 2) x, z."""
         distance, index = cKDTree(self.position[:, [0, 2]]).query(points_xz)
         return distance, self.s[index]
@@ -128,13 +128,11 @@ def _midpoints(samples: Points) -> Points:
     return 0.5 * (samples[1:] + samples[:-1])
 
 
-def make_course(seed: int, length_m: float, *, flat: bool = False, straight: bool = False) -> RoadCourse:
+def make_course(seed: int, length_m: float, *, flat: bool = False) -> RoadCourse:
     """Make a road from 30 m behind s = 0 to `length_m`, with curves, turns and grades of at most 5 %."""
     count = int(np.ceil((length_m + _BEHIND_M) / STEP_M)) + 1
     s = np.arange(count) * STEP_M - _BEHIND_M
-    curvature: Points = np.zeros(count)
-    if not straight:
-        curvature = _smooth_events(count, _draw_bends(make_generator(seed, "course", "bends"), length_m))
+    curvature = _smooth_events(count, _draw_bends(make_generator(seed, "course", "bends"), length_m))
     grade = np.zeros(count)
     if not flat:
         random = make_generator(seed, "course", "grades")
@@ -210,7 +208,7 @@ def make_terrain(course: RoadCourse, section: StreetSection, margin_m: float = 1
     low, high = course.position.min(0) - margin_m, course.position.max(0) + margin_m
     x, z = np.arange(low[0], high[0] + cell_m, cell_m), np.arange(low[2], high[2] + cell_m, cell_m)
     grid = np.stack(np.meshgrid(x, z), -1)
-    distance, s = course.beside(grid.reshape(-1, 2))
+    distance, s = course.find_nearest(grid.reshape(-1, 2))
     height = -np.interp(s, course.s, course.position[:, 1]) + compute_terrain_height_m(distance, section)
     wave = np.sin(grid[..., 0] * 0.031 + 1.0) * np.sin(grid[..., 1] * 0.027)
     height = height.reshape(grid.shape[:2]) + np.clip((distance.reshape(grid.shape[:2]) - 50) / 60, 0, 1) * 2.0 * wave

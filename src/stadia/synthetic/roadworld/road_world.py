@@ -1,16 +1,31 @@
-"""Make a world from a seed: street, light, objects, and the drive of the camera through it."""
+"""Make a world from a seed (street, light, objects, drive of the camera), and render it with its ground truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import make_intrinsics
+from stadia.geometry.rasterizer import (
+    RasterCamera,
+    compute_depth_and_normals,
+    make_intrinsics,
+    rasterize_depth_along_light,
+)
 from stadia.synthetic.rendering.mesh import Points, make_direction
-from stadia.synthetic.rendering.renderer import TextureAtlas
-from stadia.synthetic.rendering.surfaces import pack_textures
+from stadia.synthetic.rendering.renderer import (
+    SceneLight,
+    SunLight,
+    add_contact_shadow,
+    light_bodies,
+    make_shadow_map,
+    make_shadow_projection,
+    make_sun_frame,
+    render_image,
+    transform_to_frame,
+)
 from stadia.synthetic.roadworld import road_course, street_scene
 from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
@@ -26,14 +41,12 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
-    """The drive over F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
+    """The drive over F frames: T_world_camera (F, 4, 4); road_plane (F, 4).
 
     road_plane: unit normal in the camera's frame, towards the camera, and height of the camera over that plane in
         metres: road points p satisfy normal . p + height = 0.
     """
 
-    s: Points
-    d: Points
     T_world_camera: Points
     road_plane: Points
 
@@ -95,7 +108,7 @@ def make_drive(
         T[:3, :3] = T[:3, :3] @ _rotation_from_euler(pitch[i], yaw[i], roll[i])
         poses[i] = T
         planes[i, :3], planes[i, 3] = T[:3, :3].T @ up, height[i]
-    return CameraDrive(s, d, poses, planes)
+    return CameraDrive(poses, planes)
 
 
 # -- The street's style, section and light, and the whole world.
@@ -122,31 +135,17 @@ class StreetStyle:
 
 
 @dataclass(frozen=True, slots=True)
-class SunLight:
-    """Sunlight. direction: towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
-
-    direction: Points
-    sun: Points
-    sky: Points
-    haze: Points
-    haze_per_m: float
-
-
-@dataclass(frozen=True, slots=True)
 class RoadWorld:
     """A world: everything needed to render it. K: (3, 3) pixels, of both cameras."""
 
     seed: int
     course: RoadCourse
     section: StreetSection
-    style: StreetStyle
     sun: SunLight
     drive: CameraDrive
     K: Points
     camera_height_m: float
     geometry: WorldGeometry
-    textures: TextureAtlas
-    sky_texture: int
 
 
 def derive_world_seed(seed: int, split: str, index: int) -> int:
@@ -212,18 +211,16 @@ def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[
     return [SceneObject(mesh, semantic, np.eye(4), casts_shadow=False) for mesh, semantic in meshes]
 
 
-def make_world(
-    seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True
-) -> RoadWorld:
+def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, with_people: bool = True) -> RoadWorld:
     """Make the world of this seed for a camera of this configuration.
 
     Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
-    course = road_course.make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, longest + VIEW_M, flat=flat)
     s = compute_drive_s(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
-    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
+    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat)
     height_m, field_of_view_deg = draw_rig(seed, config)
     street, rate_hz = (seed, course, section), config.frame_rate_hz
     objects = _make_ground(*street)
@@ -237,16 +234,122 @@ def make_world(
     if with_people:
         objects += street_scene.place_people(*street, style.people_per_100_m, config.frames, rate_hz)
     textures = make_road_textures(seed, section.half_width_m, section.lane_m, style.overcast)
-    return RoadWorld(
-        seed,
-        course,
-        section,
-        style,
-        make_sun(seed, style),
-        make_drive(seed, course, s, section.lane_m, height_m, rate_hz),
-        make_intrinsics(field_of_view_deg, config.height, config.width),
-        height_m,
-        assemble_world(objects, textures, config.frames),
-        pack_textures(textures),
-        list(textures).index("sky"),
-    )
+    drive = make_drive(seed, course, s, section.lane_m, height_m, rate_hz)
+    K = make_intrinsics(field_of_view_deg, config.height, config.width)
+    geometry = assemble_world(objects, textures, config.frames)
+    return RoadWorld(*street, make_sun(seed, style), drive, K, height_m, geometry)
+
+
+# -- Render the frames of a world with their ground truth.
+
+_SHADOW_TEXEL_M, _SHADOW_MAX_SIDE = 0.08, 4096
+_MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # of a window that follows the camera
+_CONTACT_SIDE = 512  # of the map of contact shade, over the same window
+_CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}
+_CONTACT_FADE_M = 0.3
+_SHADOW_BIAS_M = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RoadView:
+    """One image and its ground truth, all (H, W).
+
+    image: (H, W, 3) uint8 RGB.  depth_m: float32 z, 0 = sky.
+    normals: (H, W, 3) float32 in the camera's frame, towards the camera, 0 = sky.
+    semantic: uint8, see `SemanticClass`.  instance: uint16, 0 = none.
+    """
+
+    image: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+
+
+def draw_exposure_gains(seed: int, frames: int, cameras: int) -> Points:
+    """Draw (cameras, F) factors on linear light: a slow drift with jumps, and a small factor for each camera."""
+    random = make_generator(seed, "exposure")
+    steps = random.normal(0.0, 0.035, frames)
+    steps = steps + np.where(random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0)
+    drift = np.zeros(frames)
+    for i in range(1, frames):
+        drift[i] = 0.93 * drift[i - 1] + steps[i]
+    return np.exp(drift[None] + random.normal(0.0, 0.02, (cameras, 1)))
+
+
+class RoadRenderer:
+    """Renders the frames of one world. Several threads may call it at once."""
+
+    def __init__(self, world: RoadWorld, config: RoadWorldConfig) -> None:
+        self.world, self.config = world, config
+        K, geometry = world.K, world.geometry
+        self.lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
+        self.sides = ("left", "right") if config.stereo else ("left",)
+        self.gains: Points = np.ones((len(self.sides), config.frames))
+        if config.exposure:
+            self.gains = draw_exposure_gains(world.seed, config.frames, len(self.sides))
+        self._T_sun_world = make_sun_frame(world.sun.direction)
+        self._fixed_shadow, self._fixed_map = make_shadow_map(
+            geometry.vertices, geometry.triangles[geometry.surfaces.ground : geometry.fixed], self._T_sun_world,
+            min_texel_m=_SHADOW_TEXEL_M, max_texels=_SHADOW_MAX_SIDE - 1,
+        )  # fmt: skip
+
+    def make_light(self, frame: int) -> SceneLight:
+        """Return sun and shadows of a frame for each body; both cameras share them."""
+        geometry, sun = self.world.geometry, self.world.sun
+        T_world_body = geometry.T_world_body[frame]
+        moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
+        if len(geometry.triangles) > geometry.fixed:
+            pose = self.world.drive.T_world_camera[frame]
+            center = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + _AHEAD_M * pose[:3, 2]))[:2]
+            texel = _WINDOW_M / _MOVING_SHADOW_SIDE
+            corner = np.floor((center - 0.5 * _WINDOW_M) / texel) * texel  # whole texels, or shadows would shimmer
+            moving_map = make_shadow_projection(self._T_sun_world, corner, texel)
+            moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
+            to_map = np.zeros_like(T_world_body)
+            to_map[:, :3] = moving_map @ T_world_body
+            vertices = transform_to_frame(geometry.vertices, geometry.body, to_map)
+            rasterize_depth_along_light(vertices, geometry.triangles[geometry.fixed :], moving)
+        fixed, contact = (self._fixed_shadow, self._fixed_map), self._make_contact_map(frame)
+        return light_bodies(sun, T_world_body, fixed, (moving, moving_map), _SHADOW_BIAS_M, contact)
+
+    def _make_contact_map(self, frame: int) -> tuple[NDArray[np.float32], Points]:
+        """Return the contact map of a frame and its position, see `SceneLight`."""
+        per_metre = _CONTACT_SIDE / _WINDOW_M
+        T = self.world.drive.T_world_camera[frame]
+        corner = T[[0, 2], 3] + _AHEAD_M * T[[0, 2], 2] - 0.5 * _WINDOW_M
+        contact_map = np.array([*(np.floor(corner * per_metre) / per_metre), per_metre])
+        contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
+        for instance in self.world.geometry.instances:
+            if instance.semantic in _CONTACT_DEPTH:
+                pose = instance.T_world_instance[frame] if instance.moves else instance.T_world_instance
+                _, width, length = instance.size_hwl_m
+                depth = _CONTACT_DEPTH[instance.semantic]
+                add_contact_shadow(contact, contact_map, pose, 0.5 * width, 0.5 * length, depth, _CONTACT_FADE_M)
+        return contact, contact_map
+
+    def T_world_camera(self, frame: int, side: str) -> Points:
+        """Return the (4, 4) camera-to-world pose."""
+        T = self.world.drive.T_world_camera[frame].copy()
+        if side == "right":
+            T[:3, 3] += self.config.baseline_m * T[:3, 0]
+        return T
+
+    def render(self, frame: int) -> dict[str, RoadView]:
+        """Render the images of a frame by side."""
+        light = self.make_light(frame)
+        return {side: self._render(frame, side, light) for side in self.sides}
+
+    def _render(self, frame: int, side: str, light: SceneLight) -> RoadView:
+        T_camera_body = np.linalg.inv(self.T_world_camera(frame, side)) @ self.world.geometry.T_world_body[frame]
+        gain = float(self.gains[self.sides.index(side), frame])
+        noise = make_generator(self.world.seed, "noise", side, frame) if self.config.noise else None
+        rendered = render_image(self.world.geometry, T_camera_body, self.lens, light, gain=gain, noise=noise)
+        geometry, index = self.world.geometry, rendered.index
+        depth, normals = np.empty(index.shape, np.float32), np.empty((*index.shape, 3), np.float32)
+        normal, body = geometry.surfaces.normal, geometry.surfaces.body
+        compute_depth_and_normals(index, rendered.inverse_depth, self.lens, normal, body, T_camera_body, depth, normals)
+        shown = index >= 0
+        semantic = np.where(shown, geometry.semantic[index], np.uint8(SemanticClass.SKY))
+        instance = np.where(shown, geometry.instance[index], np.uint16(0))
+        return RoadView(rendered.image, depth, normals, semantic, instance)

@@ -9,47 +9,42 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stadia.core.files import atomic_folder, write_json
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
 from stadia.synthetic.rendering.dataset_files import (
     Image,
+    SceneFormat,
     SceneJob,
     colorize_depth,
     count_cores,
-    find_unfinished,
-    group_names_by_split,
-    list_jobs,
     run_jobs,
-    write_contact_sheet,
     write_png,
 )
 from stadia.synthetic.rendering.renderer import GAMMA
 from stadia.synthetic.roadworld.config import DEMO, RoadWorldConfig
-from stadia.synthetic.roadworld.road_renderer import RoadRenderer, RoadView
-from stadia.synthetic.roadworld.road_world import derive_world_seed, make_world
+from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, make_world
 from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass
 
 ROADWORLD_VERSION = 4
-"""Raised when a seed no longer gives the same images, so that new code does not continue an old folder."""
+ROADWORLD = SceneFormat(
+    "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1}
+)
 
-DEMO_FRAMES = sum(DEMO.worlds.values()) * DEMO.frames
+DEMO_FRAMES = sum(DEMO.counts.values()) * DEMO.frames
 
 _NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
 
-def list_recordings(config: RoadWorldConfig, seed: int) -> list[SceneJob]:
+def list_recordings(out: Path, config: RoadWorldConfig, seed: int) -> list[SceneJob]:
     """List the recordings of a data set in order."""
-    derive = partial(derive_world_seed, seed)
-    return list_jobs(config.worlds, derive, lambda split, index, _: f"{split}-{index:03d}")
+    return ROADWORLD.list_jobs(out, config, seed, lambda split, index, _: f"{split}-{index:03d}")
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
@@ -101,20 +96,18 @@ def _write_description(folder: Path, renderer: RoadRenderer, origin: dict[str, A
     write_json(folder / "recording.json", recording)
 
 
-def _write_recording(
-    pool: Executor, job: SceneJob, renderer: RoadRenderer, out: Path, advance: Callable[[int], None]
-) -> None:
+def _write_recording(pool: Executor, job: SceneJob, renderer: RoadRenderer, advance: Callable[[int], None]) -> None:
     def write_frame(frame: int) -> int:
         for side, view in renderer.render(frame).items():
             _write_view(folder, side, frame, view)
         return 1
 
-    with atomic_folder(out / job.name) as folder:
+    with atomic_folder(job.folder) as folder:
         for kind in ("", "depth", "normals", "semantic", "instance"):
             for side in renderer.sides:
                 (folder / kind / side).mkdir(parents=True)
         run_jobs(pool, write_frame, range(renderer.config.frames), advance)
-        _write_description(folder, renderer, job.origin(renderer.config, ROADWORLD_VERSION))
+        _write_description(folder, renderer, ROADWORLD.origin(job, renderer.config))
 
 
 def write_roadworld(
@@ -134,14 +127,9 @@ def write_roadworld(
 
     Raises DataError where a folder holds a recording made with other settings, StadiaError where it cannot be written.
     """
-    out = Path(out)
-    every = list_recordings(config, seed)
-
-    def record(job: SceneJob) -> Path:
-        return out / job.name / "recording.json"
-
-    todo = find_unfinished(every, record, "roadworld", config, ROADWORLD_VERSION)
-    advance(config.frames * (len(every) - len(todo)))
+    jobs = list_recordings(Path(out), config, seed)
+    todo = ROADWORLD.find_unfinished(jobs, config)
+    advance(config.frames * (len(jobs) - len(todo)))
 
     def build(job: SceneJob) -> RoadRenderer:
         return RoadRenderer(make_world(job.seed, config), config)
@@ -152,44 +140,28 @@ def write_roadworld(
             renderer = upcoming.pop().result()
             if following is not None:  # the next world is built while this one is rendered
                 upcoming.append(pool.submit(build, following))
-            _write_recording(pool, job, renderer, out, advance)
-    write_roadworld_preview(out, [job.name for job in every])
-    path = out / "dataset.json"
-    made_from = {"seed": seed, "config": config.model_dump(mode="json")}
-    write_json(path, {"format": "stadia", "version": 1, "splits": group_names_by_split(every), "roadworld": made_from})
-    return path
+            _write_recording(pool, job, renderer, advance)
+    return ROADWORLD.write_listing(Path(out), jobs, config, seed, _draw_preview([job.folder for job in jobs]))
 
 
 # -- A contact sheet: images, depth, normals and classes.
 
 
-def colorize_normals(normals: NDArray[np.float16]) -> Image:
-    """Color normals (H, W, 3): RGB = (x, -y, -z) mapped from [-1, 1]; sky is black."""
-    shown = np.abs(normals).sum(-1, keepdims=True) > 0
-    return np.where(shown, 127.5 + 127.5 * normals.astype(np.float32) * (1, -1, -1), 0).astype(np.uint8)
+def _draw_preview(recordings: list[Path], rows: int = 8) -> Image:
+    """Draw a row each for frames spread evenly over the recordings."""
+    files = [file for recording in recordings for file in sorted((recording / "left").glob("*.png"))]
+    chosen = np.linspace(0, len(files) - 1, min(rows, len(files)) + 2).astype(int)[1:-1]
+    return np.vstack([_draw_preview_row(files[i].parents[1], files[i].stem) for i in chosen])
 
 
-def colorize_classes(semantic: NDArray[np.uint8]) -> Image:
-    """Color classes as (H, W, 3) RGB."""
-    return np.array(PALETTE, np.uint8)[semantic]
-
-
-def _draw_preview_row(recording: Path, frame: int) -> Image:
-    name = f"{frame:06d}"
+def _draw_preview_row(recording: Path, name: str) -> Image:
     image = np.asarray(cv2.imread(str(recording / "left" / f"{name}.png")))[..., ::-1]
-    depth = colorize_depth(np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False), _NEAR_M, _FAR_M)
-    normals = colorize_normals(np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False))
+    depth = np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False)
+    normals = np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False).astype(np.float32)
+    # RGB = (x, -y, -z) mapped from [-1, 1]; sky is black.
+    colored = np.where(normals.any(-1, keepdims=True), 127.5 + 127.5 * normals * (1, -1, -1), 0).astype(np.uint8)
     semantic = np.asarray(cv2.imread(str(recording / "semantic" / "left" / f"{name}.png"), cv2.IMREAD_UNCHANGED))
-    return np.hstack([image, depth, normals, colorize_classes(semantic)])
-
-
-def write_roadworld_preview(dataset: Path, recordings: list[str], rows: int = 8) -> Path:
-    """Write DATASET/preview.png: a row each for frames spread evenly over the recordings. Returns its path."""
-    counts = {name: len(list((dataset / name / "left").glob("*.png"))) for name in recordings}
-    frames = [(name, i) for name, count in counts.items() for i in range(count)]
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(rows, len(frames)) + 2).astype(int)[1:-1]]
-    sheet = np.vstack([_draw_preview_row(dataset / name, i) for name, i in chosen])
-    return write_contact_sheet(dataset / "preview.png", sheet)
+    return np.hstack([image, colorize_depth(depth, _NEAR_M, _FAR_M), colored, np.array(PALETTE, np.uint8)[semantic]])
 
 
 # -- Worlds in the cache, among them those of the demo.

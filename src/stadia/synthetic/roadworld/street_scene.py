@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import Mesh, Points, compute_bounds, transform_mesh
-from stadia.synthetic.rendering.renderer import SurfaceTable
+from stadia.synthetic.rendering.renderer import RenderScene
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
-from stadia.synthetic.roadworld import roadside_models
+from stadia.synthetic.roadworld import street_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
-from stadia.synthetic.roadworld.traffic_models import make_car, make_person
 
 Size = tuple[float, float, float]
 _MIN_GAP_M = 11.0  # from the camera to the middle of a car in its lane
@@ -82,22 +81,18 @@ class ObjectInstance:
         return self.T_world_instance.ndim == 3
 
 
-@dataclass(frozen=True, slots=True)
-class WorldGeometry:
+@dataclass(frozen=True)
+class WorldGeometry(RenderScene):
     """The triangles of a world. Body 0 is the world itself; each moving object is a body with its own frame.
 
-    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first
-        (`surfaces.ground`, it casts no shadow), then objects at rest up to `fixed`, then moving objects.
+    triangles: the ground first (`surfaces.ground`, it casts no shadow), then objects at rest up to `fixed`, then moving
+        objects.
     semantic, instance: (M,).  T_world_body: (F, B, 4, 4).
     """
 
-    vertices: Points
-    body: NDArray[np.int32]
-    triangles: NDArray[np.int32]
     fixed: int
     semantic: NDArray[np.uint8]
     instance: NDArray[np.uint16]
-    surfaces: SurfaceTable
     T_world_body: Points
     instances: tuple[ObjectInstance, ...]
 
@@ -122,17 +117,14 @@ def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture],
         parts += mesh
         rows += [(body, one.semantic, numbers[i], not moves and not one.casts_shadow, not moves)] * len(mesh)
     body_of_part, semantic, instance, ground, fixed = np.array(rows, np.int32).T
-    assembly = assemble_parts(parts, body_of_part, int(ground.sum()), textures)
+    scene = assemble_parts(parts, body_of_part, int(ground.sum()), textures)
     return WorldGeometry(
-        assembly.vertices,
-        assembly.body,
-        assembly.triangles,
-        int(fixed[assembly.part].sum()),
-        semantic[assembly.part].astype(np.uint8),
-        instance[assembly.part].astype(np.uint16),
-        assembly.surfaces,
-        np.ascontiguousarray(np.stack(poses, 1)),
-        tuple(instances),
+        **vars(scene),
+        fixed=int(fixed[scene.part].sum()),
+        semantic=semantic[scene.part].astype(np.uint8),
+        instance=instance[scene.part].astype(np.uint16),
+        T_world_body=np.ascontiguousarray(np.stack(poses, 1)),
+        instances=tuple(instances),
     )
 
 
@@ -153,7 +145,7 @@ def _is_off_road(course: RoadCourse, T: Points, deep: float, wide: float, keep_m
     """Return whether a footprint (x 0 to deep, z over wide) keeps `keep_m` from the whole road, also in bends."""
     x, z = np.meshgrid(np.linspace(0.0, deep, 4), np.linspace(-0.5 * wide, 0.5 * wide, 7))
     points = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], 1) @ T[:3, :3].T + T[:3, 3]
-    return bool(course.beside(points[:, [0, 2]])[0].min() > keep_m)
+    return bool(course.find_nearest(points[:, [0, 2]])[0].min() > keep_m)
 
 
 def place_buildings(
@@ -168,7 +160,7 @@ def place_buildings(
             wide = random.uniform(10.0, 24.0) if town else random.uniform(7.0, 13.0)
             deep = random.uniform(9.0, 14.0) if town else random.uniform(6.0, 9.0)
             setback = random.uniform(0.2, 1.0) if town else random.uniform(3.0, 7.5)
-            mesh = (roadside_models.make_block if town else roadside_models.make_house)(random, wide, deep)
+            mesh = (street_models.make_block if town else street_models.make_house)(random, wide, deep)
             d = section.sidewalk_edge_m + setback
             T = course.frame(at + 0.5 * wide, side * d, section.kerb_m, 0.0 if side > 0 else np.pi, upright=True)
             if random.random() < share and _is_off_road(course, T, deep, wide, section.sidewalk_edge_m - 0.3):
@@ -188,14 +180,14 @@ def place_trees(
         while at < course.s[-1] - 2.0:
             tall = random.random() < conifers
             if town:
-                mesh, out = roadside_models.make_broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
+                mesh, out = street_models.make_broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
             elif tall:
-                mesh, out = roadside_models.make_conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
+                mesh, out = street_models.make_conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
             else:
-                mesh, out = roadside_models.make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
+                mesh, out = street_models.make_broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
             d = side * out
             T = course.frame(at, d, section.kerb_m, random.uniform(0, 2 * np.pi), upright=True)
-            if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
+            if course.find_nearest(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
                 placed.append(_make_instance(mesh, SemanticClass.VEGETATION, T))
             at += 3.0 + random.exponential(100.0 / per_100_m)
     return placed
@@ -206,10 +198,10 @@ def place_woods(seed: int, course: RoadCourse, section: StreetSection, count: in
     random = make_generator(seed, "trees", "wood")
     placed = []
     for _ in range(count):
-        mesh = roadside_models.make_conifer(random) if random.random() < 0.4 else roadside_models.make_broadleaf(random)
+        mesh = street_models.make_conifer(random) if random.random() < 0.4 else street_models.make_broadleaf(random)
         s, d = random.uniform(course.s[0], course.s[-1]), random.choice([-1, 1]) * random.uniform(22.0, 48.0)
         T = course.frame(s, d, 0.0, random.uniform(0, 2 * np.pi), upright=True)
-        distance, nearest = course.beside(T[None, [0, 2], 3])
+        distance, nearest = course.find_nearest(T[None, [0, 2], 3])
         if distance[0] > section.edge_m + 6.0:
             road_y = float(np.interp(nearest[0], course.s, course.position[:, 1]))
             T[1, 3] = road_y - float(compute_terrain_height_m(distance, section)[0]) + 0.15
@@ -228,9 +220,9 @@ def place_gardens(seed: int, course: RoadCourse, section: StreetSection, share: 
             tint = (random.uniform(0.7, 1.3),) * 3
             leafy = random.random() < 0.55
             if leafy:
-                mesh = roadside_models.make_hedge(random, length, random.uniform(0.7, 1.6), tint)
+                mesh = street_models.make_hedge(random, length, random.uniform(0.7, 1.6), tint)
             else:
-                mesh = roadside_models.make_fence(random, length, tint)
+                mesh = street_models.make_fence(random, length, tint)
             d = side * (section.sidewalk_edge_m + 2.1)
             T = course.frame(at + 0.5 * length, d, section.kerb_m, 0.0 if side > 0 else np.pi)
             if random.random() < share and _is_off_road(course, T, 0.5, length, section.sidewalk_edge_m):
@@ -249,15 +241,15 @@ def place_furniture(seed: int, course: RoadCourse, section: StreetSection) -> li
         spacing = random.uniform(18.0, 32.0)
         for at in np.arange(course.s[0] + random.uniform(2, spacing), course.s[-1], spacing):
             T = course.frame(float(at), side * d, section.kerb_m, facing, upright=True)
-            placed.append(_make_instance(roadside_models.make_lamp_post(random), SemanticClass.POLE, T))
+            placed.append(_make_instance(street_models.make_lamp_post(random), SemanticClass.POLE, T))
         at = course.s[0] + random.uniform(5.0, 30.0)
         while at < course.s[-1] - 2.0:
             T = course.frame(at, side * d, section.kerb_m, facing + random.normal(0, 0.08), upright=True)
-            placed.append(_make_instance(roadside_models.make_sign(random), SemanticClass.SIGN, T))
+            placed.append(_make_instance(street_models.make_sign(random), SemanticClass.SIGN, T))
             if random.random() < 0.5:
                 for offset in np.arange(1.5, random.uniform(3.0, 12.0), 1.6):
                     T = course.frame(min(at + offset, course.s[-1]), side * d, section.kerb_m, upright=True)
-                    placed.append(_make_instance(roadside_models.make_bollard(random), SemanticClass.POLE, T))
+                    placed.append(_make_instance(street_models.make_bollard(random), SemanticClass.POLE, T))
             at += random.uniform(14.0, 55.0)
     return placed
 
@@ -280,7 +272,7 @@ def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, sha
         random = make_generator(seed, "cars", "parked", side)
         at = course.s[0] + random.uniform(4.0, 10.0)
         while at < course.s[-1] - 8.0:
-            mesh, size = make_car(random)
+            mesh, size = street_models.make_car(random)
             d = side * (section.half_width_m - 0.25 - 0.5 * size[1] + random.uniform(-0.08, 0.08))
             yaw = random.normal(0.0, 0.02) + (np.pi if (side < 0) != (random.random() < 0.1) else 0.0)
             if random.random() < share:
@@ -300,7 +292,7 @@ def place_driving_cars(
     reach = camera_s[-1] + speed * time[-1]
     at = random.uniform(15.0, 60.0)
     while at < min(reach + 60.0, course.s[-1] + speed * time[-1] - 5.0):
-        mesh, size = make_car(random)
+        mesh, size = street_models.make_car(random)
         d = -0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         s = at - speed * time
         if s.min() > course.s[0] + 6.0 and s.max() < course.s[-1] - 6.0:
@@ -308,7 +300,7 @@ def place_driving_cars(
         at += random.uniform(14.0, 60.0)
     random = make_generator(seed, "cars", "ahead")
     if random.random() < 0.4:
-        mesh, size = make_car(random)
+        mesh, size = street_models.make_car(random)
         middle, swing = random.uniform(20.0, 32.0), random.uniform(2.0, 8.0)
         gap = middle + swing * np.sin(2 * np.pi * random.uniform(0.05, 0.15) * time + random.uniform(0, 2 * np.pi))
         s = np.asarray(camera_s + np.maximum(gap, _MIN_GAP_M))
@@ -329,7 +321,7 @@ def place_people(
         random = make_generator(seed, "people", side)
         at = course.s[0] + 5.0 + random.exponential(100.0 / per_100_m)
         while at < course.s[-1] - 8.0:
-            mesh, size = make_person(random)
+            mesh, size = street_models.make_person(random)
             d = side * random.uniform(near, far)
             if random.random() < 0.55:
                 onward = random.random() < 0.5

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from stadia.core.config import StrictModel
-from stadia.synthetic.rendering.dataset_files import SPLITS, Supersampling, find_preset
+from stadia.synthetic.rendering.dataset_files import SceneCounts, Supersampling, check_range, find_preset
 
 CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
 """An object's class is its place here."""
 
 
-class TableWorldConfig(StrictModel):
+class TableWorldConfig(SceneCounts):
     """A dataset: number of tables, views of each, and the camera.
 
-    train, val, test: number of tables. Each is drawn from (seed, split, index), its objects' shapes too: no two splits
-        share one.
+    train, val, test: number of tables. No two splits share the shape of an object either.
     views: images of each table.  height, width: of an image, pixels.  objects: fewest and most on a table.
     field_of_view_deg: range of the horizontal field of view; each table draws one.
     elevation_deg, distance_m: ranges of the camera's elevation over its target on the table, and distance from it.
@@ -25,57 +23,36 @@ class TableWorldConfig(StrictModel):
     noise: shot and read noise of a sensor.
     """
 
-    train: Annotated[int, Field(ge=0)]
-    val: Annotated[int, Field(ge=0)]
-    test: Annotated[int, Field(ge=0)]
+    scene_name = "table"
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     height: Annotated[int, Field(ge=16, le=4096)] = 128
     width: Annotated[int, Field(ge=16, le=4096)] = 160
-    objects: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=20)]] = (3, 6)
-    field_of_view_deg: tuple[Annotated[float, Field(ge=20)], Annotated[float, Field(le=110)]] = (48.0, 60.0)
-    elevation_deg: tuple[Annotated[float, Field(ge=5)], Annotated[float, Field(le=85)]] = (15.0, 60.0)
-    distance_m: tuple[Annotated[float, Field(ge=0.45)], Annotated[float, Field(le=1.4)]] = (0.6, 1.0)
+    objects: Annotated[tuple[int, int], check_range(1, 20)] = (3, 6)
+    field_of_view_deg: Annotated[tuple[float, float], check_range(20, 110)] = (48.0, 60.0)
+    elevation_deg: Annotated[tuple[float, float], check_range(5, 85)] = (15.0, 60.0)
+    distance_m: Annotated[tuple[float, float], check_range(0.45, 1.4)] = (0.6, 1.0)
     supersampling: Supersampling = 3
     noise: bool = True
 
-    @model_validator(mode="after")
-    def _check(self) -> TableWorldConfig:
-        if not any(self.tables.values()):
-            raise ValueError("train, val and test are all 0: at least one table is needed")
-        for name in ("objects", "field_of_view_deg", "elevation_deg", "distance_m"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} must be (low, high) with low <= high")
-        return self
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Return the number of tables of each split."""
-        return {split: getattr(self, split) for split in SPLITS}
-
-
-class CutoutConfig(StrictModel):
+class CutoutConfig(SceneCounts):
     """A set of cut-out objects: number, views of each, and size.
 
-    train, val, test: number of objects. Each is drawn from (seed, split, index): no two splits share one.
+    train, val, test: number of objects.
     views: images of each object.  side: height and width of an image, pixels.
     elevation_deg: range of the camera's height over the object, as an angle.  field_of_view_deg: of the camera.
     supersampling: N for N x N samples a pixel, of which alpha is the share that show the object.
     """
 
+    scene_name = "object"
     train: Annotated[int, Field(ge=0)] = 240
     val: Annotated[int, Field(ge=0)] = 40
     test: Annotated[int, Field(ge=0)] = 40
     views: Annotated[int, Field(ge=1, le=100)] = 3
     side: Annotated[int, Field(ge=16, le=2048)] = 128
-    elevation_deg: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=85)]] = (2.0, 25.0)
+    elevation_deg: Annotated[tuple[float, float], check_range(0, 85)] = (2.0, 25.0)
     field_of_view_deg: Annotated[float, Field(ge=5, le=90)] = 30.0
     supersampling: Supersampling = 5
-
-    @property
-    def objects(self) -> dict[str, int]:
-        """Return the number of objects of each split."""
-        return {split: getattr(self, split) for split in SPLITS}
 
 
 TINY = TableWorldConfig(train=4, val=2, test=2, views=2)

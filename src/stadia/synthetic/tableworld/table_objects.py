@@ -195,8 +195,7 @@ SHAPES: dict[str, Callable[[np.random.Generator], ObjectShape]] = {
 
 def compute_footprint(shape: ObjectShape, margin_m: float) -> Points:
     """Return the (4, 2) corners x, z of the rectangle that a shape occupies on the table, in its own frame."""
-    x, z = shape.size_m[0] / 2 + margin_m, shape.size_m[2] / 2 + margin_m
-    return np.array([[-x, -z], [x, -z], [x, z], [-x, z]])
+    return (shape.size_m[[0, 2]] / 2 + margin_m) * [[-1, -1], [1, -1], [1, 1], [-1, 1]]
 
 
 def has_overlap(a: Points, b: Points) -> bool:
@@ -207,11 +206,6 @@ def has_overlap(a: Points, b: Points) -> bool:
             if first.max() < second.min() or second.max() < first.min():
                 return False
     return True
-
-
-def is_outside(corners: Points, half: Points) -> bool:
-    """Return whether a rectangle (4, 2) exceeds a table of half sizes (2,)."""
-    return bool((np.abs(corners) > half).any())
 
 
 # -- Textures, made for each table. Linear RGB reflectance in [0, 1].

@@ -27,13 +27,14 @@ from stadia.synthetic.rendering.mesh import (
 from stadia.synthetic.rendering.renderer import (
     RenderScene,
     SceneLight,
-    TextureAtlas,
+    SunLight,
     add_contact_shadow,
+    light_bodies,
     make_shadow_map,
     make_sun_frame,
     render_image,
 )
-from stadia.synthetic.rendering.surfaces import Assembly, assemble_parts, pack_textures
+from stadia.synthetic.rendering.surfaces import assemble_parts
 from stadia.synthetic.tableworld.config import CLASSES, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import (
     SHAPES,
@@ -41,7 +42,6 @@ from stadia.synthetic.tableworld.table_objects import (
     Symmetry,
     compute_footprint,
     has_overlap,
-    is_outside,
     make_table_textures,
 )
 
@@ -62,37 +62,21 @@ class PlacedObject:
     shape: ObjectShape
     T_world_object: Points
 
-    @property
-    def class_id(self) -> int:
-        return CLASSES.index(self.shape.kind)
 
-
-@dataclass(frozen=True, slots=True)
-class TableLamp:
-    """The light. direction: towards it, in the world. direct, ambient: (3,) linear RGB."""
-
-    direction: Points
-    direct: Points
-    ambient: Points
-
-
-@dataclass(frozen=True, slots=True)
-class TableScene:
+@dataclass(frozen=True)
+class TableScene(RenderScene):
     """Everything needed to render a table.
 
     T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
-    object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
+    object_of_part, is_handle: (P,) of the parts; 0 is no object.
     """
 
     seed: int
     objects: tuple[PlacedObject, ...]
-    lamp: TableLamp
+    lamp: SunLight
     T_world_camera: Points
     gains: Points
     K: Points
-    assembly: Assembly
-    textures: TextureAtlas
-    sky_texture: int
     object_of_part: NDArray[np.int32]
     is_handle: NDArray[np.bool_]
 
@@ -132,7 +116,7 @@ def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list
             x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
             T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
             corners = compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
-            if not is_outside(corners, half) and not any(has_overlap(corners, other) for other in taken):
+            if (np.abs(corners) <= half).all() and not any(has_overlap(corners, other) for other in taken):
                 placed.append(PlacedObject(len(placed) + 1, shape, T))
                 taken.append(corners)
                 break
@@ -171,14 +155,14 @@ def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], conf
             return T
 
 
-def make_lamp(seed: int) -> TableLamp:
+def make_lamp(seed: int) -> SunLight:
     """Draw direction, hardness and color of the light."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
     hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
     color = np.array([1 + warm, 1.0, 1 - warm])
     ambient = bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3))
-    return TableLamp(make_direction(elevation, azimuth), bright * hard * 1.5 * color, ambient)
+    return SunLight(make_direction(elevation, azimuth), bright * hard * 1.5 * color, ambient, np.zeros(3), 0.0)
 
 
 def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
@@ -227,15 +211,13 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
     views = make_generator(seed, "views")
     field_of_view = make_generator(seed, "lens").uniform(*config.field_of_view_deg)
     return TableScene(
+        **vars(assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures)),
         seed=seed,
         objects=tuple(objects),
         lamp=make_lamp(seed),
         T_world_camera=np.stack([draw_view(views, objects, config) for _ in range(config.views)]),
         gains=np.exp(make_generator(seed, "exposure").normal(0.0, 0.12, config.views)),
         K=make_intrinsics(field_of_view, config.height, config.width),
-        assembly=assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures),
-        textures=pack_textures(textures),
-        sky_texture=list(textures).index("sky"),
         object_of_part=np.array(owners, np.int32),
         is_handle=np.array(handles),
     )
@@ -280,40 +262,26 @@ class TableRenderer:
 
     def __init__(self, table: TableScene, config: TableWorldConfig) -> None:
         self.table, self.config = table, config
-        K, assembly = table.K, table.assembly
+        K = table.K
         self.lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
-        self.scene = RenderScene(
-            assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture
-        )
         self.light = self._make_light()
 
     def _make_light(self) -> SceneLight:
-        assembly, lamp = self.table.assembly, self.table.lamp
+        table, lamp = self.table, self.table.lamp
         depth, depth_map = make_shadow_map(
-            assembly.vertices, assembly.triangles[assembly.surfaces.ground :], make_sun_frame(lamp.direction),
+            table.vertices, table.triangles[table.surfaces.ground :], make_sun_frame(lamp.direction),
             min_texel_m=0.0, max_texels=_SHADOW_SIDE - 3,
         )  # fmt: skip
         contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
         contact_map = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
-        for one in self.table.objects:
+        for one in table.objects:
             half_x, _, half_z = 0.5 * (0.9 * one.shape.size_m)
             add_contact_shadow(
                 contact, contact_map, one.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M
             )
-        return SceneLight(
-            towards_sun=lamp.direction[None],
-            up=np.array([[0.0, -1.0, 0.0]]),
-            sun=lamp.direct,
-            sky=lamp.ambient,
-            haze=np.zeros(3),
-            haze_per_m=0.0,
-            fixed=depth,
-            fixed_map=depth_map[None],
-            moving=np.empty((0, 0), np.float32),
-            moving_map=depth_map[None],
-            shadow_bias_m=_SHADOW_BIAS_M,
-            contact=contact,
-            contact_map=contact_map,
+        nothing_moves = np.empty((0, 0), np.float32), depth_map
+        return light_bodies(
+            lamp, np.eye(4)[None], (depth, depth_map), nothing_moves, _SHADOW_BIAS_M, (contact, contact_map)
         )
 
     def render(self, view: int) -> TableView:
@@ -322,8 +290,8 @@ class TableRenderer:
         T_world_camera = table.T_world_camera[view]
         T_camera_world, gain = np.linalg.inv(T_world_camera), float(table.gains[view])
         noise = make_generator(table.seed, "noise", view) if config.noise else None
-        rendered = render_image(self.scene, T_camera_world[None], self.lens, self.light, gain=gain, noise=noise)
-        part = np.where(rendered.index >= 0, table.assembly.part[rendered.index], 0)
+        rendered = render_image(table, T_camera_world[None], self.lens, self.light, gain=gain, noise=noise)
+        part = np.where(rendered.index >= 0, table.part[rendered.index], 0)
         owner = table.object_of_part[part]
         found, instance = [], np.zeros(owner.shape, np.uint8)
         for placed in table.objects:

@@ -17,24 +17,21 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.files import atomic_folder, write_json
-from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import draw, make_intrinsics
+from stadia.core.seeds import make_generator
+from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.dataset_files import (
     Image,
+    SceneFormat,
     SceneJob,
     colorize_depth,
     count_cores,
-    find_unfinished,
-    group_names_by_split,
-    list_jobs,
     run_jobs,
     stack_tiles,
-    write_contact_sheet,
     write_png,
 )
 from stadia.synthetic.rendering.mesh import make_direction, transform_mesh
-from stadia.synthetic.rendering.renderer import develop_image, shade_samples, transform_to_frame
-from stadia.synthetic.rendering.surfaces import Texture, assemble_parts, pack_textures
+from stadia.synthetic.rendering.renderer import develop_image, render_linear
+from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
 from stadia.synthetic.tableworld.config import CLASSES, CutoutConfig, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES, make_table_textures
 from stadia.synthetic.tableworld.table_scene import (
@@ -43,7 +40,6 @@ from stadia.synthetic.tableworld.table_scene import (
     TableScene,
     TableView,
     VisibleObject,
-    derive_table_seed,
     make_camera_pose,
     make_lamp,
     make_table,
@@ -52,17 +48,19 @@ from stadia.synthetic.tableworld.table_scene import (
 )
 
 TABLEWORLD_VERSION = 2  # 2: scene.json lists `images`, before `pictures`
+TABLEWORLD = SceneFormat(
+    "tableworld", TABLEWORLD_VERSION, "scene.json", "dataset.json",
+    {"format": "stadia-objects", "version": 1, "classes": CLASSES},
+)  # fmt: skip
+
 CUTOUTS_VERSION = 1
-"""Raised when a seed no longer gives the same files, so that new code does not continue an old folder."""
+CUTOUTS = SceneFormat(
+    "cutouts", CUTOUTS_VERSION, "object.json", "foregrounds.json",
+    {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"},
+)  # fmt: skip
 
 _NEAR_M, _FAR_M = 0.3, 3.0  # of depth in previews
 _NO_NOISE = np.empty((0, 0, 0), np.float32)
-
-
-def list_tables(config: TableWorldConfig, seed: int) -> list[SceneJob]:
-    """List the tables of a data set in order."""
-    derive = partial(derive_table_seed, seed)
-    return list_jobs(config.tables, derive, lambda split, index, _: f"{split}-{index:05d}")
 
 
 def _describe_view(view: TableView) -> dict[str, Any]:
@@ -95,10 +93,10 @@ def _write_view(folder: Path, number: int, view: TableView) -> None:
     np.save(folder / "depth" / f"{name}.npy", view.depth_m)
 
 
-def _write_table(job: SceneJob, config: TableWorldConfig, out: Path) -> int:
+def _write_table(config: TableWorldConfig, job: SceneJob) -> int:
     """Render one table to its folder. Returns its number of images."""
     renderer = TableRenderer(make_table(job.seed, config), config)
-    with atomic_folder(out / job.name) as folder:
+    with atomic_folder(job.folder) as folder:
         for kind in ("image", "instance", "depth"):
             (folder / kind).mkdir()
         views = []
@@ -106,7 +104,7 @@ def _write_table(job: SceneJob, config: TableWorldConfig, out: Path) -> int:
             view = renderer.render(number)
             _write_view(folder, number, view)
             views.append(_describe_view(view))
-        write_json(folder / "scene.json", {"images": views, "tableworld": job.origin(config, TABLEWORLD_VERSION)})
+        write_json(folder / "scene.json", {"images": views, "tableworld": TABLEWORLD.origin(job, config)})
     return config.views
 
 
@@ -127,47 +125,36 @@ def write_tableworld(
 
     Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
     """
-    out = Path(out)
-    every = list_tables(config, seed)
-
-    def record(job: SceneJob) -> Path:
-        return out / job.name / "scene.json"
-
-    todo = find_unfinished(every, record, "tableworld", config, TABLEWORLD_VERSION)
-    advance(config.views * (len(every) - len(todo)))
+    jobs = TABLEWORLD.list_jobs(Path(out), config, seed, lambda split, index, _: f"{split}-{index:05d}")
+    todo = TABLEWORLD.find_unfinished(jobs, config)
+    advance(config.views * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
-        run_jobs(pool, lambda job: _write_table(job, config, out), todo, advance)
-    made_from = {"seed": seed, "config": config.model_dump(mode="json")}
-    path = out / "dataset.json"
-    write_tableworld_preview(out, [job.name for job in every])
-    about = {"format": "stadia-objects", "version": 1, "classes": CLASSES}
-    write_json(path, {**about, "splits": group_names_by_split(every), "tableworld": made_from})
-    return path
+        run_jobs(pool, partial(_write_table, config), todo, advance)
+    return TABLEWORLD.write_listing(Path(out), jobs, config, seed, _draw_tables([job.folder for job in jobs]))
 
 
-# -- A contact sheet: images, instances and depth.
+# -- A contact sheet: images, instances (one hue an object) and depth.
 
 
-def colorize_instances(instance: NDArray[np.uint8]) -> Image:
-    """Color (H, W, 3) RGB instances, one hue an object, black for none."""
-    hue = (instance.astype(int) * 67 % 180).astype(np.uint8)
-    shown = np.where(instance > 0, 255, 0).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB))
+def _draw_tables(scenes: list[Path], rows: int = 8) -> Image:
+    """Draw the first images of up to 2 x `rows` tables spread evenly."""
+    count = min(2 * rows, len(scenes))
+    return stack_tiles([_draw_table_row(scenes[i]) for i in _spread(len(scenes), count)], 2)
+
+
+def _spread(length: int, count: int) -> NDArray[np.int64]:
+    """Return `count` indices spread evenly over a list."""
+    return np.linspace(0, length - 1, count).round().astype(int)
 
 
 def _draw_table_row(scene: Path) -> Image:
     image = np.asarray(cv2.imread(str(scene / "image" / "000.png")))[..., ::-1]
     instance = np.asarray(cv2.imread(str(scene / "instance" / "000.png"), cv2.IMREAD_UNCHANGED))
+    hue = (instance.astype(int) * 67 % 180).astype(np.uint8)
+    shown = np.where(instance > 0, 255, 0).astype(np.uint8)
+    colored = cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB)
     depth = np.load(scene / "depth" / "000.npy", allow_pickle=False)
-    return np.hstack([image, colorize_instances(instance), colorize_depth(depth, _NEAR_M, _FAR_M)])
-
-
-def write_tableworld_preview(dataset: Path, scenes: list[str], rows: int = 8) -> Path:
-    """Write DATASET/preview.png: first images of up to 2 x `rows` tables spread evenly. Returns its path."""
-    count = min(2 * rows, len(scenes))
-    chosen = [scenes[i] for i in np.linspace(0, len(scenes) - 1, count).round().astype(int)]
-    tiles = [_draw_table_row(dataset / name) for name in chosen]
-    return write_contact_sheet(dataset / "preview.png", stack_tiles(tiles, 2))
+    return np.hstack([image, colored, colorize_depth(depth, _NEAR_M, _FAR_M)])
 
 
 # -- RGBA cut-outs of TableWorld's shapes, to be pasted onto other images. License: CC0.
@@ -176,10 +163,9 @@ def write_tableworld_preview(dataset: Path, scenes: list[str], rows: int = 8) ->
 # contains a background.
 
 
-def list_cutout_objects(config: CutoutConfig, seed: int) -> list[SceneJob]:
+def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[SceneJob]:
     """List the objects of a set in order; the name of each contains its kind."""
-    derive = partial(derive_seed, seed, "cutouts")
-    return list_jobs(config.objects, derive, lambda split, index, own: f"{split}-{index:05d}-{_draw_kind(own)}")
+    return CUTOUTS.list_jobs(out, config, seed, lambda split, i, own: f"{split}/{split}-{i:05d}-{_draw_kind(own)}")
 
 
 def _draw_kind(seed: int) -> str:
@@ -200,15 +186,13 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
         cameras.append(make_camera_pose(T[:3, 3] + away * make_direction(elevation, azimuth), T[:3, 3], 0.0))
     return TableScene(
+        **vars(assemble_parts(parts, np.zeros(len(parts), np.int32), 0, textures)),
         seed=seed,
         objects=(placed,),
         lamp=make_lamp(seed),
         T_world_camera=np.stack(cameras),
         gains=np.exp(random.normal(0.0, 0.12, config.views)),
         K=make_intrinsics(config.field_of_view_deg, config.side, config.side),
-        assembly=assemble_parts(parts, np.zeros(len(parts), np.int32), 0, textures),
-        textures=pack_textures(textures),
-        sky_texture=list(textures).index("sky"),
         object_of_part=np.ones(len(parts), np.int32),
         is_handle=np.arange(len(parts)) >= len(shape.mesh),
     )
@@ -216,30 +200,27 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:
 
 def render_cutout(renderer: TableRenderer, view: int) -> NDArray[np.uint8]:
     """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_single_object_scene`."""
-    scene, lens = renderer.scene, renderer.lens
-    T_world_camera = renderer.table.T_world_camera[view][None]
-    vertices = transform_to_frame(scene.vertices, scene.body, np.linalg.inv(T_world_camera))
-    inverse_depth, index = draw(vertices, scene.triangles, lens)
-    linear, look = np.empty((lens.height, lens.width, 3), np.float32), (scene.textures, scene.sky_texture)
-    shade_samples(inverse_depth, index, lens, T_world_camera, scene.surfaces, *look, renderer.light, linear)
+    table, lens = renderer.table, renderer.lens
+    T = table.T_world_camera[view][None]
+    linear, _, index = render_linear(table, np.linalg.inv(T), T, lens, renderer.light)
     shown = (index >= 0).reshape(lens.height, lens.samples, lens.width, lens.samples)
     alpha = shown.mean((1, 3), dtype=np.float64).astype(np.float32)[..., None]
     # The black background added nothing to the sum over samples.
     straight = np.divide(linear, alpha, out=np.zeros_like(linear), where=alpha > 0)
     image = np.empty(linear.shape, np.uint8)
-    develop_image(straight, float(renderer.table.gains[view]), _NO_NOISE, 0.0, 0.0, image)
+    develop_image(straight, float(table.gains[view]), _NO_NOISE, 0.0, 0.0, image)
     return np.dstack([image, np.rint(255 * alpha).astype(np.uint8)])
 
 
-def _write_object(job: SceneJob, config: CutoutConfig, out: Path) -> int:
+def _write_object(config: CutoutConfig, job: SceneJob) -> int:
     table_config = TableWorldConfig(
         train=1, val=0, test=0, height=config.side, width=config.side, supersampling=config.supersampling, noise=False
     )
     renderer = TableRenderer(make_single_object_scene(job.seed, config), table_config)
-    with atomic_folder(out / job.split / job.name) as folder:
+    with atomic_folder(job.folder) as folder:
         for view in range(config.views):
             write_png(folder / f"{view:02d}.png", render_cutout(renderer, view)[..., [2, 1, 0, 3]])
-        write_json(folder / "object.json", {"cutouts": job.origin(config, CUTOUTS_VERSION)})
+        write_json(folder / "object.json", {"cutouts": CUTOUTS.origin(job, config)})
     return config.views
 
 
@@ -255,30 +236,20 @@ def write_cutouts(
 
     Arguments and errors are those of `write_tableworld`.
     """
-    out = Path(out)
-    every = list_cutout_objects(config, seed)
-
-    def record(job: SceneJob) -> Path:
-        return out / job.split / job.name / "object.json"
-
-    todo = find_unfinished(every, record, "cutouts", config, CUTOUTS_VERSION)
-    advance(config.views * (len(every) - len(todo)))
+    jobs = list_cutout_objects(Path(out), config, seed)
+    todo = CUTOUTS.find_unfinished(jobs, config)
+    advance(config.views * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
-        run_jobs(pool, lambda job: _write_object(job, config, out), todo, advance)
-    _write_preview(out, every)
-    path, made_from = out / "foregrounds.json", {"seed": seed, "config": config.model_dump(mode="json")}
-    about = {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"}
-    write_json(path, {**about, "splits": group_names_by_split(every), "cutouts": made_from})
-    return path
+        run_jobs(pool, partial(_write_object, config), todo, advance)
+    return CUTOUTS.write_listing(Path(out), jobs, config, seed, _draw_cutouts([job.folder for job in jobs]))
 
 
-def _write_preview(out: Path, every: list[SceneJob], columns: int = 8, rows: int = 4) -> None:
-    """Write a sheet with some of the objects before a checkerboard."""
-    chosen = [every[i] for i in np.linspace(0, len(every) - 1, columns * rows).round().astype(int)]
+def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> Image:
+    """Draw some of the objects before a checkerboard."""
     tiles = []
-    for job in chosen:
-        bgra = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))
+    for i in _spread(len(objects), columns * rows):
+        bgra = np.asarray(cv2.imread(str(objects[i] / "00.png"), cv2.IMREAD_UNCHANGED))
         checkers = np.where((np.indices(bgra.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
         alpha = bgra[..., 3:] / 255
         tiles.append(((1 - alpha) * checkers + alpha * bgra[..., 2::-1]).astype(np.uint8))
-    write_contact_sheet(out / "preview.png", stack_tiles(tiles, columns))
+    return stack_tiles(tiles, columns)

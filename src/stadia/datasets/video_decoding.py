@@ -1,0 +1,175 @@
+"""Stream the frames of a video file with bounded memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
+_UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One decoded frame. image: (H, W, 3) RGB, rotated upright as by players.  time_s: since the video's start."""
+
+    index: int
+    time_s: float
+    image: NDArray[np.uint8]
+
+
+@contextmanager
+def _open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open the container and its video stream; FFmpeg's errors become DataError."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except av.FFmpegError as error:
+        raise _make_decode_error(path, error) from error
+
+
+def _make_decode_error(path: Path, error: Exception) -> DataError:
+    """Return the error for a file that FFmpeg refuses, with its cause and a fix."""
+    found = f"a video that cannot be decoded ({getattr(error, 'strerror', error)})"
+    fix = "copy it again, or convert it: ffmpeg -i IN out.mp4"
+    if path.is_file():
+        boxes = _list_mp4_boxes(path)
+        if path.stat().st_size == 0:
+            found, fix = "an empty file", "copy it again"
+        elif "ftyp" in boxes and "moov" not in boxes:
+            found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which is at its end"
+            rebuild = "untrunc, with a whole file of the same camera, rebuilds the index"
+            fix = f"copy it again; if the camera itself was cut off: {rebuild}"
+        elif not boxes and isinstance(error, av.error.InvalidDataError):
+            found = "a file that cannot be decoded: it is of no video format that FFmpeg supports"
+            fix = "check that it is a video, or copy it again"
+    return DataError(path, found=found, expected="a whole video file", fix=fix)
+
+
+def _list_mp4_boxes(path: Path) -> list[str]:
+    """Return the box types of an mp4 or mov; none where it does not start as one."""
+    kinds: list[str] = []
+    with path.open("rb") as file:
+        while len(header := file.read(16)) >= 8 and (kind := header[4:8]).isalnum() and (kinds or kind == b"ftyp"):
+            kinds.append(kind.decode("ascii", "replace"))
+            size = int.from_bytes(header[:4], "big")
+            if size == 0:  # the box extends to the end
+                break
+            file.seek((int.from_bytes(header[8:16], "big") if size == 1 else max(size, 8)) - len(header), 1)
+    return kinds
+
+
+def count_indexed_frames(path: Path) -> int | None:
+    """Return the number of frames in the file's header; None without it."""
+    with _open_stream(path) as (_, stream):
+        return stream.frames or None
+
+
+def estimate_frame_count(path: Path) -> int | None:
+    """Return `count_indexed_frames`, else an estimate from duration and frame rate; None without them."""
+    with _open_stream(path) as (container, stream):
+        if stream.frames or not (container.duration and stream.average_rate):
+            return stream.frames or None
+        return round(container.duration / av.time_base * float(stream.average_rate))
+
+
+def count_lost_frames(path: Path, decoded: int) -> int:
+    """Return how many frames are missing from a truncated or damaged file."""
+    expected = estimate_frame_count(path) or decoded
+    lost = max(expected - decoded, 0)
+    return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
+
+
+def stream_video(path: Path) -> Iterator[VideoFrame]:
+    """Yield every whole frame in order; the number of lost frames of a truncated or damaged file is logged.
+
+    Raises DataError where the file is not a video, or where less than half of it can be decoded. If the file's index
+    shows that, nothing is decoded before.
+    """
+    _check_middle(path)
+    decoded = 0
+    with _open_stream(path) as (container, stream):
+        try:
+            for frame in _decode_frames(path, container, stream):
+                yield frame
+                decoded += 1
+        except av.FFmpegError:
+            if not decoded or estimate_frame_count(path) is None:
+                raise  # the number of lost frames is unknown
+    lost = count_lost_frames(path, decoded)
+    if decoded <= lost:
+        start = f", or train on its whole start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
+        expected = f"{decoded + lost}, as in the file's header" if lost else "some"
+        raise _make_length_error(path, f"{decoded} frames", expected, start)
+    if lost:
+        log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, decoded + lost)
+
+
+def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
+    """Yield frames from the last key frame before this share of the video on, without decoding earlier ones.
+
+    Indices are computed from times, so they are exact only at a constant frame rate. They end where the file is
+    truncated or damaged, which is logged.
+    """
+    with _open_stream(path) as (container, stream):
+        index = -1
+        with suppress(av.FFmpegError):
+            container.seek(int(share * (container.duration or 0) + _read_start_s(stream) * av.time_base))
+            for frame in _decode_frames(path, container, stream, by_time=True):
+                index = frame.index
+                yield frame
+        if index + 1 < (1 - _UNSURE) * (estimate_frame_count(path) or 0):
+            log.warning("%s: no frames after %.0f %% of it, the file was cut off or is damaged", path, 100 * share)
+
+
+def _read_start_s(stream: Any) -> float:
+    return float((stream.start_time or 0) * stream.time_base)
+
+
+def _decode_frames(path: Path, container: Any, stream: Any, *, by_time: bool = False) -> Iterator[VideoFrame]:
+    """Yield upright frames of one size from the container's position. Damaged frames are left out with their index."""
+    rate, size, start = float(stream.average_rate or 1), None, 0.0
+    for count, frame in enumerate(container.decode(stream)):
+        if frame.is_corrupt:  # the decoder filled it from its neighbors
+            continue
+        image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+        if size is None:
+            size, start = image.shape, _read_start_s(stream) if by_time else frame.time or 0.0
+        time_s = count / rate if frame.time is None else frame.time - start
+        index = round(time_s * rate) if by_time else count
+        if image.shape != size:
+            found, fix = f"{image.shape[1]}x{image.shape[0]}", "split the video where its size changes"
+            raise DataError(f"{path}, frame {index}", found=found, expected=f"{size[1]}x{size[0]} as before", fix=fix)
+        yield VideoFrame(index, time_s, image)
+
+
+def _check_middle(path: Path) -> None:
+    """Raise DataError before decoding where the second half of the index is not in the file."""
+    with _open_stream(path) as (container, stream):
+        if not (stream.frames and stream.duration):
+            return
+        container.seek(stream.duration // 2 + (stream.start_time or 0), stream=stream)
+        packet = next(container.demux(stream), None)
+        if packet is None or not packet.size:
+            raise _make_length_error(path, "less than half of its frames", f"{stream.frames}, as in its header")
+
+
+def _make_length_error(path: Path, found: str, expected: str, otherwise: str = "") -> DataError:
+    return DataError(path, found=found, expected=expected, fix=f"copy the file again{otherwise}")

@@ -1,0 +1,365 @@
+"""Read a user's video or folder of images with its camera (docs/own-data.md).
+
+A video file is decoded whole into the cache, or in a few segments into memory for checks of the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, write_json
+from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.datasets import frame_selection
+from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
+from stadia.datasets.frame_selection import FrameSelection, FrameSelector
+from stadia.datasets.frame_store import (
+    FrameStore,
+    ReportProgress,
+    StoredRecording,
+    find_cache_folder,
+    lock_beside,
+    make_store_stem,
+    remove_partial_files,
+    report_each,
+    resize_image,
+    to_planar_bytes,
+    write_frame_store,
+)
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
+from stadia.datasets.masks.mask_files import resize_masks
+from stadia.datasets.open_dataset import DatasetFormat
+from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics, check_K
+from stadia.datasets.text_files import read_lines, read_rows
+from stadia.datasets.video_decoding import (
+    VIDEO_SUFFIXES,
+    VideoFrame,
+    count_lost_frames,
+    estimate_frame_count,
+    stream_segment,
+    stream_video,
+)
+from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px_from_lens
+
+log = logging.getLogger(__name__)
+
+_SAMPLED_BYTES = 1 << 20
+
+SEGMENTS = 4
+MAX_KEPT, MAX_DECODED = 32, 160  # maximum frames of a segment: kept as in training, and decoded to select those
+MAX_SIDE_PX = 1280  # pixels; larger frames are reduced with their camera; four segments then take at most 350 MB
+PHONE_FOV_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
+K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
+
+
+class OwnVideo(DatasetFormat):
+    """One recording from a video file, or a folder of images in natural order.
+
+    A video file is decoded once into the cache; later openings decode nothing. Images of a folder stay in place.
+    `recording.selection` lists the kept frames and the reasons for dropping others.
+    """
+
+    layout = "a video file, or a folder of png or jpg images"
+    options = frozenset({"camera", "stride", "frame_rate_hz"})
+
+    def recognizes(self, path: Path) -> bool:
+        if path.is_dir():
+            return any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
+        return path.suffix.lower() in VIDEO_SUFFIXES
+
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
+
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
+        """Return segments spread over a video file, each a recording; for a short video one, from its start.
+
+        A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
+        Raises DataError where the file cannot be decoded or no camera is known.
+        """
+        if not path.is_file():
+            return self.open(path, options)
+        first, total = next(stream_video(path)), estimate_frame_count(path)
+        height, width = first.image.shape[:2]
+        camera = read_user_intrinsics(options.camera, path, height, width, total)
+        name = f"video/{path.stem}"
+        if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or camera.K.ndim == 3:
+            return [_read_segment(name, stream_video(path), camera, options, SEGMENTS)]
+        found, last_index = list[Recording](), -1
+        for number in range(SEGMENTS):
+            frames = stream_segment(path, number / SEGMENTS)
+            start = next(frames, None)
+            if start is None or start.index <= last_index:
+                continue  # truncated before this, or no key frame since the last segment
+            segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
+            found.append(segment)
+            last_index = segment.last_decoded
+        return found
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FileVideo(StoredRecording):
+    """A video file, decoded into the cache.
+
+    filmed_size: height and width of its frames before resizing to the stored size, which may change the aspect ratio.
+    """
+
+    filmed_size: tuple[int, int]
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        """Return masks at the stored size; mask files have the size of the filmed frames."""
+        if self.mask_reader is None:
+            return None
+        height, width = self.filmed_size
+        masks = self.mask_reader.read(self.stem(index, side), side, height=height, width=width)
+        return None if masks is None else resize_masks(masks, self.store.height, self.store.width)
+
+
+def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
+    images = list_images(path)
+    frames = len(images)
+    height, width = read_rgb(images[0]).shape[:2]
+    name = f"video/{path.resolve().name}"
+    camera = read_user_intrinsics(options.camera, path, height, width, frames)
+    times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
+    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
+    selection = select_images(every, options.stride, options.cache, progress)
+    return every.select_frames(selection.kept, selection)
+
+
+def select_images(
+    every: ImageRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: ReportProgress | None = None
+) -> FrameSelection:
+    """Return the selected frames. Selection by motion reads every image and is cached; a given stride reads none."""
+    if stride != "auto":
+        kept = list(range(0, len(every), stride))
+        return FrameSelection(kept, skipped=len(every) - len(kept))
+    stem = make_store_stem(every.name, "selection", *_selection_key(stride), every.fingerprint())
+    cached = find_cache_folder(cache) / f"{stem}.json"
+    with lock_beside(cached):
+        if not cached.exists():
+            chooser = FrameSelector(stride)
+            for index in report_each(range(len(every)), f"{every.name}: choosing frames", len(every), progress):
+                chooser.keep(every.image(index))
+            write_json(cached, asdict(chooser.selection))
+    return FrameSelection(**read_json(cached))
+
+
+def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
+    name = f"video/{path.stem}"
+    content = _hash_video(path)
+    stem = make_store_stem(name, "video", *_selection_key(options.stride), options.size, content)
+    info_file = find_cache_folder(options.cache) / f"{stem}.json"
+    stored = info_file.with_suffix(".rgb")
+    with lock_beside(info_file):
+        if not (info_file.exists() and stored.exists()):
+            first = next(stream_video(path)).image
+            # A wrong camera is reported before hours of decoding.
+            read_user_intrinsics(options.camera, path, *first.shape[:2])
+            remove_partial_files(stored)
+            write_json(info_file, _decode(path, stored, first.shape[:2], options, progress))
+    info = read_json(info_file)
+    selection = FrameSelection(**info["selection"])
+    kept = selection.kept
+    store = FrameStore(stored, *info["stored_size"])
+    if len(store) != len(kept):
+        found, fix = f"{len(store)} frames", "delete the file; it will be written again"
+        raise DataError(stored, found=found, expected=f"{len(kept)}", fix=fix)
+    height, width = info["decoded_size"]
+    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).select_frames(kept)
+    return FileVideo(
+        name=name,
+        intrinsics={LEFT: camera.resized(*info["stored_size"])},
+        numbers=kept,
+        times_s=np.array(info["times_s"]),
+        store=store,
+        content=content,
+        selection=selection,
+        filmed_size=(height, width),
+    )
+
+
+def _decode(
+    path: Path, stored: Path, decoded_size: tuple[int, int], options: SourceOptions, progress: ReportProgress | None
+) -> dict[str, object]:
+    """Decode the kept frames of the video into a store; return the content of the JSON file beside it.
+
+    Raises StadiaError before decoding where the disk cannot hold all frames that may be kept.
+    """
+    chooser, times_s, total = FrameSelector(options.stride), list[float](), estimate_frame_count(path)
+    selection = chooser.selection
+    height, width = options.size or decoded_size
+
+    def decode_kept() -> Iterator[bytes]:
+        for frame in stream_video(path):
+            if progress is not None:
+                progress(f"video/{path.stem}: decoding", frame.index + 1, total)
+            if chooser.keep(frame.image, frame.index):
+                times_s.append(frame.time_s)
+                yield to_planar_bytes(resize_image(frame.image, height, width))
+
+    most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
+    write_frame_store(stored, decode_kept(), most_frames * 3 * height * width)
+    selection.lost = max(selection.lost, count_lost_frames(path, selection.total - selection.lost))
+    return {
+        "decoded_size": decoded_size,
+        "stored_size": (height, width),
+        "times_s": times_s,
+        "selection": asdict(selection),
+    }
+
+
+def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
+    """Return the parameters that determine the kept frames."""
+    return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
+
+
+def _hash_video(path: Path) -> str:
+    """Return a hash of the file's size and of its start, middle and end."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+            for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
+                stream.seek(start)
+                digest.update(stream.read(_SAMPLED_BYTES))
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a video", fix="check the path") from error
+    return digest.hexdigest()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoSegment(CalibratedRecording):
+    """Consecutive frames of a video, in memory; `last_decoded` is the number of its last frame, kept or not."""
+
+    images: list[NDArray[np.uint8]]
+    last_decoded: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB."""
+        return self.images[index]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the images and the camera."""
+        digest = hashlib.blake2b(self.intrinsics[LEFT].K.tobytes(), digest_size=16)
+        for image in self.images:
+            digest.update(image.tobytes())
+        return digest.hexdigest()
+
+
+def _read_segment(
+    name: str, frames: Iterator[VideoFrame], camera: Intrinsics, options: SourceOptions, longer: int = 1
+) -> VideoSegment:
+    """Select the next frames as in training; `longer` times as many as usual."""
+    chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
+    scale = min(1.0, MAX_SIDE_PX / max(camera.height, camera.width))
+    size = options.size or (round(camera.height * scale), round(camera.width * scale))
+    most = MAX_DECODED if options.stride == "auto" else MAX_KEPT * options.stride
+    for frame in islice(frames, longer * most):
+        if chooser.keep(frame.image):
+            kept.append((resize_image(frame.image, *size), frame.index, frame.time_s))
+        last = frame.index
+        if len(kept) == longer * MAX_KEPT:
+            break
+    images, numbers, times_s = (list(column) for column in zip(*kept, strict=True))
+    return VideoSegment(
+        name=name,
+        intrinsics={LEFT: camera.select_frames(numbers).resized(*size)},
+        numbers=numbers,
+        times_s=np.array(times_s),
+        images=images,
+        last_decoded=last,
+    )
+
+
+def read_user_intrinsics(
+    config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
+) -> Intrinsics:
+    """Return intrinsics for upright images of this size. Raises DataError without a camera or for a wrong file.
+
+    A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
+
+    config: how the camera is given; without it, a K file beside the images is used.
+    source: the video or the folder, for messages and for the K file beside it.
+    frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
+    """
+    if config.K_file is not None:
+        return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
+    if config.K is not None:
+        return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
+    if config.focal_px is not None:
+        focal_px = config.focal_px
+    elif config.focal_mm is not None and config.sensor_width_mm is not None:
+        across_mm = config.sensor_width_mm * width / max(height, width)
+        focal_px = focal_px_from_lens(config.focal_mm, across_mm, width)
+    elif config.horizontal_fov_deg is not None:
+        focal_px = focal_px_from_fov(config.horizontal_fov_deg, width)
+        if height > width:
+            _warn_upright(source, config.horizontal_fov_deg, height / width)
+    else:
+        return Intrinsics(read_K(_find_K_file(source, height, width), frames), height, width)
+    return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
+
+
+def _other_side_deg(deg: float, ratio: float) -> float:
+    """Return the field of view along a side that is `ratio` times as long."""
+    return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
+
+
+@cache  # warns once for each video
+def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
+    given = f"data.camera.horizontal_fov_deg={across_deg:g} is from left to right"
+    makes = f"makes {_other_side_deg(across_deg, ratio):.0f} from top to bottom"
+    turned = f"a camera of {across_deg:g} that was turned upright has {_other_side_deg(across_deg, 1 / ratio):.1f}"
+    log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
+
+
+def _find_K_file(source: Path, height: int, width: int) -> Path:
+    candidates = [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        phone_deg = _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
+        expected = f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        fix = f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f})"
+        raise DataError(source, found="no camera", expected=expected, fix=fix)
+    return found
+
+
+def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
+    """Read (3, 3), or (N, 3, 3) by frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
+    if path.suffix.lower() == ".json":
+        stored = read_json(path)
+        if isinstance(stored, dict) and "K" not in stored:
+            found = f"keys {', '.join(map(repr, list(stored)[:4]))}"
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="rename it to K")
+        values = stored["K"] if isinstance(stored, dict) else stored
+        try:
+            K = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            K = np.empty(0)
+    else:
+        lines = read_lines(path, "K, 3x3 or 9 numbers a frame")
+        columns = len(lines[0].replace(",", " ").split()) if lines else 3
+        K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
+        K = K.reshape(-1, 3, 3) if columns == 9 else K
+    if K.ndim != 3:
+        return check_K(path, K)
+    if len(K) == 1:
+        return check_K(path, K[0])
+    if frames is not None and len(K) != frames:
+        expected = f"one, or {frames} (one a frame)"
+        raise DataError(path, found=f"{len(K)} matrices", expected=expected, fix="give one K a frame, or one for all")
+    return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

@@ -1,0 +1,434 @@
+"""Score depth maps from disk, and how well predicted uncertainty ranks their pixels by error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from stadia.core.errors import DataError, ProtocolError
+from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.protocols import Alignment, Protocol
+from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_order, note_of_truth, note_of_unit
+from stadia.geometry.align import fit_scale_and_shift
+from stadia.geometry.depth_maps import resize_map
+from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
+from stadia.metrics import METRICS
+from stadia.metrics.depth_metrics import scale_ratio
+from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS, Sparsification, sparsification, spearman
+
+GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
+"""Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
+
+MAX_RANKED_PIXELS = 4096  # number of pixels of an image that are ranked, evenly spread over the scored ones
+ASPECT_TOLERANCE = 0.04
+"""Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
+1216x352 (4.3 % or more) is a crop.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UncertaintyScore:
+    """How well uncertainty ranks pixels by one depth error: of an image, or the mean over images.
+
+    curves: (51,) each.
+    spearman: rank correlation of uncertainty and error; None where one of them is constant.
+    """
+
+    curves: Sparsification
+    spearman: float | None
+
+    def numbers(self) -> dict[str, float | None]:
+        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
+        curves = self.curves
+        areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
+        below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
+        return {**areas, "below_random": below, "spearman": self.spearman}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
+        curves = self.curves
+        by_name = {"curve": curves.by_uncertainty, "curve_of_oracle": curves.oracle, "curve_of_random": curves.random}
+        return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
+
+
+UncertaintyScores = Mapping[str, UncertaintyScore]
+"""By the name of the error, see `metrics.uncertainty_metrics.DEPTH_ERRORS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """Score of one image.
+
+    scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth up to scale and shift.
+    pixels: number of scored pixels.
+    outside_crop: number of pixels that the protocol scores and the prediction's crop does not contain.
+    at_clamp: share of scored pixels where the aligned prediction is at either end of the protocol's clamp.
+    labeled: share of the image's pixels with ground truth, scored or not.
+    order: rank correlation of prediction and truth: 1 for the same order, -1 for the reverse; None where one is
+    constant.
+    uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
+    """
+
+    name: str
+    metrics: Mapping[str, float]
+    scale_ratio: float | None
+    pixels: int
+    outside_crop: int = 0
+    at_clamp: float = 0.0
+    labeled: float = 1.0
+    order: float | None = None
+    uncertainty: UncertaintyScores | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields side by side, and `uncertainty` by error where there is one."""
+        names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
+        scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
+        fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
+        return {"name": self.name, **self.metrics, **fields}
+
+
+@dataclass(frozen=True, slots=True)
+class DepthScore:
+    """Means over images, and the score of every image.
+
+    without_truth: names of images without a scored pixel. They enter no mean.
+    notes: remarks for the reader of the numbers.
+    """
+
+    protocol: str
+    depth_scale: DepthScale
+    alignment: Alignment
+    per_image: tuple[ImageScore, ...]
+    without_truth: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means over images. Each image has the same weight, whatever its number of pixels."""
+        return {
+            name: float(np.mean([image.metrics[name] for image in self.per_image]))
+            for name in self.per_image[0].metrics
+        }
+
+    @property
+    def _scale_ratios(self) -> list[float]:
+        return [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
+
+    @property
+    def scale_ratio_median(self) -> float | None:
+        """Median over images of median(truth) / median(prediction)."""
+        return float(np.median(self._scale_ratios)) if self._scale_ratios else None
+
+    @property
+    def scale_ratio_spread(self) -> float | None:
+        """Standard deviation of the ratio over images, divided by its median."""
+        ratios = self._scale_ratios
+        return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
+
+    @property
+    def uncertainty(self) -> UncertaintyScores:
+        """Uncertainty scores by error: means over the images that have one; empty without any."""
+        scored = [image.uncertainty for image in self.per_image if image.uncertainty]
+        return {name: _average_uncertainty([one[name] for one in scored]) for name in DEPTH_ERRORS} if scored else {}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
+
+        If any image has an uncertainty, add `uncertainty` by error and the number of images without one.
+        """
+        uncertainty = {name: order.numbers() for name, order in self.uncertainty.items()}
+        missing = sum(image.uncertainty is None for image in self.per_image)
+        return {
+            "protocol": self.protocol,
+            "depth_scale": str(self.depth_scale),
+            "alignment": str(self.alignment),
+            **self.metrics,
+            "scale_ratio_median": self.scale_ratio_median,
+            "scale_ratio_spread": self.scale_ratio_spread,
+            "images": len(self.per_image),
+            "images_without_truth": len(self.without_truth),
+            **({"images_without_uncertainty": missing, "uncertainty": uncertainty} if uncertainty else {}),
+            "notes": list(self.notes),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a score file: means, all images, and the mean curves of `uncertainty`."""
+        head = self.summary()
+        if "uncertainty" in head:
+            head["uncertainty"] = {name: order.to_json() for name, order in self.uncertainty.items()}
+        metrics = {name: head.pop(name) for name in self.metrics}
+        images = [image.to_json() for image in self.per_image]
+        return {**head, "metrics": metrics, "without_truth": list(self.without_truth), "per_image": images}
+
+
+def open_ground_truth_folder(folder: Path, protocol: Protocol) -> GroundTruthReaders:
+    """Open a folder of ground truth: uint16 PNG in the protocol's unit, .npz (`depth_m`, or the only array), .npy."""
+    return {name: partial(_read_truth, path, protocol.png_per_metre) for name, path in find_depth_files(folder).items()}
+
+
+def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
+    true_m = read_depth_map(path, png_per_metre=png_per_metre)
+    wrong = ~np.isfinite(true_m) | (true_m < 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        fix = "write 0 where depth is unknown"
+        found = f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        raise DataError(path, found=found, expected="metres, 0 where there is none", fix=fix)
+    return true_m
+
+
+def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
+    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation.
+
+    Interpolated depth would create a surface far behind the middle of an edge. A pixel of a hole (0) or of infinity
+    alone becomes 0, infinity or NaN, never a number between.
+    """
+    if depth.shape == (height, width):
+        return depth
+    return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
+
+
+def _sample_prediction(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
+    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
+
+    Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
+    """
+    if depth_scale is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
+        scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+        complete = scored.isfinite()
+    else:
+        scored = resize_depth(values.clamp(min=0), *mask.shape)[mask]
+        beyond = scored.isposinf()
+        complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
+    if holes := int((~complete).sum()):
+        fix = "fill the holes of the prediction"
+        found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
+    return scored[None]
+
+
+def _align(
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
+) -> tuple[Tensor, float | None]:
+    """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
+    near, far = protocol.clamp_m
+    alignment = protocol.alignment(depth_scale)
+    if alignment is Alignment.SCALE_SHIFT:
+        scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
+        return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
+    ratio = scale_ratio(predicted, true_m, torch.ones_like(true_m, dtype=torch.bool))
+    depth = predicted * ratio if alignment is Alignment.MEDIAN else predicted
+    return depth.clamp(near, far), float(ratio)
+
+
+def score_image(
+    name: str,
+    predicted: NDArray[np.floating],
+    true_m: NDArray[np.floating],
+    depth_scale: DepthScale,
+    protocol: Protocol,
+    crop: str = "none",
+    log_uncertainty: NDArray[np.floating] | None = None,
+) -> ImageScore | None:
+    """Score one image in float64. Return None where the protocol scores none of its pixels.
+
+    Args:
+        predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
+        true_m: (H, W) z in metres, 0 = none.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the window of the image that the prediction covers. The
+            prediction is resized to it, and scored where the protocol's mask and the window overlap.
+        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
+
+    Raises ProtocolError where a scored pixel has no prediction.
+    """
+    whole = torch.from_numpy(np.asarray(true_m, np.float64))
+    values = torch.from_numpy(np.asarray(predicted, np.float64))
+    window, whole_mask = crop_window(crop, *whole.shape), protocol.mask(whole)
+    true, mask = window.cut(whole), window.cut(whole_mask)
+    if not mask.any():
+        return None
+    scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
+    found = _sample_prediction(name, values, mask, depth_scale)
+    order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
+    depth, ratio = _align(found, scored, depth_scale, protocol)
+    every = torch.ones_like(scored, dtype=torch.bool)
+    metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
+    near, far = protocol.clamp_m
+    at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
+    outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
+    uncertainty = None
+    if log_uncertainty is not None:
+        sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
+        uncertainty = _score_uncertainty(depth, scored, sampled)
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty)
+
+
+def _sample_uncertainty(
+    name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
+) -> Tensor:
+    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly to the truth.
+
+    Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
+    """
+    if log_uncertainty.shape != shape:
+        found = f"log uncertainty of shape {log_uncertainty.shape}"
+        raise ProtocolError(name, found=found, expected=f"that of depth, {shape}", fix="predict again")
+    values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
+    scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+    if wrong := int((~scored.isfinite()).sum()):
+        found = f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a finite number at every one", fix="predict again")
+    return scored[None]
+
+
+def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> UncertaintyScores | None:
+    """Score the (1, N) scored pixels of one image, depth aligned. Return None for fewer than 2 pixels."""
+    if true_m.numel() < 2:
+        return None
+    every = torch.ones_like(true_m, dtype=torch.bool)
+    orders = {}
+    for name, error in DEPTH_ERRORS.items():
+        rank = float(spearman(uncertainty, error.of_pixel(depth_m, true_m), every))
+        curves = sparsification(depth_m, true_m, uncertainty, every, name)
+        orders[name] = UncertaintyScore(curves, None if np.isnan(rank) else rank)
+    return orders
+
+
+def _average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
+    """Return means over images of the curves, and of Spearman's where it exists."""
+    curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
+    ranks = [score.spearman for score in scores if score.spearman is not None]
+    mean = Sparsification(*(torch.stack(each).mean(0) for each in curves))
+    return UncertaintyScore(mean, float(np.mean(ranks)) if ranks else None)
+
+
+def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
+    """Refuse a map whose shape cannot cover the truth, or its crop: pixels would be compared at wrong places."""
+    crop, record = predictions.crop, predictions.record
+    image_size = record.image_size if record else None
+    if record is not None and crop != "none":  # a stadia network may resize the crop to any shape
+        if image_size not in (None, truth):
+            fix = "use ground truth at the image's size"
+            found = f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)"
+            raise ProtocolError(name, found=found, expected="equal sizes, since a crop is defined in pixels", fix=fix)
+        return
+    window, (height, width) = crop_window(crop, *truth), image_size or shape
+    if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
+        part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
+        like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
+        fix = (
+            f"pass --crop {like[0]} if it shows this part of the image"
+            if like and crop == "none"
+            else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
+        )
+        found = f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}"
+        raise ProtocolError(name, found=found, expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}", fix=fix)
+
+
+def score_depth(
+    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, track: TrackProgress = no_progress
+) -> DepthScore:
+    """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
+
+    Raises ProtocolError where the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
+    DataError with the name of a missing or wrong file.
+    """
+    notes = []
+    if extra := len(set(predictions.files) - set(truth)):
+        notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
+    if predictions.record is None:
+        cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
+        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
+        has_png = any(file.suffix.lower() == ".png" for file in predictions.files.values())
+        if protocol.png_per_metre != PNG_PER_METRE and has_png:
+            notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
+    scores = track(score_images(predictions, truth, protocol), len(truth), "scoring")
+    return collect_scores(scores, predictions.depth_scale, protocol, notes)
+
+
+def score_images(
+    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol
+) -> Iterator[tuple[str, ImageScore | None]]:
+    """Yield name and score of each ground truth, one image at a time; None where no pixel is scored.
+
+    Raises as `score_depth`; the scale and missing predictions are checked before the first file is read.
+    """
+    protocol.alignment(predictions.depth_scale)
+    if missing := [name for name in truth if name not in predictions.files]:
+        existing = next(iter(predictions.files))
+        count = f"{len(missing)} of {len(truth)} ground truths"
+        fix = "rename the files, or predict the missing ones"
+        found = f"no prediction for {count}, the first '{missing[0]}' (there is '{existing}')"
+        raise DataError(predictions.folder, found=found, expected="a prediction with the same stem for each", fix=fix)
+    for name, read_truth in truth.items():
+        true_m = read_truth()
+        if true_m is None:
+            yield name, None
+            continue
+        predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
+        _check_view(file, predicted.shape, true_m.shape, predictions)
+        view, uncertainty = (predictions.depth_scale, protocol, predictions.crop), predictions.log_uncertainty(name)
+        score = score_image(file, predicted, true_m, *view, uncertainty)
+        yield name, score and replace(score, name=name)
+
+
+def collect_scores(
+    scores: Iterable[tuple[str, ImageScore | None]],
+    depth_scale: DepthScale,
+    protocol: Protocol,
+    notes: Sequence[str] = (),
+) -> DepthScore:
+    """Gather scored images and their notes. Raise ProtocolError where no image is scored."""
+    every, notes = list(scores), list(notes)
+    without = tuple(name for name, score in every if score is None)
+    if len(without) == len(every):
+        fix = "check the folder and the unit of its ground truth"
+        found = "no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every))
+        raise ProtocolError(f"protocol '{protocol.name}'", found=found, expected="at least one such pixel", fix=fix)
+    if without:
+        count = f"{len(without)} of {len(every)} images"
+        notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")
+    alignment = protocol.alignment(depth_scale)
+    if alignment is not Alignment.NONE:
+        fitted = f"{alignment} of every image fitted to the truth first (depth scale: {depth_scale})"
+        notes.append(f"not scored in metres: {fitted}")
+    images = tuple(score for _, score in every if score is not None)
+    if outside := sum(image.outside_crop for image in images):
+        share = outside / (outside + sum(image.pixels for image in images))
+        what = f"{share:.1%} of the pixels that {protocol.name} scores lie outside the predictions' crop"
+        notes.append(f"{what}, and are left out: not comparable with scores of whole images")
+    if protocol.images not in (None, len(images)):
+        expected = f"{protocol.name} means {protocol.images}"
+        notes.append(f"not comparable with published figures: of {len(images)} images, where {expected}")
+    notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
+    notes += note_of_clamp({image.name: image.at_clamp for image in images})
+    notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    score = DepthScore(protocol.name, depth_scale, alignment, images, without)
+    notes += note_of_bounds(score.metrics)
+    ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
+    if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
+        notes += note_of_unit(ratio, spread)
+    return replace(score, notes=tuple(notes))
+
+
+def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
+    """Return Spearman's correlation of (N,) pixels: 1 for the same order of near and far, -1 for the reverse.
+
+    No scale or shift changes it. None where one of the two is constant.
+    """
+    step = max(len(true) // MAX_RANKED_PIXELS, 1)
+    a, b = predicted[::step], true[::step]
+    if len(a) < 2 or bool((a == a[0]).all()) or bool((b == b[0]).all()):
+        return None
+    return float(spearmanr(a.numpy(), b.numpy()).statistic)

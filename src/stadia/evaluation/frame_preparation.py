@@ -1,0 +1,223 @@
+"""Prepare frames for a network: crop, resize, pad, correct for another lens. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale
+from stadia.geometry.numpy_camera import NEAR, CropWindow, crop_K, crop_window, resize_K, resize_to_planar
+
+log = logging.getLogger(__name__)
+
+FOCAL_TOLERANCE, CENTER_TOLERANCE = 0.02, 0.15
+
+MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios, in the logarithm, without padding
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An image to predict.
+
+    image: (H, W, 3) uint8 RGB.
+    K: (3, 3) of that size.
+    time_s: None where unknown.
+    is_neighbor: of the frame before, in time. Motion is predicted between neighbors only, as in training.
+    on_path: motion is predicted between such frames. False for frames of a video that training would skip because the
+    camera moved too little.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    time_s: float | None = None
+    is_neighbor: bool = True
+    on_path: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedFrame:
+    """A frame with the network's prediction.
+
+    frame: cropped as for the network.
+    inverse_depth: (h, w) float32 at the network's size, in the unit of `depth_scale`.
+    K: (3, 3) of that size.
+    T_world_camera: (4, 4) in the unit of depth, the world is the first camera; None off the path and after its end.
+    image_size: (height, width) before the crop.
+    box: position of the crop in that image.
+    log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network predicts none.
+    """
+
+    frame: Frame
+    depth_scale: DepthScale
+    inverse_depth: NDArray[np.float32]
+    K: NDArray[np.float64]
+    T_world_camera: NDArray[np.float64] | None
+    image_size: tuple[int, int]
+    box: CropWindow
+    log_uncertainty: NDArray[np.float32] | None = None
+
+    def depth_at_image(self) -> NDArray[np.float32]:
+        """Return depth (H, W), resized bilinearly in inverse depth to the image's size; 0 = none outside the crop."""
+        depth, box = np.zeros(self.image_size, np.float32), self.box
+        inside = cv2.resize(self.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        depth[box.rows, box.columns] = 1 / inside
+        return depth
+
+    def depth(self) -> NDArray[np.float32]:
+        """Return depth (h, w) at the network's size: metres, or up to scale. Affine inverse depth has none."""
+        return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=self.inverse_depth > NEAR)
+
+
+Listener = Callable[[PredictedFrame], None]  # a function that takes every predicted frame: a video, a point cloud
+
+
+class Network(Protocol):
+    """What a frame is prepared for: `core.types.Predictor`, or an exported network. Size and crop as there."""
+
+    depth_scale: DepthScale
+    height: int
+    width: int
+    crop: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFrame:
+    """A frame as the network's input.
+
+    frame: cut to its crop.
+    image: (3, h, w) float32 RGB in [0, 1] at the network's size.
+    K: (3, 3) of that size.
+    """
+
+    frame: Frame
+    image: NDArray[np.float32]
+    K: NDArray[np.float64]
+    image_size: tuple[int, int]
+    box: CropWindow
+
+    @classmethod
+    def prepare(cls, network: Network, frame: Frame) -> PreparedFrame:
+        """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
+        size = (frame.image.shape[0], frame.image.shape[1])
+        box = crop_window(network.crop, *size)
+        image = np.ascontiguousarray(box.cut(frame.image))
+        cropped = replace(frame, image=image, K=crop_K(frame.K, box.left, box.top))
+        K = resize_K(cropped.K, (box.height, box.width), network.height, network.width)
+        return cls(cropped, resize_to_planar(cropped.image, network.height, network.width), K, size, box)
+
+    def predicted(
+        self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
+    ) -> PredictedFrame:
+        """Return the frame with its prediction (h, w). Refuse values not finite or, unless affine, not positive."""
+        is_affine = depth_scale is DepthScale.AFFINE_INVERSE
+        if not np.isfinite(inverse_depth).all() or (not is_affine and inverse_depth.min() <= 0):
+            fix = "the network diverged or is damaged: use another checkpoint"
+            expected = "finite and positive values"
+            found = f"inverse depth from {inverse_depth.min()} to {inverse_depth.max()}"
+            raise StadiaError(f"prediction of '{self.frame.name}'", found=found, expected=expected, fix=fix)
+        return PredictedFrame(self.frame, depth_scale, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
+
+
+def frame_name(recording: Recording, index: int) -> str:
+    """Return the name of a frame on disk: the stem of its file, or its number in the whole video."""
+    file = recording.file(index)
+    return file.stem if file is not None else f"{recording.number(index):06d}"
+
+
+def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
+    """Yield left images of a recording, those of rising `indices` or all, read one by one."""
+    before = None
+    for index in range(len(recording)) if indices is None else indices:
+        name, time_s = frame_name(recording, index), recording.timestamp_s(index)
+        yield Frame(name, recording.image(index), recording.K(index), time_s, is_neighbor=before in (None, index - 1))
+        before = index
+
+
+class TrainingLens:
+    """The focal length that a network was trained with.
+
+    A network learns apparent sizes at its training focal length. With a longer lens everything seems nearer by the
+    ratio of the focal lengths, so inverse depth is divided by this ratio.
+
+    focal: fx / width of the training cameras. Of several, the nearest to each image is used.
+    consequence: of another focal length, for the one line of the warning.
+    """
+
+    def __init__(self, focal: float | Sequence[float], consequence: str) -> None:
+        self.focal, self.consequence = np.atleast_1d(np.asarray(focal, np.float64)), consequence
+        self._warned = False
+
+    def ratio(self, K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
+        """Return the ratio (...) of the focal lengths of K (..., 3, 3) to the training's, 1 within the tolerance.
+
+        Logs one warning for another focal length.
+        """
+        with np.errstate(divide="ignore"):  # 0 before training
+            ratios = np.divide((K[..., 0, 0] / width)[..., None], self.focal, dtype=np.float64)
+            nearest = np.abs(np.log(ratios)).argmin(-1)
+        ratio = np.take_along_axis(ratios, nearest[..., None], -1)[..., 0]
+        ratio = np.where(np.abs(ratio - 1) < FOCAL_TOLERANCE, 1.0, ratio)
+        if not self._warned and (ratio != 1).any():
+            self._warned = True
+            consequence = self.consequence + _off_center_hint(K, height, width)
+            log.warning("focal length is %.2f times the training camera's: %s", ratio.max(), consequence)
+        return ratio
+
+
+def _off_center_hint(K: NDArray[np.floating], height: int, width: int) -> str:
+    """Return a hint for a K with a principal point far from the middle: it belongs to another image size."""
+    x, y = (K.reshape(-1, 3, 3)[0, :2, 2] + 0.5) / (width, height)
+    if max(abs(x - 0.5), abs(y - 0.5)) < CENTER_TOLERANCE:
+        return ""
+    center = f"its principal point is at {x:.2f} of the width, {y:.2f} of the height"
+    return f"; or K belongs to images of another size: {center}"
+
+
+@dataclass(frozen=True)
+class PaddedImage:
+    """An image (H + margins, W + margins, 3) with K (3, 3), and the window of the original in it."""
+
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    window: CropWindow
+
+
+def compute_padded_size(
+    size: tuple[int, int], K: NDArray[np.float64], height: int, width: int, pixel_ratio: float
+) -> tuple[int, int]:
+    """Return (H, W) with margins so that fx / fy is about `pixel_ratio` after resizing to height x width."""
+    wanted = width * K[0, 0] / (height * K[1, 1] * pixel_ratio)  # W / H
+    h, w = size
+    if abs(np.log(w / h / wanted)) < MAX_UNPADDED_RATIO:
+        return size
+    return (round(w / wanted), w) if w / h > wanted else (h, round(h * wanted))
+
+
+def needs_padding(frame: Frame, height: int, width: int, pixel_ratio: float) -> bool:
+    """Return whether an image gets margins."""
+    size = frame.image.shape[0], frame.image.shape[1]
+    return compute_padded_size(size, frame.K, height, width, pixel_ratio) != size
+
+
+def pad_to_aspect(frame: Frame, height: int, width: int, pixel_ratio: float) -> PaddedImage:
+    """Center an image on its mean color. The principal point moves with it, exactly."""
+    size = frame.image.shape[0], frame.image.shape[1]
+    rows, columns = compute_padded_size(size, frame.K, height, width, pixel_ratio)
+    top, left = (rows - size[0]) // 2, (columns - size[1]) // 2
+    if (rows, columns) == size:
+        return PaddedImage(frame.image, frame.K, CropWindow(0, 0, *size))
+    mean = frame.image.reshape(-1, 3).mean(0).round().tolist()
+    margins = top, rows - size[0] - top, left, columns - size[1] - left
+    image = cv2.copyMakeBorder(frame.image, *margins, cv2.BORDER_CONSTANT, value=mean)
+    K = frame.K.copy()
+    K[:2, 2] += left, top
+    return PaddedImage(np.asarray(image, np.uint8), K, CropWindow(top, left, *size))

@@ -1,0 +1,259 @@
+"""Score camera paths and depth of recordings: predict to disk, then score from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, ProtocolError
+from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
+from stadia.evaluation.frame_preparation import frame_name, read_frames
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
+from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories, read_kitti_trajectory
+from stadia.evaluation.predict_frames import predict_to_folder
+from stadia.evaluation.protocols import Protocol
+from stadia.metrics import TRAJECTORY_METRICS
+from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, align_path, path_length_m
+
+MAX_POSES_DRAWN = 2000
+
+PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
+"""The world frame is always aligned, since a network cannot choose it; the scale too where depth is not in metres."""
+
+MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingScores:
+    """Scores of several recordings.
+
+    depth: None where no recording has ground truth.
+    odometry: by the name of each recording with poses.
+    notes: remarks on missing parts.
+    """
+
+    depth: DepthScore | None
+    odometry: Mapping[str, TrajectoryScore]
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of depth, `notes`, and `odometry` by recording."""
+        depth: dict[str, Any] = self.depth.summary() if self.depth else {"images": 0, "notes": []}
+        notes = [*self.notes, *depth["notes"]]
+        return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
+
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write score files: NAME.json for depth, NAME-RECORDING.json for each path. Return their paths.
+
+        A slash in a recording's name becomes a dash. The second of two equal file names gets `-2`.
+
+        name: of what was scored.
+        about: metadata for every file: `checkpoint`, `data`, `frames`.
+        """
+        scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
+        for recording, path in self.odometry.items():
+            stem = f"{name}-{recording.replace('/', '-')}"
+            names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
+            scores[next(file for file in names if file not in scores)] = path.to_json()
+        for file, score in scores.items():
+            write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
+        return [folder / file for file in scores]
+
+
+def evaluate_recordings(
+    predictor: Predictor,
+    recordings: Sequence[Recording],
+    protocol: Protocol,
+    out: Path,
+    provenance: Provenance,
+    *,
+    indices: Mapping[str, Sequence[int]] | None = None,
+    reuse: bool = False,
+    track: TrackProgress = no_progress,
+) -> RecordingScores:
+    """Predict each recording into a folder of its own in `out`, then score what is on disk.
+
+    Args:
+        recordings: with ground truth depth, poses, or both, for some frames at least.
+        protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
+        out: a folder. The folder of each recording in it must be new or empty, except with `reuse`.
+        indices: rising frame indices to predict and score, by the recording's name; by default all frames.
+        reuse: score finished predictions on disk if `provenance` and frames match; refuse others. Unfinished ones are
+            predicted again.
+
+    Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
+    score, and where `out` holds other predictions; StadiaError where `out` is in use.
+    """
+    protocol.alignment(predictor.depth_scale)
+    frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
+    scorable = [recording for recording in recordings if has_ground_truth(recording, frames.get(recording.name, ()))]
+    if not scorable:
+        raise _nothing_to_score(recordings, frames)
+    scores: list[tuple[str, ImageScore | None]] = []
+    odometry: dict[str, TrajectoryScore] = {}
+    for recording in recordings:
+        chosen = frames.get(recording.name, ())
+        if recording not in scorable:  # such as a benchmark's test sequences
+            scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
+            continue
+        folder, source, fingerprint = safe_join(out, recording.name), recording.name, recording.fingerprint()
+        if reuse and (record := read_record(folder)) is not None and record.finished:
+            predictions = Predictions.open(folder, predictor.depth_scale)
+            predictions.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in chosen])
+        else:
+            images, about = read_frames(recording, chosen), {"source": source, "fingerprint": fingerprint}
+            tracked = track(images, len(chosen), f"predicting {source}")
+            predictions = predict_to_folder(predictor, tracked, folder, provenance, **about)
+        truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
+        for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
+            scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
+        if (path := _path_score(predictions, recording, chosen)) is not None:
+            odometry[source] = path
+    depth = collect_scores(scores, predictor.depth_scale, protocol) if any(score for _, score in scores) else None
+    if depth is None and not odometry:
+        raise _nothing_to_score(recordings, frames)
+    notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
+    if short := [one.name for one in scorable if 0 < _poses_in_a_row(one, frames[one.name]) < MIN_POSES]:
+        notes.append(
+            f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
+        )
+    return RecordingScores(depth, odometry, tuple(notes))
+
+
+def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
+    """Return whether a frame has depth, or the first frames are neighbors with enough poses for a path."""
+    if _poses_in_a_row(recording, indices) >= MIN_POSES:
+        return True
+    return any(recording.depth_m(index) is not None for index in indices)
+
+
+def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
+    """Count the poses of the first frames that are neighbors. A path ends where the next frame is no neighbor."""
+    neighbors = (index for position, index in enumerate(indices) if index - indices[0] == position)
+    return sum(recording.T_world_camera(index) is not None for index in neighbors)
+
+
+def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
+    what = _list_names([recording.name for recording in recordings]) or "no recording"
+    if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
+        fix = "leave --every out, or list frames that are neighbors"
+        expected = "frame after frame, since the path alone can be scored here"
+        found = f"no ground truth depth, and poses of fewer than {MIN_POSES} neighboring frames"
+        return ProtocolError(what, found=found, expected=expected, fix=fix)
+    fix = "evaluate on recordings with ground truth, or use stadia predict"
+    return ProtocolError(what, found="neither ground truth depth nor poses", expected="one of them", fix=fix)
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + " ..." * (len(names) > 4)
+
+
+def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
+    """Score the path on disk against the recording's poses. Return None with fewer than MIN_POSES poses."""
+    record = predictions.record
+    if record is None or not record.path:
+        return None
+    row = {name: k for k, name in enumerate(record.path)}
+    frames = zip(record.entries, indices, strict=True)
+    truth = {row[name]: recording.T_world_camera(index) for name, index in frames if name in row}
+    known = {k: pose for k, pose in truth.items() if pose is not None}
+    if len(known) < MIN_POSES:
+        return None
+    estimated = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
+    reference = Trajectory(np.stack(list(known.values())), name=recording.name)
+    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3))
+    return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryScore:
+    """Errors of a path against its reference.
+
+    metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one.
+    scale: factor that the alignment applied to the estimate.
+    estimated, reference: (N, 4, 4) camera-to-world, as they were compared.
+    notes: remarks for the reader of the numbers.
+    """
+
+    metrics: dict[str, float | None]
+    alignment: PathAlignment
+    scale: float
+    estimated: NDArray[np.float64]
+    reference: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+    @property
+    def path_m(self) -> float:
+        """Length of the reference, metres."""
+        return path_length_m(torch.from_numpy(self.reference))
+
+    @property
+    def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
+        """Both paths (N, 4, 4) in the frame of the reference's first camera, since worlds have different axes."""
+        T_start_world = np.linalg.inv(self.reference[0])
+        return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the metrics, the alignment and `notes` as one JSON object."""
+        setup = {"align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
+        return {**self.metrics, **setup, "notes": list(self.notes)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a score file: the numbers, and both paths as (x, z) in metres from the start."""
+        head = self.summary()
+        metrics = {name: head.pop(name) for name in self.metrics}
+        step = -(-len(self.reference) // MAX_POSES_DRAWN)
+        drawn = {f"path_{name}_m": T[::step, [0, 2], 3].round(3).tolist() for name, T in self.paths_from_start.items()}
+        return {**head, "metrics": metrics, **drawn}
+
+
+def score_trajectory(
+    estimated: Trajectory,
+    reference: Trajectory,
+    alignment: PathAlignment = PathAlignment.NONE,
+    max_difference_s: float = 0.01,
+) -> TrajectoryScore:
+    """Associate two trajectories, align them and compute the metrics.
+
+    estimated, reference: camera-to-world; with times, or row by row.
+    alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
+    max_difference_s: largest time difference of associated poses.
+
+    Raises DataError where fewer than two poses can be associated, GeometryError where a path cannot be aligned.
+    """
+    P, Q = associate_trajectories(estimated, reference, max_difference_s)
+    if len(P) < 2:
+        expected = "at least two poses with a reference"
+        raise DataError(P.name, found="one pose", expected=expected, fix="check both files")
+    notes = [*estimated.notes, *reference.notes]
+    shorter = min(len(estimated), len(reference))
+    if P.times_s is not None and len(P) < shorter:
+        notes.append(f"{len(P)} of {shorter} poses have a partner within {max_difference_s} s")
+    truth = torch.from_numpy(Q.T_world_camera)
+    fitted = align_path(torch.from_numpy(P.T_world_camera), truth, alignment)
+    metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
+    if metrics["t_err_percent"] is None:
+        needed = f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m"
+        notes.append(f"{needed}; the reference has {path_length_m(truth):.1f} m")
+    aligned = fitted.T_world_camera.numpy()
+    return TrajectoryScore(metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes))
+
+
+def write_score(path: Path, score: dict[str, Any]) -> None:
+    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free."""
+    with atomic_write(path) as new:
+        write_json(new, score)
+        if path.exists() and path.read_bytes() != new.read_bytes():
+            earlier = (path.with_name(f"{path.stem}.earlier-{number}.json") for number in count(1))
+            path.rename(next(name for name in earlier if not name.exists()))

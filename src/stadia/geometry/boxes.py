@@ -1,0 +1,262 @@
+"""Compare oriented 3D boxes and rotations of objects: symmetries, angles, corners, shared volume and IoU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import TensorDataclass
+from stadia.geometry.se3 import (
+    compose,
+    from_rotation_translation,
+    inverse,
+    matrix_from_quaternion_wxyz,
+    quaternion_conjugate,
+    quaternion_multiply,
+    transform,
+)
+
+# -- symmetries of objects, and angles between rotations up to them
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry(TensorDataclass):
+    """The rotations, in their own frames, that leave M objects unchanged.
+
+    revolution: (M,) bool, every rotation about y.
+    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it. Those of a
+        body of revolution are added to its revolution.
+    """
+
+    revolution: Tensor
+    turns: Tensor
+
+    @classmethod
+    def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
+        """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z.
+
+        The identity is added. A list may hold "revolution" too.
+        """
+        parts = [[one] if isinstance(one, str) else one for one in objects]
+        words = [part for one in parts for part in one if isinstance(part, str)]
+        if wrong := [word for word in words if word not in ("none", "revolution")]:
+            raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
+        turns = [[IDENTITY, *(tuple(part) for part in one if not isinstance(part, str))] for one in parts]
+        longest = max((len(row) for row in turns), default=1)
+        filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
+        revolution = torch.tensor(["revolution" in one for one in parts], dtype=torch.bool)
+        return cls(revolution, torch.tensor(filled).reshape(-1, longest, 4))
+
+    def __getitem__(self, index: Tensor) -> Symmetry:
+        """Return the symmetries of selected objects, such as those of the object of each pixel."""
+        return Symmetry(self.revolution[index], self.turns[index])
+
+
+def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
+    """Return sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
+
+    With d = true^-1 q, the remaining rotation in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|. Rotations
+    about y mix only (d_w, d_y): the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a
+    finite set the least is taken by enumeration.
+
+    Args:
+        quaternion: (..., 4) w, x, y, z of any length.
+        true: (..., 4), of length 1.
+        symmetry: of the objects, its leading axes those of both.
+
+    Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 where they are 0.
+    """
+    dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
+    left = quaternion_multiply(quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
+    if symmetry is None:
+        return torch.linalg.vector_norm(left[..., 1:], dim=-1), left[..., 0].abs()
+    left = quaternion_multiply(quaternion_conjugate(symmetry.turns.to(dtype)), left[..., None, :])
+    about_y = symmetry.revolution[..., None]
+    norm = torch.linalg.vector_norm
+    sine = torch.where(about_y, norm(left[..., 1::2], dim=-1), norm(left[..., 1:], dim=-1))
+    cosine = torch.where(about_y, norm(left[..., 0::2], dim=-1), left[..., 0].abs())
+    least = cosine.argmax(-1, keepdim=True)
+    return sine.gather(-1, least)[..., 0], cosine.gather(-1, least)[..., 0]
+
+
+def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """Return the angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
+
+    2 atan2(sine, cosine) of `half_angle_sin_cos`: never NaN, and exact where arccos loses half its digits.
+    For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
+    """
+    sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
+    angle = torch.rad2deg(2 * torch.atan2(sine, cosine))
+    return angle.where((sine > 0) | (cosine > 0), 180.0).clamp(max=180.0)
+
+
+# -- boxes
+
+CORNERS = tuple(product((-0.5, 0.5), repeat=3))  # corners of the box of size 1: x varies slowest, z fastest
+
+EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
+"""Pairs of CORNERS, along x first, then y, then z."""
+
+FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+"""CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise seen from outside."""
+
+ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for a body of revolution
+
+
+def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
+    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
+    unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
+    return transform(T_camera_object, unit * size_m[..., None, :])
+
+
+def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
+    """Return intersection over union (...), 0 to 1, exact. 0 for boxes that do not meet, and for two without volume."""
+    shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
+    joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
+    return (shared / joint.where(joint > 0, 1.0)).clamp(max=1)
+
+
+def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
+    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS evaluations do.
+
+    It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
+    hulls. (The code of Wang et al., CVPR 2019, takes extremes along the wrong axis; later evaluations do not.)
+    """
+    a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
+    (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
+    shared = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
+    joint = (a_high - a_low).prod(-1) + (b_high - b_low).prod(-1) - shared
+    return shared / joint.where(joint > 0, 1.0)
+
+
+def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
+    """Return the exact IoU (...) after removing from box a the rotations that b's symmetry makes invisible.
+
+    The symmetry has the leading axes of the boxes. Of finite rotations the best is taken. For a body of revolution the
+    twist of a against b about y is removed in closed form. A box does not show whether it is upside down.
+    """
+    R = matrix_from_quaternion_wxyz(symmetry.turns.double())
+    turned_b = compose(T_b.double()[..., None, :, :], from_rotation_translation(R, torch.zeros_like(R[..., 0])))
+    T_a = T_a.double()[..., None, :, :]
+    T_a = _remove_twist(T_a, turned_b).where(symmetry.revolution[..., None, None, None], T_a)
+    return box_iou(T_a, size_a_m[..., None, :], turned_b, size_b_m[..., None, :]).amax(-1)
+
+
+def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
+    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, with `revolution` (...)."""
+    turn = _rotation_about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
+    given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
+    shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
+    T_a, size_a, T_b, size_b = (x.expand(*shape, *x.shape[-n:]) for x, n in zip(given, (2, 1, 2, 1), strict=True))
+    revolution = revolution.expand(shape)
+    best = box_hull_iou(T_a, size_a, T_b, size_b)
+    turned = compose(T_a[revolution][:, None], turn)
+    of_turns = box_hull_iou(turned, size_a[revolution][:, None], T_b[revolution][:, None], size_b[revolution][:, None])
+    return best.masked_scatter(revolution, of_turns.amax(1))
+
+
+def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
+    """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y.
+
+    Where the y axes point apart, the twist is that of the box with y and z reversed, which is the same box.
+    """
+    R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
+    sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
+    twist = torch.atan2(sign * R[..., 0, 2] - R[..., 2, 0], R[..., 0, 0] + sign * R[..., 2, 2])
+    return compose(T_a, _rotation_about_y(-sign * twist))
+
+
+def _rotation_about_y(angle: Tensor) -> Tensor:
+    """Return (..., 4, 4) of angles (...) in radians."""
+    turn = torch.eye(4, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
+    turn[..., 0, 0], turn[..., 0, 2] = angle.cos(), angle.sin()
+    turn[..., 2, 0], turn[..., 2, 2] = -angle.sin(), angle.cos()
+    return turn
+
+
+# -- shared volume
+
+
+def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
+    """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 where a plane separates them.
+
+    By the divergence theorem in the frame of b, with half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x,
+    -h_x, h_x), 0, 0) has divergence 1 within b and 0 elsewhere. So the volume is the field's flux out of a: a sum over
+    the faces of a, each clipped to |y| < h_y and |z| < h_z. Clipping only decides about parts that add nothing (a face
+    along the clipping plane has no x in its normal). So coplanar faces, as of equal boxes, need no tolerance.
+    """
+    T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
+    T_b_a = compose(inverse(T_b), T_a)
+    shape = (T_b_a[..., 0, 0] + size_a[..., 0] + size_b[..., 0]).shape
+    T_b_a = T_b_a.expand(*shape, 4, 4).reshape(-1, 4, 4)
+    size_a, size_b = size_a.expand(*shape, 3).reshape(-1, 3), size_b.expand(*shape, 3).reshape(-1, 3)
+    volume = torch.zeros(len(T_b_a), dtype=torch.float64, device=T_b_a.device)
+    meet = ~are_separated(T_b_a, size_a, size_b)
+    if bool(meet.any()):
+        volume[meet] = _compute_flux(compute_box_corners(T_b_a[meet], size_a[meet]), size_b[meet] / 2)
+    return torch.minimum(volume.clamp(min=0), torch.minimum(size_a.prod(-1), size_b.prod(-1))).reshape(shape)
+
+
+def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
+    """Return (...) bool: a plane lies between the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
+
+    Such a plane is perpendicular to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk et
+    al., "OBBTree", SIGGRAPH 1996).
+    """
+    R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
+    axes_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
+    axes_a = R.transpose(-1, -2)
+    crossed = torch.linalg.cross(axes_a[..., :, None, :], axes_b[..., None, :, :]).flatten(-3, -2)
+    directions = torch.cat((axes_a, axes_b, crossed), -2)  # (..., 15, 3); 0 of parallel axes separates nothing
+    reach_a = ((directions[..., None, :] * axes_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
+    reach_b = (directions.abs() * size_b[..., None, :]).sum(-1) / 2
+    apart = (directions * t[..., None, :]).sum(-1).abs() - reach_a - reach_b
+    return (apart > 1e-12 * (reach_a + reach_b)).any(-1)
+
+
+def _compute_flux(corners_a: Tensor, half: Tensor) -> Tensor:
+    """Return the flux (N,) of (clamp(x), 0, 0) through the faces of boxes (N, 8, 3) within |y|, |z| < half (N, 3)."""
+    polygons = corners_a[:, torch.tensor(FACES, device=corners_a.device)].flatten(0, 1)  # (6 N, 4, 3)
+    half = half.repeat_interleave(6, 0)
+    for axis in (1, 2):
+        polygons = _clip_polygons(_clip_polygons(polygons, axis, half[:, axis], 1.0), axis, half[:, axis], -1.0)
+    high = half[:, 0]
+    beyond, below = _clip_polygons(polygons, 0, -high, -1.0), _clip_polygons(polygons, 0, high, 1.0)
+    before, within = _clip_polygons(below, 0, -high, 1.0), _clip_polygons(below, 0, high, -1.0)
+    flux = high * (_integrate_polygons(beyond)[0] - _integrate_polygons(before)[0]) + _integrate_polygons(within)[1]
+    return flux.view(-1, 6).sum(1)
+
+
+def _clip_polygons(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
+    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3), with corners repeated.
+
+    Sutherland and Hodgman, CACM 17(1), 1974.
+    """
+    following = polygons.roll(-1, 1)
+    d, d_following = limit[:, None] - sign * polygons[..., axis], limit[:, None] - sign * following[..., axis]
+    inside = d >= 0
+    cut = inside != (d_following >= 0)
+    share = d / (d - d_following).where(cut, 1.0)
+    crossing = polygons + share[..., None] * (following - polygons)
+    points = torch.stack((polygons, crossing), 2).flatten(1, 2)  # each corner, then where its edge is cut
+    kept = torch.stack((inside, cut), 2).flatten(1, 2)
+    count = kept.sum(1, keepdim=True)
+    order = kept.byte().argsort(dim=1, descending=True, stable=True)[:, : polygons.shape[1] + 1]
+    order = order.where(torch.arange(order.shape[1], device=order.device) < count, order[:, :1])
+    return points.gather(1, order[..., None].expand(-1, -1, 3))
+
+
+def _integrate_polygons(polygons: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of polygons (N, V, 3), seen along -x, the signed area (N,) and the integral (N,) of x over it."""
+    first, second, third = polygons[:, :1], polygons[:, 1:-1], polygons[:, 2:]
+    a, b = second - first, third - first
+    area = (a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]) / 2
+    mean_x = (first[..., 0] + second[..., 0] + third[..., 0]) / 3
+    return area.sum(1), (area * mean_x).sum(1)

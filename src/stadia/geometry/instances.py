@@ -1,0 +1,295 @@
+"""Group pixels into object instances and vote for the centers of objects."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components as connected_nodes
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.geometry.camera import inverse_intrinsics
+from stadia.geometry.se3 import at_least_float32
+from stadia.geometry.segments import segment_means, segment_sums, subsample_evenly
+
+# -- Connected components: a map of classes to a map of instances.
+
+
+def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
+    """Label pixels of one class that touch along a side as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
+
+    Instances are numbered from 1 in each image, class by class. Components of fewer than `min_px` pixels are
+    dropped. Two touching objects of one class are one component, and an object that is cut in two is two. Classes are
+    below 256.
+    """
+    classes = class_map.detach().to(torch.uint8).cpu().numpy()
+    found = np.zeros(classes.shape, np.int32)
+    highest = int(classes.max(initial=0))
+    for image, out in zip(classes, found, strict=True):
+        count = 0
+        for kind in range(1, highest + 1):
+            mask = cv2.compare(image, kind, cv2.CMP_EQ)
+            left, top, width, height = cv2.boundingRect(mask)
+            if not width:
+                continue
+            box = slice(top, top + height), slice(left, left + width)
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=4, ltype=cv2.CV_32S)
+            kept = stats[:, cv2.CC_STAT_AREA] >= min_px
+            kept[0] = False
+            numbers = np.where(kept, count + np.cumsum(kept), 0).astype(np.int32)
+            out[box] += numbers[labels]
+            count += int(kept.sum())
+    return torch.from_numpy(found).to(class_map.device).long()
+
+
+# -- Group pixels into object instances, from the class of each pixel and its direction to its object's center.
+#
+# Following the directions leads the pixels of one object to one place, whatever their classes (as in Stringer et al.,
+# "Cellpose", Nature Methods 2021). The class is then that of the whole object, which is not cut in two.
+
+STEP = 0.5  # step of following the directions, in cells of the map of directions
+
+MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 times less probable than their own
+
+
+def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1) -> Tensor:
+    """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
+
+    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that lead to one place
+    are one object. Those of them with a clearly different class join an adjacent object of that class, or form their
+    own.
+
+    Args:
+        class_logits: (B, C, H, W).
+        directions: (B, 2, h, w) x, y towards the center, of any length; h and w divide H and W by the same number.
+        min_px: objects with fewer pixels are dropped.
+    """
+    images, classes, height, width = class_logits.shape
+    shown = class_logits.max(1).indices > 0
+    pixel = shown.flatten().nonzero()[:, 0]
+    log_p = class_logits.movedim(1, 0).reshape(classes, -1)[1:].index_select(1, pixel).log_softmax(0).T
+    place, count = group_by_destination(directions, pixel, height, width)
+    fragment, stray = _split_fragments(log_p, place, count)
+    of_pixel = torch.full_like(shown, -1, dtype=torch.long)
+    of_pixel.view(-1)[pixel] = fragment
+    whole = _join_strays(of_pixel, stray, classes - 1)[fragment]
+    image = torch.div(pixel, height * width, rounding_mode="floor")
+    found = torch.zeros_like(of_pixel)
+    found.view(-1)[pixel] = _number_objects(whole, image, images, min_px)
+    return found
+
+
+def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
+    """Return where pixels (P,) of flattened images (B, height, width) end by directions (B, 2, h, w).
+
+    Returns (P,) numbers below the second result. Equal numbers are one place; those of an image exceed those of the
+    image before it.
+    """
+    images, _, rows, columns = directions.shape
+    stride = height // rows
+    within, image = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
+    y, x = (torch.div(n, d, rounding_mode="floor") for n, d in ((within, width * stride), (within % width, stride)))
+    first = image * rows * columns  # of each pixel's image
+    end = follow_directions(F.normalize(directions, dim=1))[first + y * columns + x] + first
+    reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
+    touching = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)  # cells that touch at a corner share a side
+    number = label_components(touching[:, 0])
+    count = number.amax((1, 2))
+    number = number + (count.cumsum(0) - count)[:, None, None] - 1
+    return number.flatten()[end], int(count.sum())
+
+
+def follow_directions(towards: Tensor) -> Tensor:
+    """Return the cell (B h w,), y w + x, at the end of each cell's path along unit vectors (B, 2, h, w).
+
+    The path is at least half of the longer side long. Each round doubles its length.
+    """
+    rows, columns = towards.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    grid = torch.stack((x, y)).to(towards)
+    scale = torch.tensor([2 / columns, 2 / rows]).to(towards)
+    walk = STEP * towards
+    for _ in range(math.ceil(math.log2(max(rows, columns)))):
+        at = (grid + walk).movedim(1, -1)
+        walk = walk + F.grid_sample(walk, (at + 0.5) * scale - 1, padding_mode="border", align_corners=False)
+    x, y = (grid + walk).round().long().unbind(1)
+    return (y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)).flatten()
+
+
+def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return each pixel's fragment, place times kinds + kind, and which are strays: of another kind than the place."""
+    kinds = log_p.shape[1]
+    kind_of_place = segment_sums(log_p, place, count).argmax(1)
+    best, own = log_p.max(1)
+    settled = place * kinds + kind_of_place[place]
+    fragment = place * kinds + own
+    loss = best - log_p.gather(1, kind_of_place[place][:, None])[:, 0]
+    is_split = segment_means(loss, fragment, count * kinds) > MAX_CLASS_LOSS
+    stray = torch.ones(count, kinds, dtype=torch.bool, device=place.device)
+    stray.scatter_(1, kind_of_place[:, None], False)
+    return torch.where(is_split[fragment], fragment, settled), stray.flatten()
+
+
+def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
+    """Return (F,), the object of each fragment (B, H, W), -1 = none: strays join adjacent fragments of their kind."""
+    edges = []
+    for one, other in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
+        border = ((one != other) & (one >= 0) & (other >= 0)).flatten().nonzero()[:, 0]
+        edges.append(torch.stack((one.flatten()[border], other.flatten()[border])))
+    a, b = torch.cat(edges, 1)
+    linked = (a % kinds == b % kinds) & (stray[a] | stray[b])
+    a, b = a[linked].cpu().numpy(), b[linked].cpu().numpy()
+    graph = coo_matrix((torch.ones(len(a)).numpy(), (a, b)), shape=(len(stray), len(stray)))
+    return torch.from_numpy(connected_nodes(graph, directed=False)[1]).long().to(fragment.device)
+
+
+def _number_objects(whole: Tensor, image: Tensor, images: int, min_px: int) -> Tensor:
+    """Return the objects of pixels (P,) counted from 1 in each image, 0 where they have fewer pixels."""
+    size = torch.bincount(whole)
+    kept = size >= max(min_px, 1)
+    of_image = torch.zeros_like(size).scatter_(0, whole, image)
+    count = torch.bincount(of_image[kept], minlength=images)
+    order = torch.zeros_like(size)
+    order[kept] = of_image[kept].argsort(stable=True).argsort()  # image after image
+    number = torch.where(kept, order + 1 - (count.cumsum(0) - count)[of_image], 0)
+    return number[whole]
+
+
+# -- Find object centers from votes of their pixels, and convert between centers and translations.
+#
+# Each pixel votes for a direction to its object's center; two crossing lines determine the point. So a center that is
+# hidden or outside of the image is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019).
+
+MIN_SPREAD = 1e-4  # smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees)
+_MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
+
+
+@dataclass(frozen=True, slots=True)
+class VotedCenters:
+    """Centers of M objects.
+
+    pixel: (M, 2) x, y; may lie outside of the image.
+    known: (M,) bool; elsewhere, without crossing lines, `pixel` is the mean of the object's pixels.
+    """
+
+    pixel: Tensor
+    known: Tensor
+
+
+def unit_directions(center: Tensor, pixels: Tensor) -> Tensor:
+    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself."""
+    return F.normalize(center - pixels, dim=-1)
+
+
+def vote_center(
+    pixels: Tensor, directions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
+) -> VotedCenters:
+    """Return the points nearest to all lines of each object, in closed form: min sum w |(I - d d^T) (c - p)|^2.
+
+    Args:
+        pixels: (P, 2) x, y.
+        directions: (P, 2) towards the center, of any length; 0 is no direction.
+        segment: (P,) the object of each pixel, below `count`.
+        weights: (P,), none below 0.
+
+    Differentiable.
+    """
+    pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
+    middle = segment_means(pixels, segment, count)
+    x, y = (pixels - middle[segment]).unbind(-1)  # the numbers stay small, as float32 needs
+    d_x, d_y = directions.unbind(-1)
+    some = (directions != 0).any(-1).to(pixels.dtype)
+    xx, xy, yy = some - d_x * d_x, -d_x * d_y, some - d_y * d_y
+    rows = torch.stack((xx, xy, yy, xx * x + xy * y, xy * x + yy * y), -1)
+    a, b, d, r, s = segment_means(rows, segment, count, weights).unbind(-1)
+    # The trace is at most 1 (each I - d d^T has 1), so the smaller eigenvalue is about the determinant.
+    determinant = a * d - b * b
+    known = determinant > MIN_SPREAD * (a + d)
+    inverse = 1 / determinant.where(known, 1.0)
+    offset = torch.stack((d * r - b * s, a * s - b * r), -1) * inverse[:, None]
+    return VotedCenters(middle + offset.where(known[:, None], 0.0), known)
+
+
+def vote_center_ransac(
+    pixels: Tensor,
+    directions: Tensor,
+    segment: Tensor,
+    count: int,
+    *,
+    generator: torch.Generator,
+    hypotheses: int = 128,
+    min_cosine: float = 0.99,
+    voters: int = 512,
+) -> VotedCenters:
+    """Return `vote_center` of the inliers of the best crossing of two pixels' lines.
+
+    A pixel votes for a crossing where the cosine of the angle is at least `min_cosine` (a direction has a sign, unlike
+    a line). About `voters` pixels of each object, spread evenly, choose the crossing; all pixels take part in the fit.
+    `generator`, of the CPU, is the only source of randomness. It draws once for all objects, so that the result for one
+    does not depend on the others. Only the last fit is differentiable.
+    """
+    with torch.no_grad():
+        where, towards = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
+        middle = segment_means(where, segment, count)
+        centered = where - middle[segment]
+        guesses, crossing = _crossings(centered, towards, segment, count, hypotheses, generator)
+        chosen = subsample_evenly(segment, count, voters)
+        votes = torch.zeros_like(crossing, dtype=where.dtype)
+        step = max(1, _MAX_SCORED // max(1, len(chosen)))
+        place, where_to, who = centered[chosen], towards[chosen], segment[chosen]
+        for k in range(0, hypotheses, step):
+            agrees = _agrees_with(guesses[:, k : k + step][who], place, where_to, min_cosine)
+            votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), who, count)
+        best = (votes * crossing).argmax(1)
+        winner = guesses[torch.arange(count, device=where.device), best]
+        agree = _agrees_with(winner[segment][:, None], centered, towards, min_cosine)[:, 0]
+    return vote_center(pixels, directions, segment, count, agree)
+
+
+def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
+    """Return translations z K^-1 (u, v, 1) (..., 3) in metres of centers at pixels (..., 2) and z = depth_m (...).
+
+    camera.K is (3, 3), or has the leading axes of both.
+    """
+    rays = inverse_intrinsics(camera.K).to(center.dtype)
+    homogeneous = torch.cat((center, torch.ones_like(center[..., :1])), -1)
+    return depth_m[..., None] * (rays * homogeneous[..., None, :]).sum(-1)
+
+
+def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
+    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`."""
+    projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
+    return projected[..., :2] / projected[..., 2:]
+
+
+def _crossings(
+    pixels: Tensor, directions: Tensor, segment: Tensor, count: int, hypotheses: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return crossings (count, K, 2) of the lines of two random pixels of each object, and which of them are valid."""
+    order = segment.argsort(stable=True)
+    size = torch.bincount(segment, minlength=count)
+    start = size.cumsum(0) - size
+    chance = torch.rand(2, 1, hypotheses, generator=generator, dtype=torch.float64)  # the same for every object
+    chance = chance.to(pixels.device)
+    drawn = (start[:, None] + (chance * size[:, None]).long()).clamp(max=max(len(order) - 1, 0))
+    if not len(order):
+        nothing = pixels.new_zeros(count, hypotheses, 2)
+        return nothing, nothing[..., 0] > 0
+    (p, q), (d, e) = pixels[order[drawn]], directions[order[drawn]]
+    determinant = d[..., 0] * e[..., 1] - d[..., 1] * e[..., 0]  # the sine between both
+    crossing = determinant.abs() > 1e-2
+    along = ((q - p)[..., 0] * e[..., 1] - (q - p)[..., 1] * e[..., 0]) / determinant.where(crossing, 1.0)
+    return (p + along[..., None] * d).where(crossing[..., None], 0.0), crossing
+
+
+def _agrees_with(guesses: Tensor, pixels: Tensor, directions: Tensor, min_cosine: float) -> Tensor:
+    """Return (P, K) bool: each pixel's direction (P, 2) points to the guesses (P, K, 2) within `min_cosine`."""
+    x, y = guesses[..., 0] - pixels[:, :1], guesses[..., 1] - pixels[:, 1:]
+    along = x * directions[:, :1] + y * directions[:, 1:]
+    return (along > 0) & (along * along >= min_cosine**2 * (x * x + y * y))

@@ -1,0 +1,350 @@
+"""Pretrained weights: download from the hub, rename the original names of DPT to transformers' names, and load.
+
+A missing or unexpected weight stops the load unless it is allowed by name. `strict=False` would silently leave
+attention at random.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import urllib.request
+import zipfile
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import huggingface_hub.constants
+import safetensors
+import safetensors.torch
+import torch
+from huggingface_hub.errors import EntryNotFoundError
+from torch import Tensor, nn
+
+from stadia.core.errors import CheckpointError
+
+# -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
+
+log = logging.getLogger(__name__)
+
+InitialWeights = Literal["pretrained", "random"]  # kind of initial weights
+
+
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Use only the local cache if the hub is unreachable; its client would retry for most of a minute."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = offline or not is_reachable()
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+@cache
+def warn_missing_weights(name: str, why: str, repository: str) -> None:
+    """Warn once per network that weights are unavailable, with the files to copy from an online machine."""
+    fix = f"; {describe_manual_copy(repository)}" if repository else ""
+    log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
+
+
+def describe_manual_copy(repository: str) -> str:
+    """Describe how to copy a repository's files to a machine without access to the hub."""
+    folder = f"models--{repository.replace('/', '--')}"
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    return f"copy {folder} from the cache of a machine that is online into {cache} (HF_HOME sets it)"
+
+
+def download_first_file(repository: str, names: tuple[str, ...]) -> Path:
+    """Return the first file that the repository has, from cache or hub. Raises OSError if none is available."""
+    for name in names:
+        with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
+            return Path(huggingface_hub.hf_hub_download(repository, name))
+    raise FileNotFoundError(f"{repository}: {' or '.join(names)}")
+
+
+@cache
+def is_reachable() -> bool:
+    """Return whether the hub, or a proxy, is reachable; checked once per process."""
+    if urllib.request.getproxies():
+        return True  # the proxy has its own time-out
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=3.0).close()
+    except OSError:
+        return False
+    return True
+
+
+# -- loads of files
+
+_NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
+UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
+"""Parameters of transformers' networks that no output depends on; some published files lack them."""
+
+IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
+WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # names of the weights in a folder of transformers
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """The result for every weight, by name.
+
+    source: path of the weights.
+    loaded: parameters with values from the file.
+    missing: parameters that stay random.
+    unexpected: names in the file without a parameter.
+    mismatched: names in both with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
+    tied: groups of names that share memory, in the file or the network: one weight instead of several.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    tied: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Return the missing parameters that pretraining covers; none of an attention core's own."""
+        return tuple(name for name in self.missing if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
+
+    def summary(self) -> dict[str, object]:
+        """Return the number of loaded weights, and the names of all others, for run.json."""
+        return {**asdict(self), "loaded": len(self.loaded)}
+
+    def table(self) -> str:
+        """Return one line per kind: the count and the first names."""
+        never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
+        rows = {
+            "loaded": f"{len(self.loaded)} weights from {self.source}",
+            "missing": _summarize([name for name in self.missing if name not in never]),
+            "unused": f"{len(never)} missing that no output depends on",
+            "unexpected": _summarize(self.unexpected),
+            "mismatched": _summarize(self.mismatched),
+            "tied": _summarize([" = ".join(names) for names in self.tied]),
+        }
+        return "\n".join(f"{kind:<12} {what}" for kind, what in rows.items())
+
+
+def load_pretrained(
+    network: nn.Module,
+    path: Path,
+    *,
+    name: str,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+) -> LoadReport:
+    """Copy a file's weights into a network of transformers, split and renamed as needed.
+
+    Args:
+        network: changed in place, and only if the load succeeds.
+        path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
+        name: of the network, for errors.
+        allow_missing: patterns (* and ? are wildcards) of parameters that may stay random.
+        allow_unexpected: patterns of names in the file that may stay unused.
+
+    Parameters of an attention core beside its projections ("*.core.*") have no pretrained values: they stay random and
+    are listed.
+
+    Raises CheckpointError for a damaged file, for other content than tensors, and for weights that are missing,
+    mismatched or unexpected.
+    """
+    path, file = path.expanduser(), resolve_weights_file(path)
+    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    renamed = rename_to_transformers(tensors, network.state_dict().keys())
+    report = _match_weights(tensors, renamed, network, source=str(path))
+    missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
+    _refuse_partial(report, path, name, missing, unexpected)
+    fitting = {own: renamed[own][1] for own in report.loaded}
+    if broken := [own for own, tensor in fitting.items() if not tensor.isfinite().all()]:
+        found = f"numbers that are not finite ({_summarize(broken)})"
+        raise CheckpointError(path, found=found, expected="weights", fix="use another file")
+    network.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _match_weights(
+    tensors: Mapping[str, Tensor], renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str
+) -> LoadReport:
+    """Match the file's weights with the parameters, without loading them."""
+    own = network.state_dict()
+    loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
+    missing = tuple(name for name in own if name not in set(loaded))
+    unexpected = tuple(dict.fromkeys(old for name, (old, _) in renamed.items() if name not in own))
+    mismatched = tuple(
+        f"{name}: {tuple(renamed[name][1].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in missing
+        if name in renamed
+    )
+    tied = find_tied_weights(tensors.items()) + find_tied_weights(network.named_parameters(remove_duplicate=False))
+    return LoadReport(source, loaded, missing, unexpected, mismatched, tuple(tied))
+
+
+def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
+    """Return groups of names whose tensors share memory."""
+    groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for name, tensor in named:
+        memory = id(tensor) if tensor.is_meta else (tensor.data_ptr(), tensor.shape) if tensor.numel() else name
+        groups[(memory,)].append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]
+
+
+def _refuse_partial(
+    report: LoadReport, path: Path, name: str, missing: Sequence[str], unexpected: Sequence[str]
+) -> None:
+    """Raise CheckpointError for missing, mismatched or unexpected weights that are not allowed."""
+    drawn = [own for own in report.missing if not _matches(own, missing)]
+    mismatched = {line.partition(":")[0]: line for line in report.mismatched}
+    kinds = {
+        "missing": [own for own in drawn if own not in mismatched],
+        "mismatched": [mismatched[own] for own in drawn if own in mismatched],
+        "unexpected": [old for old in report.unexpected if not _matches(old, unexpected)],
+    }
+    found = [f"{kind} {_summarize(names)}" for kind, names in kinds.items() if names]
+    if found:
+        fitting, expected = f"{len(report.loaded)} weights that fit; {'; '.join(found)}", f"all weights of '{name}'"
+        fix = "pass the network's own weights, or name what may be by model.allow_missing and model.allow_unexpected"
+        raise CheckpointError(path, found=fitting, expected=expected, fix=fix)
+
+
+def resolve_weights_file(path: Path) -> Path:
+    """Return the file of weights at the path or in the folder, unopened. Raises CheckpointError if there is none."""
+    path = path.expanduser()
+    if path.is_dir():
+        found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
+        if found is None:
+            names = " or ".join(WEIGHT_FILE_NAMES)
+            raise CheckpointError(path, found="a folder without weights", expected=names, fix="pass the file itself")
+        return found
+    if not path.is_file():
+        expected = "weights (.pt, .safetensors, or a folder)"
+        raise CheckpointError(path, found="no such file", expected=expected, fix="check the path")
+    return path
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            if "stadia" in (file.metadata() or {}):
+                expected = "weights of isl-org/DPT or transformers"
+                found, fix = "a checkpoint of stadia", "pass it as start_from"
+                raise CheckpointError(path, found=found, expected=expected, fix=fix)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    except UnpicklingError as error:
+        fix = "save model.state_dict() alone, best as .safetensors"
+        raise CheckpointError(path, found="no plain tensors", expected="a state_dict", fix=fix) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        raise _damaged(path, error) from error
+    for key in ("state_dict", "model"):
+        if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
+            values = values[key]
+    if isinstance(values, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()):
+        return dict(values)
+    found, fix = "no names with a tensor each", "save model.state_dict() alone"
+    raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    found = f"an unreadable file ({type(error).__name__})"
+    return CheckpointError(path, found=found, expected="undamaged weights", fix="download it again")
+
+
+# Original names (isl-org/DPT, whose backbone has timm's names) and what transformers calls them. Numbers that change
+# are written as `<n-1>`, the group's number less 1; `<4-n>` counts the refinement blocks from the other end.
+_KIND = r"(?P<kind>weight|bias)"
+_BLOCK = r"pretrained\.model\.blocks\.(\d+)\."
+_STAGE = r"pretrained\.model\.patch_embed\.backbone\."
+_ORIGINAL: tuple[tuple[str, str], ...] = (
+    (r"pretrained\.model\.cls_token", "dpt.embeddings.cls_token"),
+    (r"pretrained\.model\.pos_embed", "dpt.embeddings.position_embeddings"),
+    (rf"pretrained\.model\.patch_embed\.proj\.{_KIND}", r"dpt.embeddings.<patch>projection.\g<kind>"),
+    (rf"{_STAGE}stem\.conv\.weight", "dpt.embeddings.backbone.bit.embedder.convolution.weight"),
+    (rf"{_STAGE}stem\.norm\.{_KIND}", r"dpt.embeddings.backbone.bit.embedder.norm.\g<kind>"),
+    (rf"{_STAGE}stages\.(\d+)\.blocks\.(\d+)\.(.+)", r"dpt.embeddings.backbone.bit.encoder.stages.\1.layers.\2.\3"),
+    (rf"{_BLOCK}norm1\.{_KIND}", r"dpt.encoder.layer.\1.layernorm_before.\g<kind>"),
+    (rf"{_BLOCK}norm2\.{_KIND}", r"dpt.encoder.layer.\1.layernorm_after.\g<kind>"),
+    (rf"{_BLOCK}attn\.qkv\.{_KIND}", r"dpt.encoder.layer.\1.attention.attention.<qkv>.\g<kind>"),
+    (rf"{_BLOCK}attn\.proj\.{_KIND}", r"dpt.encoder.layer.\1.attention.output.dense.\g<kind>"),
+    (rf"{_BLOCK}mlp\.fc1\.{_KIND}", r"dpt.encoder.layer.\1.intermediate.dense.\g<kind>"),
+    (rf"{_BLOCK}mlp\.fc2\.{_KIND}", r"dpt.encoder.layer.\1.output.dense.\g<kind>"),
+    (rf"pretrained\.model\.norm\.{_KIND}", r"dpt.layernorm.\g<kind>"),
+    (
+        rf"pretrained\.act_postprocess(?P<n>[1-4])\.0\.project\.0\.{_KIND}",
+        r"neck.reassemble_stage.readout_projects.<n-1>.0.\g<kind>",
+    ),
+    (
+        rf"pretrained\.act_postprocess(?P<n>[1-4])\.3\.{_KIND}",
+        r"neck.reassemble_stage.layers.<n-1>.projection.\g<kind>",
+    ),
+    (rf"pretrained\.act_postprocess(?P<n>[1-4])\.4\.{_KIND}", r"neck.reassemble_stage.layers.<n-1>.resize.\g<kind>"),
+    (r"scratch\.layer(?P<n>[1-4])_rn\.weight", "neck.convs.<n-1>.weight"),
+    (rf"scratch\.refinenet(?P<n>[1-4])\.out_conv\.{_KIND}", r"neck.fusion_stage.layers.<4-n>.projection.\g<kind>"),
+    (
+        rf"scratch\.refinenet(?P<n>[1-4])\.resConfUnit(\d)\.conv(\d)\.{_KIND}",
+        r"neck.fusion_stage.layers.<4-n>.residual_layer\2.convolution\3.\g<kind>",
+    ),
+    (rf"scratch\.output_conv\.(\d)\.{_KIND}", r"head.head.\1.\g<kind>"),
+)
+# DINOv2's attention as transformers called it before 5, and as published files still do.
+_PROJECTIONS = {"attention.query": "q_proj", "attention.key": "k_proj", "attention.value": "v_proj"}
+_RENAMED = tuple(
+    (rf"(backbone\.encoder\.layer\.\d+\.attention)\.{re.escape(old)}\.{_KIND}", rf"\1.{new}.\g<kind>")
+    for old, new in (_PROJECTIONS | {"output.dense": "o_proj"}).items()
+)
+
+
+def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
+    """Rename the file's weights to transformers' names; each value is (name in the file, tensor).
+
+    The joint projection `qkv` (3 D, D) is split into query, key and value, in that order. Unknown names stay.
+
+    Args:
+        tensors: of the file, by its names.
+        own: names of the network; a hybrid's patch projection has another name.
+    """
+    patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
+    renamed: dict[str, tuple[str, Tensor]] = {}
+    for old, tensor in tensors.items():
+        new = _rename(old).replace("<patch>", patch)
+        if "<qkv>" in new and tensor.ndim and tensor.shape[0] % 3 == 0:
+            for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                renamed[new.replace("<qkv>", part)] = old, rows
+        else:
+            renamed[new] = old, tensor
+    return renamed
+
+
+def _rename(old: str) -> str:
+    for pattern, template in (*_ORIGINAL, *_RENAMED):
+        if match := re.fullmatch(pattern, old):
+            new = match.expand(template)
+            if number := match.groupdict().get("n"):
+                new = new.replace("<n-1>", str(int(number) - 1)).replace("<4-n>", str(4 - int(number)))
+            return new
+    return old
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _summarize(names: Sequence[str]) -> str:
+    """Return the count and the first three names."""
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"

@@ -1,0 +1,280 @@
+"""The results of a study: a row for each run, and an ablation as sentences, a table and a plot.
+
+The report of an ablation is written from verdicts.json and results.jsonl.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from stadia.core.errors import DataError, RunError
+from stadia.core.files import atomic_write, read_json, write_text
+from stadia.core.registry import find_nearest_name
+from stadia.report.metric_labels import format_number, is_finite
+from stadia.report.quality_summary import LAST_SHARE
+from stadia.report.run_files import RunFiles, Series, flatten_mapping
+
+Verdict = Mapping[str, Any]
+
+# -- The row of a run in results.jsonl: its result in one metric.
+
+
+def make_result_row(
+    run: RunFiles, metrics: Sequence[str], *, better: Literal["lower", "higher"], at: Literal["last", "best"]
+) -> dict[str, Any]:
+    """Return the row of a run in a study as JSON: status, result in the first metric that it has, and provenance.
+
+    metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric.
+
+    `value` is None where it is not finite or was never logged, `step` is its step and `steps` the trained ones.
+    `drift` is the relative change of the metric over the last fifth of the run. `seconds` are those of its steps,
+    without validation. `learning_rate` is the largest, `update_ratio` the median.
+
+    Raises RunError where it has finished and has none of the metrics.
+    """
+    series = {one.name: one for one in run.series}
+    scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}
+    by_file = {f"{file}.{key}": value for file, flat in scores.items() for key, value in flat.items()}
+    results = flatten_mapping(run.result) | by_file
+    status, names = str(run.run.get("status")), [*series, *results]
+    metric = next((name for name in metrics if name in names), None)
+    if metric is None and status == "finished":
+        raise _missing_metric(run, metrics[0], names)
+    value, step = None, None
+    if metric in series:
+        value, step = _select_value(series[metric], better, at)
+    elif is_finite(number := results.get(metric or "")):
+        value = float(number)
+    steps = max((one.steps[-1] for one in run.series), default=0)
+    update_ratios = _list_finite(series.get("train/update_ratio"))
+    return {
+        "run": run.folder.name,
+        "status": status,
+        "error": run.run.get("error"),
+        "metric": metric,
+        "value": value if status == "finished" else None,  # a value from before the failure is no result
+        "step": step,
+        "steps": steps,
+        "drift": _measure_drift(series[metric]) if metric in series else None,
+        "seconds": _sum_step_seconds(series.get("time/step_s")),
+        "learning_rate": max(_list_finite(series.get("train/lr")), default=None),
+        "update_ratio": median(update_ratios) if update_ratios else None,
+        "samples": _count_trained_samples(run, steps),
+        "provenance": _describe_provenance(run),
+    }
+
+
+def _missing_metric(run: RunFiles, metric: str, names: Sequence[str]) -> RunError:
+    near = find_nearest_name(metric, list(names))
+    logged = [name for name in names if name.startswith("val/")] or names
+    expected = f"one of {', '.join(logged[:12])}" if logged else "a metric, but the run logged none"
+    fix = f"did you mean '{near}'?" if near else "see the columns of its metrics.csv"
+    return RunError(f"metric '{metric}'", found=f"no such metric in {run.folder.name}", expected=expected, fix=fix)
+
+
+def _select_value(series: Series, better: str, at: str) -> tuple[float | None, int | None]:
+    """Return the last or the best value with its step."""
+    finite = [(value, step) for step, value in zip(series.steps, series.values, strict=True) if math.isfinite(value)]
+    if at == "last":
+        return series.values[-1] if math.isfinite(series.values[-1]) else None, series.steps[-1]
+    return (min(finite) if better == "lower" else max(finite)) if finite else (None, None)
+
+
+def _measure_drift(series: Series) -> float | None:
+    """Return the relative change of a linear fit over the last fifth of the steps; None for fewer than 3 values."""
+    steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
+    late = (steps >= steps.max() - LAST_SHARE * steps.max()) & np.isfinite(values)
+    if np.count_nonzero(late) < 3 or not np.abs(values[late]).mean():
+        return None
+    slope = float(np.polyfit(steps[late] - steps[late].mean(), values[late], 1)[0])
+    return slope * float(np.ptp(steps[late])) / float(np.abs(values[late]).mean())
+
+
+def _list_finite(series: Series | None) -> Sequence[float]:
+    return [] if series is None else [value for value in series.values if math.isfinite(value)]
+
+
+def _sum_step_seconds(steps: Series | None) -> float | None:
+    """Return the seconds of the trained steps: each row of `time/step_s` is the mean since the row before."""
+    if steps is None:
+        return None
+    seconds = np.nan_to_num(np.asarray(steps.values, float), nan=0.0, posinf=0.0)
+    return float(seconds @ np.diff(steps.steps, prepend=0))
+
+
+def _describe_provenance(run: RunFiles) -> dict[str, str]:
+    """Return code, data, packages and platform of a run as short texts that can be compared."""
+    code, environment, data = (run.run.get(key) or {} for key in ("code", "environment", "data"))
+    packages = flatten_mapping(environment.get("packages", {}))
+    changes = f"+{hashlib.sha256(run.patch.encode()).hexdigest()[:8]}" if run.patch else ""
+    return {
+        "code": f"{str(code.get('commit'))[:10]}{changes}",
+        "data": str(data.get("fingerprint", "")),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "platform": str(environment.get("platform", "")),
+    }
+
+
+def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
+    """Return the number of trained samples; None where stages change the number a step."""
+    training = run.config.get("training", {})
+    factors = [training.get(key, 1) for key in ("batch_size", "grad_accumulation_steps", "devices")]
+    if training.get("stages") or not all(isinstance(factor, int) for factor in factors):
+        return None
+    return steps * math.prod(factors)
+
+
+# -- The report of an ablation.
+
+
+def write_ablation_report(folder: Path) -> list[Path]:
+    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where that is invalid."""
+    study = read_verdicts(folder)
+    paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
+    write_text(paths[0], format_markdown(study))
+    for path in paths[1:]:
+        draw_ablation_plot(study, read_results(folder), path)
+    return paths
+
+
+def read_verdicts(folder: Path) -> dict[str, Any]:
+    """Read verdicts.json."""
+    study = read_json(Path(folder) / "verdicts.json")
+    if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
+        fix = "run `stadia ablate` again, it writes the file"
+        raise DataError(folder, found="no verdicts in verdicts.json", expected="those of a study", fix=fix)
+    return study
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read results.jsonl, one mapping a run."""
+    path = Path(folder) / "results.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """Describe what the data support about one change, with the numbers."""
+    metric, d, change = str(study["metric"]), verdict["difference"], f"'{verdict['change']}'"
+    if d is None:
+        shared = f"{change} and the base share {len(verdict['seeds'])} seeds with a value"
+        return f"Undecided: {shared}; at least three are needed."
+    shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
+    chance = format_p_value(verdict["p_holm"])
+    chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
+    span = f"{format_signed(d['low'])} to {format_signed(d['high'])}"
+    interval = f"{format_signed(d['mean'])}, {percent} interval {span}, {d['n']} seeds, {chance}"
+    if shown == "identical":
+        text = f"with {change} {metric} is the same but for rounding in all {d['n']} seeds"
+        text += ": it changes nothing that this training does"
+    elif shown:
+        text = f"{change} makes {metric} {shown} ({interval})"
+        if verdict["within_margin"]:
+            text += f", yet by less than the margin of {format_number(study['margin'])} that matters"
+    elif verdict["within_margin"]:
+        p_same = f"p of the margin = {format_p_value(verdict['p_same'])}"
+        text = f"{change} leaves {metric} the same within {format_number(study['margin'])} ({interval}; {p_same})"
+    else:
+        text = f"{change} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
+    if not shown and (d["low"] > 0 or d["high"] < 0):
+        tried = f"of {len(study['verdicts'])} changes tried, one does so by chance more often (Holm)"
+        text += f" Its own interval leaves 0 out; {tried}"
+    return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
+
+
+def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """Describe the difference that a study of this size can detect."""
+    if not verdict["difference"]["sd"]:
+        least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
+        return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
+    detectable, margin = format_number(verdict["detectable"]), format_number(study["margin"])
+    found = f"So many seeds find a difference of {detectable} in four studies of five"
+    if study["margin"] is None:
+        return found
+    needed = f"takes {verdict['needed']}" if verdict["needed"] else "takes more than 10,000"
+    return f"{found}; one of the margin, {margin}, {needed}"
+
+
+def format_signed(value: float) -> str:
+    """Format three digits with the sign."""
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{format_number(abs(value))}"
+
+
+def format_p_value(value: float | None) -> str:
+    """Format a p value with two digits, or as below a thousandth."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+TABLE_HEAD = ("change", "mean", "difference", "interval", "p (t, Holm)", "p (signs)", "seeds", "expected", "verdict")
+
+
+def make_table_cells(study: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row for the base and each change, in the columns of TABLE_HEAD."""
+    verdicts = study["verdicts"]
+    base = next((v["base"] for v in verdicts if v["base"] is not None), None)
+    rows = [["base", format_number(base), "", "", "", "", "", "", ""]]
+    for v in verdicts:
+        tested = ["–"] * 4
+        if d := v["difference"]:
+            interval = f"{format_signed(d['low'])} … {format_signed(d['high'])}"
+            p_values = format_p_value(v["p_holm"]), format_p_value(d["p_signs"])
+            tested = [format_signed(d["mean"]), interval, *p_values]
+        seeds = str(len(v["seeds"]))
+        rows.append([v["change"], format_number(v["changed"]), *tested, seeds, v["expected"], v["decision"]])
+    return rows
+
+
+def format_markdown(study: Mapping[str, Any]) -> str:
+    """Format table.md: the metric, the table, a sentence for each change, and the cautions."""
+    metric = f"`{study['metric']}` ({study['better']} is better) of `{study['recipe']}`, the {study['at']} validation"
+    runs = f"seeds {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs"
+    about = f"{metric}, {runs}. Differences are of the change minus the base, seed by seed."
+    lines = [f"# {study['study']}", "", about, "", *_format_table(TABLE_HEAD, make_table_cells(study)), ""]
+    for verdict in study["verdicts"]:
+        claim = f"*{verdict['claim']}* " if verdict["claim"] else ""
+        lines.append(f"- {claim}{describe_verdict(study, verdict)} Changed: `{'`, `'.join(verdict['keys'])}`.")
+        lines += [f"  - {note}" for note in verdict["notes"]]
+    notes = [f"- {note}" for note in study["notes"]]
+    return "\n".join([*lines, *(["", "What stands against all of it:", "", *notes] if notes else [])]) + "\n"
+
+
+def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    def line(row: Sequence[str]) -> str:
+        escaped = (cell.replace("|", "\\|") for cell in row)
+        return f"| {' | '.join(escaped)} |"
+
+    return [line(head), f"|{' --- |' * len(head)}", *map(line, body)]
+
+
+def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the difference of each change as SVG or PNG: a dot a seed, mean and interval, the margin as a band."""
+    from matplotlib.figure import Figure
+
+    verdicts = study["verdicts"]
+    figure = Figure(figsize=(7.5, 1.3 + 0.45 * len(verdicts)), layout="constrained")
+    axes = figure.subplots()
+    if study["margin"] is not None:
+        axes.axvspan(-study["margin"], study["margin"], color="0.92", label="margin")
+    axes.axvline(0, color="0.5", linewidth=1)
+    value = {(row["change"], row["seed"]): row["value"] for row in results}
+    colors = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
+    for y, verdict in enumerate(verdicts):
+        seeds = [seed for seed in verdict["seeds"] if ("base", seed) in value]
+        differences = [value[verdict["change"], seed] - value["base", seed] for seed in seeds]
+        axes.plot(differences, [y] * len(seeds), "o", color="0.7", markersize=4)
+        if d := verdict["difference"]:
+            spread = [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
+            axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colors[verdict["decision"]])
+    axes.set_yticks(range(len(verdicts)), [f"{v['change']} ({v['decision']})" for v in verdicts])
+    axes.set_ylim(len(verdicts) - 0.5, -0.5)
+    about = f"change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval"
+    axes.set_xlabel(f"{study['metric']}, {about}")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

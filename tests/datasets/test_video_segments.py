@@ -1,0 +1,95 @@
+"""Segments of a video: bounded in frames, size and disk; numbers and cameras are those of the whole video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from stadia.core.errors import ConfigError
+from stadia.datasets import frame_store, video_files
+from stadia.datasets.open_dataset import open_recordings, sample_recordings
+
+FOCAL = {"focal_px": 120}
+FRAMES = 200
+
+
+@pytest.fixture(scope="module")
+def drive(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 frames that move by 2 pixels each, a key frame every 5."""
+    path = tmp_path_factory.mktemp("drive") / "drive.mp4"
+    picture = world.render(0)[0]
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0", "preset": "ultrafast", "g": "5"})
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt = "rgb24"
+        for index in range(FRAMES):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, 2 * index, 1), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_files, "MAX_KEPT", 6)
+    monkeypatch.setattr(video_files, "MAX_DECODED", 10)
+
+
+def test_long_video_is_sampled_in_segments_without_storing(
+    drive: Path, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_store, "write_frame_store", lambda *args: pytest.fail("stored"))
+    stretches = sample_recordings(drive, camera=FOCAL)
+    assert [stretch.numbers for stretch in stretches] == [list(range(start, start + 6)) for start in (0, 50, 100, 150)]
+    assert [stretch.name for stretch in stretches] == [f"video/drive from {seconds} s" for seconds in (0, 5, 10, 15)]
+    for stretch in stretches:
+        for index, number in enumerate(stretch.numbers):
+            assert np.array_equal(stretch.image(index), np.roll(world.render(0)[0], 2 * number, 1))
+            assert stretch.timestamp_s(index) == pytest.approx(number / 10)
+    assert len({stretch.fingerprint() for stretch in stretches}) == 4
+    assert not (tmp_path / "cache").exists()
+
+
+def test_large_frames_are_reduced_and_the_camera_with_them(
+    drive: Path, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_files, "MAX_SIDE_PX", 80)
+    stretch = sample_recordings(drive, camera={"K": world.K.tolist()})[1]
+    assert stretch.image(0).shape == (48, 80, 3)
+    np.testing.assert_allclose(stretch.camera(0).K.numpy(), [[60, 0, 38.25], [0, 60, 20.25], [0, 0, 1]])
+    assert (stretch.camera(0).height, stretch.camera(0).width) == (48, 80)
+
+
+def test_video_with_per_frame_K_or_poses_is_sampled_from_the_start(drive: Path, world: Any, tmp_path: Path) -> None:
+    poses = tmp_path / "poses.txt"
+    poses.write_text(world.rows([world.pose(index) for index in range(FRAMES)]))
+    (stretch,) = sample_recordings(drive, camera=FOCAL, poses=str(poses))
+    assert stretch.numbers == list(range(24))
+    np.testing.assert_allclose(stretch.T_world_camera(7), world.pose(7), atol=1e-9)
+    matrices = tmp_path / "K.txt"
+    matrices.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(FRAMES)))
+    (stretch,) = sample_recordings(drive, camera={"K_file": str(matrices)}, stride=2)
+    assert [float(stretch.camera(index).fx) for index in range(3)] == [100, 102, 104]
+
+
+def test_truncated_segment_is_logged(drive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(drive.read_bytes()[: int(0.7 * drive.stat().st_size)])
+    assert [stretch.numbers[0] for stretch in sample_recordings(cut, camera=FOCAL)] == [0, 50, 100]
+    assert f"{cut}: no frames after 75 % of it" in caplog.text
+
+
+def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, world: Any, tmp_path: Path) -> None:
+    video_files.MAX_DECODED = 50  # undone with the fixture's patch
+    (stretch,) = sample_recordings(drive, camera=FOCAL)
+    assert (stretch.name, stretch.numbers) == ("video/drive", list(range(24)))
+    for index in range(3):
+        world.save(tmp_path / "images" / f"{index}.png", np.roll(world.render(0)[0], 2 * index, 1))
+    (sampled,) = sample_recordings(tmp_path / "images", camera=FOCAL)
+    (opened,) = open_recordings(tmp_path / "images", camera=FOCAL)
+    assert sampled.fingerprint() == opened.fingerprint()
+    with pytest.raises(ConfigError, match=r"data\.color"):
+        sample_recordings(drive, camera=FOCAL, color="gray")
