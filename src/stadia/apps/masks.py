@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import atomic_write, check_writable, read_json, safe_join, write_json
+from stadia.core.files import atomic_write, check_writable, safe_join, write_json
+from stadia.core.input_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles

@@ -107,7 +107,7 @@ def activations(
 
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, option("A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.input_files import read_json  # noqa: F401  moves when all imports have
 
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
+from stadia.core.input_files import read_json
 
 MAX_TEXT_BYTES = 64 << 20
 

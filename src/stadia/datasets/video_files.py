@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import write_json
+from stadia.core.input_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.datasets import frame_selection
 from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions

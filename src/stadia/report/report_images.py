@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import read_json, safe_join
+from stadia.core.files import safe_join
+from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number

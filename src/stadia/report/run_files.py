@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import read_json
+from stadia.core.input_files import read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
 
 MAX_BYTES = 256 << 20

@@ -19,7 +19,8 @@ from typing import Any, Literal
 import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import read_json, write_json, write_text
+from stadia.core.files import write_json, write_text
+from stadia.core.input_files import read_json
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 

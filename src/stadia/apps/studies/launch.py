@@ -16,7 +16,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from stadia.core.errors import RunError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import write_json
+from stadia.core.input_files import read_json
 
 POLL_S = 0.2
 SLURM_POLL_S = 10.0

@@ -14,7 +14,8 @@ from stadia.apps.studies.config import PlannedRun, StudyConfig
 from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import RunError, StadiaError
-from stadia.core.files import read_json, write_json, write_text
+from stadia.core.files import write_json, write_text
+from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.training.run_folder import Run
 

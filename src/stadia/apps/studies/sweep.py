@@ -18,7 +18,8 @@ from stadia.apps.studies.config import SEE_DOCS, read_yaml
 from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, RunError, StadiaError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import write_json
+from stadia.core.input_files import read_json
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import read_json, safe_join
+from stadia.core.files import safe_join
+from stadia.core.input_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
 from stadia.dataloading.config import DataConfig

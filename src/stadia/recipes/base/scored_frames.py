@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
+from stadia.core.input_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file

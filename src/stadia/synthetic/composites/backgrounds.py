@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json, safe_join
+from stadia.core.files import safe_join
+from stadia.core.input_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
