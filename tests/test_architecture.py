@@ -214,3 +214,14 @@ def test_every_form_of_import_is_found(
     path.write_text(source, encoding="utf-8")
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
     assert find_wrong_imports(path)
+
+
+def test_levels_of_the_document_follow_from_the_imports() -> None:
+    lines = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d \|", line)]
+    given = {line.split("|")[2].strip(): int(line.split("|")[1]) for line in lines}
+
+    def level(package: str) -> int:
+        return 1 + max(map(level, ALLOWED[package]), default=-1)
+
+    assert given == {package: level(package) for package in ALLOWED}
+    assert list(given.values()) == sorted(given.values())

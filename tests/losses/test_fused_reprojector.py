@@ -94,7 +94,7 @@ def test_same_values_and_gradients(size: tuple[int, int, int, int], auto_mask: b
     for a, b in (
         (fused.minimum.residual, readable.minimum.residual),
         (fused.minimum.unmasked, readable.minimum.unmasked),
-        (fused.unwarped, readable.unwarped),
+        (fused.identity_residual, readable.identity_residual),
         (fused.views, readable.views),
         (fused.nearest_view(), readable.nearest_view()),
         *zip(fused_gradients, gradients, strict=True),

@@ -8,7 +8,8 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from stadia.losses.photometric import identity_reprojection, minimum_reprojection, photometric_residual, ssim_distance
+from stadia.losses.auto_mask import identity_reprojection, minimum_reprojection
+from stadia.losses.photometric import photometric_residual, ssim_distance
 
 
 def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

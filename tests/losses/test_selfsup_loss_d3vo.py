@@ -18,12 +18,13 @@ from stadia.geometry.camera import mirror_camera
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
 from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
+from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import BrightnessGate, apply_brightness, weight_by_uncertainty
 from stadia.losses.reprojection import TorchReprojector, left_right_consistency
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.losses.uncertainty import weight_by_uncertainty
 
 MakeScene = Callable[..., Any]
 FIELDS = ("inverse_depth", "inverse_depth_right", "log_uncertainty")

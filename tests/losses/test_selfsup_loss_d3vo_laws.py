@@ -16,10 +16,11 @@ from torch import Tensor
 
 from stadia.core.types import Camera, Prediction
 from stadia.geometry.warp import warp_image
-from stadia.losses import SMOOTHNESS, photometric, reprojection, selfsup_loss
+from stadia.losses import SMOOTHNESS, affine_brightness, reprojection, selfsup_loss, uncertainty
+from stadia.losses.auto_mask import MinimumReprojection, minimum_reprojection
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import MinimumReprojection, minimum_reprojection, ssim_distance
+from stadia.losses.photometric import ssim_distance
 from stadia.losses.reprojection import Reprojection, TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
@@ -133,12 +134,12 @@ def uncertainty_is_least_at_the_residual(_: Any) -> None:
         residual = torch.full((1, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
         log_r = residual.detach().log()
         at = {
-            c: photometric.weight_by_uncertainty(residual, log_r + c).item()
+            c: uncertainty.weight_by_uncertainty(residual, log_r + c).item()
             for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)
         }
         assert rises_from(0.0, at)
         assert at[0.0] == pytest.approx(1 + float(log_r), rel=1e-12)
-        (slope,) = torch.autograd.grad(photometric.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
+        (slope,) = torch.autograd.grad(uncertainty.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
         assert float(slope) == pytest.approx(float((-log_r - 1).exp()), rel=1e-12)
 
 
@@ -239,7 +240,7 @@ def saturation_is_of_all_channels(_: Any) -> None:
     card = torch.tensor([*colors.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[
         None, :, None
     ]
-    assert photometric.find_saturated_pixels(card)[0, 0, 0].tolist() == [
+    assert affine_brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
         name in ("white", "black") for name in (*colors, "gray", "light", "dark")
     ]
 
@@ -282,7 +283,7 @@ class MinimumOverChannels(TorchReprojector):
         assert self.brightness is not None
         a, b = (
             images.flatten(0, 1),
-            photometric.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
+            affine_brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
         )
         each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
         return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
@@ -314,7 +315,7 @@ class RightViewWeighed(SelfSupervisedLoss):
         compared = super()._compare_right(terms, sizes, prediction, *others)
         assert prediction.log_uncertainty is not None
         residual = self.config.right_view * compared.minimum.residual
-        terms.add("right_view", 0, photometric.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
+        terms.add("right_view", 0, uncertainty.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
         return compared
 
 
@@ -362,13 +363,13 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
     "C6 Sigma broadcast": (vars(selfsup_loss), "weight_by_uncertainty", all_pairs, samples_do_not_mix),
     "C7 Sigma on the right view": (HERE, "LOSS", RightViewWeighed, right_view_is_a_loss_of_its_own),
     "C8 r times Sigma": (
-        vars(photometric),
+        vars(uncertainty),
         "weight_by_uncertainty",
         lambda r, s: r * s.exp() + s,
         uncertainty_is_least_at_the_residual,
     ),
     "F6 saturated in any channel": (
-        vars(photometric),
+        vars(affine_brightness),
         "find_saturated_pixels",
         any_channel,
         saturation_is_of_all_channels,

@@ -13,9 +13,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
-from stadia.losses.metric_scale import estimate_camera_heights, weight_objects
 from stadia.recipes.metric.camera_heights import CameraHeights
 from stadia.recipes.metric.config import CameraHeightsConfig
 

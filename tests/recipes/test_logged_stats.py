@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stadia.geometry.se3 import se3_exp
-from stadia.recipes.base.self_supervised import compute_auto_mask, depth_stats, min_reprojection_stats, motion_stats
+from stadia.losses.auto_mask import find_masked_pixels
+from stadia.recipes.base.self_supervised import depth_stats, min_reprojection_stats, motion_stats
 
 NAMES = ("-1", "+1", "stereo")
 
@@ -30,7 +31,7 @@ def test_explained_shares_exclude_masked_pixels() -> None:
     assert min_reprojection_stats(winner, NAMES, [2]).keys() == {"auto_masked", "outside"}, (
         "who teaches alone explains all"
     )
-    assert float(compute_auto_mask(winner, 3).float().mean()) == 0.5
+    assert float(find_masked_pixels(winner, 3).float().mean()) == 0.5
 
 
 def test_depth_stats_are_median_spread_and_bounds() -> None:

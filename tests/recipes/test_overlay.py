@@ -16,7 +16,6 @@ from rich.console import Console
 
 from stadia import recipes, report
 from stadia.cli.main import run as run_command_line
-from stadia.cli.train import make_paths_absolute
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import write_json
@@ -26,6 +25,7 @@ from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.runner import run_evaluate, run_predict
 from stadia.recipes.overlay import commands

@@ -16,7 +16,7 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
-from stadia.losses.photometric import BrightnessGate
+from stadia.losses.affine_brightness import BrightnessGate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint

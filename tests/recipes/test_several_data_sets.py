@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 
 from stadia import recipes
-from stadia.cli.train import make_paths_absolute
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale, Meta
@@ -23,6 +22,7 @@ from stadia.diagnostics.preflight.split_checks import check_splits
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.geometry.se3 import from_rotation_translation
+from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.base.dry_run import PROBE_STEPS
 from stadia.recipes.base.scored_frames import TrainingOverlap
 from stadia.recipes.base.video_data import MultiVideoData, open_video

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stadia import recipes, report
 from stadia.core.config import resolve_config
-from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunError
+from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunError, StadiaError
 from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
@@ -178,3 +178,11 @@ def test_worlds_that_are_there_already_are_not_rendered_again(worlds: Path, monk
     monkeypatch.setattr(roadworld_writer, "make_world", None)
     assert roadworld_writer.write_roadworld(config, worlds, workers=1) == worlds / "dataset.json"
     assert {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")} == images
+
+
+def test_a_run_from_python_keeps_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run can be resumed from another folder, however it was started."""
+    monkeypatch.chdir(tmp_path)
+    config = recipes.configure("selfsup", data={"path": "drive.mp4"}, start_from="~/weights")
+    with pytest.raises(StadiaError, match=str(tmp_path / "drive.mp4")):
+        recipes.train(config.model_copy(update={"start_from": None}))

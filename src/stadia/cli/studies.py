@@ -81,7 +81,8 @@ def _numbers(text: str | None) -> list[Any] | None:
 
 
 def _resolve(recipe: str, words: list[str]) -> Any:
-    from stadia.cli.train import make_paths_absolute, resolve_recipe
+    from stadia.cli.train import resolve_recipe
+    from stadia.recipes.base.config import make_paths_absolute
 
     return make_paths_absolute(resolve_recipe(recipe, None, words, example={}))
 

@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from stadia.recipes.base.config import RecipeConfig
     from stadia.training.run_folder import Run
 
-_PATHS = {
-    *("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file"),
-    *("folder", "start_from", "teacher", "masks", "weights"),
-}
-"""Keys, in any group, whose text is a path."""
-
 EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
 
@@ -67,7 +61,10 @@ def train(
         return
 
     check_writable(out if resume is None else resume)
-    resolved = resolved if resume else make_paths_absolute(resolved)
+    if resume is None:
+        from stadia.recipes.base.config import make_paths_absolute
+
+        resolved = make_paths_absolute(resolved)
 
     from stadia import recipes, report
 
@@ -90,18 +87,6 @@ def _find_recipe(resume: Path | None, preset: str | None) -> str:
         expected = "stadia train RECIPE [KEY=VALUE]..., --preset NAME, or --resume RUN"
         raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia list recipes` lists them")
     return Run.open(resume).recipe
-
-
-def make_paths_absolute(config: RecipeConfig) -> RecipeConfig:
-    """Return the configuration with absolute paths, so that a run can be resumed from another folder."""
-
-    def make_absolute(key: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: make_absolute(name, inner) for name, inner in value.items()}
-        is_path = key in _PATHS and isinstance(value, str) and value
-        return str(Path(value).expanduser().absolute()) if is_path else value
-
-    return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
 
 
 def _example_data(recipe: str) -> dict[str, str]:

@@ -2,6 +2,10 @@
 
 import stadia.core.registry
 
+from .affine_brightness import BrightnessGate as BrightnessGate
+from .auto_mask import MinimumReprojection as MinimumReprojection
+from .auto_mask import find_masked_pixels as find_masked_pixels
+from .auto_mask import identity_reprojection as identity_reprojection
 from .config import MetricScaleConfig as MetricScaleConfig
 from .config import OverlayLossConfig as OverlayLossConfig
 from .config import RotationLossConfig as RotationLossConfig
@@ -18,17 +22,12 @@ from .loss_report import masked_mean as masked_mean
 from .metric_scale import KnownHeights as KnownHeights
 from .metric_scale import MetricScaleLoss as MetricScaleLoss
 from .metric_scale import erode_road_mask as erode_road_mask
-from .metric_scale import estimate_camera_heights as estimate_camera_heights
-from .metric_scale import weight_objects as weight_objects
 from .object_pose_loss import center_error as center_error
 from .object_pose_loss import log_depth_error as log_depth_error
 from .object_pose_loss import norm_penalty as norm_penalty
 from .object_pose_loss import size_error as size_error
 from .overlay_loss import OverlayComparison as OverlayComparison
 from .overlay_loss import OverlayLoss as OverlayLoss
-from .photometric import BrightnessGate as BrightnessGate
-from .photometric import MinimumReprojection as MinimumReprojection
-from .photometric import identity_reprojection as identity_reprojection
 from .photometric import window_statistics as window_statistics
 from .reprojection import Reprojection as Reprojection
 from .reprojection import ReprojectionInputs as ReprojectionInputs

@@ -23,15 +23,9 @@ from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses import reprojection_kernels as kernels
-from stadia.losses.photometric import (
-    MAX_DARK,
-    MIN_BRIGHT,
-    SSIM_C1,
-    SSIM_C2,
-    MinimumReprojection,
-    identity_reprojection,
-    window_statistics,
-)
+from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
+from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection
+from stadia.losses.photometric import SSIM_C1, SSIM_C2, window_statistics
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 
 _ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
@@ -89,7 +83,8 @@ class FusedReprojector:
         arrays = sources.numpy(), *self.compared(brightened), unwarped.numpy()
         _run(kernels.residual_rows, height, arrays, (self.weights, self.column))
         identity_residual = identity_reprojection(unwarped, images.source_names)
-        self.identity_residual, self.unwarped = identity_residual.numpy(), identity_residual.amax(dim=1, keepdim=True)
+        self.identity_residual = identity_residual.numpy()
+        self.largest_identity_residual = identity_residual.amax(dim=1, keepdim=True)
         self.best_identity = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
@@ -101,7 +96,7 @@ class FusedReprojector:
         compared = compare(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)
         residual, winner, nearest, unmasked, views = compared
         minimum = MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None])
-        return Reprojection(minimum, views, self.unwarped)
+        return Reprojection(minimum, views, self.largest_identity_residual)
 
     def compared(self, brightened: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
         """Return the target and its statistics as the kernels' inputs."""

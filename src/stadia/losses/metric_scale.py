@@ -18,74 +18,10 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.align import masked_median
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.ground.horizon import (
-    compute_horizon_ratios,
-    horizon_from_normal,
-    implied_camera_height,
-    log_height_ratio,
-)
-from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, measure_silhouettes, road_pixel_heights
-from stadia.geometry.segments import Segments, segment_means, segment_quantiles
+from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, road_pixel_heights
+from stadia.geometry.segments import Segments, segment_means
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
-
-# -- the camera height by each object, and the weights of objects; no gradients
-
-
-@dataclass(frozen=True, slots=True)
-class CameraHeightEvidence:
-    """Camera height in metres by each object, (M,); NaN without a known height, or in an image without road.
-
-    camera_m: from the object's silhouette in depth: its scale times the camera's height in that depth.
-    horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
-    """
-
-    camera_m: Tensor
-    horizon_m: Tensor
-
-
-@torch.no_grad()
-def estimate_camera_heights(
-    depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor
-) -> CameraHeightEvidence:
-    """Estimate the camera height from each object of a batch; heights must be positive.
-
-    Args:
-        depth: (B, 1, H, W) z in any unit, which may differ between images.
-        camera: K (3, 3) or (B, 3, 3).
-        road: of the same depth (`road_pixel_heights`).
-        objects: of (B, H, W).
-        height_m: (M,) known heights, NaN for none.
-    """
-    silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
-    object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
-    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    # The center of the highest pixel is half a pixel below the edge, on average.
-    silhouette = silhouette + 0.5 * object_depth / fy
-    camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.image]
-    line = horizon_from_normal(road.normal, camera)
-    ratio = compute_horizon_ratios(line, objects, *depth.shape[-2:]).ratio
-    return CameraHeightEvidence(camera_m, implied_camera_height(height_m, ratio))
-
-
-def weight_objects(
-    horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2
-) -> Tensor:
-    """Return the weight of each object, (M,) from 0 to 1.
-
-    Args:
-        horizon_m: (M,) from `estimate_camera_heights`.
-        reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
-        spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
-        tolerance: largest accepted oddness.
-    """
-    odd = log_height_ratio(horizon_m, reference_m)
-    if spread is None:
-        weight = (odd.abs() < tolerance).to(odd.dtype)
-    else:
-        weight = (-0.5 * (odd / spread).square()).exp().nan_to_num()
-    return weight.where(reference_m.isfinite(), torch.ones_like(weight))
-
 
 # -- the loss
 

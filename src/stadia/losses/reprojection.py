@@ -13,13 +13,9 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
-from stadia.losses.photometric import (
-    MinimumReprojection,
-    apply_brightness,
-    identity_reprojection,
-    minimum_reprojection,
-    photometric_residual,
-)
+from stadia.losses.affine_brightness import apply_brightness
+from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
+from stadia.losses.photometric import photometric_residual
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
@@ -72,12 +68,12 @@ class Reprojection:
 
     minimum: per-pixel minimum over the warped sources.
     views: (B, N, 3, H, W) the warped sources, detached.
-    unwarped: (B, 1, H, W) residual without depth and motion; no gradient.
+    identity_residual: (B, 1, H, W) residual without depth and motion, the largest over kinds of sources; no gradient.
     """
 
     minimum: MinimumReprojection
     views: Tensor
-    unwarped: Tensor
+    identity_residual: Tensor
 
     def nearest_view(self) -> Tensor:
         """Return (B, 3, H, W): at each pixel the warped source most similar to the target, 0 if none sees it."""
@@ -88,7 +84,7 @@ class Reprojection:
 class Reprojector(Protocol):
     """Created once per step with inputs that do not depend on depth and motion; called once per scale.
 
-    brightness: (B, N, 2) gain and offset from the target to each source (`losses.photometric`), or None.
+    brightness: (B, N, 2) gain and offset from the target to each source (`losses.affine_brightness`), or None.
     """
 
     best_identity: Tensor

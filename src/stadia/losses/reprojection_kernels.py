@@ -291,7 +291,7 @@ def _minimum_row(
     nearest: Indices,  # out (W)
     unmasked: Floats,  # out (W)
 ) -> None:
-    """`photometric.minimum_reprojection` for one row."""
+    """`auto_mask.minimum_reprojection` for one row."""
     count, width = residuals.shape
     for x in range(width):
         best, best_seen, fallback = np.inf, np.inf, identity_residual[0, x]

@@ -15,15 +15,11 @@ from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
+from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
+from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import (
-    brightness_penalty,
-    find_saturated_pixels,
-    lift_auto_mask_from_road,
-    weight_by_uncertainty,
-)
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
@@ -34,6 +30,7 @@ from stadia.losses.reprojection import (
     select_sources,
     swap_target_and_source,
 )
+from stadia.losses.uncertainty import weight_by_uncertainty
 
 
 class SelfSupervisedLoss:
@@ -50,8 +47,8 @@ class SelfSupervisedLoss:
     they train the pose network without taking pixels from the first.
 
     *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
-    (`losses.photometric`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
-    minimum (`losses.photometric`), so "photometric" may be negative. The right view has its own term.
+    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
+    minimum (`losses.uncertainty`), so "photometric" may be negative. The right view has its own term.
 
     Runs in float32 at least: at half precision a projection is wrong by whole pixels.
 
@@ -84,7 +81,7 @@ class SelfSupervisedLoss:
             source_names: the N sources, in the order of `targets.sources`.
             step: of the optimizer, for the schedule.
             road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves
-                (`losses.photometric`).
+                (`losses.auto_mask`).
 
         Returns: with `logged`: "warped_over_unwarped", the residual without auto-mask over that without depth and
         motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness
@@ -149,7 +146,7 @@ class SelfSupervisedLoss:
                 comparison = reproject(_resize_like(inverse_depth, images.target), T_source_target)
                 if on_road is not None:
                     unmasked, best_identity = comparison.minimum, reproject.best_identity
-                    minimum = lift_auto_mask_from_road(unmasked, comparison.unwarped, best_identity, on_road)
+                    minimum = lift_auto_mask_from_road(unmasked, comparison.identity_residual, best_identity, on_road)
                     comparison = replace(comparison, minimum=minimum)
                 comparisons.append(comparison)
                 residual = self._trained(comparison)
@@ -275,13 +272,13 @@ def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> di
     for own, number in enumerate([*indices, *(count + i for i in indices)]):
         winner = winner.masked_fill(minimum.winner == own, number)
     maps = {"residual": minimum.residual.detach(), "winner": winner}
-    return {**maps, "warped": reprojection.nearest_view(), "unwarped": reprojection.unwarped}
+    return {**maps, "warped": reprojection.nearest_view(), "unwarped": reprojection.identity_residual}
 
 
 def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
     """Return the unmasked residual over that without depth and motion; 1 for equal images."""
     eps = 1e-6
-    return (reprojection.minimum.unmasked.mean() + eps) / (reprojection.unwarped.mean() + eps)
+    return (reprojection.minimum.unmasked.mean() + eps) / (reprojection.identity_residual.mean() + eps)
 
 
 def _find_stereo_source(images: ReprojectionInputs) -> int:

@@ -9,8 +9,8 @@ import pytest
 from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.recording_survey import sample_depth
 from stadia.diagnostics.preflight.two_view_geometry import (
+    compute_gray_residual,
     median_flow_px,
-    photometric_residual,
     plane_sweep,
     shrink_to_gray,
     warp_identity_ratio,
@@ -164,9 +164,9 @@ def test_flow_is_measured_on_a_width_of_320() -> None:
 
 def test_residual_is_zero_for_the_same_image_and_grows_with_the_difference() -> None:
     a, b = two_view_geometry.gray(texture()), two_view_geometry.gray(texture(seed=1))
-    assert float(photometric_residual(a, a).max()) < 1e-5
-    assert float(photometric_residual(a, b).mean()) > 0.3
-    assert float(photometric_residual(np.zeros_like(a), np.full_like(a, 255)).mean()) == pytest.approx(
+    assert float(compute_gray_residual(a, a).max()) < 1e-5
+    assert float(compute_gray_residual(a, b).mean()) > 0.3
+    assert float(compute_gray_residual(np.zeros_like(a), np.full_like(a, 255)).mean()) == pytest.approx(
         0.15 + 0.85 * 0.5, abs=0.01
     )
 

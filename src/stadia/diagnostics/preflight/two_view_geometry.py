@@ -257,8 +257,11 @@ def estimate_metric_motion(
     return TwoViewMotion(R, t.ravel() * unit, True, agreeing, parallax)
 
 
-def photometric_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images (Monodepth2, arXiv:1806.01260, eq. 3)."""
+def compute_gray_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images, SSIM over 7x7 windows.
+
+    The formula is that of `losses.photometric`, whose windows are 3x3 and whose images have colors.
+    """
     a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
     mean_a, mean_b = cv2.blur(a, SSIM_WINDOW), cv2.blur(b, SSIM_WINDOW)
     variance_a, variance_b = cv2.blur(a * a, SSIM_WINDOW) - mean_a**2, cv2.blur(b * b, SSIM_WINDOW) - mean_b**2
@@ -272,7 +275,7 @@ def photometric_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) ->
 class PlaneSweep:
     """Both images and the right one warped onto the left one, (h, w) gray, without the margins that a shift empties.
 
-    residual: mean `photometric_residual` between left and warped.
+    residual: mean `compute_gray_residual` between left and warped.
     """
 
     left: NDArray[np.uint8]
@@ -301,7 +304,7 @@ def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int) ->
     warped = np.zeros(least.shape, np.uint8)
     for d in shifts:
         shifted = np.roll(right, sign * int(d), axis=1)
-        here = photometric_residual(left, shifted)[:, interior]
+        here = compute_gray_residual(left, shifted)[:, interior]
         better = here < least
         least[better], warped[better] = here[better], shifted[:, interior][better]
     return PlaneSweep(left[:, interior], right[:, interior], warped, float(least.mean()))

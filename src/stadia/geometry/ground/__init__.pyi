@@ -3,9 +3,11 @@
 from .camera_height import BoxedObjects as BoxedObjects
 from .camera_height import HeightSurvey as HeightSurvey
 from .camera_height import ObjectStatus as ObjectStatus
+from .camera_height import estimate_camera_heights as estimate_camera_heights
 from .camera_height import horizon_from_angles as horizon_from_angles
 from .camera_height import pitch_roll_deg as pitch_roll_deg
 from .camera_height import survey_camera_height as survey_camera_height
+from .camera_height import weight_objects as weight_objects
 from .drive_heights import DriveHeights as DriveHeights
 from .drive_heights import MountSplit as MountSplit
 from .drive_heights import estimate_drive_heights as estimate_drive_heights

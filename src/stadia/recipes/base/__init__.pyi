@@ -29,7 +29,6 @@ from .runner import run_predict as run_predict
 from .scored_frames import TrainingOverlap as TrainingOverlap
 from .self_supervised import ViewSynthesis as ViewSynthesis
 from .self_supervised import check_encoders as check_encoders
-from .self_supervised import compute_auto_mask as compute_auto_mask
 from .self_supervised import make_networks as make_networks
 from .video_data import MultiVideoData as MultiVideoData
 from .video_data import VideoData as VideoData

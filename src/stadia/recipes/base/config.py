@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -12,6 +13,12 @@ from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+PATH_KEYS = {
+    *("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file"),
+    *("folder", "start_from", "teacher", "masks", "weights"),
+}
+"""Keys, in any group, whose text is a path."""
 
 
 class RecipeConfig(StrictModel):
@@ -45,6 +52,18 @@ _M = TypeVar("_M", bound=StrictModel)
 def data_keys(*names: str) -> tuple[str, ...]:
     """Return configuration keys of the group `data`."""
     return tuple(f"data.{name}" for name in names)
+
+
+def make_paths_absolute(config: _M) -> _M:
+    """Return the configuration with absolute paths, so that a run can be resumed from another folder."""
+
+    def make_absolute(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: make_absolute(name, inner) for name, inner in value.items()}
+        is_path = key in PATH_KEYS and isinstance(value, str) and value
+        return str(Path(value).expanduser().absolute()) if is_path else value
+
+    return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
 
 
 def without_pretrained(config: _M) -> _M:

@@ -21,8 +21,9 @@ from stadia.evaluation.validation_metrics import (
     compute_motion_scores,
     compute_uncertainty_scores,
 )
+from stadia.losses.affine_brightness import BrightnessGate
+from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import BrightnessGate
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
@@ -184,14 +185,6 @@ BOUND_TOLERANCE = 0.05
 QUANTILE_PERCENTS = (10, 50, 90)
 
 
-def compute_auto_mask(winner: Tensor, sources: int) -> Tensor:
-    """Return the auto-mask, bool: an unwarped source explains the pixel better, or no source shows it.
-
-    winner: index of the best source of each pixel (`LossReport.maps["winner"]`); -1: none shows it.
-    """
-    return (winner < 0) | (winner >= sources)
-
-
 def min_reprojection_stats(winner: Tensor, source_names: Sequence[str], teachers: Sequence[int]) -> dict[str, Tensor]:
     """Return statistics of the minimum reprojection: `auto_masked`, `outside` and `explained_by/SOURCE`.
 
@@ -201,11 +194,11 @@ def min_reprojection_stats(winner: Tensor, source_names: Sequence[str], teachers
     winner: (B, 1, H, W) int, of `LossReport.maps`.
     teachers: indices of the teaching sources (`SelfSupervisedLoss.teachers`).
     """
-    stats = {"auto_masked": compute_auto_mask(winner, len(source_names)).float().mean()}
+    stats = {"auto_masked": find_masked_pixels(winner, len(source_names)).float().mean()}
     sampled = winner[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE]
     stats["outside"] = (sampled < 0).float().mean()
     if len(teachers) > 1:  # a single source explains all
-        explained = (~compute_auto_mask(sampled, len(source_names))).sum()
+        explained = (~find_masked_pixels(sampled, len(source_names))).sum()
         stats |= {f"explained_by/{source_names[n]}": (sampled == n).sum() / explained for n in teachers}
     return stats
 

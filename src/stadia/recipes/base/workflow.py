@@ -26,7 +26,7 @@ from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
-from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
 from stadia.recipes.base.runner import score_validation
@@ -76,6 +76,7 @@ def train(
     if resume:
         config = keep_batch_sizes(config, Run.open(resume).config)
     else:
+        config = make_paths_absolute(config)
         check_init_weights(recipe_class, config)  # before anything is decoded
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all

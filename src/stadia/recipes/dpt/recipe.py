@@ -50,7 +50,7 @@ METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
 
 
 class DptRecipe(DepthRecipe[DptRecipeConfig]):
-    """Network, loss and validation.
+    """Depth by a transformer, from sparse ground truth.
 
     Args:
         config: with every "auto" resolved.

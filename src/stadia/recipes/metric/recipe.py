@@ -24,19 +24,15 @@ from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_e
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
 from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
+from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.losses.metric_scale import (
-    KnownHeights,
-    MetricScaleLoss,
-    erode_road_mask,
-    estimate_camera_heights,
-    weight_objects,
-)
+from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, erode_road_mask
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, compute_auto_mask, make_networks
+from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
     ScaleLossShares,
@@ -106,7 +102,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare
         metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
         report = combine_losses({"selfsup": (1.0, photometric), "metric": (1.0, metric_scale)})
-        masked = compute_auto_mask(photometric.maps["winner"], len(batch.source_names))
+        masked = find_masked_pixels(photometric.maps["winner"], len(batch.source_names))
         return replace(report, logged={**report.logged, "metric/road_masked": (masked & road).sum() / road.sum()})
 
     def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction) -> LossReport:

@@ -59,7 +59,7 @@ from stadia.training.validation_scores import gather_from_processes
 
 
 class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
-    """Network, loss and validation.
+    """Class, mask, rotation, translation and size of objects, from labels.
 
     Args:
         config: with every "auto" resolved, `data.classes` too.

@@ -36,7 +36,7 @@ MAX_LR_FACTOR = 2.0
 
 
 class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
-    """Network, loss and validation.
+    """Depth and mask of a composite: what was pasted into an image, and how far away the scene is.
 
     Args:
         config: with every "auto" resolved, the depth label too.

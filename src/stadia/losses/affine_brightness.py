@@ -1,0 +1,87 @@
+"""Affine brightness between images of one scene: exposure changes that no depth explains (D3VO, eq. 3 to 5).
+
+Here and in `Prediction.brightness` a source has a pair (a, b) for which a * target + b matches its brightness. It
+changes the *target*, never the warped view: a view could be faded out by a = 0 until its residual vanishes. Values are
+not clamped to [0, 1]; (a, b) does not hold for saturated pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core.types import Prediction
+
+MAX_DARK, MIN_BRIGHT = 0.02, 0.98
+"""Pixels with all channels at most MAX_DARK, or all at least MIN_BRIGHT, are saturated."""
+
+
+def find_saturated_pixels(images: Tensor) -> Tensor:
+    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end, so pure colors do not count."""
+    return (images.amin(dim=-3, keepdim=True) >= MIN_BRIGHT) | (images.amax(dim=-3, keepdim=True) <= MAX_DARK)
+
+
+def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
+    """Return the target with the brightness of each image that it is compared with.
+
+    Pixels that are saturated in either image keep the target's value, since gain and offset do not hold there.
+
+    Args:
+        images: (B, N, 3, H, W), views or sources.
+        target: (B, 3, H, W).
+        brightness: (B, N, 2) gain and offset.
+
+    Returns: (B, N, 3, H, W), differentiable with respect to the brightness.
+    """
+    gain, offset = brightness[..., None, None, None].unbind(dim=2)
+    target = target[:, None]
+    return torch.where(find_saturated_pixels(target) | find_saturated_pixels(images), target, gain * target + offset)
+
+
+def brightness_penalty(brightness: Tensor) -> Tensor:
+    """Mean over samples of the sum over sources of (a - 1)^2 + b^2, for brightness (B, N, 2) (D3VO, supplement)."""
+    gain, offset = brightness.unbind(-1)
+    return ((gain - 1).square() + offset.square()).sum(dim=1).mean()
+
+
+class BrightnessGate(nn.Module):
+    """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it for good.
+
+    While depth and motion are wrong, view and target are unrelated, and the best gain between unrelated images is near
+    0. A network that learns it fades the target out, and depth never trains. So the gate opens only when the ratio of
+    warped to unwarped residual, averaged over about the last `STEPS` steps, falls below `BEATEN`.
+
+    Its state is in buffers, so that checkpoints hold it, resumed runs continue it, and all processes share it.
+
+    Args:
+        from_step: open at this step at the latest; None: only by the ratio.
+    """
+
+    BEATEN, STEPS = 0.8, 100
+
+    ratio: Tensor  # () running mean of the warped residual over the unwarped one; 1 at the start
+    is_open: Tensor  # () bool
+    unchanged: Tensor  # (2,) no change of brightness
+
+    def __init__(self, from_step: int | None = None) -> None:
+        super().__init__()
+        self.from_step = from_step
+        self.register_buffer("ratio", torch.ones(()))
+        self.register_buffer("is_open", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("unchanged", torch.tensor([1.0, 0.0]), persistent=False)
+
+    def forward(self, prediction: Prediction, step: int) -> Prediction:
+        """Return the prediction, with brightness (1, 0) and no gradient while the gate is closed."""
+        if prediction.brightness is None or (self.from_step is not None and step >= self.from_step):
+            return prediction
+        unchanged = self.unchanged.to(prediction.brightness.dtype)
+        is_open = self.is_open.clone()  # `update` may change the buffer before the backward pass
+        return replace(prediction, brightness=torch.where(is_open, prediction.brightness, unchanged))
+
+    @torch.no_grad()
+    def update(self, warped_over_unwarped: Tensor) -> None:
+        """Update the ratio with a training step's `LossReport.logged["warped_over_unwarped"]`."""
+        self.ratio.lerp_(warped_over_unwarped.to(self.ratio.dtype), 1 / self.STEPS)
+        self.is_open |= self.ratio < self.BEATEN

@@ -1,0 +1,125 @@
+"""Minimum reprojection and auto-mask: which source explains a pixel, and whether it trains (Monodepth2, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import is_temporal
+
+
+def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
+    """Return the residual that a warped source must beat: the least unwarped one of its own kind, temporal or rig.
+
+    Monodepth2 takes the least over all sources. With a stereo rig this masks the stereo source wherever the image is
+    constant in time (a waiting car, or one ahead at equal speed), although the pair measures depth there. For mono or
+    stereo alone both rules are the same.
+
+    Args:
+        unwarped: (B, N, H, W) residuals of the sources as recorded.
+        source_names: N names.
+
+    Returns: (B, N, H, W).
+    """
+    least: dict[bool, Tensor] = {}
+    for residual, name in zip(unwarped.unbind(1), source_names, strict=True):
+        kind = is_temporal(name)
+        least[kind] = torch.minimum(least[kind], residual) if kind in least else residual
+    return torch.stack([least[is_temporal(name)] for name in source_names], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumReprojection:
+    """The per-pixel minimum over N candidates.
+
+    residual: (B, 1, H, W), differentiable with respect to the winner's residual only.
+    winner: (B, 1, H, W) int8: i < N for warped source i, N + i for unwarped source i, -1 if no source sees the pixel.
+    nearest: (B, 1, H, W) int8: the visible candidate of least residual, masked or not; -1 if no source sees the pixel.
+    unmasked: (B, 1, H, W) residual of `nearest`, or `residual` if no source sees the pixel; no gradient.
+    """
+
+    residual: Tensor
+    winner: Tensor
+    nearest: Tensor
+    unmasked: Tensor
+
+
+def minimum_reprojection(
+    residuals: Tensor, seen: Tensor, unwarped: Tensor, identity_residual: Tensor, *, auto_mask: bool = True
+) -> MinimumReprojection:
+    """Take the per-pixel minimum over visible candidates that, with `auto_mask`, beat the unwarped sources.
+
+    A candidate competes where it projects into its source's image and, with `auto_mask`, where its residual is *less*
+    than `identity_residual`. So ties (a camera at rest) are always masked, without the random noise of Monodepth2.
+    Between equal candidates the first wins.
+
+    Pixels without a competing candidate get the constant `identity_residual` and no gradient, and the mean stays over
+    all pixels. So neither leaving the frame nor masking lowers the loss, and a pixel weighs the same in any batch.
+    (With several kinds it is the largest `identity_residual`, so that the value never decreases in a residual.)
+    Monodepth2 pads with the border instead: outside the frame it compares edge pixels, which can win by chance and
+    train depth on a false match. This matters for a single source; with temporal neighbors and stereo almost every
+    pixel is visible.
+
+    Args:
+        residuals: (B, N, H, W) of the warped candidates.
+        seen: (B, N, H, W) bool, true where the candidate projects into its source's image.
+        unwarped: (B, N, H, W) residuals of the sources as recorded; no gradient.
+        identity_residual: (B, N, H, W) from `identity_reprojection`; no gradient.
+    """
+    count = residuals.shape[1]
+    nothing = torch.inf
+    best_seen, nearest = residuals.detach().masked_fill(~seen, nothing).min(dim=1, keepdim=True)
+    competes = seen & (residuals.detach() < identity_residual) if auto_mask else seen
+    best, winner = residuals.masked_fill(~competes, nothing).min(dim=1, keepdim=True)
+    trains = competes.any(dim=1, keepdim=True)
+    any_seen = best_seen < nothing
+    fallback = identity_residual.amax(dim=1, keepdim=True)
+    identity_winner = count + unwarped.argmin(dim=1, keepdim=True)
+    return MinimumReprojection(
+        residual=torch.where(trains, best, fallback),
+        winner=torch.where(trains, winner, identity_winner.masked_fill(~any_seen, -1)).to(torch.int8),
+        nearest=nearest.masked_fill(~any_seen, -1).to(torch.int8),
+        unmasked=torch.where(any_seen, best_seen, fallback),
+    )
+
+
+def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
+    """Return the auto-mask, bool: an unwarped source explains the pixel better, or no source shows it.
+
+    winner: of `MinimumReprojection`, also `LossReport.maps["winner"]`.
+    sources: their number N.
+    """
+    return (winner < 0) | (winner >= sources)
+
+
+# -- auto-mask exception for the road: while the camera moves, road pixels always train
+#
+# A road has little texture. Where its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
+# and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
+
+MIN_MASKED_SHARE_AT_REST = 0.75
+"""Share of masked pixels from which the camera is at rest; the road is then masked too."""
+
+
+def lift_auto_mask_from_road(
+    minimum: MinimumReprojection, identity_residual: Tensor, best_identity: Tensor, road: Tensor
+) -> MinimumReprojection:
+    """Apply the auto-mask to a minimum computed without it, except on the road of moving images.
+
+    Args:
+        minimum: of candidates of one kind, temporal or rig (`minimum_reprojection(..., auto_mask=False)`).
+        identity_residual: (B, 1, H, W) residual of the unwarped images.
+        best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
+        road: (B, 1, H, W) bool.
+
+    For candidates of one kind, mask and minimum can be applied in either order.
+    """
+    unseen = minimum.winner < 0
+    masked = unseen | (minimum.residual.detach() >= identity_residual)
+    moves = masked.flatten(1).float().mean(1) < MIN_MASKED_SHARE_AT_REST
+    masked_out = masked & ~(road & moves[:, None, None, None])
+    winner = torch.where(masked_out & ~unseen, best_identity.to(minimum.winner.dtype), minimum.winner)
+    return replace(minimum, residual=torch.where(masked_out, identity_residual, minimum.residual), winner=winner)
