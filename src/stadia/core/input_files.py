@@ -229,7 +229,11 @@ def _count_yaml_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
 
 def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
     """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header."""
-    text = read_text(path, expected=expected, max_bytes=max_bytes)
+    return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
+
+
+def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
+    """Return the rows of CSV text as `read_csv` does; `path` is its place, for messages."""
     with name_parser_errors(path, expected=expected):
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     for number, row in enumerate(rows, start=2):
