@@ -168,7 +168,7 @@ def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) 
         values = json.loads(file.metadata()["stadia"])
     change(values)
     text = json.dumps(values)
-    metadata = {"stadia": text, "stadia.sha256": hashlib.sha256(text.encode()).hexdigest()}
+    metadata = {"stadia": text, "stadia-sha256": hashlib.sha256(text.encode()).hexdigest()}
     safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata=metadata)
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.open(path).state()

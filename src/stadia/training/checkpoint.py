@@ -36,7 +36,7 @@ MAX_STEP = 10**12
 MAX_HEADER_BYTES = 16 << 20
 MAX_BYTES = 1 << 36
 
-_METADATA_KEY, _DIGEST_KEY = "stadia", "stadia.sha256"
+_METADATA_KEY, _DIGEST_KEY = "stadia", "stadia-sha256"
 _WEIGHTS = "state_dict/"
 _FIELD_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, MemoryError)
 

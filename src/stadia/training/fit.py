@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import logging
 import os
 import signal
@@ -36,6 +37,9 @@ from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 from stadia.training.sharding import ShardedStrategy
+
+FEW_PROCESSES = 8
+"""Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
 
 FEW_STEPS = 300
 _FEW = (
@@ -194,6 +198,32 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
     precision = _PRECISION[config.precision]
     return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
+
+
+def check_devices(config: TrainingConfig) -> None:
+    """Raise ConfigError for an accelerator that is not here, more devices than there are, or an impossible precision.
+
+    Opens no data.
+    """
+    kind, key = config.accelerator, "training.accelerator"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    is_here = {
+        "cuda": gpus > 0,
+        "gpu": gpus > 0 or has_mps,
+        "mps": has_mps,
+        "tpu": importlib.util.find_spec("torch_xla") is not None,
+    }
+    if not is_here.get(kind, True):
+        fix = f"set {key}=auto, or install the driver and a torch for it"
+        raise ConfigError(key, found=f"'{kind}', and none is here", expected="a device of this machine", fix=fix)
+    place = select_device(kind).type
+    most = gpus if place == "cuda" else max(os.cpu_count() or 1, FEW_PROCESSES)
+    if config.devices != "auto" and kind not in ("tpu", "mps") and config.devices > most:
+        what = "GPUs" if place == "cuda" else "processes on the CPU"
+        expected, fix = f"at most {most} {what}", "set training.devices=auto, or a smaller number"
+        raise ConfigError("training.devices", found=config.devices, expected=expected, fix=fix)
+    check_precision(config)
 
 
 def check_precision(config: TrainingConfig) -> None:

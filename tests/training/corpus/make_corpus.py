@@ -59,7 +59,7 @@ def write(name: str, values: dict[str, Any] | str | None, *, digest: str | None 
     text = values if isinstance(values, str) else json.dumps(values)
     metadata = {"stadia": text} if values is not None else {"made": "elsewhere"}
     if isinstance(values, dict) and values["version"] >= 3:
-        metadata["stadia.sha256"] = digest or hashlib.sha256(text.encode()).hexdigest()
+        metadata["stadia-sha256"] = digest or hashlib.sha256(text.encode()).hexdigest()
     path = FOLDER / f"{name}.safetensors"
     safetensors.torch.save_file(TENSORS, path, metadata=metadata)
     return path

@@ -33,7 +33,7 @@ from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
 from stadia.recipes.base.runner import score_validation
 from stadia.training.batches import TrainingPlan, select_device
-from stadia.training.fit import FEW_STEPS, check_precision, fit, open_last_checkpoint
+from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
@@ -74,7 +74,7 @@ def train(
     console = Console(stderr=True)
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
-    check_precision(config.training)
+    check_devices(config.training)
     if resume:
         stopped = Run.open(resume)
         config = keep_batch_sizes(config, stopped.config)
@@ -137,6 +137,7 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     console = Console(stderr=True)
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
+    check_devices(config.training)
     config, data = prepare_data(recipe_class, config, console)
     report_findings(data.findings(), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)

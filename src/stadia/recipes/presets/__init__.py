@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.input_files import read_text, read_yaml
 from stadia.core.registry import find_nearest_name
 
 FOLDER = Path(__file__).parent
@@ -27,6 +26,8 @@ def preset_names() -> list[str]:
 
 def list_presets() -> list[tuple[str, str]]:
     """Return each preset's name, and its recipe with the first line of its comment."""
+    from stadia.core.input_files import read_text
+
     rows = []
     for name in preset_names():
         first_line = read_text(FOLDER / f"{name}.yaml", expected=_EXPECTED).partition("\n")[0]
@@ -39,6 +40,8 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
 
     preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a recipe.
     """
+    from stadia.core.input_files import read_yaml  # imports NumPy
+
     path = _find_file(str(preset))
     try:
         values = read_yaml(path, expected=_EXPECTED, fix=_FIX)
