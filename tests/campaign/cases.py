@@ -414,6 +414,38 @@ def _list_leaves(config: type) -> list[str]:
     return list(walk(config, ""))
 
 
+# -- Trainings with extreme values.
+
+TRAINED = (
+    *("data.height", "data.width", "data.offsets", "data.stride", "data.cache", "data.stereo"),
+    *("optimizer.lr", "optimizer.weight_decay", "optimizer.betas", "optimizer.momentum", "schedule.warmup_steps"),
+    *("schedule.milestones", "schedule.gamma", "training.batch_size", "training.grad_accumulation_steps"),
+    *("training.clip_norm", "training.workers", "training.threads", "training.max_minutes", "training.devices"),
+    *("training.accelerator", "training.precision", "training.strategy", "training.memory_limit_gb", "training.stages"),
+    *("training.log_every", "training.checkpoint_every", "model.min_depth_m", "model.max_depth_m", "loss.smoothness"),
+    *("loss.pyramid", "loss.scale_weights", "loss.ssim_weight", "model.scales", "seed", "name"),
+)
+EXTREMES = ("1", "1000000", "1e-300", "1e300")
+
+
+def _list_trainings(sound: Path) -> Iterator[Case]:
+    """Train two steps, one key at an extreme value each time: it works, or is refused in one line."""
+    base = (
+        "train selfsup --preset tiny-laptop data.path=stadia data.height=64 data.width=96"
+        " model.encoder=mobilenetv3_small_050 training.max_steps=2 training.batch_size=2 training.workers=0"
+        " --on-stop warn --out runs"
+    )
+    for key in TRAINED:
+        for value in EXTREMES:
+            yield Case(
+                f"trained/{key}/{value}",
+                partial(_write, sound, ["stadia"], lambda folder: None),
+                [*base.split(), f"{key}={value}"],
+                accepted=True,
+                changes=["runs"],
+            )
+
+
 # -- Names of files.
 
 NAMES = ("12:30:05", "1²2", "ds[/r]", "-rf", "a b", "caf\udce9", "%d", "a\nb", "😀", "n" * 240, "~", "$HOME", "http:x")
@@ -484,5 +516,5 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
 
 def list_cases(sound: Path) -> list[Case]:
     """Return all cases; `sound` is the folder of `sound.build`."""
-    groups = (_list_damaged, _list_claims, _list_words, _list_keys, _list_names, _list_overwrites)
+    groups = (_list_damaged, _list_claims, _list_words, _list_keys, _list_trainings, _list_names, _list_overwrites)
     return [case for group in groups for case in group(sound)]

@@ -21,13 +21,15 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_TEXT_BYTES = 64 << 20
 MAX_YAML_BYTES = 1 << 20
@@ -229,7 +231,11 @@ def _count_yaml_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
 
 def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
     """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header."""
-    text = read_text(path, expected=expected, max_bytes=max_bytes)
+    return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
+
+
+def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
+    """Return the rows of CSV text as `read_csv` does; `path` is its place, for messages."""
     with name_parser_errors(path, expected=expected):
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     for number, row in enumerate(rows, start=2):
@@ -255,6 +261,8 @@ def read_npy(
 
 def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | None) -> NDArray[np.generic]:
     """Read an .npy stream of `size` bytes, its header first."""
+    import numpy as np  # reading JSON and text stays light
+
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version[0]}.{version[1]} of the format")

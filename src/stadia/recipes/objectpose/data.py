@@ -16,6 +16,7 @@ from rich.progress import track
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.input_files import MAX_ARRAY_BYTES, open_input
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
@@ -127,7 +128,7 @@ def fingerprint_images(images: ObjectImages) -> str:
 
 def _hash_label_file(path: Path) -> bytes:
     """Return a hash that distinguishes label files of equal size."""
-    with path.open("rb") as stream:
+    with open_input(path, expected="labels of objects", max_bytes=MAX_ARRAY_BYTES) as stream:
         if path.suffix == ".png":
             stream.seek(max(0, path.stat().st_size - _PNG_END))
         return hashlib.blake2b(stream.read(), digest_size=16).digest()

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
+
+_EXPECTED, _FIX = "a mapping of keys as YAML, with a key 'recipe'", "copy a preset of `stadia list presets`"
 
 
 def preset_names() -> list[str]:
@@ -26,9 +26,11 @@ def preset_names() -> list[str]:
 
 def list_presets() -> list[tuple[str, str]]:
     """Return each preset's name, and its recipe with the first line of its comment."""
+    from stadia.core.input_files import read_text
+
     rows = []
     for name in preset_names():
-        first_line = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        first_line = read_text(FOLDER / f"{name}.yaml", expected=_EXPECTED).partition("\n")[0]
         rows.append((name, f"{read_preset(name)['recipe']}: {first_line.removeprefix('# ')}"))
     return rows
 
@@ -38,11 +40,13 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
 
     preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a recipe.
     """
+    from stadia.core.input_files import read_yaml  # imports NumPy
+
     path = _find_file(str(preset))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _make_error(path, " ".join(str(error).split())[:200]) from error
+        values = read_yaml(path, expected=_EXPECTED, fix=_FIX)
+    except DataError as error:
+        raise _make_error(path, error.found) from error
     if not isinstance(values, dict) or not isinstance(values.get("recipe"), str):
         raise _make_error(path, "no key 'recipe'")
     return values
@@ -100,5 +104,4 @@ def _find_file(preset: str) -> Path:
 
 
 def _make_error(path: Path, found: str) -> ConfigError:
-    expected = "a mapping of keys as YAML, with a key 'recipe'"
-    return ConfigError(str(path), found=found, expected=expected, fix="copy a preset of `stadia list presets`")
+    return ConfigError(str(path), found=found, expected=_EXPECTED, fix=_FIX)
