@@ -2,6 +2,7 @@
 
 import stadia.core.registry
 
+from .config import MAX_NETWORK_PIXELS as MAX_NETWORK_PIXELS
 from .config import CacheConfig as CacheConfig
 from .config import CameraConfig as CameraConfig
 from .config import Matrix as Matrix
@@ -9,6 +10,7 @@ from .config import Pixels as Pixels
 from .config import Share as Share
 from .config import SourceOptions as SourceOptions
 from .config import SplitConfig as SplitConfig
+from .config import check_network_pixels as check_network_pixels
 from .frame_selection import FrameSelection as FrameSelection
 from .frame_selection import FrameSelector as FrameSelector
 from .frame_store import FrameStore as FrameStore
@@ -35,7 +37,6 @@ from .image_files import join_hashes as join_hashes
 from .image_files import list_images as list_images
 from .image_files import natural_sort_key as natural_sort_key
 from .image_files import read_label_png as read_label_png
-from .image_files import read_npy as read_npy
 from .image_files import read_raw_depth_png as read_raw_depth_png
 from .image_files import read_rgb as read_rgb
 from .image_files import read_rgba as read_rgba
@@ -69,11 +70,8 @@ from .surveys import ObjectSurvey as ObjectSurvey
 from .surveys import survey_masks as survey_masks
 from .surveys import survey_objects as survey_objects
 from .text_files import FileEntry as FileEntry
-from .text_files import check_file_bytes as check_file_bytes
 from .text_files import parse_json as parse_json
-from .text_files import read_lines as read_lines
 from .text_files import read_rows as read_rows
-from .text_files import read_text as read_text
 from .video_decoding import count_indexed_frames as count_indexed_frames
 from .video_decoding import stream_video as stream_video
 from .video_files import VideoSegment as VideoSegment

@@ -1,4 +1,4 @@
-"""Read text files from outside: lines, rows of numbers, JSON, camera-to-world poses (KITTI rows) and times."""
+"""Read rows of numbers, JSON of a type, camera-to-world poses (KITTI rows) and times, through `core.input_files`."""
 
 from __future__ import annotations
 
@@ -11,35 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import read_json
-
-MAX_TEXT_BYTES = 64 << 20
-
-
-def read_text(
-    path: Path, expected: str, *, fix: str = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
-) -> str:
-    """Return the text of a file. Raises DataError (with `expected` and `fix`) for a missing, large or binary file."""
-    try:
-        check_file_bytes(path, max_bytes)
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise DataError(path, found="no such file", expected=expected, fix=fix) from error
-    except UnicodeDecodeError as error:
-        fix = "check that this is the right file"
-        raise DataError(path, found="bytes that are not text", expected=expected, fix=fix) from error
-
-
-def check_file_bytes(path: Path, most: int) -> None:
-    """Raise DataError for a file of more bytes, FileNotFoundError without it."""
-    if (size := path.stat().st_size) > most:
-        fix = "check that this is the right file"
-        raise DataError(path, found=f"{size} bytes", expected=f"at most {most}", fix=fix)
-
-
-def read_lines(path: Path, expected: str) -> list[str]:
-    """Return the nonblank lines of a text file; `expected` is their content, for messages."""
-    return [line for line in read_text(path, expected).splitlines() if line.strip()]
+from stadia.core.input_files import MAX_TEXT_BYTES, read_json, read_lines
 
 
 class FileEntry(BaseModel):
@@ -74,7 +46,7 @@ def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
     """Return (N, columns) finite numbers, one row for each line. Raises DataError that names the file and the line."""
-    lines = read_lines(path, expected)
+    lines = read_lines(path, expected=expected)
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
         values = parse_numbers(line.replace(",", " ").split())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.files import write_json
-from stadia.core.input_files import read_json
+from stadia.core.input_files import open_input, read_json, read_lines
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.datasets import frame_selection
 from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
@@ -42,8 +43,9 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.masks.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics, check_K
-from stadia.datasets.text_files import read_lines, read_rows
+from stadia.datasets.text_files import read_rows
 from stadia.datasets.video_decoding import (
+    MAX_VIDEO_BYTES,
     VIDEO_SUFFIXES,
     VideoFrame,
     count_lost_frames,
@@ -227,15 +229,12 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
 
 def _hash_video(path: Path) -> str:
     """Return a hash of the file's size and of its start, middle and end."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-            for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
-                stream.seek(start)
-                digest.update(stream.read(_SAMPLED_BYTES))
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a video", fix="check the path") from error
+    with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+        for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
+            stream.seek(start)
+            digest.update(stream.read(_SAMPLED_BYTES))
     return digest.hexdigest()
 
 
@@ -352,7 +351,7 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         except (TypeError, ValueError):
             K = np.empty(0)
     else:
-        lines = read_lines(path, "K, 3x3 or 9 numbers a frame")
+        lines = read_lines(path, expected="K, 3x3 or 9 numbers a frame")
         columns = len(lines[0].replace(",", " ").split()) if lines else 3
         K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
         K = K.reshape(-1, 3, 3) if columns == 9 else K

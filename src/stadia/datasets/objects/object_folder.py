@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
-from stadia.core.input_files import read_json
+from stadia.core.input_files import read_json, read_npy
 from stadia.core.types import Camera
 from stadia.datasets.config import Matrix
-from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_npy, read_rgb
+from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     ObjectImages,
