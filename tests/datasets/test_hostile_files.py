@@ -104,6 +104,15 @@ def test_digits_of_other_kinds_are_no_numbers(tmp_path: Path) -> None:
     assert [path.name for path in sorted(map(Path, ("f10", "f2", "f1²")), key=natural_sort_key)] == ["f1²", "f2", "f10"]
 
 
+def test_names_need_not_be_utf_8(tmp_path: Path, world: Any) -> None:
+    for index in range(2):
+        world.save(tmp_path / "images" / "a.png", world.render(index)[0])
+        (tmp_path / "images" / "a.png").rename(tmp_path / "images" / f"caf\udce9{index}.png")
+    (recording,) = open_recordings(tmp_path / "images", camera=FOCAL)
+    assert len(recording) == 2
+    assert recording.fingerprint()
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "1e400", "9" * 400])
 def test_poses_are_finite_numbers(tmp_path: Path, one_line: OneLine, value: str) -> None:
     path = tmp_path / "poses.txt"

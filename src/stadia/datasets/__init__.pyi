@@ -30,6 +30,7 @@ from .frame_store import to_planar_bytes as to_planar_bytes
 from .frame_store import write_frame_store as write_frame_store
 from .image_files import check_depth_map as check_depth_map
 from .image_files import check_image_size as check_image_size
+from .image_files import encode_name as encode_name
 from .image_files import hash_file as hash_file
 from .image_files import hash_files as hash_files
 from .image_files import hash_frames as hash_frames

@@ -192,6 +192,11 @@ def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width
     return depth_m
 
 
+def encode_name(name: str) -> bytes:
+    """Return the bytes of a name of a file, which need not be UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def hash_file(file: Path) -> str:
     """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end.
 

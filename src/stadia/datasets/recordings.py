@@ -22,6 +22,7 @@ from stadia.datasets.image_files import (
     check_depth_map,
     check_image_size,
     count_image_bytes,
+    encode_name,
     read_depth_png,
     read_rgb,
     refuse_jpeg_depth,
@@ -185,7 +186,7 @@ class ImageRecording(CalibratedRecording):
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
-                digest.update(f"{side}/{path.name}:{count_image_bytes(path)}\n".encode())
+                digest.update(encode_name(f"{side}/{path.name}:{count_image_bytes(path)}\n"))
             for index in sorted({0, len(files) // 2, len(files) - 1}):
                 digest.update(read_bytes(files[index], expected="an image", max_bytes=MAX_IMAGE_BYTES))
             digest.update(self.intrinsics[side].K.tobytes())

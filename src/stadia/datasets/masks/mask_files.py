@@ -24,7 +24,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import safe_join
 from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes
 from stadia.core.recording import Recording, RoadMasks
-from stadia.datasets.image_files import read_label_png
+from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.masks.mask_objects import split_instances
 from stadia.datasets.text_files import FileEntry, parse_json
@@ -85,7 +85,7 @@ class MaskFiles:
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
                 state = path.stat()
-                digest.update(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+                digest.update(encode_name(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n"))
         for name in ("classes.json", "heights.json"):
             path = self.folder / name
             exists = path.exists()

@@ -20,7 +20,7 @@ from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.datasets.image_files import hash_files, join_hashes
+from stadia.datasets.image_files import encode_name, hash_files, join_hashes
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
@@ -266,5 +266,5 @@ def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
     for recording in {id(one.recording): one.recording for one in backgrounds}.values():
         digest.update(recording.fingerprint().encode())
     for one in backgrounds:
-        digest.update(f"{one.name}\n".encode())
+        digest.update(encode_name(f"{one.name}\n"))
     return digest.hexdigest()
