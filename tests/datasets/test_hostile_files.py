@@ -122,6 +122,28 @@ def test_poses_are_finite_numbers(tmp_path: Path, one_line: OneLine, value: str)
     one_line(caught.value, path, "line 1", "12 numbers")
 
 
+def test_a_number_of_400_digits_is_no_focal_length(tmp_path: Path) -> None:
+    path = tmp_path / "K.json"
+    path.write_text(f"[[{'9' * 400}, 0, 80], [0, 120, 48], [0, 0, 1]]")
+    with pytest.raises(DataError, match=r"K\.json: found shape .*expected K = "):
+        read_K(path)
+
+
+@pytest.mark.parametrize("name", ["a\\u0000b", "x" * 5000, "\\ud800", "../../../etc", "a/" * 3000])
+def test_names_of_recordings_that_no_file_can_have_are_refused(tmp_path: Path, world: Any, name: str) -> None:
+    folder = world.dataset(tmp_path / "a", {"train": ["a"]}, frames=2)
+    path = folder / "dataset.json"
+    path.write_text(path.read_text().replace('"a"', f'"{name}"'))
+    with pytest.raises(DataError, match=r"found .*; expected .* Fix: "):
+        open_recordings(folder)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "nowhere"])
+def test_paths_that_no_file_can_have_are_refused(name: str) -> None:
+    with pytest.raises(DataError, match=r"found .*; expected a dataset's folder"):
+        open_recordings(name)
+
+
 @pytest.mark.parametrize("value", [1e8, 1e308])
 def test_a_focal_length_of_no_camera_is_refused(tmp_path: Path, value: float) -> None:
     path = tmp_path / "K.txt"

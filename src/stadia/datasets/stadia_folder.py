@@ -40,8 +40,8 @@ class _FolderDatasetFile(FileEntry):
 
 class _FolderCameraEntry(FileEntry):
     K: Matrix
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=1, le=1 << 16)
 
 
 class _RecordingFile(FileEntry):

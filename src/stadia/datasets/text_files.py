@@ -26,7 +26,7 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
+        key = ".".join(map(str, problem["loc"]))[:100] or "the file"
         raise DataError(path, found=f"{key}: {problem['msg']}", expected=expected, fix=fix) from error
 
 

@@ -63,8 +63,8 @@ class _ObjectEntry(FileEntry):
 class _ImageEntry(FileEntry):
     K: Matrix
     T_world_camera: Annotated[list[_Row], Field(min_length=4, max_length=4)] | None = None
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=1, le=1 << 16)
     objects: tuple[_ObjectEntry, ...]
 
 
