@@ -336,7 +336,7 @@ def _list_videos(sound: Path) -> Iterator[Case]:
     contents: dict[str, Callable[[Path], object]] = {
         "large": partial(write_large, hidden=False),
         "large-hidden": partial(write_large, hidden=True),
-        "playlist": lambda path: path.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"),
+        "playlist": lambda path: path.write_text("#EXTM3U\n#EXTINF:1,\nfile:/etc/passwd\n#EXT-X-ENDLIST\n"),
         "list": lambda path: path.write_text("ffconcat version 1.0\nfile /etc/passwd\n"),
     }
     for name, write in contents.items():

@@ -22,7 +22,6 @@ from .frame_store import lock_beside as lock_beside
 from .frame_store import make_store_stem as make_store_stem
 from .frame_store import open_frame_store as open_frame_store
 from .frame_store import read_resized_frame as read_resized_frame
-from .frame_store import remove_partial_files as remove_partial_files
 from .frame_store import resize_depth as resize_depth
 from .frame_store import resize_image as resize_image
 from .frame_store import resize_sparse_depth as resize_sparse_depth
