@@ -20,6 +20,7 @@ from stadia.datasets import video_decoding
 from stadia.datasets.image_files import list_images, natural_sort_key
 from stadia.datasets.masks.mask_files import decode_run_lengths
 from stadia.datasets.objects.bop_models import read_ply
+from stadia.datasets.objects.object_labels import check_rotation
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.datasets.video_decoding import stream_video
@@ -102,6 +103,17 @@ def test_digits_of_other_kinds_are_no_numbers(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
     assert {path.name for path in list_images(tmp_path)} == set(names)
     assert [path.name for path in sorted(map(Path, ("f10", "f2", "f1²")), key=natural_sort_key)] == ["f1²", "f2", "f10"]
+
+
+@pytest.mark.parametrize("row", ["1e308 -1e308 0", "1e200 1e200 1e200"])
+def test_a_rotation_that_overflows_is_none(tmp_path: Path, one_line: OneLine, row: str) -> None:
+    path = tmp_path / "poses.txt"
+    path.write_text(f"{row} 0 1e308 1e308 0 0 0 0 1 0\n")
+    with pytest.raises(DataError) as caught:
+        read_kitti_poses(path, 1)
+    one_line(caught.value, path, "no rotation in row 1")
+    with pytest.raises(DataError, match="a rotation: orthonormal"):
+        check_rotation("a", np.loadtxt(path).reshape(3, 4)[:, :3])
 
 
 def test_names_need_not_be_utf_8(tmp_path: Path, world: Any) -> None:

@@ -224,7 +224,9 @@ def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
     """Return (4, 4) T_BS of a sensor.yaml."""
     T = np.array(sensor.T_BS.data).reshape(4, 4)
     R = T[:3, :3]
-    if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_rotation = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
+    if not (is_rotation and np.allclose(T[3], (0, 0, 0, 1))):
         found = "a T_BS that is no rigid motion"
         raise DataError(path, found=found, expected="[R | t] by rows, then 0 0 0 1", fix=_COPY)
     return T

@@ -67,9 +67,11 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
     rotation = poses[:, :3, :3]
-    off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-    if (off > 1e-3).any():
-        row = int(np.argmax(off > 1e-3))
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    wrong = ~(off <= 1e-3)  # also where it overflows to NaN
+    if wrong.any():
+        row = int(np.argmax(wrong))
         found = f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})"
         raise DataError(path, found=found, expected="3x4 rows [R | t]", fix="write R row by row")
     return poses
