@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import av
+import numpy as np
 from tests.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
 from tests.campaign.harness import Case
 from tests.campaign.sound import CAMERA
@@ -165,6 +167,24 @@ READERS = (
     ),
 )
 
+_BOP = "evaluate --objects estimates.csv --reference bop"
+DATASET_READERS = (
+    Reader("euroc/sensor", "euroc", "euroc/mav0/cam0/sensor.yaml", "check euroc/mav0", text=True),
+    Reader("euroc/images", "euroc", "euroc/mav0/cam1/data.csv", "check euroc/mav0", text=True),
+    Reader("euroc/truth", "euroc", "euroc/mav0/state_groundtruth_estimate0/data.csv", "check euroc/mav0", text=True),
+    Reader("sevenscenes/pose", "seq-01", "seq-01/frame-000001.pose.txt", "check seq-01", text=True),
+    Reader("sevenscenes/depth", "seq-01", "seq-01/frame-000000.depth.png", "check seq-01"),
+    Reader(
+        "coco/masks", "images coco.json", "coco.json", "prepare images --masks --by coco.json --out out", True, "out"
+    ),
+    Reader("bop/estimates", "bop estimates.csv", "estimates.csv", _BOP, text=True),
+    Reader("bop/models", "bop estimates.csv", "bop/models_eval/models_info.json", _BOP, text=True),
+    Reader("bop/mesh", "bop estimates.csv", "bop/models_eval/obj_000001.ply", _BOP),
+    Reader("bop/camera", "bop estimates.csv", "bop/test/000001/scene_camera.json", _BOP, text=True),
+    Reader("bop/truth", "bop estimates.csv", "bop/test/000001/scene_gt.json", _BOP, text=True),
+    Reader("bop/targets", "bop estimates.csv", "bop/test_targets_bop19.json", _BOP, text=True),
+)
+
 
 def _split(line: str) -> list[str]:
     """Return the words of a command line; CAMERA stands for the options of the camera."""
@@ -195,7 +215,7 @@ def _write(sound: Path, names: Sequence[str], then: Callable[[Path], None], fold
 
 
 def _list_damaged(sound: Path) -> Iterator[Case]:
-    for number, reader in enumerate(READERS):
+    for number, reader in enumerate((*READERS, *DATASET_READERS)):
         ways: dict[str, Callable[[Path], None]] = {}
         for name, change in (ANY | (TEXT if reader.text else {})).items():
             ways[name] = partial(damage_bytes, change=change, seed=number)
@@ -292,6 +312,41 @@ def _list_claims(sound: Path) -> Iterator[Case]:
                 (folder / file).write_bytes(content)
 
             yield Case(f"claims/npy-{name}/{argv[0]}", partial(_write, sound, needs, put), argv, argv[0] == "check")
+
+
+def _list_videos(sound: Path) -> Iterator[Case]:
+    """Videos that claim large frames, or that name other files."""
+
+    def write_large(path: Path, hidden: bool) -> None:
+        """Write Motion JPEG of 16000x16000 by its frames' headers; the container claims 64x64 where it is hidden."""
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=10)
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuvj420p"
+            for index in range(3):
+                frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * index, np.uint8), format="rgb24")
+                for packet in stream.encode(frame.reformat(format="yuvj420p")):
+                    data, at = bytes(packet), bytes(packet).index(b"\xff\xc0")
+                    large = av.Packet(data[: at + 5] + struct.pack(">HH", 16_000, 16_000) + data[at + 9 :])
+                    large.stream, large.pts, large.dts = stream, index, index
+                    container.mux(large)
+        if not hidden:
+            path.write_bytes(path.read_bytes().replace(struct.pack("<II", 64, 64), struct.pack("<II", 16_000, 16_000)))
+
+    contents: dict[str, Callable[[Path], object]] = {
+        "large": partial(write_large, hidden=False),
+        "large-hidden": partial(write_large, hidden=True),
+        "playlist": lambda path: path.write_text("#EXTM3U\n#EXTINF:1,\nfile:/etc/passwd\n#EXT-X-ENDLIST\n"),
+        "list": lambda path: path.write_text("ffconcat version 1.0\nfile /etc/passwd\n"),
+    }
+    for name, write in contents.items():
+        for command in ("check", "predict run", "odometry run"):
+            out = [] if command == "check" else ["--out", "out"]
+            yield Case(
+                f"claims/video-{name}/{command.split()[0]}",
+                partial(_write, sound, ["run"], lambda folder, write=write: write(folder / "a.avi")),
+                [*command.split(), "a.avi", *CAMERA, *out],
+            )
 
 
 # -- Hostile words: names, options and keys.
@@ -451,19 +506,25 @@ def _list_trainings(sound: Path) -> Iterator[Case]:
 NAMES = ("12:30:05", "1²2", "ds[/r]", "-rf", "a b", "caf\udce9", "%d", "a\nb", "😀", "n" * 240, "~", "$HOME", "http:x")
 
 
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target)
+
+
 def _list_names(sound: Path) -> Iterator[Case]:
     for number, name in enumerate(NAMES):
 
         def video(folder: Path, name: str = name) -> None:
-            os.link(sound / "drive.mp4", folder / f"{name}.mp4")
+            _link(sound / "drive.mp4", folder / f"{name}.mp4")
 
         def image(folder: Path, name: str = name) -> None:
-            os.link(sound / "photo.jpg", folder / f"{name}.jpg")
+            _link(sound / "photo.jpg", folder / f"{name}.jpg")
 
         def images(folder: Path, name: str = name) -> None:
-            (folder / name).mkdir()
             for index in range(3):
-                os.link(sound / "images" / f"{index:06d}.png", folder / name / f"{name[:200]}{index}.png")
+                _link(
+                    sound / "images" / f"{index:06d}.png", folder / name / f"{name[:200].replace('/', '')}{index}.png"
+                )
 
         places = {"video": (video, f"./{name}.mp4"), "image": (image, f"./{name}.jpg"), "images": (images, f"./{name}")}
         for kind, (write, place) in places.items():
@@ -516,5 +577,5 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
 
 def list_cases(sound: Path) -> list[Case]:
     """Return all cases; `sound` is the folder of `sound.build`."""
-    groups = (_list_damaged, _list_claims, _list_words, _list_keys, _list_trainings, _list_names, _list_overwrites)
+    groups = (_list_damaged, _list_claims, _list_words, _list_keys, _list_trainings, _list_names, _list_overwrites, _list_videos,)
     return [case for group in groups for case in group(sound)]

@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from tests.datasets.euroc_layout import write_flat_sequence
+from tests.datasets.objects.conftest import write_bop
 from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
 
 CAMERA = ("data.camera.focal_px=120",)
@@ -49,6 +51,32 @@ def write_video(path: Path, frames: int = 12) -> None:
         container.mux(stream.encode(None))
 
 
+def write_datasets(folder: Path) -> None:
+    """Write small datasets of other formats: EuRoC, 7-Scenes, BOP with estimates, and masks of COCO for images/."""
+    write_flat_sequence(folder / "euroc")
+    (folder / "seq-01").mkdir()
+    for index in range(2):
+        stem = folder / "seq-01" / f"frame-{index:06d}"
+        cv2.imwrite(f"{stem}.color.png", np.full((480, 640, 3), 40 * index, np.uint8))
+        cv2.imwrite(f"{stem}.depth.png", np.full((480, 640), 1500, np.uint16))
+        np.savetxt(f"{stem}.pose.txt", np.eye(4))
+    write_bop(folder / "bop")
+    estimate = "scene_id,im_id,obj_id,score,R,t,time\n1,3,1,0.9,1 0 0 0 1 0 0 0 1,0 0 500,-1\n"
+    (folder / "estimates.csv").write_text(estimate)
+    left, right, low, high = 0.2 * WIDTH, 0.7 * WIDTH, 0.6 * HEIGHT, 0.9 * HEIGHT
+    road = [[left, high, right, high, right, low, left, low]]
+    runs = {"counts": [HEIGHT * WIDTH // 2, HEIGHT * 10, HEIGHT * WIDTH - HEIGHT * WIDTH // 2 - HEIGHT * 10]}
+    coco = {
+        "images": [{"id": i, "file_name": f"{i:06d}.png", "height": HEIGHT, "width": WIDTH} for i in range(4)],
+        "categories": [{"id": 1, "name": "road"}, {"id": 3, "name": "car"}],
+        "annotations": [
+            *({"image_id": i, "category_id": 1, "segmentation": road} for i in range(4)),
+            *({"image_id": i, "category_id": 3, "segmentation": runs | {"size": [HEIGHT, WIDTH]}} for i in range(4)),
+        ],
+    }
+    (folder / "coco.json").write_text(json.dumps(coco))
+
+
 def build(folder: Path) -> Path:
     """Write everything below `folder` (about 20 s on one core), and return it."""
     world = World()
@@ -56,6 +84,7 @@ def build(folder: Path) -> Path:
     world.dataset(folder / "stadia", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
     world.kitti_odometry(folder / "kitti", frames=6)
     write_video(folder / "drive.mp4")
+    write_datasets(folder)
     for index in range(4):
         image, depth = render(index)
         save(folder / "images" / f"{index:06d}.png", image)

@@ -23,7 +23,7 @@ def test_width_comes_first() -> None:
     assert parse_size("1216x352") == (352, 1216)
 
 
-@pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "-32x32", "32.0x32"])
+@pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "8192x8192", "-32x32", "32.0x32"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(
         ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels\. Fix: for example --size 1216x352"

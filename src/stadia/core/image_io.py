@@ -64,7 +64,7 @@ def decode_image(
     if fault is None:
         header = parse_image_header(data)
         if header is None:
-            fault = "an image without a size"
+            fault = "a file that cannot be decoded (an image without a size)"
         else:
             check_pixel_count(path, header.width, header.height)
     image = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
@@ -116,9 +116,15 @@ def find_held_out_split(path: Path, format: str = "auto") -> str | None:
 
 def check_path_exists(path: Path) -> None:
     """Raise DataError where a path does not exist."""
-    if not path.exists():
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # also a name that is too long, or has a NUL
+        what: object = path
+        found = "no such file or folder"
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
         expected = "a dataset's folder, a video file, or an image to predict"
-        raise DataError(path, found="no such file or folder", expected=expected, fix="check the path")
+        raise DataError(what, found=found, expected=expected, fix="check the path") from error
 
 
 def detect_format(path: Path, format: str = "auto") -> str:

@@ -22,7 +22,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
 from stadia.dataloading.config import DataConfig
 from stadia.datasets import DATASETS
-from stadia.datasets.config import SourceOptions
+from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
@@ -165,7 +165,6 @@ Size = tuple[int, int]
 """Height and width, pixels."""
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-_LARGEST = 8192
 
 MAX_SILOG_RATIO = 1.3
 """SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md)."""
@@ -178,10 +177,9 @@ def parse_size(text: str) -> Size:
     """
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not (0 < height <= _LARGEST and 0 < width <= _LARGEST):
-        raise ConfigError(
-            "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
-        )
+    if not 0 < height * width <= MAX_NETWORK_PIXELS:
+        fix = f"for example --size 1216x352, at most {MAX_NETWORK_PIXELS} pixels"
+        raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix=fix)
     return height, width
 
 

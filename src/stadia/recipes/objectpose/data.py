@@ -22,7 +22,7 @@ from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
 from stadia.datasets.config import CacheConfig, SourceOptions
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
-from stadia.datasets.image_files import hash_files, join_hashes
+from stadia.datasets.image_files import encode_name, hash_files, join_hashes
 from stadia.datasets.objects.object_labels import CachedLabels, ObjectImages, ObjectSubset, make_no_masks_error
 from stadia.datasets.objects.open_objects import (
     BOX_FORMATS,
@@ -117,12 +117,12 @@ def fingerprint_images(images: ObjectImages) -> str:
     for index in range(len(images)):
         path = images.file(index)
         size = path.stat().st_size if path.is_file() else "missing"
-        digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode())
+        digest.update(encode_name(f"{path.parent.name}/{path.name}:{size}\n"))
         # the checks report missing files
         new = [one for one in images.label_files(index) if one not in hashed and one.is_file()]
         hashed.update(new)
         for one in new:
-            digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _hash_label_file(one))
+            digest.update(encode_name(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n") + _hash_label_file(one))
     return digest.hexdigest()
 
 
