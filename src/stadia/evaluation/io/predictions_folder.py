@@ -230,7 +230,8 @@ def write_predictions(
         fingerprint: of the input, for `Predictions.check_made_by`.
         listeners: functions that take every predicted frame.
 
-    Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two frames have one name.
+    Raises StadiaError where `out` is in use, also by another process; DataError where there is no frame, or two frames
+    have one name.
     """
     out = Path(out)
     record = PredictionsRecord(
@@ -253,14 +254,19 @@ def write_predictions(
             first = next(iter(written.poses))
             still = f"no frame shows that the camera has moved since {first} (data.stride=1 takes each frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
-        ended = {"entries": tuple(written.entries), "path": path, "path_ends": path_ends, "image_size": written.image_size}
+        ended = {
+            "entries": tuple(written.entries),
+            "path": path,
+            "path_ends": path_ends,
+            "image_size": written.image_size,
+        }
         record.model_copy(update={**ended, "finished": True}).write(out)
         return Predictions.open(out)
 
 
 @dataclass(frozen=True)
 class _WrittenFrames:
-    """Names of all frames, poses (4, 4) by name and times of those on the path; `image_size` None where sizes differ."""
+    """Names of all frames, poses (4, 4) by name and times of those on the path. image_size: None where sizes differ."""
 
     path_ends: str
     image_size: tuple[int, int] | None
