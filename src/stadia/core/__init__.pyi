@@ -21,7 +21,9 @@ from .errors import summarize_exception as summarize_exception
 from .files import atomic_folder as atomic_folder
 from .files import atomic_write as atomic_write
 from .files import check_writable as check_writable
+from .files import hold_folder as hold_folder
 from .files import hold_lock as hold_lock
+from .files import open_scratch_file as open_scratch_file
 from .files import remove_stale_files as remove_stale_files
 from .files import safe_join as safe_join
 from .files import try_lock as try_lock
@@ -49,6 +51,9 @@ from .input_files import read_npz as read_npz
 from .input_files import read_text as read_text
 from .input_files import read_yaml as read_yaml
 from .numba_jit import compile_loops as compile_loops
+from .output_files import check_output_folder as check_output_folder
+from .output_files import check_replaceable as check_replaceable
+from .output_files import mark_png_file as mark_png_file
 from .recording import MaskReader as MaskReader
 from .recording import Recording as Recording
 from .recording import RoadMasks as RoadMasks
