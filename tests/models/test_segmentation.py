@@ -112,7 +112,11 @@ def test_no_code_of_a_folder_is_run(place, tmp_path):
         config, processor = {"model_type": "mask2former"}, {"auto_map": mapped}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    line = [sys.executable, "-c", f"from stadia.models.segmentation import load_panoptic_model as l; l({str(folder)!r})"]
+    line = [
+        sys.executable,
+        "-c",
+        f"from stadia.models.segmentation import load_panoptic_model as l; l({str(folder)!r})",
+    ]
     done = subprocess.run(line, input="yes\n" * 20, capture_output=True, text=True, check=False, timeout=120)
     assert "CheckpointError" in done.stderr, done.stderr
     assert str(folder) in done.stderr
@@ -121,8 +125,10 @@ def test_no_code_of_a_folder_is_run(place, tmp_path):
 
 
 def test_a_folder_that_names_code_elsewhere_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "mask2former", "a": [{"auto_map": {"AutoConfig": "x--y.Z"}}]}')
-    with pytest.raises(CheckpointError, match="code in it .config.json with 'auto_map'."):
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "mask2former", "a": [{"auto_map": {"AutoConfig": "x--y.Z"}}]}'
+    )
+    with pytest.raises(CheckpointError, match=r"code in it \(config.json with 'auto_map'\)"):
         load_panoptic_model(str(tmp_path))
 
 

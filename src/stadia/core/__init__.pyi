@@ -49,6 +49,7 @@ from .input_files import read_npz as read_npz
 from .input_files import read_text as read_text
 from .input_files import read_yaml as read_yaml
 from .numba_jit import compile_loops as compile_loops
+from .parent_process import stop_with_parent as stop_with_parent
 from .recording import MaskReader as MaskReader
 from .recording import Recording as Recording
 from .recording import RoadMasks as RoadMasks

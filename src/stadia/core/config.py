@@ -42,6 +42,7 @@ class StrictModel(BaseModel):
 
 
 _M = TypeVar("_M", bound=StrictModel)
+_MAX_SHOWN = 200  # characters of a value in a message
 
 
 def check_registered(table: Registry) -> Callable[[str], str]:
@@ -99,7 +100,8 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             every = list_keys(model, prefix)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
             near = next(same_leaf, None) or find_nearest_name(prefix + name, every)
-            lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
+            valid = f", did you mean '{near}'?" if near else f"; expected one of {', '.join(model.model_fields)}"
+            lines.append(f"unknown key '{_shorten(prefix + name)}'{valid}")
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
             groups = {name: value}
             if _named_groups(field.annotation):
@@ -107,6 +109,12 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             for group, given in groups.items():
                 lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
     return lines
+
+
+def _shorten(text: str) -> str:
+    """Return text of at most _MAX_SHOWN characters, its middle left out."""
+    half = _MAX_SHOWN // 2
+    return text if len(text) <= _MAX_SHOWN else f"{text[:half]} ... {text[-half:]}"
 
 
 def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
@@ -179,14 +187,13 @@ def resolve_config(
                 continue  # already listed, with the nearest name
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
-                mistakes.append(
-                    f"'{key}': expected a list, quoted for the shell: {quote_list(key, str(problem['input']))}"
-                )
+                quoted = _shorten(quote_list(key, str(problem["input"])))
+                mistakes.append(f"'{key}': expected a list, quoted for the shell: {quoted}")
                 continue
             message = problem["msg"].removeprefix("Value error, ")
             # Several keys are wrong together where the input is a group.
             is_group = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
-            given = "" if is_group else f" (found {problem['input']!r})"
+            given = "" if is_group else f" (found {_shorten(repr(problem['input']))})"
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
         raise ConfigMistakes(mistakes, fix=fix) from error
     return config

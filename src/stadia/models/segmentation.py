@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core import torchvision_shim  # noqa: F401
 
 # isort: split
-from stadia.core.errors import CheckpointError, summarize_exception
+from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.input_files import read_bytes, read_json
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
 
@@ -202,7 +202,10 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
     is missing, or the file is no such model.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
-    content = read_bytes(Path(path).expanduser(), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
+    try:
+        content = read_bytes(Path(path).expanduser(), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
+    except DataError as error:
+        raise CheckpointError(path, found=error.found, expected=expected, fix=error.fix) from error
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
