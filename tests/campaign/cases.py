@@ -130,7 +130,6 @@ _OBJECT_READERS = (
     ),
 )
 READERS = (
-    *_OBJECT_READERS,
     Reader("image/predict", "run images", "images/000001.png", "predict run images CAMERA --out out", changes="out"),
     Reader("image/check", "images", "images/000001.png", "check images CAMERA"),
     Reader(
@@ -245,6 +244,7 @@ READERS = (
         Reader(f"resume/{file}", "run stadia", f"run/{file}", "train --resume run", True, "run")
         for file in ("run.json", "config.json", "metrics.csv", "histograms.csv", "findings.jsonl")
     ),
+    *_OBJECT_READERS,
 )
 
 
@@ -383,6 +383,7 @@ WORDS = (
     *("[1,", "../../../../etc/passwd", "/dev/zero", "/etc/passwd", "ds[/r]", "\x1b[31mred", "a\nb", "caf\udce9"),
     *("x" * 5000, "[" * 5000, "%s%n", "\\", "$(touch $STADIA_CANARY)"),
     "__import__('os').system('touch $STADIA_CANARY')",
+    "8192x8192",
 )  # fmt: skip
 
 OPTIONS = (

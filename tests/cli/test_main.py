@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -239,3 +240,11 @@ def test_mistakes_are_listed_with_key_found_and_valid(stadia):
     assert any("'optimizer.lr': input should be greater than 0 (found -1)" in line for line in lines)
     assert any("unknown key 'qqqqqqqqqqqq'; expected one of recipe, name, seed" in line for line in lines)
     assert max(map(len, lines)) < 2000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the parent's number")
+def test_a_command_ends_with_the_process_that_started_it():
+    env = os.environ | {"STADIA_PARENT": "1"}  # of a study that was killed before this command ran
+    line = [sys.executable, "-m", "stadia", "list", "encoders"]
+    done = subprocess.run(line, capture_output=True, check=False, env=env, timeout=120)
+    assert done.returncode == -signal.SIGTERM

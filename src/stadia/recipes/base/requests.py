@@ -165,7 +165,7 @@ Size = tuple[int, int]
 """Height and width, pixels."""
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-_LARGEST = 8192
+_LARGEST, _MAX_PIXELS = 8192, 1 << 23  # 4096x2048, more than 4K
 
 MAX_SILOG_RATIO = 1.3
 """SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md)."""
@@ -182,6 +182,9 @@ def parse_size(text: str) -> Size:
         raise ConfigError(
             "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
         )
+    if height * width > _MAX_PIXELS:
+        found, expected = f"{text}, {height * width} pixels", f"at most {_MAX_PIXELS} pixels"
+        raise ConfigError("--size", found=found, expected=expected, fix="choose a smaller size")
     return height, width
 
 
