@@ -386,6 +386,7 @@ WORDS = (
     "8192x8192",
 )  # fmt: skip
 
+_SHORT = "data.height=64 data.width=96 training.max_steps=2 training.batch_size=2 --on-stop warn --out runs"
 OPTIONS = (
     ("predict --every", "run images", "predict run images CAMERA --out out --every @"),
     ("predict --size", "run images", "predict run images CAMERA --out out --size @"),
@@ -444,14 +445,10 @@ OPTIONS = (
     (
         "train start_from",
         "stadia",
-        "train selfsup data.path=stadia start_from=@ training.max_steps=4 --on-stop warn --out runs",
+        f"train selfsup data.path=stadia start_from=@ model.encoder=mobilenetv3_small_050 {_SHORT}",
     ),
     ("train word", "", "train selfsup @"),
-    (
-        "train encoder",
-        "stadia",
-        "train selfsup data.path=stadia model.encoder=@ training.max_steps=4 --on-stop warn --out runs",
-    ),
+    ("train encoder", "stadia", f"train selfsup data.path=stadia model.encoder=@ {_SHORT}"),
 )
 """Name, inputs, and a command line in which `@` is the hostile word."""
 

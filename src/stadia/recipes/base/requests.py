@@ -183,8 +183,8 @@ def parse_size(text: str) -> Size:
             "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
         )
     if height * width > _MAX_PIXELS:
-        found, expected = f"{text}, {height * width} pixels", f"at most {_MAX_PIXELS} pixels"
-        raise ConfigError("--size", found=found, expected=expected, fix="choose a smaller size")
+        given, expected = f"{text}, {height * width} pixels", f"at most {_MAX_PIXELS} pixels"
+        raise ConfigError("--size", found=given, expected=expected, fix="choose a smaller size")
     return height, width
 
 
