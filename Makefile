@@ -6,12 +6,13 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast lint format benchmarks clean
+.PHONY: help demo test test-fast campaign lint format benchmarks clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
+	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
@@ -27,6 +28,9 @@ test-fast: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS)
+
+campaign: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

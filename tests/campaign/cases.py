@@ -50,6 +50,87 @@ _RUN_FILES = {
     "predictions/val/stadia/b/predictions.json": True,
 }
 """Files of a run, and whether they are text."""
+_CHECK_OBJECTS, _CHECK_COMPOSITES = "check objects --recipe objectpose", "check composites --recipe overlay"
+_SCORE_BOP = "evaluate --objects bop.csv --reference bop"
+_SCORE_KITTI = "evaluate --objects kitti_results --reference kitti_objects --split training"
+_HEIGHT = "camera-height images CAMERA masks=masks horizon=given pitch_deg=0 --out out"
+_OBJECT_READERS = (
+    *(
+        Reader(f"objects/{file}", "objects", f"objects/{file}", _CHECK_OBJECTS, text)
+        for file, text in {
+            "dataset.json": True,
+            "train-00000/scene.json": True,
+            "train-00000/image/000.png": False,
+            "train-00000/depth/000.npy": False,
+            "train-00000/instance/000.png": False,
+        }.items()
+    ),
+    Reader(
+        "objects/show",
+        "objects",
+        "objects/train-00000/scene.json",
+        "data show objects train --out out",
+        text=True,
+        changes="out",
+    ),
+    *(
+        Reader(f"bop/{file}", "bop bop.csv", file, _SCORE_BOP, text)
+        for file, text in {
+            "bop.csv": True,
+            "bop/test_targets_bop19.json": True,
+            "bop/models_eval/models_info.json": True,
+            "bop/models_eval/obj_000001.ply": True,
+            "bop/test/000001/scene_gt.json": True,
+            "bop/test/000001/scene_camera.json": True,
+            "bop/test/000001/rgb/000003.png": False,
+        }.items()
+    ),
+    Reader("bop/show", "bop", "bop/test/000001/rgb/000003.png", "data show bop test --out out", changes="out"),
+    *(
+        Reader(f"kitti_objects/{file}", "kitti_objects kitti_results", file, _SCORE_KITTI, text)
+        for file, text in {
+            "kitti_results/000000.txt": True,
+            "kitti_objects/training/label_2/000000.txt": True,
+            "kitti_objects/training/calib/000000.txt": True,
+            "kitti_objects/training/image_2/000000.png": False,
+        }.items()
+    ),
+    *(
+        Reader(f"composites/{file}", "composites", f"composites/{file}", _CHECK_COMPOSITES, text)
+        for file, text in {
+            "dataset.json": True,
+            "train/00000/samples.json": True,
+            "train/00000/image/000.png": False,
+            "train/00000/mask/000.png": False,
+            "train/00000/depth/000.npz": False,
+            "backgrounds/train/00000.png": False,
+        }.items()
+    ),
+    Reader(
+        "cutouts/png",
+        "backgrounds cutouts",
+        "cutouts/disc1.png",
+        "data overlay backgrounds.path=backgrounds foregrounds.path=cutouts --count 2 --val 1 --out out",
+        changes="out",
+    ),
+    *(
+        Reader(f"masks/{file}", "images masks", f"masks/{file}", _HEIGHT, text, "out")
+        for file, text in {
+            "classes.json": True,
+            "heights.json": True,
+            "semantic/left/000001.png": False,
+            "instance/left/000001.png": False,
+        }.items()
+    ),
+    Reader(
+        "masks/coco",
+        "images coco.json",
+        "coco.json",
+        "prepare images --masks --by coco.json --out out",
+        text=True,
+        changes="out",
+    ),
+)
 READERS = (
     Reader("image/predict", "run images", "images/000001.png", "predict run images CAMERA --out out", changes="out"),
     Reader("image/check", "images", "images/000001.png", "check images CAMERA"),
@@ -127,7 +208,7 @@ READERS = (
         "space",
         "stadia space.yaml",
         "space.yaml",
-        "sweep nothing --space space.yaml --out out",
+        "sweep selfsup optimizer.nothing=1 --space space.yaml --trials 2 --out out",
         text=True,
         changes="out",
     ),
@@ -165,24 +246,15 @@ READERS = (
         Reader(f"resume/{file}", "run stadia", f"run/{file}", "train --resume run", True, "run")
         for file in ("run.json", "config.json", "metrics.csv", "histograms.csv", "findings.jsonl")
     ),
+    *_OBJECT_READERS,
 )
 
-_BOP = "evaluate --objects estimates.csv --reference bop"
 DATASET_READERS = (
     Reader("euroc/sensor", "euroc", "euroc/mav0/cam0/sensor.yaml", "check euroc/mav0", text=True),
     Reader("euroc/images", "euroc", "euroc/mav0/cam1/data.csv", "check euroc/mav0", text=True),
     Reader("euroc/truth", "euroc", "euroc/mav0/state_groundtruth_estimate0/data.csv", "check euroc/mav0", text=True),
     Reader("sevenscenes/pose", "seq-01", "seq-01/frame-000001.pose.txt", "check seq-01", text=True),
     Reader("sevenscenes/depth", "seq-01", "seq-01/frame-000000.depth.png", "check seq-01"),
-    Reader(
-        "coco/masks", "images coco.json", "coco.json", "prepare images --masks --by coco.json --out out", True, "out"
-    ),
-    Reader("bop/estimates", "bop estimates.csv", "estimates.csv", _BOP, text=True),
-    Reader("bop/models", "bop estimates.csv", "bop/models_eval/models_info.json", _BOP, text=True),
-    Reader("bop/mesh", "bop estimates.csv", "bop/models_eval/obj_000001.ply", _BOP),
-    Reader("bop/camera", "bop estimates.csv", "bop/test/000001/scene_camera.json", _BOP, text=True),
-    Reader("bop/truth", "bop estimates.csv", "bop/test/000001/scene_gt.json", _BOP, text=True),
-    Reader("bop/targets", "bop estimates.csv", "bop/test_targets_bop19.json", _BOP, text=True),
 )
 
 
@@ -356,8 +428,10 @@ WORDS = (
     *("[1,", "../../../../etc/passwd", "/dev/zero", "/etc/passwd", "ds[/r]", "\x1b[31mred", "a\nb", "caf\udce9"),
     *("x" * 5000, "[" * 5000, "%s%n", "\\", "$(touch $STADIA_CANARY)"),
     "__import__('os').system('touch $STADIA_CANARY')",
+    "8192x8192",
 )  # fmt: skip
 
+_SHORT = "data.height=64 data.width=96 training.max_steps=2 training.batch_size=2 --on-stop warn --out runs"
 OPTIONS = (
     ("predict --every", "run images", "predict run images CAMERA --out out --every @"),
     ("predict --size", "run images", "predict run images CAMERA --out out --size @"),
@@ -402,7 +476,11 @@ OPTIONS = (
     ("ablate --margin", "stadia study.yaml", "ablate study.yaml --dry-run --margin @"),
     ("ablate --metric", "stadia study.yaml", "ablate study.yaml --dry-run --metric @"),
     ("ablate --name", "stadia study.yaml", "ablate study.yaml --dry-run --name @"),
-    ("sweep --metric", "space.yaml", "sweep selfsup --data nowhere --metric @ --out out"),
+    ("sweep --metric", "space.yaml", "sweep selfsup optimizer.nothing=1 --trials 1 --metric @ --out out"),
+    ("sweep --space", "space.yaml", "sweep selfsup optimizer.nothing=1 --trials 1 --space @ --out out"),
+    ("sweep --seed", "space.yaml", "sweep selfsup optimizer.nothing=1 --trials 1 --seed @ --out out"),
+    ("sweep --trials", "space.yaml", "sweep selfsup optimizer.nothing=1 --trials @ --out out"),
+    ("sweep RECIPE", "space.yaml", "sweep @ optimizer.nothing=1 --trials 1 --out out"),
     ("data roadworld", "", "data roadworld --preset tiny --out out frames=@"),
     ("data roadworld --worlds", "", "data roadworld --preset tiny --out out --worlds @"),
     ("train RECIPE", "", "train @ data.path=nowhere"),
@@ -412,14 +490,10 @@ OPTIONS = (
     (
         "train start_from",
         "stadia",
-        "train selfsup data.path=stadia start_from=@ training.max_steps=4 --on-stop warn --out runs",
+        f"train selfsup data.path=stadia start_from=@ model.encoder=mobilenetv3_small_050 {_SHORT}",
     ),
     ("train word", "", "train selfsup @"),
-    (
-        "train encoder",
-        "stadia",
-        "train selfsup data.path=stadia model.encoder=@ training.max_steps=4 --on-stop warn --out runs",
-    ),
+    ("train encoder", "stadia", f"train selfsup data.path=stadia model.encoder=@ {_SHORT}"),
 )
 """Name, inputs, and a command line in which `@` is the hostile word."""
 
@@ -577,5 +651,14 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
 
 def list_cases(sound: Path) -> list[Case]:
     """Return all cases; `sound` is the folder of `sound.build`."""
-    groups = (_list_damaged, _list_claims, _list_words, _list_keys, _list_trainings, _list_names, _list_overwrites, _list_videos,)
+    groups = (
+        _list_damaged,
+        _list_claims,
+        _list_words,
+        _list_keys,
+        _list_trainings,
+        _list_names,
+        _list_overwrites,
+        _list_videos,
+    )
     return [case for group in groups for case in group(sound)]

@@ -1,4 +1,4 @@
-"""Sound inputs of every kind, which the campaign then damages: datasets, a video, a trained run, predictions."""
+"""Sound inputs of every kind, which the campaign then damages: data sets, a video, a trained run, predictions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_video(path: Path, frames: int = 12) -> None:
 
 
 def write_datasets(folder: Path) -> None:
-    """Write small datasets of other formats: EuRoC, 7-Scenes, BOP with estimates, and masks of COCO for images/."""
+    """Write small datasets of other formats: EuRoC and 7-Scenes."""
     write_flat_sequence(folder / "euroc")
     (folder / "seq-01").mkdir()
     for index in range(2):
@@ -60,25 +60,80 @@ def write_datasets(folder: Path) -> None:
         cv2.imwrite(f"{stem}.color.png", np.full((480, 640, 3), 40 * index, np.uint8))
         cv2.imwrite(f"{stem}.depth.png", np.full((480, 640), 1500, np.uint16))
         np.savetxt(f"{stem}.pose.txt", np.eye(4))
-    write_bop(folder / "bop")
-    estimate = "scene_id,im_id,obj_id,score,R,t,time\n1,3,1,0.9,1 0 0 0 1 0 0 0 1,0 0 500,-1\n"
-    (folder / "estimates.csv").write_text(estimate)
-    left, right, low, high = 0.2 * WIDTH, 0.7 * WIDTH, 0.6 * HEIGHT, 0.9 * HEIGHT
-    road = [[left, high, right, high, right, low, left, low]]
-    runs = {"counts": [HEIGHT * WIDTH // 2, HEIGHT * 10, HEIGHT * WIDTH - HEIGHT * WIDTH // 2 - HEIGHT * 10]}
-    coco = {
-        "images": [{"id": i, "file_name": f"{i:06d}.png", "height": HEIGHT, "width": WIDTH} for i in range(4)],
-        "categories": [{"id": 1, "name": "road"}, {"id": 3, "name": "car"}],
-        "annotations": [
-            *({"image_id": i, "category_id": 1, "segmentation": road} for i in range(4)),
-            *({"image_id": i, "category_id": 3, "segmentation": runs | {"size": [HEIGHT, WIDTH]}} for i in range(4)),
-        ],
-    }
+
+
+PROJECTION = "700 0 300 42 0 700 90 0 0 0 1 0"
+CAR = "Car 0.00 0 0.10 100 50 200 90 1.50 1.60 4.00 2.00 1.65 10.00 0.30"
+
+
+def _write_kitti_objects(folder: Path) -> None:
+    """Write two images with a car each in KITTI's layout, and results of them beside it."""
+    for kind in ("image_2", "label_2", "calib"):
+        (folder / "kitti_objects" / "training" / kind).mkdir(parents=True)
+    (folder / "kitti_results").mkdir()
+    for name in ("000000", "000001"):
+        training = folder / "kitti_objects" / "training"
+        save(training / "image_2" / f"{name}.png", np.full((180, 600, 3), 90, np.uint8))
+        (training / "label_2" / f"{name}.txt").write_text(f"{CAR}\n")
+        (training / "calib" / f"{name}.txt").write_text(f"P0: {PROJECTION.replace('42', '0')}\nP2: {PROJECTION}\n")
+        (folder / "kitti_results" / f"{name}.txt").write_text(f"{CAR} 0.9\n")
+
+
+def _write_masks(folder: Path) -> None:
+    """Write masks of `images`, as a folder of `stadia prepare` and as COCO polygons: road, and two cars."""
+    cars = [(30, 40, 60, 70), (100, 45, 140, 75)]  # left, top, right, bottom
+    images, annotations = [], []
+    for index in range(4):
+        name = f"{index:06d}"
+        semantic, instance = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint16)
+        semantic[60:] = 1
+        road = [0, 60, WIDTH, 60, WIDTH, HEIGHT, 0, HEIGHT]
+        annotations.append({"image_id": index, "category_id": 1, "segmentation": [road]})
+        for number, (left, top, right, bottom) in enumerate(cars, start=1):
+            semantic[top:bottom, left:right], instance[top:bottom, left:right] = 2, number
+            corners = [left, top, right, top, right, bottom, left, bottom]
+            annotations.append({"image_id": index, "category_id": 2, "segmentation": [corners]})
+        images.append({"id": index, "file_name": f"{name}.png", "height": HEIGHT, "width": WIDTH})
+        for kind, values in (("semantic", semantic), ("instance", instance)):
+            (folder / "masks" / kind / "left").mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / "masks" / kind / "left" / f"{name}.png"), values)
+    (folder / "masks" / "classes.json").write_text('{"1": "road", "2": "car"}')
+    (folder / "masks" / "heights.json").write_text('{"left/000000": {"1": [1.5, 0.1]}}')
+    categories = [{"id": 1, "name": "road"}, {"id": 2, "name": "car"}]
+    coco = {"images": images, "categories": categories, "annotations": annotations}
     (folder / "coco.json").write_text(json.dumps(coco))
 
 
+def _write_composite_parts(folder: Path) -> None:
+    """Write backgrounds with depth, other ones to validate, and four discs with an alpha channel."""
+    World().dataset(folder / "backgrounds", {"train": ["a"], "val": ["b"]}, frames=3)
+    for path in (folder / "backgrounds" / "b").rglob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path))[:, ::-1])
+    (folder / "cutouts").mkdir()
+    y, x = np.mgrid[:32, :32] - 15.5
+    for number in range(4):
+        image = np.full((32, 32, 4), 40 * number, np.uint8)
+        image[..., 3] = np.where(np.hypot(x, y) < 10 + number, 255, 0)
+        cv2.imwrite(str(folder / "cutouts" / f"disc{number}.png"), image)
+
+
+def _write_objects(folder: Path) -> None:
+    """Write images of objects in every layout, masks, and composite images (about 10 s on one core)."""
+    write_bop(folder / "bop")
+    row = "1,3,{},0.9,1 0 0 0 1 0 0 0 1,{},-1\n"
+    results = row.format(1, "0 0 500") + row.format(2, "30 0 700")
+    (folder / "bop.csv").write_text(f"scene_id,im_id,obj_id,score,R,t,time\n{results}")
+    _write_kitti_objects(folder)
+    _write_masks(folder)
+    _write_composite_parts(folder)
+    tables = ("--preset", "tiny", "--tables", "1,1,1", "views=1", "height=64", "width=80", "supersampling=1")
+    _stadia(folder, "data", "tableworld", *tables, "--out", "objects")
+    sources = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")
+    _stadia(folder, "data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites")
+
+
 def build(folder: Path) -> Path:
-    """Write everything below `folder` (about 20 s on one core), and return it."""
+    """Write everything below `folder` (about 30 s on one core), and return it."""
     world = World()
     folder.mkdir(parents=True, exist_ok=True)
     world.dataset(folder / "stadia", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
@@ -106,6 +161,7 @@ def build(folder: Path) -> Path:
     (folder / "objects.csv").write_text(
         "scene_id,im_id,obj_id,score,R,t,time\n1,0,1,0.9,1 0 0 0 1 0 0 0 1,0 0 900,-1\n"
     )
+    _write_objects(folder)
     _stadia(folder, "train", "selfsup", "data.path=stadia", *TINY, "--out", "runs")
     (folder / "runs").rename(folder / "all")
     (run,) = (path for path in (folder / "all").iterdir() if path.is_dir())

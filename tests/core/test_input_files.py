@@ -143,6 +143,11 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
         ("--- 1\n--- 2\n", "another document"),
         ("a: *nobody", "undefined alias"),
         ("<<: 3", "invalid YAML"),
+        ("a: 0x" + "f" * 5000, "a number of 5002 characters"),
+        ("a: 1" + ":59" * 5000, "a number of 15001 characters"),
+        ('a: "\\ud800"', "invalid YAML"),
+        ("a: !!binary aGFsbG8=", "could not determine a constructor"),
+        ("a: !!set {b}", "could not determine a constructor"),
     ],
     ids=lambda value: value[:20].replace("\n", " "),
 )

@@ -31,6 +31,12 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
+def test_a_size_that_takes_gigabytes_is_refused() -> None:
+    assert parse_size("4096x2048") == (2048, 4096)
+    with pytest.raises(ConfigError, match=r"--size: found 8192x8192, 67108864 pixels; expected at most 8388608 pixels"):
+        parse_size("8192x8192")
+
+
 def test_the_trainings_own_size_is_no_other() -> None:
     assert requested_size(None, TRAINED) is None
     assert requested_size("640x192", TRAINED) is None

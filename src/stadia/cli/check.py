@@ -62,7 +62,7 @@ def check(
         if as_json:
             typer.echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
         raise
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     errors = Console(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("checks")
@@ -165,6 +165,8 @@ def _print_findings(
     console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
 ) -> None:
     """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
+    from rich.markup import escape
+
     from stadia.cli.report import print_finding
     from stadia.diagnostics.catalog.entries import FAMILIES
 
@@ -187,7 +189,7 @@ def _print_findings(
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         verdict = "[yellow]review[/yellow]: single images, but training from one camera needs neighboring frames"
-    console.print(f"{line}{verdict} ({opened_text})", soft_wrap=True)
+    console.print(f"{line}{verdict} ({escape(opened_text)})", soft_wrap=True)
 
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:

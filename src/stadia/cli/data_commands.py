@@ -12,11 +12,13 @@ import typer
 
 from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, InputSettings, argument, flag, option
 
+MAX_COUNT = 1_000_000
+
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
 OutFolder = Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")]
 Preset = Annotated[str, typer.Option(help="tiny, demo or full.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bytes.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
 Settings = Annotated[
     list[str] | None, argument("Any other setting, as train=500 or supersampling=1.", metavar="KEY=VALUE")
@@ -26,14 +28,17 @@ Settings = Annotated[
 def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.core.errors import ConfigError
+    from stadia.core.input_files import parse_integer
     from stadia.synthetic.rendering.dataset_files import SPLITS
 
     if value is None:
         return []
     numbers = value.split(",")
-    if len(numbers) != len(SPLITS) or not all(n.strip().isdigit() for n in numbers):
-        raise ConfigError(option, found=value, expected="three numbers", fix=f"for example {option} 10,1,2")
-    return [f"{split}={int(n)}" for split, n in zip(SPLITS, numbers, strict=True)]
+    counts = [parse_integer(number.strip(), most=MAX_COUNT) for number in numbers]
+    if len(counts) != len(SPLITS) or None in counts:
+        expected = f"three numbers up to {MAX_COUNT}"
+        raise ConfigError(option, found=value, expected=expected, fix=f"for example {option} 10,1,2")
+    return [f"{split}={count}" for split, count in zip(SPLITS, counts, strict=True)]
 
 
 def _render(write: Callable[..., Path], title: str, unit: str, total: int, images: int = 1) -> None:
@@ -128,7 +133,7 @@ def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrid
 def overlay(
     out: Annotated[Path | None, option("Folder to write to; an interrupted one is continued.")] = None,
     sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
+    count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Images to train on.")] = 10_000,
     val: Annotated[
         int, typer.Option(min=0, help="Images to validate on, and to test where there is such a split.")
     ] = 500,

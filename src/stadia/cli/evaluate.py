@@ -194,13 +194,15 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
 def _print_table(summary: dict[str, Any]) -> None:
     """Print name and value in rows, notes in lines, and nested scores under their headings."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     table = Table(show_header=False, box=None)
     for name, value in summary.items():
         if not isinstance(value, dict | list):
-            table.add_row(name, f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value))
+            shown = f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+            table.add_row(escape(name), escape(shown))
     console.print(table)
     for note in summary.get("notes", ()):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

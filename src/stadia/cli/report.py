@@ -124,7 +124,8 @@ def format_headline(finding: Finding) -> str:
 
     style = COLORS[finding.severity]
     title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version's catalog"
-    return f"[{style}]{finding.severity} {finding.code} {title}[/{style}]{escape(format_place(finding))}"
+    headline = escape(f"{finding.severity} {finding.code} {title}")
+    return f"[{style}]{headline}[/{style}]{escape(format_place(finding))}"
 
 
 def format_place(finding: Finding) -> str:
@@ -194,14 +195,15 @@ def explain(
     from rich.console import Console
 
     from stadia.core.errors import ConfigError
+    from stadia.core.input_files import parse_integer
     from stadia.core.registry import find_nearest_name
     from stadia.diagnostics.catalog import CATALOG
     from stadia.diagnostics.catalog.entries import FAMILIES, TRACES, Trace
 
     console = Console(highlight=False)
     wanted = (code or "").upper()
-    if wanted[1:].isdigit():
-        wanted = f"{wanted[0]}{int(wanted[1:]):02d}"  # L5 is L05
+    if (number := parse_integer(wanted[1:], most=99)) is not None:
+        wanted = f"{wanted[0]}{number:02d}"  # L5 is L05
     if wanted in CATALOG:
         entry, trace = CATALOG[wanted], TRACES.get(wanted, Trace(""))
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)

@@ -54,6 +54,7 @@ from .numba_jit import compile_loops as compile_loops
 from .output_files import check_output_folder as check_output_folder
 from .output_files import check_replaceable as check_replaceable
 from .output_files import mark_png_file as mark_png_file
+from .parent_process import stop_with_parent as stop_with_parent
 from .recording import MaskReader as MaskReader
 from .recording import Recording as Recording
 from .recording import RoadMasks as RoadMasks

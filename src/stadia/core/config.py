@@ -43,6 +43,7 @@ class StrictModel(BaseModel):
 
 
 _M = TypeVar("_M", bound=StrictModel)
+_MAX_SHOWN = 200  # characters of a value in a message
 
 
 def check_registered(table: Registry) -> Callable[[str], str]:
@@ -100,7 +101,8 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             every = list_keys(model, prefix)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
             near = next(same_leaf, None) or find_nearest_name(prefix + name, every)
-            lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
+            valid = f", did you mean '{near}'?" if near else f"; expected one of {', '.join(model.model_fields)}"
+            lines.append(f"unknown key '{_shorten(prefix + name)}'{valid}")
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
             groups = {name: value}
             if _named_groups(field.annotation):
@@ -108,6 +110,12 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             for group, given in groups.items():
                 lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
     return lines
+
+
+def _shorten(text: str) -> str:
+    """Return text of at most _MAX_SHOWN characters, its middle left out."""
+    half = _MAX_SHOWN // 2
+    return text if len(text) <= _MAX_SHOWN else f"{text[:half]} ... {text[-half:]}"
 
 
 def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
@@ -182,9 +190,8 @@ def resolve_config(
         for key, problems in found.items():
             problem = problems[0]
             if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
-                mistakes.append(
-                    f"'{key}': expected a list, quoted for the shell: {quote_list(key, str(problem['input']))}"
-                )
+                quoted = _shorten(quote_list(key, str(problem["input"])))
+                mistakes.append(f"'{key}': expected a list, quoted for the shell: {quoted}")
                 continue
             message = _join_messages([one["msg"] for one in problems])
             # Several keys are wrong together where the input is a group.
@@ -231,13 +238,12 @@ def _join_messages(messages: Sequence[str]) -> str:
     )
 
 
-def shorten(value: object, most: int = 100) -> str:
-    """Return the repr of a value from outside, cut where it is long."""
+def shorten(value: object) -> str:
+    """Return the repr of a value from outside, its middle left out where it is long."""
     try:
-        text = repr(value)
+        return _shorten(repr(value))
     except ValueError:  # a number of more than 4300 digits
-        text = "a number of thousands of digits"
-    return text if len(text) <= most else f"{text[:most]}..."
+        return "a number of thousands of digits"
 
 
 ABSENT = "not there"

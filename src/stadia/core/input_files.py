@@ -38,6 +38,8 @@ MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
 """Of one .npz archive."""
 
+_MAX_DIGITS = 400  # of an integer in YAML: a float has up to 309
+_YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 _CHUNK_BYTES = 1 << 20
 _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
 _COPY = "write or copy the file again"
@@ -171,7 +173,21 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(problem=f"the key '{repeated}' stands twice")
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > _MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(problem=f"a number of {len(node.value)} characters")
+        return super().construct_yaml_int(node)
 
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        text = super().construct_yaml_str(node)
+        text.encode()  # half of a surrogate pair raises UnicodeError
+        return text
+
+
+_StrictLoader.yaml_constructors = {
+    **{f"tag:yaml.org,2002:{kind}": getattr(_StrictLoader, f"construct_yaml_{kind}") for kind in _YAML_KINDS},
+    None: yaml.SafeLoader.construct_undefined,
+}
 _StrictLoader.yaml_implicit_resolvers = {
     first: [entry for entry in resolvers if entry[0] != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

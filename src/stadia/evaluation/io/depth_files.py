@@ -58,7 +58,7 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
     path = Path(path)
-    values: NDArray[Any]
+    values: Any
     match path.suffix.lower():
         case ".png":
             values = _read_png(path) / np.float64(png_per_metre)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError, ConfigError
@@ -255,6 +256,8 @@ def _console_track(console: Console) -> TrackProgress:
     """Return a function that shows progress on a terminal."""
 
     def track(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        return show_bar(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
+        return show_bar(
+            items, escape(what), total=count, console=console, transient=True, disable=not console.is_terminal
+        )
 
     return track

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from stadia.core.config import resolve_config
@@ -102,7 +103,7 @@ def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
     def shown(indices: Sequence[int]) -> Iterable[int]:
         if not console.is_terminal:
             console.print(f"{what}: {len(indices)}", markup=False, highlight=False, soft_wrap=True)
-        return track(indices, what, console=console, transient=True, disable=not console.is_terminal)
+        return track(indices, escape(what), console=console, transient=True, disable=not console.is_terminal)
 
     return shown
 
