@@ -43,11 +43,12 @@ def write_video(path: Path, world: Any, codec: str = "libx264") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["12:30:05.mp4", "http:x.mp4", "caf\udce9.mp4", "a b%d.mp4", "1²2.mp4"])
-def test_a_name_of_a_video_is_no_url(tmp_path: Path, world: Any, name: str) -> None:
+@pytest.mark.parametrize("name", ["12:30:05.mp4", "http:x.mp4", "~.mp4", "caf\udce9.mp4", "a b%d.mp4", "1²2.mp4"])
+def test_a_name_of_a_video_is_no_url(tmp_path: Path, world: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", world).rename(tmp_path / name)
     assert len(list(stream_video(path))) == 4
-    (recording,) = open_recordings(path, camera=FOCAL, stride=1)
+    monkeypatch.chdir(tmp_path)
+    (recording,) = open_recordings(path.name, camera=FOCAL, stride=1)
     assert recording.image(0).shape == (HEIGHT, WIDTH, 3)
 
 

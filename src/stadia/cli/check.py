@@ -41,7 +41,7 @@ def check(
         from stadia.core.output_files import check_output_folder
 
         check_output_folder(out, "findings.jsonl", "list of findings", force=force)
-    if recipe is None and not only and _is_composite(data.expanduser()):
+    if recipe is None and not only and _is_composite(data):
         recipe = "overlay"
     if recipe is not None:
         findings = _recipe_findings(recipe, data, overrides or [], format, only or [])
@@ -114,9 +114,11 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
 
 def _is_composite(data: Path) -> bool:
     """Return whether the data are composite images, which are no recordings."""
+    from stadia.core.files import expand_home
     from stadia.synthetic.composites.composite_files import is_composite_set
     from stadia.synthetic.composites.published_layout import is_published
 
+    data = expand_home(data)
     return is_composite_set(data) or is_published(data)
 
 
@@ -137,6 +139,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 
     Only a few parts of a video file are decoded, unless `frames` or a split of it is set.
     """
+    from stadia.core.files import expand_home
     from stadia.dataloading.samples import open_split
     from stadia.datasets.config import SourceOptions
     from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
@@ -147,7 +150,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
         named = {"train": split.train, "val": split.val}
         recordings = list({part.recording.name: part.recording for parts in named.values() for part in parts}.values())
         return recordings, {name: [(part.recording, part.indices) for part in parts] for name, parts in named.items()}
-    path = Path(config.path).expanduser()
+    path = expand_home(config.path)
     options = config.model_dump(include=set(SourceOptions.model_fields) & config.model_fields_set)
     if config.frames is None:
         recordings = sample_recordings(path, config.format, **options)

@@ -36,9 +36,14 @@ def _explain(error: OSError, path: Path) -> None:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return a path with `~` as the home folder. `~name` stays where no user has this name: it may be a file."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
+
+
 def check_writable(folder: Path) -> None:
     """Raise StadiaError where `folder` cannot be created or written to. Creates nothing."""
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, summarize_exception
+from stadia.core.files import expand_home
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
@@ -83,7 +84,7 @@ def sample_recordings(path: str | Path, format: str = "auto", **options: Any) ->
 def _open(
     where: str | Path, format: str, options: Any, progress: ReportProgress | None = None, *, sample: bool = False
 ) -> list[Recording]:
-    path = Path(where).expanduser()
+    path = expand_home(where)
     chosen = resolve_config(SourceOptions, options)
     name, reader = _find_reader(path, format)
     of_formats = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
@@ -97,7 +98,7 @@ def _open(
         chosen = chosen.model_copy(update={"recordings": names})
     recordings = reader.sample(path, chosen) if sample else reader.open(path, chosen, progress)
     if chosen.poses is not None:
-        _replace_poses(recordings, Path(chosen.poses).expanduser())
+        _replace_poses(recordings, expand_home(chosen.poses))
     if chosen.frames is not None:
         recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import write_json
+from stadia.core.files import expand_home, write_json
 from stadia.core.input_files import name_parser_errors, open_input, read_json, read_lines
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.datasets import frame_selection
@@ -296,7 +296,7 @@ def read_user_intrinsics(
     frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
     """
     if config.K_file is not None:
-        return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
+        return Intrinsics(read_K(expand_home(config.K_file), frames), height, width)
     if config.K is not None:
         return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
     if config.focal_px is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import safe_join
+from stadia.core.files import expand_home, safe_join
 from stadia.core.input_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
@@ -268,7 +268,7 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
     because its neighbors are that far apart; see `recipes.base.depth_commands.add_training_options`.
     Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     own_file = path.is_file() and format in ("auto", "video")
     if own_file and path.suffix.lower() in IMAGE_SUFFIXES:
         return [_open_image(path, resolve_config(SourceOptions, options))]
