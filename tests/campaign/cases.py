@@ -201,7 +201,7 @@ READERS = (
         "frames.txt",
         "evaluate run stadia --frames frames.txt --out out",
         text=True,
-        changes="out",
+        changes="out run/scores",
     ),
     Reader("study", "stadia study.yaml", "study.yaml", "ablate study.yaml --dry-run", text=True),
     Reader(

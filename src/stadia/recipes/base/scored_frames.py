@@ -201,6 +201,7 @@ def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
     Raises DataError for a line that does not parse, for missing or repeated frames, and for right images: only left
     images are predicted and scored.
     """
+    data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):
         name = frames.recording.name
@@ -215,5 +216,4 @@ def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
         indices[name] = once
     if not indices:
         raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
-    data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     return FrameList(path.name, hashlib.sha256(data).hexdigest(), indices)
