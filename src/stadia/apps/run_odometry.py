@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.files import atomic_write, check_writable, safe_join, write_json
+from stadia.core.files import atomic_write, check_writable, hold_folder, safe_join, write_json
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
@@ -77,9 +77,9 @@ def _check_empty(folder: Path) -> None:
 
 
 @contextmanager
-def _remove_on_error(folder: Path) -> Iterator[None]:
-    """Remove all files and new folders of a trajectory if an error occurs."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+def _remove_on_error(folder: Path, made: Sequence[Path]) -> Iterator[None]:
+    """Remove all files of a trajectory, and the new folders `made`, if an error occurs. The folder's lock is held."""
+    _check_empty(folder)  # another process may have written it since the first check
     try:
         yield
     except BaseException:
@@ -95,7 +95,8 @@ def _write(
     given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], track: TrackProgress
 ) -> Iterator[str]:
     """Estimate one recording into its folder; yield lines for people."""
-    with _remove_on_error(folder):
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with hold_folder(folder), _remove_on_error(folder, made):
         path, points = _estimate_path(given, predictor, folder, method, track)
         score, notes = _score(given, path, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:

@@ -79,7 +79,7 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     if wrong := int(np.isnan(values).sum()):
         fix = "write 0 where there is no depth"
         raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
-    return values
+    return np.asarray(values)
 
 
 def list_arrays(path: Path) -> tuple[str, ...]:
