@@ -55,6 +55,8 @@ from .recording import RoadMasks as RoadMasks
 from .registry import Registry as Registry
 from .registry import check_file_keys as check_file_keys
 from .registry import find_nearest_name as find_nearest_name
+from .sandbox import iterate_limited as iterate_limited
+from .sandbox import run_limited as run_limited
 from .seeds import derive_seed as derive_seed
 from .seeds import make_generator as make_generator
 from .types import Batch as Batch
