@@ -58,7 +58,7 @@ _TEXTS: dict[str, dict[str, str]] = {
     "tum_trajectory": {"two": "# t x y z qx qy qz qw\n0.0 0 0 0 0 0 0 1\n0.1 0 0 0.5 0.6 0 0 0.8\n"},
     "yaml": {
         "kinds": "a: &x [1, 0x1f, 1_000, 1:30, -.inf, 2.5e-3]\nb: *x\n? c\n: !!str 3\nd: {e: ~, f: yes, <<: {g: 3}}\n",
-        "tags": "a: !!int '7'\nb: !!binary aGk=\nc: !!set {x, y}\nd: !!omap [a: 1]\ne: |\n  text\n  more\n",
+        "tags": "a: !!int '7'\nb: !!float 1\ne: |\n  text\n  more\nf: >-\n  folded\n",
     },
 }
 _JSON: dict[str, dict[str, object]] = {
