@@ -211,12 +211,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError where that leaves the folder: names from outside may be hostile."""
+    """Return `folder / name`. Raises DataError where that leaves the folder, or is a name that no file can have."""
     try:
         path = (Path(folder) / name).resolve()
-    except (ValueError, OSError) as error:  # a NUL, or a surrogate that is no byte of a name
-        expected, fix = f"a path inside {folder}", "correct the entry"
-        raise DataError(repr(name), found="a name that no file can have", expected=expected, fix=fix) from error
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a lone surrogate, a loop of links
+        found, expected = "a name that no file can have", f"a path inside {folder}"
+        raise DataError(repr(name[:60]), found=found, expected=expected, fix="correct the entry") from error
     if not path.is_relative_to(Path(folder).resolve()):
         raise DataError(
             name, found="a path outside its folder", expected=f"a path inside {folder}", fix="correct the entry"
