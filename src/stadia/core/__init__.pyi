@@ -38,6 +38,7 @@ from .input_files import check_input_file as check_input_file
 from .input_files import list_npz_arrays as list_npz_arrays
 from .input_files import name_parser_errors as name_parser_errors
 from .input_files import open_input as open_input
+from .input_files import parse_csv as parse_csv
 from .input_files import parse_integer as parse_integer
 from .input_files import parse_yaml as parse_yaml
 from .input_files import read_bytes as read_bytes

@@ -41,7 +41,8 @@ MAX_ARRAYS = 1000
 _CHUNK_BYTES = 1 << 20
 _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
 _NPY_HEADER_BYTES = 10_000
-_YAML_NUMBER_DIGITS = 100  # base 60 takes quadratic time, and Python prints at most 4300 digits
+_MAX_DIGITS = 400  # of a number in YAML: base 60 takes quadratic time, and a float has up to 309
+_YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 _COPY = "write or copy the file again"
 _PARSER_ERRORS = (
     ValueError,  # also UnicodeError and json.JSONDecodeError
@@ -194,17 +195,28 @@ class _StrictLoader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
-    def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        if len(node.value) > _YAML_NUMBER_DIGITS:
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        self._check_length(node)
+        return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        self._check_length(node)
+        return super().construct_yaml_float(node)
+
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        text = super().construct_yaml_str(node)
+        text.encode()  # half of a surrogate pair raises UnicodeError
+        return text
+
+    def _check_length(self, node: yaml.ScalarNode) -> None:
+        if len(node.value) > _MAX_DIGITS:
             raise yaml.constructor.ConstructorError(problem=f"a number of {len(node.value)} characters")
-        is_whole = node.tag == "tag:yaml.org,2002:int"
-        return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
 
 
-_YAML_TAGS = (None, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")))
-_StrictLoader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _YAML_TAGS}
-for _tag in _YAML_TAGS[3:5]:
-    _StrictLoader.yaml_constructors[_tag] = _StrictLoader.construct_number
+_StrictLoader.yaml_constructors = {
+    **{f"tag:yaml.org,2002:{kind}": getattr(_StrictLoader, f"construct_yaml_{kind}") for kind in _YAML_KINDS},
+    None: yaml.SafeLoader.construct_undefined,
+}
 _StrictLoader.yaml_implicit_resolvers = {
     first: [entry for entry in resolvers if entry[0] != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -262,16 +274,28 @@ def _count_yaml_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
     return total
 
 
-def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header."""
+def read_csv(
+    path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES, skip_damaged: bool = False
+) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header.
+
+    skip_damaged: leave such a row out instead: a log may end in one that was cut off.
+    """
     text = read_text(path, expected=expected, max_bytes=max_bytes)
+    return parse_csv(path, text, expected, skip_damaged=skip_damaged)
+
+
+def parse_csv(path: object, text: str, expected: str, *, skip_damaged: bool = False) -> list[dict[str, str]]:
+    """Return the rows of CSV text as `read_csv` does; `path` is its place, for messages."""
     rows, cells = list[dict[str, str]](), 0
     with name_parser_errors(path, expected=expected):
-        for row in csv.DictReader(io.StringIO(text, newline=""), strict=True):
+        for row in csv.DictReader(io.StringIO(text, newline=""), strict=not skip_damaged):
             rows.append(row)
             cells += 4 + len(row)  # a row of one cell takes as much memory as four cells
             if cells > MAX_CSV_CELLS:
                 raise ValueError(f"more than {MAX_CSV_CELLS} cells")
+    if skip_damaged:
+        return [row for row in rows if None not in row and None not in row.values()]
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             found = f"a row of another length than the header, row {number}"
