@@ -4,8 +4,8 @@ Decoders are C libraries: a damaged image may crash them, and a hostile one may 
 costs one process, which can neither start another one, nor open a connection, nor write a file. What it sends back is
 numbers, text and arrays of a checked size, never objects: nothing of it is run.
 
-Platforms: Linux has every limit. macOS and Windows have no filter of system calls; there time and memory are limited
-by the parent, which looks every 50 ms (a process may take more for that long), and files and connections are not.
+Platforms: Linux has every limit. macOS and Windows have no filter of system calls. There the parent limits time and
+memory, which it measures every 50 ms. Files and connections are not limited there.
 """
 
 from __future__ import annotations
