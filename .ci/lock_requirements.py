@@ -18,7 +18,7 @@ HEADER = """\
 # pip install --require-hashes --no-deps -r requirements-torch.txt -r requirements.txt
 """
 TORCH = """\
-# The CPU build of torch. It has an index of its own, or lies in a folder: give pip --extra-index-url or --find-links.
+# The CPU build of torch. It has an index of its own, or lies in a folder: give pip one of them too.
 # For another build (CUDA, macOS) install torch of this version first, and requirements.txt alone after it.
 """
 
