@@ -2,11 +2,13 @@
 PYTHON ?= python3
 OUT ?= runs
 WORKERS ?= 2
+MINUTES ?= 1
+TARGETS ?= all
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast campaign lint format benchmarks clean
+.PHONY: help demo test test-fast campaign fuzz lint format benchmarks lock audit clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
@@ -16,6 +18,9 @@ help:
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
+	@echo "make fuzz        feed every parser hostile files, MINUTES=1 each (TARGETS=\"npz yaml\" chooses some)"
+	@echo "make lock        write the hashes of the tested environment (requirements.txt)"
+	@echo "make audit       list what is installed (SBOM), and the known weaknesses of it"
 	@echo "make clean       remove what was set up (not the runs)"
 	@echo
 	@echo "PYTHON=python3.12 chooses an interpreter; WORKERS=4 the processes of the tests; OUT=runs where runs are written"
@@ -43,6 +48,19 @@ format: $(VENV)/.installed-dev
 
 benchmarks: $(VENV)/.installed-dev
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz.run_atheris $(TARGETS) --minutes $(MINUTES)
+
+# pip finds the files as for an installation, and installs nothing.
+lock: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
+	  --report $(VENV)/report.json -c constraints.txt -e '.[dev]'
+	$(BIN)/python .ci/lock_requirements.py $(VENV)/report.json
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/python .ci/audit.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

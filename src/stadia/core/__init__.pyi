@@ -40,6 +40,7 @@ from .input_files import check_input_file as check_input_file
 from .input_files import list_npz_arrays as list_npz_arrays
 from .input_files import name_parser_errors as name_parser_errors
 from .input_files import open_input as open_input
+from .input_files import parse_csv as parse_csv
 from .input_files import parse_integer as parse_integer
 from .input_files import parse_yaml as parse_yaml
 from .input_files import read_bytes as read_bytes
@@ -61,6 +62,8 @@ from .recording import RoadMasks as RoadMasks
 from .registry import Registry as Registry
 from .registry import check_file_keys as check_file_keys
 from .registry import find_nearest_name as find_nearest_name
+from .sandbox import iterate_limited as iterate_limited
+from .sandbox import run_limited as run_limited
 from .seeds import derive_seed as derive_seed
 from .seeds import make_generator as make_generator
 from .types import Batch as Batch

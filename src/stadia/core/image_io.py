@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ MAX_PIXELS = 1 << 26
 PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
+_MAX_PARTS = 1_000_000  # chunks of a PNG, segments of a JPEG: 256 MB of empty ones take a minute
+_MAX_SCANS = 200  # of a progressive JPEG: each costs a pass over the image, and encoders write about ten
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables and extensions among the frame headers 0xC0 to 0xCF
 _FIX = "copy or extract it again, or remove its frame"
 
@@ -88,9 +92,12 @@ def find_image_fault(data: bytes) -> str | None:
 
 
 def _find_png_fault(data: bytes) -> str | None:
-    """Return what is wrong with a PNG's chunks (length, checksum, end), or None."""
-    at = len(PNG_SIGNATURE)
+    """Return what is wrong with a PNG's chunks (length, checksum, header, end), or None."""
+    at, count = len(PNG_SIGNATURE), 0
     while at + 12 <= len(data):
+        count += 1
+        if count > _MAX_PARTS:
+            return f"more than {_MAX_PARTS} chunks"
         (length,) = struct.unpack_from(">I", data, at)
         end = at + 12 + length
         if end > len(data):
@@ -98,7 +105,10 @@ def _find_png_fault(data: bytes) -> str | None:
         (checksum,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
             return f"a damaged chunk at byte {at}"
-        if data[at + 4 : at + 8] == b"IEND":
+        kind = data[at + 4 : at + 8]
+        if (kind == b"IHDR") != (count == 1) or (count == 1 and length != 13):
+            return "a header that is not the first chunk"  # a second one may claim another size
+        if kind == b"IEND":
             return None
         at = end
     return f"a file cut off after {len(data)} bytes"
@@ -106,21 +116,40 @@ def _find_png_fault(data: bytes) -> str | None:
 
 def _find_jpeg_fault(data: bytes) -> str | None:
     """Return what is wrong with a JPEG's segments, or None. It must reach its own end marker, not a thumbnail's."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
+    scans = 0
+    for count, (marker, _) in enumerate(_list_jpeg_segments(data)):
         if marker == 0xD9:
             return None
+        scans += marker == 0xDA
+        if scans > _MAX_SCANS or count > _MAX_PARTS:
+            return f"more than {_MAX_SCANS} scans or {_MAX_PARTS} segments"
+    return f"a file cut off after {len(data)} bytes"
+
+
+def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and start of each segment up to the end marker, as libjpeg reads them.
+
+    It stops before what libjpeg would read in another way: that may be a header that claims another size.
+    """
+    at = 2
+    while at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] != 0:
+        marker = data[at + 1]
         if marker == 0xFF:  # fill
             at += 1
             continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length
+            at += 2
+            continue
+        yield marker, at
+        if marker == 0xD9:
+            return
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2:
+            return
+        at += 2 + length
         if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
             found = _JPEG_MARKER_IN_SCAN.search(data, at)
-            if found is None:
-                break
-            at = found.start()
-    return None if data[at : at + 2] == JPEG_END else f"a file cut off after {len(data)} bytes"
+            at = found.start() if found else len(data)
 
 
 def parse_image_header(data: bytes) -> ImageHeader | None:
@@ -128,13 +157,10 @@ def parse_image_header(data: bytes) -> ImageHeader | None:
     if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
         width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
         return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))
-    at = 2
-    while data.startswith(JPEG_SIGNATURE) and at + 10 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in _JPEG_NO_FRAME:
+    for marker, at in islice(_list_jpeg_segments(data), _MAX_PARTS) if data.startswith(JPEG_SIGNATURE) else ():
+        if 0xC0 <= marker <= 0xCF and marker not in _JPEG_NO_FRAME and at + 10 <= len(data):
             bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
             return ImageHeader(width, height, bits, channels)
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
 

@@ -34,14 +34,17 @@ if TYPE_CHECKING:
 MAX_TEXT_BYTES = 64 << 20
 MAX_YAML_BYTES = 1 << 20
 MAX_YAML_NODES = 100_000
+MAX_JSON_VALUES = 5_000_000
+MAX_CSV_CELLS = 5_000_000
 MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
 """Of one .npz archive."""
 
-_MAX_DIGITS = 400  # of an integer in YAML: a float has up to 309
-_YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 _CHUNK_BYTES = 1 << 20
 _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
+_NPY_HEADER_BYTES = 10_000
+_MAX_DIGITS = 400  # of a number in YAML: base 60 takes quadratic time, and a float has up to 309
+_YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 _COPY = "write or copy the file again"
 _PARSER_ERRORS = (
     ValueError,  # also UnicodeError and json.JSONDecodeError
@@ -80,9 +83,14 @@ def check_input_file(path: Path, *, expected: str, max_bytes: int | None = None,
 def open_input(path: Path, *, expected: str, max_bytes: int, fix: str = "check the path") -> Iterator[BinaryIO]:
     """Open a regular file for reading; errors as those of `check_input_file`. A pipe or device is never opened."""
     check_input_file(path, expected=expected, max_bytes=max_bytes, fix=fix)
-    with _name_os_errors(path, expected, fix), Path(path).open("rb") as stream:
+    with _name_os_errors(path, expected, fix), open(path, "rb", opener=_open_without_waiting) as stream:
         _check_status(path, os.fstat(stream.fileno()), expected, max_bytes, fix)  # it may have been replaced
         yield stream
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that has replaced it since it was checked does not block."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_status(path: Path, status: os.stat_result, expected: str, max_bytes: int | None, fix: str) -> int:
@@ -128,12 +136,14 @@ def name_parser_errors(path: object, *, expected: str, fix: str = _COPY) -> Iter
 def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str = "check the path") -> bytes:
     """Return the bytes of a regular file. Reading stops at `max_bytes`, whatever size the file system reports."""
     with open_input(path, expected=expected, max_bytes=max_bytes, fix=fix) as stream:
-        data = stream.read(os.fstat(stream.fileno()).st_size + 1)
-        while len(data) <= max_bytes and (chunk := stream.read(_CHUNK_BYTES)):
-            data += chunk
-    if len(data) > max_bytes:
+        chunks = [stream.read(os.fstat(stream.fileno()).st_size + 1)]
+        size = len(chunks[0])
+        while size <= max_bytes and (chunk := stream.read(_CHUNK_BYTES)):
+            chunks.append(chunk)
+            size += len(chunk)
+    if size > max_bytes:
         raise _make_size_error(path, f"more than {max_bytes} bytes", max_bytes)
-    return data
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def read_text(
@@ -158,6 +168,9 @@ def read_json(
 ) -> Any:
     """Return the content of a JSON file. Raises DataError that names the file."""
     text = read_text(path, expected=expected, fix=fix, max_bytes=max_bytes)
+    if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:  # `[],` of 3 bytes takes 80 in memory
+        found, fix = f"about {values} values", "check that this is the right file"
+        raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
     try:
         return json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:  # no JSON, a number of 5000 digits, nested 5000 deep
@@ -167,21 +180,39 @@ def read_json(
 class _StrictLoader(yaml.SafeLoader):
     """YAML of numbers, strings, lists and maps: dates stay text, and a repeated key is an error."""
 
+    count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.count += 1
+        if self.count > MAX_YAML_NODES:
+            raise yaml.composer.ComposerError(problem=f"more than {MAX_YAML_NODES} values")
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if repeated := next((key for key in keys if keys.count(key) > 1), None) if len(keys) < MAX_ARRAYS else None:
-            raise yaml.constructor.ConstructorError(problem=f"the key '{repeated}' stands twice")
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(problem=f"the key '{key.value}' stands twice")
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        if len(node.value) > _MAX_DIGITS:
-            raise yaml.constructor.ConstructorError(problem=f"a number of {len(node.value)} characters")
+        self._check_length(node)
         return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        self._check_length(node)
+        return super().construct_yaml_float(node)
 
     def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
         text = super().construct_yaml_str(node)
         text.encode()  # half of a surrogate pair raises UnicodeError
         return text
+
+    def _check_length(self, node: yaml.ScalarNode) -> None:
+        if len(node.value) > _MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(problem=f"a number of {len(node.value)} characters")
 
 
 _StrictLoader.yaml_constructors = {
@@ -252,13 +283,19 @@ def read_csv(
 
     skip_damaged: leave such a row out instead: a log may end in one that was cut off.
     """
-    return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected, skip_damaged=skip_damaged)
+    text = read_text(path, expected=expected, max_bytes=max_bytes)
+    return parse_csv(path, text, expected, skip_damaged=skip_damaged)
 
 
 def parse_csv(path: object, text: str, expected: str, *, skip_damaged: bool = False) -> list[dict[str, str]]:
     """Return the rows of CSV text as `read_csv` does; `path` is its place, for messages."""
+    rows, cells = list[dict[str, str]](), 0
     with name_parser_errors(path, expected=expected):
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=not skip_damaged))
+        for row in csv.DictReader(io.StringIO(text, newline=""), strict=not skip_damaged):
+            rows.append(row)
+            cells += 4 + len(row)  # a row of one cell takes as much memory as four cells
+            if cells > MAX_CSV_CELLS:
+                raise ValueError(f"more than {MAX_CSV_CELLS} cells")
     if skip_damaged:
         return [row for row in rows if None not in row and None not in row.values()]
     for number, row in enumerate(rows, start=2):
@@ -286,12 +323,7 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
     """Read an .npy stream of `size` bytes, its header first."""
     import numpy as np  # reading JSON and text stays light
 
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version[0]}.{version[1]} of the format")
-    one = version == (1, 0)
-    read_header = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
-    found, is_fortran, dtype = read_header(stream, max_header_size=10_000)
+    found, is_fortran, dtype = _read_array_header(stream)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         fix = "store numbers, as float32, float64 or integers"
         raise DataError(path, found=f"values of type {dtype}", expected="booleans, integers or floats", fix=fix)
@@ -309,7 +341,24 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
         at += len(chunk)
     if at < len(buffer):
         raise ValueError(f"cut off after {at} of {len(buffer)} bytes of data")
-    return buffer.view(dtype).reshape(found, order="F" if is_fortran else "C")
+    values = buffer != 0 if dtype.kind == "b" else buffer.view(dtype)  # a byte of 2 is no bool, to numpy's loops
+    return values.reshape(found, order="F" if is_fortran else "C")
+
+
+def _read_array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type of an .npy stream. Its length is checked before the header is read."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} of the format")
+    length = stream.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    header = stream.read(min(size, _NPY_HEADER_BYTES + 1))
+    if size > _NPY_HEADER_BYTES or len(header) < size or b"\\" in header:
+        raise ValueError(f"a header of {size} bytes, cut off, too long, or with a backslash")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read_header(io.BytesIO(length + header), max_header_size=_NPY_HEADER_BYTES)
 
 
 def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:
@@ -363,6 +412,8 @@ def _check_zip_directory(stream: BinaryIO) -> None:
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < 22:
         raise ValueError("no zip archive, or one that was cut off")
+    if tail[max(at - 20, 0) : at].startswith(b"PK\x06\x07"):
+        raise ValueError("a zip64 archive, which is for more than 4 GiB")
     (directory_bytes,) = struct.unpack_from("<I", tail, at + 12)
     if directory_bytes > _DIRECTORY_BYTES:
         raise ValueError(f"a list of members of {directory_bytes} bytes, where {_DIRECTORY_BYTES} are read")

@@ -72,6 +72,8 @@ from .surveys import survey_objects as survey_objects
 from .text_files import FileEntry as FileEntry
 from .text_files import parse_json as parse_json
 from .text_files import read_rows as read_rows
+from .untrusted_media import read_untrusted_rgb as read_untrusted_rgb
+from .untrusted_media import stream_untrusted_video as stream_untrusted_video
 from .video_decoding import count_indexed_frames as count_indexed_frames
 from .video_decoding import stream_video as stream_video
 from .video_files import VideoSegment as VideoSegment

@@ -252,7 +252,7 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
     existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdecimal()}
     found: dict[int, Path] = {}
-    for stamp, (name,) in zip(stamps.tolist(), rows, strict=True):
+    for stamp, (name, *_) in zip(stamps.tolist(), rows, strict=True):
         image = safe_join(folder / "data", name)
         if image.stem != str(stamp):
             raise DataError(path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", fix=_COPY)
