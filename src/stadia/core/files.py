@@ -22,7 +22,7 @@ _CLEANED: set[str] = set()
 
 
 def _explain(error: OSError, path: Path) -> None:
-    """Raise StadiaError where the disk is full or the folder is not writable; return for any other error."""
+    """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise StadiaError(
             path, found="a full disk", expected="free space for the file", fix="free some space"
@@ -34,6 +34,9 @@ def _explain(error: OSError, path: Path) -> None:
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
+    if error.filename is None and error.errno is not None:  # of a write or a sync: it names no file
+        expected, fix = "a file that can be written", "check the disk, then run the command again"
+        raise StadiaError(path, found=os.strerror(error.errno), expected=expected, fix=fix) from error
 
 
 def check_writable(folder: Path) -> None:
@@ -67,13 +70,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             _sync(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
+            temporary = None
             _sync_folder(path.parent)
         except OSError as error:
             _explain(error, path)
             raise
         finally:
             if temporary is not None:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # the error that is under way says more
+                    temporary.unlink()
 
 
 def _make_temporary(path: Path, locked: ExitStack) -> Path:
