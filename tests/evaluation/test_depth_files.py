@@ -40,7 +40,7 @@ def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
 BAD = {
     "integers.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint16)), "uint16 of shape (3, 4)"),
     "colors.npy": (lambda path: np.save(path, np.ones((3, 4, 3), np.float32)), "shape (3, 4, 3)"),
-    "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "damaged"),
+    "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "type object"),
     "several.npz": (lambda path: np.savez(path, a=np.ones((3, 4)), b=np.ones((3, 4))), "arrays ['a', 'b']"),
     "text.npz": (lambda path: path.write_text("no archive"), "damaged"),
     "text.png": (lambda path: path.write_text("no image"), "signature"),

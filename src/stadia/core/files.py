@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from stadia.core.errors import DataError, StadiaError
 
@@ -186,6 +186,21 @@ def hold_lock(path: Path, output: Path | None = None) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make an output folder where it is missing, and hold its lock.
+
+    Raises StadiaError where another process writes it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _explain(error, folder)
+        raise
+    with hold_lock(folder):
+        yield
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the lock of an open file without waiting.
 
@@ -202,6 +217,18 @@ def try_lock(descriptor: int) -> bool:
     except OSError:
         return True
     return True
+
+
+@contextmanager
+def open_scratch_file(folder: Path) -> Iterator[BinaryIO]:
+    """Open a file without a name in `folder`, for what would grow in memory. It is gone when the process ends."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            yield stream
+    except OSError as error:
+        if error.filename is None:  # of the scratch file, which has no name
+            _explain(error, folder)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

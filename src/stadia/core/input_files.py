@@ -227,11 +227,18 @@ def _count_yaml_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
     return total
 
 
-def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header."""
+def read_csv(
+    path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES, skip_damaged: bool = False
+) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header.
+
+    skip_damaged: leave such a row out instead: a log may end in one that was cut off.
+    """
     text = read_text(path, expected=expected, max_bytes=max_bytes)
     with name_parser_errors(path, expected=expected):
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=not skip_damaged))
+    if skip_damaged:
+        return [row for row in rows if None not in row and None not in row.values()]
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             found = f"a row of another length than the header, row {number}"

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import safe_join
+from stadia.core.image_io import read_image
 from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.report.figures import round_down
@@ -22,7 +23,7 @@ from stadia.report.metric_labels import METRES, format_number
 from stadia.report.run_files import RunFiles
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
-MAX_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
+MAX_BYTES = 64 << 20
 MAX_MAPS, MAX_DRAWN = 6, 3
 BASELINES = ("mean-depth",)  # recipes without training
 
@@ -108,11 +109,11 @@ def _colorize_inverse_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def decode_png(path: Path, flags: int) -> NDArray[Any] | None:
-    """Decode a PNG; None where it is missing, truncated or too large."""
-    data = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_BYTES else b""
-    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the header, before decoding
-    whole = 0 < pixels <= MAX_PIXELS and data[-8:-4] == b"IEND"
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
+    """Decode an image of a run; None where it is missing, a link, truncated or too large."""
+    try:
+        return None if path.is_symlink() else read_image(path, flags, max_bytes=MAX_BYTES)
+    except DataError:
+        return None
 
 
 def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stadia import __version__
 from stadia.core.files import write_text
+from stadia.core.input_files import read_text
 from stadia.report import figures, sections
 from stadia.report.metric_labels import (
     describe_depth_scale,
@@ -61,7 +62,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     environment.filters["number"] = format_number
     environment.globals["figures"] = figures
     depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
-    script = "".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
     series = [one for one in run.series if not is_calibration(one)]
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,

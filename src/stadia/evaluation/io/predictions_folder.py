@@ -6,9 +6,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import write_json
+from stadia.core.files import hold_folder, open_scratch_file, write_json
 from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
@@ -230,10 +230,9 @@ def write_predictions(
         fingerprint: of the input, for `Predictions.check_made_by`.
         listeners: functions that take every predicted frame.
 
-    Raises StadiaError where `out` is in use, DataError where there is no frame, or two frames have one name.
+    Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two frames have one name.
     """
-    out, names, path_ends = Path(out), dict[str, None](), ""
-    poses, times, sizes = dict[str, NDArray[np.float64]](), list[float | None](), set[tuple[int, int]]()
+    out = Path(out)
     record = PredictionsRecord(
         depth_scale=network.depth_scale,
         trust=SCALE_DESCRIPTIONS[network.depth_scale],
@@ -243,49 +242,84 @@ def write_predictions(
         crop=network.crop,
         **provenance.model_dump(),
     )
-    _check_writable(out, record)
-    record.write(out)
+    with hold_folder(out), open_scratch_file(out) as log_file:
+        _check_writable(out, record)
+        record.write(out)
+        written = _write_frames(frames, out, source, listeners, log_file)
+        path_ends, path = written.path_ends, tuple(written.poses) if len(written.poses) > 1 else ()
+        if path:
+            _write_path(out, np.stack(list(written.poses.values())), written.times_s)
+        elif written.poses and len(written.entries) > 1:  # only the first frame has a pose
+            first = next(iter(written.poses))
+            still = f"no frame shows that the camera has moved since {first} (data.stride=1 takes each frame)"
+            path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
+        ended = {"entries": tuple(written.entries), "path": path, "path_ends": path_ends, "image_size": written.image_size}
+        record.model_copy(update={**ended, "finished": True}).write(out)
+        return Predictions.open(out)
+
+
+@dataclass(frozen=True)
+class _WrittenFrames:
+    """Names of all frames, poses (4, 4) by name and times of those on the path; `image_size` None where sizes differ."""
+
+    path_ends: str
+    image_size: tuple[int, int] | None
+    entries: list[str] = field(default_factory=list)
+    poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    times_s: list[float | None] = field(default_factory=list)
+
+
+def _write_frames(
+    frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], log_file: BinaryIO
+) -> _WrittenFrames:
+    """Write the maps of each frame. Names and poses go to `log_file`, so that memory does not grow with the frames.
+
+    Poses kept as small arrays of torch would also keep the allocator from returning the pages between them.
+    """
+    path_ends, last_posed, sizes = "", "", set[tuple[int, int]]()
     for predicted in frames:
-        name = predicted.frame.name
-        if name in names:
+        name, pose = predicted.frame.name, predicted.T_world_camera
+        if _map_path(out, name).exists():  # the folder was empty
             found = f"two frames called '{name}'"
             raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
         _write_maps(out, predicted)
         for listener in listeners:
             listener(predicted)
-        names[name] = None
         sizes.add(predicted.image_size)
-        if predicted.T_world_camera is not None:
-            poses[name] = predicted.T_world_camera
-            times.append(predicted.frame.time_s)
-        elif predicted.frame.on_path and poses and not path_ends:
-            path_ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is unknown"
-    if not names:
+        row = [name, predicted.frame.time_s, None if pose is None else pose.tolist()]
+        log_file.write(json.dumps(row).encode() + b"\n")  # the shortest text of a float64 is exact
+        if pose is not None:
+            last_posed = name
+        elif predicted.frame.on_path and last_posed and not path_ends:
+            path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown"
+    if not sizes:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
-    path = tuple(poses) if len(poses) > 1 else ()
-    if path:
-        _write_path(out, np.stack(list(poses.values())), times)
-    elif poses and len(names) > 1:  # only the first frame has a pose
-        still = f"no frame shows that the camera has moved since {next(iter(poses))} (data.stride=1 takes each frame)"
-        path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
-    image_size = sizes.pop() if len(sizes) == 1 else None
-    ended = {"entries": tuple(names), "path": path, "path_ends": path_ends, "image_size": image_size}
-    record.model_copy(update={**ended, "finished": True}).write(out)
-    return Predictions.open(out)
+    written = _WrittenFrames(path_ends=path_ends, image_size=sizes.pop() if len(sizes) == 1 else None)
+    log_file.seek(0)
+    for name, time_s, pose in map(json.loads, log_file):
+        written.entries.append(name)
+        if pose is not None:
+            written.poses[name] = np.array(pose)
+            written.times_s.append(time_s)
+    return written
+
+
+def _map_path(folder: Path, name: str) -> Path:
+    """Return the path of a frame's map. The suffix is appended: a name may hold a dot ("frame-000000.color")."""
+    return folder / "depth" / f"{name}.npz"
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
     """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
-    stem = folder / "depth" / predicted.frame.name
     affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
     values = predicted.inverse_depth if affine else predicted.depth()
     arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
     if predicted.log_uncertainty is not None:
         arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
-    # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
-    write_depth_map(stem.with_name(f"{stem.name}.npz"), **arrays)
+    path = _map_path(folder, predicted.frame.name)
+    write_depth_map(path, **arrays)
     if not affine:
-        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_image())
+        write_depth_png(path.with_suffix(".png"), predicted.depth_at_image())
 
 
 def _check_writable(out: Path, record: PredictionsRecord) -> None:

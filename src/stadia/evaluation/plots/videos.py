@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.files import atomic_write
+from stadia.core.image_io import write_image
 from stadia.core.recording import Recording
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
-from stadia.evaluation.io.depth_files import write_image
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
