@@ -6,12 +6,14 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast lint format benchmarks clean
+.PHONY: help demo test test-fast faults kills lint format benchmarks clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
+	@echo "make faults      fail each call that changes files, in each command (hours)"
+	@echo "make kills       kill commands at 200 random moments"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
@@ -27,6 +29,12 @@ test-fast: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS)
+
+faults: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_faults
+
+kills: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_kills
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

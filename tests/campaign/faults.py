@@ -30,14 +30,14 @@ from tests.campaign.harness import Server
 from tests.campaign.sound import CAMERA
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EINTR, errno.EACCES)
-SECONDS, MAX_BYTES = 180.0, 4 << 30
+SECONDS, PREPARE_SECONDS, MAX_BYTES = 180.0, 900.0, 4 << 30
 _HEAD = struct.Struct("lll1024s")
 _CALLS, _TEXT = 16384, 128
 _TRACEBACK = re.compile(r"^Traceback |internal error|Segmentation fault|Fatal Python error|^Exception ", re.MULTILINE)
 _TIMES = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
 _DURATIONS = re.compile(rb"\d+(\.\d+)? (s|ms|min|frames/s|images/s)\b")
 _STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}")
-_TIME_KEYS = {"time", "started", "finished", "resumed", "frame_ms", "wall_s", "seconds", "commit", "dirty"}
+_TIME_KEYS = {"time", "started", "finished", "resumed", "frame_ms", "wall_s", "spent_s", "seconds", "commit", "dirty"}
 _UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__")
 
 
@@ -119,13 +119,13 @@ def _write_study(folder: Path) -> None:
 
 
 def _name_run(folder: Path) -> None:
-    (run,) = _list_runs(folder / "out")
+    (run,) = list_runs(folder / "out")
     run.rename(folder / "out" / "run")
 
 
 def _remove_runs(folder: Path) -> None:
     """Take two runs from a finished study, so that it is continued with two trainings instead of six."""
-    for run in _list_runs(folder / "out" / "two" / "runs")[-2:]:
+    for run in list_runs(folder / "out" / "two" / "runs")[-2:]:
         shutil.rmtree(run)
 
 
@@ -211,7 +211,7 @@ class Workplace:
             return
         self._write(command)
         if command.prepare:
-            self._run_line(command.prepare)
+            self._run_line(command.prepare, seconds=PREPARE_SECONDS)
             if command.kill_share is not None:
                 number = int(command.kill_share * self._count_calls())
                 self._write(command)
@@ -246,7 +246,7 @@ class Workplace:
         )
 
     def _run_line(
-        self, line: str, fail_at: int = 0, error: int = 0, kill_s: float | None = None
+        self, line: str, fail_at: int = 0, error: int = 0, kill_s: float | None = None, seconds: float = SECONDS
     ) -> dict[str, Any]:
         with self.state.open("wb") as stream:
             stream.write(_HEAD.pack(0, fail_at, error, str(self.work.resolve()).encode()))
@@ -256,7 +256,7 @@ class Workplace:
             "argv": words,
             "cwd": str(self.work),
             "env": {"STADIA_FAULTS": str(self.state), "CUDA_VISIBLE_DEVICES": ""},
-            "seconds": SECONDS,
+            "seconds": seconds,
             "max_bytes": MAX_BYTES,
             "out": str(self.folder / "output"),
             "grace_s": 10.0,
@@ -295,7 +295,9 @@ def judge(result: Result, sound: Result, before: Sequence[str], *, killed: bool)
         faults.append(f"exit code {result.code}")
     if _TRACEBACK.search(result.said):
         faults.append("an internal error or traceback")
-    if result.code == 2 and not re.search(r"^stadia: .+: found .+; expected .+[.!?] Fix: .+", result.said, re.MULTILINE):
+    if result.code == 2 and not re.search(
+        r"^stadia: .+: found .+; expected .+[.!?] Fix: .+", result.said, re.MULTILINE
+    ):
         faults.append("no line of found, expected and Fix")
     if result.code == sound.code or (result.finished == sound.finished and result.finished != before):
         faults += [f"ended as if done: {name}" for name in compare(sound.files, result.files)]
@@ -329,7 +331,8 @@ def compare(sound: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
 # -- Results, comparable: without times, durations and the folder's own name.
 
 
-def _list_runs(folder: Path) -> list[Path]:
+def list_runs(folder: Path) -> list[Path]:
+    """Return the folders of runs, the oldest first."""
     return sorted(path for path in folder.glob("*") if path.is_dir() and _STARTED.match(path.name))
 
 
@@ -340,22 +343,28 @@ def read_results(work: Path, outputs: list[str]) -> dict[str, str]:
         top = work / output
         if top.is_file():
             found[output] = _hash(top, work)
-        runs = _list_runs(top)
+        runs = list_runs(top)
         for path in sorted(top.rglob("*")) if top.is_dir() else ():
             name = str(path.relative_to(work))
             if path.is_dir() or any(part in name for part in _UNCOMPARED) or Path(name).name.startswith("."):
                 continue
             if runs and any(path.is_relative_to(run) for run in runs[:-1]):
                 continue
-            found[_STARTED.sub("RUN", name)] = _hash(path, work)
+            found[_STARTED.sub("RUN", name)] = _summarize_page(path) if path.suffix == ".html" else _hash(path, work)
     return found
+
+
+def _summarize_page(path: Path) -> str:
+    """Return the headings of a report, and whether it is whole: its time's table differs from run to run."""
+    text = path.read_text(encoding="utf-8")
+    return json.dumps([re.findall(r"<h\d[^>]*>([^<]*)", text), text.rstrip().endswith("</html>")])
 
 
 def _hash(path: Path, work: Path) -> str:
     data = path.read_bytes()
     try:
         data = _READERS.get(path.suffix, _read_plain)(data)
-    except Exception as error:  # noqa: BLE001 - a damaged file is another one
+    except Exception as error:
         data = f"damaged: {error}".encode() + data
     return sha256(_scrub(data, work)).hexdigest()
 

@@ -135,7 +135,9 @@ def main() -> int:
                 row.seconds += one.seconds
                 for fault in one.faults:
                     print(fault, flush=True)
-            print(f"{row.command}: {row.disturbed} of {2 * row.calls}, {row.wrong} wrong, {row.litter} litter", flush=True)
+            print(
+                f"{row.command}: {row.disturbed} of {2 * row.calls}, {row.wrong} wrong, {row.litter} litter", flush=True
+            )
     print(f"{'command':16} {'calls':>6} {'failed':>7} {'killed':>7} {'wrong':>6} {'litter':>7}")
     for row in rows:
         failed = row.disturbed - row.killed
