@@ -38,7 +38,8 @@ _TIMES = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
 _DURATIONS = re.compile(rb"\d+(\.\d+)? (s|ms|min|frames/s|images/s)\b")
 _STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}")
 _TIME_KEYS = {"time", "started", "finished", "resumed", "frame_ms", "wall_s", "spent_s", "seconds", "commit", "dirty"}
-_UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__")
+_UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__", "diff.patch")
+"""Times, or the state of the checkout."""
 
 
 def compile_shim(folder: Path) -> Path | None:
@@ -390,6 +391,15 @@ def _read_json(data: bytes) -> bytes:
     return json.dumps(_drop_times(json.loads(data))).encode()
 
 
+def _read_json_lines(data: bytes) -> bytes:
+    return b"\n".join(map(_read_json, data.splitlines()))
+
+
+def _read_svg(data: bytes) -> bytes:
+    """Return whether a drawing is whole: its ids are random."""
+    return str(data.rstrip().endswith(b"</svg>")).encode()
+
+
 def _read_csv(data: bytes) -> bytes:
     rows = list(csv.DictReader(io.StringIO(data.decode())))
     return json.dumps([{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]).encode()
@@ -415,6 +425,8 @@ def _read_safetensors(data: bytes) -> bytes:
 
 _READERS: Mapping[str, Callable[[bytes], bytes]] = {
     ".json": _read_json,
+    ".jsonl": _read_json_lines,
+    ".svg": _read_svg,
     ".csv": _read_csv,
     ".npz": _read_npz,
     ".mp4": _read_video,
