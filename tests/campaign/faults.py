@@ -252,6 +252,7 @@ class Workplace:
         with self.state.open("wb") as stream:
             stream.write(_HEAD.pack(0, fail_at, error, str(self.work.resolve()).encode()))
             stream.truncate(_HEAD.size + _CALLS * _TEXT)
+        (self.folder / "output").write_bytes(b"")  # a kill may come before the command has opened it
         words = line.replace("CAMERA", " ".join(CAMERA)).split()
         job = {
             "argv": words,

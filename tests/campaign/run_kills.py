@@ -2,7 +2,7 @@
 
 After each SIGKILL the same command runs undisturbed in the same folder; a training is resumed where it had begun. Its
 result must be the undisturbed one, without temporary files and without a process that runs on. Prints a line for each
-wrong result, then a table.
+kill, then a table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,10 +126,11 @@ def main() -> int:
         if not sound.exists():
             build(sound)
         places = open_places(stack, sound, folder, arguments.servers)
-        for kill in run_kills(places, plan_kills(arguments.kills, arguments.seed)):
-            rows.setdefault(kill.command, []).append(kill)
-            if kill.faults:
-                print(f"{kill.command}, killed after {kill.after_s:.3f} s: {'; '.join(kill.faults)}", flush=True)
+        with suppress(KeyboardInterrupt):  # Ctrl-C prints the table of what was done
+            for kill in run_kills(places, plan_kills(arguments.kills, arguments.seed)):
+                rows.setdefault(kill.command, []).append(kill)
+                said = "; ".join(kill.faults) or "right"
+                print(f"{kill.command}, killed after {kill.after_s:.3f} s ({kill.code}): {said}", flush=True)
     print(f"{'command':16} {'kills':>6} {'in time':>8} {'wrong':>6} {'litter':>7} {'orphans':>8}")
     for command, kills in [*rows.items(), ("all", [kill for row in rows.values() for kill in row])]:
         in_time = sum(kill.code != 0 for kill in kills)
