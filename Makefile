@@ -8,13 +8,15 @@ TARGETS ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast campaign fuzz lint format benchmarks lock audit clean
+.PHONY: help demo test test-fast campaign faults kills fuzz lint format benchmarks lock audit clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
 	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
+	@echo "make faults      fail each call that changes files, in each command (hours)"
+	@echo "make kills       kill commands at 200 random moments"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
@@ -36,6 +38,12 @@ test: lint
 
 campaign: $(VENV)/.installed-dev
 	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)
+
+faults: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_faults
+
+kills: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_kills
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

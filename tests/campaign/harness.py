@@ -64,10 +64,17 @@ class Outcome:
 
 
 class Server:
-    """A process of `server.py`, as a context manager. `run` runs one case in a folder."""
+    """A process of `server.py`, as a context manager. `run` runs one case in a folder; `run_job` any job.
+
+    env: further variables of the process, such as LD_PRELOAD.
+    """
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self._env = dict(env or {})
 
     def __enter__(self) -> Server:
         env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        env |= self._env
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.campaign.server"],
             cwd=ROOT,
@@ -93,6 +100,13 @@ class Server:
             raise RuntimeError("the campaign's server ended")
         return dict(json.loads(line))
 
+    def run_job(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a job of `server.py`, and return its outcome."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
     def run(self, case: Case, folder: Path) -> Outcome:
         """Write the files of a case into `folder` (empty), run it, and judge it."""
         work = folder / "work"
@@ -108,10 +122,7 @@ class Server:
             "max_bytes": case.max_bytes,
             "out": str(output),
         }
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        result = self._read()
+        result = self.run_job(job)
         said = output.read_text(encoding="utf-8", errors="replace")
         faults = list(_judge(case, result, said))
         faults += _compare(before, fingerprint(work), case.changes)

@@ -1,13 +1,15 @@
 """Run command lines of stadia in forked children: `python -m tests.campaign.server` reads jobs and writes outcomes.
 
-A job is a line of JSON: argv, cwd, env, seconds, max_bytes, out (a file for the child's output). An outcome is a line
-of JSON: code (exit code, or minus the signal), seconds, peak_bytes. The heavy imports are done once, before any fork,
-so that a thousand command lines take minutes.
+A job is a line of JSON: argv, cwd, env, seconds, max_bytes, out (a file for the child's output), and perhaps kill_s:
+after so many seconds the command itself is killed, and its own children have grace_s to end. An outcome is a line of
+JSON: code (exit code, or minus the signal), seconds, peak_bytes, orphans. The heavy imports are done once, before any
+fork, so that a thousand command lines take minutes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -16,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 PRELOADED = (
@@ -39,6 +42,10 @@ PRELOADED = (
 )
 SPARE_BYTES = 6 << 30
 """Address space above the limit of memory: libraries reserve more than they use."""
+
+
+_ADOPTS = sys.platform == "linux"
+"""Whether processes that lost their parent become children of the server, which then finds and kills them."""
 
 
 def _run_child(job: dict[str, Any]) -> None:
@@ -69,6 +76,27 @@ def _run_child(job: dict[str, Any]) -> None:
         os._exit(71)  # nothing may pass `run`
 
 
+def _stop_orphans(group: int, grace_s: float) -> int:
+    """Kill what a command left running after `grace_s`, also in sessions of its own; return how many it were."""
+    end = time.monotonic() + grace_s
+    orphans: list[str] = []
+    while True:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        orphans = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split() if _ADOPTS else []
+        if not orphans or time.monotonic() >= end:
+            break
+        time.sleep(0.02)
+    for orphan in orphans:
+        os.kill(int(orphan), signal.SIGKILL)
+        os.waitpid(int(orphan), 0)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+        return max(len(orphans), 1)
+    return len(orphans)
+
+
 def _run_job(job: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     child = os.fork()
@@ -78,15 +106,16 @@ def _run_job(job: dict[str, Any]) -> dict[str, Any]:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             break
+        if time.monotonic() - start > job.get("kill_s", job["seconds"]):
+            os.kill(child, signal.SIGKILL)
+            _, status, usage = os.wait4(child, 0)
+            break
         if time.monotonic() - start > job["seconds"]:
             os.killpg(child, signal.SIGKILL)
             _, status, usage = os.wait4(child, 0)
             break
         time.sleep(0.005)
-    orphans = 0
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what the command left running
-        orphans = 1
+    orphans = _stop_orphans(child, job.get("grace_s", 0.0))
     return {
         "code": os.waitstatus_to_exitcode(status),
         "seconds": time.monotonic() - start,
@@ -96,6 +125,8 @@ def _run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    if _ADOPTS:
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

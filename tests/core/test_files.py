@@ -93,9 +93,28 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
         check_writable(tmp_path / "runs")
 
 
-def test_other_trouble_stays_what_it_is(tmp_path):
-    with pytest.raises(OSError, match="Input/output"), atomic_write(tmp_path / "a"):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+@pytest.mark.parametrize("context", [atomic_write, atomic_folder])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, os.strerror(errno.EIO)), OSError("libpng: Input/output error")])
+def test_an_error_of_the_disk_names_the_file(tmp_path, context, error):
+    with (
+        pytest.raises(StadiaError, match=r"a\.png: found .*Input/output error.*Fix: check the disk"),
+        context(tmp_path / "a.png"),
+    ):
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_another_file_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="input"), atomic_write(tmp_path / "a"):
+        (tmp_path / "input").read_text(encoding="utf-8")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_fails_takes_its_new_parents_along(tmp_path):
+    (tmp_path / "o").mkdir()
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "o" / "new" / "er"):
+        raise ZeroDivisionError
+    assert names(tmp_path / "o") == []
 
 
 def test_folder_appears_whole(tmp_path):

@@ -144,6 +144,22 @@ class TestFolder:
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
 
+    def test_it_is_finished_after_its_last_file_and_begun_again_before(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
+        def write_half() -> None:
+            (tmp_path / "out" / "cloud.ply").write_text("ply")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(drive(), red_reader(), tmp_path / "out", complete=write_half, further=("cloud.ply",))
+        with pytest.raises(DataError, match="unfinished"):
+            Predictions.open(tmp_path / "out")
+        with pytest.raises(StadiaError, match="an unfinished prediction of something else"):
+            run(drive(), red_reader(), tmp_path / "out")
+        run(drive(), red_reader(), tmp_path / "out", further=("cloud.ply",))
+        assert not (tmp_path / "out" / "cloud.ply").exists()
+
     def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         frame = next(read_frames(drive()))
         with pytest.raises(DataError, match="two frames called '000000'"):

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError, StadiaError, summarize_exception
 
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
@@ -22,7 +22,7 @@ _CLEANED: set[str] = set()
 
 
 def _explain(error: OSError, path: Path) -> None:
-    """Raise StadiaError where the disk is full or the folder is not writable; return for any other error."""
+    """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise StadiaError(
             path, found="a full disk", expected="free space for the file", fix="free some space"
@@ -34,6 +34,9 @@ def _explain(error: OSError, path: Path) -> None:
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
+    if error.filename is None and not isinstance(error, BrokenPipeError):  # of a write or a sync: it names no file
+        found, expected = error.strerror or summarize_exception(error), "a file that can be written"
+        raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error
 
 
 def expand_home(path: str | Path) -> Path:
@@ -72,13 +75,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             _sync(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
+            temporary = None
             _sync_folder(path.parent)
         except OSError as error:
             _explain(error, path)
             raise
         finally:
             if temporary is not None:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # the error that is under way says more
+                    temporary.unlink()
 
 
 def _make_temporary(path: Path, locked: ExitStack) -> Path:
@@ -112,11 +117,13 @@ def remove_stale_files(folder: Path) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on a clean exit sync its files and rename it to `path`, else remove it.
 
-    Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet.
-    Raises StadiaError where the disk is full, the folder cannot be written to, or another process writes it.
+    Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet,
+    or be empty. Raises StadiaError where the disk is full, the folder cannot be written to, or another process writes
+    it.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.partial"
+    made = [parent for parent in path.parents if not parent.exists()]
     with ExitStack() as locked:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +145,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            for parent in made:
+                with suppress(OSError):  # it holds the new folder, or another's file
+                    parent.rmdir()
 
 
 def _remove_content(folder: Path) -> None:

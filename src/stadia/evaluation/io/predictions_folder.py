@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -219,6 +219,8 @@ def write_predictions(
     source: str,
     fingerprint: str = "",
     listeners: Sequence[Listener] = (),
+    complete: Callable[[], None] = lambda: None,
+    further: Collection[str] = (),
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
@@ -229,9 +231,11 @@ def write_predictions(
         source: name of the input, for people.
         fingerprint: of the input, for `Predictions.check_made_by`.
         listeners: functions that take every predicted frame.
+        complete: writes the last files of the folder; the prediction is finished after it.
+        further: names of the files that listeners and `complete` write.
 
-    Raises StadiaError where `out` is in use, also by another process; DataError where there is no frame, or two frames
-    have one name.
+    Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two
+    frames have one name.
     """
     out = Path(out)
     record = PredictionsRecord(
@@ -244,7 +248,7 @@ def write_predictions(
         **provenance.model_dump(),
     )
     with hold_folder(out), open_scratch_file(out) as log_file:
-        _check_writable(out, record)
+        _check_writable(out, record, further)
         record.write(out)
         written = _write_frames(frames, out, source, listeners, log_file)
         path_ends, path = written.path_ends, tuple(written.poses) if len(written.poses) > 1 else ()
@@ -254,13 +258,9 @@ def write_predictions(
             first = next(iter(written.poses))
             still = f"no frame shows that the camera has moved since {first} (data.stride=1 takes each frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
-        ended = {
-            "entries": tuple(written.entries),
-            "path": path,
-            "path_ends": path_ends,
-            "image_size": written.image_size,
-        }
-        record.model_copy(update={**ended, "finished": True}).write(out)
+        ended = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
+        complete()
+        record.model_copy(update={**ended, "entries": tuple(written.entries), "finished": True}).write(out)
         return Predictions.open(out)
 
 
@@ -328,15 +328,16 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
         write_depth_png(path.with_suffix(".png"), predicted.depth_at_image())
 
 
-def _check_writable(out: Path, record: PredictionsRecord) -> None:
+def _check_writable(out: Path, record: PredictionsRecord, further: Collection[str]) -> None:
     """Remove an unfinished prediction of the same input by the same network. Refuse any other content."""
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and (out.is_dir() or not out.exists()):
         return
     there = read_record(out) if RECORD in visible else None
-    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM}:
+    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM, *further}:
         log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
-        for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
+        maps, others = (*out.glob("depth/*.npz"), *out.glob("depth/*.png")), (TRAJECTORY, TRAJECTORY_TUM, *further)
+        for path in (*maps, *(out / name for name in others if name in visible), out / RECORD):
             path.unlink()
         return
     kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}
