@@ -44,7 +44,7 @@ class MemoryLog:
         gc.collect()
         self.frames.append(frame)
         self.bytes.append(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE)
-        self.files.append(len(os.listdir("/proc/self/fd")))
+        self.files.append(len(list(Path("/proc/self/fd").iterdir())))
 
     def print(self, name: str) -> bool:
         """Print the slope with its interval. Return whether it is below the goal, and no descriptor was left open."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import JsonOption, argument, option
+from stadia.cli.arguments import ForceOption, JsonOption, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,9 +33,14 @@ def check(
     seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""
+    if out is not None:
+        from stadia.core.output_files import check_output_folder
+
+        check_output_folder(out, "findings.jsonl", "list of findings", force=force)
     if recipe is None and not only and _is_composite(data.expanduser()):
         recipe = "overlay"
     if recipe is not None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, flag, option
+from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, InputSettings, argument, flag, option
 
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
@@ -135,15 +135,19 @@ def overlay(
     seed: Seed = 0,
     workers: Workers = None,
     overrides: Annotated[list[str] | None, argument("As height=128, or data.height=128.", metavar="KEY=VALUE")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
+    from stadia.core.output_files import check_replaceable
     from stadia.dataloading.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
         found = "both" if out else "neither"
         raise ConfigError("overlay", found=found, expected="--out or --sheet", fix="pass one of them")
+    if sheet is not None:
+        check_replaceable(sheet, "overview", force=force)
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
 
@@ -210,11 +214,16 @@ def camera_height(
     ] = None,
     out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
     every: EveryOption = 1,
+    force: ForceOption = False,
 ) -> None:
     """Estimate the camera's height without a network: from the horizon, and cars and people of known heights."""
     from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])
+    if out is not None:
+        from stadia.core.output_files import check_output_folder
+
+        check_output_folder(out, "camera_height.json", "camera height", force=force)
 
     from stadia.apps.camera_height.run_camera_height import run_camera_height
     from stadia.cli.progress_display import print_lines, show_progress

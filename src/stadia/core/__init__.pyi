@@ -51,6 +51,9 @@ from .input_files import read_npz as read_npz
 from .input_files import read_text as read_text
 from .input_files import read_yaml as read_yaml
 from .numba_jit import compile_loops as compile_loops
+from .output_files import check_output_folder as check_output_folder
+from .output_files import check_replaceable as check_replaceable
+from .output_files import mark_png_file as mark_png_file
 from .recording import MaskReader as MaskReader
 from .recording import Recording as Recording
 from .recording import RoadMasks as RoadMasks

@@ -22,7 +22,7 @@ MAX_FINDINGS = 1000
 MAX_COLUMNS, MAX_NAME_CHARS = 1000, 200  # of metrics.csv; a longer name is no column of a training
 MAX_STEP = 1 << 53  # whole numbers of a float
 MAX_DRAWN = 1e100
-"""Squares, ratios and margins of larger numbers leave float64."""
+"""Squares and ratios of larger numbers, and of smaller ones than its inverse, leave float64."""
 _STEP = re.compile(r"(\d+)\D*$")
 
 
@@ -96,11 +96,10 @@ def read_run(folder: Path) -> RunFiles:
     unreadable: list[str] = []
 
     def attempt(name: str, read: Callable[[Path], Any], absent: Any) -> Any:
-        path = folder / name
-        if not path.is_file():
+        if not (folder / name).exists():
             return absent
         try:
-            return read(path)
+            return read(check_inside(folder, folder / name))
         except (StadiaError, OSError, ValueError) as error:
             unreadable.append(f"{name}: {error.found if isinstance(error, StadiaError) else error}")
             return absent
@@ -123,6 +122,18 @@ def read_run(folder: Path) -> RunFiles:
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )
+
+
+def check_inside(folder: Path, path: Path) -> Path:
+    """Return the path of a file inside a run's folder. Raises DataError where it leads out of it, as a link may."""
+    try:
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
+        is_inside = False
+    if not is_inside:
+        expected, fix = "a file inside the run's folder", "copy the file there"
+        raise DataError(path, found="a link out of the run's folder", expected=expected, fix=fix)
+    return path
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -229,12 +240,14 @@ def _read_spreads(path: Path) -> list[ValueSpread]:
 
 
 def _parse_number(text: str | None) -> float | None:
-    """Return the number of a cell; one that is too large to be drawn is not finite."""
+    """Return the number of a cell; one that is too large to be drawn is not finite, one that is too small is 0."""
     try:
         value = float(text) if text else None
     except ValueError:
         return None
-    return math.copysign(math.inf, value) if value is not None and abs(value) > MAX_DRAWN else value
+    if value is None or math.isnan(value) or 1 / MAX_DRAWN <= abs(value) <= MAX_DRAWN:
+        return value
+    return math.copysign(math.inf, value) if abs(value) > MAX_DRAWN else 0.0
 
 
 def _parse_step(text: str | None) -> int | None:

@@ -249,6 +249,7 @@ def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
         estimated.objects.frame.tolist(), estimated.place, found.implied_height_m.tolist(), found.verdict, strict=True
     )
     return {
+        "format": "stadia-camera-height",
         "camera_height_m": found.camera_height_m,
         "interval_95_m": [found.low_m, found.high_m],
         "frames": len(estimated.frames),

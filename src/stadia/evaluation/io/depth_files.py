@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,6 +58,7 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
     path = Path(path)
+    values: NDArray[Any]
     match path.suffix.lower():
         case ".png":
             values = _read_png(path) / np.float64(png_per_metre)
@@ -77,7 +79,7 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     if wrong := int(np.isnan(values).sum()):
         fix = "write 0 where there is no depth"
         raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
-    return values
+    return np.asarray(values)
 
 
 def list_arrays(path: Path) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ LOGITS_KEY = "mask_logits"
 
 
 def _hold_empty(out: Path) -> ExitStack:
-    """Hold the lock of a new or empty folder. Raise StadiaError where something is in it, or another process writes it."""
+    """Hold the lock of a new or empty folder. Raise StadiaError for another, or where another process writes it."""
     with ExitStack() as held:
         held.enter_context(hold_folder(out))
         if any(out.iterdir()):

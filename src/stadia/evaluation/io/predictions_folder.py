@@ -266,7 +266,7 @@ def write_predictions(
 
 @dataclass(frozen=True)
 class _WrittenFrames:
-    """Names of all frames, poses (4, 4) by name and times of those on the path; `image_size` None where sizes differ."""
+    """Names of all frames, poses (4, 4) by name and times of those on the path. image_size: None where sizes differ."""
 
     path_ends: str
     image_size: tuple[int, int] | None
