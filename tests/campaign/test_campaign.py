@@ -9,14 +9,13 @@ import pytest
 from tests.campaign.cases import list_cases
 from tests.campaign.harness import Case, Outcome, Server
 from tests.campaign.run_campaign import run_cases
-from tests.campaign.sound import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="forks")]
 CASES = 80
 
 
-def test_hostile_inputs_are_refused_or_survived(tmp_path: Path) -> None:
-    cases = list_cases(build(tmp_path / "sound"))
+def test_hostile_inputs_are_refused_or_survived(sound: Path, tmp_path: Path) -> None:
+    cases = list_cases(sound)
     outcomes = list(run_cases(cases[:: len(cases) // CASES], tmp_path / "cases", servers=1))
     failed = [f"{outcome.name}: {outcome.faults}: {outcome.said[-300:]}" for outcome in outcomes if outcome.faults]
     assert len(outcomes) >= CASES

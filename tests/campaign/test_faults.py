@@ -6,12 +6,12 @@ import queue
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from tests.campaign.faults import COMMANDS, Workplace, compile_shim
 from tests.campaign.run_faults import choose_calls, open_places, run_command
 from tests.campaign.run_kills import plan_kills, run_kills
-from tests.campaign.sound import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")]
 _SAMPLED = {"check": 6, "scores": 4, "journal": 6, "prepare": 80, "predict-images": 60, "odometry": 20}
@@ -19,12 +19,12 @@ _SAMPLED = {"check": 6, "scores": 4, "journal": 6, "prepare": 80, "predict-image
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[queue.Queue[Workplace]]:
+def places(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[queue.Queue[Workplace]]:
     folder = tmp_path_factory.mktemp("faults")
     if compile_shim(folder) is None:
         pytest.skip("no C compiler, which the shim of failing calls needs")
     with ExitStack() as stack:
-        yield open_places(stack, build(folder / "sound"), folder, servers=1)
+        yield open_places(stack, sound, folder, servers=1)
 
 
 @pytest.mark.parametrize("name", _SAMPLED)

@@ -18,15 +18,6 @@ SOURCE = Path(__file__).parents[2] / "src" / "stadia"
 MAX_CORPUS_BYTES = 300_000
 REFUSED = {"dataset_json", "objects_json", "split"}
 """Targets whose seeds name what is not beside them."""
-BESIDE = {
-    "depth_npz": "evaluation/io/depth_files.py",
-    "metrics": "training/loggers.py",
-    "ply": "datasets/objects/bop_models.py",
-    "search_space": "apps/studies/config.py",
-    "study_yaml": "apps/studies/config.py",
-    "video": "datasets/video_decoding.py",
-}
-"""Readers that stood beside the boundary. Each is tested as soon as it imports it; then its entry can go."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -35,8 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A folder with what stands beside a target's input."""
     name = request.getfixturevalue("name")
-    if name in BESIDE and "core.input_files" not in (SOURCE / BESIDE[name]).read_text():
-        pytest.skip(f"{BESIDE[name]} does not read at the boundary")
     inner = tmp_path / "of" / "target"  # other tests look for data sets below the folder of all tests
     inner.mkdir(parents=True)
     prepare_target(name, inner)

@@ -64,6 +64,9 @@ def _open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def _limit_frames(path: Path, stream: Any) -> None:
     """Raise DataError for a stream of larger frames than are read, and refuse those frames that its header hides."""
+    if stream.codec_context is None:
+        fix = "convert it: ffmpeg -i IN out.mp4"
+        raise DataError(path, found="a video of an unknown codec", expected="one that FFmpeg decodes", fix=fix)
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_VIDEO_PIXELS:
         found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels a frame"
