@@ -189,7 +189,7 @@ print(sorted(heavy & set(sys.modules)))
 def test_an_old_option_is_refused_with_its_new_name(stadia):
     code, out, err = stadia("compare", "a", "b", "--picture", "c.svg")
     assert (code, out) == (2, "")
-    assert err.endswith("Fix: did you mean '--image'?\n")
+    assert err.endswith("Fix: it was renamed to '--image'.\n")
 
 
 @pytest.mark.parametrize(
@@ -248,3 +248,11 @@ def test_a_command_ends_with_the_process_that_started_it():
     line = [sys.executable, "-m", "stadia", "list", "encoders"]
     done = subprocess.run(line, capture_output=True, check=False, env=env, timeout=120)
     assert done.returncode == -signal.SIGTERM
+
+
+def test_an_old_option_is_suggested_only_where_the_new_one_exists(stadia):
+    assert "--image" not in stadia("train", "selfsup", "--picture", "a.png")[2]
+
+
+def test_nothing_far_fetched_is_suggested(stadia):
+    assert "did you mean" not in stadia("train", "selfsup", "model.backbone=resnet18", "data.path=nowhere")[2]

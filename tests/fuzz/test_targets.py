@@ -14,7 +14,6 @@ from tests.fuzz.seeds import make_seeds
 from tests.fuzz.targets import CORPUS, TARGETS, BrokenPromiseError, check_target, prepare_target
 
 EXAMPLES = int(os.environ.get("STADIA_FUZZ_EXAMPLES", "30"))
-SOURCE = Path(__file__).parents[2] / "src" / "stadia"
 MAX_CORPUS_BYTES = 300_000
 REFUSED = {"dataset_json", "objects_json", "split"}
 """Targets whose seeds name what is not beside them."""

@@ -103,8 +103,10 @@ def _convert_usage_error(error: Any) -> StadiaError:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
     if word in RENAMED_COMMANDS:
-        fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
-    elif "=" not in word and (near := RENAMED_OPTIONS.get(word) or find_nearest_name(word, valid)):
+        fix = f"it was renamed: use `stadia {RENAMED_COMMANDS[word]}`"
+    elif RENAMED_OPTIONS.get(word) in valid:
+        fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
+    elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
     else:  # also a setting, which is no misspelled command
         fix = f"see `{path} --help`"

@@ -14,7 +14,7 @@ from stadia.core.errors import ConfigError, DataError
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str]) -> str | None:
     """Return the valid name closest to a misspelt one, or None where nothing is close."""
-    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.65)
     return found[0] if found else None
 
 
