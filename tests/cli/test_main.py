@@ -20,7 +20,7 @@ COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "
 def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Make `stadia report` raise."""
 
-    def build(*_: object) -> None:
+    def build(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("stadia.report.build_report", build)
@@ -92,7 +92,12 @@ def test_interrupted(stadia, monkeypatch):
             "--protocol, --depth-scale,",
             "did you mean '--protocol'?",
         ),
-        ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
+        (
+            "report x -q",
+            "report: found option '-q'",
+            "one of --out, --private, --force, --help, --traceback",
+            "see `stadia report --help`",
+        ),
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (
@@ -125,7 +130,12 @@ def test_interrupted(stadia, monkeypatch):
             "one of train, evaluate,",
             "see `stadia --help`",
         ),
-        ("parts losses", "command line: found command 'parts'", "one of train, evaluate,", "use `stadia list`"),
+        (
+            "parts losses",
+            "command line: found command 'parts'",
+            "one of train, evaluate,",
+            "it was renamed: use `stadia list`",
+        ),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )

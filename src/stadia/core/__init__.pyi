@@ -28,6 +28,7 @@ from .files import remove_stale_files as remove_stale_files
 from .files import safe_join as safe_join
 from .files import try_lock as try_lock
 from .files import write_json as write_json
+from .files import write_lines as write_lines
 from .files import write_text as write_text
 from .image_io import ImageHeader as ImageHeader
 from .image_io import check_pixel_count as check_pixel_count

@@ -100,7 +100,8 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
                 continue
             every = list_keys(model, prefix)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
-            near = next(same_leaf, None) or find_nearest_name(prefix + name, every)
+            leaf = find_nearest_name(name, list(model.model_fields))  # without the group, which is alike in all
+            near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = f", did you mean '{near}'?" if near else f"; expected one of {', '.join(model.model_fields)}"
             lines.append(f"unknown key '{_shorten(prefix + name)}'{valid}")
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
@@ -203,15 +204,15 @@ def resolve_config(
 
 
 def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
-    """Return the dotted key of a mistake: pydantic's place of it, without the type of a union that it names last."""
+    """Return the dotted key of a mistake: pydantic's place of it, without the type of a union that it names."""
     annotation: Any = model
-    parts = []
-    for part in place:
+    parts: list[str] = []
+    for number, part in enumerate(place):
         if isinstance(annotation, type) and issubclass(annotation, StrictModel):
             field = annotation.model_fields.get(str(part))
             annotation = field.annotation if field else None
         elif len(members := _union_members(annotation)) > 1:
-            break
+            return ".".join([*parts, *map(str, place[number + 1 :])])
         elif inner := [one for member in members for one in get_args(member) if one is not Ellipsis]:
             annotation = inner[part] if isinstance(part, int) and part < len(inner) else inner[-1]
         parts.append(str(part))

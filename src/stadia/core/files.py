@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -247,9 +247,18 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write UTF-8 lines atomically, one at a time: a long list takes no memory as text. The line ends are added."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(f"{line}\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: indented, keys in the given order, NaN refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))  # piece by piece
+        stream.write("\n")
 
 
 def safe_join(folder: Path, name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,12 +252,12 @@ def write_predictions(
         _check_writable(out, record, further)
         record.write(out)
         written = _write_frames(frames, out, source, listeners, log_file)
-        path_ends, path = written.path_ends, tuple(written.poses) if len(written.poses) > 1 else ()
+        path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
-            _write_path(out, np.stack(list(written.poses.values())), written.times_s)
-        elif written.poses and len(written.entries) > 1:  # only the first frame has a pose
-            first = next(iter(written.poses))
-            still = f"no frame shows that the camera has moved since {first} (data.stride=1 takes each frame)"
+            _write_path(out, written.poses, written.times_s)
+        elif written.posed and len(written.entries) > 1:  # only the first frame has a pose
+            moved = f"no frame shows that the camera has moved since {written.posed[0]}"
+            still = f"{moved} (data.stride=1 takes each frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
         ended = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         complete()
@@ -266,13 +267,19 @@ def write_predictions(
 
 @dataclass(frozen=True)
 class _WrittenFrames:
-    """Names of all frames, poses (4, 4) by name and times of those on the path. image_size: None where sizes differ."""
+    """Names of all frames; names, poses (N, 4, 4) and times of the path. image_size: None where sizes differ."""
 
     path_ends: str
     image_size: tuple[int, int] | None
     entries: list[str] = field(default_factory=list)
-    poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    posed: list[str] = field(default_factory=list)
     times_s: list[float | None] = field(default_factory=list)
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+    @property
+    def poses(self) -> NDArray[np.float64]:
+        """Return (N, 4, 4) poses of `posed`."""
+        return np.frombuffer(self.values).reshape(-1, 4, 4)
 
 
 def _write_frames(
@@ -305,8 +312,10 @@ def _write_frames(
     for name, time_s, pose in map(json.loads, log_file):
         written.entries.append(name)
         if pose is not None:
-            written.poses[name] = np.array(pose)
+            written.posed.append(name)
             written.times_s.append(time_s)
+            for row in pose:
+                written.values.extend(row)
     return written
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import write_text
+from stadia.core.files import write_lines
 from stadia.core.input_files import read_text
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
@@ -123,7 +123,7 @@ def _check_rows(path: Path, rows: list) -> list:
 def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
     """Write rows of 12 numbers with 9 decimals."""
     rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
-    write_text(path, "".join(" ".join(f"{value:.9e}" for value in row) + "\n" for row in rows))
+    write_lines(path, (" ".join(f"{value:.9e}" for value in row) for row in rows))
 
 
 def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
@@ -131,7 +131,7 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
     q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
-    write_text(path, "".join(f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) + "\n" for time, row in rows))
+    write_lines(path, (f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) for time, row in rows))
 
 
 class TrajectoryFormat(StrEnum):

@@ -177,9 +177,12 @@ def parse_size(text: str) -> Size:
     """
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 0 < height * width <= MAX_NETWORK_PIXELS:
-        fix = f"for example --size 1216x352, at most {MAX_NETWORK_PIXELS} pixels"
+    if not height * width:
+        fix = "for example --size 1216x352"
         raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix=fix)
+    if height * width > MAX_NETWORK_PIXELS:
+        given, expected = f"{text}, {height * width} pixels", f"at most {MAX_NETWORK_PIXELS} pixels"
+        raise ConfigError("--size", found=given, expected=expected, fix="choose a smaller size")
     return height, width
 
 
