@@ -51,9 +51,9 @@ def offline_if_unreachable() -> Iterator[None]:
 
 
 @cache
-def warn_missing_weights(name: str, why: str, repository: str) -> None:
-    """Warn once per network that weights are unavailable, with the files to copy from an online machine."""
-    fix = f"; {describe_manual_copy(repository)}" if repository else ""
+def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
+    """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
+    fix = f"; {package or describe_manual_copy(repository)}" if package or repository else ""
     log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
 
 
