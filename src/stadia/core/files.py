@@ -82,7 +82,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise
         finally:
             if temporary is not None:
-                with suppress(OSError):  # the error that is under way says more
+                with suppress(OSError):  # the first error is the cause
                     temporary.unlink()
 
 

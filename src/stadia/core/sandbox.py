@@ -426,7 +426,7 @@ _Rule = tuple[int, int, int, int]
 def deny_system_calls() -> bool:
     """Deny this process new processes, programs, connections, writable files and signals to others, for good.
 
-    Returns False on machines that it does not know; where the kernel refuses, it raises OSError.
+    Returns False on unsupported machines; where the kernel refuses, it raises OSError.
     """
     machine = os.uname().machine
     if machine not in _DENIED:
