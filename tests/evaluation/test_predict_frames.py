@@ -216,7 +216,11 @@ def test_memory_of_a_frame(tmp_path: Path, drive: Make, red_reader: Make) -> Non
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    """120 frames peak where 20 do, give or take three images: neither images nor maps are kept."""
+    """120 frames peak where 20 do, give or take four images: neither images nor maps are kept.
+
+    What grows are names, poses and paths of the files, about 1 KB a frame at the end. Poses were tensors of torch once,
+    whose memory is not traced.
+    """
 
     def peak_bytes(frames: int) -> int:
         recording = drive(frames, height=60, width=180)
@@ -231,7 +235,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_re
         return peak
 
     peak_bytes(3)  # warm: imports and caches
-    assert peak_bytes(120) < peak_bytes(20) + 3 * 60 * 180 * 3
+    assert peak_bytes(120) < peak_bytes(20) + 4 * 60 * 180 * 3
 
 
 class TestVideo:

@@ -100,7 +100,7 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
                 continue
             every = list_keys(model, prefix)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
-            leaf = find_nearest_name(name, list(model.model_fields))  # without the group, which is alike in all
+            leaf = find_nearest_name(name, list(model.model_fields), similarity=0.5)  # without the group: it is alike
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = f", did you mean '{near}'?" if near else f"; expected one of {', '.join(model.model_fields)}"
             lines.append(f"unknown key '{_shorten(prefix + name)}'{valid}")
