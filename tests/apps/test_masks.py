@@ -88,7 +88,7 @@ def test_skipped_frames_are_noted(video, tmp_path, monkeypatch):
 
 def test_missing_network_is_reported_before_missing_runtime(video, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found No such file"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found no such file"):
         list(prepare_masks(MasksRequest(video, str(tmp_path / "nowhere.tflite"), tmp_path / "out")))
 
 

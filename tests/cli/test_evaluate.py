@@ -439,3 +439,13 @@ class TestReal:
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert (json.loads(out)["images"], json.loads(out)["abs_rel"]) == (3, 0)
+
+
+def test_a_name_in_square_brackets_is_printed_as_it_is(capsys):
+    from stadia.cli.evaluate import _print_table
+
+    _print_table({"ds[/r]": "[/bold]", "recordings": {"a[/r]": {"abs_rel": 0.5}}})
+    out = capsys.readouterr().out
+    assert "ds[/r]" in out
+    assert "[/bold]" in out
+    assert "recordings: a[/r]" in out

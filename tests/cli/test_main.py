@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "
 def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Make `stadia report` raise."""
 
-    def build(*_: object) -> None:
+    def build(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("stadia.report.build_report", build)
@@ -91,7 +92,12 @@ def test_interrupted(stadia, monkeypatch):
             "--protocol, --depth-scale,",
             "did you mean '--protocol'?",
         ),
-        ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
+        (
+            "report x -q",
+            "report: found option '-q'",
+            "one of --out, --private, --force, --help, --traceback",
+            "see `stadia report --help`",
+        ),
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (
@@ -124,7 +130,12 @@ def test_interrupted(stadia, monkeypatch):
             "one of train, evaluate,",
             "see `stadia --help`",
         ),
-        ("parts losses", "command line: found command 'parts'", "one of train, evaluate,", "use `stadia list`"),
+        (
+            "parts losses",
+            "command line: found command 'parts'",
+            "one of train, evaluate,",
+            "it was renamed: use `stadia list`",
+        ),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
@@ -188,4 +199,70 @@ print(sorted(heavy & set(sys.modules)))
 def test_an_old_option_is_refused_with_its_new_name(stadia):
     code, out, err = stadia("compare", "a", "b", "--picture", "c.svg")
     assert (code, out) == (2, "")
-    assert err.endswith("Fix: did you mean '--image'?\n")
+    assert err.endswith("Fix: it was renamed to '--image'.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), ("memory: found none left", "smaller size or batch")),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), ("memory:", "batch")),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ("memory:", "batch")),
+        (RecursionError("maximum recursion depth exceeded"), ("found values nested too deep", "Fix: ")),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), ("open files", "ulimit -n")),
+        (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), ("processes", "training.workers")),
+        (RuntimeError("can't start new thread"), ("processes", "training.workers")),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ("system: found No space left", "Fix: check disks")),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_limit_of_the_machine_is_no_internal_error(stadia, monkeypatch, error, words):
+    failing_with(monkeypatch, error)
+    code, _, err = stadia("report", "x")
+    assert (code, err.count("\n")) == (2, 1)
+    assert all(word in err for word in words), err
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(stadia):
+    code, _, err = stadia("report", "\x1b[31mred\u202e\r")
+    assert code == 2
+    assert "\\x1b[31mred\\u202e" in err
+    assert "\x1b" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_name_of_any_bytes_is_printed_in_any_locale(tmp_path, encoding):
+    line = [sys.executable, "-m", "stadia", "report", b"caf\xe9\xff-\xf0\x9f\x98\x80"]
+    env = os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    done = subprocess.run(line, capture_output=True, check=False, cwd=tmp_path, env=env)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(b"stadia: caf")
+    assert b"found" in done.stderr
+
+
+def test_mistakes_are_listed_with_key_found_and_valid(stadia):
+    given = ["optimizer.lr=-1", "qqqqqqqqqqqq=1", "data.zzzzzzzz=2", "training.workers=" + "[" * 5000]
+    code, _, err = stadia("train", "selfsup", "data.path=x", *given)
+    assert code == 2
+    title, *lines = err.splitlines()
+    assert title.startswith("stadia: 4 mistakes in the configuration; ")
+    assert any("'optimizer.lr': input should be greater than 0 (found -1)" in line for line in lines)
+    assert any("unknown key 'qqqqqqqqqqqq'; expected one of recipe, name, seed" in line for line in lines)
+    assert max(map(len, lines)) < 2000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the parent's number")
+def test_a_command_ends_with_the_process_that_started_it():
+    env = os.environ | {"STADIA_PARENT": "1"}  # of a study that was killed before this command ran
+    line = [sys.executable, "-m", "stadia", "list", "encoders"]
+    done = subprocess.run(line, capture_output=True, check=False, env=env, timeout=120)
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_an_old_option_is_suggested_only_where_the_new_one_exists(stadia):
+    assert "--image" not in stadia("train", "selfsup", "--picture", "a.png")[2]
+
+
+def test_nothing_far_fetched_is_suggested(stadia):
+    assert "did you mean" not in stadia("train", "selfsup", "model.backbone=resnet18", "data.path=nowhere")[2]

@@ -19,3 +19,14 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["predicting: 3 of 10", "predicting: 6 of 10", "predicting: 9 of 10"]
+
+
+def test_a_name_in_square_brackets_is_no_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_display.show_progress() as bars:
+        assert list(bars.track(range(3), 3, "predicting ds[/r]")) == [0, 1, 2]
+        bars.progress("reading [red]", 1, 2)
+    assert "ds[/r]" in capsys.readouterr().err

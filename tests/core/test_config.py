@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -198,3 +199,34 @@ def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:
     assert "did you mean 'groups.first.lr'" in message
     assert "'groups.first.lr': input should be greater than 0" in message
     assert "'groups.second'" in message
+
+
+class Choices(StrictModel):
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    size: tuple[int, int] | None = None
+    parts: tuple[Inner, ...] = ()
+    rate: float = 1.0
+    either: float | tuple[float, ...] | None = None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("devices=cuda", "'devices': input should be a valid integer or 'auto' (found 'cuda')"),
+        ("devices=-7", "'devices': input should be greater than or equal to 1 or 'auto' (found -7)"),
+        ("devices=[]", "'devices': input should be a valid integer or 'auto' (found [])"),
+        ("size=[1]", "'size.1': field required"),
+        ("size=[1,x]".replace("x", '"x"'), "'size.1': input should be a valid integer"),
+        ('parts=[{"lr":"x"}]', "'parts.0.lr': input should be a valid number"),
+        ("either=x", "'either': "),
+        ("rate=1e400", "'rate': input should be a finite number (found inf)"),
+        ("rate=NaN", "'rate': input should be a finite number (found nan)"),
+        ("rate=" + "x" * 5000, "..."),
+    ],
+)
+def test_one_mistake_for_a_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve_config(Choices, {}, [override])
+    assert message in str(refused.value)
+    assert "1 mistake in" in str(refused.value)
+    assert len(str(refused.value)) < 500

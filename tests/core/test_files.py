@@ -5,12 +5,25 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import atomic_folder, atomic_write, check_writable, read_json, safe_join, write_json, write_text
+from stadia.core.files import (
+    atomic_folder,
+    atomic_write,
+    check_writable,
+    hold_lock,
+    remove_stale_files,
+    safe_join,
+    write_json,
+    write_text,
+)
+from stadia.core.input_files import read_json
 
 
 def names(folder: Path) -> list[str]:
@@ -80,9 +93,28 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
         check_writable(tmp_path / "runs")
 
 
-def test_other_trouble_stays_what_it_is(tmp_path):
-    with pytest.raises(OSError, match="Input/output"), atomic_write(tmp_path / "a"):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+@pytest.mark.parametrize("context", [atomic_write, atomic_folder])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, os.strerror(errno.EIO)), OSError("libpng: Input/output error")])
+def test_an_error_of_the_disk_names_the_file(tmp_path, context, error):
+    with (
+        pytest.raises(StadiaError, match=r"a\.png: found .*Input/output error.*Fix: check the disk"),
+        context(tmp_path / "a.png"),
+    ):
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_another_file_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="input"), atomic_write(tmp_path / "a"):
+        (tmp_path / "input").read_text(encoding="utf-8")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_fails_takes_its_new_parents_along(tmp_path):
+    (tmp_path / "o").mkdir()
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "o" / "new" / "er"):
+        raise ZeroDivisionError
+    assert names(tmp_path / "o") == []
 
 
 def test_folder_appears_whole(tmp_path):
@@ -111,7 +143,7 @@ def test_nan_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b'{"a": 1', b"\xff\xfe\x00", b"", b"1" * 5000, b"[" * 100_000])
 def test_what_is_no_json_names_the_file(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.json: found invalid JSON"):
+    with pytest.raises(DataError, match=r"a\.json: found (invalid JSON|bytes that are not text)"):
         read_json(tmp_path / "a.json")
 
 
@@ -134,3 +166,75 @@ def test_names_that_leave_their_folder(tmp_path, name):
 
 def test_names_that_stay(tmp_path):
     assert safe_join(tmp_path, "a/../b") == tmp_path.resolve() / "b"
+
+
+# -- What a killed process leaves.
+
+
+def _make_stale(folder: Path, name: str) -> Path:
+    """Leave a temporary file as a process does that is killed while it writes."""
+    script = (
+        "import os, sys; from pathlib import Path; from stadia.core.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as temporary: temporary.write_text('half'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(folder / name)], check=False).returncode == 9
+    (left,) = (path for path in folder.iterdir() if path.name.startswith("."))
+    return left
+
+
+@pytest.mark.slow
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
+    assert _make_stale(tmp_path, "side_by_side.mp4").suffix == ".mp4"
+    (tmp_path / ".mine.partial").touch()  # of somebody else: another kind of name
+    write_text(tmp_path / "other.txt", "text")
+    assert names(tmp_path) == [".mine.partial", "other.txt"]
+
+
+def test_a_temporary_file_that_is_being_written_stays(tmp_path, monkeypatch):
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        monkeypatch.setattr("stadia.core.files._CLEANED", set())
+        remove_stale_files(tmp_path)
+        assert temporary.exists()
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["n" * 250 + ".txt", "é" * 120 + ".png", os.fsdecode(b"caf\xe9.txt")])
+def test_a_name_as_long_as_the_file_system_allows_is_written(tmp_path, name):
+    write_text(tmp_path / name, "text")
+    assert names(tmp_path) == [name]
+
+
+def test_a_folder_that_another_process_writes_is_refused(tmp_path):
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "file").touch()
+        with (
+            pytest.raises(StadiaError, match=r"a: found another process that writes it"),
+            atomic_folder(tmp_path / "a"),
+        ):
+            pass
+        assert names(temporary) == ["file"]
+    assert names(tmp_path / "a") == ["file"]
+
+
+def test_a_folder_of_a_killed_process_is_written_anew(tmp_path):
+    (tmp_path / ".a.partial" / "inner").mkdir(parents=True)
+    with atomic_folder(tmp_path / "a") as temporary:
+        assert names(temporary) == []
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    with hold_lock(tmp_path), pytest.raises(StadiaError, match="one process at a time"), hold_lock(tmp_path):
+        pass
+    with hold_lock(tmp_path):
+        pass
+
+
+def test_file_and_folder_are_synced(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        "os.fsync", lambda number: (synced.append(stat.S_ISDIR(os.fstat(number).st_mode)), fsync(number))
+    )
+    write_text(tmp_path / "a.txt", "text")
+    assert synced == [False, True]  # first the content, then its name

@@ -2,29 +2,142 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import stat
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
 
 from stadia.core import numba_jit
 
+KERNEL = """
+from stadia.core.numba_jit import compile_loops
 
-def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_cache(function: object, *, cache: bool = False, **options: object) -> object:
-        if cache:
-            raise RuntimeError("cannot cache function 'double': no locator available for file 'kernels.py'")
-        return numba.njit(function, **options)
+@compile_loops
+def double(x):
+    return 2 * x
+"""
+PROGRAM = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import kernel
+print(kernel.double(3.0), sum(kernel.double.stats.cache_hits.values()), kernel.double.stats.cache_path)
+"""
 
-    monkeypatch.setattr(numba_jit, "njit", without_cache)
 
-    @numba_jit.compile_loops
-    def double(x: float) -> float:
-        return 2 * x
+class Crafted:
+    """A pickle that runs code when it is loaded."""
 
-    assert double(3.0) == 6.0
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.canary,)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's cache folder, which the processes of `run_kernel` see."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "kernel.py").write_text(KERNEL)
+    return tmp_path / "cache"
+
+
+def run_kernel(home: Path, cwd: Path | None = None) -> tuple[int, str]:
+    """Call a kernel in a new process; return the calls that the cache served, and the folder of its cache."""
+    command = [sys.executable, "-c", PROGRAM, str(home.parent / "source"), str(Path(numba_jit.__file__).parents[2])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd)
+    value, hits, folder = done.stdout.strip().split(" ", 2)
+    assert value == "6.0"
+    return int(hits), folder
+
+
+def private_folder(home: Path) -> Path:
+    return home / "stadia" / f"numba-{numba.__version__}"
+
+
+needs_modes = pytest.mark.skipif(sys.platform == "win32", reason="no modes of files")
+
+
+@needs_modes
+def test_compiled_code_lies_in_a_private_folder_and_is_used_again(home: Path) -> None:
+    hits, folder = run_kernel(home)
+    assert (hits, private_folder(home)) == (0, Path(folder).parent)
+    assert stat.S_IMODE(private_folder(home).stat().st_mode) == 0o700
+    assert not list(home.parent.glob("source/**/*.nb*"))
+    assert run_kernel(home)[0] == 1
+
+
+@needs_modes
+@pytest.mark.parametrize("kind", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", ["empty", "noise", "cut", "flip", "crafted", "pipe"])
+def test_a_damaged_entry_is_compiled_again_and_runs_nothing(home: Path, kind: str, damage: str) -> None:
+    run_kernel(home)
+    (path,) = private_folder(home).glob(f"*/*{kind}")
+    data = path.read_bytes()
+    middle = len(data) // 2
+    if damage == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_bytes(
+            {
+                "empty": b"",
+                "noise": b"garbage" * 20,
+                "cut": data[:middle],
+                "flip": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+                "crafted": pickle.dumps(Crafted(home / "code-was-run")),
+            }[damage]
+        )
+    assert run_kernel(home)[0] == 0
+    assert not (home / "code-was-run").exists()
+    assert run_kernel(home)[0] == 1, "the entry was not built again"
+
+
+@needs_modes
+@pytest.mark.parametrize("place", ["shared", "private"])
+@pytest.mark.parametrize("fault", ["open", "link", "file", "foreign"])
+def test_without_a_private_folder_nothing_is_cached(home: Path, place: str, fault: str) -> None:
+    folder = private_folder(home) if place == "private" else private_folder(home).parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if fault == "file":
+        folder.write_text("")
+    elif fault == "link":
+        (home / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(home / "elsewhere")
+    else:
+        folder.mkdir(mode=0o700)
+        if fault == "open":
+            folder.chmod(0o777)
+        elif os.geteuid() == 0:
+            os.chown(folder, 12345, -1)
+        else:
+            pytest.skip("only root can give a folder away")
+    assert run_kernel(home) == (0, "None")
+    assert run_kernel(home) == (0, "None")
+
+
+@needs_modes
+def test_a_folder_that_others_can_replace_is_not_used(home: Path) -> None:
+    home.mkdir()
+    home.chmod(0o777)
+    assert run_kernel(home) == (0, "None")
+
+
+def test_a_settings_file_in_the_current_folder_chooses_no_cache(home: Path, tmp_path: Path) -> None:
+    """Numba reads .numba_config.yaml where the program starts: in a folder from somebody else."""
+    (tmp_path / "foreign").mkdir()
+    settings = "cache_dir: stolen\ncache_locator_classes: InTreeCacheLocator"
+    (tmp_path / "foreign" / ".numba_config.yaml").write_text(settings)
+    assert Path(run_kernel(home, tmp_path / "foreign")[1]).parent == private_folder(home)
+    assert not (tmp_path / "foreign" / "stolen").exists()
 
 
 def test_arithmetic_is_exact_without_fastmath() -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Batch, Meta, TensorDataclass
-from stadia.dataloading.config import AugmentationConfig
+from stadia.dataloading.config import AugmentationConfig, DatasetConfig
 from stadia.dataloading.loader import EpochSampler, Loader
 from stadia.dataloading.samples import VideoSamples, stack_samples
 from stadia.datasets.config import CacheConfig
@@ -166,6 +166,19 @@ class Mugs:
     def unpack(self, packed: Any, device: torch.device | str) -> Batch[ImageInputs, MaskTargets]:
         images, masks, metas = packed
         return Batch(ImageInputs(images.to(device) / 255), MaskTargets(masks.to(device)), metas)
+
+
+def test_more_workers_than_the_machine_can_use_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.workers: found 100000; expected at most \d+ processes"):
+        Loader(Mugs(), batch_size=3, shuffle=True, workers=100_000)
+
+
+@pytest.mark.parametrize(
+    "size", [{"height": 8192, "width": 8192}, {"size": (4096, 2048)}], ids=["network", "decoded video"]
+)
+def test_images_of_too_many_pixels_are_refused(size: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="at most 4194304 pixels, as 2048x2048"):
+        DatasetConfig.model_validate({"path": "nowhere", **size})
 
 
 @pytest.mark.parametrize("workers", [0, 1])

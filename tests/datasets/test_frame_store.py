@@ -60,13 +60,14 @@ def test_cache_folder_from_config_environment_or_default(
     assert cache.find_cache_folder(CacheConfig()).name == "stadia"
 
 
-def test_leftovers_of_a_killed_process_are_replaced(recording: Any) -> None:
+def test_leftovers_of_a_killed_process_are_replaced(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_frame_store(recording, 48, 64)
     whole = store.path.read_bytes()
-    leftover = store.path.with_name(f".{store.path.stem}-abc{store.path.suffix}")
+    leftover = store.path.with_name(f".{store.path.stem}.abcdefgh.partial{store.path.suffix}")
     for content in (whole[:-1], whole[: len(whole) // 2]):  # the second is a whole number of frames
         store.path.write_bytes(content)
         leftover.touch()
+        monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process
         assert open_frame_store(recording, 48, 64).path.read_bytes() == whole
         assert not leftover.exists()
 

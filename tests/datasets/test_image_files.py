@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_npy, read_rgb
+from stadia.core.input_files import read_npy
+from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_rgb
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 OneLine = Callable[..., None]
@@ -45,7 +46,7 @@ def test_gray_and_16_bit_become_rgb(tmp_path: Path) -> None:
         ("refilled.jpg", encoded(".jpg")[:2000] + b"\xff\xd9", "ends before the image does"),
         ("empty.png", b"", "an empty file"),
         ("text.jpg", b"not an image", "neither PNG nor JPEG"),
-        ("header.png", encoded(".png")[:8] + encoded(".png")[-12:], "cannot be decoded"),
+        ("header.png", encoded(".png")[:8] + encoded(".png")[-12:], "the first chunk"),
     ],
 )
 def test_damaged_images_are_refused(
@@ -146,10 +147,10 @@ def test_arrays_are_checked_before_they_are_read(tmp_path: Path, one_line: OneLi
         read_npy(path, shape=(5, 4))
     one_line(caught.value, path, "(4, 5)", "(5, 4)")
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="80 bytes, before 76 bytes of data"):
         read_npy(path, shape=(4, 5))
     np.save(path, np.array([object()]), allow_pickle=True)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="type object"):
         read_npy(path, shape=(1,))
     with pytest.raises(DataError, match="no such file"):
         read_npy(tmp_path / "none.npy", shape=(1,))

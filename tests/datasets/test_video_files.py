@@ -231,6 +231,12 @@ def test_a_damaged_store_is_named(tmp_path: Path, drive_frames: list[np.ndarray]
     with pytest.raises(DataError) as caught:
         open_recordings(path, camera=FOCAL)
     one_line(caught.value, store, "2 frames", "delete the file")
+    record = store.with_suffix(".json")
+    for content in ("{}", "[]", '{"selection": {"kept": 3}}'):
+        record.write_text(content)
+        with pytest.raises(DataError) as caught:
+            open_recordings(path, camera=FOCAL)
+        one_line(caught.value, record, "delete the file")
 
 
 def test_folder_of_mixed_image_sizes_is_refused(images: Path, world: Any, one_line: OneLine) -> None:

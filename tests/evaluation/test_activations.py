@@ -200,7 +200,9 @@ def test_the_command_and_its_mistakes(
     words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
-    assert "found an existing file" in stadia("activations", *words, tmp_path / "a.mp4")[2]
+    assert stadia("activations", *words, tmp_path / "a.mp4")[0] == 0, "it replaces its own earlier file"
+    (tmp_path / "mine.mp4").write_bytes(b"of somebody")
+    assert "--force" in stadia("activations", *words, tmp_path / "mine.mp4")[2]
     assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
     recipe.predictor = lambda: None
     assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -40,7 +42,7 @@ def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
 BAD = {
     "integers.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint16)), "uint16 of shape (3, 4)"),
     "colors.npy": (lambda path: np.save(path, np.ones((3, 4, 3), np.float32)), "shape (3, 4, 3)"),
-    "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "damaged"),
+    "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "type object"),
     "several.npz": (lambda path: np.savez(path, a=np.ones((3, 4)), b=np.ones((3, 4))), "arrays ['a', 'b']"),
     "text.npz": (lambda path: path.write_text("no archive"), "damaged"),
     "text.png": (lambda path: path.write_text("no image"), "signature"),
@@ -95,3 +97,19 @@ def test_an_archive_that_unpacks_to_terabytes(tmp_path: Path, monkeypatch: pytes
 def test_resizing_to_the_same_size_changes_no_bit() -> None:
     depth = torch.rand(4, 5, dtype=torch.float64) + 1
     assert resize_depth(depth, 4, 5) is depth
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".npz"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_regular_file(suffix: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    make(path)
+    with pytest.raises(DataError, match=r"a\.(png|npy|npz): found a (pipe|device|folder)"):
+        read_depth_map(path)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U4", "M8[s]", [("a", "f4")]])
+def test_values_that_are_no_numbers(dtype: object, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 4), dtype))
+    with pytest.raises(DataError, match=r"a\.npy: found values of type"):
+        read_depth_map(tmp_path / "a.npy")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +179,94 @@ def _outside(path: Path) -> Path:
         law.external_data.add(key=key, value=value)
     (path.parent / "inside").mkdir()
     return red_reader_onnx(path.parent / "inside" / path.name, ABOUT.texts(), law=law)
+
+
+def _of_graph(
+    nodes: list[Any], *, weights: tuple[Any, ...] = (), channels: int = 1, opset: int = 18
+) -> Callable[[Path], Path]:
+    """A graph of any nodes with stadia's description."""
+
+    def write(path: Path) -> Path:
+        graph = helper.make_graph(
+            nodes,
+            "graph",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", 3, "H", "W"])],
+            [helper.make_tensor_value_info("inverse_depth", TensorProto.FLOAT, ["B", channels, "H", "W"])],
+            list(weights),
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        helper.set_model_props(model, ABOUT.texts())
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+def _tensor(name: str, *values: float, dtype: type = np.float32) -> Any:
+    return numpy_helper.from_array(np.array(values, dtype), name)
+
+
+_RED = helper.make_node("Slice", ["image", "start", "end", "axis"], ["inverse_depth"])
+_RED_INDICES = (
+    _tensor("start", 0, dtype=np.int64),
+    _tensor("end", 1, dtype=np.int64),
+    _tensor("axis", 1, dtype=np.int64),
+)
+_NO_NETWORKS = {
+    "identity": (
+        _of_graph([helper.make_node("Identity", ["image"], ["inverse_depth"])], channels=3),
+        "3 to 3 channels",
+    ),
+    "one channel": (_of_graph([_RED], weights=_RED_INDICES), "without weights"),
+    "constant": (
+        _of_graph(
+            [
+                helper.make_node("Slice", ["image", "start", "end", "axis"], ["red"]),
+                helper.make_node("Mul", ["red", "zero"], ["inverse_depth"]),
+            ],
+            weights=(*_RED_INDICES, _tensor("zero", 0.0)),
+        ),
+        "does not depend on the image",
+    ),
+    "old": (
+        _of_graph(
+            [
+                helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1]),
+                helper.make_node("Mul", ["mean", "half"], ["inverse_depth"]),
+            ],
+            weights=(_tensor("half", 0.5),),
+            opset=11,
+        ),
+        "opset 11",
+    ),
+    "another size": (
+        _of_graph(
+            [helper.make_node("Conv", ["image", "kernel"], ["inverse_depth"], strides=[3, 3])],
+            weights=(numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"),),
+        ),
+        "an output of shape (1, 1, 20, 20)",
+    ),
+    "not finite": (
+        _of_graph(
+            [
+                helper.make_node("Slice", ["image", "start", "end", "axis"], ["red"]),
+                helper.make_node("Div", ["red", "zero"], ["inverse_depth"]),
+            ],
+            weights=(*_RED_INDICES, _tensor("zero", 0.0)),
+        ),
+        "not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _NO_NETWORKS)
+def test_a_graph_that_is_no_depth_network(name: str, tmp_path: Path) -> None:
+    """Each has the description that `stadia export` writes."""
+    write, said = _NO_NETWORKS[name]
+    with pytest.raises(DataError) as caught:
+        ExportedNetwork(write(tmp_path / "graph.onnx"))
+    assert said in str(caught.value)
+    assert "graph.onnx: found" in str(caught.value)
 
 
 def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:

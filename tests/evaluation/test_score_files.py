@@ -33,4 +33,4 @@ def test_each_path_has_a_file_of_its_own(tmp_path: Path) -> None:
     written = RecordingScores(None, paths).write(tmp_path, "val", {})
     assert [path.name for path in written] == ["val-a-b.json", "val-a-b-2.json", "val-1.json"]
     assert [json.loads(path.read_text())["path_m"] for path in written] == [1, 2, 3]
-    assert json.loads((tmp_path / "val.earlier-1.json").read_text()) == {"abs_rel": 1}
+    assert json.loads((tmp_path / "val.earlier-1.json").read_text()) == {"format": "stadia-scores", "abs_rel": 1}

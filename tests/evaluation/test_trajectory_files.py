@@ -209,3 +209,12 @@ def test_reference_trajectories(
     digits = 3 if ate_rmse_m == 7.790 else 6
     assert score.metrics["ate_rmse_m"] is not None
     assert round(score.metrics["ate_rmse_m"], digits) == ate_rmse_m
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e400", "-inf", "nan", "9" * 5000])
+@pytest.mark.parametrize("format", list(TrajectoryFormat))
+def test_numbers_that_no_path_has(number: str, format: TrajectoryFormat, tmp_path: Path) -> None:
+    row = "1 0 0 {} 0 1 0 0 0 0 1 0" if format is TrajectoryFormat.KITTI else "0.1 {} 0 0 0 0 0 1"
+    (tmp_path / "path.txt").write_text(row.format(number) + "\n")
+    with pytest.raises(DataError, match=r"path\.txt, line 1: found (the number|a value that is not finite)"):
+        read_trajectory(tmp_path / "path.txt", format)

@@ -134,6 +134,18 @@ def test_a_pattern_that_leaves_the_image_or_lies_behind_is_not_visible(window):
         assert found.slope.isfinite().all()
 
 
+def test_a_pixel_that_is_nan_is_not_inside(window):
+    gray = window[0].gray
+    pixels = torch.full((2, 8, 2), 10.0, dtype=F64)
+    pixels[0, 3, 0], pixels[0, 5, 1], pixels[1, 0] = torch.nan, torch.inf, -torch.inf
+    value, _, _, inside = direct.sample_frames(gray, torch.tensor([0, 2]), pixels)
+    wrong = torch.zeros(2, 8, dtype=torch.bool)
+    wrong[0, 3] = wrong[0, 5] = wrong[1, 0] = True
+    assert torch.equal(inside, ~wrong)
+    assert value[inside].isfinite().all()
+    assert value[0, 3].isnan()
+
+
 def test_the_adjoint_moves_a_twist_across(poses):
     T, twist = poses(5), 0.3 * torch.randn(5, 6, dtype=F64)
     across = (direct.se3_adjoint(T) @ twist[..., None])[..., 0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,6 +89,47 @@ def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
         next(again.network.parameters()).add_(1)
     again.network.save_pretrained(tmp_path)
     assert load_panoptic_model(str(tmp_path)).identity != network.identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["config.json", "preprocessor_config.json", "no auto_map", "pickle"])
+def test_no_code_of_a_folder_is_run(place, tmp_path):
+    """Not by `auto_map`, not from a pickle, and not where a script answers every question by yes."""
+    canary, folder = tmp_path / "code-was-run", tmp_path / "model"
+    folder.mkdir()
+    code = f"open({str(canary)!r}, 'w').close()\nfrom transformers import PretrainedConfig as Mine\n"
+    config, processor = {"model_type": "mine"}, {"image_processor_type": "Mask2FormerImageProcessor"}
+    if place == "pickle":
+        config = {"model_type": "mask2former"}
+        program = f"(cbuiltins\nexec\n(V{code.splitlines()[0]}\ntR."
+        (folder / "pytorch_model.bin").write_bytes(program.encode())
+    else:
+        (folder / "mine.py").write_text(code)
+    mapped = {"AutoConfig": "mine.Mine", "AutoImageProcessor": "mine.Mine", "AutoModel": "mine.Mine"}
+    if place == "config.json":
+        config["auto_map"] = mapped
+    elif place == "preprocessor_config.json":
+        config, processor = {"model_type": "mask2former"}, {"auto_map": mapped}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    line = [
+        sys.executable,
+        "-c",
+        f"from stadia.models.segmentation import load_panoptic_model as l; l({str(folder)!r})",
+    ]
+    done = subprocess.run(line, input="yes\n" * 20, capture_output=True, text=True, check=False, timeout=120)
+    assert "CheckpointError" in done.stderr, done.stderr
+    assert str(folder) in done.stderr
+    assert place == "pickle" or "code in it (mine.py)" in done.stderr
+    assert not canary.exists()
+
+
+def test_a_folder_that_names_code_elsewhere_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "mask2former", "a": [{"auto_map": {"AutoConfig": "x--y.Z"}}]}'
+    )
+    with pytest.raises(CheckpointError, match=r"code in it \(config.json with 'auto_map'\)"):
+        load_panoptic_model(str(tmp_path))
 
 
 def test_unavailable_models_raise_an_error_with_a_fix(tmp_path, monkeypatch):

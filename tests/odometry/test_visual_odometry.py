@@ -202,6 +202,44 @@ def test_path_ends_without_motion_estimate():
         track_camera(room, room.frames, "network", source="room")
 
 
+@pytest.mark.parametrize("method", ["refined", "aligned", "network"])
+def test_a_network_that_predicts_nan_ends_the_path_and_keeps_its_start(method):
+    """A NaN became the least integer as an index, and the path was lost."""
+
+    class Broken(Room):
+        broken = 6
+
+        def inverse_depth(self, image: Tensor, camera: object) -> Tensor:
+            depth = super().inverse_depth(image, camera)
+            return depth * torch.nan if self.which(image) >= self.broken else depth
+
+        def T_next_now(self, now: Tensor, camera: object, following: Tensor, next_camera: object) -> Tensor | None:
+            T = super().T_next_now(now, camera, following, next_camera)
+            return T * torch.nan if T is not None and self.which(following) >= self.broken else T
+
+    room = Broken()
+    room.frames[5] = replace(room.frames[5], image=255 - room.frames[5].image)  # no alignment is reliable from here on
+    found = track_camera(room, room.frames, method, source="room")
+    assert 2 <= len(found.names) < COUNT
+    assert np.isfinite(found.T_world_camera).all()
+    assert found.ends.startswith(f"the path ends at {found.names[-1]}: the motion to ")
+
+
+def test_points_of_unknown_depth_are_not_chosen():
+    room = Room()
+    depth = room.inverse_depth
+
+    def holed(image: Tensor, camera: object) -> Tensor:
+        found = depth(image, camera)
+        found[..., :40, :], found[..., 40:50, :] = torch.nan, 0
+        return found
+
+    room.inverse_depth = holed
+    found = track_camera(room, room.frames, "refined", source="room")
+    assert len(found.names) == COUNT
+    assert np.isfinite(found.T_world_camera).all()
+
+
 def test_fewer_than_two_frames_are_no_path():
     room = Room()
     with pytest.raises(DataError, match=r"room: found 1 frame; expected two that follow each other. Fix: pass a video"):

@@ -18,7 +18,8 @@ from stadia import recipes, report
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import write_json
+from stadia.core.input_files import read_json
 from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions

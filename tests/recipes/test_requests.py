@@ -23,12 +23,18 @@ def test_width_comes_first() -> None:
     assert parse_size("1216x352") == (352, 1216)
 
 
-@pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "-32x32", "32.0x32"])
+@pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "-32x32", "32.0x32"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(
         ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels\. Fix: for example --size 1216x352"
     ):
         parse_size(text)
+
+
+def test_a_size_that_takes_gigabytes_is_refused() -> None:
+    assert parse_size("2048x1024") == (1024, 2048)
+    with pytest.raises(ConfigError, match=r"--size: found 8192x8192, 67108864 pixels; expected at most 4194304 pixels"):
+        parse_size("8192x8192")
 
 
 def test_the_trainings_own_size_is_no_other() -> None:

@@ -17,10 +17,10 @@ from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunE
 from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data
-from stadia.recipes.base.workflow import report_findings
+from stadia.recipes.base.workflow import replace_data_findings, report_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld import roadworld_writer
@@ -91,6 +91,24 @@ def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, mon
     assert not (tmp_path / "runs").exists()
     run = recipes.train(small, out=tmp_path / "runs", on_stop=OnStop.WARN)
     assert json.loads((run.folder / "findings.jsonl").read_text())["code"] == "X01"
+
+
+def test_a_resume_replaces_findings_of_the_data_alone(tmp_path: Path) -> None:
+    def make(code: str, stage: Stage, measured: str = "m") -> Finding:
+        return Finding(code, Severity.WARN, stage, measured, "e", "c", "f")
+
+    run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
+    path = run.folder / "findings.jsonl"
+    kept = [make("L01", Stage.BEFORE_TRAINING), make("S01", Stage.START), make("T01", Stage.TRAINING)]
+    write_findings(path, [make("D02", Stage.DATA, "before"), *kept])
+    with path.open("a") as stream:
+        stream.write("[" * 100_000 + "\n")
+    before = path.read_text().splitlines()
+    run.resume()
+    replace_data_findings(run, [make("D02", Stage.DATA, "now")])
+    assert read_findings(path) == [make("D02", Stage.DATA, "now"), *kept]
+    gone = (run.folder / "taken-back" / "resume-1" / "findings.jsonl").read_text().splitlines()
+    assert gone == [before[0], before[-1]], "the finding that was replaced, and the damaged line"
 
 
 def test_unchecked_data_are_printed() -> None:

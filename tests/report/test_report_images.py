@@ -41,7 +41,7 @@ def only(run: Path) -> report_images.PointCloudFigure:
 
 
 def points(folder: Path) -> report_images.CloudPoints:
-    return report_images._read_points(folder, json.loads((folder / "camera.json").read_text()))
+    return report_images._read_points(folder, json.loads((folder / "camera.json").read_text()), folder)
 
 
 def test_points_come_back_where_they_were(make_run) -> None:

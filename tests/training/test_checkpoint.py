@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -145,7 +146,14 @@ def test_changed_bytes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(version=3), "stadia-checkpoint version 3"),
+        (lambda v: v.update(version=4), "stadia-checkpoint version 4"),
+        (lambda v: v.update(version="3"), "stadia-checkpoint version 3"),
+        (lambda v: v.update(version=True), "stadia-checkpoint version True"),
+        (lambda v: v.update(step=-1), "an unreadable header"),
+        (lambda v: v.update(step=10**15), "an unreadable header"),
+        (lambda v: v.update(epoch=-1), "an unreadable header"),
+        (lambda v: v.update(metrics={"a": "inf"}), "an unreadable header"),
+        (lambda v: v.update(recipe="x" * 1000), "an unreadable header"),
         (lambda v: v.pop("recipe"), "an unreadable header"),
         (lambda v: v.update(step="many"), "an unreadable header"),
         (lambda v: v["checksums"].pop("w"), "tensors where the header lists"),
@@ -159,7 +167,9 @@ def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) 
     with safetensors.safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["stadia"])
     change(values)
-    safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata={"stadia": json.dumps(values)})
+    text = json.dumps(values)
+    metadata = {"stadia": text, "stadia-sha256": hashlib.sha256(text.encode()).hexdigest()}
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata=metadata)
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.open(path).state()
 
@@ -170,6 +180,7 @@ def test_weights_of_version_1_are_read_and_its_training_state_is_refused(tmp_pat
     Checkpoint.open(path).check_resumable()
     with safetensors.safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["stadia"]) | {"version": 1}
+    values["checksums"] = {"state_dict/w": checkpoints._crc32(torch.ones(2))}
     safetensors.torch.save_file({"state_dict/w": torch.ones(2)}, path, metadata={"stadia": json.dumps(values)})
     before = Checkpoint.open(path)
     assert before.weights()["w"].tolist() == [1, 1]
@@ -284,5 +295,20 @@ def test_data_buffers_are_not_copied(tmp_path: Path) -> None:
 
 
 def test_checksum_is_of_the_bytes() -> None:
-    assert checkpoints._checksum(torch.tensor([1.0, 2.0])) != checkpoints._checksum(torch.tensor([2.0, 1.0]))
-    assert checkpoints._checksum(torch.tensor(0.0)) != checkpoints._checksum(torch.tensor(-0.0))
+    assert checkpoints._digest(torch.tensor([1.0, 2.0])) != checkpoints._digest(torch.tensor([2.0, 1.0]))
+    assert checkpoints._digest(torch.tensor(0.0)) != checkpoints._digest(torch.tensor(-0.0))
+    assert checkpoints._digest(torch.zeros(2, 3)) != checkpoints._digest(torch.zeros(3, 2))
+    assert checkpoints._digest(torch.zeros(2)) != checkpoints._digest(torch.zeros(2, dtype=torch.int32))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_odd_files_are_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match=r"found a pipe; expected a \.safetensors checkpoint in a regular file"):
+        Checkpoint.open(path)
+    path.unlink()
+    with path.open("wb") as stream:
+        stream.truncate(100 << 30)
+    with pytest.raises(CheckpointError, match="found 107374182400 bytes"):
+        Checkpoint.open(path)

@@ -18,14 +18,14 @@ import torch
 from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
 
-from stadia.core.errors import RunError, StadiaError
+from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import checkpoint
 from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.config import TrainingConfig
-from stadia.training.fit import fit
+from stadia.training.fit import check_devices, fit
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
@@ -328,3 +328,24 @@ def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:
     assert fitted.steps == 20
     assert "ended_by_time_at" not in timed.facts
     assert [row["train/loss"] for row in rows(timed)] == [row["train/loss"] for row in rows(plain)]
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"accelerator": "cuda"}, "training.accelerator: found 'cuda', and none is here"),
+        ({"accelerator": "gpu"}, "training.accelerator: found 'gpu', and none is here"),
+        ({"accelerator": "mps"}, "training.accelerator: found 'mps', and none is here"),
+        ({"accelerator": "tpu"}, "training.accelerator: found 'tpu', and none is here"),
+        ({"devices": 500}, "training.devices: found 500; expected at most"),
+        ({"precision": "fp16"}, "training.precision: found fp16"),
+    ],
+)
+def test_devices_that_are_not_here_are_refused(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], key: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        check_devices(TrainingConfig(**values))
+    check_devices(TrainingConfig())

@@ -18,8 +18,10 @@ import pytest
 import small_recipe
 import torch
 from rich.console import Console
+from tests.campaign.harness import fingerprint
 
-from stadia.core.errors import CheckpointError, RunError
+from stadia.core.errors import CheckpointError, DataError, RunError
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
@@ -219,6 +221,95 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:
         "last.json",
         "last.safetensors",
     ]
+
+
+def stopped(root: Path) -> Path:
+    """Return a run that crashed after step 13, with a checkpoint of step 10 and rows up to step 13."""
+    with pytest.raises(Crash):
+        small_recipe.train(root, callbacks=[At(13, crash)], histograms_every=4)
+    (run,) = root.iterdir()
+    return run
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
+    """Write a checkpoint again, whole and with right checksums, after `change(header, state)`."""
+    checkpoint = Checkpoint.open(path)
+    header, state = checkpoint.header.model_dump(), checkpoint.state()
+    change(header, state)
+    write_checkpoint(path, CheckpointHeader(**header), state)
+
+
+def set_averages(state: dict[str, Any], **values: Any) -> None:
+    next(iter(state["optimizer"]["state"].values())).update(values)
+
+
+WRONG: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
+    "another run": lambda header, state: header["config"]["training"].update(max_steps=19),
+    "another seed": lambda header, state: header["config"].update(seed=3),
+    "weights alone": lambda header, state: header.update(kind="weights"),
+    "another recipe": lambda header, state: header.update(recipe="large"),
+    "another step": lambda header, state: header.update(step=9),
+    "a step beyond the end": lambda header, state: (header.update(step=900), state.update(step=900)),
+    "no step": lambda header, state: state.pop("step"),
+    "a step of text": lambda header, state: state.update(step="ten"),
+    "no optimizer": lambda header, state: state.pop("optimizer"),
+    "an empty optimizer": lambda header, state: state.update(optimizer={}),
+    "averages of another shape": lambda header, state: set_averages(state, exp_avg=torch.zeros(7)),
+    "no random numbers": lambda header, state: state.update(random={}),
+    "random numbers of another kind": lambda header, state: state["random"].update(torch=torch.zeros(1, 3)),
+    "random numbers of no process": lambda header, state: state["random"].update(torch=torch.zeros(0, 3)),
+    "text for seconds": lambda header, state: state.update(spent_s="long"),
+    "infinite seconds": lambda header, state: state.update(spent_s=float("inf")),
+    "no weights": lambda header, state: state.pop("state_dict"),
+    "a list of weights": lambda header, state: state.update(state_dict=[1]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_checkpoint_changes_nothing_in_the_run(tmp_path: Path, name: str) -> None:
+    run = stopped(tmp_path)
+    rewrite(run / "checkpoints" / "last.safetensors", WRONG[name])
+    before = fingerprint(run)
+    with pytest.raises(CheckpointError, match=r"last.safetensors: found .*; expected .* Fix: ") as caught:
+        small_recipe.train(tmp_path, resume=run)
+    assert "\n" not in str(caught.value)
+    assert fingerprint(run) == before
+
+
+@pytest.mark.parametrize("table_name", ["metrics.csv", "histograms.csv"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "garbage\nmore garbage\n",
+        lambda text: text.replace("\n2,", "\n-2,", 1).replace("\n4,", "\n-4,", 1),
+        lambda text: text.replace("\n", ",extra\n", 3).replace(",extra", "", 1),
+        lambda text: text + "9" * 5000 + "\n",
+        lambda text: text.rstrip("\n") + "[/r]\n",
+    ],
+)
+def test_a_damaged_table_changes_nothing_in_the_run(
+    tmp_path: Path, table_name: str, damage: Callable[[str], str]
+) -> None:
+    run = stopped(tmp_path)
+    (run / table_name).write_text(damage((run / table_name).read_text()))
+    before = fingerprint(run)
+    with pytest.raises(DataError, match=rf"{table_name}: found .*; expected a table of numbers .* Fix: "):
+        small_recipe.train(tmp_path, resume=run)
+    assert fingerprint(run) == before
+
+
+def test_rows_that_a_resume_takes_back_are_kept(tmp_path: Path) -> None:
+    run = stopped(tmp_path)
+    rows, sizes = ((run / name).read_text().splitlines() for name in ("metrics.csv", "histograms.csv"))
+    small_recipe.train(tmp_path, resume=run)
+    kept = (run / "taken-back" / "resume-1" / "metrics.csv").read_text().splitlines()
+    assert kept == [rows[0], *(row for row in rows[1:] if int(row.split(",")[0]) > 10)]
+    assert len(kept) > 3
+    kept = (run / "taken-back" / "resume-1" / "histograms.csv").read_text().splitlines()
+    assert kept == [sizes[0], *(row for row in sizes[1:] if int(row.split(",")[0]) > 10)]
+    assert len(kept) > 1
+    small_recipe.train(tmp_path, resume=run)
+    assert not (run / "taken-back" / "resume-2").exists(), "nothing was taken back"
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import stadia
 from stadia.core.errors import RunError
+from stadia.core.files import write_json
 from stadia.training import run_folder as run_module
 from stadia.training.config import TrainingConfig
 from stadia.training.run_folder import Run
@@ -97,6 +99,35 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Run.open(run.folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recipe", 3),
+        ("seed", -1),
+        ("seed", "1"),
+        ("seed", True),
+        ("data", []),
+        ("resumed", 5),
+        ("ended_by_time_at", "9"),
+    ],
+)
+def test_facts_of_another_type_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    run = create(tmp_path)
+    write_json(run.folder / "run.json", run.facts | {name: value})
+    with pytest.raises(RunError, match=rf"run.json: found {name} .*; expected the facts of a run"):
+        Run.open(run.folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no links")
+def test_a_lock_that_is_a_link_changes_no_other_file(tmp_path: Path) -> None:
+    run = create(tmp_path / "runs")
+    (tmp_path / "mine").write_text("years of work")
+    (run.folder / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match=r"\.lock: found no file that can be locked"), run.held():
+        pass
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
 def test_a_changed_configuration_is_refused_key_by_key(tmp_path: Path) -> None:
     config = TrainingConfig()
     run = Run.create(tmp_path, "demo", {"training": config.model_dump(mode="json")}, recipe="small", seed=0)
@@ -153,3 +184,14 @@ def test_further_processes_leave_the_folder_alone(tmp_path: Path, monkeypatch: p
     run.end("finished")
     assert not run.writes
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = Run.create(tmp_path, "killed", {}, recipe="small", seed=0)
+    killed.checkpoints.mkdir(exist_ok=True)
+    left = [killed.folder / ".metrics.aaaaaaaa.partial.csv", killed.checkpoints / ".last.bbbbbbbb.partial.safetensors"]
+    for file in left:
+        file.touch()
+    monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process
+    Run.create(tmp_path, "next", {}, recipe="small", seed=0)
+    assert not [file for file in left if file.exists()]

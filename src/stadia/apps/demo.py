@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stadia.core.errors import RunError
-from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.files import safe_join, write_json
+from stadia.core.image_io import write_image
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
@@ -340,8 +340,7 @@ def _write_comparison(
         f"true: at {TRUE_CAMERA_M:.2f} m",
     )
     image = draw_depth_comparison([_comparison_row(plain, metres, recording) for recording in test[:MAX_ROWS]], names)
-    with atomic_write(metres.folder / IMAGE) as temporary:
-        cv2.imwrite(str(temporary), image[..., ::-1])
+    write_image(metres.folder / IMAGE, image[..., ::-1])
 
 
 def _comparison_row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.core.files import atomic_write, check_writable
+from stadia.core.files import atomic_write
+from stadia.core.output_files import check_replaceable
 from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base.build_recipe import load_recipe
@@ -59,27 +60,25 @@ class ExportComparison:
 
 
 def export_checkpoint(
-    checkpoint: Path, out: Path, on_step: Callable[[str], object] = lambda step: None
+    checkpoint: Path, out: Path, on_step: Callable[[str], object] = lambda step: None, *, force: bool = False
 ) -> tuple[ExportDescription, list[ExportComparison]]:
     """Export a checkpoint, or the best one of a run, and compare the file with it before it is kept.
 
     Args:
         checkpoint: of a recipe that predicts depth.
-        out: new file: .onnx, or .pt2 for torch.export.
+        out: new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
         on_step: called with a line before each slow step.
+        force: replace any other file, too.
 
     Returns the description in the file, and its differences from the checkpoint at two sizes.
     Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, and for a recipe without
-    depth; StadiaError if `out` exists or cannot be written, or the file differs.
+    depth; StadiaError if `out` is another's file or cannot be written, or the file differs.
     """
     out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
     if out.suffix not in formats:
         found = f"the suffix '{out.suffix}'" if out.suffix else "a name without a suffix"
         raise ConfigError("--out", found=found, expected=" or ".join(formats), fix="for example --out model.onnx")
-    if out.exists():
-        fix = "choose another --out: nothing is overwritten"
-        raise StadiaError(out, found="something there already", expected="a new file", fix=fix)
-    check_writable(out.parent)
+    check_replaceable(out, "exported network", force=force)
     on_step(f"reading {checkpoint}")
     recipe, made_by = load_recipe(checkpoint), Provenance.from_checkpoint(checkpoint)
     if not isinstance(recipe, DepthRecipe):

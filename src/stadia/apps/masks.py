@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import atomic_write, check_writable, read_json, safe_join, write_json
+from stadia.core.files import check_writable, safe_join, write_json
+from stadia.core.image_io import write_image
+from stadia.core.input_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles
@@ -141,8 +142,8 @@ def _prepare(
             continue
         semantic, instance = found
         if instance is not None:  # first: a frame is done when its classes are there
-            _write(_file(folder, "instance", recording.stem(index)), instance)
-        _write(done, semantic)
+            write_image(_file(folder, "instance", recording.stem(index)), instance)
+        write_image(done, semantic)
         made += 1
     if unknown == len(indices):
         missing, expected = f"none of {recording.name}'s frames", f"masks of images named as {recording.stem(0)}"
@@ -163,6 +164,7 @@ def _prepare(
 def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
     record = folder / RECORD
     if record.exists() and (before := read_json(record)) != made:
+        before = before if isinstance(before, dict) else {}
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
         expected, fix = f"those of this video by {made['by']}", "choose another --out, or remove it"
         raise DataError(folder, found=found, expected=expected, fix=fix)
@@ -178,7 +180,7 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
     reader = recording.mask_reader
     assert reader is not None
     drawn = [draw_road_masks(recording.image(index), masks, reader.classes) for index, masks in shown]
-    _write(folder / SHEET, add_legend(compose_image_rows(drawn, columns=3), _colors(reader.classes))[..., ::-1])
+    write_image(folder / SHEET, add_legend(compose_image_rows(drawn, columns=3), _colors(reader.classes))[..., ::-1])
     road = [number for number, name in reader.classes.items() if name == ROAD]
     share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
     boxes = [find_mask_boxes(masks, reader.classes) for _, masks in shown]
@@ -237,8 +239,3 @@ def _colors(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]
 
 def _file(folder: Path, kind: str, stem: str) -> Path:
     return safe_join(folder, f"{kind}/{LEFT}/{stem}.png")
-
-
-def _write(path: Path, values: NDArray) -> None:
-    with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), np.ascontiguousarray(values))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.files import atomic_write, check_writable, safe_join, write_json
+from stadia.core.files import atomic_folder, atomic_write, check_writable, safe_join, write_json
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
@@ -76,31 +75,16 @@ def _check_empty(folder: Path) -> None:
     check_writable(folder)
 
 
-@contextmanager
-def _remove_on_error(folder: Path) -> Iterator[None]:
-    """Remove all files and new folders of a trajectory if an error occurs."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except BaseException:
-        for name in (TRAJECTORY, TRAJECTORY_TUM, DRAWING, POINTS, RECORD):
-            (folder / name).unlink(missing_ok=True)
-        for path in made:
-            with suppress(OSError):  # another's file is in it
-                path.rmdir()
-        raise
-
-
 def _write(
     given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], track: TrackProgress
 ) -> Iterator[str]:
-    """Estimate one recording into its folder; yield lines for people."""
-    with _remove_on_error(folder):
-        path, points = _estimate_path(given, predictor, folder, method, track)
+    """Estimate one recording into its folder, which appears whole or not at all; yield lines for people."""
+    with atomic_folder(folder) as new:
+        path, points = _estimate_path(given, predictor, new, method, track)
         score, notes = _score(given, path, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
-        _write_path(folder, path, method, predictor.depth_scale, score)
+        _write_path(new, path, method, predictor.depth_scale, score)
         record: dict[str, Any] = {
             **about,
             "depth_scale": str(predictor.depth_scale),
@@ -114,7 +98,7 @@ def _write(
             "score": None if score is None else score.to_json(),
             "notes": notes,
         }
-        write_json(folder / RECORD, record)
+        write_json(new / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
     keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
     yield f"{folder}: {len(path.names)} poses, {keyframes}, {rate:.1f} frames/s"

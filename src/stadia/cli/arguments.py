@@ -49,4 +49,5 @@ BetterOption = Annotated[str | None, option("Whether lower or higher values are 
 # -- outputs
 RUNS = Path("runs")
 RunsOption = Annotated[Path, typer.Option(help="The folder for runs; this run gets a new folder in it.")]
+ForceOption = Annotated[bool, flag("--force", "Also replace a file that stadia did not write.")]
 JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]

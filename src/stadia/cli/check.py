@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import JsonOption, argument, option
+from stadia.cli.arguments import ForceOption, JsonOption, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,10 +33,15 @@ def check(
     seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""
-    if recipe is None and not only and _is_composite(data.expanduser()):
+    if out is not None:
+        from stadia.core.output_files import check_output_folder
+
+        check_output_folder(out, "findings.jsonl", "list of findings", force=force)
+    if recipe is None and not only and _is_composite(data):
         recipe = "overlay"
     if recipe is not None:
         findings = _recipe_findings(recipe, data, overrides or [], format, only or [])
@@ -57,7 +62,7 @@ def check(
         if as_json:
             typer.echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
         raise
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     errors = Console(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("checks")
@@ -109,9 +114,11 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
 
 def _is_composite(data: Path) -> bool:
     """Return whether the data are composite images, which are no recordings."""
+    from stadia.core.files import expand_home
     from stadia.synthetic.composites.composite_files import is_composite_set
     from stadia.synthetic.composites.published_layout import is_published
 
+    data = expand_home(data)
     return is_composite_set(data) or is_published(data)
 
 
@@ -132,6 +139,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 
     Only a few parts of a video file are decoded, unless `frames` or a split of it is set.
     """
+    from stadia.core.files import expand_home
     from stadia.dataloading.samples import open_split
     from stadia.datasets.config import SourceOptions
     from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
@@ -142,7 +150,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
         named = {"train": split.train, "val": split.val}
         recordings = list({part.recording.name: part.recording for parts in named.values() for part in parts}.values())
         return recordings, {name: [(part.recording, part.indices) for part in parts] for name, parts in named.items()}
-    path = Path(config.path).expanduser()
+    path = expand_home(config.path)
     options = config.model_dump(include=set(SourceOptions.model_fields) & config.model_fields_set)
     if config.frames is None:
         recordings = sample_recordings(path, config.format, **options)
@@ -160,6 +168,8 @@ def _print_findings(
     console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
 ) -> None:
     """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
+    from rich.markup import escape
+
     from stadia.cli.report import print_finding
     from stadia.diagnostics.catalog.entries import FAMILIES
 
@@ -182,7 +192,7 @@ def _print_findings(
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         verdict = "[yellow]review[/yellow]: single images, but training from one camera needs neighboring frames"
-    console.print(f"{line}{verdict} ({opened_text})", soft_wrap=True)
+    console.print(f"{line}{verdict} ({escape(opened_text)})", soft_wrap=True)
 
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:

@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import EveryOption, InputArgument, InputSettings, argument, flag, option
+from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, InputSettings, argument, flag, option
+
+MAX_COUNT = 1_000_000
 
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
 OutFolder = Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")]
 Preset = Annotated[str, typer.Option(help="tiny, demo or full.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bytes.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
 Settings = Annotated[
     list[str] | None, argument("Any other setting, as train=500 or supersampling=1.", metavar="KEY=VALUE")
@@ -26,14 +28,17 @@ Settings = Annotated[
 def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.core.errors import ConfigError
+    from stadia.core.input_files import parse_integer
     from stadia.synthetic.rendering.dataset_files import SPLITS
 
     if value is None:
         return []
     numbers = value.split(",")
-    if len(numbers) != len(SPLITS) or not all(n.strip().isdigit() for n in numbers):
-        raise ConfigError(option, found=value, expected="three numbers", fix=f"for example {option} 10,1,2")
-    return [f"{split}={int(n)}" for split, n in zip(SPLITS, numbers, strict=True)]
+    counts = [parse_integer(number.strip(), most=MAX_COUNT) for number in numbers]
+    if len(counts) != len(SPLITS) or None in counts:
+        expected = f"three numbers up to {MAX_COUNT}"
+        raise ConfigError(option, found=value, expected=expected, fix=f"for example {option} 10,1,2")
+    return [f"{split}={count}" for split, count in zip(SPLITS, counts, strict=True)]
 
 
 def _render(write: Callable[..., Path], title: str, unit: str, total: int, images: int = 1) -> None:
@@ -128,22 +133,26 @@ def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrid
 def overlay(
     out: Annotated[Path | None, option("Folder to write to; an interrupted one is continued.")] = None,
     sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
+    count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Images to train on.")] = 10_000,
     val: Annotated[
         int, typer.Option(min=0, help="Images to validate on, and to test where there is such a split.")
     ] = 500,
     seed: Seed = 0,
     workers: Workers = None,
     overrides: Annotated[list[str] | None, argument("As height=128, or data.height=128.", metavar="KEY=VALUE")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
+    from stadia.core.output_files import check_replaceable
     from stadia.dataloading.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
         found = "both" if out else "neither"
         raise ConfigError("overlay", found=found, expected="--out or --sheet", fix="pass one of them")
+    if sheet is not None:
+        check_replaceable(sheet, "overview", force=force)
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
 
@@ -210,11 +219,16 @@ def camera_height(
     ] = None,
     out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
     every: EveryOption = 1,
+    force: ForceOption = False,
 ) -> None:
     """Estimate the camera's height without a network: from the horizon, and cars and people of known heights."""
     from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])
+    if out is not None:
+        from stadia.core.output_files import check_output_folder
+
+        check_output_folder(out, "camera_height.json", "camera height", force=force)
 
     from stadia.apps.camera_height.run_camera_height import run_camera_height
     from stadia.cli.progress_display import print_lines, show_progress

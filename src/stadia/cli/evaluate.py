@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import EveryOption, JsonOption, MotionOption, SizeOption, argument, flag, option
+from stadia.cli.arguments import EveryOption, ForceOption, JsonOption, MotionOption, SizeOption, argument, flag, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _FORMS_OF = {
     **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
     **dict.fromkeys(("format", "align", "max_difference_s"), (_TRAJECTORY,)),
     **dict.fromkeys(("split", "held_out_of"), (_OBJECTS,)),
-    **dict.fromkeys(("reference", "scores"), (_DEPTH, _TRAJECTORY, _OBJECTS)),
+    **dict.fromkeys(("reference", "scores", "force"), (_DEPTH, _TRAJECTORY, _OBJECTS)),
 }
 """The forms of each option that not every form has."""
 
@@ -54,11 +54,16 @@ def evaluate(
     size: SizeOption = None,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
+    if scores is not None:
+        from stadia.core.output_files import check_replaceable
+
+        check_replaceable(scores, "score file", force=force)
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
@@ -122,11 +127,11 @@ def _score_depth(
     depth: Path, reference: Path, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
 ) -> dict[str, Any]:
     from stadia.cli.progress_display import show_progress
-    from stadia.core.files import write_json
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
+    from stadia.evaluation.recording_scores import write_score
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol)
@@ -136,16 +141,15 @@ def _score_depth(
     with show_progress() as bars:
         score = score_depth(predictions, truth, rules, track=bars.track)
     if scores is not None:
-        write_json(scores, score.to_json())
+        write_score(scores, score.to_json())
     return score.summary()
 
 
 def _score_trajectory(
     trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.core.files import write_json
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
-    from stadia.evaluation.recording_scores import score_trajectory
+    from stadia.evaluation.recording_scores import score_trajectory, write_score
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     kind = TrajectoryFormat(_check_choice("--format", format, [*TrajectoryFormat]))
@@ -153,7 +157,7 @@ def _score_trajectory(
     estimated, truth = read_trajectory(trajectory, kind), read_trajectory(reference, kind, is_reference=True)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if scores is not None:
-        write_json(scores, score.to_json())
+        write_score(scores, score.to_json())
     return score.summary()
 
 
@@ -190,13 +194,15 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
 def _print_table(summary: dict[str, Any]) -> None:
     """Print name and value in rows, notes in lines, and nested scores under their headings."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     table = Table(show_header=False, box=None)
     for name, value in summary.items():
         if not isinstance(value, dict | list):
-            table.add_row(name, f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value))
+            shown = f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+            table.add_row(escape(name), escape(shown))
     console.print(table)
     for note in summary.get("notes", ()):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -86,9 +86,11 @@ def list_rows(kind: str) -> Rows:
 
 def read_first_line(where: str) -> str:
     """Return the first docstring line of `"module:attribute"`, read from its source without an import."""
+    from stadia.core.input_files import read_text
+
     module, attribute = where.split(":")
     spec = importlib.util.find_spec(module)  # imports the packages above it, which are light
-    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    source = read_text(Path(spec.origin), expected="the source of a part") if spec and spec.origin else ""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
             return (ast.get_docstring(node) or "").partition("\n")[0]

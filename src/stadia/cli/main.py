@@ -5,7 +5,10 @@ Nothing heavy is imported before a command runs, so `--help` is fast.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -100,8 +103,10 @@ def _convert_usage_error(error: Any) -> StadiaError:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
     if word in RENAMED_COMMANDS:
-        fix = f"use `stadia {RENAMED_COMMANDS[word]}`"
-    elif "=" not in word and (near := RENAMED_OPTIONS.get(word) or find_nearest_name(word, valid)):
+        fix = f"it was renamed: use `stadia {RENAMED_COMMANDS[word]}`"
+    elif RENAMED_OPTIONS.get(word) in valid:
+        fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
+    elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
     else:  # also a setting, which is no misspelled command
         fix = f"see `{path} --help`"
@@ -109,6 +114,34 @@ def _convert_usage_error(error: Any) -> StadiaError:
     expected = f"one of {', '.join(valid)}" if valid else usage
     found = found[:1].lower() + found[1:]
     return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
+
+
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|insufficient memory", re.IGNORECASE)
+"""In the messages of torch, cv2 and CUDA, whose errors are RuntimeErrors."""
+
+
+def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
+    """Return the error of a limit that the user can raise or respect: memory, open files, threads, nesting."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _OUT_OF_MEMORY.search(text):
+        fix = "choose a smaller size or batch (data.height, data.width, training.batch_size, --size), or fewer workers"
+        return StadiaError("memory", found="none left", expected="enough for the data and the network", fix=fix)
+    if isinstance(error, RecursionError):
+        fix = "check the files and options that were passed"
+        return StadiaError("input", found="values nested too deep", expected="a few levels", fix=fix)
+    if number in (errno.EMFILE, errno.ENFILE):
+        fix = "set fewer training.workers, or a higher limit by `ulimit -n`"
+        return StadiaError("open files", found="as many as the system allows", expected="fewer", fix=fix)
+    if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "can't start new thread" in text):
+        fix = "set fewer training.workers, or a higher limit by `ulimit -u`"
+        return StadiaError("processes", found="as many as the system allows", expected="fewer", fix=fix)
+    return None
+
+
+def _make_printable(text: str) -> str:
+    """Return text with control characters, such as those that color a terminal, as escapes."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def _one_line(error: BaseException) -> tuple[str, int]:
@@ -121,9 +154,14 @@ def _one_line(error: BaseException) -> tuple[str, int]:
         return str(error), MISTAKE
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
+    if (limit := _find_exhausted_limit(error)) is not None:
+        return str(limit), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
         found, fix = error.strerror or type(error).__name__, "check the path, its permissions and the space on the disk"
         return str(StadiaError(error.filename, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
+    if isinstance(error, OSError) and error.errno is not None:
+        found, fix = error.strerror or type(error).__name__, "check disks, connections and limits of this machine"
+        return str(StadiaError("system", found=found, expected="a call that succeeds", fix=fix)), MISTAKE
     text = f"internal error, {type(error).__name__}: {' '.join(str(error).split())}"
     return f"{text}; run with --traceback to see where, and please report it", INTERNAL
 
@@ -137,6 +175,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     # Torch's OpenMP reads this when it loads. Threads that wait otherwise spin: where another program has one of the
     # cores, a training step of 0.5 s takes 4 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from stadia.core.parent_process import stop_with_parent
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name of any bytes is printed, in any locale
+            stream.reconfigure(errors="backslashreplace")
+    stop_with_parent()
     try:
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
@@ -152,5 +196,5 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         message, code = _one_line(error)
         if message:
-            typer.echo(f"stadia: {message}", err=True)
+            typer.echo(_make_printable(f"stadia: {message}"), err=True)
         sys.exit(code)

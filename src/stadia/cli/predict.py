@@ -10,6 +10,7 @@ import typer
 from stadia.cli.arguments import (
     CheckpointArgument,
     EveryOption,
+    ForceOption,
     InputArgument,
     InputSettings,
     MotionOption,
@@ -77,19 +78,21 @@ def activations(
     overrides: InputSettings = None,
     out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
+    force: ForceOption = False,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
+    from stadia.core.output_files import check_replaceable
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.depth_commands import add_training_options
     from stadia.recipes.base.requests import open_inputs, parse_source_options
 
     options = parse_source_options(overrides or [])
-    if out.suffix.lower() != ".mp4" or out.exists():
-        found = "an existing file" if out.exists() else f"'{out.name}'"
-        raise ConfigError("--out", found=found, expected="a new .mp4", fix="choose another name")
+    if out.suffix.lower() != ".mp4":
+        raise ConfigError("--out", found=f"'{out.name}'", expected="a new .mp4", fix="choose another name")
+    check_replaceable(out, "video of activations", force=force)
     recipe = load_recipe(checkpoint)
     predictor = recipe.predictor()
     if predictor is None:
@@ -107,13 +110,14 @@ def activations(
 
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, option("A new file: model.onnx, or model.pt2 for torch.export.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
+    force: ForceOption = False,
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.apps.export import export_checkpoint
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 
-    about, compared = export_checkpoint(checkpoint, out, lambda step: typer.echo(step, err=True))
+    about, compared = export_checkpoint(checkpoint, out, lambda step: typer.echo(step, err=True), force=force)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
     typer.echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
     for comparison in compared:

@@ -72,7 +72,7 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines]:
         yield ProgressLines()
         return
     bar = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
-    with Progress(TextColumn("{task.description}"), *bar, console=console, transient=True) as display:
+    with Progress(TextColumn("{task.description}", markup=False), *bar, console=console, transient=True) as display:
         yield ProgressBars(display)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import JsonOption, RunArgument, argument, option
+from stadia.cli.arguments import ForceOption, JsonOption, RunArgument, argument, flag, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,22 +24,33 @@ COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def report(
-    run: RunArgument, out: Annotated[Path | None, option("The output file; RUN/report.html by default.")] = None
+    run: RunArgument,
+    out: Annotated[Path | None, option("The output file; RUN/report.html by default.")] = None,
+    private: Annotated[
+        bool, flag("--private", "Also show the command line, paths, and uncommitted changes of the code.")
+    ] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
+    from stadia.core.output_files import check_replaceable
     from stadia.report import build_report
 
-    typer.echo(f"report: {build_report(run, out)}")
+    check_replaceable(out or run / "report.html", "report", force=force)
+    typer.echo(f"report: {build_report(run, out, private=private)}")
 
 
 def journal(
     runs: Annotated[list[Path] | None, argument("Folders of runs, or ones that hold runs; `runs` by default.")] = None,
     out: Annotated[Path | None, option("Write to this file instead.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Print the journal of runs: changes against the run before, events and findings."""
     from stadia.core.files import write_text
+    from stadia.core.output_files import check_replaceable
     from stadia.report.run_journal import find_runs, write_journal
 
+    if out is not None:
+        check_replaceable(out, "journal", force=force)
     text = write_journal(find_runs(runs or [Path("runs")]))
     if out is None:
         typer.echo(text, nl=False)
@@ -52,19 +63,22 @@ def compare(
     first: RunArgument,
     second: Annotated[Path, argument("Another run's folder.")],
     image: Annotated[Path | None, option("Draw their curves: a .svg or .png.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Compare two runs: their differences, then their scores."""
     from stadia.core.errors import DataError
+    from stadia.core.output_files import check_replaceable
     from stadia.report.run_files import read_run
     from stadia.report.run_journal import draw_comparison, write_comparison
 
+    if image is not None:
+        if image.suffix not in (".svg", ".png"):
+            raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
+        check_replaceable(image, "comparison", force=force)
     a, b = read_run(first), read_run(second)
     typer.echo(write_comparison(a, b), nl=False)
-    if image is None:
-        return
-    if image.suffix not in (".svg", ".png"):
-        raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
-    typer.echo(f"image: {image if draw_comparison(a, b, image) else 'none, they share no curve'}")
+    if image is not None:
+        typer.echo(f"image: {image if draw_comparison(a, b, image) else 'none, they share no curve'}")
 
 
 # -- findings
@@ -110,7 +124,8 @@ def format_headline(finding: Finding) -> str:
 
     style = COLORS[finding.severity]
     title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version's catalog"
-    return f"[{style}]{finding.severity} {finding.code} {title}[/{style}]{escape(format_place(finding))}"
+    headline = escape(f"{finding.severity} {finding.code} {title}")
+    return f"[{style}]{headline}[/{style}]{escape(format_place(finding))}"
 
 
 def format_place(finding: Finding) -> str:
@@ -180,14 +195,15 @@ def explain(
     from rich.console import Console
 
     from stadia.core.errors import ConfigError
+    from stadia.core.input_files import parse_integer
     from stadia.core.registry import find_nearest_name
     from stadia.diagnostics.catalog import CATALOG
     from stadia.diagnostics.catalog.entries import FAMILIES, TRACES, Trace
 
     console = Console(highlight=False)
     wanted = (code or "").upper()
-    if wanted[1:].isdigit():
-        wanted = f"{wanted[0]}{int(wanted[1:]):02d}"  # L5 is L05
+    if (number := parse_integer(wanted[1:], most=99)) is not None:
+        wanted = f"{wanted[0]}{number:02d}"  # L5 is L05
     if wanted in CATALOG:
         entry, trace = CATALOG[wanted], TRACES.get(wanted, Trace(""))
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)

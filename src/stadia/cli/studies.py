@@ -146,7 +146,8 @@ def _train(
     jobs: list[Job],
 ) -> None:
     """Train the remaining runs, and update results.jsonl after each. The others continue where one is killed."""
-    from stadia.apps.studies.study_folder import add_line
+    from stadia.apps.studies.launch import read_last_lines
+    from stadia.apps.studies.study_folder import RESULTS, add_line
     from stadia.apps.studies.study_verdicts import check_budgets
     from stadia.core.errors import RunError
 
@@ -158,14 +159,13 @@ def _train(
         left -= 1
         row = _row(folder, planned[job.name], names, better)
         if row is None:  # it ended before it made its folder
-            log = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
-            last = log.strip().splitlines()[-1:]
+            last = read_last_lines(job.log)[-1:] if job.log.exists() else []
             found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
             raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
         why = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
         typer.echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
-        add_line(folder.root / "results.jsonl", row)
+        add_line(folder.root / RESULTS, row)
         rows.append(row)
         if study.budget == "samples":  # seconds are only equal at the end
             check_budgets(study, rows)
@@ -198,15 +198,16 @@ def _judge(
 ) -> None:
     """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import POST_HOC_CHOICES, write_lines
+    from stadia.apps.studies.study_folder import POST_HOC_CHOICES, RESULTS, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
     from stadia.report import study_report as shown
 
     rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
-    write_lines(folder.root / "results.jsonl", rows)
+    write_lines(folder.root / RESULTS, rows)
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judge_study(study, better, metric, runs, rows)
     if after := folder.study.get(POST_HOC_CHOICES):
@@ -214,9 +215,9 @@ def _judge(
         verdicts["notes"].append(f"{late}: p and intervals hold for what was fixed before.")
     write_json(folder.root / "verdicts.json", verdicts)
     files = shown.write_ablation_report(folder.root)
-    table = Table(*shown.TABLE_HEAD, title=f"{study.name}: {metric}, {better} is better")
+    table = Table(*shown.TABLE_HEAD, title=escape(f"{study.name}: {metric}, {better} is better"))
     for cells in shown.make_table_cells(verdicts):
-        table.add_row(*cells)
+        table.add_row(*map(escape, cells))
     Console(width=140).print(table)
     for verdict in verdicts["verdicts"]:
         typer.echo(shown.describe_verdict(verdicts, verdict))
@@ -235,7 +236,7 @@ def sweep(
     metric: MetricOption = None,
     better: BetterOption = None,
     trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
-    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the search.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
@@ -277,13 +278,14 @@ def _trial_line(trial: Any, metric: str) -> str:
 def _print_trials(study: Any, metric: str, better: str) -> None:
     """Print ended trials, best first, then the others."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
-    table = Table("trial", metric, *keys, "state")
+    table = Table(*map(escape, ("trial", metric, *keys, "state")))
     sign = 1 if better == "lower" else -1
     for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
         value = "–" if trial.value is None else f"{trial.value:.5g}"
-        settings = (f"{trial.params.get(key, '–')}" for key in keys)
+        settings = (escape(f"{trial.params.get(key, '–')}") for key in keys)
         table.add_row(str(trial.number), value, *settings, trial.state.name.lower())
     Console(width=140).print(table)

@@ -141,7 +141,7 @@ def resolve_recipe(
     """
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
-    from stadia.core.files import read_json
+    from stadia.core.input_files import read_json
     from stadia.recipes import CONFIGS
     from stadia.recipes.presets import merge_values, read_preset_for
 

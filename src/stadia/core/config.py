@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -21,7 +22,7 @@ class StrictModel(BaseModel):
     keys that is given in part then changes these keys and keeps the default's other values.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -42,6 +43,7 @@ class StrictModel(BaseModel):
 
 
 _M = TypeVar("_M", bound=StrictModel)
+_MAX_SHOWN = 200  # characters of a value in a message
 
 
 def check_registered(table: Registry) -> Callable[[str], str]:
@@ -98,8 +100,10 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
                 continue
             every = list_keys(model, prefix)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
-            near = next(same_leaf, None) or find_nearest_name(prefix + name, every)
-            lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
+            leaf = find_nearest_name(name, list(model.model_fields), similarity=0.5)  # without the group: it is alike
+            near = next(same_leaf, None) or (prefix + leaf if leaf else None)
+            valid = f", did you mean '{near}'?" if near else f"; expected one of {', '.join(model.model_fields)}"
+            lines.append(f"unknown key '{_shorten(prefix + name)}'{valid}")
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
             groups = {name: value}
             if _named_groups(field.annotation):
@@ -107,6 +111,12 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             for group, given in groups.items():
                 lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
     return lines
+
+
+def _shorten(text: str) -> str:
+    """Return text of at most _MAX_SHOWN characters, its middle left out."""
+    half = _MAX_SHOWN // 2
+    return text if len(text) <= _MAX_SHOWN else f"{text[:half]} ... {text[-half:]}"
 
 
 def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
@@ -174,22 +184,67 @@ def resolve_config(
     try:
         config = model.model_validate(values)
     except ValidationError as error:
+        found: dict[str, list[Any]] = {}  # one mistake for a key, also where it may have several types
         for problem in error.errors():
-            if problem["type"] == "extra_forbidden":
-                continue  # already listed, with the nearest name
-            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] != "extra_forbidden":  # already listed, with the nearest name
+                found.setdefault(_find_key(model, problem["loc"]), []).append(problem)
+        for key, problems in found.items():
+            problem = problems[0]
             if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
-                mistakes.append(
-                    f"'{key}': expected a list, quoted for the shell: {quote_list(key, str(problem['input']))}"
-                )
+                quoted = _shorten(quote_list(key, str(problem["input"])))
+                mistakes.append(f"'{key}': expected a list, quoted for the shell: {quoted}")
                 continue
-            message = problem["msg"].removeprefix("Value error, ")
+            message = _join_messages([one["msg"] for one in problems])
             # Several keys are wrong together where the input is a group.
             is_group = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
-            given = "" if is_group else f" (found {problem['input']!r})"
+            given = "" if is_group else f" (found {shorten(problem['input'])})"
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
         raise ConfigMistakes(mistakes, fix=fix) from error
     return config
+
+
+def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
+    """Return the dotted key of a mistake: pydantic's place of it, without the type of a union that it names."""
+    annotation: Any = model
+    parts: list[str] = []
+    for number, part in enumerate(place):
+        if isinstance(annotation, type) and issubclass(annotation, StrictModel):
+            field = annotation.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+        elif len(members := _union_members(annotation)) > 1:
+            return ".".join([*parts, *map(str, place[number + 1 :])])
+        elif inner := [one for member in members for one in get_args(member) if one is not Ellipsis]:
+            annotation = inner[part] if isinstance(part, int) and part < len(inner) else inner[-1]
+        parts.append(str(part))
+        if len(members := _union_members(annotation)) == 1:
+            annotation = members[0]
+    return ".".join(parts)
+
+
+def _union_members(annotation: Any) -> list[Any]:
+    """Return the types of a union without None; of another type itself alone."""
+    if get_origin(annotation) is Annotated:
+        return _union_members(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, UnionType):
+        return [annotation]
+    return [one for one in get_args(annotation) if one is not type(None)]
+
+
+def _join_messages(messages: Sequence[str]) -> str:
+    """Return one message for a key; "input should be an integer or 'auto'" for the types of a union."""
+    messages = [message.removeprefix("Value error, ") for message in messages]
+    first, *others = dict.fromkeys(message.partition(", unable")[0] for message in messages)
+    return (
+        messages[0] if not others else " or ".join([first, *(one.removeprefix("Input should be ") for one in others)])
+    )
+
+
+def shorten(value: object) -> str:
+    """Return the repr of a value from outside, its middle left out where it is long."""
+    try:
+        return _shorten(repr(value))
+    except ValueError:  # a number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 ABSENT = "not there"

@@ -6,10 +6,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+_MAX_PART = 1000  # characters of a part of a message: content of a file may be in it
+_MAX_PATH = 4096
+
+
+def make_printable(text: str) -> str:
+    """Return the text with control characters and surrogates as escapes: a terminal obeys some of them."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]} ..."
+
 
 def _join_words(part: object) -> str:
     """Return the part on one line and without a full stop at its end; an ellipsis stays."""
-    text = " ".join(str(part).split())
+    text = _shorten(make_printable(" ".join(str(part).split())), _MAX_PART)
     return text if text.endswith("..") else text.removesuffix(".")
 
 
@@ -29,7 +43,8 @@ class StadiaError(Exception):
 
     def __init__(self, what: object, *, found: object, expected: object, fix: str) -> None:
         self.what, self.found, self.expected, self.fix = str(what), str(found), str(expected), fix
-        what, found = " ".join(self.what.split()), _join_words(found)
+        what = _shorten(make_printable(" ".join(self.what.split())), _MAX_PATH) or repr(self.what)
+        found = _join_words(found)
         sentences = f"{what}: found {found}; expected {_join_words(expected)}", f"Fix: {_join_words(fix)}"
         super().__init__(" ".join(map(_end_sentence, sentences)))
 
@@ -46,7 +61,7 @@ class ConfigMistakes(ConfigError):
     """Several keys or values are wrong. `mistakes` has one phrase each, printed on a line each."""
 
     def __init__(self, mistakes: Sequence[str], *, fix: str) -> None:
-        self.mistakes = tuple(mistakes)
+        self.mistakes = tuple(map(make_printable, mistakes))
         what = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration"
         super().__init__(what, found="; ".join(mistakes), expected="a valid configuration", fix=fix)
 

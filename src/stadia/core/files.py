@@ -1,22 +1,28 @@
-"""Write files and folders atomically, and read JSON from outside."""
+"""Write files and folders atomically: whole under their name, or not at all. Reading is in `input_files`."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError, StadiaError, summarize_exception
+
+_STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
+_TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
+_CLEANED: set[str] = set()
+"""Folders whose stale temporary files this process has removed."""
 
 
 def _explain(error: OSError, path: Path) -> None:
-    """Raise StadiaError where the disk is full or the folder is not writable; return for any other error."""
+    """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise StadiaError(
             path, found="a full disk", expected="free space for the file", fix="free some space"
@@ -28,11 +34,19 @@ def _explain(error: OSError, path: Path) -> None:
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
+    if error.filename is None and not isinstance(error, BrokenPipeError):  # of a write or a sync: it names no file
+        found, expected = error.strerror or summarize_exception(error), "a file that can be written"
+        raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path with `~` as the home folder. `~name` stays where no user has this name: it may be a file."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
 
 
 def check_writable(folder: Path) -> None:
     """Raise StadiaError where `folder` cannot be created or written to. Creates nothing."""
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -46,49 +60,185 @@ def check_writable(folder: Path) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit sync it and rename it to `path`, else remove it.
 
-    The temporary name keeps the suffix, because some writers choose the format by it.
-    Raises StadiaError where the disk is full or the folder cannot be written to.
+    The temporary name keeps the suffix, because some writers choose the format by it. The first write into a folder
+    removes the temporary files of processes that were killed there. Raises StadiaError where the disk is full or the
+    folder cannot be written to.
     """
     path = Path(path)
     temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        _explain(error, path)
-        raise
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with ExitStack() as locked:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale_files(path.parent)
+            temporary = _make_temporary(path, locked)
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            temporary = None
+            _sync_folder(path.parent)
+        except OSError as error:
+            _explain(error, path)
+            raise
+        finally:
+            if temporary is not None:
+                with suppress(OSError):  # the first error is the cause
+                    temporary.unlink()
+
+
+def _make_temporary(path: Path, locked: ExitStack) -> Path:
+    """Create an empty file beside `path`, and hold its lock: a temporary file without a lock is stale."""
+    stem = path.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".partial{path.suffix}", dir=path.parent)
+        locked.callback(os.close, handle)
+        if try_lock(handle) and Path(name).exists():  # else another process just took it for a stale one
+            return Path(name)
+
+
+def remove_stale_files(folder: Path) -> None:
+    """Remove the temporary files of `atomic_write` that no process holds; once in a process for each folder."""
+    key = os.path.realpath(folder)
+    if key in _CLEANED:
+        return
+    _CLEANED.add(key)
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError):  # another process may remove it at the same time
+                handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    if try_lock(handle):
+                        Path(entry.path).unlink()
+                finally:
+                    os.close(handle)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; rename it to `path` on a clean exit, else remove it.
+    """Yield an empty folder beside `path`; on a clean exit sync its files and rename it to `path`, else remove it.
 
-    Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet.
-    Raises StadiaError where the disk is full or the folder cannot be written to.
+    Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet,
+    or be empty. Raises StadiaError where the disk is full, the folder cannot be written to, or another process writes
+    it.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.partial"
+    made = [parent for parent in path.parents if not parent.exists()]
+    with ExitStack() as locked:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir(exist_ok=True)
+            locked.enter_context(hold_lock(temporary, path))
+            _remove_content(temporary)
+        except OSError as error:
+            _explain(error, path)
+            raise
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            temporary.rename(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            _explain(error, path)
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            for parent in made:
+                with suppress(OSError):  # it holds the new folder, or another's file
+                    parent.rmdir()
+
+
+def _remove_content(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync a folder's entries, so that a rename survives a power failure. Windows has no such call."""
+    if os.name != "nt":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def hold_lock(path: Path, output: Path | None = None) -> Iterator[None]:
+    """Hold the lock of a file or folder that exists; kill -9 releases it.
+
+    output: its name for the user, `path` by default. Raises StadiaError where another process holds it.
+    """
+    if os.name == "nt":  # no locks, and no folder can be opened
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        yield temporary
-        temporary.rename(path)
-    except OSError as error:
-        _explain(error, path)
-        raise
+        if not try_lock(handle):
+            raise StadiaError(
+                output or path,
+                found="another process that writes it",
+                expected="one process at a time",
+                fix="wait until it has ended, or choose another output",
+            )
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make an output folder where it is missing, and hold its lock.
+
+    Raises StadiaError where another process writes it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _explain(error, folder)
+        raise
+    with hold_lock(folder):
+        yield
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the lock of an open file without waiting.
+
+    Returns False where another process has it, and True also where there are no locks (Windows, some file systems).
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def open_scratch_file(folder: Path) -> Iterator[BinaryIO]:
+    """Open a file without a name in `folder`, for what would grow in memory. It is gone when the process ends."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            yield stream
+    except OSError as error:
+        if error.filename is None:  # of the scratch file, which has no name
+            _explain(error, folder)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -97,28 +247,29 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write UTF-8 lines atomically, one at a time: a long list takes no memory as text. The line ends are added."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(f"{line}\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: indented, keys in the given order, NaN refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
-    """Read a JSON file from outside; its size is checked first. Raises DataError naming the file."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise DataError(path, found=f"{size} bytes", expected=f"at most {max_bytes}", fix="pass another file")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a JSON file", fix="check the path") from error
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of 5000 digits, nested 5000 deep
-        raise DataError(path, found=f"invalid JSON ({error})", expected="JSON", fix="write the file again") from error
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))  # piece by piece
+        stream.write("\n")
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError where that leaves the folder: names from outside may be hostile."""
-    path = (Path(folder) / name).resolve()
+    """Return `folder / name`. Raises DataError where that leaves the folder, or is a name that no file can have."""
+    try:
+        path = (Path(folder) / name).resolve()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a lone surrogate, a loop of links
+        found, expected = "a name that no file can have", f"a path inside {folder}"
+        raise DataError(repr(name[:60]), found=found, expected=expected, fix="correct the entry") from error
     if not path.is_relative_to(Path(folder).resolve()):
         raise DataError(
             name, found="a path outside its folder", expected=f"a path inside {folder}", fix="correct the entry"

@@ -1,17 +1,36 @@
-"""Compile Python loops with Numba."""
+"""Compile Python loops with Numba, and keep the compiled code in a private folder of the user.
+
+Numba stores compiled code as pickles, and reading a pickle can run any code. So the cache is a program, and lies where
+nobody else can write: `docs/security.md`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+import contextlib
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
+import numba
+import platformdirs
 from numba import njit
+from numba.core import config
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from stadia.core.input_files import read_bytes
 
 _F = TypeVar("_F", bound=Callable[..., object])
+_DIGEST_BYTES = 32
+_MAX_ENTRY_BYTES = 64 << 20
+_PRIVATE = 0o700
 
 
 def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
-    """Compile a function at its first call, and cache the result on disk where that is possible.
+    """Compile a function at its first call, and cache the result on disk where there is a private folder for it.
 
     The kernel releases Python's global lock and is serial; callers may run it in several threads. So results do not
     depend on the number of threads, and a later fork is safe.
@@ -21,7 +40,101 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
             are equal bit for bit.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+    kernel: Any = njit(function, **options)
+    folder = find_cache_folder()
+    if folder is not None:
+        with contextlib.suppress(RuntimeError, OSError):  # no file of the source, no space for the cache
+            kernel._cache = _KernelCache(function, folder)
+    return cast(_F, kernel)
+
+
+def find_cache_folder() -> Path | None:
+    """Return the folder of compiled code, created where it is missing; None where there is no private one.
+
+    It is `stadia/numba-VERSION` in the cache folder of the user (`~/.cache`). Both belong to this user
+    and are no links; the first can be written by nobody else, the second is closed to all others (mode 700). No
+    folder above may let others rename them.
+    """
+    parent = Path(platformdirs.user_cache_dir()).absolute()
+    shared, private = parent / "stadia", parent / "stadia" / f"numba-{numba.__version__}"
     try:
-        return njit(function, cache=True, **options)
-    except RuntimeError:  # Numba found no folder for its cache that it can write to
-        return njit(function, **options)
+        shared.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            private.mkdir(mode=_PRIVATE)
+        if os.name == "nt":  # a profile is private there, and has no modes
+            return private
+        above = [parent.resolve(), *parent.resolve().parents]
+        is_private = _is_own(shared, closed=0o022) and _is_own(private, closed=0o077)
+        return private if is_private and not any(map(_is_open_to_others, above)) else None
+    except OSError:
+        return None
+
+
+def _is_own(folder: Path, *, closed: int) -> bool:
+    """Return whether a folder is no link, belongs to this user, and gives others none of the permissions `closed`."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & closed
+
+
+def _is_open_to_others(folder: Path) -> bool:
+    """Return whether any user can rename what a folder holds: writable for all, and not sticky as /tmp is."""
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+
+
+class _KernelFile(IndexDataCacheFile):
+    """Numba's two files of a kernel, each with a SHA-256 at its end, which pickle ignores.
+
+    Content is compared with its SHA-256 before it is unpickled. This finds damage; the folder keeps others out.
+    """
+
+    @contextlib.contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+        with super()._open_for_write(filepath) as stream:
+            content = io.BytesIO()
+            yield content
+            stream.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+    def _load_index(self) -> dict[Any, str]:
+        if not Path(self._index_path).exists():
+            return {}
+        _check_digest(Path(self._index_path))
+        return dict(super()._load_index())
+
+    def _load_data(self, name: str) -> object:
+        _check_digest(Path(self._data_path(name)))
+        return super()._load_data(name)
+
+
+def _check_digest(path: Path) -> None:
+    data = read_bytes(path, expected="compiled code", max_bytes=_MAX_ENTRY_BYTES)
+    if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+        raise ValueError(f"{path}: a damaged entry of the cache of compiled code")
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache of one function, in a folder that is given; a damaged entry is compiled again."""
+
+    def __init__(self, function: Callable[..., object], folder: Path) -> None:
+        before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(folder), ""  # not those of a file in the current folder
+        try:
+            super().__init__(function)
+        finally:
+            config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
+        if not Path(self.cache_path).is_relative_to(folder):
+            raise RuntimeError("Numba chose another folder for its cache")
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file: Any = _KernelFile(self.cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged entry raises
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a full disk: the kernel is compiled, and runs
+            super().save_overload(sig, data)

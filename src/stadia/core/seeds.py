@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def derive_seed(seed: int, *names: object) -> int:
     """Return a 63-bit seed that depends on the seed and the names alone (not on the platform or PYTHONHASHSEED)."""
-    text = "/".join([str(int(seed)), *map(str, names)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    text = "/".join([str(int(seed)), *map(str, names)]).encode("utf-8", "surrogateescape")  # of names of files too
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def make_generator(seed: int, *names: object) -> np.random.Generator:

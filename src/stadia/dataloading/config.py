@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.datasets import DATASETS
-from stadia.datasets.config import CacheConfig, Pixels, Share, SourceOptions, SplitConfig
+from stadia.datasets.config import CacheConfig, Pixels, Share, SourceOptions, SplitConfig, check_network_pixels
 from stadia.synthetic.composites.config import BackgroundConfig, ForegroundConfig, PlacementConfig
 
 STRIDE = 32
@@ -93,6 +93,11 @@ class DatasetConfig(SourceOptions):
     sparse_depth: bool | Literal["auto"] = "auto"
     augmentation: AugmentationConfig = AugmentationConfig()
     epochs: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> Self:
+        check_network_pixels(self.height, self.width)
+        return self
 
     @field_validator("format")
     @classmethod

@@ -6,6 +6,7 @@ batch of floats; the training process converts them once, on its device.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
@@ -26,6 +27,9 @@ from stadia.dataloading.transforms import IDENTITY_COLOR
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
+WORKERS_PER_CORE, MIN_MAX_WORKERS = 4, 16
+"""More workers for a core only wait; presets of large machines have up to 16."""
+
 PackedTensorsT = TypeVar("PackedTensorsT", bound="PackedTensors")
 
 
@@ -154,6 +158,13 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+def _check_workers(workers: int) -> None:
+    most = max(WORKERS_PER_CORE * (os.cpu_count() or 1), MIN_MAX_WORKERS)
+    if workers > most:
+        expected = f"at most {most} processes, {WORKERS_PER_CORE} for each core"
+        raise ConfigError("training.workers", found=workers, expected=expected, fix="pass a smaller number")
+
+
 class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position.
 
@@ -162,6 +173,8 @@ class Loader(Generic[PackedT, BatchT]):
     seed: of the order; the samples have their own.
     drop_last: leave out an incomplete last batch; by default where shuffled and a batch can be filled.
     device: where images become floats ("cuda" is the process's own), so a quarter of the bytes are transferred.
+
+    Raises ConfigError for more workers than the machine can use: each takes memory.
     """
 
     def __init__(
@@ -175,6 +188,7 @@ class Loader(Generic[PackedT, BatchT]):
         drop_last: bool | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        _check_workers(workers)
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         self.order = EpochSampler(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)

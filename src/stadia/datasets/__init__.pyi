@@ -2,6 +2,7 @@
 
 import stadia.core.registry
 
+from .config import MAX_NETWORK_PIXELS as MAX_NETWORK_PIXELS
 from .config import CacheConfig as CacheConfig
 from .config import CameraConfig as CameraConfig
 from .config import Matrix as Matrix
@@ -9,6 +10,7 @@ from .config import Pixels as Pixels
 from .config import Share as Share
 from .config import SourceOptions as SourceOptions
 from .config import SplitConfig as SplitConfig
+from .config import check_network_pixels as check_network_pixels
 from .frame_selection import FrameSelection as FrameSelection
 from .frame_selection import FrameSelector as FrameSelector
 from .frame_store import FrameStore as FrameStore
@@ -20,7 +22,6 @@ from .frame_store import lock_beside as lock_beside
 from .frame_store import make_store_stem as make_store_stem
 from .frame_store import open_frame_store as open_frame_store
 from .frame_store import read_resized_frame as read_resized_frame
-from .frame_store import remove_partial_files as remove_partial_files
 from .frame_store import resize_depth as resize_depth
 from .frame_store import resize_image as resize_image
 from .frame_store import resize_sparse_depth as resize_sparse_depth
@@ -28,6 +29,7 @@ from .frame_store import to_planar_bytes as to_planar_bytes
 from .frame_store import write_frame_store as write_frame_store
 from .image_files import check_depth_map as check_depth_map
 from .image_files import check_image_size as check_image_size
+from .image_files import encode_name as encode_name
 from .image_files import hash_file as hash_file
 from .image_files import hash_files as hash_files
 from .image_files import hash_frames as hash_frames
@@ -35,7 +37,6 @@ from .image_files import join_hashes as join_hashes
 from .image_files import list_images as list_images
 from .image_files import natural_sort_key as natural_sort_key
 from .image_files import read_label_png as read_label_png
-from .image_files import read_npy as read_npy
 from .image_files import read_raw_depth_png as read_raw_depth_png
 from .image_files import read_rgb as read_rgb
 from .image_files import read_rgba as read_rgba
@@ -69,11 +70,10 @@ from .surveys import ObjectSurvey as ObjectSurvey
 from .surveys import survey_masks as survey_masks
 from .surveys import survey_objects as survey_objects
 from .text_files import FileEntry as FileEntry
-from .text_files import check_file_bytes as check_file_bytes
 from .text_files import parse_json as parse_json
-from .text_files import read_lines as read_lines
 from .text_files import read_rows as read_rows
-from .text_files import read_text as read_text
+from .untrusted_media import read_untrusted_rgb as read_untrusted_rgb
+from .untrusted_media import stream_untrusted_video as stream_untrusted_video
 from .video_decoding import count_indexed_frames as count_indexed_frames
 from .video_decoding import stream_video as stream_video
 from .video_files import VideoSegment as VideoSegment

@@ -13,6 +13,15 @@ GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "l
 Share = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
+MAX_NETWORK_PIXELS = 1 << 22
+"""Height times width of a network's images, as 2048x2048: the smallest network needs 1.6 GB of memory there."""
+
+
+def check_network_pixels(height: int, width: int) -> None:
+    """Raise ValueError for images of more than MAX_NETWORK_PIXELS pixels."""
+    if height * width > MAX_NETWORK_PIXELS:
+        raise ValueError(f"at most {MAX_NETWORK_PIXELS} pixels, as 2048x2048 (found {width}x{height})")
+
 
 class CameraConfig(StrictModel):
     """The camera of a user's video, given in exactly one way.
@@ -85,6 +94,13 @@ class SourceOptions(StrictModel):
     standing: Literal["keep", "drop"] = "keep"
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
     cache: CacheConfig = CacheConfig()
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None:
+            check_network_pixels(*size)
+        return size
 
     @field_validator("frames")
     @classmethod

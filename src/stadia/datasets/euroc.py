@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
+from stadia.core.input_files import parse_yaml, read_lines, read_text
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_selection import FrameSelection
@@ -30,7 +30,7 @@ from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, check_K
 from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, Undistortion, rectify_pair
-from stadia.datasets.text_files import FileEntry, parse_numbers, read_lines, read_text, validate_content
+from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
 from stadia.datasets.video_files import select_images
 
 Array = NDArray[np.float64]
@@ -224,7 +224,9 @@ def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
     """Return (4, 4) T_BS of a sensor.yaml."""
     T = np.array(sensor.T_BS.data).reshape(4, 4)
     R = T[:3, :3]
-    if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_rotation = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
+    if not (is_rotation and np.allclose(T[3], (0, 0, 0, 1))):
         found = "a T_BS that is no rigid motion"
         raise DataError(path, found=found, expected="[R | t] by rows, then 0 0 0 1", fix=_COPY)
     return T
@@ -233,13 +235,11 @@ def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
 def _parse(model: type[FileEntry], path: Path) -> Any:
     """Parse YAML as a model, without constructing objects from tags. Raises DataError with the first wrong key."""
     expected = "a sensor.yaml of EuRoC"
-    text = read_text(path, expected, fix=_COPY, max_bytes=MAX_YAML_BYTES)
+    text = read_text(path, expected=expected, fix=_COPY, max_bytes=MAX_YAML_BYTES)
     first, _, rest = text.partition("\n")
-    try:
-        content = yaml.safe_load(rest if first.startswith("%YAML:") else text)  # OpenCV writes `%YAML:1.0`
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        why = getattr(error, "problem", None) or type(error).__name__
-        raise DataError(path, found=f"invalid YAML ({why})", expected=expected, fix=_COPY) from error
+    content = parse_yaml(
+        path, rest if first.startswith("%YAML:") else text, expected, fix=_COPY
+    )  # OpenCV's `%YAML:1.0`
     return validate_content(path, content, model, expected=expected, fix=_COPY)
 
 
@@ -250,9 +250,9 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
-    existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdigit()}
+    existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdecimal()}
     found: dict[int, Path] = {}
-    for stamp, (name,) in zip(stamps.tolist(), rows, strict=True):
+    for stamp, (name, *_) in zip(stamps.tolist(), rows, strict=True):
         image = safe_join(folder / "data", name)
         if image.stem != str(stamp):
             raise DataError(path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", fix=_COPY)
@@ -310,7 +310,7 @@ def read_states(path: Path) -> GroundTruthStates:
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Timestamps, list[list[str]]]:
     """Return increasing timestamps and the other words of each row. Rows are equally long, at least `columns`."""
-    numbered = enumerate(read_lines(path, what), start=1)
+    numbered = enumerate(read_lines(path, expected=what), start=1)
     lines = [(number, line) for number, line in numbered if not line.lstrip().startswith("#")]
     stamps, rows = np.empty(len(lines), np.int64), list[list[str]]()
     for at, (number, line) in enumerate(lines):

@@ -187,12 +187,6 @@ def lock_beside(path: Path) -> FileLock:
     return FileLock(path.with_suffix(".lock"))
 
 
-def remove_partial_files(path: Path) -> None:
-    """Remove temporary files of a process that was killed while it wrote `path`. The caller holds the lock."""
-    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
-        leftover.unlink(missing_ok=True)
-
-
 def make_store_stem(name: str, *key: object) -> str:
     """Return a readable and unique file stem: the recording's name, then a hash of the key."""
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
@@ -229,6 +223,5 @@ def fill_frame_store(path: Path, height: int, width: int, count: int, frames: It
     needed = count * 3 * height * width
     with lock_beside(path):
         if not path.exists() or path.stat().st_size != needed:
-            remove_partial_files(path)
             write_frame_store(path, frames, needed)
     return FrameStore(path, height, width)

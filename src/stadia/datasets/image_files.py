@@ -6,9 +6,8 @@ Files are hashed to a few digits, so that copies of an image are found under any
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import struct
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,23 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.image_io import JPEG_END, JPEG_SIGNATURE, MAX_IMAGE_BYTES, PNG_END, PNG_SIGNATURE, decode_image
+from stadia.core.input_files import MAX_ARRAY_BYTES, check_input_file, open_input, read_bytes
 from stadia.core.recording import LEFT, Recording
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-MAX_IMAGE_BYTES = 256 << 20
 HASH_DIGITS = 12
 _HASHED_BYTES = 4096  # of the middle and the end of a file
 _THREADS = 16  # disks serve many small reads in parallel
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-_JPEG_SIGNATURE = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
-_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
+_COPY = "copy or extract it again, or remove its frame"
 
 
 def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
     """Return a sort key that puts `frame2` before `frame10`."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
@@ -52,55 +48,15 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
 
 def parse_frame_number(image: Path) -> int:
     """Return the number that is the image's whole name. Raises DataError for another name."""
-    if not image.stem.isdigit():
+    if not image.stem.isdecimal():
         found = f"the name '{image.stem}'"
         raise DataError(image, found=found, expected="a frame number (000000.png)", fix="rename the file")
     return int(image.stem)
 
 
 def count_image_bytes(path: Path) -> int:
-    """Return the size of an image file. Raises DataError where it is missing."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError as error:
-        fix = "copy it again or remove its frame"
-        raise DataError(path, found="no such file", expected="an image", fix=fix) from error
-
-
-def _png_fault(data: bytes) -> str | None:
-    """Return what is wrong with a PNG's chunks (length, checksum, end), or None."""
-    at = len(_PNG_SIGNATURE)
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
-            return f"a damaged chunk at byte {at}"
-        if data[at + 4 : at + 8] == b"IEND":
-            return None
-        at = end
-    return f"a file cut off after {len(data)} bytes"
-
-
-def _jpeg_fault(data: bytes) -> str | None:
-    """Return what is wrong with a JPEG's segments, or None. It must reach its own end marker, not a thumbnail's."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xD9:
-            return None
-        if marker == 0xFF:  # fill
-            at += 1
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
-            found = _JPEG_MARKER_IN_SCAN.search(data, at)
-            if found is None:
-                break
-            at = found.start()
-    return None if data[at : at + 2] == b"\xff\xd9" else f"a file cut off after {len(data)} bytes"
+    """Return the size of an image file. Raises DataError where it is missing or no regular file."""
+    return check_input_file(path, expected="an image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
 
 
 def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
@@ -119,25 +75,9 @@ def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
     return False
 
 
-def _make_error(path: Path, fault: str) -> DataError:
-    return DataError(path, found=fault, expected="a whole image", fix="copy or extract it again, or remove its frame")
-
-
 def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
-    if (size := count_image_bytes(path)) > MAX_IMAGE_BYTES:
-        expected, fix = f"at most {MAX_IMAGE_BYTES}", "check that this is an image"
-        raise DataError(path, found=f"{size} bytes", expected=expected, fix=fix)
-    data = path.read_bytes()
-    if data.startswith(_PNG_SIGNATURE):
-        fault = _png_fault(data)
-    elif data.startswith(_JPEG_SIGNATURE):
-        fault = _jpeg_fault(data)
-    else:
-        fault = "an empty file" if not data else "neither PNG nor JPEG"
-    image = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise _make_error(path, fault or "a file that cannot be decoded")
-    return data, image
+    data = read_bytes(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
+    return data, decode_image(path, data, flags, fix=_COPY)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -146,8 +86,9 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises DataError that names a missing, truncated or damaged file: nothing is filled in silently.
     """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
-    if data.startswith(_JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
-        raise _make_error(path, "compressed data that ends before the image does")
+    if data.startswith(JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
+        found = "compressed data that ends before the image does"
+        raise DataError(path, found=found, expected="a whole image", fix=_COPY)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -159,7 +100,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
-        found = "a JPEG, which has no alpha channel" if data.startswith(_JPEG_SIGNATURE) else "no alpha channel"
+        found = "a JPEG, which has no alpha channel" if data.startswith(JPEG_SIGNATURE) else "no alpha channel"
         raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
     if stored.dtype == np.uint16:
         stored = (stored >> 8).astype(np.uint8)
@@ -170,21 +111,20 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 def check_image_ends(path: Path) -> None:
     """Raise DataError for a missing, truncated or other file: by its ends, or all of it if they are unusual."""
-    if path.is_file():
-        with path.open("rb") as stream:
-            head = stream.read(len(_PNG_SIGNATURE))
-            stream.seek(max(path.stat().st_size - len(_PNG_END), 0))
-            end = stream.read()
-        is_whole_jpeg = head.startswith(_JPEG_SIGNATURE) and end.endswith(_JPEG_END)
-        if is_whole_jpeg or (head == _PNG_SIGNATURE and end == _PNG_END):
-            return
+    with open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
+        head = stream.read(len(PNG_SIGNATURE))
+        stream.seek(max(stream.seek(0, os.SEEK_END) - len(PNG_END), 0))
+        end = stream.read()
+    is_whole_jpeg = head.startswith(JPEG_SIGNATURE) and end.endswith(JPEG_END)
+    if is_whole_jpeg or (head == PNG_SIGNATURE and end == PNG_END):
+        return
     read_rgb(path)
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
     """Return (H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    if data.startswith(_JPEG_SIGNATURE):
+    if data.startswith(JPEG_SIGNATURE):
         raise _make_jpeg_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
@@ -214,7 +154,7 @@ def read_raw_depth_png(path: Path) -> NDArray:
     """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 in blue, green, red."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     kind = stored.dtype.name, *stored.shape[2:]
-    if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(_PNG_SIGNATURE):
+    if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(PNG_SIGNATURE):
         found, expected = f"{stored.dtype} of shape {stored.shape}", "16 bits of one channel, or 8 bits of three"
         raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return stored
@@ -226,27 +166,12 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
     Raises DataError for other files: JPEG blurs labels, a palette or three channels encode them.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    jpeg = data.startswith(_JPEG_SIGNATURE)
+    jpeg = data.startswith(JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
         found = "a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}"
         expected = "a PNG of one channel"
         raise DataError(path, found=found, expected=expected, fix="write the numbers themselves, as 8 or 16 bits")
     return stored.astype(np.int32)
-
-
-def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
-    """Return an array of exactly this shape. The header is checked before data is read."""
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="an .npy array", fix="copy it again") from error
-    except (ValueError, EOFError, OSError) as error:
-        found = f"a damaged file ({error})"
-        raise DataError(path, found=found, expected="an .npy array", fix="write or copy it again") from error
-    if mapped.shape != shape:
-        found = f"shape {mapped.shape}"
-        raise DataError(path, found=found, expected=f"shape {shape}", fix="one value for each pixel of the image")
-    return np.array(mapped)
 
 
 def check_image_size(path: object, image: NDArray, height: int, width: int, *, like: str, fix: str) -> None:
@@ -267,15 +192,20 @@ def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width
     return depth_m
 
 
+def encode_name(name: str) -> bytes:
+    """Return the bytes of a name of a file, which need not be UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def hash_file(file: Path) -> str:
     """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end.
 
     Frames of one camera differ everywhere by sensor noise, and a PNG ends in a checksum. For 44 000 trained and 697
     other images, the probability of any chance match is 1e-7. Raises DataError where the file is missing.
     """
-    size = count_image_bytes(file)
-    digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
-    with file.open("rb") as stream:
+    with open_input(file, expected="an image", max_bytes=MAX_ARRAY_BYTES, fix=_COPY) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
         for start in (size // 2, max(size - _HASHED_BYTES, 0)):
             stream.seek(start)
             digest.update(stream.read(_HASHED_BYTES))

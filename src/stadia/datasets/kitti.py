@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
+from stadia.core.input_files import read_bytes, read_text
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import GroundTruth, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import list_images, parse_frame_number, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
-from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_text, read_times
+from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
 
 Array = NDArray[np.float64]
 
@@ -206,7 +207,7 @@ class KittiCalibration:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines = read_text(path, "KITTI's calibration", fix="copy it beside the images").splitlines()
+        lines = read_text(path, expected="KITTI's calibration", fix="copy it beside the images").splitlines()
         parts = (line.partition(":") for line in lines)
         self._lines = {name.strip(): values for name, colon, values in parts if colon}
 
@@ -282,10 +283,11 @@ class KittiRig:
 
 def read_scan(path: Path) -> NDArray[np.float32]:
     """Return (N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError."""
-    size, fix = path.stat().st_size, "copy the scan again"
-    if size == 0 or size % _POINT_BYTES or size > _MAX_SCAN_BYTES:
-        raise DataError(path, found=f"{size} bytes", expected=f"points of {_POINT_BYTES} bytes each", fix=fix)
-    points = np.fromfile(path, np.float32).reshape(-1, 4)[:, :3]
+    fix = "copy the scan again"
+    data = read_bytes(path, expected="a LiDAR scan", max_bytes=_MAX_SCAN_BYTES, fix=fix)
+    if not data or len(data) % _POINT_BYTES:
+        raise DataError(path, found=f"{len(data)} bytes", expected=f"points of {_POINT_BYTES} bytes each", fix=fix)
+    points = np.frombuffer(data, np.float32).reshape(-1, 4)[:, :3]
     if not np.isfinite(points).all():
         raise DataError(path, found="a point that is not finite", expected="finite metres", fix=fix)
     return points

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, summarize_exception
+from stadia.core.files import expand_home
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
@@ -83,7 +84,7 @@ def sample_recordings(path: str | Path, format: str = "auto", **options: Any) ->
 def _open(
     where: str | Path, format: str, options: Any, progress: ReportProgress | None = None, *, sample: bool = False
 ) -> list[Recording]:
-    path = Path(where).expanduser()
+    path = expand_home(where)
     chosen = resolve_config(SourceOptions, options)
     name, reader = _find_reader(path, format)
     of_formats = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
@@ -97,7 +98,7 @@ def _open(
         chosen = chosen.model_copy(update={"recordings": names})
     recordings = reader.sample(path, chosen) if sample else reader.open(path, chosen, progress)
     if chosen.poses is not None:
-        _replace_poses(recordings, Path(chosen.poses).expanduser())
+        _replace_poses(recordings, expand_home(chosen.poses))
     if chosen.frames is not None:
         recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings
@@ -116,9 +117,15 @@ def find_held_out_split(path: Path, format: str = "auto") -> str | None:
 
 def check_path_exists(path: Path) -> None:
     """Raise DataError where a path does not exist."""
-    if not path.exists():
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # also a name that is too long, or has a NUL
+        what: object = path
+        found = "no such file or folder"
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
         expected = "a dataset's folder, a video file, or an image to predict"
-        raise DataError(path, found="no such file or folder", expected=expected, fix="check the path")
+        raise DataError(what, found=found, expected=expected, fix="check the path") from error
 
 
 def detect_format(path: Path, format: str = "auto") -> str:

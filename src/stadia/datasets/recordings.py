@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
+from stadia.core.image_io import MAX_IMAGE_BYTES
+from stadia.core.input_files import read_bytes
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
 from stadia.datasets.frame_selection import FrameSelection
@@ -20,11 +22,15 @@ from stadia.datasets.image_files import (
     check_depth_map,
     check_image_size,
     count_image_bytes,
+    encode_name,
     read_depth_png,
     read_rgb,
     refuse_jpeg_depth,
 )
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
+
+MAX_FOCAL_PX = 1e7
+"""Also of the principal point: the longest lenses have 1e6 pixels, and squares stay far below the limits of float32."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
         fault = "a value that is not finite"
     elif min(K[0, 0], K[1, 1]) < 2:  # 2 px at 240 px are a field of view of 179 degrees: K is normalized or invalid
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
+    elif np.abs(K).max() > MAX_FOCAL_PX:
+        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}, center {K[0, 2]:g}, {K[1, 2]:g}"
     elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
         fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
     if fault:
@@ -178,9 +186,9 @@ class ImageRecording(CalibratedRecording):
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
-                digest.update(f"{side}/{path.name}:{count_image_bytes(path)}\n".encode())
+                digest.update(encode_name(f"{side}/{path.name}:{count_image_bytes(path)}\n"))
             for index in sorted({0, len(files) // 2, len(files) - 1}):
-                digest.update(files[index].read_bytes())
+                digest.update(read_bytes(files[index], expected="an image", max_bytes=MAX_IMAGE_BYTES))
             digest.update(self.intrinsics[side].K.tobytes())
         if self.T_right_left is not None:
             digest.update(self.T_right_left.tobytes())

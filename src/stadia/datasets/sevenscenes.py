@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.input_files import read_lines
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, list_images, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
-from stadia.datasets.text_files import read_lines, read_rows
+from stadia.datasets.text_files import read_rows
 
 # The dataset's default; no other calibration exists.
 SEVENSCENES_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
@@ -69,7 +70,7 @@ def _frame_file(image: Path, ending: str) -> Path:
 
 def _read_split(path: Path) -> list[str]:
     names, expected = [], "lines like sequence1"
-    for line in read_lines(path, expected):
+    for line in read_lines(path, expected=expected):
         number = re.fullmatch(r"\s*sequence(\d+)\s*", line)
         if number is None:
             raise DataError(path, found=f"'{line[:60]}'", expected=expected, fix="copy the official file")

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from stadia.core.errors import DataError
+from stadia.core.input_files import read_lines
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.datasets.config import SplitConfig
-from stadia.datasets.text_files import read_lines
 
 BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
@@ -85,7 +85,7 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
     indices: dict[tuple[str, str], list[int]] = {}
     absent: list[str] = []
-    for number, line in enumerate(read_lines(path, "a list of frames"), start=1):
+    for number, line in enumerate(read_lines(path, expected="a list of frames"), start=1):
         words = _LINE.fullmatch(line)
         if words is None:
             expected, fix = "`recording frame l|r` or `recording frame`", "correct or remove the line"
@@ -121,5 +121,5 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
     """Map the number in the image's name, or the frame's number in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
-    named = [None if file is None or not file.stem.isdigit() else int(file.stem) for file in files]
+    named = [None if file is None or not file.stem.isdecimal() else int(file.stem) for file in files]
     return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}

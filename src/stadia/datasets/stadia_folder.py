@@ -17,10 +17,11 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
+from stadia.core.input_files import read_npy
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_depth_map, list_images, read_npy
+from stadia.datasets.image_files import check_depth_map, list_images
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
@@ -39,8 +40,8 @@ class _FolderDatasetFile(FileEntry):
 
 class _FolderCameraEntry(FileEntry):
     K: Matrix
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=1, le=1 << 16)
 
 
 class _RecordingFile(FileEntry):

@@ -1,4 +1,4 @@
-"""Read text files from outside: lines, rows of numbers, JSON, camera-to-world poses (KITTI rows) and times."""
+"""Read rows of numbers, JSON of a type, camera-to-world poses (KITTI rows) and times, through `core.input_files`."""
 
 from __future__ import annotations
 
@@ -11,35 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
-
-MAX_TEXT_BYTES = 64 << 20
-
-
-def read_text(
-    path: Path, expected: str, *, fix: str = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
-) -> str:
-    """Return the text of a file. Raises DataError (with `expected` and `fix`) for a missing, large or binary file."""
-    try:
-        check_file_bytes(path, max_bytes)
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise DataError(path, found="no such file", expected=expected, fix=fix) from error
-    except UnicodeDecodeError as error:
-        fix = "check that this is the right file"
-        raise DataError(path, found="bytes that are not text", expected=expected, fix=fix) from error
-
-
-def check_file_bytes(path: Path, most: int) -> None:
-    """Raise DataError for a file of more bytes, FileNotFoundError without it."""
-    if (size := path.stat().st_size) > most:
-        fix = "check that this is the right file"
-        raise DataError(path, found=f"{size} bytes", expected=f"at most {most}", fix=fix)
-
-
-def read_lines(path: Path, expected: str) -> list[str]:
-    """Return the nonblank lines of a text file; `expected` is their content, for messages."""
-    return [line for line in read_text(path, expected).splitlines() if line.strip()]
+from stadia.core.input_files import MAX_TEXT_BYTES, read_json, read_lines
 
 
 class FileEntry(BaseModel):
@@ -54,7 +26,7 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
+        key = ".".join(map(str, problem["loc"]))[:100] or "the file"
         raise DataError(path, found=f"{key}: {problem['msg']}", expected=expected, fix=fix) from error
 
 
@@ -74,7 +46,7 @@ def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
     """Return (N, columns) finite numbers, one row for each line. Raises DataError that names the file and the line."""
-    lines = read_lines(path, expected)
+    lines = read_lines(path, expected=expected)
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
         values = parse_numbers(line.replace(",", " ").split())
@@ -95,9 +67,11 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
     rotation = poses[:, :3, :3]
-    off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-    if (off > 1e-3).any():
-        row = int(np.argmax(off > 1e-3))
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    wrong = ~(off <= 1e-3)  # also where it overflows to NaN
+    if wrong.any():
+        row = int(np.argmax(wrong))
         found = f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})"
         raise DataError(path, found=found, expected="3x4 rows [R | t]", fix="write R row by row")
     return poses

@@ -14,11 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.input_files import check_input_file, name_parser_errors, open_input
 
 log = logging.getLogger(__name__)
 
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
+MAX_VIDEO_PIXELS = 1 << 25
+"""Of a frame: 8K video (7680x4320) is just below. A decoder keeps up to 16 frames, 50 MB each at this size."""
+
+_FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
+"""Demuxers of FFmpeg for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them: they open other files."""
+
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_VIDEO_PIXELS)}
+MAX_VIDEO_BYTES = 1 << 44
+_MAX_BOXES = 1000
+_FRAME_THREADS_PIXELS = 1 << 23  # larger frames are decoded in slices: a thread for each frame keeps one more of them
 _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
 
 
@@ -33,46 +44,70 @@ class VideoFrame:
 
 @contextmanager
 def _open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open the container and its video stream; FFmpeg's errors become DataError."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield container, stream
-    except av.FFmpegError as error:
-        raise _make_decode_error(path, error) from error
+    """Open the container and its video stream; FFmpeg's errors become DataError.
+
+    FFmpeg opens nothing but this file: its name is no URL, and it is no list of other files. Raises DataError for
+    frames of more than MAX_VIDEO_PIXELS before one is decoded.
+    """
+    check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
+    with name_parser_errors(path, expected="a whole video file"):
+        try:
+            with av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace") as container:
+                if not container.streams.video:
+                    raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
+                stream = container.streams.video[0]
+                _limit_frames(path, stream)
+                yield container, stream
+        except av.FFmpegError as error:
+            raise _make_decode_error(path, error) from error
+
+
+def _limit_frames(path: Path, stream: Any) -> None:
+    """Raise DataError for a stream of larger frames than are read, and refuse those frames that its header hides."""
+    if stream.codec_context is None:
+        fix = "convert it: ffmpeg -i IN out.mp4"
+        raise DataError(path, found="a video of an unknown codec", expected="one that FFmpeg decodes", fix=fix)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_VIDEO_PIXELS:
+        found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels a frame"
+        raise DataError(path, found=found, expected=expected, fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT")
+    stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+    stream.thread_type = "AUTO" if width * height <= _FRAME_THREADS_PIXELS else "SLICE"
 
 
 def _make_decode_error(path: Path, error: Exception) -> DataError:
     """Return the error for a file that FFmpeg refuses, with its cause and a fix."""
     found = f"a video that cannot be decoded ({getattr(error, 'strerror', error)})"
     fix = "copy it again, or convert it: ffmpeg -i IN out.mp4"
-    if path.is_file():
-        boxes = _list_mp4_boxes(path)
-        if path.stat().st_size == 0:
-            found, fix = "an empty file", "copy it again"
-        elif "ftyp" in boxes and "moov" not in boxes:
-            found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which is at its end"
-            rebuild = "untrunc, with a whole file of the same camera, rebuilds the index"
-            fix = f"copy it again; if the camera itself was cut off: {rebuild}"
-        elif not boxes and isinstance(error, av.error.InvalidDataError):
-            found = "a file that cannot be decoded: it is of no video format that FFmpeg supports"
-            fix = "check that it is a video, or copy it again"
+    boxes = _list_mp4_boxes(path)
+    if path.stat().st_size == 0:
+        found, fix = "an empty file", "copy it again"
+    elif "ftyp" in boxes and "moov" not in boxes:
+        found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which is at its end"
+        rebuild = "untrunc, with a whole file of the same camera, rebuilds the index"
+        fix = f"copy it again; if the camera itself was cut off: {rebuild}"
+    elif not boxes and isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
+        found = f"a file that cannot be decoded: it is of no video format that is read ({_FORMATS})"
+        fix = "check that it is a video, or copy it again"
     return DataError(path, found=found, expected="a whole video file", fix=fix)
 
 
 def _list_mp4_boxes(path: Path) -> list[str]:
     """Return the box types of an mp4 or mov; none where it does not start as one."""
     kinds: list[str] = []
-    with path.open("rb") as file:
-        while len(header := file.read(16)) >= 8 and (kind := header[4:8]).isalnum() and (kinds or kind == b"ftyp"):
+    with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as file:
+        while len(kinds) < _MAX_BOXES:
+            header = file.read(16)
+            kind = header[4:8]
+            if len(header) < 8 or not kind.isalnum() or not (kinds or kind == b"ftyp"):
+                break
             kinds.append(kind.decode("ascii", "replace"))
             size = int.from_bytes(header[:4], "big")
-            if size == 0:  # the box extends to the end
+            if size == 1:
+                size = max(int.from_bytes(header[8:16], "big"), 16)
+            if size == 0 or size > MAX_VIDEO_BYTES:  # the box extends to the end, or beyond
                 break
-            file.seek((int.from_bytes(header[8:16], "big") if size == 1 else max(size, 8)) - len(header), 1)
+            file.seek(max(size, 8) - len(header), 1)
     return kinds
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import expand_home, write_json
+from stadia.core.input_files import name_parser_errors, open_input, read_json, read_lines
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.datasets import frame_selection
 from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
@@ -31,7 +33,6 @@ from stadia.datasets.frame_store import (
     find_cache_folder,
     lock_beside,
     make_store_stem,
-    remove_partial_files,
     report_each,
     resize_image,
     to_planar_bytes,
@@ -41,8 +42,9 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.masks.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics, check_K
-from stadia.datasets.text_files import read_lines, read_rows
+from stadia.datasets.text_files import read_rows
 from stadia.datasets.video_decoding import (
+    MAX_VIDEO_BYTES,
     VIDEO_SUFFIXES,
     VideoFrame,
     count_lost_frames,
@@ -55,6 +57,7 @@ from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px
 log = logging.getLogger(__name__)
 
 _SAMPLED_BYTES = 1 << 20
+_REWRITE = "delete the file; it will be written again"
 
 SEGMENTS = 4
 MAX_KEPT, MAX_DECODED = 32, 160  # maximum frames of a segment: kept as in training, and decoded to select those
@@ -152,7 +155,8 @@ def select_images(
             for index in report_each(range(len(every)), f"{every.name}: choosing frames", len(every), progress):
                 chooser.keep(every.image(index))
             write_json(cached, asdict(chooser.selection))
-    return FrameSelection(**read_json(cached))
+    with name_parser_errors(cached, expected="chosen frames", fix=_REWRITE):
+        return FrameSelection(**read_json(cached))
 
 
 def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
@@ -166,22 +170,20 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
             first = next(stream_video(path)).image
             # A wrong camera is reported before hours of decoding.
             read_user_intrinsics(options.camera, path, *first.shape[:2])
-            remove_partial_files(stored)
             write_json(info_file, _decode(path, stored, first.shape[:2], options, progress))
-    info = read_json(info_file)
-    selection = FrameSelection(**info["selection"])
-    kept = selection.kept
-    store = FrameStore(stored, *info["stored_size"])
+    with name_parser_errors(info_file, expected="the record of a decoded video", fix=_REWRITE):
+        info = read_json(info_file)
+        selection = FrameSelection(**info["selection"])
+        kept, times_s, (height, width) = selection.kept, np.array(info["times_s"], np.float64), info["decoded_size"]
+        store = FrameStore(stored, *info["stored_size"])
     if len(store) != len(kept):
-        found, fix = f"{len(store)} frames", "delete the file; it will be written again"
-        raise DataError(stored, found=found, expected=f"{len(kept)}", fix=fix)
-    height, width = info["decoded_size"]
+        raise DataError(stored, found=f"{len(store)} frames", expected=f"{len(kept)}", fix=_REWRITE)
     camera = read_user_intrinsics(options.camera, path, height, width, selection.total).select_frames(kept)
     return FileVideo(
         name=name,
         intrinsics={LEFT: camera.resized(*info["stored_size"])},
         numbers=kept,
-        times_s=np.array(info["times_s"]),
+        times_s=times_s,
         store=store,
         content=content,
         selection=selection,
@@ -226,15 +228,12 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
 
 def _hash_video(path: Path) -> str:
     """Return a hash of the file's size and of its start, middle and end."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-            for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
-                stream.seek(start)
-                digest.update(stream.read(_SAMPLED_BYTES))
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a video", fix="check the path") from error
+    with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+        for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
+            stream.seek(start)
+            digest.update(stream.read(_SAMPLED_BYTES))
     return digest.hexdigest()
 
 
@@ -297,7 +296,7 @@ def read_user_intrinsics(
     frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
     """
     if config.K_file is not None:
-        return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
+        return Intrinsics(read_K(expand_home(config.K_file), frames), height, width)
     if config.K is not None:
         return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
     if config.focal_px is not None:
@@ -348,10 +347,10 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             K = np.empty(0)
     else:
-        lines = read_lines(path, "K, 3x3 or 9 numbers a frame")
+        lines = read_lines(path, expected="K, 3x3 or 9 numbers a frame")
         columns = len(lines[0].replace(",", " ").split()) if lines else 3
         K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
         K = K.reshape(-1, 3, 3) if columns == 9 else K

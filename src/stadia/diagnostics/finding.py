@@ -11,8 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, summarize_exception
 from stadia.core.files import atomic_write, write_text
+from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_text
 
 
 class Severity(StrEnum):
@@ -43,6 +44,9 @@ FORMER_STAGES: Mapping[str, Stage] = {"contract": Stage.BEFORE_TRAINING}
 
 FORMER_KEYS: Mapping[str, str] = {"cure": "fix", "picture": "image"}
 """Keys in findings.jsonl of older runs."""
+
+
+FINDINGS = "findings as JSON, one a line"
 
 
 class OnStop(StrEnum):
@@ -129,7 +133,8 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
 
 def append_finding(path: Path, finding: Finding) -> None:
     """Append one finding without an image to findings.jsonl; the lines before stay as they are."""
-    before = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
+    before = read_text(path, expected=FINDINGS) if Path(path).exists() else ""
+    before += "\n" * (before[-1:] not in ("", "\n"))
     write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
 
 
@@ -146,11 +151,11 @@ def read_valid_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
     only.
     """
     findings, damaged = [], []
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
+    for number, line in enumerate(read_bytes(path, expected=FINDINGS, max_bytes=MAX_TEXT_BYTES).splitlines(), start=1):
         try:
             findings.append(Finding.from_dict(json.loads(line.decode())))
-        except (ValueError, AttributeError, DataError) as error:  # ValueError: neither UTF-8 nor JSON
-            found = error.found if isinstance(error, DataError) else error
+        except (ValueError, AttributeError, RecursionError, MemoryError, DataError) as error:  # neither UTF-8 nor JSON
+            found = error.found if isinstance(error, DataError) else summarize_exception(error)
             damaged.append(
                 DataError(f"{path}:{number}", found=found, expected="one finding as JSON a line", fix="delete the line")
             )

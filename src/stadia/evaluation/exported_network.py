@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.input_files import check_input_file, name_parser_errors, open_input
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
@@ -27,6 +29,13 @@ UNITS: Mapping[DepthScale, str] = {
     DepthScale.AFFINE_INVERSE: "1/depth, up to an unknown scale and shift",
 }
 
+MIN_OPSET = 13
+_EXPECTED = "an ONNX file that `stadia export` wrote"
+_MAX_BYTES = 1 << 31  # a protobuf has no more
+_OPSET_IMPORT, _GRAPH, _INITIALIZER, _DATA_TYPE = 8, 7, 5, 2  # numbers of fields in onnx.proto
+_FLOATS = (1, 10, 11, 16)  # float, float16, double, bfloat16
+
+MAX_STRIDE = 256
 Side = Annotated[int, Field(ge=1, le=8192)]
 
 
@@ -53,7 +62,7 @@ class ExportDescription(StrictModel):
     height: Side
     width: Side
     crop: str
-    stride: Side
+    stride: Annotated[int, Field(ge=1, le=MAX_STRIDE)]
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     stadia: str = __version__
 
@@ -112,6 +121,8 @@ class ExportedNetwork:
         self._session = _open_session(self.path, threads)
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
+        _check_weights(self.path)
+        self._check_prediction()
         self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
         self.height, self.width = size or (self.about.height, self.about.width)
         self._check_size(self.height, self.width)
@@ -122,7 +133,15 @@ class ExportedNetwork:
         Raises ConfigError where the sides are no multiples of the stride.
         """
         self._check_size(*image.shape[-2:])
-        (output,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)})
+        try:
+            (output,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)})
+        except Exception as error:  # its errors have no common base class
+            found = f"a graph that fails at {image.shape[3]}x{image.shape[2]} ({str(error)[:200]})"
+            raise DataError(self.path, found=found, expected=_EXPECTED, fix="export it again") from error
+        expected = (len(image), 1, *image.shape[-2:])
+        if not isinstance(output, np.ndarray) or output.shape != expected:
+            found = f"an output of shape {getattr(output, 'shape', None)} for images of shape {image.shape}"
+            raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
         return np.asarray(output, np.float32)
 
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
@@ -137,6 +156,23 @@ class ExportedNetwork:
         expected = [(IMAGE, 4, "tensor(float)"), (INVERSE_DEPTH, 4, "tensor(float)")]
         if sides != expected:
             raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix="export it again")
+        channels = [tensor.shape[1] for tensor in tensors]
+        if channels != [3, 1]:
+            found, wanted = f"a graph from {channels[0]} to {channels[1]} channels", "one from 3 to 1"
+            raise DataError(self.path, found=found, expected=wanted, fix="export it again")
+
+    def _check_prediction(self) -> None:
+        """Run two images of noise: a network predicts something finite, and not the same for both."""
+        side = 4 * self.about.stride
+        random = np.random.default_rng(0)
+        first, second = (self.inverse_depth(random.random((1, 3, side, side), np.float32)) for _ in range(2))
+        if not (np.isfinite(first).all() and np.isfinite(second).all()):
+            found = "a graph that predicts values that are not finite"
+        elif np.array_equal(first, second):
+            found = "a graph whose prediction does not depend on the image"
+        else:
+            return
+        raise DataError(self.path, found=found, expected=_EXPECTED, fix="export it again")
 
     def _check_size(self, height: int, width: int) -> None:
         stride = self.about.stride
@@ -155,9 +191,7 @@ def _open_session(path: Path, threads: int | None) -> Any:
     check_installed("onnxruntime")
     import onnxruntime
 
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", fix="check the path")
+    check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4  # errors are raised as well
@@ -168,7 +202,66 @@ def _open_session(path: Path, threads: int | None) -> Any:
     except Exception as error:  # its errors have no common base class
         fix = "copy it again, or export it again"
         found = f"a file that onnxruntime cannot load ({str(error)[:200]})"
-        raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", fix=fix) from error
+        raise DataError(path, found=found, expected=_EXPECTED, fix=fix) from error
+
+
+def _check_weights(path: Path) -> None:
+    """Raise DataError for a graph of an old opset, or without weights: one that only moves its input around.
+
+    Reads the lengths of the fields of the protobuf (ModelProto, GraphProto, TensorProto of onnx.proto), no contents.
+    """
+    opset, has_weights = 0, False
+    with (
+        open_input(path, expected=_EXPECTED, max_bytes=_MAX_BYTES) as stream,
+        name_parser_errors(path, expected=_EXPECTED),
+    ):
+        for field, end in _list_fields(stream, os.fstat(stream.fileno()).st_size):
+            if field == _OPSET_IMPORT:
+                values = dict(_list_fields(stream, end))
+                if values.get(1, 0) == 0:  # the domain of ONNX itself has no name
+                    opset = values.get(2, 0)
+            elif field == _GRAPH:
+                for part, part_end in _list_fields(stream, end):
+                    if part == _INITIALIZER:
+                        has_weights |= any(
+                            name == _DATA_TYPE and value in _FLOATS for name, value in _list_fields(stream, part_end)
+                        )
+    if opset < MIN_OPSET:
+        expected = f"opset {MIN_OPSET} or newer"
+        raise DataError(path, found=f"a graph of opset {opset}", expected=expected, fix="export it again")
+    if not has_weights:
+        raise DataError(path, found="a graph without weights", expected=_EXPECTED, fix="export it again")
+
+
+def _list_fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """Yield (field, value) of a protobuf message up to `end`: of a whole number its value, of other fields their end.
+
+    The stream then stands at the field's content. Raises ValueError for anything else.
+    """
+    while stream.tell() < end:
+        key = _read_varint(stream)
+        field, kind = key >> 3, key & 7
+        if kind == 0:
+            yield field, _read_varint(stream)
+            continue
+        if kind not in (1, 2, 5):
+            raise ValueError(f"a field of type {kind}")
+        length = _read_varint(stream) if kind == 2 else {1: 8, 5: 4}[kind]
+        after = stream.tell() + length
+        if after > end:
+            raise ValueError("a field that is cut off")
+        yield field, after if length else 0
+        stream.seek(after)
+
+
+def _read_varint(stream: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        (byte,) = stream.read(1)
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value
+    raise ValueError("a number of more than 64 bits")
 
 
 def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:

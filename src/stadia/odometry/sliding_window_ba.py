@@ -108,6 +108,8 @@ class SlidingWindow:
         if not trusted and predicted is None:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
+        if not T.isfinite().all():  # of a pose network; an alignment with NaN is not reliable
+            return False
         self.step = compose(T, inverse(before))
         start = self.predicted if follows and self.predicted is not None else identity
         self.predicted = None if predicted is None else compose(predicted, start)
@@ -247,10 +249,10 @@ def _concatenate(first: ColumnsT, second: ColumnsT) -> ColumnsT:
 def _chosen_points(frames: WindowFrames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> HostPoints:
     """Choose steep, spread points of the newest frame, from the most certain 80 % where uncertainty is predicted."""
     gray = frames.gray[-1]
-    if log_uncertainty is None:
-        allowed, weight = torch.ones_like(gray, dtype=torch.bool), gradient_weight(squared_gradient(gray))
-    else:
-        allowed, weight = log_uncertainty <= log_uncertainty.quantile(0.8), uncertainty_weight(log_uncertainty)
+    allowed, weight = inverse_depth.isfinite() & (inverse_depth > 0), gradient_weight(squared_gradient(gray))
+    if log_uncertainty is not None:
+        allowed &= log_uncertainty <= log_uncertainty.quantile(0.8)
+        weight = uncertainty_weight(log_uncertainty)
     pixels = select_pixels(gray, allowed, POINTS_PER_KEYFRAME)
     return make_host_points(gray, frames.K[-1], len(frames) - 1, pixels, inverse_depth, weight)
 

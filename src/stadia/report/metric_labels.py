@@ -120,7 +120,8 @@ def metric_label(name: str) -> MetricLabel:
 
 def direction_arrow(name: str, *, scale_known: bool = True) -> str:
     """Return the good direction: ↓, ↑, or the target value where the scale is known."""
-    return {"lower": "↓", "higher": "↑", "one": "→ 1" if scale_known else "", "neither": ""}[metric_label(name).better]
+    better = metric_label(name).better
+    return {"lower": "↓", "higher": "↑", "one": "→ 1" if scale_known else "", "neither": ""}[better]
 
 
 def format_number(value: Any, unit: str = "") -> str:

@@ -13,15 +13,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import StadiaError
-from stadia.core.files import read_json, safe_join
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.files import safe_join
+from stadia.core.image_io import read_image
+from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number
-from stadia.report.run_files import RunFiles
+from stadia.report.run_files import RunFiles, check_inside
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
-MAX_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
+MAX_BYTES = 64 << 20
 MAX_MAPS, MAX_DRAWN = 6, 3
 BASELINES = ("mean-depth",)  # recipes without training
 
@@ -49,11 +51,11 @@ class EmbeddedImage:
     height: int
 
 
-def embed_image_file(path: Path, name: str, unreadable: list[str]) -> EmbeddedImage | None:
+def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | None:
     """Read a PNG as a JPEG at most `SHEET_WIDTH` wide; an invalid file gets a line in `unreadable`."""
-    image = decode_png(path, cv2.IMREAD_COLOR)
+    image = decode_png(path, cv2.IMREAD_COLOR, run.folder)
     if image is None:
-        unreadable.append(f"{name}: not a PNG of a sensible size, or truncated")
+        run.unreadable.append(f"{name}: not a PNG of a sensible size, truncated, or a link out of the run's folder")
         return None
     return encode_jpeg(image, SHEET_WIDTH)
 
@@ -63,13 +65,13 @@ def embed_predicted_depth(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
     found: dict[str, EmbeddedImage] = {}
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
-            record = read_json(path)
+            record = read_json(check_inside(run.folder, path))
             if not record["finished"] or record["recipe"] in BASELINES or len(found) == MAX_MAPS:
                 continue
             if (path.parent / "drawn").is_dir():  # shown by `embed_drawn_predictions`
                 continue
             name = str(record["entries"][len(record["entries"]) // 2])
-            depth = decode_png(safe_join(path.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            depth = decode_png(safe_join(path.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED, run.folder)
         except _UNREADABLE as error:
             _list_unreadable(path, error, run)
             continue
@@ -93,7 +95,7 @@ def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
         files = sorted(folder.glob("*.png"))
         for file in files[:: -(-len(files) // MAX_DRAWN) or 1]:
             name = str(file.relative_to(run.folder / "predictions").with_suffix(""))
-            if len(found) < MAX_MAPS and (image := embed_image_file(file, name, run.unreadable)) is not None:
+            if len(found) < MAX_MAPS and (image := embed_image_file(file, name, run)) is not None:
                 found.append((name.replace("/drawn/", "/"), image))
     return found
 
@@ -106,12 +108,12 @@ def _colorize_inverse_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA), np.uint8)
 
 
-def decode_png(path: Path, flags: int) -> NDArray[Any] | None:
-    """Decode a PNG; None where it is missing, truncated or too large."""
-    data = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_BYTES else b""
-    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the header, before decoding
-    whole = 0 < pixels <= MAX_PIXELS and data[-8:-4] == b"IEND"
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
+def decode_png(path: Path, flags: int, folder: Path) -> NDArray[Any] | None:
+    """Decode an image inside a run's folder; None where it is missing, leads out of it, is truncated or too large."""
+    try:
+        return read_image(check_inside(folder, path), flags, max_bytes=MAX_BYTES)
+    except DataError:
+        return None
 
 
 def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:
@@ -190,16 +192,16 @@ def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
     found = []
     for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
         try:
-            found.append(_load_point_cloud(camera))
+            found.append(_load_point_cloud(camera, run.folder))
         except _UNREADABLE as error:
             _list_unreadable(camera.parent, error, run)
     return found
 
 
-def _load_point_cloud(camera: Path) -> PointCloudFigure:
-    about = read_json(camera)
+def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
+    about = read_json(check_inside(run, camera))
     check_file_keys(camera, about)
-    points = _read_points(camera.parent, about)
+    points = _read_points(camera.parent, about, run)
     metres = about["depth_scale"] == METRES
     view, count = points.view, int((points.depth > 0).sum())
     packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
@@ -213,10 +215,10 @@ def _load_point_cloud(camera: Path) -> PointCloudFigure:
     )
 
 
-def _read_points(folder: Path, about: dict[str, Any]) -> CloudPoints:
+def _read_points(folder: Path, about: dict[str, Any], run: Path) -> CloudPoints:
     """Read depth, image and camera. Raises ValueError where they are invalid."""
-    depth = decode_png(folder / "depth.png", cv2.IMREAD_UNCHANGED)
-    image = decode_png(folder / "image.png", cv2.IMREAD_COLOR)
+    depth = decode_png(folder / "depth.png", cv2.IMREAD_UNCHANGED, run)
+    image = decode_png(folder / "image.png", cv2.IMREAD_COLOR, run)
     is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
     if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
         raise ValueError("no depth.png of 16 bits with an image.png of its size")

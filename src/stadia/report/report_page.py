@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stadia import __version__
 from stadia.core.files import write_text
+from stadia.core.input_files import read_text
 from stadia.report import figures, sections
 from stadia.report.metric_labels import (
     describe_depth_scale,
@@ -21,6 +22,7 @@ from stadia.report.metric_labels import (
     format_duration,
     format_number,
 )
+from stadia.report.private_parts import hide_private_parts
 from stadia.report.quality_summary import describe_quality
 from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
 from stadia.report.run_files import RunFiles, find_previous_run, flatten_mapping, read_run
@@ -40,17 +42,24 @@ MAX_PATCH_LINES = 400
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
-def build_report(run: Path, out: Path | None = None) -> Path:
+def build_report(run: Path, out: Path | None = None, *, private: bool = False) -> Path:
     """Write the report of a run's folder, one file that needs nothing else, and return its path.
+
+    The report may be shared: it shows no command line, no absolute path and no uncommitted code.
 
     run: runs/<date>-<name>, finished or not.
     out: where to write it; RUN/report.html by default.
+    private: also show these parts.
 
     Raises DataError where the folder is not a run.
     """
     files = read_run(run)
+    before = find_previous_run(files)
+    if not private:
+        files, before = hide_private_parts(files), before and hide_private_parts(before)
     path = out or files.folder / "report.html"
-    write_text(path, _render_page(files, find_previous_run(files)))
+    page = _render_page(files, before)
+    write_text(path, page.encode("utf-8", "replace").decode("utf-8"))  # names of any bytes, half of a surrogate pair
     return path
 
 
@@ -61,7 +70,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     environment.filters["number"] = format_number
     environment.globals["figures"] = figures
     depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
-    script = "".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
     series = [one for one in run.series if not is_calibration(one)]
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
@@ -91,7 +100,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         image_scores=sections.make_image_scores(run.scores),
         odometry=sections.make_path_figures(run.scores),
         changes=compare_runs(before, run) if before is not None else None,
-        config=json.dumps(run.config, indent=2),
+        config=json.dumps(run.config, indent=2, ensure_ascii=False),
         environment=flatten_mapping(run.run.get("environment", {})),
         provenance={k: v for k, v in flatten_mapping(run.run).items() if not k.startswith(("environment", "time."))},
         patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),

@@ -5,7 +5,6 @@ A run that was killed has a report, too. So only a folder that is no run is an e
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -15,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import read_json
+from stadia.core.input_files import read_bytes, read_csv, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000
+MAX_COLUMNS, MAX_NAME_CHARS = 1000, 200  # of metrics.csv; a longer name is no column of a training
+MAX_STEP = 1 << 53  # whole numbers of a float
+MAX_DRAWN = 1e100
+"""Squares and ratios of larger numbers, and of smaller ones than its inverse, leave float64."""
 _STEP = re.compile(r"(\d+)\D*$")
 
 
@@ -93,12 +96,11 @@ def read_run(folder: Path) -> RunFiles:
     unreadable: list[str] = []
 
     def attempt(name: str, read: Callable[[Path], Any], absent: Any) -> Any:
-        path = folder / name
-        if not path.is_file():
+        if not (folder / name).exists():
             return absent
         try:
-            return read(path)
-        except (StadiaError, OSError, ValueError, csv.Error) as error:
+            return read(check_inside(folder, folder / name))
+        except (StadiaError, OSError, ValueError) as error:
             unreadable.append(f"{name}: {error.found if isinstance(error, StadiaError) else error}")
             return absent
 
@@ -120,6 +122,18 @@ def read_run(folder: Path) -> RunFiles:
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )
+
+
+def check_inside(folder: Path, path: Path) -> Path:
+    """Return the path of a file inside a run's folder. Raises DataError where it leads out of it, as a link may."""
+    try:
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
+        is_inside = False
+    if not is_inside:
+        expected, fix = "a file inside the run's folder", "copy the file there"
+        raise DataError(path, found="a link out of the run's folder", expected=expected, fix=fix)
+    return path
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -168,9 +182,12 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path.stat().st_size} bytes, more than the {MAX_BYTES} that a report reads")
-    return path.read_text(encoding="utf-8", errors="replace")
+    """Return the text of a file; bytes that are not UTF-8 become replacement characters."""
+    return read_bytes(path, expected="text", max_bytes=MAX_BYTES).decode("utf-8-sig", "replace")
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    return read_csv(path, expected="a table of numbers", max_bytes=MAX_BYTES, skip_damaged=True)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -179,7 +196,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     for line in _read_text(path).splitlines()[:MAX_FINDINGS]:
         try:
             value = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # cut off, nested 5000 deep, a number of 5000 digits
             continue
         if isinstance(value, dict):
             found.append(value)
@@ -191,16 +208,17 @@ def _read_series(path: Path) -> list[Series]:
 
     A resumed run logs some steps a second time; the last one counts.
     """
-    rows = csv.DictReader(_read_text(path).splitlines())
-    names = [name for name in rows.fieldnames or [] if name not in ("step", "epoch", "")]
-    columns: dict[str, dict[int, float]] = {name: {} for name in names}
+    rows = _read_rows(path)
+    header = rows[0] if rows else {}
+    names = [name for name in header if name not in ("step", "epoch", "") and len(name) <= MAX_NAME_CHARS]
+    columns: dict[str, dict[int, float]] = {name: {} for name in names[:MAX_COLUMNS]}
     for row in rows:
-        step = _parse_number(row.get("step"))
-        if step is None or not math.isfinite(step):
+        step = _parse_step(row.get("step"))
+        if step is None:
             continue
         for name, values in columns.items():
             if (value := _parse_number(row.get(name))) is not None:
-                values[int(step)] = value
+                values[step] = value
     ordered = {name: dict(sorted(values.items())) for name, values in columns.items() if values}
     return [Series(name, list(values), list(values.values())) for name, values in ordered.items()]
 
@@ -208,11 +226,12 @@ def _read_series(path: Path) -> list[Series]:
 def _read_spreads(path: Path) -> list[ValueSpread]:
     """Read histograms.csv by name; truncated or invalid rows are left out."""
     found: dict[str, dict[int, list[float]]] = {}
-    for row in csv.DictReader(_read_text(path).splitlines()):
-        numbers = [_parse_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]
-        sizes = [number for number in numbers if number is not None and math.isfinite(number) and number >= 0]
-        if row.get("name") and len(sizes) == len(numbers):
-            found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
+    for row in _read_rows(path):
+        step, name = _parse_step(row.get("step")), row.get("name", "")
+        numbers = [_parse_number(row.get(column)) for column in ("zero", "p05", "p25", "p50", "p75", "p95")]
+        sizes = [number for number in numbers if number is not None and 0 <= number <= MAX_DRAWN]
+        if 0 < len(name) <= MAX_NAME_CHARS and step is not None and len(sizes) == len(numbers):
+            found.setdefault(name, {})[step] = sizes
     ordered = {name: dict(sorted(rows.items())) for name, rows in found.items()}
     return [
         ValueSpread(name, list(rows), [row[0] for row in rows.values()], [tuple(row[1:]) for row in rows.values()])
@@ -221,10 +240,19 @@ def _read_spreads(path: Path) -> list[ValueSpread]:
 
 
 def _parse_number(text: str | None) -> float | None:
+    """Return the number of a cell; one that is too large to be drawn is not finite, one that is too small is 0."""
     try:
-        return float(text) if text else None
+        value = float(text) if text else None
     except ValueError:
         return None
+    if value is None or math.isnan(value) or 1 / MAX_DRAWN <= abs(value) <= MAX_DRAWN:
+        return value
+    return math.copysign(math.inf, value) if abs(value) > MAX_DRAWN else 0.0
+
+
+def _parse_step(text: str | None) -> int | None:
+    step = _parse_number(text)
+    return int(step) if step is not None and 0 <= step <= MAX_STEP else None
 
 
 def flatten_mapping(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from stadia.report.metric_labels import describe_status, direction_arrow, format
 from stadia.report.quality_summary import measure_late_decrease
 from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
 
+MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
 MAX_CODE_FILES = 12
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
 IDENTITY = ("code", "data", "version", "seed", "command")  # keys of run.json that identify code, data and command
@@ -157,7 +158,7 @@ def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
 
 def write_journal(runs: Sequence[RunFiles]) -> str:
     """Format the journal of runs as Markdown; each run is compared with the previous one of its recipe."""
-    parts, before = ["# Journal", ""], dict[str, RunFiles]()
+    parts, before = ["<!-- stadia-journal -->", "# Journal", ""], dict[str, RunFiles]()
     for run in runs:
         parts += [f"## {run.folder.resolve().name}", "", *_describe_start(run, runs), ""]
         if run.recipe in before:
@@ -339,7 +340,8 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
         axes.legend(fontsize="small")
     axes.set_xlabel("step")
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        mark = {"Date": None, "Identifier": MARK} if path.suffix == ".svg" else {"Software": MARK}
+        figure.savefig(temporary, dpi=150, metadata=mark)
     return True
 
 

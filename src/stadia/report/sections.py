@@ -344,7 +344,7 @@ def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
     if not name:
         return None
     try:
-        return embed_image_file(safe_join(run.folder, name), name, run.unreadable)
+        return embed_image_file(safe_join(run.folder, name), name, run)
     except (DataError, OSError, ValueError) as error:
         run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
         return None
@@ -366,7 +366,7 @@ def embed_validation_images(run: RunFiles) -> list[tuple[str, int, EmbeddedImage
 
 
 def _embed_run_image(path: Path, run: RunFiles) -> EmbeddedImage | None:
-    return embed_image_file(path, path.relative_to(run.folder).as_posix(), run.unreadable)
+    return embed_image_file(path, path.relative_to(run.folder).as_posix(), run)
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import atomic_write, read_json, write_text
+from stadia.core.files import atomic_write, write_text
+from stadia.core.input_files import name_parser_errors, read_json, read_lines
 from stadia.core.registry import find_nearest_name
 from stadia.report.metric_labels import format_number, is_finite
 from stadia.report.quality_summary import LAST_SHARE
@@ -157,7 +158,15 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """Read results.jsonl, one mapping a run."""
     path = Path(folder) / "results.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    expected = "a line of JSON for each run"
+    lines = read_lines(path, expected=expected)
+    with name_parser_errors(path, expected=expected, fix="run `stadia ablate` again, it writes the file"):
+        rows = [json.loads(line) for line in lines]
+    if wrong := next((row for row in rows if not isinstance(row, dict)), None):
+        raise DataError(path, found=f"a {type(wrong).__name__}", expected=expected, fix="remove the line")
+    return rows
 
 
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:

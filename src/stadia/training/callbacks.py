@@ -169,7 +169,7 @@ class ProgressBar(Callback):
         self.pause_s = 1.0 if console.is_terminal else 30.0  # between readings of the loss, which wait for the device
         numbers = TextColumn("loss {task.fields[loss]:.4f}"), TextColumn("{task.fields[rate]:.2f} steps/s")
         times = TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn()
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *numbers, *times
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), *numbers, *times
         self.bar = Progress(*columns, console=console, transient=False)
         self.started_s, self.first_step, self.shown_s = 0.0, 0, 0.0
 

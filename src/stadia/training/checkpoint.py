@@ -1,7 +1,8 @@
-"""Write and read checkpoints as safetensors, with checksums and a readable header."""
+"""Write and read checkpoints as safetensors, with SHA-256 and a readable header: `docs/checkpoint-format.md`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -11,24 +12,33 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import atomic_write, write_json
+from stadia.core.input_files import check_input_file, open_input
 from stadia.core.registry import RENAMED_WEIGHTS
 
-FORMAT, VERSION = "stadia-checkpoint", 2
-READABLE = (1, 2)
-"""Versions with readable weights. Version 1 holds the training state of Lightning's Trainer: it cannot be resumed."""
+FORMAT, VERSION = "stadia-checkpoint", 3
+READABLE, RESUMABLE = (1, 2, 3), (2, 3)
+"""Versions with readable weights, and with a training state that can be resumed. Version 1 holds the state of
+Lightning's Trainer. Versions 1 and 2 have a CRC-32 for each tensor, and none for the header.
+"""
 
-_METADATA_KEY = "stadia"
+MAX_STEP = 10**12
+MAX_HEADER_BYTES = 16 << 20
+MAX_BYTES = 1 << 36
+
+_METADATA_KEY, _DIGEST_KEY = "stadia", "stadia-sha256"
 _WEIGHTS = "state_dict/"
+_FIELD_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, MemoryError)
 
 
 class CheckpointHeader(StrictModel):
@@ -40,12 +50,12 @@ class CheckpointHeader(StrictModel):
     metrics: of the latest validation, by name.
     """
 
-    recipe: str
+    recipe: str = Field(min_length=1, max_length=100)
     config: dict[str, Any]
     kind: Literal["training", "weights"]
-    step: int
-    epoch: int
-    metrics: dict[str, float]
+    step: int = Field(ge=0, le=MAX_STEP)
+    epoch: int = Field(ge=0, le=MAX_STEP)
+    metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
 
 
 def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, Any]) -> None:
@@ -59,8 +69,9 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
     nest = _encode(state, "", tensors)
     _separate(tensors)
     described = {"format": FORMAT, "version": VERSION, **header.model_dump()}
-    checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
-    metadata = {_METADATA_KEY: json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)}
+    checksums = {key: _digest(tensor) for key, tensor in tensors.items()}
+    text = json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)
+    metadata = {_METADATA_KEY: text, _DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
     with atomic_write(path) as temporary, _as_os_error(path):
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
     write_json(path.with_suffix(".json"), described)
@@ -73,7 +84,7 @@ class Checkpoint:
     path: Path
     header: CheckpointHeader
     nest: Any
-    checksums: dict[str, int]
+    checksums: dict[str, Any]
     version: int = VERSION
 
     @classmethod
@@ -84,20 +95,17 @@ class Checkpoint:
         """
         path = _locate(Path(path))
         with _reading(path) as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
+            metadata = file.metadata() or {}
             names = set(file.keys())
+        text = metadata.get(_METADATA_KEY)
         if text is None:
             found = "a safetensors file without a stadia header"
             raise CheckpointError(path, found=found, expected="a checkpoint of stadia", fix="pass one of a run")
         try:
-            values = json.loads(text)
-            if values["format"] != FORMAT or values["version"] not in READABLE:
-                found, expected = f"{values['format']} version {values['version']}", f"{FORMAT} version {VERSION}"
-                fix = "read it with the version of stadia that wrote it"
-                raise CheckpointError(path, found=found, expected=expected, fix=fix)
+            values = _parse_header(path, text, metadata.get(_DIGEST_KEY))
             header = CheckpointHeader.model_validate({name: values[name] for name in CheckpointHeader.model_fields})
             nest, checksums = values["state"], dict(values["checksums"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except _FIELD_ERRORS as error:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
         if set(checksums) != names:
             raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
@@ -105,7 +113,7 @@ class Checkpoint:
 
     def check_resumable(self) -> None:
         """Raise CheckpointError where its training state is of an earlier version."""
-        if self.version != VERSION:
+        if self.version not in RESUMABLE:
             found, expected = f"the training state of version {self.version}", f"version {VERSION}"
             fix = f"set start_from={self.path} in a new training, or resume with the version that wrote it"
             raise CheckpointError(self.path, found=found, expected=expected, fix=fix)
@@ -115,7 +123,7 @@ class Checkpoint:
         tensors = self._read(list(self.checksums))
         try:
             return dict(_decode(self.nest, tensors))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except _FIELD_ERRORS as error:
             raise _damaged(self.path, f"an unreadable state ({type(error).__name__}: {error})") from error
 
     def weights(self) -> dict[str, Tensor]:
@@ -126,8 +134,9 @@ class Checkpoint:
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path) as file:
             tensors = {key: file.get_tensor(key) for key in keys}
+        digest = _digest if self.version == VERSION else _crc32
         for key, tensor in tensors.items():
-            if _checksum(tensor) != self.checksums[key]:
+            if digest(tensor) != self.checksums[key]:
                 raise _damaged(self.path, f"tensor '{key}' with changed bytes")
         return tensors
 
@@ -234,9 +243,36 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {key: _decode(entry, tensors) for key, entry in value.items()}
 
 
-def _checksum(tensor: Tensor) -> int:
-    """Return the CRC-32 of the bytes, which finds damage, not manipulation."""
+def _digest(tensor: Tensor) -> str:
+    """Return the SHA-256 of the type, the shape and the bytes."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    if tensor.numel():
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _crc32(tensor: Tensor) -> int:
+    """Return the CRC-32 of the bytes, as in versions 1 and 2."""
     return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
+
+
+def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
+    """Return the values of a header: of a readable version, and from version 3 on with its SHA-256."""
+    if len(text) > MAX_HEADER_BYTES:
+        raise _damaged(path, f"a header of {len(text)} characters")
+    values: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
+    name, version = values["format"], values["version"]
+    if name != FORMAT or type(version) is not int or version not in READABLE:
+        found, expected = f"{str(name)[:100]} version {str(version)[:20]}", f"{FORMAT} version {VERSION}"
+        fix = "read it with the version of stadia that wrote it"
+        raise CheckpointError(path, found=found, expected=expected, fix=fix)
+    if version == VERSION and digest != hashlib.sha256(text.encode()).hexdigest():
+        raise _damaged(path, "a header with changed bytes")
+    return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name}, which is no JSON")
 
 
 def _locate(path: Path) -> Path:
@@ -259,19 +295,19 @@ def _damaged(path: Path, found: str) -> CheckpointError:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """Open a file with safetensors; turn its errors into CheckpointError."""
+    """Open a regular file with safetensors; turn its errors into CheckpointError."""
     try:
+        check_input_file(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES)
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             yield file
-    except FileNotFoundError as error:
-        expected = "a .safetensors checkpoint"
-        raise CheckpointError(path, found="no such file", expected=expected, fix="check the path") from error
-    except safetensors.SafetensorError as error:
+    except DataError as error:
+        raise CheckpointError(path, found=error.found, expected=error.expected, fix=error.fix) from error
+    except (safetensors.SafetensorError, OSError, MemoryError, RuntimeError, UnicodeError) as error:
         if not _is_safetensors(path):
             expected = "a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors"
             fix = _EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path"
             raise CheckpointError(path, found="a file that is no safetensors", expected=expected, fix=fix) from error
-        raise _damaged(path, f"a truncated or damaged file ({error})") from error
+        raise _damaged(path, f"a truncated or damaged file ({summarize_exception(error)})") from error
 
 
 _EXPORTED = (
@@ -282,7 +318,7 @@ _EXPORTED = (
 
 def _is_safetensors(path: Path) -> bool:
     """Return whether the file begins like a safetensors file: 8 bytes of length, then JSON."""
-    with path.open("rb") as stream:
+    with open_input(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES) as stream:
         head = stream.read(10)
     return (path.suffix == ".safetensors" and len(head) < 10) or head[8:] == b'{"'
 

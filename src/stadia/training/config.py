@@ -11,6 +11,12 @@ from pydantic import AfterValidator, Field, model_validator
 from stadia.core.config import StrictModel, check_registered
 from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
+MAX_STEPS = 10**9
+MAX_BATCH = 1 << 16
+MAX_PROCESSES = 512
+MAX_SIDE = 8192
+"""Largest numbers that make sense: steps or epochs, samples, processes or threads, and pixels of an image's side."""
+
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")
 
 
@@ -30,8 +36,8 @@ class OptimizerConfig(StrictModel):
     """
 
     name: Annotated[str, AfterValidator(check_registered(OPTIMIZERS))] = "adamw"
-    lr: float = Field(default=1e-4, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
+    lr: float = Field(default=1e-4, gt=0, le=1e4)
+    weight_decay: float = Field(default=1e-2, ge=0, le=1e4)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
@@ -47,8 +53,8 @@ class ScheduleConfig(StrictModel):
     """
 
     name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
-    warmup_steps: int = Field(default=0, ge=0)
-    milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.75,)
+    warmup_steps: int = Field(default=0, ge=0, le=MAX_STEPS)
+    milestones: tuple[Annotated[float, Field(gt=0, le=MAX_STEPS)], ...] = (0.75,)
     milestones_in: Literal["fractions", "epochs"] = "fractions"
     gamma: float = Field(default=0.1, gt=0, le=1)
     final_factor: float = Field(default=0.0, ge=0, le=1)
@@ -70,10 +76,10 @@ class StageConfig(StrictModel):
     batch_size: of one forward and backward on one device; "auto" searches it, see `TrainingConfig.memory_limit_gb`.
     """
 
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=MAX_SIDE)
+    width: int = Field(ge=1, le=MAX_SIDE)
     share: float = Field(gt=0, le=1)
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] | Literal["auto"] = "auto"
 
 
 class TrainingConfig(StrictModel):
@@ -103,26 +109,26 @@ class TrainingConfig(StrictModel):
         gradients and the state of the optimizer; "ddp" copies them to every device.
     """
 
-    max_epochs: int | None = Field(default=20, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
-    max_minutes: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=8, ge=1)
-    grad_accumulation_steps: int = Field(default=1, ge=1)
+    max_epochs: int | None = Field(default=20, ge=1, le=MAX_STEPS)
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    max_minutes: float | None = Field(default=None, gt=0, le=MAX_STEPS)
+    batch_size: int = Field(default=8, ge=1, le=MAX_BATCH)
+    grad_accumulation_steps: int = Field(default=1, ge=1, le=MAX_BATCH)
     clip_norm: float | None = Field(default=None, gt=0)
     precision: Literal["32", "bf16", "fp16"] = "32"
-    workers: int = Field(default=1, ge=0)
-    threads: int | None = Field(default=None, ge=1)
-    log_every: int = Field(default=10, ge=1)
-    images_every: int = Field(default=500, ge=0)
-    histograms_every: int = Field(default=500, ge=0)
-    checkpoint_every: int = Field(default=500, ge=1)
-    validate_every: int | None = Field(default=None, ge=1)
-    devices: int | Literal["auto"] = 1
+    workers: int = Field(default=1, ge=0, le=MAX_PROCESSES)
+    threads: int | None = Field(default=None, ge=1, le=MAX_PROCESSES)
+    log_every: int = Field(default=10, ge=1, le=MAX_STEPS)
+    images_every: int = Field(default=500, ge=0, le=MAX_STEPS)
+    histograms_every: int = Field(default=500, ge=0, le=MAX_STEPS)
+    checkpoint_every: int = Field(default=500, ge=1, le=MAX_STEPS)
+    validate_every: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    devices: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] | Literal["auto"] = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     strategy: Annotated[str, AfterValidator(_is_supported)] = "auto"
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
-    memory_limit_gb: float | None = Field(default=None, gt=0)
+    memory_limit_gb: float | None = Field(default=None, gt=0, le=1e6)
     loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")

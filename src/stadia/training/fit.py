@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import logging
 import os
 import signal
@@ -23,18 +24,22 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 
-from stadia.core.errors import ConfigError, RunError, StadiaError
+from stadia.core.config import diff_mappings, select_relevant_changes
+from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
-from stadia.training.loggers import Logger
+from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 from stadia.training.sharding import ShardedStrategy
+
+FEW_PROCESSES = 8
+"""Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
 
 FEW_STEPS = 300
 _FEW = (
@@ -87,6 +92,7 @@ def fit(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     console: Console | None = None,
+    resumed: Callable[[], None] = lambda: None,
     finish: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Train, and keep everything in the run folder.
@@ -97,9 +103,11 @@ def fit(
         val_loader: batches to validate on, or None.
         config: the same as in run.config where the run is resumed.
         run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
-        resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet.
+        resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet. Configuration,
+            checkpoint and logged rows are checked before a file of the run changes.
         callbacks: called before those of `fit`.
         console: for the progress; standard error by default.
+        resumed: called in a resumed run when everything is checked, before its first step.
         finish: the last work of the run, its scores for example. The run is finished after it, and fails with it.
 
     Raises:
@@ -110,62 +118,76 @@ def fit(
     console = (console or Console(stderr=True)) if run.writes else Console(quiet=True)
     started = time.perf_counter()
     signals = StopSignals(console)
-    with _quiet_lightning():
-        checkpoint = _prepare_resume(run, recipe, config) if resume else None
+    with _quiet_lightning(), contextlib.ExitStack() as recorded:
+        if not resume:
+            recorded.enter_context(_recorded(run, signals, console))
+        checkpoint = _check_resume(run, recipe, config) if resume else None
         step, metrics = checkpoint.header.step if checkpoint else 0, checkpoint.header.metrics if checkpoint else {}
-        with _recorded(run, signals, console):
-            with signals, _open_loggers(config, run, step) as loggers:
-                fabric = make_fabric(config)
-                recipe.plan = plan = _make_plan(fabric, train_loader, val_loader, config)
-                if step == 0:
-                    staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
-                    run.note(weights=_weights(recipe), **staged)
-                _print(console, _start_lines(recipe, fabric, config, run, plan, step))
-                steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
-                if step < steps:
-                    images, histograms = Images(run, loggers, config.images_every), config.histograms_every
-                    logged = Scalars(loggers, config.log_every), images, Histograms(loggers, histograms)
-                    hooks = [*callbacks, *logged, ProgressBar(console)]
-                    loaders = train_loader, val_loader
-                    loop = _train(fabric, recipe, loaders, config, run, checkpoint, hooks, signals.is_requested)
-                    steps, metrics = loop.step, loop.metrics
-                    _print(console, _end_lines(run, plan, config, loop.clock, steps))
-                elif checkpoint is not None:  # it had finished
-                    load_weights(checkpoint, recipe, recipe=recipe.recipe)
-            if run.writes:
-                finish()
+        fabric = make_fabric(config)
+        recipe.plan = plan = _make_plan(fabric, train_loader, val_loader, config)
+        if checkpoint is not None and step > plan.total_steps:
+            fix = "restore the run's own last.safetensors"
+            raise CheckpointError(
+                checkpoint.path, found=f"step {step}", expected=f"one of {plan.total_steps} steps", fix=fix
+            )
+        steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
+        loop = None
+        if step < steps:
+            loop = _make_loop(fabric, recipe, (train_loader, val_loader), config, run, signals.is_requested)
+            if checkpoint is not None:
+                loop.restore(checkpoint)
+        elif checkpoint is not None:  # it had finished
+            load_weights(checkpoint, recipe, recipe=recipe.recipe)
+        if resume:  # everything is checked: files change from here on
+            recorded.enter_context(_recorded(run, signals, console))
+            _remove_half_written(run)
+            run.resume()
+            resumed()
+        with signals, _open_loggers(config, run, step) as loggers:
+            if step == 0:
+                staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
+                run.note(weights=_weights(recipe), **staged)
+            _print(console, _start_lines(recipe, fabric, config, run, plan, step))
+            if loop is not None:
+                images, histograms = Images(run, loggers, config.images_every), config.histograms_every
+                logged = Scalars(loggers, config.log_every), images, Histograms(loggers, histograms)
+                loop.callbacks = [*callbacks, *logged, ProgressBar(console)]
+                _train(loop, recipe)
+                steps, metrics = loop.step, loop.metrics
+                _print(console, _end_lines(run, plan, config, loop.clock, steps))
+        if run.writes:
+            finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
 
 
-def _train(
+def _make_loop(
     fabric: Fabric,
     recipe: AnyRecipe,
     loaders: tuple[EpochLoader, BatchIterable | None],
     config: TrainingConfig,
     run: Run,
-    checkpoint: Checkpoint | None,
-    callbacks: Sequence[Callback],
     stop_requested: Callable[[], bool],
 ) -> TrainingLoop:
-    """Run the training loop in every process, from a checkpoint on where there is one. Return it, ended."""
+    """Return the training loop at its start, in every process."""
     assert recipe.plan is not None
     fabric.launch()
     shard_loaders(loaders, fabric.global_rank, fabric.world_size)
     clock = PhaseClock(run, recipe.plan, config.precision)
     stream = BatchStream(loaders[0], recipe.plan, clock.mark)
     trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # sharded weights stay sharded
-    loop = TrainingLoop(fabric, run, trained, stream, loaders[1], config, clock, callbacks, stop_requested)
-    if checkpoint is not None:
-        loop.load_state_dict(checkpoint.state())
+    return TrainingLoop(fabric, run, trained, stream, loaders[1], config, clock, stop_requested=stop_requested)
+
+
+def _train(loop: TrainingLoop, recipe: AnyRecipe) -> None:
+    """Run the training loop; the recipe has the trained weights then."""
     try:
         loop.train()
     finally:
         recipe.cpu()  # the memory of the device is free for scores
-    if trained is not recipe:
-        recipe.load_state_dict(trained.state_dict())
-        recipe.load_training_state(trained.training_state())
-    return loop
+    if loop.recipe is not recipe:
+        recipe.load_state_dict(loop.recipe.state_dict())
+        recipe.load_training_state(loop.recipe.training_state())
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
@@ -176,6 +198,32 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
     precision = _PRECISION[config.precision]
     return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
+
+
+def check_devices(config: TrainingConfig) -> None:
+    """Raise ConfigError for an accelerator that is not here, more devices than there are, or an impossible precision.
+
+    Opens no data.
+    """
+    kind, key = config.accelerator, "training.accelerator"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    is_here = {
+        "cuda": gpus > 0,
+        "gpu": gpus > 0 or has_mps,
+        "mps": has_mps,
+        "tpu": importlib.util.find_spec("torch_xla") is not None,
+    }
+    if not is_here.get(kind, True):
+        fix = f"set {key}=auto, or install the driver and a torch for it"
+        raise ConfigError(key, found=f"'{kind}', and none is here", expected="a device of this machine", fix=fix)
+    place = select_device(kind).type
+    most = gpus if place == "cuda" else max(os.cpu_count() or 1, FEW_PROCESSES)
+    if config.devices != "auto" and kind not in ("tpu", "mps") and config.devices > most:
+        what = "GPUs" if place == "cuda" else "processes on the CPU"
+        expected, fix = f"at most {most} {what}", "set training.devices=auto, or a smaller number"
+        raise ConfigError("training.devices", found=config.devices, expected=expected, fix=fix)
+    check_precision(config)
 
 
 def check_precision(config: TrainingConfig) -> None:
@@ -234,22 +282,47 @@ def _weights(recipe: AnyRecipe) -> dict[str, str]:
     return {"weights of": recipe.started_from} if recipe.started_from else dict(recipe.weights)
 
 
-def _prepare_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
-    """Return the checkpoint to go on from, checked against the recipe; None where nothing was saved yet."""
+def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
+    """Return the checkpoint to go on from, checked against the recipe; None where nothing was saved yet.
+
+    Also reads the logged rows, so that damaged tables are refused. Changes no file.
+    """
     groups = {"training": config, "optimizer": recipe.config.optimizer, "schedule": recipe.config.schedule}
     for group, values in groups.items():
         run.check_config(values, within=group)
-    path, checkpoint = run.checkpoints / "last.safetensors", None
-    if path.exists():
-        checkpoint = Checkpoint.open(path)
-        checkpoint.check_resumable()
-        check_recipe(checkpoint, recipe.recipe)
+    checkpoint = open_last_checkpoint(run, recipe.recipe)
+    if checkpoint is not None:
         check_weights(checkpoint, checkpoint.weights(), recipe)
-    if run.writes:
-        for half_written in run.checkpoints.glob(".*"):  # by a process that was killed
-            half_written.unlink()
-    run.resume()
+    for table in (run.metrics_csv, run.histograms_csv):
+        if table.exists():
+            read_rows(table)
     return checkpoint
+
+
+def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
+    """Return the checkpoint that a run goes on from; None where nothing was saved yet.
+
+    Raises CheckpointError where it is damaged, cannot be resumed, or is of another recipe or configuration.
+    """
+    path = run.checkpoints / "last.safetensors"
+    if not path.exists():
+        return None
+    checkpoint = Checkpoint.open(path)
+    checkpoint.check_resumable()
+    check_recipe(checkpoint, recipe)
+    changes = select_relevant_changes(diff_mappings(run.config, checkpoint.header.config), ("data", "start_from"))
+    if changes or checkpoint.header.kind != "training":
+        found = f"a checkpoint of another run ({'; '.join(map(str, changes))})" if changes else "weights alone"
+        fix = "restore the run's own last.safetensors, or start a new run with start_from"
+        raise CheckpointError(path, found=found, expected="the training state of this run", fix=fix)
+    return checkpoint
+
+
+def _remove_half_written(run: Run) -> None:
+    """Remove what a process that was killed left of a checkpoint."""
+    if run.writes:
+        for path in run.checkpoints.glob(".*"):
+            path.unlink()
 
 
 @contextlib.contextmanager

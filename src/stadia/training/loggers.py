@@ -9,21 +9,29 @@ import csv
 import importlib.util
 import io
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import RunError
+from stadia.core.errors import DataError, RunError
 from stadia.core.files import write_text
+from stadia.core.input_files import parse_csv, parse_integer, read_text
 from stadia.training.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)
 HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]
 """The columns of histograms.csv."""
+
+MAX_STEP = 10**12
+_TABLE = "a table of numbers with a column 'step'"
+_NUMBER = re.compile(r"[-+]?(\d{1,20}(\.\d{0,30})?(e[-+]?\d{1,3})?|inf|nan)", re.ASCII)
 
 _BAR, _GAP = 20, 4  # pixels: the label's bar, the gap between tiles
 _BACKGROUND, _INK = 24, (235, 235, 235)
@@ -72,10 +80,10 @@ class CsvLogger(Logger):
         rows = read_rows(self.path) if self.path.exists() else []
         if rows:
             self.columns = list(rows[0])
-        kept = [row for row in rows if int(row["step"]) <= step]
-        self._write(kept)
+        taken_back = partial(_take_back, run=run, step=step)
+        self._write(taken_back(self.path, rows))
         if self.histograms.exists():
-            before = [row for row in read_rows(self.histograms) if int(row["step"]) <= step]
+            before = taken_back(self.histograms, read_rows(self.histograms))
             write_text(self.histograms, "".join([_line(HISTOGRAM), *(_line(list(row.values())) for row in before)]))
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
@@ -100,10 +108,33 @@ class CsvLogger(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv as text by column, without an incomplete last row."""
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(io.StringIO(whole)))
+    """Return the rows of a metrics.csv or histograms.csv as text by column, without an incomplete last row.
+
+    Raises DataError for a row without a step, or with anything but numbers.
+    """
+    text = read_text(path, expected=_TABLE)
+    rows = parse_csv(path, text[: text.rfind("\n") + 1], _TABLE)
+    for number, row in enumerate(rows, start=2):
+        if parse_integer(row.get("step", ""), most=MAX_STEP) is None:
+            _refuse_cell(path, number, "step", row.get("step", "no such column"))
+        for name, cell in row.items():
+            if name != "name" and cell and not _NUMBER.fullmatch(cell):
+                _refuse_cell(path, number, name, cell)
+    return rows
+
+
+def _refuse_cell(path: Path, number: int, name: str, cell: str) -> NoReturn:
+    found = f"{cell[:40]!r} in column '{name[:40]}' of line {number}"
+    raise DataError(path, found=found, expected=_TABLE, fix="delete the line, or restore the file")
+
+
+def _take_back(path: Path, rows: list[dict[str, str]], *, run: Run, step: int) -> list[dict[str, str]]:
+    """Return the rows up to a step; the later ones are kept in the run's folder `taken-back`."""
+    later = [row for row in rows if int(row["step"]) > step]
+    if later:
+        text = "".join(map(_line, [list(rows[0]), *(list(row.values()) for row in later)]))
+        write_text(run.taken_back / path.name, text)
+    return [row for row in rows if int(row["step"]) <= step]
 
 
 def _append(path: Path, cells: list[str]) -> None:

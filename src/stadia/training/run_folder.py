@@ -19,12 +19,17 @@ from typing import Any, Literal
 import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import read_json, write_json, write_text
+from stadia.core.files import remove_stale_files, try_lock, write_json, write_text
+from stadia.core.input_files import read_json
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
+
+
+_FACTS: dict[str, type] = {"recipe": str, "seed": int, "data": dict, "resumed": list, "ended_by_time_at": int}
+_OPTIONAL_FACTS = ("data", "resumed", "ended_by_time_at")  # missing in some runs
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Run:
         values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         if not is_main_process():
             return cls(wanted, recipe, values, seed, writes=False)
+        _remove_stale_files(Path(root))
         run = cls(_new_folder(wanted), recipe, values, seed)
         code, difference = _code_version()
         if difference:
@@ -106,11 +112,15 @@ class Run:
             found, fix = "no run.json and config.json", "pass runs/<date>-<name>"
             raise RunError(folder, found=found, expected="a run's folder", fix=fix)
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
-        try:
-            return cls(folder, str(facts["recipe"]), config, int(facts["seed"]), writes=is_main_process())
-        except (KeyError, TypeError, ValueError) as error:
-            found, expected = f"no {error}", "the facts of a run"
-            raise RunError(folder / "run.json", found=found, expected=expected, fix="restore the file") from error
+        wrong = [
+            f"{name} {str(facts[name])[:40]!r}" if name in facts else f"no '{name}'"
+            for name, kind in _FACTS.items()
+            if not _is_fact(facts, name, kind)
+        ]
+        if wrong:
+            found, expected = ", ".join(wrong), "the facts of a run"
+            raise RunError(folder / "run.json", found=found, expected=expected, fix="restore the file")
+        return cls(folder, facts["recipe"], config, facts["seed"], writes=is_main_process())
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -124,6 +134,11 @@ class Run:
     @property
     def histograms_csv(self) -> Path:
         return self.folder / "histograms.csv"
+
+    @property
+    def taken_back(self) -> Path:
+        """The folder for what the latest resume takes back: rows after its checkpoint, and findings."""
+        return self.folder / "taken-back" / f"resume-{len(self.facts.get('resumed', []))}"
 
     @property
     def checkpoints(self) -> Path:
@@ -192,17 +207,33 @@ class Run:
         if not self.writes:
             yield
             return
-        with (self.folder / ".lock").open("w") as handle:
-            if not _lock(handle.fileno()):
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            handle = os.open(self.folder / ".lock", flags, 0o644)
+        except OSError as error:
+            found, expected = f"no file that can be locked ({error.strerror})", "a file of the run"
+            raise RunError(self.folder / ".lock", found=found, expected=expected, fix="remove it") from error
+        try:
+            if not try_lock(handle):
                 found, expected = "a training that runs in it", "a run that has stopped"
                 raise RunError(self.folder, found=found, expected=expected, fix="wait, or stop it first")
             yield
+        finally:
+            os.close(handle)
 
 
 def is_main_process() -> bool:
     """Return False in the further processes of a distributed training (variables of Lightning, torchrun and SLURM)."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
+
+
+def _remove_stale_files(root: Path) -> None:
+    """Remove the temporary files that killed trainings left in their runs' folders."""
+    for file in root.glob("*/run.json"):
+        for folder in (file.parent, file.parent / "checkpoints"):
+            if folder.is_dir():
+                remove_stale_files(folder)
 
 
 def _new_folder(wanted: Path) -> Path:
@@ -220,6 +251,14 @@ def _new_folder(wanted: Path) -> Path:
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
 
 
+def _is_fact(facts: Mapping[str, Any], name: str, kind: type) -> bool:
+    """Return whether a fact has its type, or is missing where it may be; whole numbers are not negative."""
+    if name not in facts:
+        return name in _OPTIONAL_FACTS
+    value = facts[name]
+    return type(value) is kind and (not isinstance(value, int) or value >= 0)
+
+
 def _object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
@@ -229,21 +268,6 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the file's lock without waiting. False where another process has it; True also where there are no locks
-    (Windows).
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return not isinstance(error, BlockingIOError)  # others: a file system without locks
-    return True
 
 
 def _git(*arguments: str) -> str | None:

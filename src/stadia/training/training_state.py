@@ -15,10 +15,12 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from stadia.core import seeds
+from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
-from stadia.training import checkpoint, optim
+from stadia.training import optim
 from stadia.training.batches import BatchStream
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import TimeLimit
 from stadia.training.recipe import AnyRecipe
@@ -87,10 +89,10 @@ class TrainingState:
         metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
         position = {"step": self.step, "epoch": self.plan.epoch_of(self.step)}
         recipe, config = self.recipe.recipe, self.run.config
-        header = checkpoint.CheckpointHeader(recipe=recipe, config=config, kind=kind, metrics=metrics, **position)
+        header = CheckpointHeader(recipe=recipe, config=config, kind=kind, metrics=metrics, **position)
         state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
         if self.fabric.is_global_zero:
-            checkpoint.write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
+            write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
         self.fabric.barrier()
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +121,33 @@ class TrainingState:
         self.time_limit.spent_s, self.best, self.metrics = state["spent_s"], state["best"], state["metrics"]
         self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
 
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, in all processes. Raises CheckpointError where its state does not fit."""
+        state = checkpoint.state()
+        try:
+            self.load_state_dict(state)
+            self._check_restored(checkpoint.header.step)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            found = f"a training state that does not fit ({summarize_exception(error)})"
+            expected, fix = "the training state of this run", "use another checkpoint of the run, or train again"
+            raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix) from error
+
+    def _check_restored(self, step: int) -> None:
+        """Raise ValueError where the state is of another step, or of other parameters or random generators."""
+        if self.step != step or not 0 <= self.step <= self.plan.total_steps:
+            raise ValueError(f"step {self.step}, where the header has {step} of {self.plan.total_steps}")
+        if type(self.time_limit.spent_s) is not float or not 0 <= self.time_limit.spent_s < math.inf:
+            raise ValueError(f"{self.time_limit.spent_s!r} s spent")
+        for parameter, values in self.optimizer.state.items():
+            if wrong := [name for name, one in values.items() if _has_other_shape(one, parameter)]:
+                raise ValueError(f"'{wrong[0]}' of the optimizer in another shape than its parameter")
+        now = seeds.capture_generators()
+        if self.generators is None or self.generators.keys() != now.keys():
+            raise ValueError("other random generators")
+        for name, one in self.generators.items():
+            if one.dtype != now[name].dtype or one.shape != now[name].shape:
+                raise ValueError(f"a state of random generator '{name}' in another shape")
+
     def gather(self, state: Tensor) -> Tensor:
         """Return (world_size, ...) the state of every process, by rank."""
         if self.fabric.world_size == 1:
@@ -127,6 +156,11 @@ class TrainingState:
         states = [torch.empty_like(mine) for _ in range(self.fabric.world_size)]
         torch.distributed.all_gather(states, mine)
         return torch.stack(states).cpu()
+
+
+def _has_other_shape(value: Any, parameter: Tensor) -> bool:
+    """Return whether a value of the optimizer's state is a tensor, no scalar, and of another shape."""
+    return isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameter.shape
 
 
 class StepForward(nn.Module):

@@ -38,8 +38,11 @@ def write_ply(path: Path, vertices: NDArray, triangles: NDArray, layout: str = "
 
 @pytest.fixture
 def bop(tmp_path: Path) -> Path:
+    return write_bop(tmp_path / "tiny")
+
+
+def write_bop(root: Path) -> Path:
     """Scene 1 with images 3 (both boxes, the second behind the first; the can beside them) and 7 (one box)."""
-    root = tmp_path / "tiny"
     models, scene = root / "models_eval", root / "test" / "000001"
     models.mkdir(parents=True)
     (scene / "rgb").mkdir(parents=True)

@@ -28,7 +28,8 @@ from stadia.apps.camera_height.road_objects import (
     read_road_frames,
 )
 from stadia.core.errors import GeometryError
-from stadia.core.files import atomic_write, write_json
+from stadia.core.files import write_json
+from stadia.core.image_io import write_image
 from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.evaluation.plots.charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
@@ -208,8 +209,7 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
     if request.out is not None:
         write_json(request.out / RESULT, estimate_to_json(estimated))
         for name, image in ((IMAGE, draw_objects_sheet(estimated)), (OVER_FRAMES, draw_frame_heights(estimated))):
-            with atomic_write(request.out / name) as temporary:
-                cv2.imwrite(str(temporary), np.ascontiguousarray(image[..., ::-1]))
+            write_image(request.out / name, image[..., ::-1])
         yield f"{request.out}: {RESULT}, {IMAGE}, {OVER_FRAMES}"
 
 
@@ -249,6 +249,7 @@ def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
         estimated.objects.frame.tolist(), estimated.place, found.implied_height_m.tolist(), found.verdict, strict=True
     )
     return {
+        "format": "stadia-camera-height",
         "camera_height_m": found.camera_height_m,
         "interval_95_m": [found.low_m, found.high_m],
         "frames": len(estimated.frames),

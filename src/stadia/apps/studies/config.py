@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import (
@@ -22,6 +20,7 @@ from stadia.core.config import (
     select_relevant_changes,
 )
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError
+from stadia.core.input_files import read_json, read_yaml
 from stadia.core.registry import find_nearest_name
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.recipes import CONFIGS
@@ -29,8 +28,9 @@ from stadia.recipes.base.config import RecipeConfig
 
 BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-MAX_BYTES = 1 << 20
+MAX_SEED = 2**32 - 1
 SEE_DOCS = "see docs/experiments.md"
+OTHER_STUDY = "start another study, with --out or another name"
 
 Words = tuple[str, ...]
 Name = Annotated[str, Field(pattern=NAME)]
@@ -76,7 +76,7 @@ class StudyConfig(StrictModel):
     recipe: str
     base: Words = ()
     changes: dict[Name, StudyChange] = Field(min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = (0, 1, 2, 3, 4)
     metric: str | None = None
     better: Better | None = None
     at: Literal["last", "best"] = "last"
@@ -133,12 +133,15 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
 
     Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
     """
-    values = {"name": file.stem, **read_yaml(file, "a study as YAML")} if file is not None else {}
-    words = tuple(_words(values.get("base", ()))) + tuple(given.pop("base", ()))
-    listed = values.get("changes") or {}
-    if not isinstance(listed, dict):
-        found, expected = f"changes: {type(listed).__name__}", "a name for each change"
-        raise DataError(file, found=found, expected=expected, fix=SEE_DOCS)
+    values = {"name": file.stem, **read_yaml_mapping(file, "a study as YAML")} if file is not None else {}
+    base, listed = _words(values.get("base") or ()), values.get("changes") or {}
+    for key, value, kind, expected in (
+        ("base", base, (list, tuple), "a list of KEY=VALUE"),
+        ("changes", listed, dict, "a name for each change"),
+    ):
+        if not isinstance(value, kind):
+            raise DataError(file, found=f"{key}: {type(value).__name__}", expected=expected, fix=SEE_DOCS)
+    words = (*base, *given.pop("base", ()))
     more = dict(map(parse_change, changes))
     if twice := sorted(listed.keys() & more.keys()):
         fix = "the file has it already"
@@ -147,22 +150,22 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
     groups = {str(name): one if isinstance(one, dict) else {"set": one} for name, one in {**listed, **more}.items()}
     values |= {"base": list(words), "changes": groups}
     values |= {key: value for key, value in given.items() if value is not None}
-    plain_values = json.loads(json.dumps(values, default=str))  # YAML has dates
-    return resolve_config(StudyConfig, plain_values, fix=SEE_DOCS)
+    return resolve_config(StudyConfig, values, fix=SEE_DOCS)
 
 
-def read_yaml(path: Path, expected: str) -> dict[str, Any]:
+def read_yaml_mapping(path: Path, expected: str) -> dict[str, Any]:
     """Return the mapping of a YAML file. Raises DataError; `expected` describes the file."""
-    if not path.is_file():
-        raise DataError(path, found="no such file", expected=expected, fix=SEE_DOCS)
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_BYTES}", fix="is this the right file?")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(path, found=f"invalid YAML ({error})", expected=expected, fix="correct the file") from error
+    return _check_mapping(path, read_yaml(path, expected=expected, fix=SEE_DOCS), SEE_DOCS)
+
+
+def read_json_mapping(path: Path, expected: str) -> dict[str, Any]:
+    """Return the object of a JSON file in a study's folder. Raises DataError."""
+    return _check_mapping(path, read_json(path, expected=expected, fix=OTHER_STUDY), OTHER_STUDY)
+
+
+def _check_mapping(path: Path, values: Any, fix: str) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", fix=SEE_DOCS)
+        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", fix=fix)
     return values
 
 

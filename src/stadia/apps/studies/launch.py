@@ -15,10 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from stadia.apps.studies.config import read_json_mapping
 from stadia.core.errors import RunError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import write_json
+from stadia.core.input_files import open_input
+from stadia.core.parent_process import PARENT_VARIABLE
 
 POLL_S = 0.2
+_MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
 SLURM_POLL_S = 10.0
 
 
@@ -35,7 +39,7 @@ class Job:
         return [sys.executable, "-m", "stadia", *self.words]
 
     def start(self, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a process in its own session, so that Ctrl-C reaches only what started it."""
+        """Start a process in its own session, so that Ctrl-C reaches only what started it; it stops with this one."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -43,9 +47,17 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**(os.environ if environment is None else environment), PARENT_VARIABLE: str(os.getpid())},
                 start_new_session=True,
             )
+
+
+def read_last_lines(log: Path) -> list[str]:
+    """Return the nonblank lines of the last kilobytes of a log."""
+    with open_input(log, expected="a log", max_bytes=_MAX_LOG_BYTES) as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES))
+        text = stream.read().decode("utf-8", "replace")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 JobEnded = Callable[[Job, int], None]
@@ -155,7 +167,7 @@ class SlurmLauncher:
             fix = "pip install 'stadia[slurm]'"
             raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", fix=fix) from error
         numbers = self.folder / "jobs.json"
-        known: dict[str, str] = read_json(numbers) if numbers.exists() else {}
+        known = read_json_mapping(numbers, "numbers of jobs by run") if numbers.exists() else {}
         if submitit.SlurmExecutor.affinity() < 0:
             expected, fix = "a machine that submits to SLURM", "run without --slurm, or there"
             raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)

@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
-from stadia.apps.studies.config import PlannedRun, StudyConfig
+from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, read_json_mapping, read_yaml_mapping
 from stadia.apps.studies.launch import Job
-from stadia.core.config import diff_mappings, select_relevant_changes
-from stadia.core.errors import RunError, StadiaError
-from stadia.core.files import read_json, write_json, write_text
+from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
+from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
+from stadia.core.files import write_json, write_text
+from stadia.core.input_files import name_parser_errors, read_json, read_lines
 from stadia.core.registry import check_file_keys
 from stadia.training.run_folder import Run
 
@@ -22,6 +23,8 @@ EXTENDABLE_KEYS = ("seeds", "changes")
 VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
+RESULTS = "results.jsonl"
+_REWRITE = "remove it: the same command writes it again"
 POST_HOC_CHOICES = "post_hoc_choices"
 """Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
@@ -44,12 +47,13 @@ class StudyFolder:
             kept = self.study
             after = kept.pop(POST_HOC_CHOICES, [])
             self._check_same(kept, values)
-            if (self.root / "results.jsonl").exists():
+            if (self.root / RESULTS).exists():
+                read_result_rows(self.root / RESULTS)
                 after += [change for change in find_post_hoc_choices(kept, values) if change not in after]
         for run in runs:
             path = self.configs / f"{run.name}.json"
             if path.exists():
-                changes = select_relevant_changes(diff_mappings(read_json(path), run.config))
+                changes = select_relevant_changes(diff_mappings(read_json_mapping(path, "a configuration"), run.config))
                 self._refuse(f"configuration of {run.name}", changes)
             else:
                 write_json(path, run.config)
@@ -58,10 +62,20 @@ class StudyFolder:
 
     @property
     def study(self) -> dict[str, Any]:
-        """Return study.yaml: StudyConfig's keys, and POST_HOC_CHOICES. Raise DataError where it has an old key."""
-        values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+        """Return study.yaml: StudyConfig's keys, and POST_HOC_CHOICES. Raise DataError where it is no study."""
+        expected = "a study that stadia wrote"
+        values = read_yaml_mapping(self.study_yaml, expected)
         check_file_keys(self.study_yaml, values)
-        return values
+        after = values.pop(POST_HOC_CHOICES, [])
+        if not isinstance(after, list):
+            found = f"{POST_HOC_CHOICES}: {type(after).__name__}"
+            raise DataError(self.study_yaml, found=found, expected="a list", fix=OTHER_STUDY)
+        try:
+            study = resolve_config(StudyConfig, values).model_dump(mode="json")
+        except ConfigMistakes as error:
+            found = "; ".join(error.mistakes)
+            raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
+        return study | ({POST_HOC_CHOICES: [str(choice) for choice in after]} if after else {})
 
     def find(self, name: str) -> Path | None:
         """Return the newest folder of a run, or None."""
@@ -90,7 +104,8 @@ class StudyFolder:
             found, config = other.find(run.name), other.configs / f"{run.name}.json"
             if found is None or self.find(run.name) is not None or not config.exists():
                 continue
-            changes = select_relevant_changes(diff_mappings(read_json(config), run.config))
+            before = read_json_mapping(config, "a configuration")
+            changes = select_relevant_changes(diff_mappings(before, run.config))
             if changes or Run.open(found).facts["status"] != "finished":
                 continue
             self.runs.mkdir(parents=True, exist_ok=True)
@@ -135,8 +150,7 @@ class StudyFolder:
     def _refuse(self, what: str, changes: Sequence[object]) -> None:
         if changes:
             found, expected = f"another {what} ({'; '.join(map(str, changes))})", "the one that it was started with"
-            fix = "start another study, with --out or another name"
-            raise RunError(self.root, found=found, expected=expected, fix=fix)
+            raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
 
 
 def find_post_hoc_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -157,5 +171,15 @@ def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def add_line(path: Path, row: dict[str, Any]) -> None:
     """Add a row, or replace the row of the same name."""
-    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    before = read_result_rows(path) if path.exists() else []
     write_lines(path, [*(one for one in before if one.get("name") != row["name"]), row])
+
+
+def read_result_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of results.jsonl. Raises DataError for a line that is no JSON object."""
+    expected = "a JSON object a line"
+    with name_parser_errors(path, expected=expected, fix=_REWRITE):
+        rows = [json.loads(line) for line in read_lines(path, expected=expected)]
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(path, found="a line of another kind", expected=expected, fix=_REWRITE)
+    return rows

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stadia.apps.studies.config import SEE_DOCS, read_yaml
+from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
-from stadia.core.errors import ConfigError, ConfigMistakes, RunError, StadiaError
-from stadia.core.files import read_json, write_json
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
+from stadia.core.files import write_json
+from stadia.core.input_files import check_input_file
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 
@@ -31,13 +32,17 @@ STORAGE = "optuna.log"
 """File in the sweep's folder: all trials as JSON lines of Optuna, nothing is pickled."""
 
 
+Number = Annotated[float, Field(allow_inf_nan=False)] | int
+Limit = Annotated[Number, Field(ge=-(10**15), le=10**15)]  # integers up to there are exact in float64
+
+
 class SearchRange(StrictModel):
     """Search range of one key: low to high, linear or logarithmic, integer if both ends are; or choices."""
 
-    low: float | int | None = None
-    high: float | int | None = None
+    low: Limit | None = None
+    high: Limit | None = None
     log: bool = False
-    choices: tuple[str | float | int | bool | None, ...] | None = None
+    choices: tuple[str | Number | bool | None, ...] | None = None
 
     @model_validator(mode="after")
     def _one_of_them(self) -> SearchRange:
@@ -62,7 +67,7 @@ def read_space(path: Path) -> dict[str, SearchRange]:
 
     Raises DataError, ConfigError.
     """
-    return resolve_config(SearchSpace, {"space": read_yaml(path, "ranges as YAML")}, fix=SEE_DOCS).space
+    return resolve_config(SearchSpace, {"space": read_yaml_mapping(path, "ranges as YAML")}, fix=SEE_DOCS).space
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,20 @@ class Sweep:
             raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", fix=fix) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._check_same()
+        path, expected = self.folder / STORAGE, "trials that Optuna wrote"
+        if path.exists():
+            check_input_file(path, expected=expected)
+        try:
+            return self._open_study(path)
+        except Exception as error:  # Optuna raises what the file leads to, assertions too
+            found = f"a damaged file ({summarize_exception(error)})"
+            raise DataError(path, found=found, expected=expected, fix=OTHER_STUDY) from error
+
+    def _open_study(self, path: Path) -> Any:
+        import optuna
         from optuna.storages.journal import JournalFileBackend
 
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.folder / STORAGE)))
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
         before = len(storage.get_all_trials(found[0]._study_id)) if (found := storage.get_all_studies()) else 0
         study = optuna.create_study(
             storage=storage,
@@ -120,7 +136,7 @@ class Sweep:
             "better": self.better,
         }
         path = self.folder / "sweep.json"
-        if path.exists() and (kept := read_json(path)) != requested:
+        if path.exists() and (kept := read_json_mapping(path, "a sweep that stadia wrote")) != requested:
             keys = [key for key in requested if kept.get(key) != requested[key]]
             found, expected = f"a sweep with another {', '.join(keys)}", "the one that it was started with"
             raise RunError(self.folder, found=found, expected=expected, fix="start another sweep, with --out")
@@ -225,7 +241,8 @@ def confirm_command(sweep: Sweep, best: Any) -> list[str]:
 
     It uses other seeds than the search: there the best of many trials is biased (winner's curse).
     """
-    searched = read_json(sweep.folder / "configs" / f"trial{best.number}.json")["seed"]
+    config = read_json_mapping(sweep.folder / "configs" / f"trial{best.number}.json", "a trial's configuration")
+    searched = config.get("seed")
     seeds = [seed for seed in range(TEST_SEEDS + 1) if seed != searched][:TEST_SEEDS]
     change = " ".join(f"{key}={_format_value(value)}" for key, value in best.params.items())
     judged = ["--seeds", ",".join(map(str, seeds)), "--metric", sweep.metric, "--better", sweep.better]

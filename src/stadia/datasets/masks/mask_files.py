@@ -22,8 +22,9 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
+from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes
 from stadia.core.recording import Recording, RoadMasks
-from stadia.datasets.image_files import read_label_png
+from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.masks.mask_objects import split_instances
 from stadia.datasets.text_files import FileEntry, parse_json
@@ -39,8 +40,9 @@ MAX_CLASS = 255  # largest class number: masks are stored with one byte a pixel
 MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one without road
 # Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape.
 SHAPE_TOLERANCE = 0.02
-_MAX_BYTES = 1 << 30
 _MAX_PX = 1 << 26
+_MAX_RUN_BITS = 40  # of a compressed run length
+_LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
 
 
@@ -83,9 +85,11 @@ class MaskFiles:
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
                 state = path.stat()
-                digest.update(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+                digest.update(encode_name(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n"))
         for name in ("classes.json", "heights.json"):
-            digest.update((self.folder / name).read_bytes() if (self.folder / name).exists() else b"-")
+            path = self.folder / name
+            exists = path.exists()
+            digest.update(read_bytes(path, expected=_LAYOUT, max_bytes=MAX_TEXT_BYTES) if exists else b"-")
         return digest.hexdigest()
 
     @cached_property
@@ -97,7 +101,7 @@ class MaskFiles:
         return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
 
     def _parse(self, kind: Any, name: str) -> Any:
-        return parse_json(self.folder / name, kind, expected="the layout of masks", fix="see docs/metric.md")
+        return parse_json(self.folder / name, kind, expected=_LAYOUT, fix="see docs/metric.md")
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
@@ -262,7 +266,7 @@ class CocoMasks:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
-        file: _CocoFile = parse_json(self.path, _CocoFile, expected=_COCO, fix="export it again", max_bytes=_MAX_BYTES)
+        file: _CocoFile = parse_json(self.path, _CocoFile, expected=_COCO, fix="export it again")
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
         if len(file.categories) > 255:
@@ -295,7 +299,9 @@ class CocoMasks:
 
     def fingerprint(self, side: str) -> str:
         """Return a hash of the whole file."""
-        return hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(
+            read_bytes(self.path, expected=_COCO, max_bytes=MAX_TEXT_BYTES), digest_size=16
+        ).hexdigest()
 
     def _find_class(self, annotation: _Annotation, what: str) -> int:
         if annotation.category_id not in self._number:
@@ -310,7 +316,7 @@ def _decode_mask(annotation: _Annotation, image: _CocoImage, what: str) -> NDArr
         runs = decode_run_lengths(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
         size = image.height, image.width
         if segmentation.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
-            found = f"runs of {sum(runs)} pixels, size {segmentation.size}"
+            found = f"runs of {min(sum(runs), 1 << 62)} pixels, size {segmentation.size}"
             raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", fix="export it again")
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(image.width, image.height).T
     mask = np.zeros((image.height, image.width), np.uint8)
@@ -334,6 +340,8 @@ def decode_run_lengths(text: str) -> list[int]:
     value = shift = 0
     for letter in text:
         digit = ord(letter) - 48
+        if shift > _MAX_RUN_BITS:
+            return [-1]
         value |= (digit & 0x1F) << shift
         shift += 5
         if not digit & 0x20:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.files import write_text
+from stadia.core.input_files import read_text
 from stadia.core.types import Camera
 from stadia.datasets.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
 from stadia.datasets.objects.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
@@ -37,7 +38,7 @@ from stadia.datasets.objects.object_labels import (
     merge_masks,
 )
 from stadia.datasets.recordings import check_K
-from stadia.datasets.text_files import FileEntry, read_text
+from stadia.datasets.text_files import FileEntry
 from stadia.geometry.rasterizer import Silhouette, compute_visible_masks, draw_silhouette
 
 PIXEL_CENTER_OFFSET = 0.5
@@ -48,7 +49,6 @@ start in the exact column and 99 % in the exact row; with K as written, 47 % and
 """
 _TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])
 RESULTS_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
-_MAX_CSV_BYTES = 256 << 20
 TARGETS_FILE = "test_targets_bop19.json"
 Targets = dict[tuple[int, int], dict[int, int]]
 _Nine = tuple[float, float, float, float, float, float, float, float, float]
@@ -377,9 +377,9 @@ def read_results(path: Path) -> list[BopResult]:
     if path.is_dir():
         fix = f"name the file in it, such as {path / 'bop.csv'}"
         raise DataError(path, found="a folder", expected="a csv of estimates, a file", fix=fix)
-    lines = read_text(path, "a csv of estimates", fix="check the path", max_bytes=_MAX_CSV_BYTES).splitlines()
+    lines = read_text(path, expected="a csv of estimates", fix="check the path").splitlines()
     start = 1 if lines and lines[0].strip() == RESULTS_HEADER else 0
-    rows = [(number, line) for number, line in enumerate(lines, start=1) if number > start and line.strip()]
+    rows = ((number, line) for number, line in enumerate(lines, start=1) if number > start and line.strip())
     results = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"

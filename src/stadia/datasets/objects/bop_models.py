@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
+from stadia.core.input_files import name_parser_errors, parse_integer, read_bytes
 from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
-from stadia.datasets.text_files import FileEntry, check_file_bytes, parse_json
+from stadia.datasets.text_files import FileEntry, parse_json
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 _TYPES = {
@@ -21,7 +22,7 @@ _TYPES = {
     "ushort": "u2", "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
-_MAX_BYTES = 1 << 30
+_MAX_BYTES = 128 << 20
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
 
 Element = tuple[str, int, list[list[str]]]  # name, count, properties: [type, name] or ["list", type, type, name]
@@ -49,7 +50,7 @@ def _read_header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
         words = line.split()
         if words[:1] == ["format"] and len(words) == 3:
             layout = words[1]
-        elif words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
+        elif words[:1] == ["element"] and len(words) == 3 and parse_integer(words[2], most=len(data)) is not None:
             elements.append((words[1], int(words[2]), []))
         elif words[:1] == ["property"] and elements and len(words) > 2 and _TYPES.keys() >= _find_types(words):
             elements[-1][2].append(words[1:])
@@ -105,11 +106,12 @@ def _read_text(path: Path, data: bytes, elements: list[Element], start: int) -> 
 
 def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError that names the file."""
-    try:
-        check_file_bytes(path, _MAX_BYTES)
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a PLY mesh", fix="copy it from the data set") from error
+    data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the data set")
+    with name_parser_errors(path, expected="a whole PLY file of triangles"):
+        return _parse_ply(path, data)
+
+
+def _parse_ply(path: Path, data: bytes) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     layout, elements, start = _read_header(path, data)
     if layout == "ascii":
         vertices, faces = _read_text(path, data, elements, start)
@@ -124,6 +126,8 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         vertices, faces = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64), face[index]
     else:
         raise _make_error(path, f"format '{layout}'")
+    if vertices.ndim != 2 or faces.shape[1:] != (3,) or faces.dtype.kind not in "iu":
+        raise _make_error(path, "coordinates that are lists, or faces that are not three integers")
     if not len(faces) or not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
         raise _make_error(path, f"{len(vertices)} vertices and {len(faces)} faces that do not fit together")
     return vertices, np.ascontiguousarray(faces, np.int32)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from stadia.core.errors import DataError
+from stadia.core.input_files import read_text
 from stadia.core.types import Camera
 from stadia.datasets.image_files import list_images
 from stadia.datasets.kitti import KittiCalibration
@@ -32,7 +33,6 @@ from stadia.datasets.objects.object_labels import (
     check_size,
     make_no_masks_error,
 )
-from stadia.datasets.text_files import read_text
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 DONT_CARE = "DontCare"  # unlabeled regions with objects, without a box in space
@@ -82,7 +82,7 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
     """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
     path = Path(path)
     fix = "write an empty file where nothing was found" if scored else "copy it from the data set"
-    lines = read_text(path, "a file of boxes for each image", fix=fix).splitlines()
+    lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     return [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
 

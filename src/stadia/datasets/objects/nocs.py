@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
+from stadia.core.input_files import read_text
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
 from stadia.datasets.image_files import natural_sort_key, read_raw_depth_png, read_rgb
@@ -27,7 +28,6 @@ from stadia.datasets.objects.object_labels import (
     SymmetryLabel,
     UnlabeledObject,
 )
-from stadia.datasets.text_files import read_text
 from stadia.geometry.align import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
@@ -98,7 +98,7 @@ def recover_pose(
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
     """Return classes by object number (0: distractor), and whether the _meta.txt is of CAMERA (else of REAL)."""
-    text = read_text(path, "a line for each object", fix="copy it from the data set")
+    text = read_text(path, expected="a line for each object", fix="copy it from the data set")
     try:
         lines = [line.split() for line in text.splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json, safe_join
+from stadia.core.files import safe_join
+from stadia.core.input_files import read_json, read_npy
 from stadia.core.types import Camera
 from stadia.datasets.config import Matrix
-from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_npy, read_rgb
+from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     ObjectImages,
@@ -62,8 +63,8 @@ class _ObjectEntry(FileEntry):
 class _ImageEntry(FileEntry):
     K: Matrix
     T_world_camera: Annotated[list[_Row], Field(min_length=4, max_length=4)] | None = None
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=1, le=1 << 16)
     objects: tuple[_ObjectEntry, ...]
 
 

@@ -204,13 +204,19 @@ def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
 
 
+def _measure_skew(matrix: Points) -> float:
+    """Return the largest difference of R R^T from the identity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.abs(matrix @ matrix.T - np.eye(3)).max())
+
+
 def check_rotation(what: object, R: ArrayLike) -> Points:
     """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, as mirrored ones."""
     matrix = np.asarray(R, np.float64)
     fault = None
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         fault = f"{matrix.tolist()}"
-    elif (off := float(np.abs(matrix @ matrix.T - np.eye(3)).max())) > _ROTATION_TOLERANCE:
+    elif not (off := _measure_skew(matrix)) <= _ROTATION_TOLERANCE:  # also where it overflows to NaN
         fault = f"rows that are not of length 1 and at right angles (R R^T is off by {off:.2g})"
     elif np.linalg.det(matrix) < 0:
         fault = "a mirrored rotation (determinant -1)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import read_json
+from stadia.core.input_files import read_json
 from stadia.core.registry import Registry
 
 if TYPE_CHECKING:

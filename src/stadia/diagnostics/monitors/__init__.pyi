@@ -31,4 +31,5 @@ from .score_monitors import OverfittingMonitor as OverfittingMonitor
 from .score_monitors import RmseMonitor as RmseMonitor
 from .score_monitors import RotationMonitor as RotationMonitor
 from .training_monitor import TrainingMonitor as TrainingMonitor
+from .training_monitor import read_kept_findings as read_kept_findings
 from .training_monitor import read_training_findings as read_training_findings

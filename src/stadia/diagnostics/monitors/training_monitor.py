@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from stadia.core.errors import DataError, NotFiniteError, RunError
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_findings
+from stadia.core.errors import NotFiniteError, RunError
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_valid_findings
 from stadia.diagnostics.monitors.optimization_monitors import OPTIMIZATION_MONITORS, TERM_RULES, report_not_finite
 from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, Row, ValidationRule
 from stadia.diagnostics.monitors.prediction_monitors import (
@@ -91,8 +90,16 @@ class TrainingMonitor(Callback):
             raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
 
 
+def read_kept_findings(folder: Path) -> list[Finding]:
+    """Return the findings of a run that a resume does not measure again: all but those of the data.
+
+    Damaged lines are left out.
+    """
+    path = folder / "findings.jsonl"
+    found = read_valid_findings(path)[0] if path.exists() else []
+    return [one for one in found if one.stage is not Stage.DATA]
+
+
 def read_training_findings(folder: Path) -> list[Finding]:
-    """Return the findings of monitors in an interrupted run; empty where the file is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, DataError):
-        return [found for found in read_findings(folder / "findings.jsonl") if found.stage is Stage.TRAINING]
-    return []
+    """Return the findings of monitors in a run, without damaged lines."""
+    return [found for found in read_kept_findings(folder) if found.stage is Stage.TRAINING]

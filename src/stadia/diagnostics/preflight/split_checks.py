@@ -13,6 +13,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from stadia.core.image_io import MAX_IMAGE_BYTES
+from stadia.core.input_files import read_bytes
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
@@ -173,7 +175,8 @@ def _hash_content(recording: Recording, index: int) -> bytes:
     """Return 16 bytes of the file of a frame, or of its pixels where it has none."""
     file = recording.file(index)
     if file is not None and file.is_file():
-        return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+        data = read_bytes(file, expected="an image", max_bytes=MAX_IMAGE_BYTES)
+        return hashlib.blake2b(data, digest_size=16).digest()
     return image_digest(recording.image(index))
 
 

@@ -2,7 +2,6 @@
 
 from .depth_files import find_depth_files as find_depth_files
 from .depth_files import read_depth_map as read_depth_map
-from .depth_files import write_image as write_image
 from .image_predictions import ObjectPredictions as ObjectPredictions
 from .image_predictions import ObjectPredictionsWriter as ObjectPredictionsWriter
 from .image_predictions import OverlayPredictionsWriter as OverlayPredictionsWriter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import safe_join, write_json
+from stadia.core.files import hold_folder, safe_join, write_json
+from stadia.core.image_io import write_image
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.depth_files import read_depth_map, write_depth_map, write_depth_png, write_image
+from stadia.evaluation.io.depth_files import read_depth_map, write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import (
     DEPTH_KEYS,
     SCALE_DESCRIPTIONS,
@@ -32,11 +34,14 @@ OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
 LOGITS_KEY = "mask_logits"
 
 
-def _check_empty(out: Path) -> None:
-    """Raise StadiaError where something is in a folder, or is a file."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        fix = "choose another --out: nothing is overwritten"
-        raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
+def _hold_empty(out: Path) -> ExitStack:
+    """Hold the lock of a new or empty folder. Raise StadiaError for another, or where another process writes it."""
+    with ExitStack() as held:
+        held.enter_context(hold_folder(out))
+        if any(out.iterdir()):
+            fix = "choose another --out: nothing is overwritten"
+            raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
+        return held.pop_all()
 
 
 def _check_not_empty(out: Path, images: Sequence[Any]) -> None:
@@ -108,17 +113,20 @@ class ObjectPredictionsWriter:
 
     def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
         self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
-        _check_empty(self.out)
+        self._made = not self.out.exists()
+        self._held = _hold_empty(self.out)
         self.entries: list[dict[str, Any]] = []
         self._names: set[str] = set()
-        self._made = not self.out.exists()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            return
+        with self._held:
+            if kind is not None:
+                self._keep_earlier()
+
+    def _keep_earlier(self) -> None:
         if self.entries:
             self.finish()
             return
@@ -144,6 +152,7 @@ class ObjectPredictionsWriter:
         made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
         path, head = self.out / OBJECTS_FILE, {"format": "stadia-found-objects", "version": 1, **made_by}
         write_json(path, {**head, "classes": self.classes, "images": self.entries})
+        self._held.close()
         return path
 
 
@@ -158,7 +167,7 @@ class OverlayPredictionsWriter:
 
     def __init__(self, out: Path, depth_scale: DepthScale, provenance: Provenance, *, source: str) -> None:
         self.out, self.depth_scale, self.names = Path(out), depth_scale, list[str]()
-        _check_empty(self.out)
+        self._held = _hold_empty(self.out)
         self.record = PredictionsRecord(
             depth_scale=depth_scale,
             trust=SCALE_DESCRIPTIONS[depth_scale],
@@ -191,6 +200,7 @@ class OverlayPredictionsWriter:
         sizes = {"image_size": self.sizes, "network_size": self.network_sizes}
         one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}
         self.record.model_copy(update={"entries": tuple(self.names), "finished": True, **one_size}).write(self.out)
+        self._held.close()
         return Predictions.open(self.out)
 
 

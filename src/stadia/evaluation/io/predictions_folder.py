@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import read_json, write_json
+from stadia.core.files import hold_folder, open_scratch_file, write_json
+from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
@@ -218,6 +220,8 @@ def write_predictions(
     source: str,
     fingerprint: str = "",
     listeners: Sequence[Listener] = (),
+    complete: Callable[[], None] = lambda: None,
+    further: Collection[str] = (),
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
@@ -228,11 +232,13 @@ def write_predictions(
         source: name of the input, for people.
         fingerprint: of the input, for `Predictions.check_made_by`.
         listeners: functions that take every predicted frame.
+        complete: writes the last files of the folder; the prediction is finished after it.
+        further: names of the files that listeners and `complete` write.
 
-    Raises StadiaError where `out` is in use, DataError where there is no frame, or two frames have one name.
+    Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two
+    frames have one name.
     """
-    out, names, path_ends = Path(out), dict[str, None](), ""
-    poses, times, sizes = dict[str, NDArray[np.float64]](), list[float | None](), set[tuple[int, int]]()
+    out = Path(out)
     record = PredictionsRecord(
         depth_scale=network.depth_scale,
         trust=SCALE_DESCRIPTIONS[network.depth_scale],
@@ -242,60 +248,105 @@ def write_predictions(
         crop=network.crop,
         **provenance.model_dump(),
     )
-    _check_writable(out, record)
-    record.write(out)
+    with hold_folder(out), open_scratch_file(out) as log_file:
+        _check_writable(out, record, further)
+        record.write(out)
+        written = _write_frames(frames, out, source, listeners, log_file)
+        path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
+        if path:
+            _write_path(out, written.poses, written.times_s)
+        elif written.posed and len(written.entries) > 1:  # only the first frame has a pose
+            moved = f"no frame shows that the camera has moved since {written.posed[0]}"
+            still = f"{moved} (data.stride=1 takes each frame)"
+            path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
+        ended = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
+        complete()
+        record.model_copy(update={**ended, "entries": tuple(written.entries), "finished": True}).write(out)
+        return Predictions.open(out)
+
+
+@dataclass(frozen=True)
+class _WrittenFrames:
+    """Names of all frames; names, poses (N, 4, 4) and times of the path. image_size: None where sizes differ."""
+
+    path_ends: str
+    image_size: tuple[int, int] | None
+    entries: list[str] = field(default_factory=list)
+    posed: list[str] = field(default_factory=list)
+    times_s: list[float | None] = field(default_factory=list)
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+    @property
+    def poses(self) -> NDArray[np.float64]:
+        """Return (N, 4, 4) poses of `posed`."""
+        return np.frombuffer(self.values).reshape(-1, 4, 4)
+
+
+def _write_frames(
+    frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], log_file: BinaryIO
+) -> _WrittenFrames:
+    """Write the maps of each frame. Names and poses go to `log_file`, so that memory does not grow with the frames.
+
+    Poses kept as small arrays of torch would also keep the allocator from returning the pages between them.
+    """
+    path_ends, last_posed, sizes = "", "", set[tuple[int, int]]()
     for predicted in frames:
-        name = predicted.frame.name
-        if name in names:
+        name, pose = predicted.frame.name, predicted.T_world_camera
+        if _map_path(out, name).exists():  # the folder was empty
             found = f"two frames called '{name}'"
             raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
         _write_maps(out, predicted)
         for listener in listeners:
             listener(predicted)
-        names[name] = None
         sizes.add(predicted.image_size)
-        if predicted.T_world_camera is not None:
-            poses[name] = predicted.T_world_camera
-            times.append(predicted.frame.time_s)
-        elif predicted.frame.on_path and poses and not path_ends:
-            path_ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is unknown"
-    if not names:
+        row = [name, predicted.frame.time_s, None if pose is None else pose.tolist()]
+        log_file.write(json.dumps(row).encode() + b"\n")  # the shortest text of a float64 is exact
+        if pose is not None:
+            last_posed = name
+        elif predicted.frame.on_path and last_posed and not path_ends:
+            path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown"
+    if not sizes:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
-    path = tuple(poses) if len(poses) > 1 else ()
-    if path:
-        _write_path(out, np.stack(list(poses.values())), times)
-    elif poses and len(names) > 1:  # only the first frame has a pose
-        still = f"no frame shows that the camera has moved since {next(iter(poses))} (data.stride=1 takes each frame)"
-        path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
-    image_size = sizes.pop() if len(sizes) == 1 else None
-    ended = {"entries": tuple(names), "path": path, "path_ends": path_ends, "image_size": image_size}
-    record.model_copy(update={**ended, "finished": True}).write(out)
-    return Predictions.open(out)
+    written = _WrittenFrames(path_ends=path_ends, image_size=sizes.pop() if len(sizes) == 1 else None)
+    log_file.seek(0)
+    for name, time_s, pose in map(json.loads, log_file):
+        written.entries.append(name)
+        if pose is not None:
+            written.posed.append(name)
+            written.times_s.append(time_s)
+            for row in pose:
+                written.values.extend(row)
+    return written
+
+
+def _map_path(folder: Path, name: str) -> Path:
+    """Return the path of a frame's map. The suffix is appended: a name may hold a dot ("frame-000000.color")."""
+    return folder / "depth" / f"{name}.npz"
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
     """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
-    stem = folder / "depth" / predicted.frame.name
     affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
     values = predicted.inverse_depth if affine else predicted.depth()
     arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
     if predicted.log_uncertainty is not None:
         arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
-    # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
-    write_depth_map(stem.with_name(f"{stem.name}.npz"), **arrays)
+    path = _map_path(folder, predicted.frame.name)
+    write_depth_map(path, **arrays)
     if not affine:
-        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_image())
+        write_depth_png(path.with_suffix(".png"), predicted.depth_at_image())
 
 
-def _check_writable(out: Path, record: PredictionsRecord) -> None:
+def _check_writable(out: Path, record: PredictionsRecord, further: Collection[str]) -> None:
     """Remove an unfinished prediction of the same input by the same network. Refuse any other content."""
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and (out.is_dir() or not out.exists()):
         return
     there = read_record(out) if RECORD in visible else None
-    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM}:
+    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM, *further}:
         log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
-        for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
+        maps, others = (*out.glob("depth/*.npz"), *out.glob("depth/*.png")), (TRAJECTORY, TRAJECTORY_TUM, *further)
+        for path in (*maps, *(out / name for name in others if name in visible), out / RECORD):
             path.unlink()
         return
     kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import write_text
+from stadia.core.files import write_lines
+from stadia.core.input_files import read_text
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
-MAX_BYTES = 512 << 20
+MAX_BYTES = 128 << 20
+MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
 ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
 
 
@@ -42,15 +45,7 @@ class Trajectory:
 
 def _read_rows(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
     """Yield (line number, values) of every row. Raise DataError with file and line."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            found, fix = f"{path.stat().st_size} bytes", "is this a trajectory?"
-            raise DataError(path, found=found, expected=f"at most {MAX_BYTES}", fix=fix)
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a trajectory", fix="check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(path, found="bytes that are not text", expected=row_is, fix="is this a trajectory?") from error
+    text = read_text(path, expected=row_is, fix="check the path", max_bytes=MAX_BYTES)
     for number, line in enumerate(text.splitlines(), 1):
         where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
         if not words:
@@ -60,10 +55,10 @@ def _read_rows(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, lis
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            raise DataError(where, found=str(error), expected=row_is, fix="correct the line") from error
-        if not np.isfinite(values).all():
-            fix = "remove the row or correct it"
-            raise DataError(where, found="a value that is not finite", expected=row_is, fix=fix)
+            raise DataError(where, found=str(error)[:200], expected=row_is, fix="correct the line") from error
+        if wrong := [value for value in values if not abs(value) <= MAX_VALUE]:
+            found = f"the number {wrong[0]:g}" if math.isfinite(wrong[0]) else "a value that is not finite"
+            raise DataError(where, found=found, expected=row_is, fix="remove the row or correct it")
         yield number, values
 
 
@@ -128,7 +123,7 @@ def _check_rows(path: Path, rows: list) -> list:
 def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
     """Write rows of 12 numbers with 9 decimals."""
     rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
-    write_text(path, "".join(" ".join(f"{value:.9e}" for value in row) + "\n" for row in rows))
+    write_lines(path, (" ".join(f"{value:.9e}" for value in row) for row in rows))
 
 
 def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
@@ -136,7 +131,7 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
     q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
-    write_text(path, "".join(f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) + "\n" for time, row in rows))
+    write_lines(path, (f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) for time, row in rows))
 
 
 class TrajectoryFormat(StrEnum):

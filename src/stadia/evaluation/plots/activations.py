@@ -155,7 +155,10 @@ def write_activation_video(
         raise DataError("input", found="no frame", expected="an image or more", fix=fix)
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width
-    with record_activations(network, predictor.height, predictor.width) as maps, open_video_file(out, rate_hz) as add:
+    with (
+        record_activations(network, predictor.height, predictor.width) as maps,
+        open_video_file(out, rate_hz, comment="stadia-activations") as add,
+    ):
         run_frame = _FrameRunner(predictor)
         channels = select_blocks(select_channels(dict(maps) for frame in first if run_frame(frame) is not None))
         if not channels:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.files import atomic_write
+from stadia.core.image_io import write_image
 from stadia.core.recording import Recording
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
-from stadia.evaluation.io.depth_files import write_image
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
@@ -86,13 +86,16 @@ def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
 
 
 @contextmanager
-def open_video_file(path: Path, rate_hz: float) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
+def open_video_file(path: Path, rate_hz: float, *, comment: str = "") -> Iterator[Callable[[NDArray[np.uint8]], None]]:
     """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size, with one image in memory.
 
     The file appears only when the block ends without an error. Odd sides lose their last row or column.
+
+    comment: of the file's metadata.
     """
     rate = Fraction(rate_hz).limit_denominator(1000)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        container.metadata["comment"] = comment
         encoder = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
         encoder.pix_fmt = "yuv420p"
         started = False

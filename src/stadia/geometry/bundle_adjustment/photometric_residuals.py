@@ -128,12 +128,15 @@ def se3_adjoint(T: Tensor) -> Tensor:
 def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
-    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers.
+    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers. A
+    pixel that is NaN is not inside, and its value is NaN.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    left, top = x.detach().floor().clamp(0, width - 2), y.detach().floor().clamp(0, height - 2)
+    left, top = (  # a NaN must not become an index
+        at.detach().floor().nan_to_num(nan=0.0).clamp(0, size - 2) for at, size in ((x, width), (y, height))
+    )
     right_of, below = x - left, y - top
     corner = (frame[:, None] * height + top.long()) * width + left.long()
     flat = gray.flatten()

@@ -56,8 +56,9 @@ def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
         recipe = init_recipe(recipe_class, config, resumed=resumed)
         recipe.save_data_stats(data)
     except BaseException as error:
-        with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
-            run.failed(error)
+        if not resumed:  # a resume that fails before its first step changes nothing
+            with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
+                run.failed(error)
         raise
     if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
         run.note(**recipe.run_metadata)

@@ -38,8 +38,8 @@ class RecipeConfig(StrictModel):
     evaluation_keys: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
     validation: ClassVar[tuple[str, ...]] = ()
     recipe: str
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(default=0, ge=0)
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     start_from: str | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()

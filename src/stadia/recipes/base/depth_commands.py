@@ -28,6 +28,8 @@ from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.requests import (
+    IMAGE,
+    VIDEO,
     EvaluateRequest,
     PredictionInput,
     PredictRequest,
@@ -210,11 +212,15 @@ def predict_input(
             points = open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count)
             listeners.append(files.enter_context(points))
         frames = track(given.frames, given.count, f"predicting {given.name}")
-        predictions = predict_to_folder(predictor, frames, out, provenance, source=given.name, listeners=listeners)
-    if predictions.record is not None and predictions.record.path:
-        path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
-        draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
-    return predictions
+
+        def complete() -> None:
+            files.close()
+            if (out / TRAJECTORY).exists():
+                path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
+                draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
+
+        about = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING)}
+        return predict_to_folder(predictor, frames, out, provenance, listeners=listeners, complete=complete, **about)
 
 
 # -- evaluate

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import read_json, safe_join
+from stadia.core.files import expand_home, safe_join
+from stadia.core.input_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
 from stadia.dataloading.config import DataConfig
 from stadia.datasets import DATASETS
-from stadia.datasets.config import SourceOptions
+from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
@@ -164,7 +165,6 @@ Size = tuple[int, int]
 """Height and width, pixels."""
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-_LARGEST = 8192
 
 MAX_SILOG_RATIO = 1.3
 """SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md)."""
@@ -177,10 +177,12 @@ def parse_size(text: str) -> Size:
     """
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not (0 < height <= _LARGEST and 0 < width <= _LARGEST):
-        raise ConfigError(
-            "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
-        )
+    if not height * width:
+        fix = "for example --size 1216x352"
+        raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix=fix)
+    if height * width > MAX_NETWORK_PIXELS:
+        given, expected = f"{text}, {height * width} pixels", f"at most {MAX_NETWORK_PIXELS} pixels"
+        raise ConfigError("--size", found=given, expected=expected, fix="choose a smaller size")
     return height, width
 
 
@@ -269,7 +271,7 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
     because its neighbors are that far apart; see `recipes.base.depth_commands.add_training_options`.
     Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     own_file = path.is_file() and format in ("auto", "video")
     if own_file and path.suffix.lower() in IMAGE_SUFFIXES:
         return [_open_image(path, resolve_config(SourceOptions, options))]

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.files import safe_join
+from stadia.core.files import hold_lock, safe_join
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
@@ -195,7 +196,7 @@ def run_evaluate(
     origin = f"{checkpoint.path.stem}-step{checkpoint.header.step}{suffix}"
     folder = request.out or run / "predictions" / (origin if commands.reuse_predictions else name)
     if request.out is None and not commands.reuse_predictions:
-        shutil.rmtree(folder, ignore_errors=True)  # of the same images, by an earlier evaluation
+        _remove_folder(folder)  # of the same images, by an earlier evaluation
     scores = (run if is_run else folder) / "scores"
     out = ScoreOutput(folder, provenance, scores / f"{labeled.name}{request.suffix}.json")
     score = commands.score(labeled, out, track)
@@ -223,10 +224,17 @@ def score_split(
 ) -> ScoreT:
     """Score labeled data into a run's folder: predictions/NAME and scores/NAME.json."""
     folder = run.folder / "predictions" / labeled.name
-    shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed, or half-written when it was killed
+    _remove_folder(folder)  # of this run before it was resumed, or half-written when it was killed
     found = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     found.write(run.folder / "scores", labeled.name, {"checkpoint": provenance.checkpoint, **labeled.about})
     return found
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove earlier predictions. Raises StadiaError where another process writes them."""
+    if folder.is_dir():
+        with hold_lock(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _find_commands(recipe: str) -> type[Commands[Any, Any, Any, Any]]:
@@ -248,6 +256,8 @@ def _console_track(console: Console) -> TrackProgress:
     """Return a function that shows progress on a terminal."""
 
     def track(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        return show_bar(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
+        return show_bar(
+            items, escape(what), total=count, console=console, transient=True, disable=not console.is_terminal
+        )
 
     return track

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
+from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file
@@ -201,6 +201,7 @@ def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
     Raises DataError for a line that does not parse, for missing or repeated frames, and for right images: only left
     images are predicted and scored.
     """
+    data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):
         name = frames.recording.name
@@ -215,4 +216,4 @@ def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
         indices[name] = once
     if not indices:
         raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
-    return FrameList(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), indices)
+    return FrameList(path.name, hashlib.sha256(data).hexdigest(), indices)

@@ -42,7 +42,7 @@ def report_progress(console: Console, *, log: bool = False) -> Iterator[ReportPr
 
     log: print lines if the output is no terminal.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
         printed = time.monotonic()

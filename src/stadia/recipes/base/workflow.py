@@ -14,8 +14,10 @@ from rich.console import Console
 
 from stadia.core import seeds
 from stadia.core.errors import RunError
+from stadia.core.files import write_text
+from stadia.core.input_files import read_text
 from stadia.core.types import Batch
-from stadia.diagnostics.finding import Finding, OnStop, Severity, append_finding, write_findings
+from stadia.diagnostics.finding import FINDINGS, Finding, OnStop, Severity, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
     check_training_start,
@@ -23,7 +25,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
     stop_at,
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
-from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
@@ -31,7 +33,7 @@ from stadia.recipes.base.dry_run import DryRunResult, measure_steps
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
 from stadia.recipes.base.runner import score_validation
 from stadia.training.batches import TrainingPlan, select_device
-from stadia.training.fit import FEW_STEPS, check_precision, fit
+from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
@@ -72,9 +74,12 @@ def train(
     console = Console(stderr=True)
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
-    check_precision(config.training)
+    check_devices(config.training)
     if resume:
-        config = keep_batch_sizes(config, Run.open(resume).config)
+        stopped = Run.open(resume)
+        config = keep_batch_sizes(config, stopped.config)
+        open_last_checkpoint(stopped, recipe_class.recipe)
+        read_kept_findings(stopped.folder)
     else:
         config = make_paths_absolute(config)
         check_init_weights(recipe_class, config)  # before anything is decoded
@@ -89,8 +94,8 @@ def train(
     else:
         run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts)
     with run.held():
-        if run.writes:
-            write_findings(run.folder / "findings.jsonl", [*findings, *read_training_findings(run.folder)])
+        if run.writes and not resume:
+            write_findings(run.folder / "findings.jsonl", findings)
         recipe = create_recipe(recipe_class, config, data, run)
         if (
             resume is None
@@ -113,6 +118,7 @@ def train(
                 resume=resume is not None,
                 callbacks=[TrainingMonitor(run, console, on_stop)],
                 console=console,
+                resumed=lambda: replace_data_findings(run, findings),
                 finish=score,
             )
         except BaseException:
@@ -132,6 +138,7 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     console = Console(stderr=True)
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
+    check_devices(config.training)
     config, data = prepare_data(recipe_class, config, console)
     report_findings(data.findings(), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)
@@ -146,6 +153,18 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
 
 
 # -- findings
+
+
+def replace_data_findings(run: Run, findings: list[Finding]) -> None:
+    """Write the findings of the data over those of a resumed run. The lines that go are kept in `taken-back`."""
+    if not run.writes:
+        return
+    path = run.folder / "findings.jsonl"
+    before = read_text(path, expected=FINDINGS).splitlines(keepends=True) if path.exists() else []
+    write_findings(path, [*findings, *read_kept_findings(run.folder)])
+    now = set(read_text(path, expected=FINDINGS).splitlines(keepends=True))
+    if gone := [line for line in before if line not in now]:
+        write_text(run.taken_back / path.name, "".join(gone))
 
 
 def report_findings(

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.input_files import MAX_ARRAY_BYTES, open_input
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
 from stadia.datasets.config import CacheConfig, SourceOptions
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
-from stadia.datasets.image_files import hash_files, join_hashes
+from stadia.datasets.image_files import encode_name, hash_files, join_hashes
 from stadia.datasets.objects.object_labels import CachedLabels, ObjectImages, ObjectSubset, make_no_masks_error
 from stadia.datasets.objects.open_objects import (
     BOX_FORMATS,
@@ -101,7 +103,7 @@ def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
     def shown(indices: Sequence[int]) -> Iterable[int]:
         if not console.is_terminal:
             console.print(f"{what}: {len(indices)}", markup=False, highlight=False, soft_wrap=True)
-        return track(indices, what, console=console, transient=True, disable=not console.is_terminal)
+        return track(indices, escape(what), console=console, transient=True, disable=not console.is_terminal)
 
     return shown
 
@@ -116,18 +118,18 @@ def fingerprint_images(images: ObjectImages) -> str:
     for index in range(len(images)):
         path = images.file(index)
         size = path.stat().st_size if path.is_file() else "missing"
-        digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode())
+        digest.update(encode_name(f"{path.parent.name}/{path.name}:{size}\n"))
         # the checks report missing files
         new = [one for one in images.label_files(index) if one not in hashed and one.is_file()]
         hashed.update(new)
         for one in new:
-            digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _hash_label_file(one))
+            digest.update(encode_name(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n") + _hash_label_file(one))
     return digest.hexdigest()
 
 
 def _hash_label_file(path: Path) -> bytes:
     """Return a hash that distinguishes label files of equal size."""
-    with path.open("rb") as stream:
+    with open_input(path, expected="labels of objects", max_bytes=MAX_ARRAY_BYTES) as stream:
         if path.suffix == ".png":
             stream.seek(max(0, path.stat().st_size - _PNG_END))
         return hashlib.blake2b(stream.read(), digest_size=16).digest()

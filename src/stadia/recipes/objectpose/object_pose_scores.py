@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import safe_join
+from stadia.core.image_io import write_image
 from stadia.core.types import Meta
 from stadia.datasets.objects.bop import TARGETS_FILE, BopImages, read_results, to_boxes
 from stadia.datasets.objects.bop_models import BopModel
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.object_labels import EstimatedBox, ObjectBox, ObjectImages, Points
 from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_format, open_object_images
-from stadia.evaluation.io.depth_files import write_image
 from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.recording_scores import write_score

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.output_files import mark_png_file
 from stadia.core.types import Batch, OverlayInputs, OverlayTargets
 from stadia.dataloading.composite_survey import survey_composites
 from stadia.dataloading.composites import CompositeSplits, PackedComposite, make_composers, open_composites
@@ -100,6 +101,7 @@ def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: R
     yield from lines
     counts = {split: count for split in overlays.images if (count := overlays.count_images(split))}
     write_composites_preview(sheet, {split: overlays.images[split] for split in counts}, counts)
+    mark_png_file(sheet, "stadia-overview")
     yield str(sheet)
     _refuse(found)
 

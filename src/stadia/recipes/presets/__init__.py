@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
+_EXPECTED = "a mapping of keys as YAML, with a key 'recipe'"
+_COPY = "copy a preset of `stadia list presets`"
 
 
 def preset_names() -> list[str]:
@@ -26,9 +26,11 @@ def preset_names() -> list[str]:
 
 def list_presets() -> list[tuple[str, str]]:
     """Return each preset's name, and its recipe with the first line of its comment."""
+    from stadia.core.input_files import read_text  # imports numpy
+
     rows = []
     for name in preset_names():
-        first_line = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        first_line = read_text(FOLDER / f"{name}.yaml", expected=_EXPECTED).partition("\n")[0]
         rows.append((name, f"{read_preset(name)['recipe']}: {first_line.removeprefix('# ')}"))
     return rows
 
@@ -36,15 +38,15 @@ def list_presets() -> list[tuple[str, str]]:
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """Return the nested values of a preset, with its "recipe".
 
-    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a recipe.
+    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a
+    recipe, DataError for a file that is no YAML.
     """
+    from stadia.core.input_files import read_yaml
+
     path = _find_file(str(preset))
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _make_error(path, " ".join(str(error).split())[:200]) from error
+    values = read_yaml(path, expected=_EXPECTED, fix=_COPY)
     if not isinstance(values, dict) or not isinstance(values.get("recipe"), str):
-        raise _make_error(path, "no key 'recipe'")
+        raise ConfigError(path, found="no key 'recipe'", expected=_EXPECTED, fix=_COPY)
     return values
 
 
@@ -88,7 +90,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def _find_file(preset: str) -> Path:
     if preset.endswith(SUFFIXES):
         path = Path(preset).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError("--preset", found=f"no file {path}", expected="a YAML file", fix="check the path")
         return path
     names = preset_names()
@@ -97,8 +99,3 @@ def _find_file(preset: str) -> Path:
         fix = f"did you mean '{near}'?" if near else "see `stadia list presets`, or pass the path of a .yaml file"
         raise ConfigError("--preset", found=f"'{preset}'", expected=f"one of {', '.join(names)}", fix=fix)
     return FOLDER / f"{preset}.yaml"
-
-
-def _make_error(path: Path, found: str) -> ConfigError:
-    expected = "a mapping of keys as YAML, with a key 'recipe'"
-    return ConfigError(str(path), found=found, expected=expected, fix="copy a preset of `stadia list presets`")

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import read_json, safe_join
+from stadia.core.files import safe_join
+from stadia.core.input_files import read_json, read_npz
 from stadia.core.recording import LEFT, Recording
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.datasets.image_files import hash_files, join_hashes
+from stadia.datasets.image_files import encode_name, hash_files, join_hashes
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
@@ -98,13 +99,10 @@ class TeacherDepthRecording(RecordingView):
 
 def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
     """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError with the file."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            depth = np.asarray(arrays[key], np.float32)
-    except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a map of depth", fix="write the set again") from error
-    except (KeyError, ValueError, EOFError, OSError) as error:
-        raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", fix="write it again") from error
+    arrays = read_npz(path, only=(key,))
+    if key not in arrays:
+        raise DataError(path, found=f"no array '{key}'", expected=f"an .npz with '{key}'", fix="write it again")
+    depth = arrays[key].astype(np.float32, copy=False)
     if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
         found = f"shape {depth.shape}, or values below 0 or not finite"
         raise DataError(path, found=found, expected="(H, W), 0 where there is none", fix="write it again")
@@ -268,5 +266,5 @@ def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
     for recording in {id(one.recording): one.recording for one in backgrounds}.values():
         digest.update(recording.fingerprint().encode())
     for one in backgrounds:
-        digest.update(f"{one.name}\n".encode())
+        digest.update(encode_name(f"{one.name}\n"))
     return digest.hexdigest()

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import DataError
-from stadia.core.files import atomic_folder, atomic_write, read_json, safe_join, write_json
+from stadia.core.files import atomic_folder, atomic_write, safe_join, write_json
+from stadia.core.input_files import read_json
 from stadia.core.types import DepthScale
 from stadia.datasets.image_files import read_label_png, read_rgb
 from stadia.synthetic.composites.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
-from stadia.datasets.image_files import hash_file, list_images, natural_sort_key, read_rgba
+from stadia.datasets.image_files import encode_name, hash_file, list_images, natural_sort_key, read_rgba
 from stadia.synthetic.rendering.dataset_files import SPLITS, count_cores
 
 Cutout = NDArray[np.float32]
@@ -104,7 +104,7 @@ def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
     """Return a hash of the names and contents of foregrounds."""
     digest = hashlib.blake2b(digest_size=16)
     for one in foregrounds:
-        digest.update(f"{one.name}:{hash_file(one.file)}\n".encode())
+        digest.update(encode_name(f"{one.name}:{hash_file(one.file)}\n"))
     return digest.hexdigest()
 
 

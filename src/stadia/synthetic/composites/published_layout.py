@@ -59,7 +59,7 @@ def is_published(root: Path) -> bool:
 
 def scan_published_layout(root: Path) -> LayoutScan:
     """Check that every file exists, from folder listings. Raises DataError where no background has a folder."""
-    numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdigit())
+    numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdecimal())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUND_COUNT]
     if not numbers:
         expected = "ROOT/bgI/fg_J/overlay/K.jpg"
@@ -71,7 +71,7 @@ def scan_published_layout(root: Path) -> LayoutScan:
     for background in numbers:
         folder = root / f"bg{background}"
         inner = {p.name for p in os.scandir(folder) if p.is_dir()}
-        beyond += sum(n.startswith("fg_") and n[3:].isdigit() and int(n[3:]) > FOREGROUND_COUNT for n in inner)
+        beyond += sum(n.startswith("fg_") and n[3:].isdecimal() and int(n[3:]) > FOREGROUND_COUNT for n in inner)
         if not _background_file(root, background).is_file():
             missing.append(f"bg/bg{background}.jpg")
             continue

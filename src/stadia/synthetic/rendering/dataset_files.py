@@ -16,7 +16,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import atomic_write, read_json, write_json
+from stadia.core.files import write_json
+from stadia.core.input_files import read_json
 from stadia.core.registry import find_nearest_name
 from stadia.core.seeds import derive_seed
 
@@ -207,8 +208,7 @@ def stack_tiles(tiles: list[Image], columns: int) -> Image:
 
 def write_contact_sheet(path: Path, sheet: Image) -> Path:
     """Write a sheet in RGB. Returns its path."""
-    import cv2
+    from stadia.core.image_io import write_image
 
-    with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), sheet[..., ::-1])
+    write_image(path, sheet[..., ::-1])
     return path

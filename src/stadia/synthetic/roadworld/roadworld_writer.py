@@ -12,12 +12,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stadia.core.files import atomic_folder, write_json
+from stadia.core.input_files import read_npy
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
+from stadia.datasets.image_files import read_label_png, read_rgb
 from stadia.synthetic.rendering.dataset_files import (
     Image,
     SceneFormat,
@@ -155,12 +156,12 @@ def _draw_preview(recordings: list[Path], rows: int = 8) -> Image:
 
 
 def _draw_preview_row(recording: Path, name: str) -> Image:
-    image = np.asarray(cv2.imread(str(recording / "left" / f"{name}.png")))[..., ::-1]
-    depth = np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False)
-    normals = np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False).astype(np.float32)
+    image = read_rgb(recording / "left" / f"{name}.png")
+    depth = read_npy(recording / "depth" / "left" / f"{name}.npy").astype(np.float32, copy=False)
+    normals = read_npy(recording / "normals" / "left" / f"{name}.npy").astype(np.float32)
     # RGB = (x, -y, -z) mapped from [-1, 1]; sky is black.
     colored = np.where(normals.any(-1, keepdims=True), 127.5 + 127.5 * normals * (1, -1, -1), 0).astype(np.uint8)
-    semantic = np.asarray(cv2.imread(str(recording / "semantic" / "left" / f"{name}.png"), cv2.IMREAD_UNCHANGED))
+    semantic = read_label_png(recording / "semantic" / "left" / f"{name}.png")
     return np.hstack([image, colorize_depth(depth, _NEAR_M, _FAR_M), colored, np.array(PALETTE, np.uint8)[semantic]])
 
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.files import atomic_folder, write_json
+from stadia.core.input_files import read_npy
 from stadia.core.seeds import make_generator
+from stadia.datasets.image_files import read_label_png, read_rgb, read_rgba
 from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.dataset_files import (
     Image,
@@ -148,12 +150,12 @@ def _spread(length: int, count: int) -> NDArray[np.int64]:
 
 
 def _draw_table_row(scene: Path) -> Image:
-    image = np.asarray(cv2.imread(str(scene / "image" / "000.png")))[..., ::-1]
-    instance = np.asarray(cv2.imread(str(scene / "instance" / "000.png"), cv2.IMREAD_UNCHANGED))
+    image = read_rgb(scene / "image" / "000.png")
+    instance = read_label_png(scene / "instance" / "000.png")
     hue = (instance.astype(int) * 67 % 180).astype(np.uint8)
     shown = np.where(instance > 0, 255, 0).astype(np.uint8)
     colored = cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB)
-    depth = np.load(scene / "depth" / "000.npy", allow_pickle=False)
+    depth = read_npy(scene / "depth" / "000.npy").astype(np.float32, copy=False)
     return np.hstack([image, colored, colorize_depth(depth, _NEAR_M, _FAR_M)])
 
 
@@ -248,8 +250,8 @@ def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> Image
     """Draw some of the objects before a checkerboard."""
     tiles = []
     for i in _spread(len(objects), columns * rows):
-        bgra = np.asarray(cv2.imread(str(objects[i] / "00.png"), cv2.IMREAD_UNCHANGED))
-        checkers = np.where((np.indices(bgra.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
-        alpha = bgra[..., 3:] / 255
-        tiles.append(((1 - alpha) * checkers + alpha * bgra[..., 2::-1]).astype(np.uint8))
+        rgba = read_rgba(objects[i] / "00.png")
+        checkers = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
+        alpha = rgba[..., 3:] / 255
+        tiles.append(((1 - alpha) * checkers + alpha * rgba[..., :3]).astype(np.uint8))
     return stack_tiles(tiles, columns)

@@ -1,0 +1,140 @@
+"""Memory, descriptors and disk of long runs: `python benchmarks/soak.py [--frames 10000] [--steps 20000]`.
+
+`stadia predict` and `stadia odometry` over a folder of small images of a camera that moves before a texture, and a tiny
+`stadia train`, each as a process of its own, which is read once a second. The first fifth is warm-up. The rest is cut
+into blocks; the slope of memory is the mean growth of a block, and its 95 % interval is that of Student's t over the
+blocks. The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.stats import t as student_t
+
+HEIGHT, WIDTH = 64, 96
+BLOCKS, WARM_UP, GOAL_BYTES = 12, 0.2, 100
+PAGE = os.sysconf("SC_PAGE_SIZE")
+CAMERA = ("data.camera.focal_px=115", "data.stride=1")
+TINY = (
+    *("data.path=few", f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", *CAMERA),
+    *("training.batch_size=1", "training.workers=0", 'training.loggers=["csv"]', "training.images_every=1000000"),
+    *("data.cache.folder=cache", "--on-stop", "warn"),
+)
+
+
+@dataclass
+class Process:
+    """What was read of a process. count: its frames or steps.  disk_bytes: of its output at the end."""
+
+    name: str
+    count: int
+    seconds: list[float] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    disk_bytes: int = 0
+
+    def find_slope(self) -> tuple[float, float]:
+        """Return the growth of memory in bytes for each frame or step, and half of its 95 % interval."""
+        first = int(len(self.seconds) * WARM_UP)
+        at = np.linspace(first, len(self.seconds) - 1, BLOCKS + 1).round().astype(int)
+        per_s = np.diff(np.array(self.bytes)[at]) / np.diff(np.array(self.seconds)[at])
+        slopes = per_s * self.seconds[-1] / self.count
+        return float(slopes.mean()), float(student_t.ppf(0.975, BLOCKS - 1) * slopes.std(ddof=1) / np.sqrt(BLOCKS))
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Write images of a camera that moves to and fro before a texture; images of one view are hard links."""
+    random = np.random.default_rng(0)
+    texture = cv2.resize(random.integers(0, 255, (HEIGHT // 4, WIDTH // 2, 3), np.uint8), (4 * WIDTH, HEIGHT))
+    folder.mkdir()
+    seen: dict[int, Path] = {}
+    for index in range(count):
+        left, path = abs(index % (2 * WIDTH) - WIDTH), folder / f"{index:06d}.png"
+        if left in seen:
+            path.hardlink_to(seen[left])
+        else:
+            cv2.imwrite(str(path), np.ascontiguousarray(texture[:, left : left + WIDTH]))
+            seen[left] = path
+
+
+def measure(name: str, count: int, words: Sequence[str], folder: Path, output: Path, every_s: float) -> Process:
+    """Run a command line in `folder`, and read its process until it ends."""
+    read = Process(name, count)
+    with (folder / f"{name}.log").open("wb") as log:
+        start = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "stadia", *words], cwd=folder, stdout=log, stderr=log)
+        while process.poll() is None:
+            try:
+                resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * PAGE
+                descriptors = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+            except (OSError, IndexError):
+                break
+            if resident:
+                read.seconds.append(time.monotonic() - start)
+                read.bytes.append(resident)
+                read.descriptors.append(descriptors)
+            time.sleep(every_s)
+        if process.wait() != 0:
+            raise RuntimeError(f"{name}: {(folder / f'{name}.log').read_text()[-2000:]}")
+    read.disk_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    return read
+
+
+def print_row(read: Process) -> bool:
+    """Print a row. Return whether the lower end of the slope's interval is below the goal, and no descriptor stays."""
+    slope, half = read.find_slope()
+    first = int(len(read.seconds) * WARM_UP)
+    more = max(read.descriptors[-max(len(read.descriptors) // 10, 1) :]) - max(read.descriptors[: first + 1])
+    print(
+        f"{read.name:10} {read.count:6} {read.seconds[-1]:7.0f} s {read.bytes[first] / 2**20:6.0f} MiB"
+        f" {read.bytes[-1] / 2**20:6.0f} MiB {slope:8.0f} ({slope - half:.0f} to {slope + half:.0f}) bytes"
+        f" {max(read.descriptors):4} ({more:+d}) {read.disk_bytes / read.count:8.0f} bytes",
+        flush=True,
+    )
+    return slope - half < GOAL_BYTES and more <= 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=1.0, help="between two readings")
+    arguments = parser.parse_args()
+    is_flat = True
+    with tempfile.TemporaryDirectory(prefix="stadia-soak-") as name:
+        folder, every_s = Path(name), arguments.seconds
+        write_images(folder / "few", 40)
+        write_images(folder / "images", arguments.frames)
+        measure(
+            "start", 2, ("train", "selfsup", *TINY, "training.max_steps=2", "--out", "runs"), folder, folder, every_s
+        )
+        (run,) = (path for path in (folder / "runs").iterdir() if path.is_dir())
+        print(
+            f"{'command':10} {'count':>6} {'time':>9} {'memory':>10} {'at end':>10} {'slope, 95 % interval':>30}",
+            end="",
+        )
+        print(f" {'files':>9} {'disk':>13}")
+        frames, steps = arguments.frames, arguments.steps
+        lines = {
+            "predict": (frames, ("predict", str(run), "images", *CAMERA, "--out", "predict-out")),
+            "odometry": (frames, ("odometry", str(run), "images", *CAMERA, "--out", "odometry-out")),
+            "train": (steps, ("train", "selfsup", *TINY, f"training.max_steps={steps}", "--out", "train-out")),
+        }
+        for command, (count, words) in lines.items():
+            is_flat &= print_row(measure(command, count, words, folder, folder / f"{command}-out", every_s))
+    return 0 if is_flat else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Keep files that stadia did not write: an output replaces an earlier output of its kind, and nothing else.
+
+Each kind of output file carries a mark, by which it is recognized. Outputs that are folders must be new or empty.
+Text files of camera paths are written into such folders alone, and need no mark.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import atomic_write, check_writable
+from stadia.core.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE
+from stadia.core.input_files import open_input, read_bytes
+
+_END_BYTES = 1 << 16  # at either end of a file, where its mark is
+
+MARKS: Mapping[str, bytes] = {
+    "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
+    "journal": rb"\A<!-- stadia-journal -->",
+    "score file": rb'\A\s*\{\s*"format":\s*"stadia-scores"',
+    "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
+    "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
+    "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
+    "overview": rb"tEXtSoftware\0stadia-overview",
+    "video of activations": rb"stadia-activations",
+    "exported network": rb"stadia-depth|stadia\.json",
+}
+"""Kind of output -> what its first or last bytes hold: a key of JSON, a meta tag of HTML, a text chunk of PNG, the
+comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is that of versions before 0.2.
+"""
+
+
+def check_replaceable(path: Path, kind: str, *, force: bool = False) -> None:
+    """Raise StadiaError where a file stands at `path` that stadia did not write as this kind of output.
+
+    Called before the work starts. A symbolic link is no output of stadia, whatever it points to.
+
+    Args:
+        kind: row of MARKS.
+        force: also replace any other file, and a link itself; never a folder or a device.
+    """
+    path = Path(path).expanduser()
+    check_writable(path.parent)
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode) or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        found = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise StadiaError(path, found=found, expected="a file's name", fix="choose another name")
+    if force:
+        return
+    if stat.S_ISLNK(mode):
+        found = "a symbolic link"
+    elif path.stat().st_size == 0 or _has_mark(path, kind):
+        return
+    else:
+        found = f"something there already, and no {kind} of stadia's"
+    expected, fix = f"a new file, or an earlier {kind}", "choose another name, or pass --force to replace it"
+    raise StadiaError(path, found=found, expected=expected, fix=fix)
+
+
+def check_output_folder(folder: Path, record: str, kind: str, *, force: bool = False) -> None:
+    """Raise StadiaError where a folder is neither new nor empty, and stadia did not write its `record`; as above."""
+    folder = Path(folder).expanduser()
+    check_writable(folder)
+    if force or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / record).exists():
+        found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
+        fix = "choose another folder, or pass --force to write into it"
+        raise StadiaError(folder, found=found, expected=expected, fix=fix)
+    check_replaceable(folder / record, kind)
+
+
+def _has_mark(path: Path, kind: str) -> bool:
+    with open_input(path, expected=f"a {kind}", max_bytes=1 << 50) as stream:
+        ends = stream.read(_END_BYTES)
+        size = stream.seek(0, 2)
+        stream.seek(max(size - _END_BYTES, min(size, _END_BYTES)))
+        ends += stream.read()
+    return re.search(MARKS[kind], ends) is not None
+
+
+def mark_png_file(path: Path, mark: str) -> None:
+    """Add a text chunk `Software` to a PNG, behind its header; leave a file of another format as it is."""
+    data = read_bytes(path, expected="an image", max_bytes=MAX_IMAGE_BYTES)
+    if not data.startswith(PNG_SIGNATURE):
+        return
+    at = len(PNG_SIGNATURE) + 25
+    chunk = b"tEXtSoftware\0" + mark.encode("ascii")
+    whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data[:at] + whole + data[at:])

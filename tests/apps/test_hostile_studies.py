@@ -1,0 +1,153 @@
+"""Studies and folders of studies from strangers: one line that names the file, or the same result as without them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stadia.apps.studies.config import read_study
+from stadia.apps.studies.launch import read_last_lines
+from stadia.apps.studies.study_folder import StudyFolder, add_line, read_result_rows
+from stadia.apps.studies.sweep import SearchRange, Sweep, read_space
+from stadia.core.errors import ConfigMistakes, DataError, StadiaError
+
+STUDY = "recipe: selfsup\nchanges: {smooth: optimizer.lr=1e-3}\n"
+ALIASES = "\n".join(
+    ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)] + ["changes: *a8"]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "word"),
+    [
+        (ALIASES, DataError, "aliases that expand to more"),
+        ("changes: &a {b: *a}", DataError, "contains itself"),
+        ('margin: !!int "abc"', DataError, "invalid YAML"),
+        ("seeds: [0, 1, 0x" + "f" * 5000 + "]", DataError, "a number of 5002 characters"),
+        ("claim: !!timestamp 2026-02-31", DataError, "could not determine a constructor"),
+        ("name: 2026-02-31\n" + STUDY + "seeds: 2026-01-01", ConfigMistakes, "'seeds'"),
+        ("- a\n- list", DataError, "expected a mapping of keys"),
+        ("changes: 3", DataError, "changes: int"),
+        ("base: 3\n" + STUDY, DataError, "base: int"),
+        ("base: {a: 1}\n" + STUDY, DataError, "base: dict"),
+        ("base: [[1, 2], {a: 1}]\n" + STUDY, ConfigMistakes, "'base.0'"),
+        ("changes: {a: [[]]}\nrecipe: selfsup", ConfigMistakes, "'changes.a.set.0'"),
+        ("changes: {? [1] : 2}", DataError, "unhashable"),
+        ("seeds: [0, 1, 99999999999]\n" + STUDY, ConfigMistakes, "less than or equal to 4294967295"),
+        ("seeds: [.inf, .nan, -.inf]\n" + STUDY, ConfigMistakes, "'seeds.0'"),
+        ("margin: .nan\n" + STUDY, ConfigMistakes, "'margin'"),
+    ],
+    ids=lambda value: str(value)[:20].replace("\n", " "),
+)
+def test_hostile_study_is_refused_in_one_line(tmp_path: Path, text: str, error: type[Exception], word: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(error, match=r"found") as raised:
+        read_study(file, {}, [])
+    assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e308, 1e308), (0, 10**400), (float("-inf"), 1), (float("nan"), 1)])
+def test_a_range_that_no_search_can_use_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=r"low|high"):
+        SearchRange(low=low, high=high)
+
+
+def test_a_missing_space_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nope\.yaml: found no such file"):
+        read_space(tmp_path / "nope.yaml")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "recipe: [1]", "\xff\xfe", "post_hoc_choices: 3\n" + STUDY])
+def test_a_damaged_study_of_a_folder_is_refused_by_its_name(tmp_path: Path, content: str) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.study_yaml.write_bytes(content.encode("latin-1"))
+    with pytest.raises(StadiaError, match=r"study\.yaml: found"):
+        _ = folder.study
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3", "[" * 5000, "9" * 5000])
+def test_damaged_results_are_refused_and_kept(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(content + "\n")
+    with pytest.raises(DataError, match=r"results\.jsonl: found"):
+        add_line(path, {"name": "base-seed0"})
+    assert path.read_text() == content + "\n"
+
+
+def test_results_are_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for value in (1, 2):
+        add_line(path, {"name": "base-seed0", "value": value})
+    assert read_result_rows(path) == [{"name": "base-seed0", "value": 2}]
+
+
+def test_the_last_lines_of_a_log_of_any_bytes(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * 100_000 + b"\n\xff last\n\n")
+    assert read_last_lines(log)[-1] == "� last"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", ["[]", "{", "3\n", '{"op_code": 99}\n', "\0" * 100, '{"op_code": 0}\n'])
+@pytest.mark.parametrize("name", ["sweep.json", "optuna.log"])
+def test_a_damaged_sweep_is_refused_by_its_name(tmp_path: Path, name: str, content: str) -> None:
+    pytest.importorskip("optuna")
+    space = {"optimizer.lr": SearchRange(low=0.1, high=1.0)}
+    sweep = Sweep(tmp_path, "selfsup", (), space, "val/abs_rel", "lower")
+    sweep.study()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(StadiaError, match=f"{tmp_path}.*: found"):
+        sweep.study()
+
+
+PARENT = """
+import json, sys
+from pathlib import Path
+from stadia.apps.studies.launch import Job, LocalLauncher
+class Program(Job):
+    command = property(lambda job: [sys.executable, "-c", job.words[0]])
+LocalLauncher().run([Program("a", (sys.argv[1],), Path(sys.argv[2]))], lambda job, code: None)
+"""
+CHILD = """
+import os, sys, threading, time
+from pathlib import Path
+from stadia.core.parent_process import stop_with_parent
+stop_with_parent()
+Path({0!r}).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the parent's number")
+def test_a_training_ends_where_its_study_is_killed(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    line = [sys.executable, "-c", PARENT, CHILD.format(str(mark)), str(tmp_path / "log")]
+    parent = subprocess.Popen(line)
+    _wait(lambda: mark.exists() and mark.read_text() != "")
+    parent.kill()
+    parent.wait()
+    child = int(mark.read_text())
+    _wait(lambda: not _is_running(child))
+
+
+def _wait(condition: object) -> None:
+    end = time.monotonic() + 30
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,149 @@
+"""Fail each call that changes files: `python -m tests.campaign.run_faults [COMMANDS] [--every N]` (`make faults`).
+
+Each call of a command fails once with an error and once with SIGKILL, then the same command runs undisturbed in the
+same folder. COMMANDS choose by parts of their names. Prints a line for each wrong result, then a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.campaign.faults import COMMANDS, ERRORS, Command, Result, Workplace, compile_shim, judge, judge_rerun
+from tests.campaign.sound import build
+
+_TEMPORARY = re.compile(r"\.([^/]*)\.[a-z0-9_]{8}\.partial")
+_KILL = 0
+
+
+@dataclass
+class Row:
+    """What was found of one command. calls: of an undisturbed run.  disturbed: failed or killed, each with a rerun."""
+
+    command: str
+    calls: int
+    disturbed: int = 0
+    killed: int = 0
+    wrong: int = 0
+    litter: int = 0
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+
+def choose_calls(calls: Sequence[str], *, is_distinct: bool, every: int) -> list[tuple[int, int]]:
+    """Return (number, error) of calls to fail; error 0 is SIGKILL.
+
+    is_distinct: only the first call of each name and file, where numbers in names do not count.
+    """
+    numbers, seen = [], set[str]()
+    for number, call in enumerate(calls, start=1):
+        kind = re.sub(r"\d+", "0", _TEMPORARY.sub(r"\1", call))
+        if not is_distinct or kind not in seen:
+            numbers.append(number)
+        seen.add(kind)
+    failed = [(number, error) for at, number in enumerate(numbers) for error in (ERRORS[at % len(ERRORS)], _KILL)]
+    return failed[::every]
+
+
+def disturb(place: Workplace, command: Command, sound: Result, before: Sequence[str], number: int, error: int) -> Row:
+    """Fail one call in a fresh folder, run the command again, and judge both."""
+    start = time.monotonic()
+    place.fresh(command)
+    result = place.run(command, fail_at=number, error=error)
+    faults = judge(result, sound, before, killed=error == _KILL)
+    if result.code != sound.code:
+        faults += judge_rerun(place.run(command), sound)
+    call = sound.calls[number - 1]
+    name = "SIGKILL" if error == _KILL else os.strerror(error)
+    row = Row(command.name, 0, 1, int(error == _KILL), seconds=time.monotonic() - start)
+    row.litter = int(any(fault.startswith("litter") for fault in faults))
+    row.wrong = int(any(not fault.startswith("litter") for fault in faults))
+    tail = result.said.strip()[-300:]
+    row.faults = [f"{command.name}, call {number} ({call}), {name}: {'; '.join(faults)}: {tail!r}"] if faults else []
+    return row
+
+
+def run_command(places: queue.Queue[Workplace], command: Command, *, is_distinct: bool, every: int) -> Iterator[Row]:
+    """Yield the row of the undisturbed run, then one for each disturbed run."""
+    place = places.get()
+    place.fresh(command)
+    before = place.list_finished()
+    sound = place.run(command)
+    places.put(place)
+    if sound.code not in (0, 1):
+        raise RuntimeError(f"{command.name} ended with {sound.code}: {sound.said[-2000:]}")
+    yield Row(command.name, len(sound.calls))
+
+    def work(one: tuple[int, int]) -> Row:
+        place = places.get()
+        try:
+            return disturb(place, command, sound, before, *one)
+        finally:
+            places.put(place)
+
+    with ThreadPoolExecutor(places.qsize()) as threads:
+        yield from threads.map(work, choose_calls(sound.calls, is_distinct=is_distinct, every=every))
+
+
+def open_places(stack: ExitStack, sound: Path, folder: Path, servers: int) -> queue.Queue[Workplace]:
+    """Start servers with the shim."""
+    shim = compile_shim(folder)
+    if shim is None:
+        raise RuntimeError("no C compiler")
+    places: queue.Queue[Workplace] = queue.Queue()
+    for number in range(servers):
+        places.put(stack.enter_context(Workplace(sound, folder / f"place{number}", shim)))
+    return places
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("commands", nargs="*")
+    parser.add_argument("--every", type=int, default=1, help="fail each n-th call")
+    parser.add_argument("--distinct", action="store_true", help="fail only the first call of each name and file")
+    parser.add_argument("--sound", type=Path, help="sound inputs of an earlier call; made where the folder is missing")
+    parser.add_argument("--servers", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="stadia-faults-") as name, ExitStack() as stack:
+        folder = Path(name)
+        sound = arguments.sound or folder / "sound"
+        if not sound.exists():
+            build(sound)
+        places = open_places(stack, sound, folder, arguments.servers)
+        for command in COMMANDS:
+            if arguments.commands and not any(word in command.name for word in arguments.commands):
+                continue
+            found = run_command(places, command, is_distinct=arguments.distinct, every=arguments.every)
+            row = next(found)
+            rows.append(row)
+            for one in found:
+                row.disturbed += one.disturbed
+                row.killed += one.killed
+                row.wrong += one.wrong
+                row.litter += one.litter
+                row.seconds += one.seconds
+                for fault in one.faults:
+                    print(fault, flush=True)
+            print(
+                f"{row.command}: {row.disturbed} of {2 * row.calls}, {row.wrong} wrong, {row.litter} litter", flush=True
+            )
+    print(f"{'command':16} {'calls':>6} {'failed':>7} {'killed':>7} {'wrong':>6} {'litter':>7}")
+    for row in rows:
+        failed = row.disturbed - row.killed
+        print(f"{row.command:16} {row.calls:6} {failed:7} {row.killed:7} {row.wrong:6} {row.litter:7}")
+    return int(any(row.faults or row.wrong or row.litter for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""A sample of the campaign in every run of the suite; `make campaign` runs all of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.campaign.cases import list_cases
+from tests.campaign.harness import Case, Outcome, Server
+from tests.campaign.run_campaign import run_cases
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="forks")]
+CASES = 80
+
+
+def test_hostile_inputs_are_refused_or_survived(sound: Path, tmp_path: Path) -> None:
+    cases = list_cases(sound)
+    outcomes = list(run_cases(cases[:: len(cases) // CASES], tmp_path / "cases", servers=1))
+    failed = [f"{outcome.name}: {outcome.faults}: {outcome.said[-300:]}" for outcome in outcomes if outcome.faults]
+    assert len(outcomes) >= CASES
+    assert not failed, "\n".join(failed)
+
+
+def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: float) -> Outcome:
+    """Run Python in the place of stadia's command line, as one case."""
+    monkeypatch.setenv("CAMPAIGN_CODE", code)
+
+    def write(folder: Path) -> None:
+        (folder / "mine").write_text("years of work")
+
+    with Server() as one:
+        return one.run(Case("a", write, ["--python"], **limits), tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("os._exit(70)", "exit code 70"),
+        ("os._exit(0)", "accepted"),
+        ("os.kill(os.getpid(), 11)", "crashed with signal 11"),
+        ("raise ValueError", "exit code 71"),
+        ("sys.exit(2)", "refused without"),
+        ("print('Traceback (most recent call last)'); sys.exit(2)", "traceback"),
+        ("time.sleep(30)", "hangs"),
+        ("bytearray(600 << 20); sys.exit(2)", "GiB of memory"),
+        ("open('mine', 'w').close(); sys.exit(2)", "changed: mine"),
+        ("os.unlink('mine'); sys.exit(2)", "removed: mine"),
+        ("open('new', 'w').close(); sys.exit(2)", "created: new"),
+        ("open('.new-1', 'w').close(); sys.exit(2)", "litter: .new-1"),
+        ("open(os.environ['STADIA_CANARY'], 'w').close(); sys.exit(2)", "code of the input was run"),
+        ("subprocess.Popen(['sleep', '30']); sys.exit(2)", "left running"),
+    ],
+)
+def test_every_fault_is_found(code: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = _run(code, tmp_path, monkeypatch, seconds=3.0, max_bytes=600 << 20)
+    assert any(fault in found for found in outcome.faults), outcome
+
+
+def test_a_right_refusal_has_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "print('stadia: a: found b; expected c. Fix: d.'); sys.exit(2)"
+    assert _run(said, tmp_path, monkeypatch).faults == ()

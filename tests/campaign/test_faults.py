@@ -1,0 +1,50 @@
+"""A sample of failed calls and of kills in every run of the suite; `make faults` and `make kills` run all."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.campaign.faults import COMMANDS, Workplace, compile_shim
+from tests.campaign.run_faults import choose_calls, open_places, run_command
+from tests.campaign.run_kills import plan_kills, run_kills
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")]
+_SAMPLED = {"check": 6, "scores": 4, "journal": 6, "prepare": 80, "predict-images": 60, "odometry": 20}
+"""Commands of the sample, and that each n-th of their calls fails."""
+
+
+@pytest.fixture(scope="module")
+def places(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[queue.Queue[Workplace]]:
+    folder = tmp_path_factory.mktemp("faults")
+    if compile_shim(folder) is None:
+        pytest.skip("no C compiler, which the shim of failing calls needs")
+    with ExitStack() as stack:
+        yield open_places(stack, sound, folder, servers=1)
+
+
+@pytest.mark.parametrize("name", _SAMPLED)
+def test_a_rerun_after_a_failed_call_gives_the_undisturbed_result(name: str, places: queue.Queue[Workplace]) -> None:
+    (command,) = (command for command in COMMANDS if command.name == name)
+    first, *rows = run_command(places, command, is_distinct=True, every=_SAMPLED[name])
+    assert first.calls > 5
+    assert rows
+    assert not [fault for row in rows for fault in row.faults]
+
+
+def test_a_rerun_after_a_kill_gives_the_undisturbed_result(places: queue.Queue[Workplace]) -> None:
+    plan = [one for one in plan_kills(200, seed=1) if one[0].name in ("predict-video", "odometry", "report", "check")]
+    kills = list(run_kills(places, plan[:5]))
+    assert len(kills) == 5
+    assert not [fault for kill in kills for fault in kill.faults]
+
+
+def test_each_call_fails_once_with_an_error_and_once_with_a_kill() -> None:
+    calls = ["open /.a.aaaaaaaa.partial.png", "write /.a.aaaaaaaa.partial.png", "write /.a.aaaaaaaa.partial.png"]
+    assert [number for number, _ in choose_calls(calls, is_distinct=False, every=1)] == [1, 1, 2, 2, 3, 3]
+    assert [error == 0 for _, error in choose_calls(calls, is_distinct=False, every=1)] == [False, True] * 3
+    assert [number for number, _ in choose_calls(calls, is_distinct=True, every=1)] == [1, 1, 2, 2]

@@ -1,0 +1,111 @@
+"""Every file from outside is read by `core.input_files` and `core.image_io`: this finds a reader that does not."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "stadia"
+BOUNDARY = ("core/input_files.py", "core/image_io.py", "core/files.py")
+
+FORBIDDEN = {
+    "read_text": "read_text of core.input_files",
+    "read_bytes": "read_bytes of core.input_files",
+    "np.load": "read_npy or read_npz of core.input_files",
+    "np.loadtxt": "read_lines of core.input_files",
+    "np.genfromtxt": "read_lines of core.input_files",
+    "np.fromfile": "read_npy of core.input_files",
+    "cv2.imread": "read_image of core.image_io",
+    "cv2.imdecode": "decode_image of core.image_io",
+    "cv2.imwrite": "write_image of core.image_io",
+    "cv2.VideoCapture": "datasets.video",
+    "yaml.safe_load": "read_yaml of core.input_files",
+    "yaml.load": "read_yaml of core.input_files",
+    "json.load": "read_json of core.input_files",
+    "csv.reader": "read_csv of core.input_files",
+    "csv.DictReader": "read_csv of core.input_files",
+    "zipfile.ZipFile": "read_npz of core.input_files",
+    "av.open": "datasets.video_decoding",
+    "open": "open_input of core.input_files",
+}
+"""Call -> what to use instead. A method is named without its object."""
+
+ALLOWED = {
+    # "file.py:call": "why the file is not from outside",
+    "cli/main.py:open": "the null device, for writing",
+    "datasets/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
+    "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",
+    "training/run_folder.py:open": "opens the lock of a run, whose content is never read",
+    "evaluation/plots/videos.py:av.open": "a video that is written",
+}
+
+
+def _name_call(node: ast.Call) -> str:
+    """Return `np.load`, `open` or, for a method, `read_text`."""
+    function = node.func
+    if isinstance(function, ast.Name):
+        return function.id
+    if isinstance(function, ast.Attribute):
+        full = ast.unparse(function)
+        return full if full in FORBIDDEN else function.attr
+    return ""
+
+
+def _is_read(node: ast.Call, name: str) -> bool:
+    """Return whether a call reads: `open` without a mode that writes, and `read_text` of a path, not our function."""
+    if name in ("read_text", "read_bytes"):
+        return isinstance(node.func, ast.Attribute)
+    if name != "open":
+        return True
+    if isinstance(node.func, ast.Attribute):
+        owner = ast.unparse(node.func.value)
+        if owner[:1].isupper() or owner in ("self", "reader"):
+            return False  # Run.open, Checkpoint.open, DatasetFormat.open
+    modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    return not any(set(mode) & set("wax") and len(mode) <= 3 for mode in modes)
+
+
+def _list_calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (name := _name_call(node)) in FORBIDDEN and _is_read(node, name):
+            yield node.lineno, name
+
+
+def test_every_file_from_outside_is_read_at_the_boundary() -> None:
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        place = path.relative_to(SOURCE).as_posix()
+        for line, name in _list_calls(ast.parse(path.read_text())):
+            if place not in BOUNDARY and f"{place}:{name}" not in ALLOWED:
+                found.append(f"{place}:{line}: {name}; use {FORBIDDEN[name]}")
+    assert not found, "\n".join(found)
+
+
+def test_no_allowance_is_left_over() -> None:
+    used = {
+        f"{path.relative_to(SOURCE).as_posix()}:{name}"
+        for path in SOURCE.rglob("*.py")
+        for _, name in _list_calls(ast.parse(path.read_text()))
+    }
+    assert set(ALLOWED) <= used
+
+
+@pytest.mark.parametrize(
+    ("code", "is_found"),
+    [
+        ("path.read_text()", True),
+        ("read_text(path, expected='x')", False),
+        ("np.load(path, allow_pickle=False)", True),
+        ("path.open('rb')", True),
+        ("path.open()", True),
+        ("open(path)", True),
+        ("path.open('ab')", False),
+        ("Run.open(folder)", False),
+        ("cv2.imwrite(name, image)", True),
+    ],
+)
+def test_a_reader_beside_the_boundary_is_found(code: str, is_found: bool) -> None:
+    assert bool(list(_list_calls(ast.parse(code)))) == is_found

@@ -1,0 +1,175 @@
+"""Fuzz parsers with atheris, guided by the coverage of their Python code: `python -m tests.fuzz.run_atheris TARGET`.
+
+atheris is the extra `fuzz`; nothing else needs it. TARGET is a name of `targets.py`, several, or `all`. Each runs in a
+process of its own, which is started again after a crash, a hang or memory beyond the limit, until its minutes are over.
+Every other broken promise is recorded, and the process goes on. Inputs that broke one are written to
+`corpus/TARGET/crash-*`, where `test_targets.py` runs them from then on. Code of C libraries is run, not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fuzz.targets import CORPUS, MAX_SECONDS, TARGETS
+
+ROOT = Path(__file__).parents[2]
+MAX_LENGTH = 16384
+MAX_CRASH_BYTES = 4096  # larger ones are reported and not kept
+_STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+)")
+_RSS_MB = 3000
+_FIRST_START_SECONDS = 60  # imports are instrumented
+_WORDS = (
+    *("NaN", "-Infinity", "inf", "1e308", "1e400", "-1", "9223372036854775808", "9" * 30, "0x1f", "null", "true"),
+    *(
+        "[[[[[[[[",
+        "{}",
+        "[]",
+        '""',
+        "\\u0000",
+        "\\ud800",
+        "\\u001b[31m",
+        "../..",
+        "/dev/zero",
+        "&a",
+        "*a",
+        "<<: ",
+        "!!int ",
+        "? ",
+    ),
+    *(
+        "!!timestamp ",
+        "!!binary ",
+        "\u00b2",
+        "\u2028",
+        "\x1b[31m",
+        "\0",
+        "\xff\xc0",
+        "\xff\xda",
+        "IHDR",
+        "IDAT",
+        "PK\x05\x06",
+    ),
+)
+"""Pieces that a mutation may insert."""
+
+
+@dataclass(slots=True)
+class FuzzResult:
+    """Of one target. edges, features: covered by the last process.  findings: what was broken, by its place."""
+
+    name: str
+    executions: int = 0
+    edges: int = 0
+    features: int = 0
+    seconds: float = 0.0
+    findings: dict[str, bytes] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return one line."""
+        numbers = f"{self.executions:>9} executions, {self.edges:>6} edges, {self.features:>6} features"
+        return f"{self.name:<20} {numbers}, {self.seconds:>5.0f} s, {len(self.findings)} findings"
+
+
+def fuzz_target(name: str, seconds: float, seed: int = 1) -> FuzzResult:
+    """Fuzz one target for so many seconds."""
+    result, start = FuzzResult(name), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stadia-fuzz-") as folder:
+        work = Path(folder)
+        (work / "inputs").mkdir()
+        (work / "words").write_text("".join(f'"{_escape(word)}"\n' for word in _WORDS))
+        while (left := seconds - (time.monotonic() - start)) > 1:
+            before = result.executions
+            _run_process(result, work, left, seed)
+            seed += 1
+            if result.executions == before:
+                break  # it cannot start: the findings say why
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def _escape(word: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word.encode("latin-1", "replace"))
+
+
+def _run_process(result: FuzzResult, work: Path, seconds: float, seed: int) -> None:
+    corpus = CORPUS / result.name
+    command = [
+        *(sys.executable, "-m", "tests.fuzz.atheris_process", result.name, str(work)),
+        *(str(work / "inputs"), *([str(corpus)] if corpus.is_dir() else [])),
+        *(f"-max_total_time={int(seconds)}", f"-seed={seed}", f"-max_len={MAX_LENGTH}", f"-rss_limit_mb={_RSS_MB}"),
+        *(f"-timeout={int(2 * MAX_SECONDS)}", f"-artifact_prefix={work}/artifact-", "-print_final_stats=1"),
+        f"-dict={work}/words",
+    ]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    log = work / "log"
+    with log.open("wb") as stream:
+        limit = seconds + 4 * MAX_SECONDS + _FIRST_START_SECONDS
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=stream, stderr=stream, timeout=limit, check=False)
+    text = log.read_text(errors="replace")
+    counts = [tuple(map(int, match.groups())) for match in _STATUS.finditer(text)]
+    total = re.search(r"number_of_executed_units: (\d+)", text)
+    result.executions += int(total[1]) if total else counts[-1][0] if counts else 0
+    if counts:
+        result.edges, result.features = max(result.edges, counts[-1][1]), max(result.features, counts[-1][2])
+    for place, data in _read_findings(work):
+        result.findings.setdefault(place, data)
+    for artifact in work.glob("artifact-*"):
+        result.findings.setdefault(f"{artifact.name.split('-')[1]} of the process", artifact.read_bytes())
+        artifact.unlink()
+    if done.returncode and not result.findings:
+        result.findings[f"the process ended with {done.returncode}: {text[-1000:]}"] = b""
+
+
+def _read_findings(work: Path) -> Iterator[tuple[str, bytes]]:
+    path = work / "findings.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        found = json.loads(line)
+        yield found["place"], bytes.fromhex(found["data"])
+
+
+def _keep_findings(result: FuzzResult) -> None:
+    for data in result.findings.values():
+        if 0 < len(data) <= MAX_CRASH_BYTES:
+            path = CORPUS / result.name / f"crash-{hashlib.sha256(data).hexdigest()[:12]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def main() -> int:
+    """Fuzz the targets of the command line; return how many had findings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="+", help="names of tests/fuzz/targets.py, or all")
+    parser.add_argument("--minutes", type=float, default=1.0, help="for each target")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    names = sorted(TARGETS) if given.targets == ["all"] else given.targets
+    if unknown := [name for name in names if name not in TARGETS]:
+        parser.error(f"no target {unknown[0]}; there are {', '.join(sorted(TARGETS))}")
+    if importlib.util.find_spec("atheris") is None:
+        print("skipped: atheris is not installed (pip install 'stadia[fuzz]')")
+        return 0
+    broken = 0
+    for name in names:
+        result = fuzz_target(name, 60 * given.minutes, given.seed)
+        print(result, flush=True)
+        for place, data in result.findings.items():
+            print(f"    {place} ({len(data)} bytes)", flush=True)
+        _keep_findings(result)
+        broken += bool(result.findings)
+    return min(broken, 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

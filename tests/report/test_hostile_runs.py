@@ -1,0 +1,114 @@
+"""Reports of runs that others wrote: nothing private is shown, nothing outside is read, and garbage is survived."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from stadia import report
+from stadia.report.run_files import read_run
+
+SECRET = "4f9a0d3c-secret"
+
+
+def test_a_shared_report_hides_command_paths_and_code(make_run):
+    home = "/".join(("", "home", "maria.curie", "own data", "drives"))
+    folder = make_run(
+        run={
+            "command": f"stadia train selfsup data.path='{home}' token={SECRET}",
+            "data": {"path": home, "nested": [f"see {home.replace(' ', '_')}/x.txt, or ~/Videos/drive.mp4"]},
+            "error": "/data/maria.curie/x/recording.json: found no such file",
+            "host": "lab-pc-7",
+        },
+        config={"data": {"path": home, "masks": "\\".join(("D:", "maria.curie", "masks"))}},
+        findings=[{"code": "E01", "severity": "stop", "stage": "data", "where": [f"{home}/a"]}],
+    )
+    (folder / "diff.patch").write_text(f"diff --git a/x b/x\n+key = '{SECRET}'\n", encoding="utf-8")
+    text = html.unescape(report.build_report(folder).read_text(encoding="utf-8"))
+    for hidden in (SECRET, "maria.curie", "stadia train", "lab-pc-7", "Uncommitted"):
+        assert hidden not in text, hidden
+    for shown in ("…/drives", "…/drive.mp4", "…/recording.json: found no such file", "…/masks", "…/a"):
+        assert shown in text, shown
+    whole = html.unescape(report.build_report(folder, private=True).read_text(encoding="utf-8"))
+    assert all(part in whole for part in (SECRET, home, "stadia train", "lab-pc-7", "Uncommitted changes"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diff.patch",
+        "images/step-000050.png",
+        "config.json",
+        "metrics.csv",
+        "findings.jsonl",
+        "scores/demo.json",
+        "images",
+    ],
+)
+def test_links_out_of_the_run_are_not_shown(make_run, name):
+    folder = make_run()
+    outside = folder.parent.parent / "outside"
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.write_text(json.dumps({"metrics": {"abs_rel": SECRET}}))
+    path.symlink_to(outside)
+    run = read_run(folder)
+    assert not run.patch
+    text = report.build_report(folder, private=True).read_text(encoding="utf-8")
+    assert SECRET not in text
+    assert "a link out of the run" in html.unescape(text)
+
+
+def test_a_link_inside_the_run_is_shown(make_run):
+    folder = make_run()
+    (folder / "config.json").rename(folder / "same.json")
+    (folder / "config.json").symlink_to("same.json")
+    assert read_run(folder).config
+
+
+@pytest.mark.parametrize("where", ["measured", "code", "where"])
+def test_a_line_of_a_hundred_thousand_brackets(make_run, where):
+    folder = make_run(without=("images",))
+    with (folder / "findings.jsonl").open("a") as stream:
+        stream.write("[" * 100_000 + "\n" + '{"a":' * 100_000 + "\n" + '{"a": ' + "9" * 5000 + "}\n")
+        stream.write(json.dumps({"code": "E01", "severity": "stop", where: "[" * 100_000}) + "\n")
+    report.build_report(folder)
+
+
+GARBAGE = ("", "\0" * 999, "\n\n", "step", "step\n", "step,a\n1e400,1\n", "step,a\nnan,1\n-5,2\n", "step,a,a\n1,2,3\n")
+TABLE = "step,name,zero,p05,p25,p50,p75,p95,val/loss"
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "histograms.csv"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *GARBAGE,
+        f"{TABLE}\n" + "".join(f"{step},weights/a,0,0,1e-320,1e-300,1e308,1e308,1e308\n" for step in range(70)),
+        f"{TABLE}\n" + "".join(f"{step},weights/a,0,1,1,1,1,1,{'9' * 5000}\n" for step in range(70)),
+        f"{TABLE}\n" + "".join(f"{step},weights/a,0,0,0,5e-324,5e-324,5e-324,5e-324\n" for step in range(70)),
+        f"{TABLE}\n" + "".join(f"{2**62 * step},weights/a,0,0,1,1,1,1,1\n" for step in range(3)),
+        f"{TABLE}\n0,weights/a,0,1,1,1,1,1,1\n1,weights/a,0,1\n2,weights/a,0,1,1,1,1,1,1,1,1\n",
+        ",".join(f"val/{n}" for n in range(2000)) + ",step\n" + "1," * 2000 + "1\n",
+        'step,"' + "x" * 100_000 + '"\n1,2\n2,3\n',
+    ],
+)
+def test_garbage_in_tables(make_run, file, text):
+    folder = make_run(without=("images",))
+    (folder / file).write_text(text)
+    report.build_report(folder)
+
+
+def test_a_run_whose_name_is_no_text(make_run):
+    folder = make_run()
+    renamed = Path(os.fsdecode(os.fsencode(folder) + b"\xff"))
+    folder.rename(renamed)
+    (renamed / "run.json").write_text('{"recipe": "\\ud800", "status": "finished"}')
+    assert "demo?" in report.build_report(renamed).read_text(encoding="utf-8")
