@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core import torchvision_shim  # noqa: F401
+from stadia.core.files import expand_home
 
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
@@ -90,8 +91,8 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
 
     Raises CheckpointError with a fix if it is unavailable, or brings code of its own.
     """
-    if Path(name).expanduser().is_dir():
-        _check_no_code(Path(name).expanduser())
+    if expand_home(name).is_dir():
+        _check_no_code(expand_home(name))
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation, OneFormerProcessor
 
     try:
@@ -109,7 +110,7 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
         found, fix = str(error).strip().split("\n")[0], "save it there with save_pretrained"
         if not isinstance(error, OSError | ValueError):
             found = f"a damaged model ({summarize_exception(error)})"
-        if not Path(name).expanduser().exists():
+        if not expand_home(name).exists():
             fix = f"{describe_manual_copy(name)}; or pass --by model.tflite, or a COCO file"
         expected = "a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"
         raise CheckpointError(name, found=found, expected=expected, fix=fix) from error
@@ -203,7 +204,7 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
-        content = read_bytes(Path(path).expanduser(), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
+        content = read_bytes(expand_home(path), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
     except DataError as error:
         raise CheckpointError(path, found=error.found, expected=expected, fix=error.fix) from error
     try:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.files import safe_join
+from stadia.core.files import expand_home, safe_join
 from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes
 from stadia.core.recording import Recording, RoadMasks
 from stadia.datasets.image_files import encode_name, read_label_png
@@ -265,7 +265,7 @@ class CocoMasks:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand_home(path)
         file: _CocoFile = parse_json(self.path, _CocoFile, expected=_COCO, fix="export it again")
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
