@@ -215,6 +215,19 @@ def test_memory_of_a_frame(tmp_path: Path, drive: Make, red_reader: Make) -> Non
 
 
 @pytest.mark.slow
+def test_memory_of_an_8k_frame(tmp_path: Path, red_reader: Make) -> None:
+    """Only the network's size is small. Beside the image lie two maps of float32, one of uint16, and its PNG."""
+    image, K = np.full((4320, 7680, 3), 90, np.uint8), np.array([[6000.0, 0, 3840], [0, 6000, 2160], [0, 0, 1]])
+    network = red_reader(height=96, width=320)
+    frames = [Frame("000000", image, K)]
+    tracemalloc.start()
+    predict_to_folder(network, frames, tmp_path / "out", MADE_BY, source="drive")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4320 * 7680 * (2 * 4 + 2 + 2 + 1)
+
+
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
     """120 frames peak where 20 do, give or take four images: neither images nor maps are kept.
 
