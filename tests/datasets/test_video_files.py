@@ -295,7 +295,7 @@ def test_an_error_of_the_consumer_keeps_its_type(
 ) -> None:
     frames = stream(write_video(tmp_path / "whole.mp4", drive_frames[:3]))
     next(frames)
-    with pytest.raises(ValueError, match="^of the consumer$"):
+    with pytest.raises(ValueError, match=r"^of the consumer$"):
         frames.throw(ValueError("of the consumer"))
 
 

@@ -197,9 +197,7 @@ def _read_start_s(stream: Any) -> float:
     return float((stream.start_time or 0) * stream.time_base)
 
 
-def _decode_frames(
-    path: Path, container: Any, stream: Any, *, from_share: float | None = None
-) -> Iterator[VideoFrame]:
+def _decode_frames(path: Path, container: Any, stream: Any, *, from_share: float | None = None) -> Iterator[VideoFrame]:
     """Yield upright frames of one size. Damaged frames are left out with their index.
 
     from_share: start at the last key frame before this share of the video, with indices computed from times.
