@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core import torchvision_shim  # noqa: F401
-from stadia.core.files import expand_home
 
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_bytes, read_json
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
+
+log = logging.getLogger(__name__)
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (
@@ -89,22 +92,30 @@ def split_panoptic_segments(
 def load_panoptic_model(name: str) -> PanopticSegmenter:
     """Load a model by its hub name or folder: only safetensors, and no Python of the folder.
 
+    name: of the hub, NAME or NAME@REVISION (a commit hash). The identity has the revision that was used; a warning
+        gives it for a NAME without one.
+
     Raises CheckpointError with a fix if it is unavailable, or brings code of its own.
     """
-    if expand_home(name).is_dir():
+    given, revision, is_folder = name, None, expand_home(name).is_dir()
+    if is_folder:
         _check_no_code(expand_home(name))
+    elif "@" in name:
+        name, _, revision = name.partition("@")
+    from huggingface_hub import hf_hub_download
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation, OneFormerProcessor
 
     try:
         with offline_if_unreachable():
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            used = None if is_folder else Path(hf_hub_download(name, "config.json", revision=revision)).parent.name
+            config = AutoConfig.from_pretrained(name, revision=used, trust_remote_code=False)
             config.use_pretrained_backbone = False  # all weights are in the file
             one_former = config.model_type == "oneformer"
             processor = (OneFormerProcessor if one_former else AutoImageProcessor).from_pretrained(
-                name, trust_remote_code=False
+                name, revision=used, trust_remote_code=False
             )
             network = AutoModelForUniversalSegmentation.from_pretrained(
-                name, config=config, trust_remote_code=False, use_safetensors=True
+                name, config=config, revision=used, trust_remote_code=False, use_safetensors=True
             )
     except Exception as error:  # transformers raises what the content of a file leads to
         found, fix = str(error).strip().split("\n")[0], "save it there with save_pretrained"
@@ -113,12 +124,15 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
         if not expand_home(name).exists():
             fix = f"{describe_manual_copy(name)}; or pass --by model.tflite, or a COCO file"
         expected = "a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"
-        raise CheckpointError(name, found=found, expected=expected, fix=fix) from error
+        raise CheckpointError(given, found=found, expected=expected, fix=fix) from error
+    if used is not None and revision is None:
+        log.warning("%s: the newest revision is used; %s@%s names it", name, name, used)
     weights = hashlib.blake2b(digest_size=8)
     for key, value in sorted(network.state_dict().items()):
         weights.update(key.encode())
         weights.update(value.double().sum().numpy().tobytes())
-    return PanopticSegmenter(network.eval(), processor, f"{Path(name).name} {weights.hexdigest()}", one_former)
+    identity = f"{Path(name).name}{'' if used is None else f'@{used}'} {weights.hexdigest()}"
+    return PanopticSegmenter(network.eval(), processor, identity, one_former)
 
 
 def _check_no_code(folder: Path) -> None:
