@@ -62,12 +62,13 @@ class TrainingMonitor(Callback):
                     monitor.on_row(int(row["step"]), rename_base_values(row, loop.recipe.base_recipe))
 
     def on_batch_end(self, loop: TrainingLoop) -> None:
-        assert loop.batch is not None
         found, loop.recipe.found = loop.recipe.found, []
         for one in found:
             self._report(one)
-        samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
-        self._notify("on_batch", loop.step, loop.batch_loss, samples)
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        for loss, value in zip(loop.losses, loop.batch_losses, strict=True):
+            self._notify("on_batch", loop.step, value, loss.samples)
 
     def on_row(self, loop: TrainingLoop, step: int, row: Row) -> None:
         self._notify("on_row", step, rename_base_values(row, loop.recipe.base_recipe))
