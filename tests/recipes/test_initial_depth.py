@@ -72,6 +72,7 @@ def test_a_given_start_is_kept_unmeasured(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve_initial_depth(config, (), Console()) is config
 
 
+@pytest.mark.slow
 def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The resolved configuration is what resume and predict read; run.json repeats the number."""
     auto = recipes.configure("selfsup", ["model.init_depth_m=auto"], data=small.data.model_dump())

@@ -65,6 +65,7 @@ def test_a_preset_as_overrides_is_the_preset() -> None:
     )
 
 
+@pytest.mark.slow
 def test_small_presets_start_at_random_without_their_package(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

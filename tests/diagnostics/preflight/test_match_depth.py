@@ -23,6 +23,7 @@ def test_matches_have_the_depth_of_the_scene(recording: Recording) -> None:
     assert np.median(np.abs(depth_m[known] / true_m[known] - 1)) < 0.02
 
 
+@pytest.mark.slow
 def test_twice_the_baseline_is_twice_the_depth(recording: Recording) -> None:
     wide = copy.copy(recording)
     assert recording.T_right_left is not None
