@@ -88,7 +88,7 @@ PROVEN_ELSEWHERE = {
     "D17": "diagnostics/preflight/test_check_command.py",
     "H06": "recipes/test_metric.py",
     "H07": "recipes/test_metric.py",
-    "H20": "recipes/test_metric.py",
+    "H20": "recipes/test_metric_start.py",
     "K07": "diagnostics/preflight/test_stereo_checks.py",
     "N01": "diagnostics/preflight/test_preflight_runner.py",
     "N02": "diagnostics/preflight/test_preflight_runner.py",

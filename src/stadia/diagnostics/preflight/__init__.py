@@ -38,7 +38,7 @@ PREREQUISITES = {
     "synchronization": ("frames", "intrinsics", "resize"),
     "sides": ("frames", "intrinsics", "resize", "synchronization"),
     "baseline": ("frames", "intrinsics", "resize", "synchronization", "sides"),
-    "poses": ("frames", "intrinsics", "resize", "synchronization"),
-    "ground_truth": ("frames", "intrinsics", "resize", "synchronization"),
+    "poses": ("frames", "intrinsics", "resize", "synchronization", "sides"),
+    "ground_truth": ("frames", "intrinsics", "resize", "synchronization", "sides"),
 }
 """Checks that would only measure symptoms where one of these reported a stop for the same recording."""
