@@ -12,7 +12,9 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import no_progress
+from stadia.datasets.surveys import MaskSurvey
 from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights
 from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.base.requests import EvaluateRequest
@@ -63,6 +65,16 @@ def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, mo
     assert MetricRecipe.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
     told = "of 1.40 m, silhouettes alone 1.70 m (95 %: 1.61 to 1.77): one of them is wrong"
     assert (told in capsys.readouterr().err) == noted
+
+
+def test_missing_masks_stop_only_where_no_data_set_has_masks() -> None:
+    none = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1, 2))])
+    some = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1), road_in_lower_half=1.0)])
+    assert [(one.code, one.severity) for one in none] == [("H03", Severity.STOP)]
+    assert "road.masks=" in none[0].fix
+    assert Severity.STOP not in [one.severity for one in some]
+    assert [one.severity for one in data.join_mask_findings([none, none])] == [Severity.STOP] * 2
+    assert Severity.STOP not in [one.severity for one in data.join_mask_findings([none, some])]
 
 
 @pytest.mark.parametrize(

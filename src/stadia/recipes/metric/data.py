@@ -83,11 +83,17 @@ class MultiRoadData(MultiVideoData):
 
     def findings(self) -> list[Finding]:
         """Check as any data sets, and the masks of each one: one without cars is found beside others."""
-        found = {name: part.road_mask_findings() for name, part in self.parts.items()}
-        if not all(any(one.severity is Severity.STOP for one in some) for some in found.values()):
-            found = {name: [replace(one, severity=Severity.WARN) for one in some] for name, some in found.items()}
+        of_masks = join_mask_findings([part.road_mask_findings() for part in self.parts.values()])
         heights = [one for part in self.parts.values() for one in part.height_findings]
-        return [*super().findings(), *(one for some in found.values() for one in some), *heights]
+        return [*super().findings(), *of_masks, *heights]
+
+
+def join_mask_findings(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """Return the findings about the masks of all data sets: one without masks stops only where none has masks."""
+    has_masks = not all(any(one.severity is Severity.STOP for one in part) for part in parts)
+    every = [one for part in parts for one in part]
+    softer = {Severity.STOP: Severity.WARN} if has_masks else {}
+    return [replace(one, severity=softer.get(one.severity, one.severity)) for one in every]
 
 
 RoadVideo = RoadData | MultiRoadData
