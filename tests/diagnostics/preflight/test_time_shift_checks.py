@@ -103,3 +103,16 @@ def test_right_poses_and_a_straight_drive_have_no_shift() -> None:
     assert pose_shift(0.01, 0) is None
     assert pose_shift(0.3, 0) is None
     assert pose_shift(0.01, 2, is_straight=True) is None
+
+
+@pytest.mark.parametrize(
+    ("as_given_deg", "shifted_deg", "is_found"), [(0.2, 0.05, True), (0.2, 0.11, False), (0.06, 0.01, False)]
+)
+def test_a_shift_of_poses_must_be_clearly_better(
+    as_given_deg: float, shifted_deg: float, is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {0: as_given_deg, 1: shifted_deg}
+    measured = lambda survey, steps, shift: dict.fromkeys(range(6), errors.get(shift, 0.5))  # noqa: E731
+    monkeypatch.setattr(time_shift_checks, "_rotation_errors_deg", measured)
+    found = find_pose_shift(SimpleNamespace(), [])  # type: ignore[arg-type]
+    assert (found is not None) == is_found

@@ -201,9 +201,7 @@ def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | N
         return None
     shift, errors_deg = found
     measured = f"rotations by the poses are {errors_deg[0]:.2f} degrees off those in the images, "
-    measured += (
-        f"and {errors_deg[shift]:.2f} degrees with the poses {abs(shift)} frames {'on' if shift > 0 else 'back'}"
-    )
+    measured += f"and {errors_deg[shift]:.2f} degrees where image i has pose i{shift:+d}"
     cause = f"the poses are {describe_shift(shift)}"
     fix = f"give image i the pose i{shift:+d}, or associate poses with images by timestamp"
     evidence = {

@@ -258,7 +258,7 @@ def _report_error(error: ScaleError) -> Finding:
     measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
     fix = texts.fix.format(**values) if error.factor else None
     if error.fix:
-        fix = f"{error.fix} ({fix})" if error.interval else error.fix
+        fix = f"{error.fix}; {fix}" if error.interval else error.fix
     evidence = {
         texts.value_name: error.value,
         "ratio of": [f"{c.first} / {c.second}" for c in error.against],

@@ -356,7 +356,7 @@ def _describe_survey(sightings: _Sightings, focal_px: float, group: int) -> str:
     if inliers < max(MIN_SURVEY_OBJECTS, odd) or not low_m <= found.camera_height_m <= high_m:
         return ""
     interval = f"{found.camera_height_m:.2f} m (95 %: {found.low_m:.2f} to {found.high_m:.2f})"
-    advice = f"check it with stadia camera-height, then pass heights.known_m={{{group}: ...}}"
+    advice = f"check it with stadia camera-height, then pass heights.known_m.{group}=METRES"
     return f"; the horizon of {inliers} objects gives {interval}: {advice}"
 
 
