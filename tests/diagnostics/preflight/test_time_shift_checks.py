@@ -28,7 +28,7 @@ def report(monkeypatch: pytest.MonkeyPatch, distances_px: dict[int, float], *, s
     )
     measured = lambda survey, shift: {i: distances_px[shift] * (1 + spread * (i % 2)) for i in survey.anchors}  # noqa: E731
     monkeypatch.setattr(time_shift_checks, "_measure_distances", measured)
-    return list(check_synchronization(survey))
+    return list(check_synchronization(survey))  # type: ignore[arg-type]
 
 
 def around(**distances_px: float) -> dict[int, float]:
@@ -72,7 +72,7 @@ def world(frames: int = 20) -> list[np.ndarray]:
     return found
 
 
-def pose_shift(noise_deg: float, late: int, *, is_straight: bool = False):
+def pose_shift(noise_deg: float, late: int, *, is_straight: bool = False) -> tuple[int, dict[int, float]] | None:
     """The shift that is found where the poses are `late` frames late and rotations are measured with this noise."""
     true, random = world(), np.random.default_rng(1)
     for first, second in pairwise(true):
