@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, TRAJECTORY_TUM, Provenance
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
     read_kitti_trajectory,
@@ -29,7 +29,8 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.depth_commands import add_training_options
+from stadia.recipes.base.depth_commands import add_training_options, observe_frames, read_training_record
+from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, verdict_lines
 from stadia.recipes.base.requests import (
     OdometryRequest,
     PredictionInput,
@@ -82,7 +83,6 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
         _check_empty(folder)
     for given, folder in zip(inputs, folders, strict=True):
         yield from _write(given, predictor, folder, request, poses, about, track)
-    yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
 
 
 def _default_folder(request: OdometryRequest) -> Path:
@@ -148,7 +148,10 @@ def _write(
     """Estimate one recording into its folder, which appears whole or not at all; yield lines for people."""
     method = request.method
     with atomic_folder(folder) as new:
-        path, points = _estimate_path(given, predictor, new, method, track)
+        gate = PredictionGate(predictor.depth_scale, read_training_record(request.checkpoint))
+        observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
+        path, points = _estimate_path(observed, predictor, new, method, track)
+        checks = gate.to_json()
         measured = _find_measured_path(request, given, path, poses)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
@@ -168,6 +171,7 @@ def _write(
             "trained_on": measured.trained_on,
             "of_trained_drives": measured.of_trained_drives,
             "notes": notes,
+            "checks": checks,
         }
         write_json(new / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
@@ -176,7 +180,9 @@ def _write(
     if score is not None:
         others = {name: value for name, value in score.metrics.items() if name != "ate_rmse_m" and value is not None}
         yield f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}"
+    yield from verdict_lines(checks)
     yield from (f"note: {note}" for note in notes)
+    yield f"depth scale: {describe_trust(predictor.depth_scale, checks['verdict'])}"
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
 
 
