@@ -86,9 +86,10 @@ class RunFiles:
 
         Values are logged every few steps, so that the last row may be earlier than the checkpoint.
         """
-        saved = self.checkpoint.get("step")
-        known = [series.steps[-1] for series in self.series] + [saved] * (type(saved) is int and 0 <= saved <= MAX_STEP)
-        return max(known, default=None)
+        known, saved = [series.steps[-1] for series in self.series], self.checkpoint.get("step")
+        if isinstance(saved, int) and 0 <= saved <= MAX_STEP:
+            known.append(saved)
+        return max(known) if known else None
 
     @property
     def image_folder(self) -> Path:

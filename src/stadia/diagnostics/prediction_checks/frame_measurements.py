@@ -122,7 +122,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
 def _brightness(image: NDArray[np.uint8], size: tuple[int, ...]) -> Map:
     """Return (h, w) gray in [0, 1] at the size of a map."""
     small = cv2.resize(gray(image), (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / 255
+    return np.asarray(small / 255, np.float32)
 
 
 def _share_of_own(maps: Sequence[Map]) -> float | None:

@@ -266,7 +266,7 @@ def write_predictions(
     with hold_folder(out), open_scratch_file(out) as log_file:
         _check_writable(out, record, further)
         record.write(out)
-        taking = [*listeners, *([] if checker is None else [checker])]
+        taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
         written = _write_frames(frames, out, source, taking, log_file)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:

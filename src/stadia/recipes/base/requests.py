@@ -402,7 +402,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
             shown = track(given.frames, given.count, f"predicting {given.name}")
             frames, provenance = stream_exported_predictions(network, shown), network.provenance(size)
             gate = PredictionGate(network.depth_scale, TrainingRecord(focal=(network.about.focal,)))
-            about = {"source": given.name, "listeners": listeners, "checker": gate}
+            about: dict[str, Any] = {"source": given.name, "listeners": listeners, "checker": gate}
             written = write_predictions(frames, network, folder, provenance, **about)
         yield from prediction_lines(folder, written)
         yield from list_files(folder)
