@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from stadia.core.files import safe_join
+from stadia.core.files import expand_home, safe_join
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
@@ -207,7 +207,7 @@ def add_training_options(checkpoint: Path, path: Path, options: Mapping[str, Any
     if not is_own_video(path, options.get("format", "auto")):
         return dict(options)
     trained = Checkpoint.open(checkpoint).header.config.get("data", {})
-    same = "path" in trained and Path(trained["path"]).expanduser().resolve() == path.expanduser().resolve()
+    same = "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
     camera = {"camera": trained["camera"]} if same and "camera" in trained else {}
     return {"stride": trained.get("stride", "auto"), **camera, **options}
 
