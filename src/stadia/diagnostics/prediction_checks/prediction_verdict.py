@@ -21,7 +21,7 @@ from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES,
 MIN_SPREAD = 1.3
 """Of depth within an image, the 95 % over the 5 % quantile."""
 
-MIN_CHANGE = 0.04
+MIN_CHANGE = 0.055
 """Share of a map's variance that is not in the mean map, where the images change by MIN_IMAGE_CHANGE."""
 
 MAX_MATCH_ERROR, MAX_DOUBTFUL_MATCH_ERROR = 0.95, 0.85
