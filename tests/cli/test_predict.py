@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,23 @@ class TestPredict:
         code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
         assert code == 0, err
         assert "6 frames" in text
+
+    def test_the_verdict_is_printed_and_recorded(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        """A checkpoint of 7 steps: no promise about its depth."""
+        out = tmp_path / "out"
+        words = ("--out", out, "--no-video", "--no-cloud", "data.split=test")
+        code, text, err = stadia("predict", checkpoint, drive_folder, *words)
+        assert code == 0, err
+        assert "predictions: doubtful\n" in text
+        assert "  warn T40 Training hardly learned: 7 steps; expected 100 steps" in text
+        assert text.splitlines()[-1] == (
+            "depth scale: metres; these predictions are doubtful: rely on no depth, ratio or path of them"
+        )
+        checks = json.loads((out / "predictions.json").read_text())["checks"]
+        assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
+        assert checks["measured"]["frames"] > 0
 
     def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"

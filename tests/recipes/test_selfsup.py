@@ -15,7 +15,9 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
+from stadia.diagnostics.finding import read_findings
 from stadia.geometry.camera import intrinsics
+from stadia.recipes.base.depth_commands import read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -162,6 +164,10 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     K = data.split.train[0].recording.camera(0)
     assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
+    record = read_training_record(run.folder)
+    assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
+    assert run.facts["predictions"] == "doubtful"  # a few steps
+    assert "T40" in [finding.code for finding in read_findings(run.folder / "findings.jsonl")]
 
 
 def test_validation_logs_identity_reprojection_residual(

@@ -131,6 +131,11 @@ class Checkpoint:
         keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
         return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
 
+    def buffer(self, name: str) -> tuple[float, ...]:
+        """Return the values of a small tensor of the model, flat; empty where it has none of this name."""
+        key = _WEIGHTS + name
+        return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
+
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path) as file:
             tensors = {key: file.get_tensor(key) for key in keys}

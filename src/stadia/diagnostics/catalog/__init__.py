@@ -45,27 +45,30 @@ def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
 OWN_LINK: dict[str, str] = {
     **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
+    **dict.fromkeys(("M30", "M31", "M32", "S30", "T40"), "V"),
 }
 """Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
-look like wrong data from S on. Splits that share data distort scores and no training.
+look like wrong data from S on. Splits that share data distort scores and no training. The verdict on predictions (V) is
+a symptom of everything before it.
 """
 
 CAUSES: dict[str, str] = {
-    "D": "KESMLUBPRHOCT",
-    "K": "ESMLUBPRHOT",
-    "E": "SMLUBPRHT",
-    "optimizer": "SMUBPRHOCT",
-    "S": "MLUBPRHT",
-    "M": "LUBPRHT",
-    "L": "UBPRHT",
-    "U": "BPRHT",
-    "B": "PRHT",
-    "P": "RHT",
-    "R": "HT",
-    "H": "T",
+    "D": "KESMLUBPRHOCTV",
+    "K": "ESMLUBPRHOTV",
+    "E": "SMLUBPRHTV",
+    "optimizer": "SMUBPRHOCTV",
+    "S": "MLUBPRHTV",
+    "M": "LUBPRHTV",
+    "L": "UBPRHTV",
+    "U": "BPRHTV",
+    "B": "PRHTV",
+    "P": "RHTV",
+    "R": "HTV",
+    "H": "TV",
     "O": "T",
     "C": "T",
-    "T": "",
+    "T": "V",
+    "V": "",
     "splits": "",
     "N": "",
 }
