@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
 
@@ -19,9 +22,55 @@ EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
 
 
+class TrainCommand(TyperCommand):
+    """`stadia train RECIPE --help` also prints every key of the recipe."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        _print_keys(ctx.meta["words"])
+
+
+def _print_keys(words: list[str]) -> None:
+    """Print every key of the recipe among the words; without one, how to get them."""
+    from stadia.core.registry import find_nearest_name
+    from stadia.recipes import CONFIGS
+
+    recipe = next((word for word in words if word in CONFIGS), None)
+    if recipe is None:
+        word = next((word for word in words if not word.startswith("-")), "")
+        near = find_nearest_name(word, CONFIGS) or "RECIPE"
+        typer.echo(f"`stadia train {near} --help` lists every key. Recipes: {', '.join(CONFIGS)}.")
+        return
+
+    from stadia.core.config_help import describe_keys
+
+    width = min(shutil.get_terminal_size().columns, 100)
+    typer.echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
+    group = None
+    for one in describe_keys(CONFIGS.load(recipe)):
+        if ".NAME." in one.key:  # the same keys again, for other data sets
+            continue
+        if (now := one.key.rpartition(".")[0]) != group:
+            group = now
+            typer.echo(f"\n{group}" if group else "")
+        default = "  (required)" if one.default is None else f"={one.default}"
+        typer.echo(f"  {one.key}{default}  ({one.allowed})")
+        typer.echo(textwrap.fill(one.sentence, width, initial_indent="      ", subsequent_indent="      "))
+
+
 def train(
     recipe: Annotated[str | None, argument("`stadia list recipes` lists them. Not needed with --resume.")] = None,
-    overrides: TrainingSettings = None,
+    words: Annotated[
+        list[str] | None,
+        argument(
+            "The data, then dotted keys: drive.mp4 optimizer.lr=2e-4. `stadia train RECIPE --help` lists the keys.",
+            metavar="[DATA] [KEY=VALUE]",
+        ),
+    ] = None,
     data: DataOption = None,
     out: RunsOption = RUNS,
     preset: Annotated[str | None, option("A name of `stadia list presets`, or a YAML file; options change it.")] = None,
@@ -42,13 +91,15 @@ def train(
     if resume is not None and preset is not None:
         found, expected = "given with --resume", "one of the two: a resumed run has its configuration"
         raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
-    words = list(overrides or [])
+    settings = list(words or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
-        words, recipe = ([recipe] if recipe else []) + words, _find_recipe(resume, preset)
+        settings, recipe = ([recipe] if recipe else []) + settings, _find_recipe(resume, preset)
+    if settings and "=" not in settings[0]:
+        data = _positional_data(settings.pop(0), data)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
     example = _example_data(recipe) if dry_run else {}
-    resolved = resolve_recipe(recipe, base, given + words, example=example, preset=preset)
+    resolved = resolve_recipe(recipe, base, given + settings, example=example, preset=preset)
     if dry_run:
         from rich.console import Console
 
@@ -62,9 +113,12 @@ def train(
 
     check_writable(out if resume is None else resume)
     if resume is None:
+        _check_data(resolved)
         from stadia.recipes.base.config import make_paths_absolute
 
         resolved = make_paths_absolute(resolved)
+
+    typer.echo(f"reading {_name_data(resolved)} ...", err=True)  # the imports below take seconds
 
     from stadia import recipes, report
 
@@ -73,6 +127,16 @@ def train(
             typer.echo(f"report: {report.build_report(run.folder)}")
 
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
+
+
+def _positional_data(word: str, data: Path | None) -> Path:
+    """Return DATA of the line. Raise ConfigError where --data is given too."""
+    from stadia.core.errors import ConfigError
+
+    if data is not None:
+        found = f"--data {data} too"
+        raise ConfigError(word, found=found, expected="the data once", fix="leave one of them out")
+    return Path(word)
 
 
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
@@ -96,6 +160,13 @@ def _example_data(recipe: str) -> dict[str, str]:
     data = CONFIGS.load(recipe).model_fields.get("data")
     path = getattr(data.annotation, "model_fields", {}).get("path") if data else None
     return {"path": EXAMPLE} if path is not None and path.is_required() else {}
+
+
+def _name_data(config: RecipeConfig) -> str:
+    """Return the paths of the data, for the first line of a training; the recipe for data of its own."""
+    data = config.model_dump().get("data", {})
+    paths = [one.get("path") for one in (data, *data.get("extra_datasets", {}).values())]
+    return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
 
 
 def _check_data(config: RecipeConfig) -> None:
@@ -153,7 +224,8 @@ def resolve_recipe(
     values = merge_values(read_preset_for(recipe, preset), values) if preset is not None else values
     given = values.get("data", {})
     values = values | {"data": example | given if isinstance(given, dict) else given}
-    return resolve_config(config, values, overrides, fix="--dry-run prints every key")
+    fix, missing = f"`stadia train {recipe} --help` lists every key", f"pass the data: `stadia train {recipe} DATA`"
+    return resolve_config(config, values, overrides, fix=fix, missing={"data.path": f"{missing}, or --data DATA"})
 
 
 # -- `stadia demo`: render worlds, train, and score unseen worlds

@@ -181,7 +181,7 @@ def test_sampling_of_a_video_is_reported(roadworld: Path, tmp_path: Path, monkey
 
 def test_a_key_is_written_as_for_a_training(roadworld: Path) -> None:
     error = run(roadworld, "camera.focal_px=700").exception
-    assert "unknown key 'camera', did you mean 'data.camera'?" in str(error)
+    assert "camera: found an unknown key; expected a key that exists. Fix: did you mean 'data.camera'?" in str(error)
     error = run(roadworld, "data.camera.focal_pix=700").exception
-    assert "unknown key 'data.camera.focal_pix', did you mean 'data.camera.focal_px'?" in str(error)
+    assert "data.camera.focal_pix: found an unknown key; expected a key that exists. Fix: did you mean" in str(error)
     assert "--dry-run" not in str(error)
