@@ -76,6 +76,9 @@ def train(
     preset: Annotated[str | None, option("A name of `stadia list presets`, or a YAML file; options change it.")] = None,
     config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
     resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Measure a step first, and make as many as fit.", show_default=False)
+    ] = None,
     on_stop: Annotated[
         Literal["halt", "warn"], typer.Option(help="At a finding of severity stop: halt, or warn and continue.")
     ] = "halt",
@@ -100,6 +103,8 @@ def train(
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
     example = _example_data(recipe) if dry_run else {}
     resolved = resolve_recipe(recipe, base, given + settings, example=example, preset=preset)
+    if minutes is not None:
+        _check_minutes(settings, resume, dry_run=dry_run)
     if dry_run:
         from rich.console import Console
 
@@ -126,7 +131,25 @@ def train(
         if run.writes:
             typer.echo(f"report: {report.build_report(run.folder)}")
 
+    if minutes is not None:
+        from rich.console import Console
+
+        from stadia.recipes.base.expected_cost import choose_steps
+
+        resolved = choose_steps(resolved, minutes, Console(stderr=True))
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
+
+
+def _check_minutes(settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
+    """Raise ConfigError where something else on the line decides about the length."""
+    from stadia.core.errors import ConfigError
+
+    lengths = ("training.max_steps", "training.max_epochs", "training.max_minutes", "training.stages")
+    others = [word.partition("=")[0] for word in settings if word.partition("=")[0] in lengths]
+    others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
+    if others:
+        expected = "--minutes alone, which sets training.max_steps"
+        raise ConfigError("--minutes", found=f"given with {', '.join(others)}", expected=expected, fix="leave it out")
 
 
 def _positional_data(word: str, data: Path | None) -> Path:

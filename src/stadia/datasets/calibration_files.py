@@ -67,10 +67,10 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
     text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
         cameras = _read_opencv(path, _parse_xml(path, text))
-    elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
-        cameras = _read_kitti(path, text)
     elif path.suffix.lower() in (".yaml", ".yml"):
         cameras = _read_yaml(path, text)
+    elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+        cameras = _read_kitti(path, text)
     else:
         K = read_K(path)
         if K.ndim == 3:
