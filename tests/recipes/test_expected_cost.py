@@ -95,3 +95,56 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO, monkeypatc
 def test_minutes_alone_decide_about_the_length(stadia, tmp_path, word):
     code, _, err = stadia("train", "selfsup", tmp_path, "--minutes", "5", word)
     assert (code, f"--minutes: found given with {word.partition('=')[0]}" in err) == (2, True)
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("steps", "peak_bytes", "free_bytes", "area"),
+    [
+        (4000, GB, 64 * GB, 122880),
+        (3999, GB, 64 * GB, 53248),
+        (1000, GB, 64 * GB, 30720),
+        (10, GB, 64 * GB, 30720),
+        (10**6, GB, 4 * GB, 53248),
+        (10**6, 8 * GB, 4 * GB, 30720),
+    ],
+)
+def test_the_largest_image_with_enough_steps_and_memory(steps, peak_bytes, free_bytes, area) -> None:
+    assert expected_cost.choose_area(steps, peak_bytes, free_bytes) == area
+
+
+def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Recording:
+        @staticmethod
+        def camera(index: int) -> Any:
+            return SimpleNamespace(height=1080, width=1920)
+
+    data = SimpleNamespace(split=SimpleNamespace(train=[SimpleNamespace(recording=Recording())]))
+    measured = SimpleNamespace(seconds=(9.0, 0.2, 0.2), peak_bytes=(GB,), device="cpu")
+    memory = SimpleNamespace(available=16 * GB)
+    monkeypatch.setattr(expected_cost, "prepare_data", lambda recipe, config, console: (config, data))
+    monkeypatch.setattr(expected_cost, "measure_steps", lambda *_: measured)
+    monkeypatch.setattr(expected_cost.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: None)
+
+    def resolve(words: list[str]) -> Any:
+        return recipes.configure("selfsup", [*words, "training.batch_size=2"], data={"path": "drive.mp4"})
+
+    chosen = expected_cost.choose_settings(resolve, 20, Console(file=out, width=300))
+    config = resolve(chosen)
+    assert (config.data.height, config.data.width) == (256, 448)
+    assert (config.model.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
+    assert config.training.batch_size == 2
+    assert out.getvalue().startswith("--preset auto: model.encoder=mobilenetv3_small_100 ")
+
+
+def test_auto_is_of_selfsup_alone(stadia, tmp_path) -> None:
+    code, _, err = stadia("train", "dpt", tmp_path, "--preset", "auto")
+    assert (code, "--preset auto: found recipe 'dpt'; expected selfsup" in err) == (2, True)
+    code, _, err = stadia("train", "selfsup", tmp_path, "--preset", "auto", "--dry-run")
+    assert (code, "--preset auto: found given with --dry-run" in err) == (2, True)

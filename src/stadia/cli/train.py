@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from stadia.recipes.base.config import RecipeConfig
     from stadia.training.run_folder import Run
 
+AUTO = "auto"
+"""The preset that is chosen by measuring this machine; only of selfsup."""
+
 EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
 
@@ -73,7 +76,9 @@ def train(
     ] = None,
     data: DataOption = None,
     out: RunsOption = RUNS,
-    preset: Annotated[str | None, option("A name of `stadia list presets`, or a YAML file; options change it.")] = None,
+    preset: Annotated[
+        str | None, option("A name of `stadia list presets`, or a YAML file; auto measures this machine and chooses.")
+    ] = None,
     config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
     resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
     minutes: Annotated[
@@ -97,14 +102,20 @@ def train(
     settings = list(words or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
         settings, recipe = ([recipe] if recipe else []) + settings, _find_recipe(resume, preset)
+    if preset == AUTO and recipe != "selfsup":
+        raise ConfigError(
+            "--preset auto", found=f"recipe '{recipe}'", expected="selfsup", fix="choose a preset by name"
+        )
     if settings and "=" not in settings[0]:
         data = _positional_data(settings.pop(0), data)
+    is_auto = preset == AUTO
+    preset = None if is_auto else preset
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
     example = _example_data(recipe) if dry_run else {}
     resolved = resolve_recipe(recipe, base, given + settings, example=example, preset=preset)
-    if minutes is not None:
-        _check_minutes(settings, resume, dry_run=dry_run)
+    if minutes is not None or is_auto:
+        _check_minutes("--preset auto" if is_auto else "--minutes", settings, resume, dry_run=dry_run)
     if dry_run:
         from rich.console import Console
 
@@ -131,16 +142,24 @@ def train(
         if run.writes:
             typer.echo(f"report: {report.build_report(run.folder)}")
 
-    if minutes is not None:
+    if minutes is not None or is_auto:
         from rich.console import Console
 
-        from stadia.recipes.base.expected_cost import choose_steps
+        from stadia.recipes.base.config import make_paths_absolute
+        from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
 
-        resolved = choose_steps(resolved, minutes, Console(stderr=True))
+        console, time_min = Console(stderr=True), minutes or AUTO_MINUTES
+        if is_auto:
+
+            def resolve(chosen: list[str]) -> RecipeConfig:
+                return make_paths_absolute(resolve_recipe(recipe, base, [*chosen, *given, *settings], example={}))
+
+            resolved = resolve(choose_settings(resolve, time_min, console))
+        resolved = choose_steps(resolved, time_min, console)
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
 
-def _check_minutes(settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
+def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
     """Raise ConfigError where something else on the line decides about the length."""
     from stadia.core.errors import ConfigError
 
@@ -148,8 +167,8 @@ def _check_minutes(settings: list[str], resume: Path | None, *, dry_run: bool) -
     others = [word.partition("=")[0] for word in settings if word.partition("=")[0] in lengths]
     others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
     if others:
-        expected = "--minutes alone, which sets training.max_steps"
-        raise ConfigError("--minutes", found=f"given with {', '.join(others)}", expected=expected, fix="leave it out")
+        expected = f"{option} alone, which sets training.max_steps"
+        raise ConfigError(option, found=f"given with {', '.join(others)}", expected=expected, fix="leave it out")
 
 
 def _positional_data(word: str, data: Path | None) -> Path:
@@ -169,7 +188,7 @@ def _find_recipe(resume: Path | None, preset: str | None) -> str:
     from stadia.training.run_folder import Run
 
     if resume is None and preset is not None:
-        return str(read_preset(preset)["recipe"])
+        return "selfsup" if preset == AUTO else str(read_preset(preset)["recipe"])
     if resume is None:
         expected = "stadia train RECIPE [KEY=VALUE]..., --preset NAME, or --resume RUN"
         raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia list recipes` lists them")

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-
 from stadia.core.config import RegisteredName, StrictModel, get_submodel, has_named_groups, list_union_members
 
 _ENTRY = re.compile(r"(?:^|(?<=  ))(\w+(?:,? (?:and |with )?\w+){0,6}(?: \([^)\n]*\))?): ", re.MULTILINE)
@@ -89,7 +87,7 @@ def _describe_type(member: Any, metadata: list[Any]) -> str:
 def _describe_list(member: Any, metadata: list[Any]) -> str:
     items = get_args(member)
     if len(items) == 2 and items[1] is Ellipsis:
-        least = next((one.min_length for one in metadata if isinstance(one, MinLen)), 0)
+        least = next((one.min_length for one in metadata if hasattr(one, "min_length")), 0)
         return "a list" + f" of at least {least}" * bool(least) + f", each {describe_values(items[0])}"
     return f"{len(items)} values, each {describe_values(items[0])}"
 
@@ -97,15 +95,9 @@ def _describe_list(member: Any, metadata: list[Any]) -> str:
 def _describe_range(metadata: list[Any]) -> str:
     bounds = [one for constraint in metadata for one in getattr(constraint, "metadata", [constraint])]
     texts = []
-    for kind, attribute, word in (
-        (Ge, "ge", "at least"),
-        (Gt, "gt", "above"),
-        (Le, "le", "at most"),
-        (Lt, "lt", "below"),
-    ):
-        limits = [getattr(one, attribute) for one in bounds if isinstance(one, kind)]
+    for attribute, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+        limits = [getattr(one, attribute) for one in bounds if hasattr(one, attribute)]
         texts += [f"{word} {limit:g}" for limit in limits if limit < _NO_LIMIT]
-    texts += [f"at most {one.max_length} characters" for one in bounds if isinstance(one, MaxLen)]
     return f", {' and '.join(texts)}" if texts else ""
 
 

@@ -1,15 +1,23 @@
-"""Expected time, memory and disk of a training, from its first steps; and steps for given minutes."""
+"""Expected time, memory and disk of a training, from its first steps; steps and settings for given minutes."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
+from collections.abc import Callable, Sized
 from datetime import datetime, timedelta
+from typing import Any
 
+import psutil
 import torch
 from rich.console import Console
 
 from stadia.core.errors import ConfigError
+from stadia.dataloading.config import STRIDE
+from stadia.datasets.recordings import FrameRange
+from stadia.datasets.video_files import FileVideo
+from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import PROBE_INTERVAL_S, PeakMemory, measure_steps
@@ -68,7 +76,7 @@ class ExpectedCost(Callback):
     def _report(self, loop: TrainingLoop) -> None:
         step_s = statistics.median(after - before for before, after in zip(self.ends, self.ends[1:], strict=False))
         left, validations = loop.plan.total_steps - loop.step, count_validations(loop)
-        batches = len(loop.val_batches) if hasattr(loop.val_batches, "__len__") else 0
+        batches = len(loop.val_batches) if isinstance(loop.val_batches, Sized) else 0
         batch_s = step_s / loop.plan.grad_accumulation_steps
         total_s = left * step_s + validations * batches * batch_s * VALIDATION_SHARE
         if loop.config.max_minutes is not None:
@@ -126,3 +134,86 @@ def choose_steps(config: RecipeConfig, minutes: float, console: Console) -> Reci
         soft_wrap=True,
     )
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+
+# -- `--preset auto`: encoder, size, batch and precision for this machine and the minutes
+
+AUTO_MINUTES = 20.0
+MIN_STEPS = 1000
+"""Fewer steps give no usable depth (docs/own-data.md); a smaller image is better then."""
+MAX_MEMORY_SHARE = 0.6
+"""Of the free memory. The estimate for larger images is within 30 % of the measured peak."""
+AREAS = (30720, 53248, 122880)
+"""Pixels of 320x96, 416x128 and 640x192, in the shape of the data."""
+PACKAGED_ENCODER, SMALL_ENCODER, SMALL_POSE_ENCODER = (
+    "tf_efficientnet_lite0",
+    "mobilenetv3_small_100",
+    "mobilenetv3_small_050",
+)
+
+
+def choose_settings(resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console) -> list[str]:
+    """Return settings that fit this machine and the minutes: encoder, batch, precision, and the size of the images.
+
+    Measures three steps at the smallest size, and scales time and memory by the pixels. The data decide the shape.
+
+    resolve: returns the configuration of settings; what the user set is over them.
+    """
+    settings = [*_choose_networks(), *_size_settings(AREAS[0], 640 / 192)]
+    config = resolve(settings)
+    recipe_class = RECIPES.load(config.recipe)
+    prepared, data = prepare_data(recipe_class, config, console)
+    measured = measure_steps(recipe_class, prepared, data)
+    step_s, peak = min(measured.seconds[1:]), max(measured.peak_bytes)
+    free = torch.cuda.mem_get_info()[0] if measured.device == "cuda" else psutil.virtual_memory().available + peak
+    area = choose_area(60 * minutes * STEP_SHARE / step_s, peak, free)
+    chosen = [*settings[:-2], *_size_settings(area, _find_aspect(data))]
+    console.print(f"--preset auto: {' '.join(chosen)}", markup=False, highlight=False, soft_wrap=True)
+    return chosen
+
+
+def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
+    """Return the largest of AREAS at which MIN_STEPS fit into the time, and the peak into the memory.
+
+    steps: that fit at the smallest.  peak_bytes: there.
+    """
+    fits = [
+        area
+        for area in AREAS
+        if steps * AREAS[0] / area >= MIN_STEPS and peak_bytes * area / AREAS[0] <= MAX_MEMORY_SHARE * free_bytes
+    ]
+    return max(fits, default=AREAS[0])
+
+
+def _choose_networks() -> list[str]:
+    """Return encoder, batch and precision: published weights where they are installed, else small random networks."""
+    if torch.cuda.is_available():
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
+        return ["training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
+    small = ["training.batch_size=4", "optimizer.lr=5e-4", "schedule.warmup_steps=50", "training.clip_norm=1.0"]
+    encoder = PACKAGED_ENCODER if find_packaged_file(PACKAGED_ENCODER) else SMALL_ENCODER
+    pretrained = "true" if encoder == PACKAGED_ENCODER else "false"
+    networks = [
+        f"model.encoder={encoder}",
+        f"model.pose_encoder={SMALL_POSE_ENCODER}",
+        f"model.pretrained={pretrained}",
+    ]
+    return [*networks, "model.decoder_channels=8,16,24,32,64", "model.translation_scale=0.01", *small]
+
+
+def _size_settings(area: int, aspect: float) -> list[str]:
+    """Return height and width of about this area and this width over height, multiples of STRIDE."""
+    height = max(round(math.sqrt(area / aspect) / STRIDE), 1) * STRIDE
+    width = max(round(height * aspect / STRIDE), 1) * STRIDE
+    return [f"data.height={height}", f"data.width={width}"]
+
+
+def _find_aspect(data: Any) -> float:
+    """Return width over height of the images as they were filmed."""
+    recording = data.split.train[0].recording
+    whole = recording.recording if isinstance(recording, FrameRange) else recording
+    if isinstance(whole, FileVideo):
+        height, width = whole.filmed_size
+        return width / height
+    camera = recording.camera(0)
+    return camera.width / camera.height
