@@ -211,6 +211,7 @@ def names_in_code(source: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_what_docstrings_and_comments_name_exists():
     sources = {path: path.read_text(encoding="utf-8") for path in SOURCES}
     known = set[str]().union(*map(names_in_code, sources.values()))

@@ -125,6 +125,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps the parent's number")
 def test_a_training_ends_where_its_study_is_killed(tmp_path: Path) -> None:
     mark = tmp_path / "pid"

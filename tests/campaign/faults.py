@@ -38,7 +38,7 @@ _TIMES = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
 _DURATIONS = re.compile(rb"\d+(\.\d+)? (s|ms|min|frames/s|images/s)\b")
 _STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}")
 _TIME_KEYS = {"time", "started", "finished", "resumed", "frame_ms", "wall_s", "spent_s", "seconds", "commit", "dirty"}
-_UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__", "diff.patch")
+_UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__", "diff.patch", "taken-back/")
 """Times, or the state of the checkout."""
 
 
@@ -420,7 +420,9 @@ def _read_video(data: bytes) -> bytes:
 def _read_safetensors(data: bytes) -> bytes:
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = {key: _drop_times(json.loads(text)) for key, text in header["__metadata__"].items()}
+    texts = header["__metadata__"]
+    digests = [key for key in texts if key.endswith("sha256")]  # of the times, too
+    header["__metadata__"] = {key: _drop_times(json.loads(texts[key])) for key in texts if key not in digests}
     return json.dumps(header, sort_keys=True).encode() + data[8 + length :]
 
 

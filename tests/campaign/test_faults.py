@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import queue
+import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.campaign.faults import COMMANDS, Workplace, compile_shim
+from tests.campaign.faults import COMMANDS, Workplace, _read_safetensors, compile_shim
 from tests.campaign.run_faults import choose_calls, open_places, run_command
 from tests.campaign.run_kills import plan_kills, run_kills
 
@@ -48,3 +50,22 @@ def test_each_call_fails_once_with_an_error_and_once_with_a_kill() -> None:
     assert [number for number, _ in choose_calls(calls, is_distinct=False, every=1)] == [1, 1, 2, 2, 3, 3]
     assert [error == 0 for _, error in choose_calls(calls, is_distinct=False, every=1)] == [False, True] * 3
     assert [number for number, _ in choose_calls(calls, is_distinct=True, every=1)] == [1, 1, 2, 2]
+
+
+def test_checkpoints_that_differ_in_time_alone_are_equal(sound: Path, tmp_path: Path) -> None:
+    """A file that its reader cannot read counts by its bytes, which differ in every run."""
+    data = (sound / "run/checkpoints/last.safetensors").read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + length])
+    state = json.loads(header["__metadata__"]["stadia"])
+    changes: dict[str, Callable[[], object]] = {
+        "spent_s": lambda: state["state"].update(spent_s=1e6),
+        "step": lambda: state["state"].update(step=state["state"]["step"] + 1),
+    }
+    plain = _read_safetensors(data)
+    for name, change in changes.items():
+        change()
+        header["__metadata__"]["stadia"] = json.dumps(state)
+        text = json.dumps(header).encode()
+        changed = struct.pack("<Q", len(text)) + text + data[8 + length :]
+        assert (_read_safetensors(changed) == plain) == (name == "spent_s")

@@ -243,6 +243,7 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(stadia):
     assert "\x1b" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_a_name_of_any_bytes_is_printed_in_any_locale(tmp_path, encoding):

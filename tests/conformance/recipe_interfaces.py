@@ -22,6 +22,7 @@ def recipe(name: str, part: Any, folder: Path) -> None:
     assert issubclass(part, Recipe)
     assert part.recipe == name
     assert "best_metrics" in vars(part), "each names its metric; () keeps the last"
+    assert part.base_recipe in ("", *(other for other in RECIPES if other != name))
 
 
 def demo(name: str, part: Any, folder: Path) -> None:

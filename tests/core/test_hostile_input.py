@@ -113,6 +113,7 @@ def test_yaml_is_of_plain_values(text: str, word: str) -> None:
     _refuse(lambda: parse_yaml("a.yaml", text, "a mapping"), word)
 
 
+@pytest.mark.slow
 def test_yaml_of_too_many_values_is_refused_before_it_is_composed() -> None:
     start = time.perf_counter()
     _refuse(lambda: parse_yaml("a.yaml", "[" + "a," * 500_000 + "]", "a mapping"), "more than 100000 values")

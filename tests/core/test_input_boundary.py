@@ -84,6 +84,7 @@ def test_every_file_from_outside_is_read_at_the_boundary() -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 def test_no_allowance_is_left_over() -> None:
     used = {
         f"{path.relative_to(SOURCE).as_posix()}:{name}"

@@ -66,6 +66,7 @@ def private_folder(home: Path) -> Path:
 needs_modes = pytest.mark.skipif(sys.platform == "win32", reason="no modes of files")
 
 
+@pytest.mark.slow
 @needs_modes
 def test_compiled_code_lies_in_a_private_folder_and_is_used_again(home: Path) -> None:
     hits, folder = run_kernel(home)
@@ -75,6 +76,7 @@ def test_compiled_code_lies_in_a_private_folder_and_is_used_again(home: Path) ->
     assert run_kernel(home)[0] == 1
 
 
+@pytest.mark.slow
 @needs_modes
 @pytest.mark.parametrize("kind", [".nbi", ".nbc"])
 @pytest.mark.parametrize("damage", ["empty", "noise", "cut", "flip", "crafted", "pipe"])
@@ -101,6 +103,7 @@ def test_a_damaged_entry_is_compiled_again_and_runs_nothing(home: Path, kind: st
     assert run_kernel(home)[0] == 1, "the entry was not built again"
 
 
+@pytest.mark.slow
 @needs_modes
 @pytest.mark.parametrize("place", ["shared", "private"])
 @pytest.mark.parametrize("fault", ["open", "link", "file", "foreign"])
@@ -124,6 +127,7 @@ def test_without_a_private_folder_nothing_is_cached(home: Path, place: str, faul
     assert run_kernel(home) == (0, "None")
 
 
+@pytest.mark.slow
 @needs_modes
 def test_a_folder_that_others_can_replace_is_not_used(home: Path) -> None:
     home.mkdir()
@@ -131,6 +135,7 @@ def test_a_folder_that_others_can_replace_is_not_used(home: Path) -> None:
     assert run_kernel(home) == (0, "None")
 
 
+@pytest.mark.slow
 def test_a_settings_file_in_the_current_folder_chooses_no_cache(home: Path, tmp_path: Path) -> None:
     """Numba reads .numba_config.yaml where the program starts: in a folder from somebody else."""
     (tmp_path / "foreign").mkdir()

@@ -70,6 +70,7 @@ def test_an_error_is_that_of_the_direct_call() -> None:
     assert str(sandboxed.value) == str(direct.value)
 
 
+@pytest.mark.slow
 def test_files_are_read_and_values_of_every_kind_come_back(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"abc")
@@ -101,6 +102,7 @@ def test_a_crash_is_an_error() -> None:
     _refuse("ended early", os._exit, 0)
 
 
+@pytest.mark.slow
 def test_an_endless_loop_and_a_sleep_are_errors() -> None:
     _refuse("more than 1 s", math.factorial, 10**7, seconds=1.0)
     _refuse("more than 1 s", time.sleep, 1000, seconds=1.0)
@@ -124,6 +126,7 @@ def test_any_other_exception_is_an_error() -> None:
     _refuse("decoder refuses", object)  # no message can hold it
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize(
     ("function", "args"),
@@ -191,6 +194,7 @@ def test_no_module_of_the_current_folder_is_imported(tmp_path: Path, monkeypatch
 # -- What comes back is checked
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize(
     "data",
@@ -234,6 +238,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(value=values)
 @settings(deadline=None, derandomize=True)
 def test_a_message_returns_what_was_packed(value: Any) -> None:
@@ -242,6 +247,7 @@ def test_a_message_returns_what_was_packed(value: Any) -> None:
     assert prefix == len(header).to_bytes(8, "little") + sum(map(len, (header, *pieces))).to_bytes(8, "little")
 
 
+@pytest.mark.slow
 @given(array=st_numpy.arrays(st.sampled_from(["<f4", ">f8", "<u2", "|b1", "<i8"]), st_numpy.array_shapes(min_side=0)))
 @settings(deadline=None, derandomize=True)
 def test_an_array_returns_with_its_type_and_bytes(array: np.ndarray) -> None:
@@ -250,6 +256,7 @@ def test_an_array_returns_with_its_type_and_bytes(array: np.ndarray) -> None:
     assert (found.dtype, found.shape, found.tobytes(), one) == (array.dtype, array.shape, array.tobytes(), 1)
 
 
+@pytest.mark.slow
 @given(data=st.binary(max_size=200), header=st.binary(max_size=50) | values.map(lambda one: pack_message(one)[1]))
 @settings(deadline=None, derandomize=True, max_examples=300)
 def test_any_bytes_are_a_value_or_an_error(data: bytes, header: bytes) -> None:

@@ -31,6 +31,7 @@ def test_an_image_and_a_video_are_decoded_as_without(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.image, one.image)
 
 
+@pytest.mark.slow
 def test_a_consumer_may_be_slower_than_the_limit_of_the_decoder() -> None:
     frames = stream_untrusted_video(VIDEO, seconds=20)
     next(frames)
@@ -48,6 +49,7 @@ def test_errors_are_those_of_the_reader(tmp_path: Path) -> None:
         read_untrusted_rgb(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="connections are denied on Linux")
 @pytest.mark.parametrize("text", ["#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{}/a.ts\n", "ffconcat version 1.0\nfile {}\n"])
 def test_a_playlist_opens_no_connection(tmp_path: Path, text: str) -> None:

@@ -36,6 +36,7 @@ def test_what_does_nothing_is_seldom_called_an_effect(noise):
     assert wrong <= null_studies.tolerance(200) == 18
 
 
+@pytest.mark.slow
 def test_power_equals_theory():
     _, found = null_studies.called(null_studies.NOISES["normal"], 3.0, studies=200, changes=1, seeds=5)
     assert found / 200 == pytest.approx(compute_power(3.0, 2**0.5, 5), abs=3 * 0.03)

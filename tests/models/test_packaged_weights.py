@@ -64,6 +64,7 @@ def test_changed_normalization_changes_no_feature(file: Path) -> None:
     assert float((a - b).abs().max()) < 0.2
 
 
+@pytest.mark.slow
 def test_an_encoder_starts_from_them(file: Path) -> None:
     encoder = Encoder(NAME)
     assert encoder.weights == "pretrained"
@@ -71,6 +72,7 @@ def test_an_encoder_starts_from_them(file: Path) -> None:
     torch.testing.assert_close(encoder.backbone.state_dict()["conv_stem.weight"], expected["conv_stem.weight"])
 
 
+@pytest.mark.slow
 def test_two_images_side_by_side_give_the_features_of_one(file: Path) -> None:
     """Timm divides the repeated first convolution by the number of images."""
     one, two = Encoder(NAME).eval(), Encoder(NAME, images=2).eval()

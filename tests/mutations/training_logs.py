@@ -9,6 +9,8 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +34,20 @@ LogRows = Sequence[tuple[int, Mapping[str, float]]]
 """Steps and their rows."""
 
 
-def run_monitors(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Finding]:
-    """Return the findings of all monitors for these rows, and for losses of batches from step 1 on."""
+def run_monitors(
+    folder: Path, course: LogRows = (), losses: Iterable[float] = (), base_recipe: str = ""
+) -> list[Finding]:
+    """Return the findings of all monitors for these rows, and for losses of batches from step 1 on.
+
+    base_recipe: that of the recipe that logs the rows.
+    """
+    loop: Any = SimpleNamespace(recipe=SimpleNamespace(base_recipe=base_recipe))
     run = Run.create(folder, "course", {}, recipe="selfsup", seed=0)
     monitor = TrainingMonitor(run, Console(file=io.StringIO()), OnStop.WARN)
     for step, loss in enumerate(losses, start=1):
         monitor._notify("on_batch", step, loss, ("drive 7",))
     for step, row in course:
-        monitor._notify("on_row", step, row)
+        monitor.on_row(loop, step, row)
     path = run.folder / "findings.jsonl"
     return read_findings(path) if path.exists() else []
 

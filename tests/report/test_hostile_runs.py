@@ -37,6 +37,7 @@ def test_a_shared_report_hides_command_paths_and_code(make_run):
     assert all(part in whole for part in (SECRET, home, "stadia train", "lab-pc-7", "Uncommitted changes"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -86,6 +87,7 @@ GARBAGE = ("", "\0" * 999, "\n\n", "step", "step\n", "step,a\n1e400,1\n", "step,
 TABLE = "step,name,zero,p05,p25,p50,p75,p95,val/loss"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["metrics.csv", "histograms.csv"])
 @pytest.mark.parametrize(
     "text",

@@ -232,6 +232,28 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 4
 
 
+def test_accumulated_batches_are_checked_once_and_the_broken_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of three batches of step 5 is broken; the norm is measured once a step, and no weight changes."""
+    measure, norms, kept, seen = torch.nn.utils.get_total_norm, [], [], []
+
+    class BreaksFirst(BreaksAt):
+        def training_step(self, batch: Batch) -> LossReport:
+            if self.training and self.global_step == 4:
+                seen.append(batch.meta)
+                kept.append([p.detach().clone() for p in self.parameters()])
+            return super().training_step(batch) if len(seen) == 1 else SmallRecipe.training_step(self, batch)
+
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", lambda values: norms.append(1) or measure(values))
+    recipe = BreaksFirst()
+    with pytest.raises(RunError, match=r"loss of step 5: found nan") as error:
+        small_recipe.train(tmp_path, recipe=recipe, grad_accumulation_steps=3)
+    assert f"samples: small {seen[0][1].index})" in str(error.value)
+    assert (len(norms), len(seen)) == (5, 3)
+    assert all(torch.equal(p, before) for p, before in zip(recipe.parameters(), kept[0], strict=True))
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
     class Root(SmallRecipe):
         def training_step(self, batch: Batch) -> LossReport:

@@ -265,6 +265,7 @@ WRONG: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_checkpoint_changes_nothing_in_the_run(tmp_path: Path, name: str) -> None:
     run = stopped(tmp_path)
@@ -276,6 +277,7 @@ def test_a_wrong_checkpoint_changes_nothing_in_the_run(tmp_path: Path, name: str
     assert fingerprint(run) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table_name", ["metrics.csv", "histograms.csv"])
 @pytest.mark.parametrize(
     "damage",

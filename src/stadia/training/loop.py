@@ -84,6 +84,7 @@ class TrainingLoop(TrainingState):
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
         self.optimizer.zero_grad()
+        self.losses = []
         for number in range(1, self.plan.grad_accumulation_steps + 1):
             is_last = number == self.plan.grad_accumulation_steps
             self.batch = next(stream).to(self.fabric.device, non_blocking=True)
@@ -98,8 +99,9 @@ class TrainingLoop(TrainingState):
                 self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
                 self.clock.end_backward()
 
-            self.check_gradients(is_last)
+            self.losses.append(optim.BatchLoss.from_report(self.report, self.batch.meta))
             if is_last:
+                self.check_gradients()
                 self.update_weights()
             self.clock.mark("optimizer")
             self.call("on_batch_end")
@@ -109,25 +111,24 @@ class TrainingLoop(TrainingState):
         self.clock.end_step()
         self.time_limit.add_step(self.any_process)
 
-    def check_gradients(self, is_last: bool) -> None:
-        """Measure the gradient norm. Raise NotFiniteError before the weights change where it or the loss is not finite.
+    def check_gradients(self) -> None:
+        """Measure the gradient norm. Raise NotFiniteError before the weights change where it or a loss is not finite.
 
-        Both are read from the device as one number: a batch waits for a GPU only here. In fp16 the scaler skips an
-        update whose gradient overflows, and lowers its scale; at a scale of 1 the gradient has to be finite.
+        All are read from the device at once: a step waits for a GPU only here. In fp16 the scaler skips an update
+        whose gradient overflows, and lowers its scale; at a scale of 1 the gradient has to be finite.
         """
-        assert self.report is not None
-        assert self.batch is not None
-        if self.scaler is not None and is_last:
+        if self.scaler is not None:
             self.scaler.unscale_(self.optimizer.optimizer)
         gradients = [p.grad for p in self.recipe.parameters() if p.grad is not None]
         self.gradient_norm = optim.gather_shards(torch.nn.utils.get_total_norm(gradients))
-        both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()
-        self.batch_loss = both.real
-        if not math.isfinite(both.real):
-            raise optim.explain_loss(self.report, self.batch.meta, step=self.step + 1)
-        overflows = self.scaler is not None and (not is_last or self.scaler.get_scale() > 1)
-        if not math.isfinite(both.imag) and not overflows:
-            raise optim.explain_gradient(self.recipe, both.imag, step=self.step + 1)
+        *self.batch_losses, norm = torch.stack(
+            [*(loss.total for loss in self.losses), self.gradient_norm.float()]
+        ).tolist()
+        for loss, value in zip(self.losses, self.batch_losses, strict=True):
+            if not math.isfinite(value):
+                raise optim.explain_loss(loss, step=self.step + 1)
+        if not math.isfinite(norm) and (self.scaler is None or self.scaler.get_scale() <= 1):
+            raise optim.explain_gradient(self.recipe, norm, step=self.step + 1)
 
     def update_weights(self) -> None:
         """Clip the gradient, update the weights, and set the learning rate of the next update."""

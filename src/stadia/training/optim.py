@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -200,16 +201,39 @@ def gather_shards(value: Any) -> Any:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def explain_loss(report: LossReport, meta: tuple[Meta, ...], step: int) -> NotFiniteError:
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss of a batch on its device, and what names the cause where it is not finite.
+
+    total: (), float32.  terms: () each, by name.  sample_sums: (B,) of all maps.  meta: of the B samples.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    sample_sums: Tensor
+    meta: tuple[Meta, ...]
+
+    @classmethod
+    def from_report(cls, report: LossReport, meta: tuple[Meta, ...]) -> BatchLoss:
+        """Return the numbers of a report without its maps, which would fill the memory. Waits for no device."""
+        sums = torch.zeros(len(meta), device=report.total.device)
+        for values in report.maps.values():
+            if values.shape[:1] == sums.shape:
+                sums = sums + values.detach().reshape(len(meta), -1).sum(1, dtype=torch.float32)
+        return cls(report.total.detach().float(), report.terms, sums, meta)
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Return "RECORDING INDEX" of each sample."""
+        return tuple(f"{one.recording} {one.index}" for one in self.meta)
+
+
+def explain_loss(loss: BatchLoss, step: int) -> NotFiniteError:
     """Return an error that names the terms, and the samples where the maps show them."""
-    terms = [name for name, value in report.terms.items() if not torch.isfinite(value).all()]
-    culprits: set[int] = set()
-    for values in report.maps.values():
-        if values.shape[:1] == (len(meta),):
-            broken = (~torch.isfinite(values.reshape(len(meta), -1))).any(dim=1)
-            culprits |= set(broken.nonzero().flatten().tolist())
-    samples = [f"{one.recording} {one.index}" for index, one in enumerate(meta) if not culprits or index in culprits]
-    found = f"{report.total.item()} (terms: {', '.join(terms) or 'all finite'}; samples: {', '.join(samples)})"
+    terms = [name for name, value in loss.terms.items() if not torch.isfinite(value).all()]
+    broken = (~torch.isfinite(loss.sample_sums)).tolist()
+    samples = [name for name, is_broken in zip(loss.samples, broken, strict=True) if is_broken] or loss.samples
+    found = f"{loss.total.item()} (terms: {', '.join(terms) or 'all finite'}; samples: {', '.join(samples)})"
     fix = "look at these samples with `stadia check`, or lower optimizer.lr"
     return NotFiniteError(f"loss of step {step}", found=found, expected="a finite loss", fix=fix)
 

@@ -43,6 +43,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         depend on the weights of the loss, which could be lowered. Without any, the last checkpoint counts.
     supports_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`.
     compatible_recipes: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
+    base_recipe: the recipe that it adds losses to, "" for none; the values of that one are logged under this name.
     data_buffers: buffers that describe the data of a training; not copied from the checkpoint that it starts from.
 
     Args:
@@ -53,6 +54,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     best_metrics: ClassVar[tuple[str, ...]] = ()
     supports_stages: ClassVar[bool] = False
     compatible_recipes: ClassVar[tuple[str, ...]] = ()
+    base_recipe: ClassVar[str] = ""
     data_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ConfigT) -> None:

@@ -31,7 +31,8 @@ class TrainingState:
     """A recipe on its devices with its optimizer, and the position of its training.
 
     step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
-    batch_loss: of the latest batch.  gradient_norm, lr: of the latest update; () before clipping.
+    losses: of the batches of the latest update, on the device.  batch_losses: the same as numbers.
+    gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
 
     Args:
@@ -52,7 +53,9 @@ class TrainingState:
         self.optimizer = fabric.setup_optimizers(optimizer)
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
         recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
-        self.step, self.lr, self.batch_loss, self.gradient_norm = 0, 0.0, math.nan, torch.zeros(())
+        self.step, self.lr, self.gradient_norm = 0, 0.0, torch.zeros(())
+        self.losses: list[optim.BatchLoss] = []
+        self.batch_losses: list[float] = []
         self.batch: Batch[Any, Any] | None = None
         self.report: LossReport | None = None
         self.metrics: dict[str, float] = {}

@@ -10,7 +10,7 @@ import pytest
 from mutations.masks import MUTATIONS, a_bus, check_masks_of, drive
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule
+from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule, rename_base_values
 from stadia.diagnostics.monitors.prediction_monitors import HEIGHT_RULES, CameraHeightMonitor, check_drift, check_epoch
 from stadia.recipes.metric.camera_heights import EpochEstimate
 
@@ -76,7 +76,8 @@ def test_persistent_values_are_reported_only(rule: Rule, of: str) -> None:
     def run_monitor(values: list[float], first: int = FROM_STEP) -> list[Finding]:
         monitor = PersistentRule(rule)
         rows = [
-            monitor.on_row(first + 10 * number, {of.format(rule.name): value}) for number, value in enumerate(values)
+            monitor.on_row(first + 10 * number, rename_base_values({of.format(rule.name): value}, "selfsup"))
+            for number, value in enumerate(values)
         ]
         return [found for found in rows if found]
 

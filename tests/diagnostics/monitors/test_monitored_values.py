@@ -18,6 +18,7 @@ import stadia
 from stadia.diagnostics.finding import Finding
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes import CONFIGS
+from stadia.recipes.metric.recipe import MetricRecipe
 
 CASES = (*training_logs.ROWS, *output_logs.ROWS)
 
@@ -34,7 +35,7 @@ def combined_name(name: str) -> str:
         return name
     zero, term = torch.zeros(()), value.removeprefix("term/")
     report = LossReport(zero, {term: zero}, {}, logged={value: zero})
-    combined = combine_losses({"selfsup": (1.0, report)})
+    combined = combine_losses({MetricRecipe.base_recipe: (1.0, report)})
     return f"train/term/{next(iter(combined.terms))}" if term != value else f"train/{next(iter(combined.logged))}"
 
 
@@ -48,7 +49,7 @@ def test_monitors_read_the_values_of_a_combined_loss(
     def run_combined(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Finding]:
         names.update(*(row for _, row in course))
         rows = [(step, {combined_name(name): value for name, value in row.items()}) for step, row in course]
-        return run_monitors(folder, rows, losses)
+        return run_monitors(folder, rows, losses, MetricRecipe.base_recipe)
 
     monkeypatch.setattr(training_logs, "run_monitors", run_combined)
     found = case.broken(tmp_path)

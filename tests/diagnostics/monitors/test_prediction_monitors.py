@@ -20,6 +20,7 @@ from stadia.diagnostics.monitors.persistence import (
     PersistentRule,
     Rule,
     ValidationRule,
+    rename_base_values,
 )
 from stadia.diagnostics.monitors.prediction_monitors import (
     GEOMETRY_RULES,
@@ -50,7 +51,8 @@ def test_each_part_is_counted_by_itself_and_named() -> None:
         for n in range(3 * ROWS)
     ]
     assert run_monitor(PersistentPartRule(RULE), turns) == []
-    added = [{"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}] * ROWS
+    row = {"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}
+    added = [rename_base_values(row, "selfsup")] * ROWS
     (found,) = run_monitor(PersistentPartRule(RULE), added)
     assert (found.code, found.where) == ("P22", ("-1",))
     assert run_monitor(PersistentPartRule(RULE), added, first=FROM_STEP - 10) == [], "a start is anything"

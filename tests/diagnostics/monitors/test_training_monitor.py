@@ -93,7 +93,7 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
 
     def reported(*losses: float, step: int) -> list[str]:
         monitor = TrainingMonitor(run, Console(file=io.StringIO()))
-        monitor.on_train_start(SimpleNamespace(step=step))
+        monitor.on_train_start(SimpleNamespace(step=step, recipe=SmallRecipe()))
         for number, loss in enumerate(losses, start=1):
             monitor._notify("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
         return [one.code for one in read_training_findings(run.folder)]

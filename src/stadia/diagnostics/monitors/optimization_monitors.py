@@ -18,7 +18,6 @@ from stadia.diagnostics.monitors.persistence import (
     PersistentMonitor,
     Reading,
     Row,
-    get_logged,
     get_logged_parts,
     limit,
     warn_at,
@@ -111,7 +110,7 @@ class UpdateRatioMonitor:
         self.large: tuple[int, float] | None = None  # step and ratio of the row before, where it was large
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        ratio, loss = get_logged(row, "update_ratio"), get_logged(row, "loss")
+        ratio, loss = row.get("train/update_ratio"), row.get("train/loss")
         if ratio is None or loss is None:  # rows of a validation have neither
             return None
         self.first_loss = first = loss if self.first_loss is None else self.first_loss
@@ -140,7 +139,7 @@ class StallMonitor:
         self.loss = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        rate, norm, loss = (get_logged(row, name) for name in ("lr", "gradient_norm", "loss"))
+        rate, norm, loss = (row.get(f"train/{name}") for name in ("lr", "gradient_norm", "loss"))
         if loss is None:
             return None
         self.zero_rate_rows = self.zero_rate_rows + 1 if rate == 0 else 0
@@ -167,7 +166,7 @@ class LearningRateMonitor:
         self.rows = self.low_rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        rate = get_logged(row, "lr")
+        rate = row.get("train/lr")
         if rate is None:
             return None
         self.highest, self.rows = max(rate, self.highest), self.rows + 1
@@ -186,7 +185,7 @@ class WeightChangeMonitor(PersistentMonitor):
     highest = 0.0
 
     def read(self, row: Row) -> Reading | None:
-        rate, ratio = get_logged(row, "lr"), get_logged(row, "update_ratio")
+        rate, ratio = row.get("train/lr"), row.get("train/update_ratio")
         if rate is None or ratio is None:
             return None
         self.highest = max(rate, self.highest)

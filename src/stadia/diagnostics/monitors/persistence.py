@@ -26,25 +26,33 @@ VALIDATIONS = 2
 IMPROVES = 0.9
 """An error below this share of that of the validation before is improving, and is not reported."""
 
-BASE_RECIPE = "selfsup"
-"""A recipe that adds losses to another recipe logs the values of that one under its name."""
-
 Row = Mapping[str, float]
-"""Logged values by name: `train/NAME` of a step, or `val/NAME` of a validation."""
+"""Logged values by name: `train/NAME` of a step, or `val/NAME` of a validation. Those of a base recipe have the names
+that it logs itself (`rename_base_values`).
+"""
 
 
-def get_logged(row: Row, name: str) -> float | None:
-    """Return `train/NAME` of the recipe itself or of BASE_RECIPE as a part of it; None where it is not logged."""
-    in_base = (
-        f"term/{BASE_RECIPE}/{name.removeprefix('term/')}" if name.startswith("term/") else f"{BASE_RECIPE}/{name}"
-    )
-    return row.get(f"train/{name}", row.get(f"train/{in_base}"))
+def rename_base_values(row: Row, base_recipe: str) -> Row:
+    """Return a row with the values of the base recipe under the names that this recipe logs when it trains alone.
+
+    `train/BASE/NAME` becomes `train/NAME`, and `train/term/BASE/NAME` becomes `train/term/NAME`.
+
+    base_recipe: `Recipe.base_recipe`; "" for none.
+    """
+    if not base_recipe:
+        return row
+    prefixes = {f"train/{base_recipe}/": "train/", f"train/term/{base_recipe}/": "train/term/"}
+    renamed = {}
+    for name, value in row.items():
+        prefix = next(filter(name.startswith, prefixes), "")
+        renamed[prefixes.get(prefix, "") + name.removeprefix(prefix)] = value
+    return renamed
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:
-    """Return `train/NAME/PART` by the part, of the recipe itself or of BASE_RECIPE."""
-    starts = f"train/{name}/", f"train/{BASE_RECIPE}/{name}/"
-    return {key.partition(f"{name}/")[2]: value for key, value in row.items() if key.startswith(starts)}
+    """Return `train/NAME/PART` by the part."""
+    start = f"train/{name}/"
+    return {key.removeprefix(start): value for key, value in row.items() if key.startswith(start)}
 
 
 def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
@@ -121,7 +129,7 @@ class ValidationMonitor(PersistentMonitor):
 class Rule:
     """A threshold on one logged value.
 
-    name: of the value (`get_logged`, or `val/NAME`).  message, expected: texts, with the value as `{}`.
+    name: of the value, `train/NAME` or `val/NAME`.  message, expected: texts, with the value as `{}`.
     improves: whether a validation's value improves on the one before.
     """
 
@@ -166,7 +174,7 @@ class PersistentRule:
 
     def read(self, row: Row) -> dict[str, float]:
         """Return the values of a row by part; the only part is ""."""
-        value = get_logged(row, self.rule.name)
+        value = row.get(f"train/{self.rule.name}")
         return {} if value is None else {"": value}
 
     def on_row(self, step: int, row: Row) -> Finding | None:

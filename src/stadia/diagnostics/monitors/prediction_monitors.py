@@ -22,7 +22,6 @@ from stadia.diagnostics.monitors.persistence import (
     Rule,
     StartFilter,
     ValidationMonitor,
-    get_logged,
     limit,
     warn_at,
 )
@@ -150,7 +149,7 @@ class SmoothnessMonitor(PersistentMonitor):
     """R20: compares `train/term/smoothness` with `train/term/photometric`."""
 
     def read(self, row: Row) -> Reading | None:
-        smooth, photometric = get_logged(row, "term/smoothness"), get_logged(row, "term/photometric")
+        smooth, photometric = row.get("train/term/smoothness"), row.get("train/term/photometric")
         if smooth is None or photometric is None:
             return None
         share = smooth / abs(photometric) if photometric else math.inf
@@ -205,7 +204,7 @@ class DepthScaleMonitor:
         self.last: deque[float] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        median = get_logged(row, "depth/median")
+        median = row.get("train/depth/median")
         if median is None or not self.is_past_start(step, row):
             return None
         if len(self.first) < ROWS:
@@ -247,7 +246,7 @@ class ConstantUncertaintyMonitor(PersistentMonitor):
     """U01: checks the percentiles of log Sigma of logged steps, once they have moved from 0."""
 
     def read(self, row: Row) -> Reading | None:
-        low, middle, high = (get_logged(row, name) for name in PERCENTILES)
+        low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
         if low is None or middle is None or high is None:  # a row of a validation, or a network without uncertainty
             return None
         is_bad = abs(middle) > MIN_MOVED and high - low < MIN_SIGMA_SPREAD
@@ -265,7 +264,7 @@ class UncertaintyOnlyMonitor:
         self.persists = PersistenceCounter(1)  # of the medians over rows
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        middle, fit = get_logged(row, PERCENTILES[1]), get_logged(row, "warped_over_unwarped")
+        middle, fit = row.get(f"train/{PERCENTILES[1]}"), row.get("train/warped_over_unwarped")
         if middle is None or fit is None:
             return None
         if middle > -MIN_MOVED:
@@ -288,7 +287,7 @@ class UncertaintyBoundsMonitor(PersistentMonitor):
     """U03: checks whether the outer tenths of log Sigma of logged steps are at its bounds."""
 
     def read(self, row: Row) -> Reading | None:
-        low, middle, high = (get_logged(row, name) for name in PERCENTILES)
+        low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
         if low is None or middle is None or high is None:
             return None
         is_bad = low < BOUNDS[0] + BOUND_MARGIN or high > BOUNDS[1] - BOUND_MARGIN

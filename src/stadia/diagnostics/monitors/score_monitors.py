@@ -16,7 +16,6 @@ from stadia.diagnostics.monitors.persistence import (
     Row,
     Rule,
     ValidationMonitor,
-    get_logged,
     limit,
     warn_at,
 )
@@ -167,7 +166,7 @@ class RotationMonitor:
         self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        if (term := get_logged(row, "term/rotation")) is not None:
+        if (term := row.get("train/term/rotation")) is not None:
             self.course.values.append(term)
         angle = row.get("val/rotation_error_deg")
         if angle is None or not math.isfinite(angle) or not self.course.values:

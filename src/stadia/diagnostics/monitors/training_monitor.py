@@ -10,7 +10,13 @@ from rich.console import Console
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_valid_findings
 from stadia.diagnostics.monitors.optimization_monitors import OPTIMIZATION_MONITORS, TERM_RULES, report_not_finite
-from stadia.diagnostics.monitors.persistence import PersistentPartRule, PersistentRule, Row, ValidationRule
+from stadia.diagnostics.monitors.persistence import (
+    PersistentPartRule,
+    PersistentRule,
+    Row,
+    ValidationRule,
+    rename_base_values,
+)
 from stadia.diagnostics.monitors.prediction_monitors import (
     GEOMETRY_RULES,
     HEIGHT_RULES,
@@ -53,18 +59,19 @@ class TrainingMonitor(Callback):
             row = {name: float(cell) for name, cell in cells.items() if cell}
             for monitor in self.monitors:
                 if hasattr(monitor, "on_row"):
-                    monitor.on_row(int(row["step"]), row)
+                    monitor.on_row(int(row["step"]), rename_base_values(row, loop.recipe.base_recipe))
 
     def on_batch_end(self, loop: TrainingLoop) -> None:
-        assert loop.batch is not None
         found, loop.recipe.found = loop.recipe.found, []
         for one in found:
             self._report(one)
-        samples = tuple(f"{one.recording} {one.index}" for one in loop.batch.meta)
-        self._notify("on_batch", loop.step, loop.batch_loss, samples)
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        for loss, value in zip(loop.losses, loop.batch_losses, strict=True):
+            self._notify("on_batch", loop.step, value, loss.samples)
 
     def on_row(self, loop: TrainingLoop, step: int, row: Row) -> None:
-        self._notify("on_row", step, row)
+        self._notify("on_row", step, rename_base_values(row, loop.recipe.base_recipe))
 
     def _notify(self, when: str, *values: Any) -> None:
         for monitor in self.monitors:

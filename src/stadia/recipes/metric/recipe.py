@@ -62,7 +62,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     """
 
     recipe = "metric"
-    compatible_recipes, data_buffers = ("selfsup",), ("camera_height_m", "predicted_height_m")
+    base_recipe, compatible_recipes = "selfsup", ("selfsup",)
+    data_buffers = ("camera_height_m", "predicted_height_m")
     # the last checkpoint: a residual does not depend on the scale, and ground truth must not choose
     best_metrics = ()
 
@@ -101,7 +102,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         unmasked = road if self.config.unmask_road else None
         photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare
         metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
-        report = combine_losses({"selfsup": (1.0, photometric), "metric": (1.0, metric_scale)})
+        report = combine_losses({self.base_recipe: (1.0, photometric), "metric": (1.0, metric_scale)})
         masked = find_masked_pixels(photometric.maps["winner"], len(batch.source_names))
         return replace(report, logged={**report.logged, "metric/road_masked": (masked & road).sum() / road.sum()})
 
