@@ -33,7 +33,8 @@ _TEXTS: dict[str, dict[str, str]] = {
         "  data: [ 50., 0., 31.5, 0., 50., 23.5, 0., 0., 1. ]\n",
     },
     "calibration_xml": {
-        "opencv": '<?xml version="1.0"?>\n<opencv_storage>\n<image_width>64</image_width><image_height>48</image_height>'
+        "opencv": '<?xml version="1.0"?>\n<opencv_storage>\n<image_width>64</image_width>'
+        "<image_height>48</image_height>"
         '<K type_id="opencv-matrix"><rows>3</rows><cols>3</cols><dt>d</dt>'
         "<data>50. 0. 31.5 0. 50. 23.5 0. 0. 1.</data></K>\n</opencv_storage>\n"
     },
