@@ -21,7 +21,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """List what is installed and works, with the cure of each gap, for bug reports. Exits with 1 at a gap."""
-    from stadia.apps.doctor import examine_machine
+    from stadia.apps.machine_check import examine_machine
 
     entries = examine_machine(online=online, private=private)
     gaps = [entry for entry in entries if entry.state == "gap"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stadia.apps import doctor
-from stadia.apps.doctor import EXTRAS, examine_machine, find_write_fault, hide_path
+from stadia.apps import machine_check
+from stadia.apps.machine_check import EXTRAS, examine_machine, find_write_fault, hide_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,8 +59,8 @@ def test_every_extra_is_known() -> None:
 
 
 def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "optuna" else object())
-    (missing,) = (entry for entry in doctor._examine_extras() if entry.state != "works")
+    monkeypatch.setattr(machine_check, "find_spec", lambda name: None if name == "optuna" else object())
+    (missing,) = (entry for entry in machine_check._examine_extras() if entry.state != "works")
     assert (missing.name, missing.found, missing.cure) == ("sweep", "without optuna", "pip install 'stadia[sweep]'")
 
 
@@ -71,20 +71,20 @@ def test_a_folder_that_cannot_be_written_is_a_gap(monkeypatch: pytest.MonkeyPatc
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
-    (images,) = (entry for entry in doctor._examine_caches(str) if entry.name == "images")
+    monkeypatch.setattr(machine_check.tempfile, "TemporaryFile", refuse)
+    (images,) = (entry for entry in machine_check._examine_caches(str) if entry.name == "images")
     assert (images.state, images.found) == ("gap", f"{tmp_path}: Permission denied")
     assert "STADIA_CACHE" in images.cure
 
 
 def test_the_command_prints_lines_or_json_and_exits_with_1_at_a_gap(stadia, monkeypatch: pytest.MonkeyPatch) -> None:
-    gap = doctor.Entry("torch", "torch", "gap", "cannot be imported", "pip install torch")
-    monkeypatch.setattr(doctor, "examine_machine", lambda **_: [gap])
+    gap = machine_check.Entry("torch", "torch", "gap", "cannot be imported", "pip install torch")
+    monkeypatch.setattr(machine_check, "examine_machine", lambda **_: [gap])
     assert stadia("doctor")[:2] == (
         1,
         "torch\n ! torch: cannot be imported\n     Fix: pip install torch\n1 gaps (!), 0 notes (-)\n",
     )
     code, out, _ = stadia("doctor", "--json")
     assert (code, json.loads(out)) == (1, [gap.to_dict()])
-    monkeypatch.setattr(doctor, "examine_machine", lambda **_: [])
+    monkeypatch.setattr(machine_check, "examine_machine", lambda **_: [])
     assert stadia("doctor")[0] == 0
