@@ -139,7 +139,7 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     config = resolve(chosen)
     assert (config.data.height, config.data.width) == (256, 448)
     assert (config.model.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
-    assert config.training.batch_size == 2
+    assert (config.training.batch_size, config.schedule.warmup_steps) == (2, 50)
     assert out.getvalue().startswith("--preset auto: model.encoder=mobilenetv3_small_100 ")
 
 

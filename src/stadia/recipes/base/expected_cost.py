@@ -22,6 +22,7 @@ from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.dry_run import PROBE_INTERVAL_S, PeakMemory, measure_steps
 from stadia.recipes.base.progressive_resizing import prepare_data
+from stadia.training.fit import USUAL_WARMUP
 from stadia.training.loop import Callback, TrainingLoop
 
 SKIPPED_STEPS = 3
@@ -145,6 +146,7 @@ MAX_MEMORY_SHARE = 0.6
 """Of the free memory. The estimate for larger images is within 30 % of the measured peak."""
 AREAS = (30720, 53248, 122880)
 """Pixels of 320x96, 416x128 and 640x192, in the shape of the data."""
+MAX_WARMUP_STEPS = 50
 PACKAGED_ENCODER, SMALL_ENCODER, SMALL_POSE_ENCODER = (
     "tf_efficientnet_lite0",
     "mobilenetv3_small_100",
@@ -166,8 +168,11 @@ def choose_settings(resolve: Callable[[list[str]], RecipeConfig], minutes: float
     measured = measure_steps(recipe_class, prepared, data)
     step_s, peak = min(measured.seconds[1:]), max(measured.peak_bytes)
     free = torch.cuda.mem_get_info()[0] if measured.device == "cuda" else psutil.virtual_memory().available + peak
-    area = choose_area(60 * minutes * STEP_SHARE / step_s, peak, free)
-    chosen = [*settings[:-2], *_size_settings(area, _find_aspect(data))]
+    steps = 60 * minutes * STEP_SHARE / step_s
+    area = choose_area(steps, peak, free)
+    warmup_steps = min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP))
+    warmup = f"schedule.warmup_steps={warmup_steps}"
+    chosen = [*settings[:-2], warmup, *_size_settings(area, _find_aspect(data))]
     console.print(f"--preset auto: {' '.join(chosen)}", markup=False, highlight=False, soft_wrap=True)
     return chosen
 
@@ -190,7 +195,7 @@ def _choose_networks() -> list[str]:
     if torch.cuda.is_available():
         precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
         return ["training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
-    small = ["training.batch_size=4", "optimizer.lr=5e-4", "schedule.warmup_steps=50", "training.clip_norm=1.0"]
+    small = ["training.batch_size=4", "optimizer.lr=5e-4", "training.clip_norm=1.0"]
     encoder = PACKAGED_ENCODER if find_packaged_file(PACKAGED_ENCODER) else SMALL_ENCODER
     pretrained = "true" if encoder == PACKAGED_ENCODER else "false"
     networks = [
