@@ -18,7 +18,8 @@ from typing import Literal
 import psutil
 
 from stadia import __version__
-from stadia.core.errors import summarize_exception
+from stadia.core.errors import StadiaError, summarize_exception
+from stadia.core.input_files import read_text
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0
@@ -105,8 +106,8 @@ def _examine_system(folder: str) -> Iterator[Entry]:
 def _find_memory_limit() -> float:
     """Return the bytes that a container may use; infinity without a limit."""
     try:
-        return float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # "max", or another system
+        return float(read_text(Path("/sys/fs/cgroup/memory.max"), expected="a limit of memory"))
+    except (StadiaError, ValueError):  # "max", or another system
         return float("inf")
 
 

@@ -117,14 +117,7 @@ def train(
     if minutes is not None or is_auto:
         _check_minutes("--preset auto" if is_auto else "--minutes", settings, resume, dry_run=dry_run)
     if dry_run:
-        from rich.console import Console
-
-        _check_data(resolved)
-        _check_encoders(resolved)
-        Console().print_json(resolved.model_dump_json())
-        steps = _dry_run_report(resolved, OnStop(on_stop))
-        summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
-        typer.echo(f"dry run: {steps}{summary}", err=True)
+        _try_training(resolved, OnStop(on_stop), out)
         return
 
     check_writable(out if resume is None else resume)
@@ -142,21 +135,30 @@ def train(
         if run.writes:
             typer.echo(f"report: {report.build_report(run.folder)}")
 
-    if minutes is not None or is_auto:
+    if is_auto:
+        resolved = _choose_preset(recipe, base, given + settings, minutes)
+    elif minutes is not None:
         from rich.console import Console
 
-        from stadia.recipes.base.config import make_paths_absolute
-        from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
+        from stadia.recipes.base.expected_cost import choose_steps
 
-        console, time_min = Console(stderr=True), minutes or AUTO_MINUTES
-        if is_auto:
-
-            def resolve(chosen: list[str]) -> RecipeConfig:
-                return make_paths_absolute(resolve_recipe(recipe, base, [*chosen, *given, *settings], example={}))
-
-            resolved = resolve(choose_settings(resolve, time_min, console))
-        resolved = choose_steps(resolved, time_min, console)
+        resolved = choose_steps(resolved, minutes, Console(stderr=True))
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
+
+
+def _choose_preset(recipe: str, base: Path | None, settings: list[str], minutes: float | None) -> RecipeConfig:
+    """Return the configuration of `--preset auto`, by measuring steps; `settings` of the user are over it."""
+    from rich.console import Console
+
+    from stadia.recipes.base.config import make_paths_absolute
+    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
+
+    console, time_min = Console(stderr=True), minutes or AUTO_MINUTES
+
+    def resolve(chosen: list[str]) -> RecipeConfig:
+        return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
+
+    return choose_steps(resolve(choose_settings(resolve, time_min, console)), time_min, console)
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
@@ -219,6 +221,18 @@ def _check_data(config: RecipeConfig) -> None:
     for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
         if path not in (EXAMPLE, None):
             check_path_exists(Path(path).expanduser())
+
+
+def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
+    """Print the configuration as JSON, and the report of three steps."""
+    from rich.console import Console
+
+    _check_data(config)
+    _check_encoders(config)
+    Console().print_json(config.model_dump_json())
+    steps = _dry_run_report(config, on_stop)
+    summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
+    typer.echo(f"dry run: {steps}{summary}", err=True)
 
 
 def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
