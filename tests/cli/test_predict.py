@@ -131,9 +131,11 @@ class TestPredict:
         (given,) = open_inputs(video, **options)
         assert next(iter(given.frames)).K.tolist() == [[50, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]
         assert "no camera is given, so that of the training is used: field of view 65.2 degrees" in caplog.text
+        caplog.clear()
         assert add_training_options(checkpoint, video, {"camera": {"focal_px": 9}})["camera"] == {"focal_px": 9}
         video.with_suffix(".K.txt").write_text("9 0 31.5\n0 9 15.5\n0 0 1\n")
         assert "camera" not in add_training_options(checkpoint, video, {})
+        assert caplog.text == ""
         video.with_suffix(".K.txt").unlink()
         run_json.write_text(json.dumps({"camera": known | {"size": [64, 64]}}))
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out")

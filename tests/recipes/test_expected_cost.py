@@ -91,6 +91,14 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO, monkeypatc
         choose_steps(config, 1, Console(quiet=True))
 
 
+def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = recipes.configure("selfsup", ["training.accelerator=cuda"], data={"path": "drive.mp4"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(expected_cost, "prepare_data", lambda *_: pytest.fail("the data were opened"))
+    with pytest.raises(ConfigError, match=r"training\.accelerator: found .cuda."):
+        choose_steps(config, 5, Console(quiet=True))
+
+
 @pytest.mark.parametrize("word", ["training.max_steps=5", "training.max_epochs=5", "--dry-run"])
 def test_minutes_alone_decide_about_the_length(stadia, tmp_path, word):
     code, _, err = stadia("train", "selfsup", tmp_path, "--minutes", "5", word)

@@ -20,9 +20,9 @@ from stadia.datasets.video_files import FileVideo
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.dry_run import PROBE_INTERVAL_S, PeakMemory, measure_steps
+from stadia.recipes.base.dry_run import PROBE_INTERVAL_S, DryRunResult, PeakMemory, measure_steps
 from stadia.recipes.base.progressive_resizing import prepare_data
-from stadia.training.fit import USUAL_WARMUP
+from stadia.training.fit import USUAL_WARMUP, check_devices
 from stadia.training.loop import Callback, TrainingLoop
 
 SKIPPED_STEPS = 3
@@ -117,9 +117,7 @@ def choose_steps(config: RecipeConfig, minutes: float, console: Console) -> Reci
     Opens the data, builds the networks and trains three steps, of which nothing is kept. Raises ConfigError where not
     one step fits, and what a training raises before its first step.
     """
-    recipe_class = RECIPES.load(config.recipe)
-    prepared, data = prepare_data(recipe_class, config, console)
-    measured = measure_steps(recipe_class, prepared, data)
+    _, measured = _open_and_measure(config, console)
     step_s = min(measured.seconds[1:])
     steps = int(60 * minutes * STEP_SHARE / step_s)
     if steps < 1:
@@ -135,6 +133,14 @@ def choose_steps(config: RecipeConfig, minutes: float, console: Console) -> Reci
         soft_wrap=True,
     )
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+
+def _open_and_measure(config: RecipeConfig, console: Console) -> tuple[Any, DryRunResult]:
+    """Open the data, and train three steps of which nothing is kept. Devices are checked before."""
+    recipe_class = RECIPES.load(config.recipe)
+    check_devices(config.training)
+    prepared, data = prepare_data(recipe_class, config, console)
+    return data, measure_steps(recipe_class, prepared, data)
 
 
 # -- `--preset auto`: encoder, size, batch and precision for this machine and the minutes
@@ -162,10 +168,7 @@ def choose_settings(resolve: Callable[[list[str]], RecipeConfig], minutes: float
     resolve: returns the configuration of settings; what the user set is over them.
     """
     settings = [*_choose_networks(), *_size_settings(AREAS[0], 640 / 192)]
-    config = resolve(settings)
-    recipe_class = RECIPES.load(config.recipe)
-    prepared, data = prepare_data(recipe_class, config, console)
-    measured = measure_steps(recipe_class, prepared, data)
+    data, measured = _open_and_measure(resolve(settings), console)
     step_s, peak = min(measured.seconds[1:]), max(measured.peak_bytes)
     free = torch.cuda.mem_get_info()[0] if measured.device == "cuda" else psutil.virtual_memory().available + peak
     steps = 60 * minutes * STEP_SHARE / step_s
