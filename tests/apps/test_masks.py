@@ -12,8 +12,10 @@ import pytest
 
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
+from stadia.core import input_files
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
+from stadia.datasets.masks import mask_files
 from stadia.datasets.masks.mask_files import CocoMasks, decode_run_lengths
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
@@ -183,6 +185,48 @@ def test_runs_in_letters():
 def test_invalid_coco_file_is_reported(tmp_path, annotation, size, said):
     with pytest.raises(DataError, match=said):
         CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
+
+
+def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
+    """No part of 64 characters holds an entry, and the whole is larger than one entry may be."""
+    path = coco(tmp_path / "own.json", [CAR, ROAD])
+    whole = CocoMasks(path).read("000001", "left", height=40, width=60)
+    monkeypatch.setattr(input_files, "_CHUNK_BYTES", 64)
+    monkeypatch.setattr(input_files, "MAX_JSON_ENTRY", 256)
+    masks = CocoMasks(path).read("000001", "left", height=40, width=60)
+    assert (masks.instance == whole.instance).all()
+    assert (masks.semantic == whole.semantic).all()
+    assert path.stat().st_size > 256
+    monkeypatch.setattr(input_files, "MAX_JSON_ENTRY", 60)
+    with pytest.raises(DataError, match="a value of more than 60 characters"):
+        CocoMasks(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[]", "'\\['"),
+        ("{}", "no list 'annotations'"),
+        ('{"images": 5}', "'5'"),
+        ('{"images": [}', "invalid JSON"),
+        ('{"images": [{"id": 1}]', "file_name: Field required"),
+        ('{"images": [], "categories": [], "annotations": []} 1', "behind its end"),
+        ('{"images": [], "categories": [], "annotations": [', "Expecting value"),
+        ('{"images": ' + "[" * 100_000, "recursion"),
+        ("", "''"),
+    ],
+)
+def test_a_file_that_is_no_coco_file_is_reported(tmp_path, text, found):
+    (tmp_path / "own.json").write_text(text)
+    with pytest.raises(DataError, match=found):
+        CocoMasks(tmp_path / "own.json")
+
+
+@pytest.mark.parametrize("limit", ["_MAX_ENTRIES", "_MAX_NUMBERS"])
+def test_a_coco_file_beyond_the_memory_is_refused(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(mask_files, limit, 2)
+    with pytest.raises(DataError, match=r"entries with \d+ numbers"):
+        CocoMasks(coco(tmp_path / "own.json", [CAR, ROAD]))
 
 
 def test_masks_of_other_images_are_reported(video, tmp_path):

@@ -30,6 +30,8 @@ FORBIDDEN = {
     "zipfile.ZipFile": "read_npz of core.input_files",
     "av.open": "datasets.video_decoding",
     "open": "open_input of core.input_files",
+    "expanduser": "expand_home of core.files",
+    "os.path.expanduser": "expand_home of core.files",
 }
 """Call -> what to use instead. A method is named without its object."""
 
@@ -106,6 +108,9 @@ def test_no_allowance_is_left_over() -> None:
         ("path.open('ab')", False),
         ("Run.open(folder)", False),
         ("cv2.imwrite(name, image)", True),
+        ("Path(name).expanduser()", True),
+        ("os.path.expanduser(name)", True),
+        ("expand_home(name)", False),
     ],
 )
 def test_a_reader_beside_the_boundary_is_found(code: str, is_found: bool) -> None:

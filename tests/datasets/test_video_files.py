@@ -21,7 +21,7 @@ from stadia.datasets.frame_selection import FrameSelection, FrameSelector, find_
 from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video_decoding import stream_video
+from stadia.datasets.video_decoding import stream_segment, stream_video
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}
@@ -308,6 +308,16 @@ def test_truncated_video_keeps_its_decodable_frames(
         str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file is truncated or damaged)"
     )
     assert np.array_equal(again.image(kept - 1), np.roll(drive_frames[4], 2 * (kept - 1), 1)), "the last one is whole"
+
+
+@pytest.mark.parametrize("stream", [stream_video, lambda path: stream_segment(path, 0.0)])
+def test_an_error_of_the_consumer_keeps_its_type(
+    tmp_path: Path, drive_frames: list[np.ndarray], stream: Callable[[Path], Any]
+) -> None:
+    frames = stream(write_video(tmp_path / "whole.mp4", drive_frames[:3]))
+    next(frames)
+    with pytest.raises(ValueError, match=r"^of the consumer$"):
+        frames.throw(ValueError("of the consumer"))
 
 
 def test_a_damaged_frame_in_the_middle_is_left_out_and_the_others_keep_their_numbers(

@@ -4,6 +4,10 @@ atheris is the extra `fuzz`; nothing else needs it. TARGET is a name of `targets
 process of its own, which is started again after a crash, a hang or memory beyond the limit, until its minutes are over.
 Every other broken promise is recorded, and the process goes on. Inputs that broke one are written to
 `corpus/TARGET/crash-*`, where `test_targets.py` runs them from then on. Code of C libraries is run, not measured.
+
+The search can be done in portions. FOLDER/TARGET keeps the inputs that cover more, and the next run starts from them.
+FOLDER/results.jsonl has one row for each target, with executions and seconds of all runs; `--minutes` are those of all
+runs together, and a target that has had them is skipped. FOLDER is build/fuzz, or `--folder`.
 """
 
 from __future__ import annotations
@@ -19,10 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.fuzz.targets import CORPUS, MAX_SECONDS, TARGETS
+
+from stadia.core.files import atomic_write
 
 ROOT = Path(__file__).parents[2]
 MAX_LENGTH = 16384
@@ -67,14 +74,29 @@ _WORDS = (
 
 @dataclass(slots=True)
 class FuzzResult:
-    """Of one target. edges, features: covered by the last process.  findings: what was broken, by its place."""
+    """Of one target, in all runs.
+
+    edges, features: the most that a process covered.
+    seed: of the next process: a portion does not repeat the one before.
+    findings: the input that broke a promise, by what was broken.
+    """
 
     name: str
     executions: int = 0
     edges: int = 0
     features: int = 0
     seconds: float = 0.0
+    seed: int = 1
     findings: dict[str, bytes] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of results.jsonl."""
+        return asdict(self) | {"findings": {place: data.hex() for place, data in self.findings.items()}}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> FuzzResult:
+        """Return what `row` was made of."""
+        return cls(**row | {"findings": {place: bytes.fromhex(data) for place, data in row["findings"].items()}})
 
     def __str__(self) -> str:
         """Return one line."""
@@ -82,33 +104,49 @@ class FuzzResult:
         return f"{self.name:<20} {numbers}, {self.seconds:>5.0f} s, {len(self.findings)} findings"
 
 
-def fuzz_target(name: str, seconds: float, seed: int = 1) -> FuzzResult:
-    """Fuzz one target for so many seconds."""
-    result, start = FuzzResult(name), time.monotonic()
+def fuzz_target(result: FuzzResult, seconds: float, inputs: Path) -> None:
+    """Fuzz one target for so many more seconds, from the inputs of a folder on, and add to its result."""
+    start, earlier = time.monotonic(), result.seconds
+    inputs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stadia-fuzz-") as folder:
         work = Path(folder)
-        (work / "inputs").mkdir()
         (work / "words").write_text("".join(f'"{_escape(word)}"\n' for word in _WORDS))
         while (left := seconds - (time.monotonic() - start)) > 1:
             before = result.executions
-            _run_process(result, work, left, seed)
-            seed += 1
+            _run_process(result, work, left, inputs)
+            result.seed += 1
             if result.executions == before:
                 break  # it cannot start: the findings say why
-    result.seconds = time.monotonic() - start
-    return result
+    result.seconds = earlier + time.monotonic() - start
+
+
+def read_results(path: Path) -> dict[str, FuzzResult]:
+    """Return the results of earlier runs by target."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {row["name"]: FuzzResult.from_row(row) for row in map(json.loads, lines)}
+
+
+def write_results(path: Path, results: dict[str, FuzzResult]) -> None:
+    """Write one row for each target; a run that is killed leaves the rows before."""
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(json.dumps(results[name].row()) + "\n" for name in sorted(results)))
 
 
 def _escape(word: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in word.encode("latin-1", "replace"))
 
 
-def _run_process(result: FuzzResult, work: Path, seconds: float, seed: int) -> None:
+def _run_process(result: FuzzResult, work: Path, seconds: float, inputs: Path) -> None:
     corpus = CORPUS / result.name
     command = [
         *(sys.executable, "-m", "tests.fuzz.atheris_process", result.name, str(work)),
-        *(str(work / "inputs"), *([str(corpus)] if corpus.is_dir() else [])),
-        *(f"-max_total_time={int(seconds)}", f"-seed={seed}", f"-max_len={MAX_LENGTH}", f"-rss_limit_mb={_RSS_MB}"),
+        *(str(inputs.absolute()), *([str(corpus)] if corpus.is_dir() else [])),
+        *(
+            f"-max_total_time={int(seconds)}",
+            f"-seed={result.seed}",
+            f"-max_len={MAX_LENGTH}",
+            f"-rss_limit_mb={_RSS_MB}",
+        ),
         *(f"-timeout={int(2 * MAX_SECONDS)}", f"-artifact_prefix={work}/artifact-", "-print_final_stats=1"),
         f"-dict={work}/words",
     ]
@@ -151,8 +189,8 @@ def main() -> int:
     """Fuzz the targets of the command line; return how many had findings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", help="names of tests/fuzz/targets.py, or all")
-    parser.add_argument("--minutes", type=float, default=1.0, help="for each target")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1.0, help="for each target, in all runs together")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "fuzz", help="results and inputs of all runs")
     given = parser.parse_args()
     names = sorted(TARGETS) if given.targets == ["all"] else given.targets
     if unknown := [name for name in names if name not in TARGETS]:
@@ -160,9 +198,14 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is None:
         print("skipped: atheris is not installed (pip install 'stadia[fuzz]')")
         return 0
-    broken = 0
+    broken, table = 0, given.folder / "results.jsonl"
     for name in names:
-        result = fuzz_target(name, 60 * given.minutes, given.seed)
+        results = read_results(table)
+        result = results.setdefault(name, FuzzResult(name))
+        left = 60 * given.minutes - result.seconds
+        if left > 1:
+            fuzz_target(result, left, given.folder / name)
+            write_results(table, results)
         print(result, flush=True)
         for place, data in result.findings.items():
             print(f"    {place} ({len(data)} bytes)", flush=True)

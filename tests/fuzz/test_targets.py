@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fuzz import run_atheris
 from tests.fuzz.inputs import make_inputs
 from tests.fuzz.seeds import make_seeds
 from tests.fuzz.targets import CORPUS, TARGETS, BrokenPromiseError, check_target, prepare_target
@@ -71,6 +73,30 @@ def test_an_error_that_is_no_line_is_found(text: str, tmp_path: Path, monkeypatc
     monkeypatch.setitem(TARGETS, "json", targets.Target("a.json", read))
     with pytest.raises(BrokenPromiseError, match="no line to print"):
         check_target("json", b"", tmp_path)
+
+
+def test_minutes_and_executions_add_up_over_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that has had its minutes is skipped; the inputs of one run are those that the next starts from."""
+    monkeypatch.setattr(run_atheris.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(run_atheris.importlib.util, "find_spec", lambda name: name)
+    clock, started = [0.0], []
+
+    def run(result: run_atheris.FuzzResult, work: Path, seconds: float, inputs: Path) -> None:
+        clock[0] += seconds
+        started.append((result.name, seconds, result.seed, len(list(inputs.iterdir()))))
+        result.executions, result.edges = result.executions + 10, 7
+        (inputs / f"{result.seed}").write_bytes(b"[1]")
+
+    monkeypatch.setattr(run_atheris, "_run_process", run)
+    for minutes in ("0.5", "0.5", "2"):
+        monkeypatch.setattr("sys.argv", ["fuzz", "json", "npy", "--minutes", minutes, "--folder", str(tmp_path)])
+        assert run_atheris.main() == 0
+    assert started == [("json", 30, 1, 0), ("npy", 30, 1, 0), ("json", 90, 2, 1), ("npy", 90, 2, 1)]
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["executions"], row["edges"], row["seconds"]) for row in rows] == [
+        ("json", 20, 7, 120),
+        ("npy", 20, 7, 120),
+    ]
 
 
 @given(data=st.data())

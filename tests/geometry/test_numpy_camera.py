@@ -35,6 +35,13 @@ def test_an_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[i
     np.testing.assert_allclose(numpy_camera.resize_K(np.stack([K, 2 * K]), before, *after)[0], lens.K, rtol=1e-12)
 
 
+def test_a_large_image_is_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
+    whole = numpy_camera.resize_to_planar(image, 16, 24)
+    monkeypatch.setattr(numpy_camera, "_MAX_VALUES", 33 * 7)
+    np.testing.assert_array_equal(numpy_camera.resize_to_planar(image, 16, 24), whole)
+
+
 def test_a_window_has_the_same_K() -> None:
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
     expected = camera.crop_camera(Camera(torch.from_numpy(K), 375, 1242), 13, 23, 352, 1216).K

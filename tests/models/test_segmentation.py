@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -52,8 +54,8 @@ def test_segments_become_classes_from_one_and_objects():
     assert instance.tolist() == [[0, 0, 1], [2, 2, 1]]
 
 
-@pytest.mark.slow
-def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
+def save_mask2former(folder):
+    """Save a small network with random weights."""
     from transformers import (
         Mask2FormerConfig,
         Mask2FormerForUniversalSegmentation,
@@ -74,8 +76,33 @@ def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
         num_attention_heads=1, encoder_layers=1, decoder_layers=2, dim_feedforward=16, encoder_feedforward_dim=16,
         id2label={0: "Road", 1: "Car"},
     )  # fmt: skip
-    Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
-    Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+
+
+@pytest.mark.slow
+def test_a_hub_name_is_recorded_with_its_revision(tmp_path, monkeypatch, caplog):
+    revision, newest = "0" * 40, "1" * 40
+    repository = tmp_path / "models--someone--masks"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(newest)
+    save_mask2former(repository / "snapshots" / revision)
+    shutil.copytree(repository / "snapshots" / revision, repository / "snapshots" / newest)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("stadia.models.pretrained_weights.is_reachable", lambda: False)
+    assert load_panoptic_model("someone/masks").identity.startswith(f"masks@{newest} ")
+    (record,) = [one for one in caplog.records if one.name == "stadia.models.segmentation"]
+    assert f"someone/masks@{newest} names it" in record.getMessage()
+    caplog.clear()
+    assert load_panoptic_model(f"someone/masks@{revision}").identity.startswith(f"masks@{revision} ")
+    assert not [one for one in caplog.records if one.name == "stadia.models.segmentation"]
+    with pytest.raises(CheckpointError, match=f"someone/masks@{'2' * 40}: .*copy models--someone--masks "):
+        load_panoptic_model(f"someone/masks@{'2' * 40}")
+
+
+@pytest.mark.slow
+def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
+    save_mask2former(tmp_path)
     network = load_panoptic_model(str(tmp_path))
     assert network.classes == {1: "road", 2: "car"}
     image = np.random.default_rng(0).integers(0, 255, (48, 96, 3), np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import check_writable, safe_join, write_json
+from stadia.core.files import check_writable, expand_home, safe_join, write_json
 from stadia.core.image_io import write_image
 from stadia.core.input_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
@@ -82,7 +82,7 @@ class MaskMaker:
 
 def create_mask_maker(by: str) -> MaskMaker:
     """Return the source of masks that `--by` names. Raises CheckpointError, DataError."""
-    path = Path(by).expanduser()
+    path = expand_home(by)
     is_coco = path.suffix.lower() == ".json"
     if is_coco or (path / "semantic").is_dir():
         reader = CocoMasks(path) if is_coco else MaskFiles(path)
@@ -121,7 +121,7 @@ def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> 
 def _without_camera(request: MasksRequest) -> dict[str, Any]:
     """Return the options to open the source: masks need no camera, so your own video gets any focal length."""
     options = dict(request.options)
-    if detect_format(request.source.expanduser(), options.get("format", "auto")) == "video":
+    if detect_format(expand_home(request.source), options.get("format", "auto")) == "video":
         options["camera"] = {"focal_px": _ANY_FOCAL_PX}
     return options
 

@@ -73,7 +73,9 @@ def ablate(
 
 def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
     """Return settings of every run, with `--data` as a setting."""
-    return [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words]
+    from stadia.core.files import expand_home
+
+    return [*([f"data.path={expand_home(data).absolute()}"] if data else []), *words]
 
 
 def _numbers(text: str | None) -> list[Any] | None:

@@ -215,12 +215,13 @@ def _name_data(config: RecipeConfig) -> str:
 
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError for a data path that does not exist."""
+    from stadia.core.files import expand_home
     from stadia.datasets.open_dataset import check_path_exists
 
     data = config.model_dump().get("data", {})
     for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
         if path not in (EXAMPLE, None):
-            check_path_exists(Path(path).expanduser())
+            check_path_exists(expand_home(path))
 
 
 def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:

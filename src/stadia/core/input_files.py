@@ -7,6 +7,7 @@ a parser recurse. `docs/security.md` lists what is promised.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -35,6 +36,9 @@ MAX_TEXT_BYTES = 64 << 20
 MAX_YAML_BYTES = 1 << 20
 MAX_YAML_NODES = 100_000
 MAX_JSON_VALUES = 5_000_000
+MAX_JSON_ENTRY = 8 << 20
+"""Characters of one value where a file is read value by value: `[[],[],...` takes 27 times as much in memory."""
+
 MAX_CSV_CELLS = 5_000_000
 MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
@@ -45,6 +49,7 @@ _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
 _NPY_HEADER_BYTES = 10_000
 _MAX_DIGITS = 400  # of a number in YAML: base 60 takes quadratic time, and a float has up to 309
 _YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
+_JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
 _COPY = "write or copy the file again"
 _PARSER_ERRORS = (
     ValueError,  # also UnicodeError and json.JSONDecodeError
@@ -175,6 +180,96 @@ def read_json(
         return json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:  # no JSON, a number of 5000 digits, nested 5000 deep
         raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=_COPY) from error
+
+
+class _JsonWindow:
+    """The part of a JSON file that is being parsed; its values are parsed one by one, with Python's own parser."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._at, self._is_end = "", 0, False
+
+    def _read_on(self) -> None:
+        left = len(self._text) - self._at
+        if left > MAX_JSON_ENTRY:
+            raise ValueError(f"a value of more than {MAX_JSON_ENTRY} characters, or a damaged one")
+        data = self._stream.read(max(_CHUNK_BYTES, left))  # doubling: a long value is not parsed again and again
+        self._is_end = not data
+        self._text, self._at = self._text[self._at :] + self._decoder.decode(data, self._is_end), 0
+
+    def peek(self) -> str:
+        """Return the next character that is no space; empty at the end."""
+        while True:
+            found = _NO_SPACE.search(self._text, self._at)
+            self._at = found.start() if found else len(self._text)
+            if found or self._is_end:
+                return found[0] if found else ""
+            self._read_on()
+
+    def take(self, expected: str) -> str:
+        """Return the next character, one of `expected`, and go on behind it. Raises ValueError."""
+        found = self.peek()
+        if not found or found not in expected:
+            raise ValueError(f"'{found}' where one of '{expected}' is expected")
+        self._at += 1
+        return found
+
+    def take_value(self) -> Any:
+        """Return the next value, and go on behind it. Raises ValueError."""
+        self.peek()
+        while True:
+            try:
+                value, end = _JSON.raw_decode(self._text, self._at)
+            except ValueError:
+                if self._is_end:
+                    raise
+            else:
+                if end < len(self._text) or self._is_end:
+                    self._at = end
+                    return value
+            self._read_on()  # the value was cut off, or may be
+
+
+def stream_json_lists(
+    path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = _COPY
+) -> Iterator[tuple[str, Any]]:
+    """Yield name and entry for each entry of the lists `names` of a JSON object, in the order of the file.
+
+    One entry of at most MAX_JSON_ENTRY characters is in memory. Raises DataError where a list is missing.
+    """
+    with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
+        entries = _parse_json_lists(_JsonWindow(stream), names)
+        while True:
+            try:
+                entry = next(entries, None)
+            except (ValueError, RecursionError, MemoryError) as error:
+                raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
+            if entry is None:
+                return
+            yield entry
+
+
+def _parse_json_lists(window: _JsonWindow, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    missing = set(names)
+    window.take("{")
+    is_open = window.peek() != "}" or not window.take("}")
+    while is_open:
+        name = window.take_value()
+        window.take(":")
+        if name in missing:
+            missing.remove(name)
+            window.take("[")
+            is_list_open = window.peek() != "]" or not window.take("]")
+            while is_list_open:
+                yield name, window.take_value()
+                is_list_open = window.take(",]") == ","
+        else:
+            window.take_value()
+        is_open = window.take(",}") == ","
+    if window.peek():
+        raise ValueError("text behind its end")
+    if missing:
+        raise ValueError(f"no list '{min(missing)}'")
 
 
 class _StrictLoader(yaml.SafeLoader):

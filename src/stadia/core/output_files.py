@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, check_writable
+from stadia.core.files import atomic_write, check_writable, expand_home
 from stadia.core.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE
 from stadia.core.input_files import open_input, read_bytes
 
@@ -46,7 +46,7 @@ def check_replaceable(path: Path, kind: str, *, force: bool = False) -> None:
         kind: row of MARKS.
         force: also replace any other file, and a link itself; never a folder or a device.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     check_writable(path.parent)
     try:
         mode = path.lstat().st_mode
@@ -69,7 +69,7 @@ def check_replaceable(path: Path, kind: str, *, force: bool = False) -> None:
 
 def check_output_folder(folder: Path, record: str, kind: str, *, force: bool = False) -> None:
     """Raise StadiaError where a folder is neither new nor empty, and stadia did not write its `record`; as above."""
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     check_writable(folder)
     if force or not folder.is_dir() or not any(folder.iterdir()):
         return

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
+from stadia.core.files import expand_home
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, OverlayInputs, OverlayTargets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, OverlayDataConfig
@@ -196,7 +197,7 @@ def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportPro
     """
     if config.path is None:
         return CompositeSplits(config, dict(make_composers(config, seed=seed, progress=progress)), seed)
-    path = Path(config.path).expanduser()
+    path = expand_home(config.path)
     if is_composite_set(path):
         return CompositeSplits(config, _require_train(path, dict(open_composite_files(path))), seed)
     if is_published(path):
@@ -223,9 +224,9 @@ def make_composers(
     if config.backgrounds.path is None:
         path = render_demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", DEMO_FRAMES))
     else:
-        path = Path(config.backgrounds.path).expanduser()
+        path = expand_home(config.backgrounds.path)
     cut = config.foregrounds.path
-    folder = render_cached_cutouts(config.cache, progress) if cut is None else Path(cut).expanduser()
+    folder = render_cached_cutouts(config.cache, progress) if cut is None else expand_home(cut)
     foregrounds = open_foregrounds(folder, config.foregrounds.val_share)
     backgrounds, label = open_backgrounds(path, config.backgrounds, config.height, config.width, progress)
     return {

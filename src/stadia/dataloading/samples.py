@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.files import expand_home
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
@@ -293,14 +294,14 @@ def open_split(config: DatasetConfig, progress: ReportProgress | None = None) ->
 
     A video file is decoded to the network's size, unless `config.size` is set. Every recording is cut to `config.crop`.
     """
-    split_by, path = config.split_by, Path(config.path).expanduser()
+    split_by, path = config.split_by, expand_home(config.path)
     size = config.size or (config.height, config.width)
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": size}
     opened = open_recordings(path, config.format, progress=progress, **options)
     recordings = [crop_recording(recording, config.crop) for recording in opened]
     if split_by.train_file:
         files = (split_by.train_file, split_by.val_file)
-        return TrainValSplit(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))
+        return TrainValSplit(*(read_split_file(expand_home(file), recordings) if file else [] for file in files))
     val_names: Sequence[str] = split_by.val_recordings
     splits = read_named_splits(path, config.format)
     if "train" in splits and config.split is None and not config.recordings:

@@ -24,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import atomic_write
+from stadia.core.files import atomic_write, expand_home
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.image_files import check_image_size
@@ -83,7 +83,7 @@ def read_resized_frame(recording: Recording, index: int, side: str, height: int,
 
 def find_cache_folder(config: CacheConfig) -> Path:
     """Return the configured folder, else $STADIA_CACHE, else the user's cache folder."""
-    return Path(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia")).expanduser()
+    return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
 class FrameStore:

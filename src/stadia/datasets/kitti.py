@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_bytes, read_text
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import GroundTruth, SourceOptions
@@ -81,7 +82,7 @@ class KittiRaw(DatasetFormat):
             poses=poses,
             drive=folder,
             ground_truth=options.ground_truth,
-            ground_truth_path=Path(options.ground_truth_path).expanduser() if options.ground_truth_path else None,
+            ground_truth_path=expand_home(options.ground_truth_path) if options.ground_truth_path else None,
             scan_folder=folder / "velodyne_points" / "data",
         )
 

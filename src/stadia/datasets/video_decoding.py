@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_VIDEO_PIXELS)}
 MAX_VIDEO_BYTES = 1 << 44
 _MAX_BOXES = 1000
+_WHOLE = "a whole video file"
 _FRAME_THREADS_PIXELS = 1 << 23  # larger frames are decoded in slices: a thread for each frame keeps one more of them
 _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
 
@@ -44,20 +45,29 @@ class VideoFrame:
 
 @contextmanager
 def _open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open the container and its video stream; FFmpeg's errors become DataError.
+    """Open the container and its video stream; FFmpeg's errors of opening become DataError, not those of the block.
 
     FFmpeg opens nothing but this file: its name is no URL, and it is no list of other files. Raises DataError for
     frames of more than MAX_VIDEO_PIXELS before one is decoded.
     """
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
-    with name_parser_errors(path, expected="a whole video file"):
+    with ExitStack() as opened:
+        with _name_decoder_errors(path):
+            source = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+            container = opened.enter_context(source)
+            if not container.streams.video:
+                raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
+            stream = container.streams.video[0]
+            _limit_frames(path, stream)
+        yield container, stream
+
+
+@contextmanager
+def _name_decoder_errors(path: Path) -> Iterator[None]:
+    """Turn errors of FFmpeg, and of what reads its frames, into DataError. Never yield a frame inside of it."""
+    with name_parser_errors(path, expected=_WHOLE):
         try:
-            with av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace") as container:
-                if not container.streams.video:
-                    raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
-                stream = container.streams.video[0]
-                _limit_frames(path, stream)
-                yield container, stream
+            yield
         except av.FFmpegError as error:
             raise _make_decode_error(path, error) from error
 
@@ -89,7 +99,7 @@ def _make_decode_error(path: Path, error: Exception) -> DataError:
     elif not boxes and isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         found = f"a file that cannot be decoded: it is of no video format that is read ({_FORMATS})"
         fix = "check that it is a video, or copy it again"
-    return DataError(path, found=found, expected="a whole video file", fix=fix)
+    return DataError(path, found=found, expected=_WHOLE, fix=fix)
 
 
 def _list_mp4_boxes(path: Path) -> list[str]:
@@ -153,13 +163,19 @@ def stream_video(path: Path) -> Iterator[VideoFrame]:
     _check_middle(path)
     decoded = 0
     with _open_stream(path) as (container, stream):
-        try:
-            for frame in _decode_frames(path, container, stream):
-                yield frame
-                decoded += 1
-        except av.FFmpegError:
-            if not decoded or estimate_frame_count(path) is None:
-                raise  # the number of lost frames is unknown
+        frames = _decode_frames(path, container, stream)
+        while True:
+            with _name_decoder_errors(path):
+                try:
+                    frame = next(frames, None)
+                except av.FFmpegError:
+                    if not decoded or estimate_frame_count(path) is None:
+                        raise  # the number of lost frames is unknown
+                    frame = None
+            if frame is None:
+                break
+            yield frame
+            decoded += 1
     lost = count_lost_frames(path, decoded)
     if decoded <= lost:
         start = f", or train on its whole start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
@@ -176,12 +192,15 @@ def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
     truncated or damaged, which is logged.
     """
     with _open_stream(path) as (container, stream):
-        index = -1
-        with suppress(av.FFmpegError):
-            container.seek(int(share * (container.duration or 0) + _read_start_s(stream) * av.time_base))
-            for frame in _decode_frames(path, container, stream, by_time=True):
-                index = frame.index
-                yield frame
+        index, frames = -1, _decode_frames(path, container, stream, from_share=share)
+        while True:
+            frame = None
+            with _name_decoder_errors(path), suppress(av.FFmpegError):
+                frame = next(frames, None)
+            if frame is None:
+                break
+            index = frame.index
+            yield frame
         if index + 1 < (1 - _UNSURE) * (estimate_frame_count(path) or 0):
             log.warning("%s: no frames after %.0f %% of it, the file was cut off or is damaged", path, 100 * share)
 
@@ -190,8 +209,14 @@ def _read_start_s(stream: Any) -> float:
     return float((stream.start_time or 0) * stream.time_base)
 
 
-def _decode_frames(path: Path, container: Any, stream: Any, *, by_time: bool = False) -> Iterator[VideoFrame]:
-    """Yield upright frames of one size from the container's position. Damaged frames are left out with their index."""
+def _decode_frames(path: Path, container: Any, stream: Any, *, from_share: float | None = None) -> Iterator[VideoFrame]:
+    """Yield upright frames of one size. Damaged frames are left out with their index.
+
+    from_share: start at the last key frame before this share of the video, with indices computed from times.
+    """
+    by_time = from_share is not None
+    if from_share is not None:
+        container.seek(int(from_share * (container.duration or 0) + _read_start_s(stream) * av.time_base))
     rate, size, start = float(stream.average_rate or 1), None, 0.0
     for count, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:  # the decoder filled it from its neighbors
@@ -209,7 +234,7 @@ def _decode_frames(path: Path, container: Any, stream: Any, *, by_time: bool = F
 
 def _check_middle(path: Path) -> None:
     """Raise DataError before decoding where the second half of the index is not in the file."""
-    with _open_stream(path) as (container, stream):
+    with _open_stream(path) as (container, stream), _name_decoder_errors(path):
         if not (stream.frames and stream.duration):
             return
         container.seek(stream.duration // 2 + (stream.start_time or 0), stream=stream)

@@ -69,7 +69,7 @@ class PredictedFrame:
         """Return depth (H, W), resized bilinearly in inverse depth to the image's size; 0 = none outside the crop."""
         depth, box = np.zeros(self.image_size, np.float32), self.box
         inside = cv2.resize(self.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
-        depth[box.rows, box.columns] = 1 / inside
+        np.divide(1, inside, out=depth[box.rows, box.columns])
         return depth
 
     def depth(self) -> NDArray[np.float32]:

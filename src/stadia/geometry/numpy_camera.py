@@ -15,6 +15,8 @@ from stadia.core.errors import ConfigError, GeometryError
 NEAR = 1e-6
 """Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
 
+_MAX_VALUES = 1 << 22  # of an image that are resized at once: SciPy copies them as float32, 400 MB for an 8K image
+
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
     """Return the focal length from the angle between the left and right edge of an image, above 0 and below 180."""
@@ -59,7 +61,10 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed, outer edges aligned."""
     rows, columns, channels = image.shape
-    across = _triangle_weights(rows, height) @ image.reshape(rows, -1) / np.float32(255)  # (height, W C)
+    lines, step = image.reshape(rows, -1), max(_MAX_VALUES // rows, 1)
+    weights = _triangle_weights(rows, height)
+    parts = [weights @ lines[:, start : start + step] for start in range(0, lines.shape[1], step)]
+    across = np.hstack(parts) / np.float32(255)  # (height, W C)
     upright = across.reshape(height, columns, channels).transpose(1, 2, 0).reshape(columns, -1)  # (W, C height)
     resized = (_triangle_weights(columns, width) @ upright).reshape(width, channels, height)
     return np.ascontiguousarray(resized.transpose(1, 2, 0))

@@ -30,6 +30,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
+from stadia.core.files import expand_home
 from stadia.core.input_files import check_input_file
 
 # -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
@@ -162,7 +163,7 @@ def load_pretrained(
     Raises CheckpointError for a damaged file, for other content than tensors, and for weights that are missing,
     mismatched or unexpected.
     """
-    path, file = path.expanduser(), resolve_weights_file(path)
+    path, file = expand_home(path), resolve_weights_file(path)
     check_input_file(file, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     renamed = rename_to_transformers(tensors, network.state_dict().keys())
@@ -223,7 +224,7 @@ def _refuse_partial(
 
 def resolve_weights_file(path: Path) -> Path:
     """Return the file of weights at the path or in the folder, unopened. Raises CheckpointError if there is none."""
-    path = path.expanduser()
+    path = expand_home(path)
     if path.is_dir():
         found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
         if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from stadia.core import torchvision_shim  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_bytes, read_json
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
+
+log = logging.getLogger(__name__)
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (
@@ -88,36 +92,47 @@ def split_panoptic_segments(
 def load_panoptic_model(name: str) -> PanopticSegmenter:
     """Load a model by its hub name or folder: only safetensors, and no Python of the folder.
 
+    name: of the hub, NAME or NAME@REVISION (a commit hash). The identity has the revision that was used; a warning
+        gives it for a NAME without one.
+
     Raises CheckpointError with a fix if it is unavailable, or brings code of its own.
     """
-    if Path(name).expanduser().is_dir():
-        _check_no_code(Path(name).expanduser())
+    given, revision, is_folder = name, None, expand_home(name).is_dir()
+    if is_folder:
+        _check_no_code(expand_home(name))
+    elif "@" in name:
+        name, _, revision = name.partition("@")
+    from huggingface_hub import hf_hub_download
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation, OneFormerProcessor
 
     try:
         with offline_if_unreachable():
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            used = None if is_folder else Path(hf_hub_download(name, "config.json", revision=revision)).parent.name
+            config = AutoConfig.from_pretrained(name, revision=used, trust_remote_code=False)
             config.use_pretrained_backbone = False  # all weights are in the file
             one_former = config.model_type == "oneformer"
             processor = (OneFormerProcessor if one_former else AutoImageProcessor).from_pretrained(
-                name, trust_remote_code=False
+                name, revision=used, trust_remote_code=False
             )
             network = AutoModelForUniversalSegmentation.from_pretrained(
-                name, config=config, trust_remote_code=False, use_safetensors=True
+                name, config=config, revision=used, trust_remote_code=False, use_safetensors=True
             )
     except Exception as error:  # transformers raises what the content of a file leads to
         found, fix = str(error).strip().split("\n")[0], "save it there with save_pretrained"
         if not isinstance(error, OSError | ValueError):
             found = f"a damaged model ({summarize_exception(error)})"
-        if not Path(name).expanduser().exists():
+        if not expand_home(name).exists():
             fix = f"{describe_manual_copy(name)}; or pass --by model.tflite, or a COCO file"
         expected = "a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"
-        raise CheckpointError(name, found=found, expected=expected, fix=fix) from error
+        raise CheckpointError(given, found=found, expected=expected, fix=fix) from error
+    if used is not None and revision is None:
+        log.warning("%s: the newest revision is used; %s@%s names it", name, name, used)
     weights = hashlib.blake2b(digest_size=8)
     for key, value in sorted(network.state_dict().items()):
         weights.update(key.encode())
         weights.update(value.double().sum().numpy().tobytes())
-    return PanopticSegmenter(network.eval(), processor, f"{Path(name).name} {weights.hexdigest()}", one_former)
+    identity = f"{Path(name).name}{'' if used is None else f'@{used}'} {weights.hexdigest()}"
+    return PanopticSegmenter(network.eval(), processor, identity, one_former)
 
 
 def _check_no_code(folder: Path) -> None:
@@ -203,7 +218,7 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
-        content = read_bytes(Path(path).expanduser(), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
+        content = read_bytes(expand_home(path), expected=expected, max_bytes=_MAX_TFLITE_BYTES)
     except DataError as error:
         raise CheckpointError(path, found=error.found, expected=expected, fix=error.fix) from error
     try:

@@ -19,7 +19,7 @@ from stadia.core import torchvision_shim  # noqa: F401
 import timm
 
 from stadia.core.errors import CheckpointError, summarize_exception
-from stadia.core.files import atomic_write
+from stadia.core.files import atomic_write, expand_home
 from stadia.core.input_files import check_input_file
 
 ImageArray = NDArray[np.uint8]
@@ -93,7 +93,7 @@ def save_size_prior(prior: SizePrior, path: Path) -> None:
 
 def load_size_prior(path: Path) -> SizePrior:
     """Load a saved prior. Raises CheckpointError if the file is damaged or something else."""
-    path, expected, fix = Path(path).expanduser(), "a learnt size prior", "train one: experiments/size_prior.py"
+    path, expected, fix = expand_home(path), "a learnt size prior", "train one: experiments/size_prior.py"
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
+from stadia.core.files import expand_home
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, TrackProgress
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
@@ -80,7 +80,7 @@ def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list
     options = request.config.data.model_dump(exclude_unset=True)
     recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
     if request.config.masks is not None:
-        attach_masks(recordings, Path(request.config.masks).expanduser())
+        attach_masks(recordings, expand_home(request.config.masks))
     indices = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
     read = (_read_masked(one, index, request) for one, index in track(indices, len(indices), "reading masks"))
     frames = [frame for frame in read if frame]

@@ -20,6 +20,7 @@ from stadia.core.config import (
     select_relevant_changes,
 )
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_json, read_yaml
 from stadia.core.registry import find_nearest_name
 from stadia.datasets.config import SourceOptions
@@ -289,7 +290,7 @@ def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
         return
     options = {name: data[name] for name in SourceOptions.model_fields if name in data}
     try:
-        name = detect_format(Path(data["path"]).expanduser(), data.get("format", "auto"))
+        name = detect_format(expand_home(data["path"]), data.get("format", "auto"))
         recordings = [] if name == "video" else open_recordings(data["path"], name, **{**options, "size": None})
     except StadiaError:
         return

@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -21,13 +23,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.files import safe_join
-from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes
+from stadia.core.files import expand_home, safe_join
+from stadia.core.input_files import MAX_TEXT_BYTES, open_input, read_bytes, stream_json_lists
 from stadia.core.recording import Recording, RoadMasks
 from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.masks.mask_objects import split_instances
-from stadia.datasets.text_files import FileEntry, parse_json
+from stadia.datasets.text_files import FileEntry, parse_json, validate_content
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
@@ -42,6 +44,11 @@ MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one wit
 SHAPE_TOLERANCE = 0.02
 _MAX_PX = 1 << 26
 _MAX_RUN_BITS = 40  # of a compressed run length
+MAX_COCO_BYTES = 1 << 29
+"""Of a COCO file: instances_train2017.json has about 450 MB."""
+
+_MAX_ENTRIES = 2_000_000  # of a COCO file: train2017 has a million images and annotations, 200 bytes each in memory
+_MAX_NUMBERS = 64_000_000  # of its polygons: half a gigabyte of float64
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
 
@@ -240,7 +247,7 @@ class _Category(FileEntry):
 
 
 class _Runs(FileEntry):
-    counts: list[int] | str
+    counts: list[Annotated[int, Field(ge=0, le=1 << 30)]] | str
     size: tuple[int, int]
 
 
@@ -250,10 +257,31 @@ class _Annotation(FileEntry):
     segmentation: list[list[float]] | _Runs
 
 
-class _CocoFile(FileEntry):
-    images: list[_CocoImage]
-    categories: list[_Category]
-    annotations: list[_Annotation]
+_COCO_LISTS: Mapping[str, type[FileEntry]] = {"images": _CocoImage, "categories": _Category, "annotations": _Annotation}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """An annotation in little memory: the polygons of the official files have tens of millions of numbers.
+
+    numbers: of all polygons, x and y in turn, or lengths of runs, or their compressed text.
+    lengths: of each polygon; None for runs.
+    size: height and width of runs.
+    """
+
+    category_id: int
+    numbers: NDArray[np.float64] | NDArray[np.int64] | str
+    lengths: NDArray[np.int64] | None
+    size: tuple[int, int]
+
+    @classmethod
+    def pack(cls, annotation: _Annotation) -> _Shape:
+        shape = annotation.segmentation
+        if isinstance(shape, _Runs):
+            counts = shape.counts if isinstance(shape.counts, str) else np.array(shape.counts, np.int64)
+            return cls(annotation.category_id, counts, None, shape.size)
+        numbers = np.fromiter(chain.from_iterable(shape), np.float64)
+        return cls(annotation.category_id, numbers, np.array([len(polygon) for polygon in shape], np.int64), (0, 0))
 
 
 class CocoMasks:
@@ -265,17 +293,31 @@ class CocoMasks:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path).expanduser()
-        file: _CocoFile = parse_json(self.path, _CocoFile, expected=_COCO, fix="export it again")
-        self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
-        self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
-        if len(file.categories) > 255:
-            found = f"{len(file.categories)} categories"
+        self.path = expand_home(path)
+        self._images: dict[str, _CocoImage] = {}
+        self._of_image: dict[int, list[_Shape]] = defaultdict(list)
+        categories, numbers = list[_Category](), 0
+        stream = stream_json_lists(self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES)
+        for entries, (name, content) in enumerate(stream, start=1):
+            where = f"{self.path}: {name}"
+            entry = validate_content(where, content, _COCO_LISTS[name], expected=_COCO, fix="export it again")
+            if isinstance(entry, _CocoImage):
+                self._images[Path(entry.file_name).stem] = entry
+            elif isinstance(entry, _Category):
+                categories.append(entry)
+            else:
+                shape = _Shape.pack(entry)
+                numbers += len(shape.numbers)
+                self._of_image[entry.image_id].append(shape)
+            if entries > _MAX_ENTRIES or numbers > _MAX_NUMBERS:
+                found = f"{entries} entries with {numbers} numbers"
+                expected = f"at most {_MAX_ENTRIES} with {_MAX_NUMBERS}"
+                raise DataError(self.path, found=found, expected=expected, fix="split the file by its images")
+        if len(categories) > 255:
+            found = f"{len(categories)} categories"
             raise DataError(self.path, found=found, expected="at most 255", fix="leave some out")
-        self._images = {Path(image.file_name).stem: image for image in file.images}
-        self._of_image: dict[int, list[_Annotation]] = defaultdict(list)
-        for annotation in file.annotations:
-            self._of_image[annotation.image_id].append(annotation)
+        self._number = {category.id: number for number, category in enumerate(categories, start=1)}
+        self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in categories}
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
         """Return the masks of one image, see `core.recording.MaskReader`. Smaller masks are drawn over larger ones."""
@@ -299,29 +341,29 @@ class CocoMasks:
 
     def fingerprint(self, side: str) -> str:
         """Return a hash of the whole file."""
-        return hashlib.blake2b(
-            read_bytes(self.path, expected=_COCO, max_bytes=MAX_TEXT_BYTES), digest_size=16
-        ).hexdigest()
+        digest = hashlib.blake2b(digest_size=16)
+        with open_input(self.path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+        return digest.hexdigest()
 
-    def _find_class(self, annotation: _Annotation, what: str) -> int:
+    def _find_class(self, annotation: _Shape, what: str) -> int:
         if annotation.category_id not in self._number:
             found = f"category_id {annotation.category_id}"
             raise DataError(what, found=found, expected="one of its categories", fix="export it again")
         return self._number[annotation.category_id]
 
 
-def _decode_mask(annotation: _Annotation, image: _CocoImage, what: str) -> NDArray[np.bool_]:
-    segmentation = annotation.segmentation
-    if isinstance(segmentation, _Runs):
-        runs = decode_run_lengths(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
+def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool_]:
+    if shape.lengths is None:
+        runs = decode_run_lengths(shape.numbers) if isinstance(shape.numbers, str) else shape.numbers.tolist()
         size = image.height, image.width
-        if segmentation.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
-            found = f"runs of {min(sum(runs), 1 << 62)} pixels, size {segmentation.size}"
+        if shape.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
+            found = f"runs of {min(sum(runs), 1 << 62)} pixels, size {shape.size}"
             raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", fix="export it again")
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(image.width, image.height).T
     mask = np.zeros((image.height, image.width), np.uint8)
-    for polygon in segmentation:
-        points = np.asarray(polygon, np.float64)
+    for points in np.split(np.asarray(shape.numbers), np.cumsum(shape.lengths)[:-1]) if len(shape.lengths) else ():
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
             expected = "x, y of 3 points or more"
             raise DataError(what, found=f"a polygon of {len(points)} numbers", expected=expected, fix="export it again")

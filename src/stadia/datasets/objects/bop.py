@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import write_text
+from stadia.core.files import expand_home, write_text
 from stadia.core.input_files import read_text
 from stadia.core.types import Camera
 from stadia.datasets.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
@@ -159,7 +159,7 @@ class BopImages(ObjectImages):
     @classmethod
     def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopImages:
         """Open DATASET/SPLIT, all of it or `only` some (scene, image). Raises DataError that names the wrong file."""
-        dataset = Path(dataset).expanduser()
+        dataset = expand_home(dataset)
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
             splits = sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from stadia.core.errors import DataError
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_text
 from stadia.core.types import Camera
 from stadia.datasets.image_files import list_images
@@ -127,7 +128,7 @@ class KittiObjectImages(ObjectImages):
     @classmethod
     def open(cls, dataset: Path, split: str = "training") -> KittiObjectImages:
         """Open DATASET/SPLIT. Raises DataError where an image has no label file, or a label file no image."""
-        dataset = Path(dataset).expanduser()
+        dataset = expand_home(dataset)
         folder = dataset / split
         if not (folder / "label_2").is_dir():
             splits = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
@@ -173,7 +174,7 @@ class KittiObjectImages(ObjectImages):
 
         A result file without an image is refused: it belongs to other images.
         """
-        folder, stems = Path(folder).expanduser(), [path.stem for path in self._files]
+        folder, stems = expand_home(folder), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
             fix = "check both folders"
             raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)

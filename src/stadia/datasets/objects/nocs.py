@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_text
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
@@ -127,7 +128,7 @@ class NocsImages(ObjectImages):
     @classmethod
     def open(cls, dataset: Path, split: str = ".") -> NocsImages:
         """Open DATASET/SPLIT. Raises DataError where it has no image, or an image lacks one of its five files."""
-        folder = Path(dataset).expanduser() / split
+        folder = expand_home(dataset) / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:
             raise DataError(folder, found="no *_color.png", expected="NOCS's layout", fix="check the path")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.files import safe_join
+from stadia.core.files import expand_home, safe_join
 from stadia.core.input_files import read_json, read_npy
 from stadia.core.types import Camera
 from stadia.datasets.config import Matrix
@@ -104,7 +104,7 @@ def _make_key_error(path: Path, error: ValidationError, raw: object, expected: s
 
 def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     """Read DATASET/dataset.json. Raises DataError."""
-    path = Path(dataset).expanduser() / "dataset.json"
+    path = expand_home(dataset) / "dataset.json"
     try:
         found = _ObjectDatasetFile.model_validate(raw := read_json(path))
     except ValidationError as error:
@@ -124,7 +124,7 @@ class ObjectFolder(ObjectImages):
     @classmethod
     def open(cls, dataset: Path, split: str) -> ObjectFolder:
         """Open a split; empty where the dataset has no such split. Raises DataError that names the wrong file."""
-        dataset = Path(dataset).expanduser()
+        dataset = expand_home(dataset)
         description = read_object_dataset(dataset)
         entries = []
         for name in description.splits.get(split, []):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_json
 from stadia.core.registry import Registry
 
@@ -80,7 +81,7 @@ BOX_FORMATS = frozenset({"kitti"})  # formats without masks: their boxes are dra
 
 def detect_object_format(path: Path) -> str:
     """Return the format of a folder. Raises DataError where it is none of OBJECT_FORMATS."""
-    path = Path(path).expanduser()
+    path = expand_home(path)
     if (path / "dataset.json").is_file():
         return "objects"
     if (layout := detect_object_layout(path)) is not None:
@@ -92,7 +93,7 @@ def detect_object_format(path: Path) -> str:
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
     """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images."""
-    path = Path(path).expanduser()
+    path = expand_home(path)
     if format == "auto":
         format = detect_object_format(path)
     if format not in OBJECT_FORMATS:
@@ -108,7 +109,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
 
 def has_split(path: Path, split: str, format: str = "auto") -> bool:
     """Return whether a dataset has a split of this name. Raises DataError for other folders."""
-    path = Path(path).expanduser()
+    path = expand_home(path)
     if (detect_object_format(path) if format == "auto" else format) != "objects":
         return (path / split).is_dir()
 

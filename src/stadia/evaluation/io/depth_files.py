@@ -26,6 +26,8 @@ SUFFIXES = (".npz", ".npy", ".png")  # the most precise first
 MAX_BYTES = 8 * MAX_PIXELS
 """Of one map: MAX_PIXELS values of float64."""
 
+_ROWS = 64  # of a map that are scaled at once: a map of an 8K image takes 270 MB as float64, and several of them
+
 
 def find_depth_files(folder: Path) -> dict[str, Path]:
     """Return the depth maps of a folder by stem, sorted by name.
@@ -120,8 +122,12 @@ def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
 
 def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
     """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
-    scaled = np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535)
-    write_image(path, np.where(depth > 0, scaled, 0).astype(np.uint16))
+    stored = np.empty(depth.shape, np.uint16)
+    for start in range(0, len(depth), _ROWS):
+        rows = depth[start : start + _ROWS]
+        scaled = np.clip(np.rint(np.asarray(rows, np.float64) * png_per_metre), 1, 65535)
+        stored[start : start + _ROWS] = np.where(rows > 0, scaled, 0)
+    write_image(path, stored)
 
 
 def write_depth_map(path: Path, **arrays: NDArray) -> None:

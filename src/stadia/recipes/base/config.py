@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel
+from stadia.core.files import expand_home
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
@@ -61,7 +61,7 @@ def make_paths_absolute(config: _M) -> _M:
         if isinstance(value, dict):
             return {name: make_absolute(name, inner) for name, inner in value.items()}
         is_path = key in PATH_KEYS and isinstance(value, str) and value
-        return str(Path(value).expanduser().absolute()) if is_path else value
+        return str(expand_home(value).absolute()) if is_path else value
 
     return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from stadia.core.config import resolve_config
-from stadia.core.files import safe_join
+from stadia.core.files import expand_home, safe_join
 from stadia.core.input_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
@@ -185,11 +185,11 @@ def add_training_options(checkpoint: Path, path: Path, options: Mapping[str, Any
         return dict(options)
     trained = Checkpoint.open(checkpoint).header.config.get("data", {})
     stride = {"stride": trained.get("stride", "auto")}
-    same = "path" in trained and Path(trained["path"]).expanduser().resolve() == path.expanduser().resolve()
+    same = "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
     if same and "camera" in trained:
         return {**stride, "camera": trained["camera"], **options}
     camera = _find_training_camera(checkpoint)
-    if "camera" in options or camera is None or find_camera_file(path.expanduser()) is not None:
+    if "camera" in options or camera is None or find_camera_file(expand_home(path)) is not None:
         return {**stride, **options}
     size, K = camera.size, camera.K
     assert size is not None

@@ -90,7 +90,7 @@ class ExpectedCost(Callback):
         until = datetime.now() + timedelta(seconds=total_s)
         of_device = " of the GPU" if on_gpu else ""
         line = (
-            f"expected: {left} more steps of {step_s:.2g} s and {validations} validations,"
+            f"expected: {left} more steps of {step_s:.2g} s and {validations} validation{'s' * (validations != 1)},"
             f" {describe_time(total_s)} in all (until {until:%H:%M}); memory {peak / 1e9:.1f} GB{of_device};"
             f" disk {max(disk, 1e7) / 1e9:.2f} GB in the run's folder"
         )

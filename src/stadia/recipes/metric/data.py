@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from stadia.core.errors import DataError, GeometryError
+from stadia.core.files import expand_home
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Inputs, Meta, RoadTargets
 from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader
@@ -91,14 +91,12 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
     Raises DataError, ConfigError; ConfigError if a height was measured on a data set that validates.
     """
-    config.road.check_scored_on(
-        [detect_format(Path(one.path).expanduser(), one.format) for one in config.data.sets.values()]
-    )
+    config.road.check_scored_on([detect_format(expand_home(one.path), one.format) for one in config.data.sets.values()])
     others = {name: one.model_copy(update={"stereo": False}) for name, one in config.data.extra_datasets.items()}
     mono = config.data.model_copy(update={"stereo": False, "extra_datasets": others})
     opened = open_data_sets(mono, config.training, seed=config.seed, console=console)
     if config.road.masks is not None:
-        attach_masks(unique_recordings([*opened.split.train, *opened.split.val]), Path(config.road.masks).expanduser())
+        attach_masks(unique_recordings([*opened.split.train, *opened.split.val]), expand_home(config.road.masks))
     groups = _number_groups(opened, config.road)
     count = sum(map(len, groups.values()))
     parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}

@@ -17,6 +17,7 @@ from rich.progress import track
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.files import expand_home
 from stadia.core.input_files import MAX_ARRAY_BYTES, open_input
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
@@ -141,7 +142,7 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
         path = render_tables(config.tableworld, config.cache, console)
         config = config.model_copy(update={"path": str(path), "format": "objects"})
     assert config.path is not None
-    path = Path(config.path).expanduser()
+    path = expand_home(config.path)
     if config.format == "auto":
         config = config.model_copy(update={"format": detect_object_format(path)})
     if config.format in BOX_FORMATS:
@@ -214,7 +215,7 @@ def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **op
 
     Raises ConfigError for a wrong option, DataError without images or split.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     layout = detect_object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
     if layout is None:
         return [ObjectInput(**vars(given)) for given in open_inputs(path, every=every, format=format, **options)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import ConfigError
+from stadia.core.files import expand_home
 from stadia.core.registry import find_nearest_name
 
 FOLDER = Path(__file__).parent
@@ -89,7 +90,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _find_file(preset: str) -> Path:
     if preset.endswith(SUFFIXES):
-        path = Path(preset).expanduser()
+        path = expand_home(preset)
         if not path.exists():
             raise ConfigError("--preset", found=f"no file {path}", expected="a YAML file", fix="check the path")
         return path

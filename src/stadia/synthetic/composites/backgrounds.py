@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import safe_join
+from stadia.core.files import expand_home, safe_join
 from stadia.core.input_files import read_json, read_npz
 from stadia.core.recording import LEFT, Recording
 from stadia.core.registry import check_file_keys
@@ -138,7 +138,7 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
 
     Raises DataError for mixed teachers.
     """
-    folder = folder.expanduser()
+    folder = expand_home(folder)
     if len(recordings) == 1 and (folder / PREDICTIONS_RECORD).is_file():
         return [TeacherDepthRecording(recordings[0], folder)]
     found = [TeacherDepthRecording(recording, safe_join(folder, recording.name)) for recording in recordings]
