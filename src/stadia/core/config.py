@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.core.registry import Registry, find_nearest_name, find_new_key
@@ -73,6 +74,17 @@ class RegisteredName:
 def check_registered(table: Registry) -> RegisteredName:
     """Return the check of a name of this table."""
     return RegisteredName(table)
+
+
+def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
+    """Return the validator of a field (low, high) within these limits."""
+
+    def check(limits: tuple[float, float]) -> tuple[float, float]:
+        if not minimum <= limits[0] <= limits[1] <= maximum:
+            raise ValueError(f"must be (low, high) with {minimum:g} <= low <= high <= {maximum:g}")
+        return limits
+
+    return AfterValidator(check)
 
 
 def parse_value(text: str) -> Any:
