@@ -84,7 +84,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             reached.append(_real.__name__)
             if _real.__name__ == "train":  # what a file would say of the data is made up
                 data = tmp_path if any(options[name] for name in ("data", "config", "resume")) else None
-                _real(**options | {"data": data, "config": None, "resume": None, "dry_run": True})
+                made_up = {"data": data, "config": None, "resume": None, "minutes": None, "dry_run": True}
+                named = None if options["preset"] == "auto" else options["preset"]  # neither measures a step
+                _real(**options | made_up | {"preset": named})
 
         monkeypatch.setattr(command, "callback", functools.wraps(command.callback)(note))  # type: ignore[arg-type]
     return reached

@@ -188,8 +188,10 @@ def add_training_options(checkpoint: Path, path: Path, options: Mapping[str, Any
     same = "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
     if same and "camera" in trained:
         return {**stride, "camera": trained["camera"], **options}
+    if "camera" in options or find_camera_file(expand_home(path)) is not None:
+        return {**stride, **options}
     camera = _find_training_camera(checkpoint)
-    if "camera" in options or camera is None or find_camera_file(expand_home(path)) is not None:
+    if camera is None:
         return {**stride, **options}
     size, K = camera.size, camera.K
     assert size is not None
