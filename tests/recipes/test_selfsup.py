@@ -123,11 +123,11 @@ def test_all_config_mistakes_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         recipes.configure("selfsup", words, data={"path": "drive.mp4"})
     told = str(caught.value)
-    assert told.startswith("6 mistakes")
+    assert told.startswith("configuration: found 6 mistakes")
     for part in (
         "did you mean 'data.height'",
-        "take 96 (found 100)",
-        "take 640 (found 650)",
+        "data.height: found 100; expected a multiple of 32",
+        "Fix: take 640",
         "data.target_sides",
         "data.size.0",
         "'cuda'",

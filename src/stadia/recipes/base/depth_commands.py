@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,12 +17,16 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from stadia.core.config import resolve_config
 from stadia.core.files import expand_home, safe_join
+from stadia.core.input_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
+from stadia.datasets.config import CameraConfig
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.datasets.video_files import find_camera_file
 from stadia.diagnostics.finding import Severity, append_finding
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_STEPS
@@ -55,6 +61,8 @@ from stadia.recipes.base.scored_frames import TrainingOverlap, read_frame_list
 from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
+
+log = logging.getLogger(__name__)
 
 CLOUD = "cloud.ply"
 PATH_DRAWING = "trajectory.png"
@@ -201,15 +209,39 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
 
 
 def add_training_options(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` completed by the training options of your own video: its stride, and its camera if it is the
-    same video.
+    """Return `options` completed by the training options of your own video: its stride, and its camera if no camera
+    is given and none lies beside it.
     """
     if not is_own_video(path, options.get("format", "auto")):
         return dict(options)
     trained = Checkpoint.open(checkpoint).header.config.get("data", {})
+    stride = {"stride": trained.get("stride", "auto")}
     same = "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
-    camera = {"camera": trained["camera"]} if same and "camera" in trained else {}
-    return {"stride": trained.get("stride", "auto"), **camera, **options}
+    if same and "camera" in trained:
+        return {**stride, "camera": trained["camera"], **options}
+    if "camera" in options or find_camera_file(expand_home(path)) is not None:
+        return {**stride, **options}
+    camera = _find_training_camera(checkpoint)
+    if camera is None:
+        return {**stride, **options}
+    size, K = camera.size, camera.K
+    assert size is not None
+    assert K is not None
+    fov_deg = math.degrees(2 * math.atan(size[1] / 2 / K[0][0]))
+    log.warning(
+        "%s: no camera is given, so that of the training is used: field of view %.1f degrees, from images of %dx%d;"
+        " data.camera.horizontal_fov_deg=DEGREES sets another",
+        *(path, fov_deg, size[1], size[0]),
+    )
+    return {**stride, "camera": camera.model_dump(), **options}
+
+
+def _find_training_camera(checkpoint: Path) -> CameraConfig | None:
+    """Return the one camera of a training from its run.json; None where it had several or is not known."""
+    facts = Checkpoint.open(checkpoint).path.parent.parent / "run.json"
+    stored = read_json(facts) if facts.is_file() else {}
+    camera = stored.get("camera") if isinstance(stored, dict) else None
+    return None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
 
 
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
