@@ -167,7 +167,8 @@ def diagnose(
             console.print(f"predictions: {verdict}", markup=False)
         if found.first is None:
             missing = "no findings.jsonl: the run ended before its data were checked"
-            console.print("[green]nothing was found[/green]" if path.exists() else missing, soft_wrap=True)
+            nothing = "no finding explains a failed training" if found.apart else "[green]nothing was found[/green]"
+            console.print(nothing if path.exists() else missing, soft_wrap=True)
         else:
             console.print("\n[bold]fix first[/bold]")
             print_finding(console, found.first, opened.folder)

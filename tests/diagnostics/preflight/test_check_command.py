@@ -104,6 +104,12 @@ def test_images_are_written_with_out_only(
     assert "findings/E01-1.png" in run(folder, "--out", out).stdout
 
 
+def test_what_was_read_is_printed_first(broken: Callable[..., Path]) -> None:
+    result = run(broken(lambda described: None), "--only", "splits")
+    first = result.stdout.splitlines()[0]
+    assert first == "read: 6 frames 320x96, fx 185.7 px (81.5 degrees), stereo baseline 0.540 m, poses, ground truth"
+
+
 def test_one_check_alone(broken: Callable[..., Path]) -> None:
     def halve(described: dict) -> None:
         for camera in described["cameras"].values():
@@ -150,7 +156,7 @@ def test_data_that_does_not_open_is_a_finding_for_scripts_too(broken: Callable[.
     result = run(broken(normalize), "--json")
     assert isinstance(result.exception, DataError)  # one line, exit 2
     (finding,) = json.loads(result.stdout)
-    assert (finding["code"], finding["severity"]) == ("D01", "stop")
+    assert (finding["code"], finding["severity"]) == ("D17", "stop")
     assert "recording.json" in finding["measured"]
 
 

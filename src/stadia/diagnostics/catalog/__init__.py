@@ -77,6 +77,10 @@ symptoms. Wrong data can show everywhere; wrong extrinsics of a rig cannot show 
 """
 
 
+NEVER_A_CAUSE = {"T06"}
+"""Codes about measurements of a training, which change nothing in it: they are never the first to fix."""
+
+
 def find_link(code: str) -> str:
     """Return the link of a code in CAUSES. Raises KeyError for an unknown family."""
     link = OWN_LINK.get(code, code[:1])
@@ -106,14 +110,16 @@ class Diagnosis:
 def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
     """Choose the first finding to fix: a stop before a warning, and of these the earliest in CAUSES.
 
-    Notes are never first. Another finding of the same code counts as a symptom. Codes of unknown families are left out.
+    Notes and NEVER_A_CAUSE are never first. Another finding of the same code counts as a symptom. Codes of unknown
+    families are left out.
     """
     chain = list(CAUSES)
     ordered = sort_findings([one for one in findings if one.code[:1] in FAMILIES])
     ordered.sort(key=lambda one: chain.index(find_link(one.code)))
     unchecked = tuple(one for one in ordered if one.code.startswith("N"))
     checked = [one for one in ordered if not one.code.startswith("N")]
-    first = next((one for level in (Severity.STOP, Severity.WARN) for one in checked if one.severity is level), None)
+    causes = [one for one in checked if one.code not in NEVER_A_CAUSE]
+    first = next((one for level in (Severity.STOP, Severity.WARN) for one in causes if one.severity is level), None)
     if first is None:
         return Diagnosis(None, (), tuple(checked), unchecked)
     rest = [one for one in checked if one is not first]
@@ -122,6 +128,6 @@ def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
 
 
 def _may_follow(first: Finding, other: Finding) -> bool:
-    if other.severity is Severity.NOTE:
+    if other.severity is Severity.NOTE or other.code in NEVER_A_CAUSE:
         return False
     return other.code == first.code or find_link(other.code) in CAUSES[find_link(first.code)]
