@@ -121,7 +121,7 @@ def _find_measured_path(
     if recording is None:
         trained = Checkpoint.open(request.checkpoint).header.config.get("data", {}).get("path")
         notes = []
-        if poses and trained and Path(trained).expanduser().resolve() == request.source.expanduser().resolve():
+        if poses and trained and expand_home(trained).resolve() == expand_home(request.source).resolve():
             notes.append("this video trained the network: not a score on unseen images")
         return MeasuredPath(poses or {}, None, None, tuple(notes))
     names, estimated = (frame_name(recording, index) for index in range(len(recording))), set(path.names)
