@@ -175,6 +175,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     # Torch's OpenMP reads this when it loads. Threads that wait otherwise spin: where another program has one of the
     # cores, a training step of 0.5 s takes 4 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     from stadia.core.parent_process import stop_with_parent
 
     for stream in (sys.stdout, sys.stderr):

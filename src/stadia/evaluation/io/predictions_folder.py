@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import hold_folder, open_scratch_file, write_json
+from stadia.core.files import check_no_links, hold_folder, open_scratch_file, write_json
 from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
@@ -342,6 +342,7 @@ def _check_writable(out: Path, record: PredictionsRecord, further: Collection[st
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and (out.is_dir() or not out.exists()):
         return
+    check_no_links(out)
     there = read_record(out) if RECORD in visible else None
     if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM, *further}:
         log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
