@@ -309,7 +309,7 @@ def _write_frames(
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     written = _WrittenFrames(path_ends=path_ends, image_size=sizes.pop() if len(sizes) == 1 else None)
     log_file.seek(0)
-    for name, time_s, pose in map(json.loads, log_file):
+    for name, time_s, pose in (json.loads(line) for line in log_file):
         written.entries.append(name)
         if pose is not None:
             written.posed.append(name)
