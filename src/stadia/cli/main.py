@@ -23,6 +23,7 @@ from stadia.cli.data_commands import camera_height, prepare
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import parts
 from stadia.cli.predict import activations, export, odometry, predict
+from stadia.cli.printing import echo
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import demo, train
@@ -52,13 +53,13 @@ app.add_typer(data, name="data")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"stadia {__version__}")
+        echo(f"stadia {__version__}")
         raise typer.Exit
 
 
 def _help(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(context.get_help())
+        typer.echo(context.get_help())  # in colors, and of no file
         raise typer.Exit
 
 
@@ -139,11 +140,6 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
     return None
 
 
-def _make_printable(text: str) -> str:
-    """Return text with control characters, such as those that color a terminal, as escapes."""
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
-
-
 def _one_line(error: BaseException) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
@@ -185,7 +181,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
-            typer.echo("stadia: interrupted", err=True)
+            echo("stadia: interrupted", err=True)
         sys.exit(code)
     except SystemExit:
         raise
@@ -197,5 +193,5 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         message, code = _one_line(error)
         if message:
-            typer.echo(_make_printable(f"stadia: {message}"), err=True)
+            echo(f"stadia: {message}", err=True)
         sys.exit(code)

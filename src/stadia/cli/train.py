@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -50,14 +51,14 @@ def train(
     example = _example_data(recipe) if dry_run else {}
     resolved = resolve_recipe(recipe, base, given + words, example=example, preset=preset)
     if dry_run:
-        from rich.console import Console
+        from stadia.core.terminal import Terminal
 
         _check_data(resolved)
         _check_encoders(resolved)
-        Console().print_json(resolved.model_dump_json())
+        Terminal().print_json(resolved.model_dump_json())
         steps = _dry_run_report(resolved, OnStop(on_stop))
         summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
-        typer.echo(f"dry run: {steps}{summary}", err=True)
+        echo(f"dry run: {steps}{summary}", err=True)
         return
 
     check_writable(out if resume is None else resume)
@@ -70,7 +71,7 @@ def train(
 
     def build_report(run: Run) -> None:
         if run.writes:
-            typer.echo(f"report: {report.build_report(run.folder)}")
+            echo(f"report: {report.build_report(run.folder)}")
 
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
@@ -179,13 +180,14 @@ def demo(
     done = DEMOS.load(recipe)(out, overrides or [])
     page = report.build_report(done.run.folder)
     (_print_demo_scores if recipe == "selfsup" else _print_metric_demo_scores)(done.result)
-    typer.echo(f"report: {page}")
-    typer.echo(f"result: {done.run.folder / 'result.json'}")
+    echo(f"report: {page}")
+    echo(f"result: {done.run.folder / 'result.json'}")
 
 
 def _print_demo_scores(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stadia.core.terminal import Terminal
 
     depth = result["depth"]
     title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
@@ -196,7 +198,7 @@ def _print_demo_scores(result: dict[str, Any]) -> None:
     table.add_row("stadia selfsup", f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}", ratio)
     mean = [f"{depth[f'{name}_mean_baseline']:.{digits}f}" for name, digits in (("abs_rel", 3), ("rmse", 2), ("d1", 3))]
     table.add_row("mean depth of each pixel", *mean, "")
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print(_odometry_line(result["odometry"]))
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
@@ -212,8 +214,9 @@ def _odometry_line(odometry: dict[str, Any]) -> str:
 
 
 def _print_metric_demo_scores(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stadia.core.terminal import Terminal
 
     with_metres, camera = result["depth"], result["camera_height"]
     table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)
@@ -231,7 +234,7 @@ def _print_metric_demo_scores(result: dict[str, Any]) -> None:
     lines = ["AbsRel of depth as it is, and of each image by the ratio of its medians first", _camera_line(camera)]
     if result["depth_scale"] != "metres":
         lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")

@@ -197,12 +197,13 @@ def parse_json_lines(path: object, text: str, expected: str, *, fix: str = _COPY
 def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
     """Return the object of each line of a file of JSON lines. Raises DataError for a line that is none."""
     text = "\n".join(read_lines(path, expected=expected))
-    rows = list(parse_json_lines(path, text, expected, fix=fix))
-    for number, row in enumerate(rows, start=1):
+    rows = list[dict[str, Any]]()
+    for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
         if isinstance(row, DataError):
             raise row
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}", found=f"a {type(row).__name__}", expected=expected, fix=fix)
+        rows.append(row)
     return rows
 
 
