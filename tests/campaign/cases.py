@@ -349,16 +349,7 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
             yield Case(f"overwrite/{name}/{kind}", partial(_write, sound, needs.split(), make), words, accepted=True)
 
 
-# -- Runs and studies of somebody else, planted to be resumed, reported and judged.
-
-PLANTED_MODULE = "import os\nopen(os.environ['STADIA_CANARY'], 'w').close()\n"
-PLANTED_STUDY = """name: planted
-recipe: selfsup
-base: [data.path=nowhere, training.max_steps=2]
-changes: {smooth: optimizer.lr=1e-3}
-seeds: [0, 1]
-metric: val/abs_rel
-"""
+# -- Runs and studies of somebody else, planted to be resumed, evaluated and reported.
 
 
 def _list_planted(sound: Path) -> Iterator[Case]:
@@ -383,14 +374,6 @@ def _list_planted(sound: Path) -> Iterator[Case]:
                 continue  # there is no checkpoint to open
             write = partial(_write, sound, needs.split(), partial(plant_link, name=name))
             yield Case(f"planted/link-{name}/{command}", write, _split(line), changes=["run/.lock"])
-
-    def plant_modules(folder: Path) -> None:
-        (folder / "study.yaml").write_text(PLANTED_STUDY)
-        for name in ("yaml", "typer", "submitit", "sitecustomize"):
-            (folder / f"{name}.py").write_text(PLANTED_MODULE)
-
-    study = partial(_write, sound, [], plant_modules)
-    yield Case("planted/modules/ablate", study, ["ablate", "study.yaml", "--out", "out"], True, ["out"])
 
     def plant_facts(folder: Path, error: str) -> None:
         facts = json.loads((folder / "run" / "run.json").read_text())
