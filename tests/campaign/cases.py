@@ -184,6 +184,41 @@ def _list_videos(sound: Path) -> Iterator[Case]:
             )
 
 
+def _list_graphs(sound: Path) -> Iterator[Case]:
+    """Exported networks whose graph runs without end, takes all memory, or has operations of others."""
+    import onnx
+
+    def add(folder: Path, node: onnx.NodeProto) -> None:
+        path = folder / "depth.onnx"
+        model = onnx.load(path)
+        model.graph.node.append(node)
+        shape = np.array([1 << 31], np.int64)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(shape, "shape"))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+        last = onnx.helper.make_node("ReduceMean", ["large"], ["mean_of_large"], keepdims=0)
+        model.graph.node.append(last)
+        (output,) = (one for one in model.graph.node if "inverse_depth" in one.output)
+        output.output[0] = "depth"
+        model.graph.node.append(onnx.helper.make_node("Add", ["depth", "mean_of_large"], ["inverse_depth"]))
+        path.unlink()
+        onnx.save(model, path)
+
+    make = onnx.helper.make_node
+    body = onnx.helper.make_graph([make("Identity", ["one"], ["same"])], "body", [], [])
+    nodes = {
+        "loop": make("Loop", ["shape", "", "one"], ["large"], body=body),
+        "constant": make("ConstantOfShape", ["shape"], ["large"]),
+        "expand": make("Expand", ["one", "shape"], ["large"]),
+        "contrib": make("Gelu", ["one"], ["large"], domain="com.microsoft"),
+    }
+    for name, node in nodes.items():
+        yield Case(
+            f"claims/onnx-{name}",
+            partial(_write, sound, ["depth.onnx", "images"], partial(add, node=node)),
+            _split("predict depth.onnx images CAMERA --out out"),
+        )
+
+
 # -- Hostile words: names, options and keys.
 
 WORDS = (
@@ -359,5 +394,6 @@ def list_cases(sound: Path) -> list[Case]:
         _list_names,
         _list_overwrites,
         _list_videos,
+        _list_graphs,
     )
     return [case for group in groups for case in group(sound)]
