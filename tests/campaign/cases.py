@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import struct
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import safetensors.numpy
 from tests.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
 from tests.campaign.harness import Case
 from tests.campaign.readers import DATASET_READERS, OPTIONS, READERS
@@ -219,6 +222,39 @@ def _list_graphs(sound: Path) -> Iterator[Case]:
         )
 
 
+def _list_bombs(sound: Path) -> Iterator[Case]:
+    """Small files that claim gigabytes: masks of large images, and a network larger than its weights."""
+
+    def enlarge_masks(folder: Path) -> None:
+        path = folder / "coco.json"
+        content = json.loads(path.read_text())
+        content["images"] = [one | {"height": 6336, "width": 10560} for one in content["images"]]
+        content["annotations"] = [
+            {"image_id": image["id"], "category_id": category["id"], "segmentation": [[0, 0, 10, 0, 10, 10]]}
+            for image in content["images"]
+            for category in content["categories"]
+            for _ in range(60)
+        ]
+        path.write_text(json.dumps(content))
+
+    def enlarge_network(folder: Path) -> None:
+        path = folder / "run" / "checkpoints" / "best.safetensors"
+        with safetensors.safe_open(path, framework="np") as file:
+            text, tensors = file.metadata()["stadia"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(text)
+        header["config"]["model"]["encoder"] = "vit_giant_patch14_dinov2"
+        text = json.dumps(header)
+        path.unlink()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        safetensors.numpy.save_file(tensors, path, metadata={"stadia": text, "stadia-sha256": digest})
+
+    coco = "prepare images CAMERA --masks --by coco.json --out out"
+    predict = "predict run images CAMERA --out out"
+    masks = partial(_write, sound, ["images", "coco.json"], enlarge_masks)
+    yield Case("claims/coco-masks", masks, _split(coco), changes=["out"])
+    yield Case("claims/checkpoint-encoder", partial(_write, sound, ["run", "images"], enlarge_network), _split(predict))
+
+
 # -- Hostile words: names, options and keys.
 
 WORDS = (
@@ -395,5 +431,6 @@ def list_cases(sound: Path) -> list[Case]:
         _list_overwrites,
         _list_videos,
         _list_graphs,
+        _list_bombs,
     )
     return [case for group in groups for case in group(sound)]

@@ -131,6 +131,11 @@ class Checkpoint:
         keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
         return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
 
+    def count_numbers(self) -> int:
+        """Return the number of numbers of all tensors, from their shapes."""
+        with _reading(self.path) as file:
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
+
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path) as file:
             tensors = {key: file.get_tensor(key) for key in keys}
