@@ -136,6 +136,11 @@ class Checkpoint:
         key = _WEIGHTS + name
         return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
 
+    def count_numbers(self) -> int:
+        """Return the number of numbers of all tensors, from their shapes."""
+        with _reading(self.path) as file:
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
+
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path) as file:
             tensors = {key: file.get_tensor(key) for key in keys}
