@@ -22,10 +22,11 @@ DEVELOPER_EXTRAS = {"all", "audit", "dev", "fuzz"}
 MACHINE_PATH = re.compile(rb"(?:/home/|/Users/|/root/|/work/)\w|[A-Z]:\\\\?Users")
 
 
-def run(*words: object, cwd: Path, **environment: str) -> str:
+def run(*words: object, cwd: Path) -> str:
     """Run a program, and return its output; its error output is the message of a failure."""
-    given = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | environment
-    done = subprocess.run([str(word) for word in words], cwd=cwd, env=given, capture_output=True, text=True, check=False)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = list(map(str, words))
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
