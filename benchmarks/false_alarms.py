@@ -111,6 +111,7 @@ SHORT = (
     *("training.workers=0", "training.threads=1", "training.log_every=5", "training.images_every=0"),
 )
 SMALL = ("data.height=64", "data.width=192")
+RANDOM = ("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
 """For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
 
@@ -130,7 +131,7 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {
-    "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *SMALL, *SHORT)),
+    "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *RANDOM, *SMALL, *SHORT)),
     MONO: Training("selfsup", "residual", (*preset_overrides("metric-demo-start"), *SHORT, *LONGER)),
     "metric": Training("metric", "abs_rel", (*preset_overrides("metric-demo"), *SHORT, *LONGER), after=MONO),
     "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),

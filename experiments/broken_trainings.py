@@ -54,6 +54,7 @@ SMALL = (
         "training.validate_every=70",
     ),
     *("training.workers=0", "training.threads=1", "training.log_every=4", "training.images_every=0"),
+    *("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false"),
 )
 Patch = Callable[[], "mock._patch[Callable]"]
 

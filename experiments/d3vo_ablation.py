@@ -59,7 +59,13 @@ SMALL = (
     "training.workers=0",
     "training.validate_every=100000",
 )
-PLAIN = ("data.augmentation.color.probability=0", "training.images_every=0", "training.checkpoint_every=100000")
+RANDOM = ("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
+PLAIN = (
+    "data.augmentation.color.probability=0",
+    "training.images_every=0",
+    "training.checkpoint_every=100000",
+    *RANDOM,
+)
 CONFIGURATIONS = {
     "plain": (),
     "brightness": ("model.brightness=true",),

@@ -19,6 +19,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.diagnostics.loss_checks.init_checks import (
     OUT_OF_REACH_PX,
     check_stereo_depth_range,
+    match_unlabeled_pairs,
     measure_range_excess_px,
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
@@ -31,7 +32,7 @@ RANGES_M = {"by default": (), "0.1 to 2 m": (0.1, 0.5, 2), "0.5 to 8 m": (0.5, 4
 
 
 def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
-    limits = zip(("min", "start", "max"), RANGES_M[reach], strict=False)
+    limits = zip(("min", "init", "max"), RANGES_M[reach], strict=False)
     ranged = [f"model.{end}_depth_m={metres}" for end, metres in limits]
     given = (*words, *ranged, "model.pretrained=false", "training.workers=0")
     config, data = SelfsupRecipe.prepare(
@@ -41,7 +42,8 @@ def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
     recipe.save_data_stats(data)
     data.train.set_position(0, 0)
     start = TrainingStart.prepare(recipe, next(iter(data.train)), depth_range_m=recipe.depth_range_m)
-    outside = (measure_range_excess_px(start) > OUT_OF_REACH_PX).any(1)
+    assert start.depth_range_m is not None
+    outside = (measure_range_excess_px(match_unlabeled_pairs(start), start.depth_range_m) > OUT_OF_REACH_PX).any(1)
     codes = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"
     return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {codes} |"
 

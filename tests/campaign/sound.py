@@ -18,6 +18,7 @@ from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose,
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
     *("--preset", "tiny-laptop", "data.height=64", "data.width=96", "model.encoder=mobilenetv3_small_050"),
+    *("model.pose_encoder=mobilenetv3_small_050", "model.pretrained=false"),
     *("training.max_steps=2", "training.batch_size=2", "training.validate_every=2", "training.images_every=2"),
     *("--on-stop", "warn"),
 )

@@ -55,7 +55,7 @@ def test_maps_halve_from_scale_to_scale(model: DepthPoseNet) -> None:
 
 def test_an_untrained_network_predicts_its_initial_depth(model: DepthPoseNet) -> None:
     for inverse_depth in model(batch_of(("stereo",))).inverse_depth:
-        assert (1 / inverse_depth).median().item() == pytest.approx(SMALL.init_depth_m, rel=0.1)
+        assert (1 / inverse_depth).median().item() == pytest.approx(SMALL.start_m, rel=0.1)
 
 
 def test_depth_stays_in_its_range(model: DepthPoseNet) -> None:

@@ -77,7 +77,7 @@ def test_the_maps_start_at_the_start_depth_and_at_no_uncertainty(right_view: boo
     for scale, log_uncertainty in enumerate(prediction.log_uncertainty):
         assert torch.equal(log_uncertainty, torch.zeros_like(log_uncertainty))
         for maps in filter(None, (prediction.inverse_depth, prediction.inverse_depth_right)):
-            assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.init_depth_m, rel=0.1)
+            assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.start_m, rel=0.1)
 
 
 def test_the_views_and_the_uncertainty_are_separate_maps() -> None:

@@ -59,6 +59,25 @@ def test_a_patch_of_fourteen_is_refused() -> None:
         Encoder("vit_small_patch14_dinov2", pretrained=False)
 
 
+def count_zero_scales(encoder: torch.nn.Module) -> int:
+    """Count the normalizations whose scale is zero."""
+    return sum(not p.any() for name, p in encoder.named_parameters() if p.ndim == 1 and name.endswith("weight"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnetx_002"])
+def test_random_residual_blocks_start_with_their_branch(name: str) -> None:
+    """Timm's own start makes every block its skip connection: bad on unseen images."""
+    assert count_zero_scales(encoders.timm.create_model(name, features_only=True)) > 7, "timm's start"
+    assert count_zero_scales(Encoder(name, pretrained=False)) == 0
+
+
+def test_pretrained_scales_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = encoders.timm.create_model
+    monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+    assert count_zero_scales(Encoder("resnet18", pretrained=True)) == 8, "as they were loaded"
+
+
 def test_unavailable_weights_are_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -73,7 +92,8 @@ def test_unavailable_weights_are_reported_in_one_line(
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
     pretrained_weights.warn_missing_weights.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert Encoder("resnet18", pretrained=True).weights == "random"
+        encoder = Encoder("resnet18", pretrained=True)
+        assert (encoder.weights, count_zero_scales(encoder)) == ("random", 0)
         assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
     (message,) = (r.getMessage() for r in caplog.records)
     assert message.startswith(

@@ -65,9 +65,9 @@ def test_changed_normalization_changes_no_feature(file: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_encoder_starts_from_them(file: Path) -> None:
+def test_an_encoder_starts_from_them_without_a_warning(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     encoder = Encoder(NAME)
-    assert encoder.weights == "pretrained"
+    assert (encoder.weights, caplog.messages) == ("pretrained", [])
     expected = load_packaged_weights(NAME, file, timm.create_model(NAME))
     torch.testing.assert_close(encoder.backbone.state_dict()["conv_stem.weight"], expected["conv_stem.weight"])
 

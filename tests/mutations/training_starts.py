@@ -253,6 +253,8 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
         lambda: look(Toy(), unlabeled_pair(), depth_range_m=(20.0, 100.0)),
         "unlabeled",
     ),
+    ("a pair that starts at 1/5 of its depth", "M01", lambda: look(of(start_m=1.6), unlabeled_pair()), "unlabeled"),
+    ("a pair that starts at 12 times its depth", "M01", lambda: look(of(start_m=95.0), unlabeled_pair()), "unlabeled"),
     ("a pose head without its scale", "P02", lambda: look(of(motion_scale=30.0)), "plain"),
     ("a gain that starts at 1.3", "B02", lambda: look(type("One", (Exposing,), {"gain": 1.3})()), "exposing"),
     (

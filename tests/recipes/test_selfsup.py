@@ -43,8 +43,10 @@ def test_depth_is_in_metres_with_a_baseline_only(small: SelfsupConfig) -> None:
     stereo, mono = (SelfsupRecipe(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
     assert stereo.depth_scale is DepthScale.METRES
     assert mono.depth_scale is DepthScale.UP_TO_SCALE
-    assert stereo.run_metadata == {"depth_scale": "metres", "scale_from": "the baseline of the stereo pair"}
-    assert mono.run_metadata == {"depth_scale": "up-to-scale"}
+    common = {"init_depth_m": 12}
+    metres = {"depth_scale": "metres", "scale_from": "the baseline of the stereo pair"}
+    assert stereo.run_metadata == metres | common
+    assert mono.run_metadata == {"depth_scale": "up-to-scale"} | common
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from stadia.core.config import StrictModel, check_registered
 from stadia.models import ACTIVATIONS, ATTENTIONS, DPT_NETWORKS, OVERLAY_NETWORKS, POSE_HEADS, POSE_NETS, ROTATIONS
@@ -14,6 +14,9 @@ from stadia.models.dpt_architectures import check_image_size
 
 _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
+
+DEFAULT_INIT_DEPTH_M = 12.0
+"""Typical depth of a street: the start where nothing in the data has a scale."""
 
 
 class DepthPoseNetConfig(StrictModel):
@@ -24,7 +27,8 @@ class DepthPoseNetConfig(StrictModel):
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, arXiv 1806.01260, section 3.3).
     init_depth_m: depth that an untrained network predicts. It sets the head's bias, so that stereo training starts
-        within reach of the true match.
+        within reach of the true match. "auto" is the median depth of the matches of some stereo pairs, 12 without. The
+        default range then follows where it does not hold these matches.
     scales: number of decoder outputs, each half the size of the one before.
     rotation_scale, translation_scale: multiply the pose head, so that training starts near the identity.
     right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
@@ -45,7 +49,7 @@ class DepthPoseNetConfig(StrictModel):
     decoder_channels: DecoderChannels = (16, 32, 64, 128, 256)
     min_depth_m: float = Field(default=0.5, gt=0)
     max_depth_m: float = Field(default=100.0, gt=0)
-    init_depth_m: float = Field(default=12.0, gt=0)
+    init_depth_m: PositiveFloat | Literal["auto"] = "auto"
     scales: int = Field(default=4, ge=1, le=4)
     rotation_scale: float = Field(default=0.01, gt=0)
     translation_scale: float = Field(default=0.1, gt=0)
@@ -63,9 +67,17 @@ class DepthPoseNetConfig(StrictModel):
         """Return the timm models it consists of, with a pose network or without."""
         return (self.encoder, self.pose_encoder) if motion and self.pose_net == "resnet" else (self.encoder,)
 
+    @property
+    def start_m(self) -> float:
+        """Return `init_depth_m`; where that is "auto", DEFAULT_INIT_DEPTH_M, or the middle of a range without it."""
+        if self.init_depth_m != "auto":
+            return self.init_depth_m
+        has_default = self.min_depth_m < DEFAULT_INIT_DEPTH_M < self.max_depth_m
+        return DEFAULT_INIT_DEPTH_M if has_default else math.sqrt(self.min_depth_m * self.max_depth_m)
+
     @model_validator(mode="after")
     def _ordered(self) -> DepthPoseNetConfig:
-        if not self.min_depth_m < self.init_depth_m < self.max_depth_m:
+        if not self.min_depth_m < self.start_m < self.max_depth_m:
             raise ValueError("min_depth_m < init_depth_m < max_depth_m must hold")
         return self
 

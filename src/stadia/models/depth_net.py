@@ -143,7 +143,7 @@ class DepthNet(nn.Module):
             activation=ACTIVATIONS.load(config.decoder_activation),
         )
         self.min_depth_m, self.max_depth_m = config.min_depth_m, config.max_depth_m
-        bias = float(init_depth_bias(config.init_depth_m, self.min_depth_m, self.max_depth_m))
+        bias = float(init_depth_bias(config.start_m, self.min_depth_m, self.max_depth_m))
         for head in self.decoder.heads.values():
             nn.init.normal_(head.weight, std=1e-2)  # type: ignore[arg-type]
             nn.init.constant_(head.bias, bias)  # type: ignore[arg-type]

@@ -118,7 +118,8 @@ def create_with_packaged_weights(
 ) -> nn.Module:
     """Create a timm model with the weights of a package.
 
-    timm reads them from a file, so that it adapts the first convolution to more channels and leaves the head out.
+    timm reads them from a file, so that it adapts the first convolution to more channels. The file has no tensor that
+    the wanted model lacks, such as those of the head: timm would warn of each.
 
     Args:
         name, file: as in `load_packaged_weights`.
@@ -128,5 +129,7 @@ def create_with_packaged_weights(
     with tempfile.TemporaryDirectory(prefix="stadia-weights-") as folder:
         converted = Path(folder) / f"{name}.safetensors"
         weights = load_packaged_weights(name, file, create_whole())
-        safetensors.torch.save_file({key: tensor.contiguous() for key, tensor in weights.items()}, converted)
+        with torch.device("meta"):
+            wanted = create().state_dict().keys()
+        safetensors.torch.save_file({key: weights[key].contiguous() for key in weights.keys() & wanted}, converted)
         return create(pretrained=True, pretrained_cfg_overlay={"file": str(converted)})

@@ -45,6 +45,9 @@ MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
 MAX_DEPTH_RATIO = 5.0
 """Initial median depth over that of the labels, or the reverse."""
 
+MIN_MATCH_RATIO, MAX_MATCH_RATIO = 1 / 4, 10.0
+"""Initial median depth over that of the matches of a stereo pair: nearer starts may never be left (docs/results.md)."""
+
 MAX_BEYOND_RANGE, MAX_AT_BOUND, MAX_OUT_OF_VIEW = 0.05, 0.5, 0.5
 """Shares of labels beyond the depth range, of depth at one bound, and of pixels that project into no source."""
 
@@ -176,13 +179,24 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
 
 
 def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
-    """M03: disparities of a stereo pair lie in the depth range. Labeled samples use `check_initial_depth`."""
+    """M01, M03: a stereo pair's matches are near the initial depth, and lie in the depth range.
+
+    Labeled samples use `check_initial_depth`.
+    """
     pairs = find_unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
-    beyond = measure_range_excess_px(start)
-    if len(beyond) < ENOUGH:
-        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
+    matches = match_unlabeled_pairs(start)
+    if len(matches) < ENOUGH:
+        raise NotChecked(f"{len(matches)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
+    initial, matched = start.inverse_depth, float(np.median(matches[:, 1]))
+    if initial is not None and matched > 0 and not list(_check_initial_disparity(start, initial)):
+        ratio = matched / float(initial.median())
+        if not MIN_MATCH_RATIO < ratio < MAX_MATCH_RATIO:
+            measured = f"the median depth at the start is {ratio:.3g} times that of {len(matches)} matches of the pair "
+            measured += f"({1 / matched:.3g} m)"
+            yield make_finding("M01", Severity.WARN, measured, f"{MIN_MATCH_RATIO:.2g} to {MAX_MATCH_RATIO:g} times")
+    beyond = measure_range_excess_px(matches, start.depth_range_m)
     too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
     if (outside := (too_near + too_far) / len(beyond)) > MAX_OUTSIDE:
         nearest, farthest = start.depth_range_m
@@ -203,11 +217,11 @@ def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
     return [(sample, source) for sample, source in chosen.nonzero()[:MAX_PAIRS].tolist()]
 
 
-def measure_range_excess_px(start: TrainingStart) -> Array:
-    """Return (M, 2) pixels by which matches of unlabeled pairs are nearer than the nearest depth, and farther than
-    the farthest: disparities at the focal length of the source, negative inside the range.
+def match_unlabeled_pairs(start: TrainingStart) -> Array:
+    """Match the images of unlabeled pairs.
+
+    Returns: (M, 2): pixels of disparity at 1 m, for the focal length of the source, and inverse depth in 1/m.
     """
-    assert start.depth_range_m is not None
     targets, found = start.batch.targets, [np.zeros((0, 2))]
     for sample, source in find_unlabeled_pairs(start):
         images = targets.image[sample], targets.sources[sample, source]
@@ -217,10 +231,23 @@ def measure_range_excess_px(start: TrainingStart) -> Array:
         distance_px = epipolar_distance_px(matches.first_px, matches.second_px, *geometry)
         matches = matches.select(distance_px < MAX_EPIPOLAR_PX)
         px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
-        disparity_px = px_metres * triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
-        max_px, min_px = (px_metres / metres for metres in start.depth_range_m)
-        found.append(np.column_stack([disparity_px - max_px, min_px - disparity_px]))
+        inverse_depth = triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
+        found.append(np.column_stack([np.full(len(matches), px_metres), inverse_depth]))
     return np.concatenate(found)
+
+
+def measure_range_excess_px(matches: Array, depth_range_m: tuple[float, float]) -> Array:
+    """Return (M, 2) pixels by which matches are nearer than the nearest depth, and farther than the farthest.
+
+    Args:
+        matches: (M, 2) of `match_unlabeled_pairs`.
+        depth_range_m: nearest and farthest depth.
+
+    Returns: differences of disparity, negative inside the range.
+    """
+    px_metres, inverse_depth = matches.T
+    nearest, farthest = depth_range_m
+    return np.column_stack([px_metres * (inverse_depth - 1 / nearest), px_metres * (1 / farthest - inverse_depth)])
 
 
 def _to_uint8(image: Tensor) -> NDArray[np.uint8]:

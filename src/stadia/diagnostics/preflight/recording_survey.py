@@ -184,7 +184,11 @@ class RecordingSurvey:
         """Left to right matches at the anchors; empty for one camera."""
         if RIGHT not in self.recording.sides:
             return []
-        return [PairMatches(i, match_features(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
+        return [self.match_pair(i) for i in self.anchors]
+
+    def match_pair(self, index: int) -> PairMatches:
+        """Match the left to the right image of a frame; only for two cameras."""
+        return PairMatches(index, match_features(self.features(index), self.features(index, RIGHT)))
 
     def rig_depth(self, pair: PairMatches) -> Array:
         """Return (M,) depth of the left points by the rig; 0 off the epipolar line, or for a small disparity."""

@@ -32,6 +32,7 @@ from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, erode_road_mask
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
@@ -86,6 +87,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
         """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
         check_encoders(config)
+        config = config.model_copy(update={"model": resolve_initial_depth(config.model, (), console)})
         return open_road_video(config, console)
 
     def save_data_stats(self, data: RoadVideo) -> None:

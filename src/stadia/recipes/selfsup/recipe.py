@@ -20,6 +20,7 @@ from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
 from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -126,7 +127,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             )
         if 0 < len(mono) < len(data.each):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
-        return config.model_copy(update={"data": data.config}), data
+        stereo = [one for each in data.each.values() if each.config.stereo for one in each.recordings["train"]]
+        model = resolve_initial_depth(config.model, stereo, console)
+        return config.model_copy(update={"data": data.config, "model": model}), data
 
     def save_data_stats(self, data: VideoData) -> None:
         """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
@@ -141,9 +144,10 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     @property
     def run_metadata(self) -> Mapping[str, object]:
         sets, mono = self.config.data.sets, self.config.data.mono
+        common = {**super().run_metadata, "init_depth_m": self.config.model.start_m}
         if not mono:
             several = f"the baselines of the stereo pairs of {', '.join(sets)}"
             pair = "the baseline of the stereo pair" if len(sets) == 1 else several
-            return {**super().run_metadata, "scale_from": pair}
+            return {**common, "scale_from": pair}
         partly = {"without_scale": mono} if len(mono) < len(sets) else {}
-        return {**super().run_metadata, **partly}
+        return {**common, **partly}

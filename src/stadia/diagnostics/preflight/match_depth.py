@@ -1,0 +1,70 @@
+"""Depth of the matches of stereo pairs: what a scene's depth is before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.core.recording import Recording
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import Array
+
+PAIRS = 6
+"""Stereo pairs that are matched, spread over the recordings."""
+
+MIN_MATCHES = 30
+RANGE_PERCENTILES = 2.0, 75.0
+"""Of the matches: what counts as nearest and farthest. Far matches are uncertain, and less than a pixel apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchDepth:
+    """Depth of matches by the rig.
+
+    depth_m: (M,) metres, of the points with a clear disparity.  pairs: stereo pairs that were matched.
+    """
+
+    depth_m: Array
+    pairs: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are enough matches for a median."""
+        return len(self.depth_m) >= MIN_MATCHES
+
+    @property
+    def median_m(self) -> float:
+        return float(np.median(self.depth_m))
+
+    @property
+    def range_m(self) -> tuple[float, float]:
+        """Return nearest and farthest depth, the RANGE_PERCENTILES."""
+        nearest, farthest = np.percentile(self.depth_m, RANGE_PERCENTILES)
+        return float(nearest), float(farthest)
+
+
+def measure_match_depth(recordings: Sequence[Recording]) -> MatchDepth:
+    """Match the stereo pairs of some recordings, and triangulate.
+
+    Args:
+        recordings: of one data set or several; those without a rig are left out.
+
+    Returns: the depth of all matches; empty without a stereo pair.
+    """
+    surveys = [survey for survey in map(RecordingSurvey, recordings) if survey.stereo]
+    chosen = [surveys[i] for i in _spread(len(surveys), PAIRS)]
+    depths, pairs = [np.zeros(0)], 0
+    for survey in chosen:
+        for i in _spread(len(survey.anchors), -(-PAIRS // len(chosen))):
+            depth_m = survey.rig_depth(survey.match_pair(survey.anchors[i]))
+            depths.append(depth_m[depth_m > 0])
+            pairs += 1
+    return MatchDepth(np.concatenate(depths), pairs)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Return at most `wanted` indices of `count`, each in the middle of its share."""
+    wanted = min(wanted, count)
+    return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]

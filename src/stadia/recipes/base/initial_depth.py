@@ -1,0 +1,69 @@
+"""Resolve `model.init_depth_m=auto`: training starts at the median depth of the matches of some stereo pairs.
+
+The photometric loss finds a match only near its start. A start that is much too near may never be left
+(docs/results.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from stadia.core.recording import Recording
+from stadia.diagnostics.preflight.match_depth import MIN_MATCHES, MatchDepth, measure_match_depth
+from stadia.models.config import DepthPoseNetConfig
+
+DIGITS = 3
+"""Significant digits of the depths that are written into the configuration."""
+
+
+def resolve_initial_depth(
+    config: DepthPoseNetConfig, stereo: Sequence[Recording], console: Console
+) -> DepthPoseNetConfig:
+    """Return the configuration with a number for `init_depth_m`; print it in one line.
+
+    Args:
+        config: "auto" is resolved, a number is kept.
+        stereo: recordings whose stereo pairs train; none for one camera.
+    """
+    if config.init_depth_m != "auto":
+        return config
+    found = measure_match_depth(stereo)
+    if not found.is_known:
+        why = f"{len(found.depth_m)} matches in {found.pairs} stereo pairs, and {MIN_MATCHES} are needed"
+        why = why if stereo else "one camera has no scale"
+        resolved = config.model_copy(update={"init_depth_m": config.start_m})
+        line = f"initial depth: {config.start_m:g}, the default ({why})"
+    else:
+        resolved = _fit_to_matches(config, found)
+        line = f"initial depth: {resolved.init_depth_m:g} m, the median of {len(found.depth_m)} matches"
+        if (resolved.min_depth_m, resolved.max_depth_m) != (config.min_depth_m, config.max_depth_m):
+            line += f"; depth range: {resolved.min_depth_m:g} to {resolved.max_depth_m:g} m"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return resolved
+
+
+def _fit_to_matches(config: DepthPoseNetConfig, found: MatchDepth) -> DepthPoseNetConfig:
+    """Return the configuration that starts at the median of the matches, with a range that holds them.
+
+    The default range is replaced where it does not hold them, by the same range in units of the initial depth. A range
+    that was given is kept; a median outside of it starts at its nearer end (finding M03 reports the range).
+    """
+    fields = DepthPoseNetConfig.model_fields
+    default_m = fields["min_depth_m"].default, fields["max_depth_m"].default
+    nearest_m, farthest_m = found.range_m
+    min_m, max_m = config.min_depth_m, config.max_depth_m
+    if (min_m, max_m) == default_m and not (min_m < nearest_m and farthest_m < max_m):
+        unit = found.median_m / DepthPoseNetConfig().start_m
+        min_m, max_m = _round(min(min_m * unit, nearest_m)), _round(max(max_m * unit, farthest_m))
+    start_m = _round(found.median_m)
+    if not min_m < start_m < max_m:
+        start_m = min(max(start_m, _round(1.2 * min_m)), _round(max_m / 1.2))
+    return DepthPoseNetConfig.model_validate(
+        config.model_dump() | {"init_depth_m": start_m, "min_depth_m": min_m, "max_depth_m": max_m}
+    )
+
+
+def _round(depth_m: float) -> float:
+    return float(f"{depth_m:.{DIGITS}g}")

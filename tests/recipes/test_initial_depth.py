@@ -1,0 +1,90 @@
+"""`model.init_depth_m=auto` is the median depth of matches, or the default, in one line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from stadia import recipes
+from stadia.diagnostics.preflight.match_depth import MatchDepth
+from stadia.models.config import DepthPoseNetConfig
+from stadia.recipes.base import initial_depth
+from stadia.recipes.base.initial_depth import resolve_initial_depth
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> DepthPoseNetConfig:
+    """Resolve with matches of this depth."""
+    monkeypatch.setattr(initial_depth, "measure_match_depth", lambda recordings: MatchDepth(depth_m, 6))
+    return resolve_initial_depth(DepthPoseNetConfig(**given), ["a pair"], Console(stderr=True))  # type: ignore[list-item,arg-type]
+
+
+def test_the_start_is_the_median_of_the_matches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = resolve(monkeypatch, np.linspace(2, 18.468, 101))
+    assert (found.init_depth_m, found.min_depth_m, found.max_depth_m) == (10.2, 0.5, 100)
+    assert capsys.readouterr().err == "initial depth: 10.2 m, the median of 101 matches\n"
+
+
+@pytest.mark.parametrize("unit", [0.002, 0.01, 20.0])
+def test_a_scene_of_another_size_changes_the_default_range(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unit: float
+) -> None:
+    """A microscope, a table and an aircraft: the range is the default's, in units of the start."""
+    found = resolve(monkeypatch, np.linspace(4, 20, 101) * unit)
+    assert found.init_depth_m == pytest.approx(12 * unit)
+    assert (found.min_depth_m, found.max_depth_m) == pytest.approx((0.5 * unit, 100 * unit))
+    assert "; depth range: " in capsys.readouterr().err
+
+
+def test_a_given_range_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = resolve(monkeypatch, np.full(50, 200.0), min_depth_m=0.1)
+    assert (far.min_depth_m, far.max_depth_m) == (0.1, 100)
+    assert far.init_depth_m == pytest.approx(83.3)
+    near = resolve(monkeypatch, np.full(50, 0.01), max_depth_m=10.0)
+    assert (near.min_depth_m, near.init_depth_m) == (0.5, 0.6)
+
+
+def test_far_matches_change_no_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    mountains = np.concatenate([np.linspace(5, 50, 80), np.full(20, 3000.0)])
+    assert resolve(monkeypatch, mountains).max_depth_m == 100
+
+
+def test_without_enough_matches_the_default_and_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resolve(monkeypatch, np.full(29, 3.0)).init_depth_m == 12
+    line = "initial depth: 12, the default (29 matches in 6 stereo pairs, and 30 are needed)\n"
+    assert capsys.readouterr().err == line
+    config = DepthPoseNetConfig(min_depth_m=0.01, max_depth_m=1)
+    assert resolve_initial_depth(config, (), Console(stderr=True)).init_depth_m == pytest.approx(0.1)
+    assert capsys.readouterr().err == "initial depth: 0.1, the default (one camera has no scale)\n"
+
+
+def test_a_given_start_is_kept_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initial_depth, "measure_match_depth", lambda recordings: pytest.fail("measured"))
+    config = DepthPoseNetConfig(init_depth_m=3.0)
+    assert resolve_initial_depth(config, (), Console()) is config
+
+
+@pytest.mark.slow
+def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolved configuration is what resume and predict read; run.json repeats the number."""
+    auto = recipes.configure("selfsup", ["model.init_depth_m=auto"], data=small.data.model_dump())
+    values = small.model_dump(mode="json") | {"model": small.model.model_dump() | {"init_depth_m": "auto"}}
+    settled, data = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
+    assert auto.model.init_depth_m == "auto"  # type: ignore[attr-defined]
+    assert settled.model.init_depth_m != "auto"
+    assert 2 < settled.model.init_depth_m < 40, "a street"
+    again, _ = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
+    assert again.model == settled.model, "the same data give the same start"
+    kept, _ = SelfsupRecipe.prepare(settled, Console(quiet=True))
+    assert kept.model == settled.model
+    recipe = SelfsupRecipe(settled)
+    assert json.loads(json.dumps(dict(recipe.run_metadata)))["init_depth_m"] == settled.model.init_depth_m
+    recipe.save_data_stats(data)
