@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -110,3 +112,25 @@ def test_extra_all_holds_every_optional_part_of_the_program() -> None:
     (held,) = map(Requirement, extras["all"])
     assert held.name == "stadia"
     assert held.extras == set(extras) - DEVELOPER_EXTRAS
+
+
+def read_dockerfile(text: str) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile and their words, continued lines joined."""
+    lines = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", text, flags=re.M)).splitlines()
+    return [(line.partition(" ")[0], line.partition(" ")[2]) for line in lines if line]
+
+
+def test_image_holds_the_wheel_and_runs_it_as_another_user_than_root() -> None:
+    """No engine builds it here: its instructions, and the files that it copies, are compared."""
+    instructions = read_dockerfile((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    words = dict(instructions)
+    names = [name for name, _ in instructions]
+    assert set(names) <= {"FROM", "ARG", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
+    assert names[0] == "FROM"
+    assert json.loads(words["ENTRYPOINT"]) == ["stadia"]
+    assert words["USER"] == "1000"
+    assert "--uid 1000 stadia" in dict(reversed(instructions))["RUN"]
+    python = words["FROM"].removeprefix("python:").removesuffix("-slim")
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"]
+    assert words["COPY"].split()[:-1] == kept
