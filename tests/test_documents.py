@@ -19,8 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from stadia.cli.main import app, run
 
@@ -81,7 +84,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             reached.append(_real.__name__)
             if _real.__name__ == "train":  # what a file would say of the data is made up
                 data = tmp_path if any(options[name] for name in ("data", "config", "resume")) else None
-                _real(**options | {"data": data, "config": None, "resume": None, "dry_run": True})
+                made_up = {"data": data, "config": None, "resume": None, "minutes": None, "dry_run": True}
+                named = None if options["preset"] == "auto" else options["preset"]  # neither measures a step
+                _real(**options | made_up | {"preset": named})
 
         monkeypatch.setattr(command, "callback", functools.wraps(command.callback)(note))  # type: ignore[arg-type]
     return reached
@@ -126,6 +131,58 @@ def test_commands_run(block, tmp_path):
         words = [sys.executable, "-m", *shlex.split(line)]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+CHEAP = ("doctor", "list", "explain", "camera", "init")
+"""Commands whose lines are run as printed, on small files of the names that the documents use."""
+
+CHEAP_LINES = sorted(
+    {
+        line
+        for block in SHELL
+        if not block.is_run
+        for line in commands(block)
+        if line.split()[0] == "stadia" and (line.split()[1] in CHEAP or line.split()[-1] == "--help")
+    }
+)
+
+
+@pytest.fixture
+def example_files(tmp_path: Path) -> Path:
+    """Videos, folders of images and calibrations of 64x48, under the names in the documents."""
+    chain = "cam0: {camera_model: pinhole, intrinsics: [50, 50, 31.5, 23.5], resolution: [64, 48]}"
+    rows = [f"P{n}: 50 0 31.5 {-25 * n} 0 50 23.5 0 0 0 1 0\n" for n in range(2)]
+    texts = {"camchain.yaml": chain, "calib.txt": "".join(rows), "K.txt": "50 0 31.5\n0 50 23.5\n0 0 1\n"}
+    for n, side in enumerate(("left", "right")):
+        P = [50, 0, 31.5, -5 * n, 0, 50, 23.5, 0, 0, 0, 1, 0]
+        texts[f"{side}.yaml"] = f"image_width: 64\nimage_height: 48\nprojection_matrix: {{data: {P}}}\n"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    for folder in ("photos", "left", "right"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 48)).save(tmp_path / folder / "0.jpg", exif=exif)
+    for name in ("drive", "left", "right"):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
+            container.mux(stream.encode(None))
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", CHEAP_LINES)
+def test_cheap_commands_run_as_printed(line, example_files, monkeypatch, capsys):
+    monkeypatch.chdir(example_files)
+    with pytest.raises(SystemExit) as ending:
+        run(shlex.split(line)[1:])
+    assert ending.value.code == 0, capsys.readouterr().err
+
+
+def test_cheap_commands_are_found():
+    assert {line.split()[1] for line in CHEAP_LINES} >= {"doctor", "camera", "init", "list", "explain", "train"}
 
 
 @pytest.mark.slow

@@ -192,7 +192,7 @@ def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
 def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
     with pytest.raises(ConfigError) as caught:
         parse_camera_height_config(["priors=bar"])
-    assert "'priors': expected one of kitti, mixed, roadworld, or your own by class (found 'bar')" in str(caught.value)
+    assert "priors: found 'bar'; expected one of kitti, mixed, roadworld, or your own by class" in str(caught.value)
     assert "literal" not in str(caught.value)
     assert str(caught.value).count("'priors") == 1
     with pytest.raises(ConfigError, match=r"2 mistakes[\s\S]*car\.spread_m[\s\S]*car\.source"):

@@ -267,7 +267,10 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         (["--change", "none: optimizer.lr=1e-4"], "which is what the base has"),
         (["--change", "fast: optimizer.lr=1"], "'fast' again"),
         (["--change", "seeded: seed=3"], "the study sets it"),
-        (["--change", "wrong: optimizer.rl=1e-3"], "wrong: unknown key 'optimizer.rl', did you mean 'optimizer.lr'?"),
+        (
+            ["--change", "wrong: optimizer.rl=1e-3"],
+            "wrong: optimizer.rl: found an unknown key; expected a key that exists. Fix: did you",
+        ),
         (["--change", "no colon"], "found 'no colon'"),
         (["--seeds", "0"], "1 seed cannot separate a change from chance: at least 3"),
         (["--seeds", "0,1,1"], "seeds must be different"),
@@ -283,6 +286,27 @@ def test_what_is_refused_before_anything_is_trained(ablate, words, told):
     code, _, err = ablate(trainings, *words)
     assert (code, trainings.seen) == (2, [])
     assert told in err
+
+
+def test_all_mistakes_of_a_study_are_listed_at_once(ablate, tmp_path):
+    study = (tmp_path / "study.yaml").read_text().replace("training.batch_size=4", "training.batchsize=4")
+    (tmp_path / "wrong.yaml").write_text(study + "  large: optimizer.rl=1\n  empty: optimizer.lr=-1\n")
+    code, _, err = ablate(Trainings(noise), "--dry-run", file="wrong.yaml")
+    title, *lines = err.splitlines()
+    assert (code, title) == (2, "stadia: configuration: found 3 mistakes; expected none. Fix: correct the study.")
+    assert [line.split(":")[0].strip() for line in lines] == ["base", "large", "empty"]
+    assert "batch_size" in lines[0]
+
+
+def test_a_metric_of_depth_needs_data_with_depth(ablate, tmp_path):
+    (tmp_path / "drive.mp4").touch()
+    trainings = Trainings(noise)
+    data = f"data.path={tmp_path}/drive.mp4"
+    for more in (["--dry-run"], []):
+        code, _, err = ablate(trainings, data, "--metric", "val/abs_rel", *more)
+        assert (code, trainings.seen) == (2, [])
+        assert f"metric: found 'val/abs_rel', and no ground-truth depth in {tmp_path}/drive.mp4" in err
+    assert ablate(trainings, data, "--metric", "val/residual", "--better", "lower", "--dry-run")[0] == 0
 
 
 def test_equal_minutes_are_a_budget_of_seconds(ablate, tmp_path):

@@ -49,6 +49,19 @@ def test_cause_is_listed_before_its_effects(run: Run) -> None:
     assert (code, order) == (1, {"first": ["E01"], "follows": ["T07"], "apart": ["C06"], "unchecked": ["N01"]})
 
 
+def test_verdict_on_predictions_is_a_symptom(run: Run) -> None:
+    """The finding of the training comes first; the verdict's own findings may follow from it."""
+    found = [make_finding(code, Severity.WARN, measured=code, expected="-") for code in ("T40", "M30", "S20")]
+    write_findings(run.folder / "findings.jsonl", found)
+    run.note(predictions="unusable")
+    code, text = run_diagnose(run)
+    assert (code, "predictions: unusable\n" in text) == (0, True)
+    parts = json.loads(run_diagnose(run, "--json")[1])
+    assert parts.pop("predictions") == "unusable"
+    order = {name: [one["code"] for one in some] for name, some in parts.items()}
+    assert order == {"first": ["S20"], "follows": ["M30", "T40"], "apart": [], "unchecked": []}
+
+
 def test_run_without_findings_is_reported_as_unchecked(run: Run) -> None:
     code, text = run_diagnose(run)
     assert (code, "no findings.jsonl: the run ended before its data were checked" in text) == (0, True)

@@ -80,6 +80,7 @@ class TestTrajectory:
             tmp_path / "path.txt",
             "--reference",
             tmp_path / "path.txt",
+            *("--align", "none"),
             "--scores",
             tmp_path / "score.json",
         )

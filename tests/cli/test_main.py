@@ -98,6 +98,19 @@ def test_interrupted(stadia, monkeypatch):
             "one of --out, --private, --force, --help, --traceback",
             "see `stadia report --help`",
         ),
+        (
+            "train selfsup --lr 1e-4",
+            "train: found option '--lr'",
+            "one of --data, --out,",
+            "write it as a key: optimizer.lr=1e-4",
+        ),
+        (
+            "predict a b --fov 69 --out c",
+            "predict: found option '--fov'",
+            "one of --out,",
+            "write it as a key: data.camera.horizontal_fov_deg=69",
+        ),
+        ("train metric --epochs=3", "train: found option '--epochs'", "", "write it as a key: training.max_epochs=3"),
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (
@@ -247,9 +260,11 @@ def test_mistakes_are_listed_with_key_found_and_valid(stadia):
     code, _, err = stadia("train", "selfsup", "data.path=x", *given)
     assert code == 2
     title, *lines = err.splitlines()
-    assert title.startswith("stadia: 4 mistakes in the configuration; ")
-    assert any("'optimizer.lr': input should be greater than 0 (found -1)" in line for line in lines)
-    assert any("unknown key 'qqqqqqqqqqqq'; expected one of recipe, name, seed" in line for line in lines)
+    assert title.startswith(
+        "stadia: configuration: found 4 mistakes; expected none. Fix: `stadia train selfsup --help`"
+    )
+    assert any("optimizer.lr: found -1; expected a number greater than 0" in line for line in lines)
+    assert any("qqqqqqqqqqqq: found an unknown key; expected one of recipe, name, seed" in line for line in lines)
     assert max(map(len, lines)) < 2000
 
 

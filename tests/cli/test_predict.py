@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
-from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.depth_commands import add_training_options, predict_input
 from stadia.recipes.base.requests import open_inputs
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -72,6 +73,23 @@ class TestPredict:
         assert code == 0, err
         assert "6 frames" in text
 
+    def test_the_verdict_is_printed_and_recorded(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        """A checkpoint of 7 steps: no promise about its depth."""
+        out = tmp_path / "out"
+        words = ("--out", out, "--no-video", "--no-cloud", "data.split=test")
+        code, text, err = stadia("predict", checkpoint, drive_folder, *words)
+        assert code == 0, err
+        assert "predictions: doubtful\n" in text
+        assert "  warn T40 Training hardly learned: 7 steps; expected 100 steps" in text
+        assert text.splitlines()[-1] == (
+            "depth scale: metres; these predictions are doubtful: rely on no depth, ratio or path of them"
+        )
+        checks = json.loads((out / "predictions.json").read_text())["checks"]
+        assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
+        assert checks["measured"]["frames"] > 0
+
     def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
         code, _, err = stadia("predict", checkpoint, image, "--out", out, "data.camera.horizontal_fov_deg=70")
@@ -118,6 +136,28 @@ class TestPredict:
             assert (code, text) == (2, "")
             assert said in err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
+
+    def test_the_camera_of_the_training_is_used_where_none_is_given(
+        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Frames of 64x32: the training's images of 128x64 have the same shape, those of 64x64 have not."""
+        known = {"K": [[100, 0, 63.5], [0, 100, 31.5], [0, 0, 1]], "size": [64, 128]}
+        run_json = checkpoint.parents[1] / "run.json"
+        run_json.write_text(json.dumps({"camera": known}))
+        options = add_training_options(checkpoint, video, {})
+        (given,) = open_inputs(video, **options)
+        assert next(iter(given.frames)).K.tolist() == [[50, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]
+        assert "no camera is given, so that of the training is used: field of view 65.2 degrees" in caplog.text
+        caplog.clear()
+        assert add_training_options(checkpoint, video, {"camera": {"focal_px": 9}})["camera"] == {"focal_px": 9}
+        video.with_suffix(".K.txt").write_text("9 0 31.5\n0 9 15.5\n0 0 1\n")
+        assert "camera" not in add_training_options(checkpoint, video, {})
+        assert caplog.text == ""
+        video.with_suffix(".K.txt").unlink()
+        run_json.write_text(json.dumps({"camera": known | {"size": [64, 64]}}))
+        code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out")
+        assert code == 2
+        assert "own.mp4: found images of 64x32; expected the shape of 64x64, which the known camera has" in err
 
     def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:
         """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stadia.core.config import list_keys
+from stadia.core.config_help import describe_keys
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
 from stadia.recipes import CONFIGS
@@ -26,7 +27,7 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
         ("training.batchsize", "training.batch_size"),
         ("data.hieght", "data.height"),
     ):
-        assert f"unknown key '{mistake}', did you mean '{fix}'?" in done.stderr
+        assert f"{mistake}: found an unknown key; expected a key that exists. Fix: did you mean '{fix}'?" in done.stderr
 
 
 def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
@@ -35,9 +36,11 @@ def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
     )
     assert done.returncode == 2
     head, *mistakes = done.stderr.splitlines()
-    assert head == "stadia: 2 mistakes in the configuration; --dry-run prints every key"
+    assert head == (
+        "stadia: configuration: found 2 mistakes; expected none. Fix: `stadia train selfsup --help` lists every key."
+    )
     assert len(mistakes) == 2
-    assert "'optimizer.lr'" in done.stderr
+    assert "optimizer.lr: found -1" in done.stderr
     assert "did you mean 'model.encoder'?" in done.stderr
 
 
@@ -106,10 +109,63 @@ def test_dry_run_shows_every_key(stadia):
             node = node[part]
 
 
+def test_help_of_a_recipe_lists_every_key_without_torch_and_numpy(python):
+    without = WITHOUT_TORCH.replace("sys.modules['torch']", "sys.modules['torch'] = sys.modules['numpy']")
+    done = python(without.format(words=["train", "selfsup", "--help"]))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    at = lines.index("  training.precision=32  ('32', 'bf16' or 'fp16')")
+    assert '"bf16" runs the networks in bfloat16' in lines[at + 1]
+    assert "  data.path  (required)  (text)" in lines
+    assert "  optimizer.lr=0.0001  (a number, above 0 and at most 10000)" in lines
+
+
+@pytest.mark.parametrize("recipe", CONFIGS)
+def test_every_key_has_a_default_a_range_and_a_sentence(recipe):
+    described = list(describe_keys(CONFIGS.load(recipe)))
+    keys = list_keys(CONFIGS.load(recipe))
+    assert [one.key for one in described] == [
+        key for key in keys if not any(other.startswith((f"{key}.", f"{key}.NAME")) for other in keys)
+    ]
+    assert [one for one in described if not (one.allowed and one.sentence)] == []
+    assert {"recipe", "seed"} <= {one.key for one in described if one.default is not None}
+
+
+def test_help_without_a_recipe_names_the_recipes(stadia):
+    code, out, _ = stadia("train", "--help")
+    assert code == 0
+    assert "`stadia train RECIPE --help` lists every key. Recipes: selfsup, metric, dpt" in out
+    assert "`stadia train selfsup --help`" in stadia("train", "selfsupp", "--help")[1]
+
+
+def test_data_may_be_the_word_after_the_recipe(stadia, tmp_path, monkeypatch):
+    (tmp_path / "12").mkdir()
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = stadia("train", "selfsup", "12", "optimizer.lr=0.5", "--dry-run")
+    config = json.loads(out)
+    assert (config["data"]["path"], config["optimizer"]["lr"]) == ("12", 0.5)
+    code, _, err = stadia("train", "selfsup", "12", "--data", "12")
+    assert (code, err) == (2, "stadia: 12: found --data 12 too; expected the data once. Fix: leave one of them out.\n")
+
+
+def test_data_that_do_not_exist_stop_before_torch(python):
+    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "nowhere.mp4"]))
+    assert done.returncode == 2
+    assert "nowhere.mp4: found no such file or folder" in done.stderr
+
+
+def test_the_data_are_named_before_anything_slow_is_imported(python, tmp_path):
+    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", str(tmp_path)]))
+    assert done.stderr.startswith(f"reading {tmp_path} ...\n")
+
+
 def test_missing_data_path_is_named_by_its_key(stadia):
     code, _, err = stadia("train", "selfsup")
     assert code == 2
-    assert "'data.path': field required" in err
+    assert err == (
+        "stadia: data.path: found nothing; expected a value. "
+        "Fix: pass the data: `stadia train selfsup DATA`, or --data DATA.\n"
+    )
 
 
 def test_config_file_that_is_none(stadia, tmp_path):
@@ -137,7 +193,7 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     code, out, err = stadia(
         "train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3"
     )
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"reading {tmp_path} ...\n")
     assert out == f"report: {tmp_path / 'report.html'}\n"
     assert handed["config"].training.batch_size == 3
     assert Path(handed["config"].data.path) == tmp_path
@@ -176,7 +232,7 @@ def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch)
         raise RunError(run.folder, found="no scores", expected="some", fix="none")
 
     monkeypatch.setattr("stadia.recipes.train", train)
-    code, out, err = stadia("train", "selfsup", "--data", "x")
+    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path))
     (page,) = tmp_path.glob("*/report.html")
     assert (code, out) == (2, f"report: {page}\n")
     assert "no scores" in err

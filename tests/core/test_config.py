@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from typing import Annotated, Literal
@@ -59,27 +58,61 @@ def test_defaults_and_overrides():
     assert config == Outer(width=320, optimizer=Inner(lr=3e-4), offsets=(-2, 2))
 
 
-@pytest.mark.parametrize("text", ["a,b", "[a,b]", "[a, b,]", "['a','b']"])
-def test_error_of_an_unquoted_list_shows_the_quoted_one(text):
-    """`names=["a","b"]` reaches the program as names=[a,b]: a shell takes the quotes off."""
+class Lists(StrictModel):
+    names: tuple[str, ...] = ()
+    offsets: tuple[int, ...] = ()
+    size: tuple[int, int] | None = None
+    precision: Literal["32", "bf16"] = "bf16"
+    either: float | tuple[float, ...] = 1.0
+    matrix: tuple[tuple[int, int], ...] = ()
 
-    class Named(StrictModel):
-        names: tuple[str, ...] = ()
 
+@pytest.mark.parametrize("text", ["a,b", "[a,b]", "[a, b,]", "['a','b']", '["a","b"]'])
+def test_a_list_needs_no_quotes(text):
+    """`names=["a","b"]` reaches the program as names=[a,b]: a shell removes the quotes."""
+    assert resolve_config(Lists, {}, [f"names={text}"]).names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("names=06", ("06",)),
+        ("names=6,7", ("6", "7")),
+        ("offsets=1", (1,)),
+        ("offsets=-1,1", (-1, 1)),
+        ("size=192x640", (192, 640)),
+        ("size=192,640", (192, 640)),
+        ("size=null", None),
+        ("precision=32", "32"),
+        ("either=2", 2.0),
+    ],
+)
+def test_one_value_for_a_list_and_a_number_for_a_choice(override, value):
+    assert getattr(resolve_config(Lists, {}, [override]), override.partition("=")[0]) == value
+
+
+def test_a_number_for_a_choice_of_texts_in_a_file():
+    assert resolve_config(Lists, {"precision": 32}).precision == "32"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("precision=16", "precision: found 16; expected '32' or 'bf16'. Fix: correct or remove it."),
+        ("size=192", "size.1: found nothing; expected a value. Fix: correct or remove it."),
+        ("offsets=a", "offsets.0: found 'a'; expected an integer. Fix: correct or remove it."),
+        ("matrix=1,2", "matrix: found '1,2'; expected a list. Fix: correct or remove it."),
+    ],
+)
+def test_one_mistake_has_the_shape_of_an_error(override, message):
     with pytest.raises(ConfigError) as caught:
-        resolve_config(Named, {}, [f"names={text}"])
-    assert """'names': expected a list, quoted for the shell: 'names=["a","b"]'""" in str(caught.value)
-    assert "tuple" not in str(caught.value)
-    (typed,) = shlex.split("""'names=["a","b"]'""")
-    assert resolve_config(Named, {}, [typed]).names == ("a", "b")
+        resolve_config(Lists, {}, [override])
+    assert str(caught.value) == message
 
 
-def test_a_number_where_a_list_belongs():
-    class Named(StrictModel):
-        offsets: tuple[int, ...] = ()
-
-    with pytest.raises(ConfigError, match=r"'offsets': expected a list, quoted for the shell: 'offsets=\[1\]'"):
-        resolve_config(Named, {}, ["offsets=1"])
+def test_a_missing_key_has_a_fix_of_its_own():
+    with pytest.raises(ConfigError, match=r"width: found nothing; expected a value\. Fix: give it by --width\."):
+        resolve_config(Outer, {}, missing={"width": "give it by --width"})
 
 
 def test_overrides_lie_over_the_base_and_leave_it_alone():
@@ -100,12 +133,12 @@ def test_every_mistake_is_listed_at_once():
     assert message.count("\n") == 0
     for part in (
         "6 mistakes",
-        "unknown key 'optimzer', did you mean 'optimizer'?",
-        "unknown key 'hieght', did you mean 'height'?",
-        "unknown key 'optimizer.lrr', did you mean 'optimizer.lr'?",
-        "unknown key 'name', did you mean 'optimizer.name'?",  # the right name in the wrong group
-        "'optimizer.lr': input should be greater than 0 (found -1)",
-        "'width': field required",
+        "optimzer: found an unknown key; expected a key that exists. Fix: did you mean 'optimizer'?",
+        "hieght: found an unknown key; expected a key that exists. Fix: did you mean 'height'?",
+        "optimizer.lrr: found an unknown key; expected a key that exists. Fix: did you mean 'optimizer.lr'?",
+        "; name: found an unknown key; expected a key that exists. Fix: did you mean 'optimizer.name'?",
+        "optimizer.lr: found -1; expected a number greater than 0",
+        "width: found nothing; expected a value",
     ):
         assert part in message
 
@@ -116,7 +149,7 @@ def test_rules_between_keys_are_reported():
 
 
 def test_value_where_a_group_is_expected():
-    with pytest.raises(ConfigError, match="'optimizer'"):
+    with pytest.raises(ConfigError, match="optimizer: found 3"):
         resolve_config(Outer, {"width": 100}, ["optimizer=3"])
     with pytest.raises(ConfigError, match="'height' is a value"):
         resolve_config(Outer, {"height": 100}, ["height.x=3"])
@@ -195,10 +228,10 @@ def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_config(Named, {}, ["groups.first.rl=1", "groups.first.lr=0", "groups.second=3"])
     message = str(caught.value)
-    assert "unknown key 'groups.first.rl'" in message
+    assert "groups.first.rl: found an unknown key" in message
     assert "did you mean 'groups.first.lr'" in message
-    assert "'groups.first.lr': input should be greater than 0" in message
-    assert "'groups.second'" in message
+    assert "groups.first.lr: found 0; expected a number greater than 0" in message
+    assert "groups.second: found 3" in message
 
 
 class Choices(StrictModel):
@@ -212,15 +245,15 @@ class Choices(StrictModel):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("devices=cuda", "'devices': input should be a valid integer or 'auto' (found 'cuda')"),
-        ("devices=-7", "'devices': input should be greater than or equal to 1 or 'auto' (found -7)"),
-        ("devices=[]", "'devices': input should be a valid integer or 'auto' (found [])"),
-        ("size=[1]", "'size.1': field required"),
-        ("size=[1,x]".replace("x", '"x"'), "'size.1': input should be a valid integer"),
-        ('parts=[{"lr":"x"}]', "'parts.0.lr': input should be a valid number"),
-        ("either=x", "'either': "),
-        ("rate=1e400", "'rate': input should be a finite number (found inf)"),
-        ("rate=NaN", "'rate': input should be a finite number (found nan)"),
+        ("devices=cuda", "devices: found 'cuda'; expected an integer or 'auto'"),
+        ("devices=-7", "devices: found -7; expected a number greater than or equal to 1 or 'auto'"),
+        ("devices=[]", "devices: found []; expected an integer or 'auto'"),
+        ("size=[1]", "size.1: found nothing"),
+        ("size=[1,x]".replace("x", '"x"'), "size.1: found 'x'; expected an integer"),
+        ('parts=[{"lr":"x"}]', "parts.0.lr: found 'x'; expected a number"),
+        ("either=x", "either: found 'x'; expected a number or a list"),
+        ("rate=1e400", "rate: found inf; expected a finite number"),
+        ("rate=NaN", "rate: found nan; expected a finite number"),
         ("rate=" + "x" * 5000, "..."),
     ],
 )
@@ -228,5 +261,5 @@ def test_one_mistake_for_a_key(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         resolve_config(Choices, {}, [override])
     assert message in str(refused.value)
-    assert "1 mistake in" in str(refused.value)
+    assert len(refused.value.mistakes) == 1
     assert len(str(refused.value)) < 500

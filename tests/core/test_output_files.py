@@ -20,6 +20,7 @@ SAMPLES = {
     "score file": b'{\n  "format": "stadia-scores",\n  "abs_rel": 1}',
     "list of findings": b'{"code": "K03", "severity": "stop"}',
     "camera height": b'{\n  "format": "stadia-camera-height"}',
+    "camera": b'{\n  "format": "stadia-camera",\n "K": 1}',
     "comparison": b"<svg><dc:identifier>stadia-comparison</dc:identifier>",
     "overview": b"\x89PNG....tEXtSoftware\0stadia-overview",
     "video of activations": bytes(200_000) + b"stadia-activations",

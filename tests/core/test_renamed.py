@@ -83,8 +83,7 @@ def test_an_old_override_is_refused_in_one_line():
     with pytest.raises(ConfigError) as caught:
         resolve_config(RenamedRun, overrides=["optimiser.lr=2e-4"])
     assert str(caught.value) == (
-        "1 mistake in the configuration: found key 'optimiser.lr' was renamed to 'optimizer.lr'; "
-        "expected a valid configuration. Fix: correct or remove it."
+        "optimiser.lr: found an old key; expected 'optimizer.lr'. Fix: rename it to 'optimizer.lr'."
     )
 
 
@@ -94,11 +93,12 @@ def test_an_old_group_of_a_stored_configuration_is_refused_key_by_key():
     message = str(caught.value)
     assert "\n" not in message
     assert "2 mistakes" in message
-    assert "key 'optimiser.lr' was renamed to 'optimizer.lr'; key 'optimiser.name' was renamed" in message
+    assert "optimiser.lr: found an old key; expected 'optimizer.lr'" in message
+    assert "optimiser.name: found an old key; expected 'optimizer.name'" in message
 
 
 def test_an_empty_old_group_is_refused_by_its_own_name():
-    with pytest.raises(ConfigError, match="key 'optimiser' was renamed to 'optimizer'"):
+    with pytest.raises(ConfigError, match="optimiser: found an old key; expected 'optimizer'"):
         resolve_config(RenamedRun, {"optimiser": {}})
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets import DATASETS
-from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.open_dataset import open_recordings, read_named_splits
 
 OneLine = Callable[..., None]
 
@@ -39,15 +39,14 @@ def test_formats_are_detected(tmp_path: Path, world: Any) -> None:
     )
 
 
-def test_recordings_without_their_dataset_are_not_taken_for_images(
-    tmp_path: Path, world: Any, one_line: OneLine
-) -> None:
+def test_recordings_without_their_dataset_are_not_taken_for_images(tmp_path: Path, world: Any) -> None:
+    """A folder of recordings needs no dataset.json; it names no splits then."""
     path = tmp_path / "own"
     world.dataset(path, {"train": ["a"], "val": ["b"]}, frames=1)
     (path / "dataset.json").rename(path / "preview.png")
-    with pytest.raises(DataError) as caught:
-        open_recordings(path)
-    one_line(caught.value, path, "recordings below (a, b) and no dataset.json")
+    assert [one.name for one in open_recordings(path)] == ["own/a", "own/b"]
+    assert [one.name for one in open_recordings(path, recordings=["b"])] == ["own/b"]
+    assert read_named_splits(path) == {}
     assert open_recordings(path / "a")[0].name == "a"
 
 

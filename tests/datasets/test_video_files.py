@@ -215,6 +215,27 @@ def test_missing_or_duplicate_camera_is_refused(images: Path, one_line: OneLine)
         open_recordings(images, camera={"focal_mm": 4})
 
 
+def test_a_camera_file_that_names_its_size_fits_images_of_this_shape(images: Path, one_line: OneLine) -> None:
+    (recording,) = open_recordings(images, camera={"focal_px": 80})
+    camera = recording.camera(0)
+    height, width = 2 * camera.height, 2 * camera.width
+    K = [[160, 0, (width - 1) / 2], [0, 160, (height - 1) / 2], [0, 0, 1]]
+    (images / "K.json").write_text(json.dumps({"K": K, "height": height, "width": width}))
+    (read,) = open_recordings(images)
+    assert np.allclose(read.K(0), recording.K(0))
+    (given,) = open_recordings(images, camera={"K": K, "size": (height, width)})
+    assert np.allclose(given.K(0), recording.K(0))
+    (images / "K.json").write_text(json.dumps({"K": K, "height": height, "width": height}))
+    with pytest.raises(DataError) as caught:
+        open_recordings(images)
+    one_line(caught.value, images, f"expected the shape of {height}x{height}", "stadia camera")
+    (images / "K.json").write_text(json.dumps({"K": K, "height": -1, "width": "x"}))
+    with pytest.raises(DataError, match="expected the size of the images in pixels"):
+        open_recordings(images)
+    with pytest.raises(ConfigError, match="size belongs to K or K_file"):
+        open_recordings(images, camera={"focal_px": 4, "size": (9, 9)})
+
+
 def test_wrong_camera_is_refused_before_decoding(
     tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,7 +174,7 @@ def test_short_paths_are_noted() -> None:
         "r_err_deg_per_100m": None,
         "rpe_trans_m": 0.0,
         "rpe_rot_deg": 0.0,
-        "align": "none",
+        "align": "se3",
         "scale": 1.0,
         "poses": 30,
         "path_m": 29.0,

@@ -23,6 +23,21 @@ _FACES = np.array([[0, 1, 2], [1, 3, 2], [4, 6, 5], [5, 6, 7], [0, 4, 1], [1, 4,
 
 _TEXTS: dict[str, dict[str, str]] = {
     "bop_results": {"two": "scene_id,im_id,obj_id,score,R,t,time\n1,3,1,0.9,1 0 0 0 1 0 0 0 1,10 20 700,0.1\n"},
+    "calibration_yaml": {
+        "kalibr": "cam0: {camera_model: pinhole, intrinsics: [50, 50, 31.5, 23.5], resolution: [64, 48],"
+        " distortion_coeffs: [0.1, 0, 0, 0]}\n",
+        "ros": "image_width: 64\nimage_height: 48\ncamera_matrix: {rows: 3, cols: 3,"
+        " data: [50, 0, 31.5, 0, 50, 23.5, 0, 0, 1]}\ndistortion_coefficients: {data: [-0.3, 0.1]}\n"
+        "projection_matrix: {data: [40, 0, 31.5, -4, 0, 40, 23.5, 0, 0, 0, 1, 0]}\n",
+        "opencv": "%YAML:1.0\n---\nM1: !!opencv-matrix\n  rows: 3\n  cols: 3\n  dt: d\n"
+        "  data: [ 50., 0., 31.5, 0., 50., 23.5, 0., 0., 1. ]\n",
+    },
+    "calibration_xml": {
+        "opencv": '<?xml version="1.0"?>\n<opencv_storage>\n<image_width>64</image_width>'
+        "<image_height>48</image_height>"
+        '<K type_id="opencv-matrix"><rows>3</rows><cols>3</cols><dt>d</dt>'
+        "<data>50. 0. 31.5 0. 50. 23.5 0. 0. 1.</data></K>\n</opencv_storage>\n"
+    },
     "csv": {"quotes": 'a,b\n1,"x,\ny"\n'},
     "euroc_camera": {
         "cam0": "%YAML:1.0\nsensor_type: camera\nT_BS:\n  cols: 4\n  rows: 4\n"

@@ -203,6 +203,12 @@ def _read_intrinsics(path: Path) -> None:
     read_K(path, 2)
 
 
+def _read_calibration(path: Path) -> None:
+    from stadia.datasets.calibration_files import read_calibration
+
+    read_calibration(path)
+
+
 def _read_predictions(path: Path) -> None:
     from stadia.evaluation.io.predictions_folder import read_record
 
@@ -349,6 +355,8 @@ TARGETS: dict[str, Target] = {
     "bop_models": Target("models_info.json", _read_bop_models, _write_bop_mesh),
     "bop_results": Target("bop.csv", _read_bop_results),
     "checkpoint": Target("last.safetensors", _read_checkpoint),
+    "calibration_xml": Target("pair.xml", _read_calibration),
+    "calibration_yaml": Target("camchain.yaml", _read_calibration),
     "csv": Target("a.csv", lambda path: read_csv(path, expected="a table")),
     "dataset_json": Target("dataset.json", _read_dataset),
     "depth_npz": Target("000000.npz", _read_depth_npz),

@@ -461,5 +461,5 @@ def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch:
 
 
 def test_a_misspelt_network_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"'network': .*did you mean 'dpt-large'"):
+    with pytest.raises(ConfigError, match=r"network: .*did you mean 'dpt-large'"):
         resolve_config(DptConfig, {}, ["network=dpt-larg"])

@@ -109,6 +109,7 @@ MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
         {"H03"},
         "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file",
     ),
+    "no masks": (lambda s, i: None, range(FRAMES), {"H03"}, "none of 8 sampled frames has masks: no mask file"),
     "masks of a cropped image": (lambda s, i: (s[:, :60], i[:, :60]), range(5, 6), {"H03"}, "frame 105: "),
     "a class without a prior": (a_bus, range(1, 3), {"H04"}, "2 of class bus, such as in frame 101"),
     "stored mirrored": (

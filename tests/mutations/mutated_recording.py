@@ -81,6 +81,46 @@ class Exposed(Mutated):
         )
 
 
+class ShiftedRight(Mutated):
+    """A recording whose right camera is some frames late; early below 0. Its first or last image is repeated."""
+
+    def __init__(self, recording: Recording, frames_late: int) -> None:
+        super().__init__(recording)
+        self._frames_late = frames_late
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        return self.recording.image(index if side == LEFT else self._shifted(index), side)
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(index if side == LEFT else self._shifted(index), side)
+
+    def _shifted(self, index: int) -> int:
+        return min(max(index - self._frames_late, 0), len(self) - 1)
+
+
+class MirroredImages(Mutated):
+    """A recording whose images of some cameras are mirrored."""
+
+    def __init__(self, recording: Recording, sides: tuple[str, ...]) -> None:
+        super().__init__(recording)
+        self._mirrored = sides
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        image = super().image(index, side)
+        return np.ascontiguousarray(image[:, ::-1]) if side in self._mirrored else image
+
+
+class ShiftedPoses(Mutated):
+    """A recording that returns the pose of another frame, of its first or last one where that does not exist."""
+
+    def __init__(self, recording: Recording, frame: Callable[[int], int]) -> None:
+        super().__init__(recording)
+        self._pose_frame = frame
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> Matrix | None:
+        return self.recording.T_world_camera(min(max(self._pose_frame(index), 0), len(self) - 1), side)
+
+
 class Alone(Mutated):
     """One camera with ground truth, without a second camera and poses, so that nothing else measures metres."""
 

@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from mutations.mutated_recording import Alone, Exposed, Image, Map, Matrix, Mutated
+from mutations.mutated_recording import (
+    Alone,
+    Exposed,
+    Image,
+    Map,
+    Matrix,
+    MirroredImages,
+    Mutated,
+    ShiftedPoses,
+    ShiftedRight,
+)
 from mutations.stereo_rigs import (
     IN_BODY_AXES,
     LARGE_TURN,
@@ -208,6 +218,10 @@ MUTATIONS = (
         warns=True,
     ),
     _mutation("left and right swapped", "sides", "E02", lambda r: Mutated(r, side=_other_side), "stereo"),
+    _mutation("right camera one frame late", "synchronization", "E10", lambda r: ShiftedRight(r, 1), "stereo poses"),
+    _mutation("right camera two frames early", "synchronization", "E10", lambda r: ShiftedRight(r, -2), "stereo poses"),
+    _mutation("right images mirrored", "sides", "E12", lambda r: MirroredImages(r, (RIGHT,)), "stereo"),
+    _mutation("all images mirrored", "sides", "E12 E02", lambda r: MirroredImages(r, (LEFT, RIGHT)), "stereo"),
     _mutation("sign of the baseline", "baseline", "E01", lambda r: Mutated(r, rig=np.linalg.inv), "stereo"),
     _mutation(
         "baseline of P3 alone (0.883)",
@@ -297,6 +311,8 @@ MUTATIONS = (
     ),
     _mutation("poses of three rows", "poses", "D01", lambda r: Mutated(r, pose=lambda T: T[:3]), "poses"),
     _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
+    _mutation("poses one frame late", "poses", "E11", lambda r: ShiftedPoses(r, lambda i: i - 1), "poses", warns=True),
+    _mutation("poses in reverse order", "poses", "E11", lambda r: ShiftedPoses(r, lambda i: len(r) - 1 - i), "poses"),
     _mutation(
         "poses of a body (x forward, z up)",
         "poses",

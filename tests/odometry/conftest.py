@@ -2,3 +2,4 @@
 
 from tests.evaluation.conftest import checkpoint as checkpoint
 from tests.evaluation.conftest import drive_folder as drive_folder
+from tests.evaluation.conftest import video as video

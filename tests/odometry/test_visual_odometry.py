@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
+from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import ImageRecording
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
@@ -275,6 +276,7 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
     assert record["score"]["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-3)
     assert len(read_kitti_trajectory(tmp_path / "o" / "trajectory.txt")) == 6
     assert "frames/s" in out
+    assert "m (SE(3)-aligned), 6 poses, path 2.5 m: " in out
     again, _, err = stadia(
         "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
     )
@@ -315,6 +317,38 @@ def test_measured_poses_of_a_path_are_noted(
     )
     assert code == 0, err
     assert "note: 5 of 6 poses are measured: the score and path.png are of these" in err
+
+
+def test_scored_frames_that_trained_are_noted(stadia, checkpoint, drive_folder, tmp_path):
+    """As by `stadia evaluate`: numbers in odometry.json, and notes."""
+    (recording,) = open_recordings(drive_folder)
+    facts = {
+        "fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"},
+        "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]},
+    }
+    (checkpoint.parent.parent / "run.json").write_text(json.dumps({"data": facts}))
+    words = ("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+    code, _, err = stadia(*words)
+    assert code == 0, err
+    assert "note: 3 of the 6 frames trained this network: not a score on unseen images\n" in err
+    record = json.loads((tmp_path / "o" / "odometry.json").read_text())
+    assert (record["trained_on"], record["of_trained_drives"]) == (3, 3)
+
+
+def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_path):
+    """Rows are the frames of the video, or have its frame numbers in front."""
+    rows = [f"1 0 0 0 0 1 0 0 0 0 1 {0.5 * k}" for k in range(12)]
+    words = ("odometry", checkpoint, video, "data.camera.horizontal_fov_deg=60", "data.stride=1", "--method", "network")
+    given = {"all": rows, "numbered": [f"{k} {rows[k]}" for k in (0, 1, 3, 5)], "short": rows[:4]}
+    for name, lines in given.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    for name, count in (("all", 12), ("numbered", 4)):
+        code, out, err = stadia(*words, f"data.poses={tmp_path / name}.txt", "--out", tmp_path / name)
+        assert code == 0, err
+        assert f"m (SE(3)-aligned), {count} poses" in out
+    code, _, err = stadia(*words, f"data.poses={tmp_path}/short.txt", "--out", tmp_path / "short")
+    assert code == 2
+    assert "found 4 poses; expected 12, one for each frame of own.mp4" in err
 
 
 def test_unknown_method_names_the_nearest(stadia, checkpoint, drive_folder, tmp_path):

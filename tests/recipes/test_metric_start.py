@@ -12,13 +12,16 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import no_progress
+from stadia.datasets.surveys import MaskSurvey
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights
 from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.base.requests import EvaluateRequest
 from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig
-from stadia.recipes.metric.data import InitialHeights
+from stadia.recipes.metric.data import InitialHeights, check_known_heights
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -62,6 +65,33 @@ def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, mo
     assert MetricRecipe.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
     told = "of 1.40 m, silhouettes alone 1.70 m (95 %: 1.61 to 1.77): one of them is wrong"
     assert (told in capsys.readouterr().err) == noted
+
+
+def test_missing_masks_stop_only_where_no_data_set_has_masks() -> None:
+    none = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1, 2))])
+    some = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1), road_in_lower_half=1.0)])
+    assert [(one.code, one.severity) for one in none] == [("H03", Severity.STOP)]
+    assert "road.masks=" in none[0].fix
+    assert Severity.STOP not in [one.severity for one in some]
+    assert [one.severity for one in data.join_mask_findings([none, none])] == [Severity.STOP] * 2
+    assert Severity.STOP not in [one.severity for one in data.join_mask_findings([none, some])]
+
+
+@pytest.mark.parametrize(
+    ("known_m", "severity"), [(1.65, None), (1.5, Severity.WARN), (3.4, Severity.STOP), (16.8, Severity.STOP)]
+)
+def test_known_height_that_silhouettes_contradict_is_a_finding(known_m: float, severity: Severity | None) -> None:
+    by_silhouettes = DriveHeights(1.7, 1.6, 1.8, torch.zeros(0), 22)
+    found = check_known_heights({0: known_m, 1: 99.0}, {0: by_silhouettes})
+    assert {number: (one.code, one.severity) for number, one in found.items()} == (
+        {} if severity is None else {0: ("H20", severity)}
+    )
+
+
+@pytest.mark.parametrize("known_m", [112.0, 0.05])
+def test_absurd_known_height_is_refused(metric: MetricConfig, known_m: float) -> None:
+    with pytest.raises(ConfigError, match=r"known_m\.0.*than or equal to"):
+        resolve_config(MetricConfig, metric.model_dump(mode="json"), (f"heights.known_m.0={known_m}",))
 
 
 @pytest.mark.slow

@@ -136,7 +136,9 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
 
 def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
-    monkeypatch.setattr(depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
+    monkeypatch.setattr(
+        depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
+    )
     assert add_training_options(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
     assert add_training_options(tmp_path, source, {"stride": 5}) == {"stride": 5}
     assert add_training_options(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, (
@@ -148,7 +150,9 @@ def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path, mo
     header = SimpleNamespace(
         config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
     )
-    monkeypatch.setattr(depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
+    monkeypatch.setattr(
+        depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
+    )
     assert add_training_options(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
     assert add_training_options(tmp_path, source, {"camera": {"focal_px": 9}}) == {
         "stride": 3,

@@ -15,7 +15,9 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
+from stadia.diagnostics.finding import read_findings
 from stadia.geometry.camera import intrinsics
+from stadia.recipes.base.depth_commands import read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -121,11 +123,11 @@ def test_all_config_mistakes_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         recipes.configure("selfsup", words, data={"path": "drive.mp4"})
     told = str(caught.value)
-    assert told.startswith("6 mistakes")
+    assert told.startswith("configuration: found 6 mistakes")
     for part in (
         "did you mean 'data.height'",
-        "take 96 (found 100)",
-        "take 640 (found 650)",
+        "data.height: found 100; expected a multiple of 32",
+        "Fix: take 640",
         "data.target_sides",
         "data.size.0",
         "'cuda'",
@@ -162,6 +164,10 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     K = data.split.train[0].recording.camera(0)
     assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
+    record = read_training_record(run.folder)
+    assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
+    assert run.facts["predictions"] == "doubtful"  # a few steps
+    assert "T40" in [finding.code for finding in read_findings(run.folder / "findings.jsonl")]
 
 
 def test_validation_logs_identity_reprojection_residual(

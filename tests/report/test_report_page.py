@@ -10,6 +10,8 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from stadia import report
@@ -462,3 +464,61 @@ def test_many_paths_are_folded_away(make_run):
     assert "<details><summary>5 paths of the camera" in build(folder)[0]
     (folder / "scores" / "test-4.json").unlink()
     assert "<details open><summary>4 paths of the camera" in build(folder)[0]
+
+
+def test_steps_are_those_of_the_checkpoint(make_run):
+    """A run interrupted at step 346 whose last logged row is that of step 299: the checkpoint holds 346 steps."""
+    folder = make_run(run={"status": "interrupted"})
+    assert read_run(folder).steps == 299
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": 346}), encoding="utf-8")
+    assert "· 346 steps" in build(folder)[0]
+    (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": "many"}), encoding="utf-8")
+    assert "· 299 steps" in build(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        ("usable", "Predictions are usable by their checks"),
+        ("doubtful", "Predictions are doubtful by their checks (T40): see the findings."),
+    ],
+)
+def test_verdict_on_predictions_is_at_the_top(make_run, verdict: str, text: str):
+    folder = make_run(run={"predictions": verdict})
+    finding = {"code": "T40", "severity": "warn", "stage": "evaluation", "measured": "40 steps"}
+    with (folder / "findings.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(finding) + "\n")
+    page = build(folder)[0]
+    assert text in page.partition("</header>")[0]
+
+
+def test_a_path_names_how_it_was_estimated_and_pictures_stand_above(make_run):
+    folder = make_run()
+    file = folder / "scores" / "odometry.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "motion": "aligned"}), encoding="utf-8")
+    page = build(folder)[0]
+    assert "Thin: estimated from alignment of the images with predicted depth, not from the pose network" in page
+    assert page.index('<section id="images">') < page.index('<section id="paths">')
+
+
+def test_one_ate_of_several_sequences_names_its_sequence(make_run):
+    path = {"ate_m": 2.31, "path_m": 148.2, "recording": "world/003", "recordings": 4}
+    page = build(make_run(result={"odometry": path}))[0]
+    assert "worst of 4 sequences world/003: 1.6% of a path of 148 m" in page
+
+
+def test_depth_without_scores_is_not_called_scored(make_run):
+    """A run that predicted, and whose depth was never compared with the truth."""
+    folder = make_run()
+    predicted = folder / "predictions" / "val" / "world"
+    (predicted / "depth").mkdir(parents=True)
+    cv2.imwrite(str(predicted / "depth" / "000000.png"), np.full((12, 40), 2560, np.uint16))
+    record = {"finished": True, "recipe": "selfsup", "source": "world", "entries": ["000000"]}
+    (predicted / "predictions.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "Depth of frames that were scored, bright is near" in build(folder)[0]
+    for file in (folder / "scores").glob("*.json"):
+        file.unlink()
+    page = build(folder)[0]
+    assert "Predicted depth, not scored, bright is near" in page
+    assert "that were scored" not in page

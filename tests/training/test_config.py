@@ -38,15 +38,15 @@ def test_max_steps_alone_sets_no_limit_of_epochs() -> None:
         (OptimizerConfig, "lr=0", "greater than 0"),
         (TrainingConfig, "strategy=ddp_spawn", "expected 'auto', 'ddp'"),
         (TrainingConfig, "strategy=deepspeed", "expected 'auto', 'ddp'"),
-        (TrainingConfig, "devices=-7", "'devices': input should be greater than or equal to 1 or 'auto'"),
-        (TrainingConfig, "devices=cuda", "'devices': input should be a valid integer or 'auto'"),
+        (TrainingConfig, "devices=-7", "devices: found -7; expected a number greater than or equal to 1 or 'auto'"),
+        (TrainingConfig, "devices=cuda", "devices: found 'cuda'; expected an integer or 'auto'"),
         (TrainingConfig, "workers=100000", "less than or equal to 512"),
         (TrainingConfig, "batch_size=100000000", "less than or equal to 65536"),
         (TrainingConfig, "max_steps=" + "9" * 400, "less than or equal to 1000000000"),
         (TrainingConfig, "threads=100000", "less than or equal to 512"),
         (OptimizerConfig, "lr=1e400", "a finite number"),
         (OptimizerConfig, "lr=1e308", "less than or equal to 10000"),
-        (TrainingConfig, "accelerator=gpux", "input should be 'auto', 'cpu', 'gpu'"),
+        (TrainingConfig, "accelerator=gpux", "accelerator: found 'gpux'; expected 'auto', 'cpu', 'gpu'"),
     ],
 )
 def test_invalid_values_are_refused_with_a_fix(model: type, override: str, message: str) -> None:

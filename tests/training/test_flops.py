@@ -56,3 +56,20 @@ def test_measuring_the_peak_keeps_the_settings_of_torch() -> None:
     with peak_flops._tf32():
         assert torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+@pytest.mark.parametrize("is_transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_backward_pass_of_a_convolution_costs_twice_its_forward_pass_whatever_its_groups(
+    groups: int, is_transposed: bool
+) -> None:
+    """One gradient is that of the images, one that of the weight; torch's formula ignores the groups of the latter."""
+    made = torch.nn.ConvTranspose2d if is_transposed else torch.nn.Conv2d
+    network, counted = made(8, 16, 3, groups=groups, bias=False), []
+    x = torch.randn(2, 8, 9, 10, requires_grad=True)
+    with peak_flops.FlopCounter() as counter:
+        out = network(x)
+        counted.append(counter.flops)
+        out.sum().backward()
+        counted.append(counter.flops - counted[0])
+    assert counted[1] == 2 * counted[0]

@@ -142,6 +142,7 @@ def summarize_demo(
         | {f"{name}_mean_baseline": value for name, value in baseline.depth.metrics.items()},
         "odometry": {
             "recording": worst or None,
+            "recordings": len(scores.odometry),
             "ate_m": path.get("ate_rmse_m"),
             **{key: path.get(key) for key in ("path_m", "align", "rpe_trans_m", "rpe_rot_deg")},
             **{

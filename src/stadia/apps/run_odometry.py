@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.files import atomic_folder, atomic_write, check_writable, safe_join, write_json
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.files import atomic_folder, atomic_write, check_writable, expand_home, safe_join, write_json
 from stadia.core.types import DepthScale, Predictor, TrackProgress
+from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, TRAJECTORY_TUM, Provenance
-from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Provenance
+from stadia.evaluation.io.trajectory_files import (
+    Trajectory,
+    read_kitti_trajectory,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
@@ -22,7 +29,8 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.depth_commands import add_training_options
+from stadia.recipes.base.depth_commands import add_training_options, observe_frames, read_training_record
+from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, verdict_lines
 from stadia.recipes.base.requests import (
     OdometryRequest,
     PredictionInput,
@@ -30,11 +38,27 @@ from stadia.recipes.base.requests import (
     open_inputs,
     requested_size,
 )
+from stadia.recipes.base.scored_frames import TrainingOverlap
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"
 POINTS = "points.ply"
 RECORD = "odometry.json"
+
+
+@dataclass(frozen=True)
+class MeasuredPath:
+    """Poses of an input to score by, and which of its frames trained the network.
+
+    poses: (4, 4) T_world_camera by the frame's name; empty without any.
+    trained_on, of_trained_drives: frames of the estimate that trained, and others of drives that did; None if unknown.
+    notes: about these frames.
+    """
+
+    poses: Mapping[str, Any]
+    trained_on: int | None = None
+    of_trained_drives: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
@@ -49,14 +73,16 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     about = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
     predictor = build_recipe.load_predictor(request.checkpoint, size)
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
-    inputs = open_inputs(request.source, **add_training_options(request.checkpoint, request.source, request.options))
+    options = dict(request.options)
+    is_file = request.source.is_file() and request.source.suffix.lower() in VIDEO_SUFFIXES
+    poses = _read_video_poses(request.source, options.pop("poses", None)) if is_file else None
+    inputs = open_inputs(request.source, **add_training_options(request.checkpoint, request.source, options))
     out = request.out or _default_folder(request)
     folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
     for folder in folders:
         _check_empty(folder)
     for given, folder in zip(inputs, folders, strict=True):
-        yield from _write(given, predictor, folder, request.method, about, track)
-    yield f"depth scale: {SCALE_DESCRIPTIONS[predictor.depth_scale]}"
+        yield from _write(given, predictor, folder, request, poses, about, track)
 
 
 def _default_folder(request: OdometryRequest) -> Path:
@@ -75,13 +101,59 @@ def _check_empty(folder: Path) -> None:
     check_writable(folder)
 
 
+def _read_video_poses(video: Path, file: str | None) -> dict[str, Any] | None:
+    """Return the poses of `data.poses` by frame name; None without. Raises DataError where rows are no frames."""
+    if file is None:
+        return None
+    path = expand_home(file)
+    read, frames = read_kitti_trajectory(path), count_indexed_frames(video)
+    if frames is not None and read.frames is None and len(read) != frames:
+        expected = f"{frames}, one for each frame of {video.name}, or rows with a frame number in front"
+        raise DataError(path, found=f"{len(read)} poses", expected=expected, fix="pass the poses of this video")
+    return {f"{number:06d}": T for number, T in zip(read.frame_numbers, read.T_world_camera, strict=True)}
+
+
+def _find_measured_path(
+    request: OdometryRequest, given: PredictionInput, path: CameraPath, poses: Mapping[str, Any] | None
+) -> MeasuredPath:
+    """Return the measured poses of the estimated frames, and how many of these frames trained the network."""
+    recording = given.recording
+    if recording is None:
+        trained = Checkpoint.open(request.checkpoint).header.config.get("data", {}).get("path")
+        notes = []
+        if poses and trained and Path(trained).expanduser().resolve() == request.source.expanduser().resolve():
+            notes.append("this video trained the network: not a score on unseen images")
+        return MeasuredPath(poses or {}, None, None, tuple(notes))
+    names, estimated = (frame_name(recording, index) for index in range(len(recording))), set(path.names)
+    indices = [index for index, name in enumerate(names) if name in estimated]
+    measured = {frame_name(recording, index): recording.T_world_camera(index) for index in indices}
+    known = {name: pose for name, pose in measured.items() if pose is not None}
+    if not known:
+        return MeasuredPath({})
+    chosen = {recording.name: indices}
+    overlap = TrainingOverlap.find(Checkpoint.open(request.checkpoint).path.parent.parent, [recording], chosen)
+    trained_on, beside = overlap.count(chosen), overlap.count_same_session(chosen)
+    return MeasuredPath(known, trained_on, beside, tuple(overlap.notes(chosen, can_exclude=False)))
+
+
 def _write(
-    given: PredictionInput, predictor: Predictor, folder: Path, method: str, about: dict[str, str], track: TrackProgress
+    given: PredictionInput,
+    predictor: Predictor,
+    folder: Path,
+    request: OdometryRequest,
+    poses: Mapping[str, Any] | None,
+    about: dict[str, str],
+    track: TrackProgress,
 ) -> Iterator[str]:
     """Estimate one recording into its folder, which appears whole or not at all; yield lines for people."""
+    method = request.method
     with atomic_folder(folder) as new:
-        path, points = _estimate_path(given, predictor, new, method, track)
-        score, notes = _score(given, path, predictor.depth_scale, folder / TRAJECTORY)
+        gate = PredictionGate(predictor.depth_scale, read_training_record(request.checkpoint))
+        observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
+        path, points = _estimate_path(observed, predictor, new, method, track)
+        checks = gate.to_json()
+        measured = _find_measured_path(request, given, path, poses)
+        score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
         _write_path(new, path, method, predictor.depth_scale, score)
@@ -96,16 +168,21 @@ def _write(
             "frame_ms": {name: float(getattr(np, name)(path.frame_ms)) for name in ("mean", "median", "max")},
             "points": points or 0,
             "score": None if score is None else score.to_json(),
+            "trained_on": measured.trained_on,
+            "of_trained_drives": measured.of_trained_drives,
             "notes": notes,
+            "checks": checks,
         }
         write_json(new / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
     keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
     yield f"{folder}: {len(path.names)} poses, {keyframes}, {rate:.1f} frames/s"
     if score is not None:
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
-        yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {listed}"
+        others = {name: value for name, value in score.metrics.items() if name != "ate_rmse_m" and value is not None}
+        yield f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}"
+    yield from verdict_lines(checks)
     yield from (f"note: {note}" for note in notes)
+    yield f"depth scale: {describe_trust(predictor.depth_scale, checks['verdict'])}"
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
 
 
@@ -144,21 +221,17 @@ def _write_path(
 
 
 def _score(
-    given: PredictionInput, path: CameraPath, depth_scale: DepthScale, file: Path
+    source: str, path: CameraPath, measured: MeasuredPath, depth_scale: DepthScale, file: Path
 ) -> tuple[TrajectoryScore | None, list[str]]:
-    """Score against the recording's poses as `stadia evaluate` does; None if there are too few. Also return notes."""
-    truth, ends = dict[int, Any](), [path.ends] if path.ends else []
-    if given.recording is not None:
-        row = {name: k for k, name in enumerate(path.names)}
-        wanted = ((index, frame_name(given.recording, index)) for index in range(len(given.recording)))
-        poses = {row[name]: given.recording.T_world_camera(index) for index, name in wanted if name in row}
-        truth = {k: pose for k, pose in poses.items() if pose is not None}
-    if len(truth) < MIN_POSES:
-        how = f"stadia evaluate --trajectory {file} --reference REF compares with one"
+    """Score against measured poses as `stadia evaluate` does; None if there are too few. Also return notes."""
+    ends = [path.ends] if path.ends else []
+    alignment = PATH_ALIGNMENT.get(depth_scale, PathAlignment.SIM3)
+    rows = [row for row, name in enumerate(path.names) if name in measured.poses]
+    if len(rows) < MIN_POSES:
+        how = f"stadia evaluate --trajectory {file} --reference REF --align {alignment} compares with one"
         return None, [f"no measured path here to score by: {how}", *ends]
-    rows = sorted(truth)
     estimated = Trajectory(path.T_world_camera[rows])
-    reference = Trajectory(np.stack([truth[k] for k in rows]), name=given.name)
-    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(depth_scale, PathAlignment.SIM3))
-    measured = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
-    return score, [*(measured if len(rows) < len(path.names) else []), *score.notes, *ends]
+    reference = Trajectory(np.stack([measured.poses[path.names[row]] for row in rows]), name=source)
+    score = score_trajectory(estimated, reference, alignment)
+    partly = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
+    return score, [*measured.notes, *(partly if len(rows) < len(path.names) else []), *score.notes, *ends]

@@ -167,12 +167,15 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 def _print_findings(
     console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
 ) -> None:
-    """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
+    """Print what was read, findings by family with numbers and tables, notes in one line each, and a verdict."""
     from rich.markup import escape
 
     from stadia.cli.report import print_finding
+    from stadia.datasets.recording_summary import summarize_recordings
     from stadia.diagnostics.catalog.entries import FAMILIES
 
+    for read in summarize_recordings(recordings):
+        console.print(read, markup=False, soft_wrap=True)
     family, line = "", ""  # no empty line before the first
     for finding in findings:
         if FAMILIES[finding.code[0]] != family:

@@ -21,7 +21,7 @@ _FORMS_OF = {
     **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
     **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
-    **dict.fromkeys(("format", "align", "max_difference_s"), (_TRAJECTORY,)),
+    **dict.fromkeys(("format", "reference_format", "align", "max_difference_s"), (_TRAJECTORY,)),
     **dict.fromkeys(("split", "held_out_of"), (_OBJECTS,)),
     **dict.fromkeys(("reference", "scores", "force"), (_DEPTH, _TRAJECTORY, _OBJECTS)),
 }
@@ -42,8 +42,9 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
     depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
     crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
-    format: Annotated[str, typer.Option(help="Format of trajectories: kitti or tum.")] = "kitti",
-    align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "none",
+    format: Annotated[str, typer.Option(help="Format of --trajectory: kitti or tum.")] = "kitti",
+    reference_format: Annotated[str | None, option("Format of --reference; that of --format by default.")] = None,
+    align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
     max_difference_s: Annotated[
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
@@ -67,7 +68,8 @@ def evaluate(
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
-        summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
+        formats = (format, reference_format or format)
+        summary = _score_trajectory(trajectory, truth, formats, align, max_difference_s, scores, as_json=as_json)
     elif objects is not None:
         from stadia.evaluation.recording_scores import write_score
         from stadia.recipes.objectpose.commands import score_results
@@ -146,16 +148,29 @@ def _score_depth(
 
 
 def _score_trajectory(
-    trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
+    trajectory: Path,
+    reference: Path,
+    formats: tuple[str, str],
+    align: str,
+    max_difference_s: float,
+    scores: Path | None,
+    *,
+    as_json: bool,
 ) -> dict[str, Any]:
+    """Score a trajectory file. formats: of the estimate and of the reference."""
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
     from stadia.evaluation.recording_scores import score_trajectory, write_score
     from stadia.metrics.trajectory_metrics import PathAlignment
 
-    kind = TrajectoryFormat(_check_choice("--format", format, [*TrajectoryFormat]))
+    of_estimate, of_truth = (
+        TrajectoryFormat(_check_choice(name, given, [*TrajectoryFormat]))
+        for name, given in zip(("--format", "--reference-format"), formats, strict=True)
+    )
     alignment = PathAlignment(_check_choice("--align", align, [*PathAlignment]))
-    estimated, truth = read_trajectory(trajectory, kind), read_trajectory(reference, kind, is_reference=True)
+    estimated, truth = read_trajectory(trajectory, of_estimate), read_trajectory(reference, of_truth, is_reference=True)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
+    if not as_json:
+        typer.echo(score.headline)
     if scores is not None:
         write_score(scores, score.to_json())
     return score.summary()

@@ -17,15 +17,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.cameras import camera, init
 from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
 from stadia.cli.data_commands import camera_height, prepare
+from stadia.cli.doctor import doctor
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import parts
 from stadia.cli.predict import activations, export, odometry, predict
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
-from stadia.cli.train import demo, train
+from stadia.cli.train import TrainCommand, demo, train
 from stadia.core.errors import ConfigMistakes, StadiaError
 from stadia.core.registry import RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
@@ -41,11 +43,11 @@ app = typer.Typer(
 )
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export),
-    *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo),
+    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export, camera, init),
+    *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo, doctor),
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=TrainCommand if command is train else None)(command)
 app.command("list")(parts)
 app.add_typer(data, name="data")
 
@@ -87,8 +89,11 @@ _PLAINER = (
 """Replacements for typer's wording that continue the word "found"."""
 
 
-def _convert_usage_error(error: Any) -> StadiaError:
-    """Convert a click.UsageError, of click or of the copy in newer versions of typer."""
+def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
+    """Convert a click.UsageError, of click or of the copy in newer versions of typer.
+
+    line: the words after `stadia`.
+    """
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
     found, valid = error.format_message().rstrip("."), list[str]()
@@ -108,12 +113,41 @@ def _convert_usage_error(error: Any) -> StadiaError:
         fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
+    elif word.startswith("--") and (setting := _find_setting(word, line, context)):
+        fix = f"write it as a key: {setting}"
     else:  # also a setting, which is no misspelled command
         fix = f"see `{path} --help`"
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
     expected = f"one of {', '.join(valid)}" if valid else usage
     found = found[:1].lower() + found[1:]
     return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
+
+
+def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
+    """Return `optimizer.lr=1e-4` for `--lr 1e-4` on the line of a command that takes KEY=VALUE; None for others."""
+    if all("KEY=VALUE" not in (parameter.metavar or "") for parameter in context.command.params):
+        return None
+    from stadia.core.config import list_keys
+    from stadia.datasets.config import SourceOptions
+    from stadia.recipes import CONFIGS
+
+    if context.info_name == "train":
+        keys = list_keys(CONFIGS.load(next((word for word in line if word in CONFIGS), "selfsup")))
+    else:
+        keys = [f"data.{key}" for key in list_keys(SourceOptions)]
+    leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
+    name = option.removeprefix("--").replace("-", "_")
+    of_name: list[Callable[[str], bool]] = [
+        lambda leaf: leaf == f"max_{name}",
+        lambda leaf: leaf == name,
+        lambda leaf: name in leaf.split("_"),
+    ]
+    found = [key for fits in of_name for key in leaves if fits(key.rpartition(".")[2])]
+    if not found:
+        return None
+    after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
+    value = next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
+    return f"{found[0]}={value or 'VALUE'}"
 
 
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|insufficient memory", re.IGNORECASE)
@@ -144,12 +178,12 @@ def _make_printable(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
-def _one_line(error: BaseException) -> tuple[str, int]:
+def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
-        return str(_convert_usage_error(error)) if error.format_message() else "", MISTAKE
+        return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
-        return "\n  ".join((f"{error.what}; {error.fix}", *error.mistakes)), MISTAKE
+        return "\n  ".join((error.title, *error.mistakes)), MISTAKE
     if isinstance(error, StadiaError):
         return str(error), MISTAKE
     if isinstance(error, KeyboardInterrupt):
@@ -194,7 +228,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except BaseException as error:
         if "--traceback" in line:
             traceback.print_exc()
-        message, code = _one_line(error)
+        message, code = _one_line(error, line)
         if message:
             typer.echo(_make_printable(f"stadia: {message}"), err=True)
         sys.exit(code)

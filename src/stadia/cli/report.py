@@ -150,21 +150,25 @@ def diagnose(
         raise damaged[0]
     for error in damaged:
         typer.echo(f"note: left out: {error}", err=True)
-    found = find_root_cause(findings)
+    found, verdict = find_root_cause(findings), opened.facts.get("predictions")
     if as_json:
         parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
         parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
         listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
-        typer.echo(json.dumps(listed, indent=2, allow_nan=False))
+        judged = {} if verdict is None else {"predictions": verdict}
+        typer.echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
     else:
         console = Console(highlight=False)
         status = str(opened.facts.get("status"))
         ended = {"running": "is running, or was killed", "failed": f"failed: {opened.facts.get('error')}"}
         outcome = f"{opened.folder}: {opened.recipe}, {ended.get(status, status)}"
         console.print(outcome, markup=False, soft_wrap=True)
+        if verdict is not None:
+            console.print(f"predictions: {verdict}", markup=False)
         if found.first is None:
             missing = "no findings.jsonl: the run ended before its data were checked"
-            console.print("[green]nothing was found[/green]" if path.exists() else missing, soft_wrap=True)
+            nothing = "no finding explains a failed training" if found.apart else "[green]nothing was found[/green]"
+            console.print(nothing if path.exists() else missing, soft_wrap=True)
         else:
             console.print("\n[bold]fix first[/bold]")
             print_finding(console, found.first, opened.folder)

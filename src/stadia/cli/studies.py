@@ -43,7 +43,7 @@ def ablate(
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
-    from stadia.apps.studies.config import plan_runs, read_study
+    from stadia.apps.studies.config import check_has_depth, plan_runs, read_study
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.core.files import check_writable
 
@@ -55,6 +55,8 @@ def ablate(
     config = read_study(study, given, change or [])
     runs = plan_runs(config, _resolve)
     names, direction = choose_metric(config.recipe, config.metric, config.better)
+    if config.metric is not None:
+        check_has_depth(config.metric, runs[0].config)
     if dry_run:
         _print_plan(config, runs, names[0])
         return
@@ -246,6 +248,9 @@ def sweep(
     from stadia.core.errors import ConfigError
     from stadia.core.files import check_writable
 
+    if recipe.endswith((".yaml", ".yml")):
+        expected = f"`stadia sweep RECIPE --space {recipe}`"
+        raise ConfigError("sweep", found=f"{recipe} as the recipe", expected=expected, fix="name the recipe first")
     (name, *_), direction = choose_metric(recipe, metric, better)
     if not name.startswith("val/"):
         fix = "name a column of metrics.csv, val/..."

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
 
@@ -15,18 +18,72 @@ if TYPE_CHECKING:
     from stadia.recipes.base.config import RecipeConfig
     from stadia.training.run_folder import Run
 
+AUTO = "auto"
+"""The preset that is chosen by measuring this machine; only of selfsup."""
+
 EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
 
 
+class TrainCommand(TyperCommand):
+    """`stadia train RECIPE --help` also prints every key of the recipe."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        _print_keys(ctx.meta["words"])
+
+
+def _print_keys(words: list[str]) -> None:
+    """Print every key of the recipe among the words; without one, how to get them."""
+    from stadia.core.registry import find_nearest_name
+    from stadia.recipes import CONFIGS
+
+    recipe = next((word for word in words if word in CONFIGS), None)
+    if recipe is None:
+        word = next((word for word in words if not word.startswith("-")), "")
+        near = find_nearest_name(word, CONFIGS) or "RECIPE"
+        typer.echo(f"`stadia train {near} --help` lists every key. Recipes: {', '.join(CONFIGS)}.")
+        return
+
+    from stadia.core.config_help import describe_keys
+
+    width = min(shutil.get_terminal_size().columns, 100)
+    typer.echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
+    group = None
+    for one in describe_keys(CONFIGS.load(recipe)):
+        if ".NAME." in one.key:  # the same keys again, for other data sets
+            continue
+        if (now := one.key.rpartition(".")[0]) != group:
+            group = now
+            typer.echo(f"\n{group}" if group else "")
+        default = "  (required)" if one.default is None else f"={one.default}"
+        typer.echo(f"  {one.key}{default}  ({one.allowed})")
+        typer.echo(textwrap.fill(one.sentence, width, initial_indent="      ", subsequent_indent="      "))
+
+
 def train(
     recipe: Annotated[str | None, argument("`stadia list recipes` lists them. Not needed with --resume.")] = None,
-    overrides: TrainingSettings = None,
+    words: Annotated[
+        list[str] | None,
+        argument(
+            "The data, then dotted keys: drive.mp4 optimizer.lr=2e-4. `stadia train RECIPE --help` lists the keys.",
+            metavar="[DATA] [KEY=VALUE]",
+        ),
+    ] = None,
     data: DataOption = None,
     out: RunsOption = RUNS,
-    preset: Annotated[str | None, option("A name of `stadia list presets`, or a YAML file; options change it.")] = None,
+    preset: Annotated[
+        str | None, option("A name of `stadia list presets`, or a YAML file; auto measures this machine and chooses.")
+    ] = None,
     config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
     resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Measure a step first, and make as many as fit.", show_default=False)
+    ] = None,
     on_stop: Annotated[
         Literal["halt", "warn"], typer.Option(help="At a finding of severity stop: halt, or warn and continue.")
     ] = "halt",
@@ -42,29 +99,35 @@ def train(
     if resume is not None and preset is not None:
         found, expected = "given with --resume", "one of the two: a resumed run has its configuration"
         raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
-    words = list(overrides or [])
+    settings = list(words or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
-        words, recipe = ([recipe] if recipe else []) + words, _find_recipe(resume, preset)
+        settings, recipe = ([recipe] if recipe else []) + settings, _find_recipe(resume, preset)
+    if preset == AUTO and recipe != "selfsup":
+        raise ConfigError(
+            "--preset auto", found=f"recipe '{recipe}'", expected="selfsup", fix="choose a preset by name"
+        )
+    if settings and "=" not in settings[0]:
+        data = _positional_data(settings.pop(0), data)
+    is_auto = preset == AUTO
+    preset = None if is_auto else preset
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
     example = _example_data(recipe) if dry_run else {}
-    resolved = resolve_recipe(recipe, base, given + words, example=example, preset=preset)
+    resolved = resolve_recipe(recipe, base, given + settings, example=example, preset=preset)
+    if minutes is not None or is_auto:
+        _check_minutes("--preset auto" if is_auto else "--minutes", settings, resume, dry_run=dry_run)
     if dry_run:
-        from rich.console import Console
-
-        _check_data(resolved)
-        _check_encoders(resolved)
-        Console().print_json(resolved.model_dump_json())
-        steps = _dry_run_report(resolved, OnStop(on_stop))
-        summary = f"'{recipe}' would train with this configuration, in a folder of its own in {out}"
-        typer.echo(f"dry run: {steps}{summary}", err=True)
+        _try_training(resolved, OnStop(on_stop), out)
         return
 
     check_writable(out if resume is None else resume)
     if resume is None:
+        _check_data(resolved)
         from stadia.recipes.base.config import make_paths_absolute
 
         resolved = make_paths_absolute(resolved)
+
+    typer.echo(f"reading {_name_data(resolved)} ...", err=True)  # the imports below take seconds
 
     from stadia import recipes, report
 
@@ -72,7 +135,52 @@ def train(
         if run.writes:
             typer.echo(f"report: {report.build_report(run.folder)}")
 
+    if is_auto:
+        resolved = _choose_preset(recipe, base, given + settings, minutes)
+    elif minutes is not None:
+        from rich.console import Console
+
+        from stadia.recipes.base.expected_cost import choose_steps
+
+        resolved = choose_steps(resolved, minutes, Console(stderr=True))
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
+
+
+def _choose_preset(recipe: str, base: Path | None, settings: list[str], minutes: float | None) -> RecipeConfig:
+    """Return the configuration of `--preset auto`, by measuring steps; `settings` of the user are over it."""
+    from rich.console import Console
+
+    from stadia.recipes.base.config import make_paths_absolute
+    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
+
+    console, time_min = Console(stderr=True), minutes or AUTO_MINUTES
+
+    def resolve(chosen: list[str]) -> RecipeConfig:
+        return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
+
+    return choose_steps(resolve(choose_settings(resolve, time_min, console)), time_min, console)
+
+
+def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
+    """Raise ConfigError where something else on the line decides about the length."""
+    from stadia.core.errors import ConfigError
+
+    lengths = ("training.max_steps", "training.max_epochs", "training.max_minutes", "training.stages")
+    others = [word.partition("=")[0] for word in settings if word.partition("=")[0] in lengths]
+    others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
+    if others:
+        expected = f"{option} alone, which sets training.max_steps"
+        raise ConfigError(option, found=f"given with {', '.join(others)}", expected=expected, fix="leave it out")
+
+
+def _positional_data(word: str, data: Path | None) -> Path:
+    """Return DATA of the line. Raise ConfigError where --data is given too."""
+    from stadia.core.errors import ConfigError
+
+    if data is not None:
+        found = f"--data {data} too"
+        raise ConfigError(word, found=found, expected="the data once", fix="leave one of them out")
+    return Path(word)
 
 
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
@@ -82,7 +190,7 @@ def _find_recipe(resume: Path | None, preset: str | None) -> str:
     from stadia.training.run_folder import Run
 
     if resume is None and preset is not None:
-        return str(read_preset(preset)["recipe"])
+        return "selfsup" if preset == AUTO else str(read_preset(preset)["recipe"])
     if resume is None:
         expected = "stadia train RECIPE [KEY=VALUE]..., --preset NAME, or --resume RUN"
         raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia list recipes` lists them")
@@ -98,6 +206,13 @@ def _example_data(recipe: str) -> dict[str, str]:
     return {"path": EXAMPLE} if path is not None and path.is_required() else {}
 
 
+def _name_data(config: RecipeConfig) -> str:
+    """Return the paths of the data, for the first line of a training; the recipe for data of its own."""
+    data = config.model_dump().get("data", {})
+    paths = [one.get("path") for one in (data, *data.get("extra_datasets", {}).values())]
+    return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
+
+
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError for a data path that does not exist."""
     from stadia.core.files import expand_home
@@ -107,6 +222,18 @@ def _check_data(config: RecipeConfig) -> None:
     for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
         if path not in (EXAMPLE, None):
             check_path_exists(expand_home(path))
+
+
+def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
+    """Print the configuration as JSON, and the report of three steps."""
+    from rich.console import Console
+
+    _check_data(config)
+    _check_encoders(config)
+    Console().print_json(config.model_dump_json())
+    steps = _dry_run_report(config, on_stop)
+    summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
+    typer.echo(f"dry run: {steps}{summary}", err=True)
 
 
 def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
@@ -154,7 +281,8 @@ def resolve_recipe(
     values = merge_values(read_preset_for(recipe, preset), values) if preset is not None else values
     given = values.get("data", {})
     values = values | {"data": example | given if isinstance(given, dict) else given}
-    return resolve_config(config, values, overrides, fix="--dry-run prints every key")
+    fix, missing = f"`stadia train {recipe} --help` lists every key", f"pass the data: `stadia train {recipe} DATA`"
+    return resolve_config(config, values, overrides, fix=fix, missing={"data.path": f"{missing}, or --data DATA"})
 
 
 # -- `stadia demo`: render worlds, train, and score unseen worlds

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.core.registry import Registry, find_nearest_name, find_new_key
@@ -29,6 +30,7 @@ class StrictModel(BaseModel):
     def _over_defaults(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
+        values = {name: _as_choice(cls, name, value) for name, value in values.items()}
         given = {name: value for name, value in values.items() if isinstance(value, Mapping)}
         defaults = {name: cls.model_fields[name].default for name in given if name in cls.model_fields}
         groups = {name: default for name, default in defaults.items() if isinstance(default, StrictModel)}
@@ -42,20 +44,47 @@ class StrictModel(BaseModel):
         return {**explicit, **given, **merged}
 
 
+def _as_choice(model: type[StrictModel], name: str, value: Any) -> Any:
+    """Return "32" for the number 32 where the field is one of several texts, as `training.precision`."""
+    field = model.model_fields.get(name)
+    if field is None or type(value) not in (int, float):
+        return value
+    members = list_union_members(field.annotation)
+    choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
+    return str(value) if str(value) in choices and len(members) == 1 else value
+
+
 _M = TypeVar("_M", bound=StrictModel)
 _MAX_SHOWN = 200  # characters of a value in a message
 
 
-def check_registered(table: Registry) -> Callable[[str], str]:
-    """Return a check of a name for `AfterValidator`; it raises ValueError, so that pydantic lists all mistakes."""
+@dataclass(frozen=True)
+class RegisteredName:
+    """A check of a name for `AfterValidator`; it raises ValueError, so that pydantic lists all mistakes."""
 
-    def check(name: str) -> str:
+    table: Registry
+
+    def __call__(self, name: str) -> str:
         try:
-            return table.check(name)
+            return self.table.check(name)
         except ConfigError as error:
             raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
-    return check
+
+def check_registered(table: Registry) -> RegisteredName:
+    """Return the check of a name of this table."""
+    return RegisteredName(table)
+
+
+def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
+    """Return the validator of a field (low, high) within these limits."""
+
+    def check(limits: tuple[float, float]) -> tuple[float, float]:
+        if not minimum <= limits[0] <= limits[1] <= maximum:
+            raise ValueError(f"must be (low, high) with {minimum:g} <= low <= high <= {maximum:g}")
+        return limits
+
+    return AfterValidator(check)
 
 
 def parse_value(text: str) -> Any:
@@ -66,7 +95,40 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def _submodel(annotation: Any) -> type[StrictModel] | None:
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+
+
+def _parse_override(model: type[StrictModel] | None, key: str, text: str) -> Any:
+    """Return the value of `key=text`; where the key holds a list, also of the text `a,b`, `[a,b]` or `192x640`.
+
+    A shell removes the double quotes of `key=["a","b"]`.
+    """
+    value = parse_value(text)
+    members = [] if model is None else list_union_members(_find_annotation(model, key.split(".")))
+    lists = [member for member in members if get_origin(member) in (tuple, list)]
+    if not lists or len(lists) < len(members) or value is None or isinstance(value, list | dict):
+        return value
+    of_item, *others = get_args(lists[0])
+    if get_origin(of_item) in (tuple, list) or get_submodel(of_item) is not None:  # a list of lists or of groups
+        return value
+    bare = text.strip().removeprefix("[").removesuffix("]")
+    pair = _SIZE.fullmatch(bare) if others and others[0] is not Ellipsis else None
+    words = [word.strip().strip("\"'") for word in (pair.groups() if pair else bare.split(","))]
+    is_text = list_union_members(of_item) == [str]
+    return [word if is_text else parse_value(word) for word in words if word]
+
+
+def _find_annotation(model: type[StrictModel], parts: Sequence[str]) -> Any:
+    """Return the annotation of a dotted key; None where there is no such key."""
+    field = model.model_fields.get(parts[0])
+    if field is None or len(parts) == 1:
+        return None if field is None else field.annotation
+    rest = parts[2:] if has_named_groups(field.annotation) else parts[1:]
+    sub = get_submodel(field.annotation)
+    return None if sub is None or not rest else _find_annotation(sub, rest)
+
+
+def get_submodel(annotation: Any) -> type[StrictModel] | None:
     """Return the StrictModel in an annotation (also in `Model | None`); None for a list of them, which is one value."""
     if get_origin(annotation) in (tuple, list):
         return None
@@ -74,9 +136,9 @@ def _submodel(annotation: Any) -> type[StrictModel] | None:
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, StrictModel)), None)
 
 
-def _named_groups(annotation: Any) -> bool:
+def has_named_groups(annotation: Any) -> bool:
     """Return whether the annotation is `dict[str, Model]`: groups of equal keys under names that the user chooses."""
-    return get_origin(annotation) is dict and _submodel(annotation) is not None
+    return get_origin(annotation) is dict and get_submodel(annotation) is not None
 
 
 def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
@@ -84,8 +146,8 @@ def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
-        if sub := _submodel(field.annotation):
-            found += list_keys(sub, f"{prefix}{name}." + "NAME." * _named_groups(field.annotation))
+        if sub := get_submodel(field.annotation):
+            found += list_keys(sub, f"{prefix}{name}." + "NAME." * has_named_groups(field.annotation))
     return found
 
 
@@ -95,18 +157,21 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
     for name, value in values.items():
         field = model.model_fields.get(name)
         if field is None:
-            if renamed := _renamed_lines(prefix + name, value):
-                lines += renamed
+            if renamed := _find_renamed(prefix + name, value):
+                lines += [
+                    f"{old}: found an old key; expected '{new}'. Fix: rename it to '{new}'" for old, new in renamed
+                ]
                 continue
             every = list_keys(model, prefix)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
             leaf = find_nearest_name(name, list(model.model_fields), similarity=0.5)  # without the group: it is alike
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
-            valid = f", did you mean '{near}'?" if near else f"; expected one of {', '.join(model.model_fields)}"
-            lines.append(f"unknown key '{_shorten(prefix + name)}'{valid}")
-        elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
+            valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"
+            fix = f". Fix: did you mean '{near}'?" if near else ""
+            lines.append(f"{_shorten(prefix + name)}: found an unknown key; expected {valid}{fix}")
+        elif (sub := get_submodel(field.annotation)) and isinstance(value, Mapping):
             groups = {name: value}
-            if _named_groups(field.annotation):
+            if has_named_groups(field.annotation):
                 groups = {f"{name}.{chosen}": group for chosen, group in value.items()}
             for group, given in groups.items():
                 lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
@@ -121,21 +186,27 @@ def _shorten(text: str) -> str:
 
 def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
     """Return a line with the new name for each old key of a stored configuration, such as that of a checkpoint."""
-    return [line for key, value in values.items() for line in _renamed_lines(key, value)]
+    pairs = [pair for key, value in values.items() for pair in _find_renamed(key, value)]
+    return [f"key '{old}' was renamed to '{new}'" for old, new in pairs]
 
 
-def _renamed_lines(key: str, value: Any) -> list[str]:
-    """Return a line for an old key, or for each key of an old group, with the new name; none for other keys."""
+def _find_renamed(key: str, value: Any) -> list[tuple[str, str]]:
+    """Return (old, new) for an old key, or for each key of an old group; none for other keys."""
     if isinstance(value, Mapping) and (
-        lines := [line for k, v in value.items() for line in _renamed_lines(f"{key}.{k}", v)]
+        pairs := [pair for k, v in value.items() for pair in _find_renamed(f"{key}.{k}", v)]
     ):
-        return lines
+        return pairs
     new = find_new_key(key)
-    return [f"key '{key}' was renamed to '{new}'"] if new else []
+    return [(key, new)] if new else []
 
 
-def merge_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`."""
+def merge_overrides(
+    base: Mapping[str, Any], overrides: Iterable[str], model: type[StrictModel] | None = None
+) -> dict[str, Any]:
+    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`.
+
+    model: the configuration's class; a key of it that holds a list also accepts `a,b`.
+    """
     merged: dict[str, Any] = json.loads(json.dumps(base))
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -150,18 +221,8 @@ def merge_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
                     key, found=f"'{group}' is a value", expected="a group of keys", fix=f"set '{group}' itself"
                 )
             node = child
-        node[leaf] = parse_value(text)
+        node[leaf] = _parse_override(model, key, text)
     return merged
-
-
-def quote_list(key: str, text: str) -> str:
-    """Return how to type a list that arrived as the text `[a,b]`, because the shell removed its double quotes.
-
-    The result is for example `'data.recordings=["a","b"]'`.
-    """
-    bare = text.strip().removeprefix("[").removesuffix("]")
-    words = [word.strip().strip("\"'") for word in bare.split(",")]
-    return shlex.quote(f"{key}={json.dumps([parse_value(word) for word in words if word], separators=(',', ':'))}")
 
 
 def resolve_config(
@@ -170,6 +231,7 @@ def resolve_config(
     overrides: Iterable[str] = (),
     *,
     fix: str = "correct or remove it",
+    missing: Mapping[str, str] | None = None,
 ) -> _M:
     """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
 
@@ -178,8 +240,9 @@ def resolve_config(
         base: nested values (a preset, or a resolved config.json).
         overrides: `dotted.key=value`, later ones win.
         fix: what the error message recommends.
+        missing: what it recommends where one of these dotted keys is missing.
     """
-    values = merge_overrides(base or {}, overrides)
+    values = merge_overrides(base or {}, overrides, model)
     mistakes = _unknown(model, values)
     try:
         config = model.model_validate(values)
@@ -189,18 +252,38 @@ def resolve_config(
             if problem["type"] != "extra_forbidden":  # already listed, with the nearest name
                 found.setdefault(_find_key(model, problem["loc"]), []).append(problem)
         for key, problems in found.items():
-            problem = problems[0]
-            if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
-                quoted = _shorten(quote_list(key, str(problem["input"])))
-                mistakes.append(f"'{key}': expected a list, quoted for the shell: {quoted}")
-                continue
-            message = _join_messages([one["msg"] for one in problems])
-            # Several keys are wrong together where the input is a group.
-            is_group = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
-            given = "" if is_group else f" (found {shorten(problem['input'])})"
-            mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
+            mistakes.append(_describe_mistake(key, problems, missing or {}))
         raise ConfigMistakes(mistakes, fix=fix) from error
     return config
+
+
+def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, str]) -> str:
+    """Return "KEY: found X; expected Y[. Fix: Z]" for what pydantic reports of a key."""
+    first, messages = problems[0], [one["msg"] for one in problems]
+    what = _shorten(key) or "configuration"
+    if first["type"] == "missing":
+        fix = f". Fix: {missing[key]}" if key in missing else ""
+        return f"{what}: found nothing; expected a value{fix}"
+    # Several keys are wrong together where the input is a group.
+    found = "" if isinstance(first["input"], Mapping) else shorten(first["input"])
+    if all(message.startswith("Input should be ") for message in messages):
+        expected = _join_expected([message.removeprefix("Input should be ") for message in messages])
+        return f"{what}: found {found or 'a group of keys'}; expected {expected}"
+    message = messages[0].removeprefix("Value error, ")
+    if message.startswith("expected "):
+        expected, _, fix = message.removeprefix("expected ").partition("; ")
+        return f"{what}: found {found}; expected {expected}{f'. Fix: {fix}' if fix else ''}"
+    message = f"{message[0].lower()}{message[1:]}"
+    if not found:
+        return f"{what}: found values that do not fit together: {message}; expected values that do"
+    return f"{what}: found {found}, which is not allowed: {message}; expected another value"
+
+
+def _join_expected(expected: Sequence[str]) -> str:
+    """Return "an integer or 'auto'" for what the types of a union expect."""
+    plain = (re.sub(r"^a valid (?=[aeiou])", "an ", text.partition(", unable")[0]) for text in expected)
+    plain = (re.sub(r"^(?=greater|less)", "a number ", text.replace("a valid ", "a ")) for text in plain)
+    return " or ".join(dict.fromkeys(text.replace("tuple", "list") for text in plain))
 
 
 def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
@@ -211,32 +294,23 @@ def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
         if isinstance(annotation, type) and issubclass(annotation, StrictModel):
             field = annotation.model_fields.get(str(part))
             annotation = field.annotation if field else None
-        elif len(members := _union_members(annotation)) > 1:
+        elif len(members := list_union_members(annotation)) > 1:
             return ".".join([*parts, *map(str, place[number + 1 :])])
         elif inner := [one for member in members for one in get_args(member) if one is not Ellipsis]:
             annotation = inner[part] if isinstance(part, int) and part < len(inner) else inner[-1]
         parts.append(str(part))
-        if len(members := _union_members(annotation)) == 1:
+        if len(members := list_union_members(annotation)) == 1:
             annotation = members[0]
     return ".".join(parts)
 
 
-def _union_members(annotation: Any) -> list[Any]:
+def list_union_members(annotation: Any) -> list[Any]:
     """Return the types of a union without None; of another type itself alone."""
     if get_origin(annotation) is Annotated:
-        return _union_members(get_args(annotation)[0])
+        return list_union_members(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
         return [annotation]
     return [one for one in get_args(annotation) if one is not type(None)]
-
-
-def _join_messages(messages: Sequence[str]) -> str:
-    """Return one message for a key; "input should be an integer or 'auto'" for the types of a union."""
-    messages = [message.removeprefix("Value error, ") for message in messages]
-    first, *others = dict.fromkeys(message.partition(", unable")[0] for message in messages)
-    return (
-        messages[0] if not others else " or ".join([first, *(one.removeprefix("Input should be ") for one in others)])
-    )
 
 
 def shorten(value: object) -> str:

@@ -58,12 +58,21 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values are wrong. `mistakes` has one phrase each, printed on a line each."""
+    """Several keys or values are wrong. `mistakes` has one phrase each, printed on a line each.
+
+    Args:
+        mistakes: each "KEY: found X; expected Y", or "KEY: found X; expected Y. Fix: Z".
+        fix: what to do about mistakes without a fix of their own.
+    """
 
     def __init__(self, mistakes: Sequence[str], *, fix: str) -> None:
         self.mistakes = tuple(map(make_printable, mistakes))
-        what = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration"
-        super().__init__(what, found="; ".join(mistakes), expected="a valid configuration", fix=fix)
+        found = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+        super().__init__("configuration", found=f"{found} ({'; '.join(mistakes)})", expected="none", fix=fix)
+        self.title = str(StadiaError("configuration", found=found, expected="none", fix=fix))
+        if len(self.mistakes) == 1:  # it has the shape of a message
+            (mistake,) = self.mistakes
+            self.args = (_end_sentence(mistake if "Fix: " in mistake else f"{mistake}. Fix: {_join_words(fix)}"),)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), self.mistakes, fix=self.fix), ()

@@ -25,6 +25,7 @@ MARKS: Mapping[str, bytes] = {
     "journal": rb"\A<!-- stadia-journal -->",
     "score file": rb'\A\s*\{\s*"format":\s*"stadia-scores"',
     "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
+    "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
     "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
     "overview": rb"tEXtSoftware\0stadia-overview",

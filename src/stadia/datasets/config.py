@@ -11,6 +11,7 @@ from stadia.core.config import StrictModel
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
 MAX_NETWORK_PIXELS = 1 << 22
@@ -27,14 +28,17 @@ class CameraConfig(StrictModel):
     """The camera of a user's video, given in exactly one way.
 
     K: the matrix, pixels.  K_file: text or JSON with 3x3 for all frames, or 3x3 for each frame.
+    size: (height, width) of the images that K or K_file belongs to; images of the same shape get a scaled K.
     focal_px: pixels.  focal_mm with sensor_width_mm (the wider side): as lenses are sold.
     horizontal_fov_deg: the full angle from the left to the right edge of the displayed image (its shorter side if
         upright).
-    The last three put the principal point at the image center.
+
+    focal_px, focal_mm and horizontal_fov_deg put the principal point at the image center.
     """
 
     K: Matrix | None = None
     K_file: str | None = None
+    size: tuple[Side, Side] | None = None
     focal_px: Annotated[float, Field(gt=0)] | None = None
     focal_mm: Annotated[float, Field(gt=0)] | None = None
     sensor_width_mm: Annotated[float, Field(gt=0)] | None = None
@@ -49,6 +53,8 @@ class CameraConfig(StrictModel):
             raise ValueError(f"give the camera in one way, not in {len(given)} ({', '.join(given)})")
         if (self.focal_mm is None) != (self.sensor_width_mm is None):
             raise ValueError("focal_mm and sensor_width_mm belong together")
+        if self.size is not None and self.K is None and self.K_file is None:
+            raise ValueError("size belongs to K or K_file")
         return self
 
 
@@ -116,6 +122,8 @@ class SplitConfig(StrictModel):
     train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
     val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` unused frames on either side.
+    seed: of the drawn blocks.
+
     The splits of a dataset (dataset.json of the stadia layout) are used unless one of the above is given.
     """
 

@@ -155,15 +155,7 @@ def _replace_poses(recordings: list[Recording], path: Path) -> None:
 
 
 def _detect_format(path: Path) -> str:
-    """Return the first format that recognizes the path.
-
-    A dataset without its dataset.json is refused, even if an image lies beside its recordings.
-    """
-    below = sorted(described.parent.name for described in path.glob("*/recording.json"))
-    if below and not (path / "dataset.json").exists() and not (path / "recording.json").exists():
-        found = f"recordings below ({', '.join(below[:4])}{' ...' if len(below) > 4 else ''}) and no dataset.json"
-        fix = "write it as in docs/own-data.md, or pass the folder of one recording"
-        raise DataError(path, found=found, expected="dataset.json, which names their splits", fix=fix)
+    """Return the first format that recognizes the path."""
     if (path / "dataset.json").exists():
         refuse_objects(path)
     for name in DATASETS:

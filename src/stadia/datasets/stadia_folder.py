@@ -2,7 +2,7 @@
 
 DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
 and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
-opens too.
+opens too, and so does a folder of recordings without dataset.json, which then names no splits.
 """
 
 from __future__ import annotations
@@ -64,12 +64,18 @@ class StadiaFolder(DatasetFormat):
     layout = "dataset.json or recording.json of the stadia layout"
 
     def recognizes(self, path: Path) -> bool:
-        return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
+        described = (path / "dataset.json").is_file() or (path / "recording.json").is_file()
+        return described or bool(self.find_recordings(path))
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        """Return the folders with a recording.json."""
+        return {described.parent.name: described.parent for described in sorted(path.glob("*/recording.json"))}
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         if (path / "recording.json").is_file():
             return [_open_recording(path, path.resolve().name)]
-        listed = [name for names in self.splits(path).values() for name in names]
+        splits = self.splits(path)
+        listed = [name for names in splits.values() for name in names] if splits else list(self.find_recordings(path))
         names = select_names(list(dict.fromkeys(listed)), options.recordings, path)
         return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
 

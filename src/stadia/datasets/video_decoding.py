@@ -135,6 +135,18 @@ def estimate_frame_count(path: Path) -> int | None:
         return round(container.duration / av.time_base * float(stream.average_rate))
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a camera wrote into its file, of the container and of the video. Raises DataError."""
+    with _open_stream(path) as (container, stream):
+        return {**container.metadata, **stream.metadata}
+
+
+def read_frame_rate_hz(path: Path) -> float | None:
+    """Return the mean frame rate by the header; None where it has none."""
+    with _open_stream(path) as (_, stream):
+        return float(stream.average_rate) if stream.average_rate else None
+
+
 def count_lost_frames(path: Path, decoded: int) -> int:
     """Return how many frames are missing from a truncated or damaged file."""
     expected = estimate_frame_count(path) or decoded

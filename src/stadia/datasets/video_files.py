@@ -296,9 +296,10 @@ def read_user_intrinsics(
     frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
     """
     if config.K_file is not None:
-        return Intrinsics(read_K(expand_home(config.K_file), frames), height, width)
+        return _read_camera_file(expand_home(config.K_file), source, height, width, frames, config.size)
     if config.K is not None:
-        return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
+        K = check_K("data.camera.K", np.array(config.K, dtype=np.float64))
+        return fit_to_size(Intrinsics(K, *(config.size or (height, width))), source, height, width)
     if config.focal_px is not None:
         focal_px = config.focal_px
     elif config.focal_mm is not None and config.sensor_width_mm is not None:
@@ -309,7 +310,7 @@ def read_user_intrinsics(
         if height > width:
             _warn_upright(source, config.horizontal_fov_deg, height / width)
     else:
-        return Intrinsics(read_K(_find_K_file(source, height, width), frames), height, width)
+        return _read_camera_file(_require_K_file(source, height, width), source, height, width, frames)
     return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
 
 
@@ -326,13 +327,68 @@ def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
     log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
 
 
-def _find_K_file(source: Path, height: int, width: int) -> Path:
-    candidates = [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
-    found = next((path for path in candidates if path.is_file()), None)
+SHAPE_TOLERANCE = 0.01
+"""Largest relative difference of width over height between images of one camera at two sizes."""
+
+
+def _read_camera_file(
+    path: Path, source: Path, height: int, width: int, frames: int | None, size: tuple[int, int] | None = None
+) -> Intrinsics:
+    """Return intrinsics of a K file for images of this size; a JSON file may name the size that its K belongs to."""
+    K, of_size = read_K(path, frames), size or _read_camera_size(path)
+    return fit_to_size(Intrinsics(K, *(of_size or (height, width))), source, height, width)
+
+
+def _read_camera_size(path: Path) -> tuple[int, int] | None:
+    stored = read_json(path) if path.suffix.lower() == ".json" else None
+    if not isinstance(stored, dict) or "height" not in stored or "width" not in stored:
+        return None
+    sides = stored["height"], stored["width"]
+    if any(type(side) is not int or not 1 <= side <= 1 << 16 for side in sides):
+        found = f"height {str(sides[0])[:20]} and width {str(sides[1])[:20]}"
+        raise DataError(path, found=found, expected="the size of the images in pixels", fix="correct the file")
+    return sides
+
+
+def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Intrinsics:
+    """Return intrinsics for images of another size and the same shape. Raises DataError for another shape."""
+    if (known.height, known.width) == (height, width):
+        return known
+    if abs(width / height * known.height / known.width - 1) > SHAPE_TOLERANCE:
+        expected = f"the shape of {known.width}x{known.height}, which the known camera has"
+        fix = f"give the camera of these images: `stadia camera {source} --fov DEGREES`"
+        raise DataError(source, found=f"images of {width}x{height}", expected=expected, fix=fix)
+    return known.resized(height, width)
+
+
+def camera_file_names(source: Path) -> list[Path]:
+    """Return where the camera of a video, an image or a folder of images may lie."""
+    return [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
+
+
+def find_camera_file(source: Path) -> Path | None:
+    """Return the camera's file beside a video or an image, or in a folder of images; None without one."""
+    return next((path for path in camera_file_names(source) if path.is_file()), None)
+
+
+def read_image_size(source: Path) -> tuple[int, int]:
+    """Return (height, width) of a video, an image, or the first image of a folder."""
+    if source.is_dir():
+        source = list_images(source)[0]
+    shape = (read_rgb(source) if source.suffix.lower() in IMAGE_SUFFIXES else next(stream_video(source)).image).shape
+    return shape[0], shape[1]
+
+
+def _require_K_file(source: Path, height: int, width: int) -> Path:
+    found = find_camera_file(source)
     if found is None:
         phone_deg = _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
-        expected = f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
-        fix = f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f})"
+        name = camera_file_names(source)[0].name
+        expected = f"{name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        fix = (
+            f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f}), or write"
+            f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`"
+        )
         raise DataError(source, found="no camera", expected=expected, fix=fix)
     return found
 

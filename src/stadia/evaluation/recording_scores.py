@@ -33,8 +33,19 @@ SCORE_FORMAT = "stadia-scores"
 
 MAX_POSES_DRAWN = 2000
 
-PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: PathAlignment.SE3}
-"""The world frame is always aligned, since a network cannot choose it; the scale too where depth is not in metres."""
+DEFAULT_ALIGNMENT = PathAlignment.SE3
+"""Of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
+
+PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: DEFAULT_ALIGNMENT}
+"""The scale is aligned too where depth is not in metres."""
+
+ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
+    PathAlignment.NONE: "not aligned",
+    PathAlignment.SCALE: "scale-aligned",
+    PathAlignment.SE3: "SE(3)-aligned",
+    PathAlignment.SIM3: "Sim(3)-aligned",
+}
+"""As a line names them beside the error."""
 
 MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
 
@@ -204,6 +215,12 @@ class TrajectoryScore:
         return path_length_m(torch.from_numpy(self.reference))
 
     @property
+    def headline(self) -> str:
+        """Return the path's error with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m"."""
+        of = f"{len(self.reference)} poses, path {self.path_m:.1f} m"
+        return f"ATE {self.metrics['ate_rmse_m']:.3g} m ({ALIGNMENT_NAMES[self.alignment]}), {of}"
+
+    @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
         """Both paths (N, 4, 4) in the frame of the reference's first camera, since worlds have different axes."""
         T_start_world = np.linalg.inv(self.reference[0])
@@ -226,12 +243,12 @@ class TrajectoryScore:
 def score_trajectory(
     estimated: Trajectory,
     reference: Trajectory,
-    alignment: PathAlignment = PathAlignment.NONE,
+    alignment: PathAlignment = DEFAULT_ALIGNMENT,
     max_difference_s: float = 0.01,
 ) -> TrajectoryScore:
     """Associate two trajectories, align them and compute the metrics.
 
-    estimated, reference: camera-to-world; with times, or row by row.
+    estimated, reference: camera-to-world; with times, with frame numbers, or row by row.
     alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
     max_difference_s: largest time difference of associated poses.
 
@@ -245,6 +262,10 @@ def score_trajectory(
     shorter = min(len(estimated), len(reference))
     if P.times_s is not None and len(P) < shorter:
         notes.append(f"{len(P)} of {shorter} poses have a partner within {max_difference_s} s")
+    if P.frames is not None or Q.frames is not None:
+        every = max(int(reference.frame_numbers[-1]), int(estimated.frame_numbers[-1])) + 1
+        if len(P) < every:
+            notes.append(f"{len(P)} of {every} frames have a pose in both: errors between frames span the gaps")
     truth = torch.from_numpy(Q.T_world_camera)
     fitted = align_path(torch.from_numpy(P.T_world_camera), truth, alignment)
     metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}

@@ -82,6 +82,7 @@ class OverlayLossConfig(StrictModel):
     smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
     balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
         heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
+    balance_every: steps between two such measurements.
     min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
     """
 

@@ -40,22 +40,34 @@ class QualitySentence:
 
 def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
     """Describe the scores. Where depth is predicted but was not scored, state that its quality is unknown."""
+    sentences = [*_describe_verdict(run)]
     learnt = {n: s for n, s in run.scores.items() if s.get("checkpoint") != "" and not s.get("baseline")}
     depth = sorted((_finite_metrics(s)["d1"], n) for n, s in learnt.items() if "d1" in _finite_metrics(s))
-    sentences = [*_compare_with_mean_depth(run)]
+    scored = [*_compare_with_mean_depth(run)]
     described: list[dict[str, float]] = []  # two odometry methods of one checkpoint have the same depth
     for _, name in depth:
         metrics = _finite_metrics(run.scores[name])
         if len(described) < MAX_SCORE_FILES and metrics not in described:
             described.append(metrics)
-            sentences += _describe_depth(name, run.scores[name])
+            scored += _describe_depth(name, run.scores[name])
     for name, score in run.scores.items():
-        sentences += [*_describe_mask(name, score), *_describe_objects(name, score)]
-    sentences += _compare_with_baselines(run)
-    if not depth and not sentences and predicts_depth:
-        sentences.append(QualitySentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
-        sentences += _describe_path(run)
-    return [*sentences, *_describe_residual(run), *_describe_convergence(run)]
+        scored += [*_describe_mask(name, score), *_describe_objects(name, score)]
+    scored += _compare_with_baselines(run)
+    if not depth and not scored and predicts_depth:
+        scored.append(QualitySentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
+        scored += _describe_path(run)
+    return [*sentences, *scored, *_describe_residual(run), *_describe_convergence(run)]
+
+
+def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
+    """Describe the verdict of the prediction checks, which run.json has."""
+    verdict = run.run.get("predictions")
+    if verdict == "usable":
+        yield QualitySentence("Predictions are usable by their checks: nothing speaks against them.", "good")
+    elif verdict in ("doubtful", "unusable"):
+        found = [one for one in run.findings if one.get("stage") == "evaluation"]
+        codes = ", ".join(dict.fromkeys(str(one.get("code")) for one in found))
+        yield QualitySentence(f"Predictions are {verdict} by their checks ({codes}): see the findings.", "warn")
 
 
 def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:

@@ -94,6 +94,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         sheets=sections.embed_image_sheets(run),
         of_validation=sections.embed_validation_images(run),
         predicted=embed_predicted_depth(run),
+        has_depth_scores=sections.has_depth_scores(run),
         drawn=embed_drawn_predictions(run),
         clouds=load_point_clouds(run),
         score_tables=sections.make_score_tables(run.scores),
@@ -128,8 +129,7 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         facts.append(f"took {format_duration(seconds)} to train and validate")
-    if run.series:
-        steps = max(s.steps[-1] for s in run.series)
+    if (steps := run.steps) is not None:
         facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}")
     if isinstance(weights := run.run.get("weights"), dict) and weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))

@@ -53,6 +53,7 @@ class RunFiles:
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
     scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
+    checkpoint: the header of the last checkpoint, checkpoints/last.json.
     patch: uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
     """
@@ -66,6 +67,7 @@ class RunFiles:
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     images: list[tuple[int, Path]] = field(default_factory=list)
+    checkpoint: dict[str, Any] = field(default_factory=dict)
     patch: str = ""
     unreadable: list[str] = field(default_factory=list)
 
@@ -77,6 +79,17 @@ class RunFiles:
     def name(self) -> str:
         """Return the name of the run without the date."""
         return str(self.run.get("name", ""))
+
+    @property
+    def steps(self) -> int | None:
+        """Return the steps of the training: of the last checkpoint, or logged later; None without both.
+
+        Values are logged every few steps, so that the last row may be earlier than the checkpoint.
+        """
+        known, saved = [series.steps[-1] for series in self.series], self.checkpoint.get("step")
+        if isinstance(saved, int) and 0 <= saved <= MAX_STEP:
+            known.append(saved)
+        return max(known) if known else None
 
     @property
     def image_folder(self) -> Path:
@@ -119,6 +132,7 @@ def read_run(folder: Path) -> RunFiles:
         scores=dict(zip(_shorten_names(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
         images=sorted((step_from_filename(path), path) for path in RunFiles(folder).image_folder.glob("*.png")),
+        checkpoint=attempt("checkpoints/last.json", _read_object, {}),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )

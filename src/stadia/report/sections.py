@@ -38,6 +38,11 @@ TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # suffix in result.json of the score of a map of mean depths
 GRADIENT_GROUPS = {"translation": "motion", "rotation": "motion", "gain": "brightness", "offset": "brightness"}
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
+MOTION_NAMES = {
+    "aligned": "from alignment of the images with predicted depth, not from the pose network",
+    "network": "from the pose network",
+}
+"""How a path was estimated, by the key `motion` of its score file."""
 MAX_SHEETS, MAX_WORST, MAX_NAMES = 9, 5, 3
 MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # where there are score files and no result.json
 
@@ -139,7 +144,11 @@ def _make_tile(key: str, value: float, result: dict[str, Any]) -> KeyTile:
         note = f"{abs(better):.0%} {direction} the mean map's {format_metric(name, baseline)}"
         return KeyTile(label, text, note, "good" if (better > 0) == (shown.better == "lower") else "warn")
     if name in ("ate_m", "ate_rmse_m") and isinstance(path_m, int | float) and path_m > 0:
-        return KeyTile(label, text, f"{value / path_m:.1%} of a path of {format_number(path_m, 'm')}")
+        of = f"{value / path_m:.1%} of a path of {format_number(path_m, 'm')}"
+        recording, count = result.get(f"{group}.recording"), result.get(f"{group}.recordings")
+        which = f"worst of {count} sequences" if isinstance(count, int) and count > 1 else ""
+        named = f"{which or 'of'} {recording}: " if recording else f"{which}: " if which else ""
+        return KeyTile(label, text, named + of)
     if shown.better == "one" and value > 0:
         return KeyTile(label, text, TRUE_SIZE, "good" if abs(math.log(value)) <= 0.05 else "warn")
     return KeyTile(label, text)
@@ -300,12 +309,22 @@ def _score_missed_object(entry: dict[str, Any]) -> dict[str, Any]:
     return {**MISSED_SCORES, **entry, "name": f"{entry['name']}, missed"} if entry.get("missed") is True else entry
 
 
+def has_depth_scores(run: RunFiles) -> bool:
+    """Return whether predicted depth of this run was scored against ground truth."""
+    learned = (score for score in run.scores.values() if not score.get("baseline"))
+    return any(_collect_metrics(score).keys() & {"abs_rel", "d1", "silog"} for score in learned)
+
+
 def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathFigure]]:
-    """Draw the estimated path, and the true one, of each score file that has it. Returns (file, alignment, figure)."""
+    """Draw the estimated path, and the true one, of each score file that has it.
+
+    Returns (file, how it was estimated and aligned, figure).
+    """
     found = []
     for name, score in scores.items():
         if drawing := draw_camera_path(score.get("path_estimated_m"), score.get("path_true_m")):
-            found.append((name, _describe_alignment(score), drawing))
+            how = (MOTION_NAMES.get(str(score.get("motion"))), _describe_alignment(score))
+            found.append((name, ", ".join(filter(None, how)), drawing))
     return found
 
 

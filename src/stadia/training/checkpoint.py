@@ -131,6 +131,11 @@ class Checkpoint:
         keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
         return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
 
+    def buffer(self, name: str) -> tuple[float, ...]:
+        """Return the values of a small tensor of the model, flat; empty where it has none of this name."""
+        key = _WEIGHTS + name
+        return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
+
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path) as file:
             tensors = {key: file.get_tensor(key) for key in keys}
@@ -305,8 +310,12 @@ def _reading(path: Path) -> Iterator[Any]:
     except (safetensors.SafetensorError, OSError, MemoryError, RuntimeError, UnicodeError) as error:
         if not _is_safetensors(path):
             expected = "a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors"
-            fix = _EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path"
-            raise CheckpointError(path, found="a file that is no safetensors", expected=expected, fix=fix) from error
+            found, fix = "a file that is no safetensors", "check the path"
+            if path.suffix in (".onnx", ".pt2"):
+                fix = _EXPORTED
+            elif _is_pickle(path):
+                found, fix = "a pickle; stadia reads safetensors, which can run no code", _FOREIGN
+            raise CheckpointError(path, found=found, expected=expected, fix=fix) from error
         raise _damaged(path, f"a truncated or damaged file ({summarize_exception(error)})") from error
 
 
@@ -314,6 +323,18 @@ _EXPORTED = (
     "an exported network is run by `stadia predict FILE.onnx INPUT --out DIR`, and scored by `stadia evaluate --depth"
     " DIR`"
 )
+
+
+_FOREIGN = "pass a run of `stadia train`; `stadia evaluate --depth DIR` scores what another program's network predicted"
+
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""torch.save writes a zip archive with a pickle in it, older versions a pickle."""
+
+
+def _is_pickle(path: Path) -> bool:
+    """Return whether the file begins as those of torch.save."""
+    with open_input(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES) as stream:
+        return stream.read(4).startswith(_PICKLE_STARTS)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -30,6 +30,7 @@ def _is_supported(strategy: str) -> str:
 class OptimizerConfig(StrictModel):
     """The optimizer, by its name in the table.
 
+    name: of the optimizer.
     lr: at the top of the schedule.
     weight_decay: of the weights; biases and normalization layers are never decayed.
     betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).

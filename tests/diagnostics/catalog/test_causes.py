@@ -57,6 +57,8 @@ def test_stop_comes_before_warning() -> None:
         ([found("K04", STOP), found("E01", STOP), found("D10")], "K04", ["D10"]),
         ([found("T07"), found("D13")], "T07", ["D13"]),
         ([found("T09"), found("E03"), found("M20")], "E03", ["T09"]),
+        ([found("T06")], "", ["T06"]),  # a measurement of the training changes nothing in it
+        ([found("T06"), found("T07")], "T07", ["T06"]),
     ],
 )
 def test_codes_with_a_link_other_than_their_family(findings: list[Finding], first: str, apart: list[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.monitors.optimization_monitors import ProportionalTermsMonitor
 from stadia.diagnostics.monitors.persistence import ROWS
-from stadia.diagnostics.monitors.score_monitors import FrozenScoresMonitor, RmseMonitor
+from stadia.diagnostics.monitors.score_monitors import FrozenScoresMonitor, RmseMonitor, ScoreRangeMonitor
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.overlay_loss import OverlayLoss
@@ -88,3 +88,11 @@ def test_a_validation_that_stands_still_is_found() -> None:
     assert again.code == "C12"
     perfect = FrozenScoresMonitor()
     assert [perfect.on_row(step, dict.fromkeys(moved, 1.0)) for step in (1, 2)] == [None, None]
+
+
+def test_a_precision_of_nothing_detected_is_in_no_range_and_infinity_is_outside() -> None:
+    monitor = ScoreRangeMonitor()
+    assert monitor.on_row(1, {"val/precision": math.nan, "val/recall": 0.0}) is None
+    found = monitor.on_row(2, {"val/precision": math.inf, "val/recall": math.nan})
+    assert found is not None
+    assert found.measured == "at step 2 the validation has precision inf"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -45,6 +46,21 @@ def test_clean_data_is_good(roadworld: Path) -> None:
     as_json = run(roadworld, "--json")
     assert as_json.exit_code == 0
     assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
+
+
+@pytest.mark.slow
+def test_a_pair_that_init_wrote_is_good(roadworld: Path, tmp_path: Path) -> None:
+    source = roadworld / "train-000"
+    described = json.loads((source / "recording.json").read_text())
+    K, baseline_m = np.array(described["cameras"]["left"]["K"]), -described["T_right_left"][0][3]
+    projections = (np.eye(3, 4), np.column_stack([np.eye(3), (-baseline_m, 0, 0)]))
+    rows = [f"P{n}: {' '.join(map(str, (K @ P).ravel()))}\n" for n, P in enumerate(projections)]
+    (tmp_path / "calib.txt").write_text("".join(rows))
+    words = [str(source / "left"), str(source / "right"), str(tmp_path / "calib.txt"), "--out", str(tmp_path / "rig")]
+    assert CliRunner().invoke(app, ["init", *words]).exit_code == 0
+    result = run(tmp_path / "rig")
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.strip().splitlines()[-1].startswith("good: nothing found"), result.stdout
 
 
 @pytest.mark.slow
@@ -104,6 +120,12 @@ def test_images_are_written_with_out_only(
     assert "findings/E01-1.png" in run(folder, "--out", out).stdout
 
 
+def test_what_was_read_is_printed_first(broken: Callable[..., Path]) -> None:
+    result = run(broken(lambda described: None), "--only", "splits")
+    first = result.stdout.splitlines()[0]
+    assert first == "read: 6 frames 320x96, fx 185.7 px (81.5 degrees), stereo baseline 0.540 m, poses, ground truth"
+
+
 def test_one_check_alone(broken: Callable[..., Path]) -> None:
     def halve(described: dict) -> None:
         for camera in described["cameras"].values():
@@ -150,7 +172,7 @@ def test_data_that_does_not_open_is_a_finding_for_scripts_too(broken: Callable[.
     result = run(broken(normalize), "--json")
     assert isinstance(result.exception, DataError)  # one line, exit 2
     (finding,) = json.loads(result.stdout)
-    assert (finding["code"], finding["severity"]) == ("D01", "stop")
+    assert (finding["code"], finding["severity"]) == ("D17", "stop")
     assert "recording.json" in finding["measured"]
 
 
@@ -181,7 +203,7 @@ def test_sampling_of_a_video_is_reported(roadworld: Path, tmp_path: Path, monkey
 
 def test_a_key_is_written_as_for_a_training(roadworld: Path) -> None:
     error = run(roadworld, "camera.focal_px=700").exception
-    assert "unknown key 'camera', did you mean 'data.camera'?" in str(error)
+    assert "camera: found an unknown key; expected a key that exists. Fix: did you mean 'data.camera'?" in str(error)
     error = run(roadworld, "data.camera.focal_pix=700").exception
-    assert "unknown key 'data.camera.focal_pix', did you mean 'data.camera.focal_px'?" in str(error)
+    assert "data.camera.focal_pix: found an unknown key; expected a key that exists. Fix: did you mean" in str(error)
     assert "--dry-run" not in str(error)

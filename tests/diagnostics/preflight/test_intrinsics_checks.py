@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.intrinsics_checks import _check_rotations
+from stadia.diagnostics.preflight.intrinsics_checks import _check_kitti_focal_length, _check_rotations
 
 Pairs = list[
     tuple[tuple[float, float], tuple[float, float]]
@@ -79,3 +79,11 @@ def test_one_factor_of_all_steps_is_sure_however_small_the_turns_are() -> None:
 def test_a_factor_that_is_sure_to_be_large_stops() -> None:
     (one,) = requested([((0.0, 1.0), (0.0, 0.5)), ((1.0, 0.0), (0.5, 0.0))])
     assert one.severity is Severity.STOP
+
+
+@pytest.mark.parametrize(("fx", "words"), [(353.6, "fx alone is wrong, about 0.50"), (971.0, "unrectified images")])
+def test_another_focal_length_than_that_of_kitti_has_its_own_cause(fx: float, words: str) -> None:
+    K = np.array([[fx, 0, 601.9], [0, fx, 183.1], [0, 0, 1]])
+    found = _check_kitti_focal_length(K, SimpleNamespace(width=1226, height=370))  # type: ignore[arg-type]
+    assert found is not None
+    assert words in found.cause

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -98,6 +101,54 @@ def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.Monk
     (verdict,) = judge(monkeypatch, TRUE_SCALES, {(POSES, RIG): 1.06})
     assert not verdict.severe
     assert judge(monkeypatch, TRUE_SCALES, {(POSES, DEPTH): 1.12}) == []  # looser: neither is measured by the images
+
+
+def interval_of(monkeypatch: pytest.MonkeyPatch, factor: float, value: float, *, log_error: float = 0.003) -> str:
+    """The cure of a rig whose baseline is so many times too long by six steps."""
+    error = scale_consistency.ScaleError(
+        RIG, factor, True, False, None, None, value, (ScaleComparison(POSES, RIG, 1 / factor, log_error, 6),)
+    )
+    steps = SimpleNamespace(steps=[], measure_steps_between=list)
+    monkeypatch.setattr(scale_consistency, "find_scale_errors", lambda survey: [error])
+    (found,) = scale_consistency.check_scale(steps, RIG)  # type: ignore[arg-type]
+    return found.fix
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.88, 1.117, 1.12])
+def test_cure_of_a_wrong_baseline_is_an_interval_with_the_true_one(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As measured on KITTI 06, where poses and calibrated rig differ by 0.6 %."""
+    fix = interval_of(monkeypatch, factor * 1.006, factor * 0.5372)
+    low, high = map(float, re.findall(r"([\d.]+) to ([\d.]+) m", fix)[0])
+    assert low <= 0.5372 <= high
+    assert high / low < 1.09
+    assert not re.search(r"0\.5\d{3}", fix.split("not")[0]), "no digit that the measurement does not carry"
+
+
+def test_noise_widens_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    low, high = map(float, re.findall(r"([\d.]+) to ([\d.]+) m", interval_of(monkeypatch, 1.2, 0.6, log_error=0.05))[0])
+    assert low < 0.45
+    assert high > 0.55
+
+
+def test_half_a_baseline_is_undecided_between_baseline_and_fx(monkeypatch: pytest.MonkeyPatch) -> None:
+    (verdict,) = judge(monkeypatch, {RIG: 0.27, POSES: 10.0}, {(POSES, RIG): 2.0})
+    assert verdict.source is RIG
+    assert (verdict.cause or "").startswith("undecided: the baseline is half the true one, or fx")
+
+
+@pytest.mark.parametrize(
+    ("width", "fx", "baseline_m", "is_found"),
+    [(1226, 707.1, 0.2686, True), (1226, 707.1, 0.5372, False), (1226, 800.0, 0.2686, False), (640, 707.1, 0.1, False)],
+)
+def test_kitti_images_have_the_baseline_of_kitti(width: int, fx: float, baseline_m: float, is_found: bool) -> None:
+    camera = SimpleNamespace(width=width, height=370, K=np.diag([fx, fx, 1.0]))
+    T = np.eye(4)
+    T[0, 3] = -baseline_m
+    survey = SimpleNamespace(recording=SimpleNamespace(camera=lambda index: camera), anchors=(0,), T_right_left=T)
+    found = scale_consistency.check_kitti_baseline(survey)  # type: ignore[arg-type]
+    assert (found is not None and found.code == "E03") == is_found
 
 
 def test_crooked_ground_truth_has_no_length() -> None:

@@ -36,7 +36,7 @@ def test_renders_a_preset_with_changes(tmp_path: Path) -> None:
         (["--worlds", "0,0,0"], "at least one world"),
         (["widht=640"], "did you mean 'width'"),
         (["supersampling=2"], "odd"),
-        (["height=10"], "'height'"),
+        (["height=10"], "height: found 10"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,9 +19,12 @@ from stadia.core.config import (
     resolve_config,
     select_relevant_changes,
 )
-from stadia.core.errors import ConfigError, ConfigMistakes, DataError
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
+from stadia.core.files import expand_home
 from stadia.core.input_files import read_json, read_yaml
 from stadia.core.registry import find_nearest_name
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.open_dataset import detect_format, open_recordings
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.recipes import CONFIGS
 from stadia.recipes.base.config import RecipeConfig
@@ -30,6 +33,7 @@ BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_SEED = 2**32 - 1
 SEE_DOCS = "see docs/experiments.md"
+CORRECT = "correct the study"
 OTHER_STUDY = "start another study, with --out or another name"
 
 Words = tuple[str, ...]
@@ -200,19 +204,41 @@ def plan_runs(study: StudyConfig, resolve: Resolve) -> list[PlannedRun]:
 
     resolve: returns the configuration of a recipe and `dotted.key=value` settings; raises ConfigMistakes.
 
-    Raises ConfigError for a change that changes nothing, sets seed or name, or has another budget; ConfigMistakes with
-    the name of the change.
+    Raises ConfigMistakes with every mistake and the name of its change; ConfigError for the one change that changes
+    nothing, sets seed or name, or has another budget.
     """
+    settings = {BASE: (), **{name: change.set for name, change in study.changes.items()}}
+    _check_settings(resolve, study, settings)
     runs = []
     for seed in study.seeds:
-        for name, words in {BASE: (), **{name: change.set for name, change in study.changes.items()}}.items():
+        for name, words in settings.items():
             run = f"{name}-seed{seed}"
-            config = _resolved(resolve, study, name, [*study.base, *words, f"seed={seed}", f"name={run}"])
+            config = resolve(study.recipe, [*study.base, *words, f"seed={seed}", f"name={run}"])
             runs.append(PlannedRun(run, name, seed, config.model_dump(mode="json")))
-    base = runs[0].config
+    errors = list[ConfigError]()
     for name, one in zip(study.changes, runs[1:], strict=False):
-        _check_change(name, study, base, one.config)
+        try:
+            _check_change(name, study, runs[0].config, one.config)
+        except ConfigError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        raise ConfigMistakes([str(error) for error in errors], fix=CORRECT)
+    if errors:
+        raise errors[0]
     return runs
+
+
+def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str, Words]) -> None:
+    """Raise ConfigMistakes with the mistakes of the base, and with those that each change adds."""
+    mistakes, of_base = list[str](), set[str]()
+    for name, words in settings.items():
+        try:
+            resolve(study.recipe, [*study.base, *words])
+        except ConfigMistakes as error:
+            mistakes += [f"{name}: {mistake}" for mistake in error.mistakes if mistake not in of_base]
+            of_base |= set(error.mistakes) if name == BASE else set()
+    if mistakes:
+        raise ConfigMistakes(mistakes, fix=CORRECT)
 
 
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
@@ -250,6 +276,32 @@ def check_metric(recipe: str, metric: str) -> None:
     )
 
 
+DEPTH_METRICS = ("val/abs_rel", "val/rmse", "val/d1")
+"""Metrics that need depth as ground truth."""
+
+
+def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a metric of depth where the data of a run have none.
+
+    Data that cannot be opened are left to the training, which names what is wrong with them.
+    """
+    data = config.get("data", {})
+    if metric not in DEPTH_METRICS or data.get("path") is None or data.get("extra_datasets"):
+        return
+    options = {name: data[name] for name in SourceOptions.model_fields if name in data}
+    try:
+        name = detect_format(expand_home(data["path"]), data.get("format", "auto"))
+        recordings = [] if name == "video" else open_recordings(data["path"], name, **{**options, "size": None})
+    except StadiaError:
+        return
+    frames = ((one, index) for one in recordings for index in {0, len(one) // 2, len(one) - 1})
+    if any(one.depth_m(index) is not None for one, index in frames):
+        return
+    found = f"'{metric}', and no ground-truth depth in {data['path']}"
+    fix = "set --metric val/residual, or pass data with depth"
+    raise ConfigError("metric", found=found, expected="a metric that these data have", fix=fix)
+
+
 def count_samples(config: dict[str, Any]) -> int | None:
     """Return the number of training samples of a run; None if epochs define its length."""
     training = config["training"]
@@ -259,13 +311,6 @@ def count_samples(config: dict[str, Any]) -> int | None:
     if not all(isinstance(factor, int) for factor in factors):
         return None
     return math.prod([int(training["max_steps"]), *factors])
-
-
-def _resolved(resolve: Resolve, study: StudyConfig, name: str, words: list[str]) -> RecipeConfig:
-    try:
-        return resolve(study.recipe, words)
-    except ConfigMistakes as error:
-        raise ConfigMistakes([f"{name}: {mistake}" for mistake in error.mistakes], fix="correct the study") from error
 
 
 def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:

@@ -45,33 +45,40 @@ def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
 OWN_LINK: dict[str, str] = {
     **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
+    **dict.fromkeys(("M30", "M31", "M32", "S30", "T40"), "V"),
 }
 """Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
-look like wrong data from S on. Splits that share data distort scores and no training.
+look like wrong data from S on. Splits that share data distort scores and no training. The verdict on predictions (V) is
+a symptom of everything before it.
 """
 
 CAUSES: dict[str, str] = {
-    "D": "KESMLUBPRHOCT",
-    "K": "ESMLUBPRHOT",
-    "E": "SMLUBPRHT",
-    "optimizer": "SMUBPRHOCT",
-    "S": "MLUBPRHT",
-    "M": "LUBPRHT",
-    "L": "UBPRHT",
-    "U": "BPRHT",
-    "B": "PRHT",
-    "P": "RHT",
-    "R": "HT",
-    "H": "T",
+    "D": "KESMLUBPRHOCTV",
+    "K": "ESMLUBPRHOTV",
+    "E": "SMLUBPRHTV",
+    "optimizer": "SMUBPRHOCTV",
+    "S": "MLUBPRHTV",
+    "M": "LUBPRHTV",
+    "L": "UBPRHTV",
+    "U": "BPRHTV",
+    "B": "PRHTV",
+    "P": "RHTV",
+    "R": "HTV",
+    "H": "TV",
     "O": "T",
     "C": "T",
-    "T": "",
+    "T": "V",
+    "V": "",
     "splits": "",
     "N": "",
 }
 """Links of the chain of causes (a family or a value of OWN_LINK), in order, with the families in which each shows
 symptoms. Wrong data can show everywhere; wrong extrinsics of a rig cannot show in composites.
 """
+
+
+NEVER_A_CAUSE = {"T06"}
+"""Codes about measurements of a training, which change nothing in it: they are never the first to fix."""
 
 
 def find_link(code: str) -> str:
@@ -103,14 +110,16 @@ class Diagnosis:
 def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
     """Choose the first finding to fix: a stop before a warning, and of these the earliest in CAUSES.
 
-    Notes are never first. Another finding of the same code counts as a symptom. Codes of unknown families are left out.
+    Notes and NEVER_A_CAUSE are never first. Another finding of the same code counts as a symptom. Codes of unknown
+    families are left out.
     """
     chain = list(CAUSES)
     ordered = sort_findings([one for one in findings if one.code[:1] in FAMILIES])
     ordered.sort(key=lambda one: chain.index(find_link(one.code)))
     unchecked = tuple(one for one in ordered if one.code.startswith("N"))
     checked = [one for one in ordered if not one.code.startswith("N")]
-    first = next((one for level in (Severity.STOP, Severity.WARN) for one in checked if one.severity is level), None)
+    causes = [one for one in checked if one.code not in NEVER_A_CAUSE]
+    first = next((one for level in (Severity.STOP, Severity.WARN) for one in causes if one.severity is level), None)
     if first is None:
         return Diagnosis(None, (), tuple(checked), unchecked)
     rest = [one for one in checked if one is not first]
@@ -119,6 +128,6 @@ def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
 
 
 def _may_follow(first: Finding, other: Finding) -> bool:
-    if other.severity is Severity.NOTE:
+    if other.severity is Severity.NOTE or other.code in NEVER_A_CAUSE:
         return False
     return other.code == first.code or find_link(other.code) in CAUSES[find_link(first.code)]

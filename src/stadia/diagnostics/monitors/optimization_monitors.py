@@ -22,7 +22,7 @@ from stadia.diagnostics.monitors.persistence import (
     limit,
     warn_at,
 )
-from stadia.training.flops import MAX_PEAK_SHARE
+from stadia.training.flops import MAX_TIMING_SHARE
 
 MAX_SPIKE = 10.0
 """Loss over the running median. The maximum of trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
@@ -236,10 +236,10 @@ class TimingMonitor:
     def _check_peak(self, step: int, row: Row) -> Finding | None:
         shares = {name.removeprefix(PEAK_PREFIX): value for name, value in row.items() if name.startswith(PEAK_PREFIX)}
         name = max(shares, key=lambda one: shares[one], default="")
-        if not name or shares[name] <= MAX_PEAK_SHARE:
+        if not name or shares[name] <= MAX_TIMING_SHARE:
             return None
         measured = f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak"
-        expected, evidence = f"at most {MAX_PEAK_SHARE:g} times", {"step": step, **shares}
+        expected, evidence = f"at most {MAX_TIMING_SHARE:g} times", {"step": step, **shares}
         return make_finding("T06", Severity.WARN, measured, expected, evidence=evidence)
 
 

@@ -95,10 +95,14 @@ class FrozenScoresMonitor:
 
 
 class ScoreRangeMonitor:
-    """T12: finds fractions outside of [0, 1], errors below 0, and accuracies that fall with a wider tolerance."""
+    """T12: finds fractions outside of [0, 1], errors below 0, and accuracies that fall with a wider tolerance.
+
+    NaN has no range: where nothing is detected yet there is no precision, and NanScoreMonitor finds it if it stays.
+    """
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        scores = {name.rpartition("/")[2]: value for name, value in row.items() if name.startswith("val/")}
+        values = {name: value for name, value in row.items() if name.startswith("val/") and not math.isnan(value)}
+        scores = {name.rpartition("/")[2]: value for name, value in values.items()}
         fractions = {name: scores[name] for name in FRACTIONS if name in scores}
         errors = {name: scores[name] for name in ERRORS if name in scores}
         wrong = [f"{name} {v:.4g}" for name, v in fractions.items() if not -ROUNDING <= v <= 1 + ROUNDING]

@@ -21,6 +21,7 @@ CHECKS = Registry(
         "exposure": "stadia.diagnostics.preflight.frame_checks:check_exposure",
         "intrinsics": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics",
         "resize": "stadia.diagnostics.preflight.intrinsics_checks:check_image_size",
+        "synchronization": "stadia.diagnostics.preflight.time_shift_checks:check_synchronization",
         "sides": "stadia.diagnostics.preflight.stereo_checks:check_sides",
         "baseline": "stadia.diagnostics.preflight.stereo_checks:check_baseline",
         "poses": "stadia.diagnostics.preflight.pose_checks:check_poses",
@@ -34,9 +35,10 @@ SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.diagnostics.prefli
 
 PREREQUISITES = {
     "resize": ("frames", "intrinsics"),
-    "sides": ("frames", "intrinsics", "resize"),
-    "baseline": ("frames", "intrinsics", "resize", "sides"),
-    "poses": ("frames", "intrinsics", "resize"),
-    "ground_truth": ("frames", "intrinsics", "resize"),
+    "synchronization": ("frames", "intrinsics", "resize"),
+    "sides": ("frames", "intrinsics", "resize", "synchronization"),
+    "baseline": ("frames", "intrinsics", "resize", "synchronization", "sides"),
+    "poses": ("frames", "intrinsics", "resize", "synchronization", "sides"),
+    "ground_truth": ("frames", "intrinsics", "resize", "synchronization", "sides"),
 }
 """Checks that would only measure symptoms where one of these reported a stop for the same recording."""

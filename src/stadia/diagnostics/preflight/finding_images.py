@@ -142,6 +142,13 @@ def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
     return tiles
 
 
+def _draw_left_and_right(finding: Finding, survey: RecordingSurvey) -> Tiles:
+    """Show left and right as they are: mirrored writing shows which one is mirrored."""
+    index = survey.anchors[len(survey.anchors) // 2]
+    images = {side: survey.image(index, side) for side in (LEFT, RIGHT)}
+    return {f"{side}, frame {index}": _resize_to_tile(image) for side, image in images.items()}
+
+
 def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show the right image with matches, and the epipolar lines of the rig."""
     pair = max(survey.pairs, key=lambda p: len(p.matches))
@@ -237,5 +244,8 @@ DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
     "E07": _draw_motions,
     "E08": _draw_motions,
     "E09": _draw_motions,
+    "E10": _draw_epipolar_lines,
+    "E11": _draw_motions,
+    "E12": _draw_left_and_right,
 }
 """Drawing functions by code; a check with a new code adds a line where an image helps."""

@@ -13,6 +13,7 @@ from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.scale_consistency import KITTI_FOCAL_PX, KITTI_SIZES
 from stadia.diagnostics.preflight.stereo_checks import median_row_offset_px
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.geometry.numpy_camera import resize_K
@@ -41,9 +42,8 @@ STANDARD_ERRORS = 1.5
 two would warn without it and none does; with fx doubled 35 are found, 37 without.
 """
 
-KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
-KITTI_FOCAL_PX = (705.0, 723.0)
-"""(width, height) of KITTI's rectified images, and the range of fx over its recordings."""
+KITTI_RAW_FOCAL_PX = (950.0, 995.0)
+"""Of KITTI's images before rectification."""
 
 CROPPED = "or the images are a crop and K is correct: no poses decide"
 
@@ -273,7 +273,10 @@ def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
         return None
     measured = f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}"
     expected = f"{KITTI_FOCAL_PX[0]:g} to {KITTI_FOCAL_PX[1]:g}: that is the size of KITTI, rectified"
-    cause = "K of the unrectified images (fx 960 to 985), or of images of another size"
+    factor = float(K[0, 0]) / (sum(KITTI_FOCAL_PX) / 2)
+    cause = f"fx alone is wrong, about {factor:.2f} times that of KITTI: cx and cy are those of this image"
+    if not _is_outside(float(K[0, 0]), KITTI_RAW_FOCAL_PX):
+        cause = "K of the unrectified images (fx 960 to 985)"
     fix = "take fx, fy, cx and cy from P_rect of the same day"
     evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
     return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)

@@ -130,9 +130,22 @@ def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
 
 
 def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
-    """Return H01 to H05 and H16, with the frames: training continues, but cannot use them."""
+    """Return H01 to H05 and H16, with the frames: training continues, but cannot use them. H03 stops where no frame of
+    any recording has masks: depth would never be in metres.
+    """
+    if surveys and all(len(_frames_without_masks(survey)) == survey.frames for survey in surveys):
+        frames, where = sum(survey.frames for survey in surveys), [survey.recording for survey in surveys]
+        why = next((why for survey in surveys for why in survey.unusable.values()), "no mask file")
+        measured, expected = f"none of {frames} sampled frames has masks: {why}", "masks of road and objects"
+        cause = "no masks were made, or road.masks is not the folder that they are in"
+        fix = "make them, stadia prepare VIDEO --masks --out MASKS, then pass road.masks=MASKS"
+        return [make_finding("H03", Severity.STOP, measured, expected, where=where, cause=cause, fix=fix)]
     found = [one for survey in surveys for one in _check_recording_masks(survey)]
     return sort_findings([*found, *_check_known_objects(surveys)])
+
+
+def _frames_without_masks(survey: MaskSurvey) -> tuple[int, ...]:
+    return (*survey.unusable, *survey.without_masks)
 
 
 def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
@@ -140,7 +153,7 @@ def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
         evidence = {"frames": {"frame": list(frames)}} if frames else {}
         return make_finding(code, Severity.WARN, measured, expected, where=survey.recording, evidence=evidence)
 
-    bare, without_road = (*survey.unusable, *survey.without_masks), survey.without_road
+    bare, without_road = _frames_without_masks(survey), survey.without_road
     if bare:
         why = next(iter(survey.unusable.values()), "no mask file")
         measured = f"masks of {len(bare)} of {survey.frames} frames cannot be used, such as frame {bare[0]}: {why}"

@@ -13,6 +13,7 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
 from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
+from stadia.diagnostics.preflight.time_shift_checks import describe_shift, find_pose_shift
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
@@ -113,6 +114,10 @@ def make_conventions() -> list[Convention]:
     return found
 
 
+REVERSED = Convention("E11", "poses in reverse order", "reverse their order: the last pose first", 0.0, relative_pose)
+"""Its motion is that between the poses at the same distances from the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoseFit:
     """Differences between given motions and those of the matches, as medians over steps: one wrong match has no effect.
@@ -144,7 +149,7 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
 
 
 def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E05 rigid, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds."""
+    """E05 rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds."""
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
@@ -157,7 +162,7 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
         why = f"fewer than two steps with poses and enough motion in the images{flat}"
         raise NotChecked(why, hides="wrong axes of the poses")
-    if wrong := _check_direction(survey, steps):
+    if wrong := _check_time_shift(survey, steps) or _check_direction(survey, steps):
         yield wrong
         return
     yield from check_scale(survey, ScaleSource.POSES)
@@ -189,6 +194,27 @@ def _why_not_rigid(T: Array) -> str:
     return f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}"
 
 
+def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
+    """E11, where poses of other frames explain the rotations between images, and those of the same frames do not."""
+    found = find_pose_shift(survey, steps)
+    if found is None:
+        return None
+    shift, errors_deg = found
+    measured = f"rotations by the poses are {errors_deg[0]:.2f} degrees off those in the images, "
+    measured += f"and {errors_deg[shift]:.2f} degrees where image i has pose i{shift:+d}"
+    cause = f"the poses are {describe_shift(shift)}"
+    fix = f"give image i the pose i{shift:+d}, or associate poses with images by timestamp"
+    evidence = {
+        "shift_frames": shift,
+        "shifts": {
+            "hypothesis": ["as given" if one == 0 else describe_shift(one) for one in errors_deg],
+            "rotation error, degrees": list(errors_deg.values()),
+        },
+    }
+    expected = "the smallest with the pose of the same frame"
+    return make_finding("E11", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+
+
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
     """E06, E07 or E09, where the poses fit neither the most reliable motions nor those of the matches alone.
 
@@ -205,15 +231,22 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
     if as_given.is_good or (len(unique) > 1 and fit_poses([T for T, _ in unique], [m for _, m in unique]).is_good):
         return None
     fits = [(one, fit_poses([one.motion(*pair) for pair in poses], motions)) for one in make_conventions()]
+    last = survey.length - 1
+    backwards = [T for s in steps if (T := survey.given_motion(last - s.first, last - s.second)) is not None]
+    if len(backwards) == len(motions):
+        fits.append((REVERSED, fit_poses(backwards, motions)))
     fitting = [(one, fit) for one, fit in fits if fit.is_good and fit.score < 0.5 * as_given.score]
     code, cause, fix = "E09", None, None
     ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].penalty_deg)
     if fitting:
         best, fit = ranked[0]
         most = fit.score + best.penalty_deg + MAX_SCORE_GAP_DEG
-        alike = [one.name for one, other in ranked[1:3] if other.score + one.penalty_deg <= most]
-        code, fix = best.code, best.fix
-        cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
+        alike = [one for one, other in ranked[1:3] if other.score + one.penalty_deg <= most]
+        code, fix, cause = best.code, best.fix, best.name
+        if alike:
+            cause += f" (it could also be: {', or '.join(one.name for one in alike)})"
+        if any(one.code != best.code for one in alike):
+            fix = f"undecided: view the path of the poses first, then {' or '.join(one.fix for one in (best, *alike))}"
     shown = [("as given", as_given), *((one.name, fit) for one, fit in ranked[:MAX_SHOWN])]
     evidence = {
         "steps": [f"{step.first} to {step.second}" for step in steps],

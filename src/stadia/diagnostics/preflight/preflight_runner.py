@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 MAX_PREFLIGHT_SECONDS = 20.0
 """No recording is started after this time. A recording and the splits have limits of their own, below 20 s."""
+
+TEXT_FILE = re.compile(r"\.(txt|ya?ml|json|csv|toml|xml|ini|cfg|tum)\b", re.IGNORECASE)
+"""In the name of a file that holds a calibration, poses, times or a list, and no image."""
 
 Progress = Callable[[str, int, int], None]
 """Called as (current check, done, total)."""
@@ -122,16 +126,16 @@ def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
-    """Return D01: a recording that cannot be read."""
-    measured = f"{error.what}: {error.found}"
-    return make_finding("D01", Severity.STOP, measured, error.expected, where=where, fix=error.fix)
+    """Return D01, a frame that cannot be read, or D17, a file of the calibration, poses or times."""
+    measured, code = f"{error.what}: {error.found}", "D17" if TEXT_FILE.search(error.what) else "D01"
+    return make_finding(code, Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 
 
 def _merge_findings(found: Sequence[Finding]) -> list[Finding]:
     """Merge the same finding of several recordings: the numbers of the first one, and all names."""
     merged: dict[tuple[str, ...], Finding] = {}
     for one in found:
-        distinct = one.measured if one.code in ("N01", "D01") else ""
+        distinct = one.measured if one.code in ("N01", "D01", "D17") else ""
         key = (one.code, one.severity.value, one.cause, distinct)
         if key in merged:
             first = merged[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,7 @@ class Step:
     depth_explains: share of the points that agree with `by_matches` and have ground truth, and that `by_depth` explains
         too; None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
     T_second_first: from the poses of the recording; None where it has none.
+    rig_depth: (M,) depth of the first points by the rig, 0 where it has none; None for one camera.
     grain_px: pixels of the image per pixel of the one in which features were detected; tolerances scale with it.
     """
 
@@ -98,6 +100,7 @@ class Step:
     depth_explains: float | None
     T_second_first: Array | None
     grain_px: float = 1.0
+    rig_depth: Array | None = None
 
     @property
     def motions(self) -> tuple[TwoViewMotion, ...]:
@@ -190,6 +193,14 @@ class RecordingSurvey:
         """Match the left to the right image of a frame; only for two cameras."""
         return PairMatches(index, match_features(self.features(index), self.features(index, RIGHT)))
 
+    def match_shifted(self, shift: int) -> list[PairMatches]:
+        """Return matches of the left image at each anchor to the right image `shift` frames later, where there is one.
+
+        Only for a stereo recording. The index is that of the left image.
+        """
+        inside = [i for i in self.anchors if 0 <= i + shift < self.length]
+        return [PairMatches(i, match_features(self.features(i), self.features(i + shift, RIGHT))) for i in inside]
+
     def rig_depth(self, pair: PairMatches) -> Array:
         """Return (M,) depth of the left points by the rig; 0 off the epipolar line, or for a small disparity."""
         rig = self.K(pair.index), self.K(pair.index, RIGHT), self.T_right_left
@@ -206,16 +217,23 @@ class RecordingSurvey:
         found = [self._step(i, by_index.get(i)) for i in self.anchors]
         return [step for step in found if step is not None]
 
+    def measure_steps_between(self) -> list[Step]:
+        """Return the motion from the frames halfway between the anchors; computed at each call."""
+        middles = sorted({(a + b) // 2 for a, b in pairwise((*self.anchors, self.length - 1))} - {*self.anchors})
+        pairs = [PairMatches(i, match_features(self.features(i), self.features(i, RIGHT))) for i in middles]
+        found = [self._step(pair.index, pair) for pair in pairs]
+        return [step for step in found if step is not None]
+
     def _step(self, first: int, pair: PairMatches | None) -> Step | None:
         if (found := self._find_second_frame(first)) is None:
             return None
         second, matches = found
         cameras, pixels = (self.K(first), self.K(second)), (matches.first_px, matches.second_px)
-        by_rig = by_depth = explains = None
+        by_rig = by_depth = explains = rig_depth = None
         if pair is not None:
             by_row = dict(zip(pair.matches.first_index.tolist(), self.rig_depth(pair).tolist(), strict=True))
-            depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
-            by_rig = estimate_metric_motion(*pixels, depth, *cameras, grain_px=self.grain_px)
+            rig_depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
+            by_rig = estimate_metric_motion(*pixels, rig_depth, *cameras, grain_px=self.grain_px)
         by_matches = estimate_motion(*pixels, cameras[0], grain_px=self.grain_px)
         if (truth := self.depth(first)) is not None:
             known = sample_depth(truth, matches.first_px)
@@ -224,10 +242,11 @@ class RecordingSurvey:
             if counted.sum() >= ENOUGH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
                 by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
-        given = self._given_motion(first, second)
-        return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px)
+        given = self.given_motion(first, second)
+        return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px, rig_depth)
 
-    def _given_motion(self, first: int, second: int) -> Array | None:
+    def given_motion(self, first: int, second: int) -> Array | None:
+        """Return (4, 4) T_second_first from the poses; None where one is missing or not finite."""
         T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
         if T_world_first is None or T_world_second is None or not np.isfinite([T_world_first, T_world_second]).all():
             return None

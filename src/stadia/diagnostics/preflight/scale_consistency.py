@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, sample_depth
-from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg
+from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, estimate_metric_motion
 
 
 class ScaleSource(StrEnum):
@@ -51,6 +53,8 @@ WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
 PLAUSIBLE = {ScaleSource.RIG: (0.02, 3.0), ScaleSource.POSES: (0.0, 80.0), ScaleSource.DEPTH: (0.1, 300.0)}
 """Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
 
+CHECK_BASELINE = "check the baseline first, since cx and cy are those of this image"
+
 FINGERPRINTS: dict[ScaleSource, tuple[tuple[float, str, str], ...]] = {
     ScaleSource.POSES: (
         (1000.0, "the poses are in millimetres", "divide their translations by 1000"),
@@ -88,8 +92,16 @@ FINGERPRINTS: dict[ScaleSource, tuple[tuple[float, str, str], ...]] = {
         (1.3302, "K_02 of the unrectified image is used in place of P_rect", "take fx from P_rect"),
         (2.4258, "K of the 1242 px wide image is used at 512 px", "resize K with the image"),
         (1.9406, "K of the 1242 px wide image is used at 640 px", "resize K with the image"),
-        (2.0, "fx is that of an image twice as wide", "resize K with the image"),
-        (0.5, "fx is that of an image half as wide", "resize K with the image"),
+        (
+            2.0,
+            "undecided: the baseline is twice the true one, or fx is that of an image twice as wide",
+            f"{CHECK_BASELINE}; if it is right, resize K with the image",
+        ),
+        (
+            0.5,
+            "undecided: the baseline is half the true one, or fx is that of an image half as wide",
+            f"{CHECK_BASELINE}; if it is right, resize K with the image",
+        ),
         (1000.0, "the baseline is in millimetres", "divide it by 1000"),
         (100.0, "the baseline is in centimetres", "divide it by 100"),
     ),
@@ -113,6 +125,16 @@ MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
 
 ASSUMED_INTERVAL_S = 0.1
 
+MIN_LOG_INTERVAL = 0.025
+"""Of the right baseline, to each side. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to 2.1 % by step)."""
+
+KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
+KITTI_FOCAL_PX = (705.0, 723.0)
+"""(width, height) of KITTI's rectified images, and the range of fx over its recordings."""
+
+KITTI_BASELINES_M = 0.52, 0.55
+"""The rectified stereo rigs of KITTI: 0.5323 to 0.5379 m."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleError:
@@ -120,6 +142,7 @@ class ScaleError:
 
     severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
     cause, fix: of the known mistake with this factor, else None.  against: the comparisons behind it.
+    interval: smallest and largest factor that the measurements carry.
     """
 
     source: ScaleSource
@@ -130,6 +153,7 @@ class ScaleError:
     fix: str | None
     value: float
     against: tuple[ScaleComparison, ...]
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +173,9 @@ TEXTS = {
         ("the baseline is {value:.4g} m", "{low:g} to {high:g} m"),
         (
             "fx times baseline is {factor:.3f} times what {others} give",
-            f"1 within {WARN_FROM:.0%}: a baseline of {{right:.4g}} m, if fx is right",
+            f"1 within {WARN_FROM:.0%}: a baseline of {{right}} m, if fx and {{others}} are right",
         ),
-        "make the baseline {right:.4g} m (it is {value:.4g} m), or correct fx",
+        "use the calibrated distance of the two cameras ({right} m if fx and {others} are right, not {value:.4g} m)",
         "baseline_m",
     ),
     ScaleSource.POSES: ScaleTexts(
@@ -176,7 +200,51 @@ TEXTS = {
 
 def check_scale(survey: RecordingSurvey, source: ScaleSource) -> list[Finding]:
     """Return E03, E08 or D06 where this source is wrong."""
-    return [_report_error(error) for error in find_scale_errors(survey) if error.source is source]
+    found = [error for error in find_scale_errors(survey) if error.source is source]
+    if source is ScaleSource.RIG:
+        found = [replace(error, interval=measure_interval(survey, error)) for error in found if error.factor]
+        found += [error for error in find_scale_errors(survey) if error.source is source and not error.factor]
+    return [_report_error(error) for error in found]
+
+
+def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
+    """Return the smallest and largest factor by which the rig is too long.
+
+    Where poses are compared with it, measures on more frames, and again by the nearer half of the points of the rig:
+    disparity noise makes far points farther, so the interval contains both.
+    """
+    sources, steps = {error.source, ScaleSource.POSES}, []
+    if any({c.first, c.second} == sources for c in error.against):
+        steps = [*survey.steps, *survey.measure_steps_between()]
+    ratios = [
+        [_length_ratio(step, step.by_rig) for step in steps],
+        [_length_ratio(step, _measure_near_motion(survey, step)) for step in steps],
+    ]
+    measured = [_compare(ScaleSource.POSES, error.source, each, MIN_STEPS) for each in ratios]
+    every = [c for c in (*error.against, *measured) if c is not None]
+    ends = []
+    for c in every:
+        log_factor = float(np.log(c.ratio)) * (1 if c.first is error.source else -1)
+        width = max(MIN_LOG_INTERVAL, 2 * c.log_error * (1 + 2 / c.count))
+        ends += [log_factor - width, log_factor + width]
+    return float(np.exp(min(ends))), float(np.exp(max(ends)))
+
+
+def _measure_near_motion(survey: RecordingSurvey, step: Step) -> TwoViewMotion | None:
+    """Return the motion by the nearer half of the points of the rig."""
+    depth = step.rig_depth
+    if depth is None or not (depth > 0).any():
+        return None
+    near = np.where(depth <= np.median(depth[depth > 0]), depth, 0.0)
+    K, pixels = (survey.K(step.first), survey.K(step.second)), (step.matches.first_px, step.matches.second_px)
+    return estimate_metric_motion(*pixels, near, *K, grain_px=step.grain_px)
+
+
+def format_interval(low: float, high: float) -> str:
+    """Return `0.52 to 0.55`: rounded outwards to the digits that the width carries."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 2))
+    digits = max(0, -round(math.log10(step)))
+    return f"{math.floor(low / step) * step:.{digits}f} to {math.ceil(high / step) * step:.{digits}f}"
 
 
 def _report_error(error: ScaleError) -> Finding:
@@ -184,9 +252,13 @@ def _report_error(error: ScaleError) -> Finding:
     others = " and ".join(f"the {c.second if c.first is source else c.first}" for c in error.against)
     values = {"value": error.value, "low": low, "high": high, "others": others}
     if error.factor is not None:
-        values |= {"factor": error.factor, "right": error.value / error.factor}
+        low_factor, high_factor = error.interval or (error.factor, error.factor)
+        right = format_interval(error.value / high_factor, error.value / low_factor) if error.interval else ""
+        values |= {"factor": error.factor, "right": right}
     measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
-    fix = error.fix or (texts.fix.format(**values) if error.factor else None)
+    fix = texts.fix.format(**values) if error.factor else None
+    if error.fix:
+        fix = f"{error.fix}; {fix}" if error.interval else error.fix
     evidence = {
         texts.value_name: error.value,
         "ratio of": [f"{c.first} / {c.second}" for c in error.against],
@@ -196,6 +268,27 @@ def _report_error(error: ScaleError) -> Finding:
     }
     severity = Severity.stop_if(error.severe)
     return make_finding(texts.code, severity, measured, expected, cause=error.cause, fix=fix, evidence=evidence)
+
+
+def check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
+    """E03 by plausibility alone: images of the size and focal length of KITTI's rectified ones have its baseline."""
+    camera, (low, high) = survey.recording.camera(survey.anchors[0]), KITTI_BASELINES_M
+    baseline_m = float(np.linalg.norm(survey.T_right_left[:3, 3]))
+    if not is_kitti_camera(camera) or low <= baseline_m <= high:
+        return None
+    measured = f"the baseline is {baseline_m:.4g} m, and the size and fx of the images are those of KITTI"
+    cause = "another baseline than that of KITTI's rig, whose rectified cameras are 0.53 to 0.54 m apart"
+    fix = "use (P0[0,3] - P1[0,3]) / fx of calib.txt, (P2[0,3] - P3[0,3]) / fx for the color cameras"
+    fix += "; nothing where another rig took these images"
+    evidence = {"baseline_m": baseline_m, "fx": float(camera.K[0, 0]), "size": [camera.width, camera.height]}
+    expected = f"{low:g} to {high:g} m"
+    return make_finding("E03", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+
+
+def is_kitti_camera(camera: Camera) -> bool:
+    """Return whether the size and focal length are those of KITTI's rectified images."""
+    is_size = (camera.width, camera.height) in KITTI_SIZES
+    return is_size and KITTI_FOCAL_PX[0] <= float(camera.K[0, 0]) <= KITTI_FOCAL_PX[1]
 
 
 def has_comparison(survey: RecordingSurvey, source: ScaleSource) -> bool:

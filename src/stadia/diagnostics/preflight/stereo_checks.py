@@ -13,17 +13,32 @@ from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
+from stadia.diagnostics.preflight.scale_consistency import (
+    ScaleSource,
+    check_kitti_baseline,
+    check_scale,
+    has_comparison,
+)
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
+    detect_features,
     epipolar_distance_px,
     gray,
+    match_features,
     plane_sweep,
     rotation_vector_deg,
 )
 
 MIN_MATCHES, MIN_SIGN_SHARE = 60, 0.8
 """Matches, and their share with one sign of disparity that decides the side (clean KITTI: 0.98)."""
+
+MIN_MIRRORED_RATIO = 3
+"""Matches with one image mirrored over those as given, where one camera is mirrored: 4.7 to 8.2 in RoadWorld, about 7
+in KITTI and EuRoC.
+"""
+
+MIN_TURNS, MAX_TURN_RATIO = 2, 0.5
+"""Steps, and the smaller rotation error over the larger one, that tell swapped from mirrored images."""
 
 SWEEP_RATIO, MIN_SIDEWAYS = 1.3, 0.95
 EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE, MIN_EPIPOLAR_PX = 0.001, 0.002, 0.6
@@ -57,9 +72,14 @@ class SideMeasurement:
             return 0
         if self.matches >= MIN_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
             return 1 if self.positive > 0.5 else -1
-        if max(self.forward, self.backward) >= SWEEP_RATIO * min(self.forward, self.backward):
+        if self.is_decided:
             return 1 if self.forward < self.backward else -1
         return 0
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the plane sweep confirms the sign of the matches; images of two moments have similar residuals."""
+        return max(self.forward, self.backward) >= SWEEP_RATIO * min(self.forward, self.backward)
 
     def evidence(self, t_x: float) -> dict[str, Any]:
         """Return both hypotheses as a table: the given sign of the baseline, and the other one."""
@@ -102,21 +122,76 @@ def _require_stereo(survey: RecordingSurvey) -> None:
 
 
 def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E02: the images contradict the rig although t_x has the required sign."""
+    """E02: the images contradict the rig although t_x has the required sign. E12: they do since they are mirrored."""
     _require_stereo(survey)
     t = survey.T_right_left[:3, 3]
     sides = measure_sides(survey)
+    is_odd = sides.matches < MIN_MATCHES or sides.sign == 0
+    is_odd = is_odd or _epipolar_median_px(survey, survey.T_right_left) >= _max_epipolar_px(survey)[1]
+    if is_odd and (mirrored := _check_right_mirrored(survey)):
+        yield mirrored
+        return
     if sides.sign == 0:
         raise NotChecked(f"{sides.matches} matches between left and right, and no clear sign of disparity")
     if sides.sign > 0 or abs(t[0]) < MIN_SIDEWAYS * np.linalg.norm(t):
         return
-    severity, cause, evidence = Severity.STOP, None, sides.evidence(float(t[0]))
+    if not sides.is_decided and _epipolar_median_px(survey, survey.T_right_left) >= _max_epipolar_px(survey)[1]:
+        return  # images that no rectified rig explains: `baseline` reports it
+    if is_mirrored := _are_both_mirrored(survey):
+        yield _report_both_mirrored(sides)
+        return
+    severity, cause, fix, evidence = Severity.STOP, None, None, sides.evidence(float(t[0]))
     if t[0] > 0:
         severity = Severity.WARN
         cause = "the left camera is named right and the right one left, in the images and in T_right_left"
+    elif is_mirrored is None:
+        cause = "the folders of the two cameras are swapped, or (undecided) all images are mirrored"
+        fix = "view an image: if writing is mirrored, flip all images; else swap left and right"
     measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image"
     expected = "further to the left: x_left - x_right = fx baseline / z is above 0"
-    yield make_finding("E02", severity, measured, expected, cause=cause, evidence=evidence)
+    yield make_finding("E02", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+
+
+def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
+    """E12, where left and right match only after one of them is mirrored."""
+    as_given, mirrored = sum(len(pair.matches) for pair in survey.pairs), 0
+    for i in survey.anchors:
+        flipped = detect_features(np.ascontiguousarray(survey.image(i, RIGHT)[:, ::-1]))
+        mirrored += len(match_features(survey.features(i), flipped))
+    if mirrored < max(MIN_MATCHES, MIN_MIRRORED_RATIO * as_given):
+        return None
+    measured = f"left and right have {as_given} matches, and {mirrored} where one of them is mirrored"
+    cause, fix = "one of the two cameras is mirrored", "view both images, and flip the one whose writing is mirrored"
+    evidence = {"matches": as_given, "matches_mirrored": mirrored}
+    expected = f"at least {MIN_MATCHES} matches"
+    return make_finding("E12", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+
+
+def _are_both_mirrored(survey: RecordingSurvey) -> bool | None:
+    """Return whether the rotations of the poses fit the images only after a reflection; None where they do not decide.
+
+    A swapped pair and a mirrored one have the same disparities. Only a mirrored camera turns the other way.
+    """
+    mirror, as_given, mirrored = np.diag([-1.0, 1.0, 1.0]), [], []
+    for step in survey.steps:
+        if step.by_matches is not None and step.T_second_first is not None and not step.by_matches.planar:
+            R = step.T_second_first[:3, :3]
+            as_given.append(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ R)))
+            mirrored.append(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ mirror @ R @ mirror)))
+    if len(as_given) < MIN_TURNS:
+        return None
+    given_deg, mirrored_deg = float(np.median(as_given)), float(np.median(mirrored))
+    if min(given_deg, mirrored_deg) > MAX_TURN_RATIO * max(given_deg, mirrored_deg):
+        return None
+    return mirrored_deg < given_deg
+
+
+def _report_both_mirrored(sides: SideMeasurement) -> Finding:
+    measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image, "
+    measured += "and the camera turns the other way than by its poses"
+    cause, fix = "all images are mirrored", "flip all images horizontally; left and right are not swapped"
+    expected = "matches further to the left, and turns as by the poses"
+    return make_finding("E12", Severity.STOP, measured, expected, cause=cause, fix=fix)
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -126,8 +201,11 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
         yield wrong
         if wrong.severity is Severity.STOP:
             return
-    yield from check_scale(survey, ScaleSource.RIG)
+    wrong_lengths = check_scale(survey, ScaleSource.RIG)
+    yield from wrong_lengths
     if not has_comparison(survey, ScaleSource.RIG):
+        if not wrong_lengths and (unlike_kitti := check_kitti_baseline(survey)):
+            yield unlike_kitti
         why = "the baseline's length: no poses and no ground truth that it could be compared with"
         raise NotChecked(why, hides="a wrong baseline")
 
@@ -151,8 +229,7 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     if matches < MIN_MATCHES:
         return None
     median = _epipolar_median_px(survey, T)
-    width = survey.recording.camera(survey.anchors[0]).width
-    warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
+    warn_px, stop_px = _max_epipolar_px(survey)
     if median < warn_px:
         return None
     distances = {name: _epipolar_median_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
@@ -168,6 +245,13 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
         "T_right_left": T[:3].tolist(),
     }
     return make_finding("E04", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+
+
+def _max_epipolar_px(survey: RecordingSurvey) -> tuple[float, float]:
+    """Return the median distances to the epipolar lines from which E04 warns and stops."""
+    width = survey.recording.camera(survey.anchors[0]).width
+    warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
+    return warn_px, stop_px
 
 
 def _epipolar_median_px(survey: RecordingSurvey, T_right_left: Array) -> float:
@@ -216,7 +300,8 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
         cause = "images are not rectified, or not of one moment: T_right_left is that of a rectified pair, "
         cause += f"and matches lie in rows {median_row_offset_px(survey):.1f} px apart"
         fix = "undistort and rectify both images (as stadia does with EuRoC), "
-        return cause, fix + "or give the K and T_right_left of the raw cameras"
+        fix += "or give the K and T_right_left of the raw cameras"
+        return cause, fix + "; where the cameras are not triggered together, pair images by timestamp first"
     return None, None
 
 

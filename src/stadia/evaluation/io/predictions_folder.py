@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,8 @@ class PredictionsRecord(StrictModel):
     entries: the frames, in order.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
     path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
+    checks: verdict ("usable", "doubtful", "unusable"), findings and measurements of these predictions; None where they
+        were not checked.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -121,6 +123,7 @@ class PredictionsRecord(StrictModel):
     crop: str = "none"
     path: tuple[str, ...] = ()
     path_ends: str = ""
+    checks: dict[str, Any] | None = None
     finished: bool = False
     entries: tuple[str, ...] = ()
 
@@ -211,6 +214,16 @@ class Predictions:
             )
 
 
+class PredictionChecker(Protocol):
+    """Takes each predicted frame, and judges them at the end."""
+
+    def __call__(self, predicted: PredictedFrame) -> None: ...
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Return what predictions.json keeps in `checks`."""
+        ...
+
+
 def write_predictions(
     frames: Iterable[PredictedFrame],
     network: Network,
@@ -222,6 +235,7 @@ def write_predictions(
     listeners: Sequence[Listener] = (),
     complete: Callable[[], None] = lambda: None,
     further: Collection[str] = (),
+    checker: PredictionChecker | None = None,
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
@@ -234,6 +248,7 @@ def write_predictions(
         listeners: functions that take every predicted frame.
         complete: writes the last files of the folder; the prediction is finished after it.
         further: names of the files that listeners and `complete` write.
+        checker: judges the predictions; its verdict goes into predictions.json.
 
     Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two
     frames have one name.
@@ -251,7 +266,8 @@ def write_predictions(
     with hold_folder(out), open_scratch_file(out) as log_file:
         _check_writable(out, record, further)
         record.write(out)
-        written = _write_frames(frames, out, source, listeners, log_file)
+        taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
+        written = _write_frames(frames, out, source, taking, log_file)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
             _write_path(out, written.poses, written.times_s)
@@ -259,8 +275,9 @@ def write_predictions(
             moved = f"no frame shows that the camera has moved since {written.posed[0]}"
             still = f"{moved} (data.stride=1 takes each frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
-        ended = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
+        ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         complete()
+        ended["checks"] = None if checker is None else dict(checker.to_json())
         record.model_copy(update={**ended, "entries": tuple(written.entries), "finished": True}).write(out)
         return Predictions.open(out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ from stadia.core.input_files import read_text
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 MAX_BYTES = 128 << 20
+MAX_FRAMES = 1 << 40
 MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
 ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
 
@@ -27,12 +28,14 @@ class Trajectory:
     """Poses T_world_camera (N, 4, 4) of one camera, at rising times (N,), or None where rows are frames.
 
     notes: what its reader left out.
+    frames: (N,) rising frame numbers from 0; None where row k is frame k, or there are times.
     """
 
     T_world_camera: NDArray[np.float64]
     times_s: NDArray[np.float64] | None = None
     name: str = "trajectory"
     notes: tuple[str, ...] = ()
+    frames: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.T_world_camera)
@@ -40,18 +43,26 @@ class Trajectory:
     def rows(self, indices: NDArray[np.intp]) -> Trajectory:
         """Return the poses at these indices."""
         times = None if self.times_s is None else self.times_s[indices]
-        return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times)
+        frames = None if self.frames is None else self.frames[indices]
+        return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times, frames=frames)
+
+    @property
+    def frame_numbers(self) -> NDArray[np.intp]:
+        """Return (N,) the frame of each row."""
+        return np.arange(len(self)) if self.frames is None else self.frames
 
 
-def _read_rows(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[float]]]:
+def _read_rows(path: Path, columns: Collection[int], row_is: str) -> Iterator[tuple[int, list[float]]]:
     """Yield (line number, values) of every row. Raise DataError with file and line."""
     text = read_text(path, expected=row_is, fix="check the path", max_bytes=MAX_BYTES)
     for number, line in enumerate(text.splitlines(), 1):
         where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
-        if len(words) != columns:
-            raise DataError(where, found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum")
+        if len(words) not in columns:
+            raise DataError(
+                where, found=f"{len(words)} columns", expected=row_is, fix="check --format and --reference-format"
+            )
         try:
             values = [float(word) for word in words]
         except ValueError as error:
@@ -74,14 +85,35 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_kitti_trajectory(path: Path) -> Trajectory:
-    """Read rows of 12 numbers. Raise DataError with file and line."""
-    path, poses = Path(path), []
-    for number, values in _read_rows(path, 12, "12 numbers, the upper 3x4 of a camera-to-world pose"):
+    """Read rows of 12 numbers, or of 13 with the frame number in front, as kitti-odom-eval writes them.
+
+    Row k of 12 numbers is frame k. Rows with a frame number may leave out frames. Raises DataError with file and line.
+    """
+    path, poses, frames = Path(path), list[NDArray[np.float64]](), list[int]()
+    expected = "12 numbers, the upper 3x4 of a camera-to-world pose, or a frame number and these 12"
+    for number, values in _read_rows(path, (12, 13), expected):
+        where, numbered = f"{path}, line {number}", len(values) == 13
+        if poses and numbered != bool(frames):
+            found = "a row with a frame number after one without" if numbered else "a row without a frame number"
+            raise DataError(
+                where, found=found, expected="12 numbers in each row, or 13 in each", fix="correct the file"
+            )
+        if numbered:
+            frames.append(_parse_frame_number(where, values[0], frames[-1] if frames else -1))
         T = np.eye(4)
-        T[:3] = np.reshape(values, (3, 4))
-        T[:3, :3] = _nearest_rotation(f"{path}, line {number}", T[:3, :3])
+        T[:3] = np.reshape(values[-12:], (3, 4))
+        T[:3, :3] = _nearest_rotation(where, T[:3, :3])
         poses.append(T)
-    return Trajectory(np.stack(_check_rows(path, poses)), None, path.name)
+    numbers = np.array(frames, np.intp) if frames else None
+    return Trajectory(np.stack(_check_rows(path, poses)), None, path.name, frames=numbers)
+
+
+def _parse_frame_number(where: str, value: float, before: int) -> int:
+    """Return the frame number of a row. Raise DataError where it is no integer, or not above the one before."""
+    if value != int(value) or not before < value < MAX_FRAMES:
+        expected = f"a frame number: an integer above {before}" if before >= 0 else "a frame number: an integer from 0"
+        raise DataError(where, found=f"{value:g}", expected=expected, fix="write one row a frame, in order")
+    return int(value)
 
 
 def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
@@ -92,7 +124,7 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
     file and line.
     """
     path, rows, before, repeated = Path(path), [], -np.inf, 0
-    for number, values in _read_rows(path, 8, "8 numbers, t x y z qx qy qz qw"):
+    for number, values in _read_rows(path, (8,), "8 numbers, t x y z qx qy qz qw"):
         what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
         if abs(length - 1) > ROTATION_TOLERANCE:
             fix = "check the order of the columns"
@@ -153,13 +185,16 @@ def associate_trajectories(
 ) -> tuple[Trajectory, Trajectory]:
     """Return the associated poses of both trajectories, row by row.
 
-    Without times row k is frame k, and both must have equal length. With times, each pose of the shorter trajectory
-    takes the nearest pose of the longer one within `max_difference_s`. A pose is taken once, by its nearest. Raises
-    DataError where no poses can be associated.
+    Where one has frame numbers, poses of the same frame belong together; row k of the other is frame k. Without times
+    row k is frame k, and both must have equal length. With times, each pose of the shorter trajectory takes the nearest
+    pose of the longer one within `max_difference_s`. A pose is taken once, by its nearest. Raises DataError where no
+    poses can be associated.
     """
+    if estimated.frames is not None or reference.frames is not None:
+        return _associate_frames(estimated, reference)
     if estimated.times_s is None or reference.times_s is None:
         if len(estimated) != len(reference):
-            fix = "write a pose for every frame, or give both with timestamps (--format tum)"
+            fix = "write a pose for every frame, or give both with timestamps (--format tum --reference-format tum)"
             expected = f"{len(reference)}, as in {reference.name}: a row is a frame"
             raise DataError(estimated.name, found=f"{len(estimated)} poses", expected=expected, fix=fix)
         return estimated, reference
@@ -186,3 +221,14 @@ def associate_trajectories(
         raise DataError(estimated.name, found=found, expected=expected, fix=fix)
     pair = short.rows(kept), long.rows(nearest[kept])
     return (pair[1], pair[0]) if swapped else pair
+
+
+def _associate_frames(estimated: Trajectory, reference: Trajectory) -> tuple[Trajectory, Trajectory]:
+    """Return the poses of the frames that both have. Raise DataError where an estimated frame has no reference."""
+    frames, rows, partners = np.intersect1d(estimated.frame_numbers, reference.frame_numbers, return_indices=True)
+    if len(frames) < min(len(estimated), len(reference)):
+        missing = np.setdiff1d(estimated.frame_numbers, reference.frame_numbers)
+        found = f"frame {missing[0]}, and {len(missing)} frames in all without a reference"
+        expected = f"frames of {reference.name} ({reference.frame_numbers[0]} to {reference.frame_numbers[-1]})"
+        raise DataError(estimated.name, found=found, expected=expected, fix="check that both are of one sequence")
+    return estimated.rows(rows), reference.rows(partners)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
+from stadia.core.config import resolve_config
 from stadia.core.files import expand_home, safe_join
+from stadia.core.input_files import read_json
 from stadia.core.recording import Recording
-from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
+from stadia.datasets.config import CameraConfig
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
-from stadia.evaluation.frame_preparation import Listener, PreparedFrame, frame_name, read_frames
+from stadia.datasets.video_files import find_camera_file
+from stadia.diagnostics.finding import Severity, append_finding
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_STEPS
+from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, TRAJECTORY, Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, PredictionChecker, Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
@@ -27,6 +40,7 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.prediction_gate import PredictionGate, verdict_lines
 from stadia.recipes.base.requests import (
     IMAGE,
     VIDEO,
@@ -40,6 +54,7 @@ from stadia.recipes.base.requests import (
     prediction_lines,
     side_by_side_writer,
     size_text,
+    trust_line,
 )
 from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput, score_split
 from stadia.recipes.base.scored_frames import TrainingOverlap, read_frame_list
@@ -47,8 +62,13 @@ from stadia.recipes.base.video_data import VideoData, frame_indices, unique_reco
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
+log = logging.getLogger(__name__)
+
 CLOUD = "cloud.ply"
 PATH_DRAWING = "trajectory.png"
+
+MAX_CHECKED_RECORDINGS, MAX_CHECKED_FRAMES = 4, 60
+"""Of a training's validation data, for the verdict on its predictions."""
 
 MAX_SCORED_FRAMES = 1000
 """Maximum number of scored validation frames."""
@@ -78,7 +98,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         return {"options", "every", "motion", "size", "video", "cloud", "protocol", "frames", "held_out"}
 
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
-        self.predictor = self.recipe.predictor(self.size)
+        self.predictor, self.trust_lines = self.recipe.predictor(self.size), dict[str, None]()
         options = add_training_options(request.checkpoint, request.source, request.options)
         return open_inputs(request.source, every=request.every, **options)
 
@@ -91,13 +111,14 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         track: TrackProgress,
     ) -> Iterator[str]:
         cloud = request.cloud is not False
-        predictions = predict_input(
-            self.predictor, given, folder, provenance, video=request.video, cloud=cloud, track=track
-        )
+        gate = PredictionGate(self.predictor.depth_scale, read_training_record(request.checkpoint))
+        settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
+        predictions = predict_input(self.predictor, given, folder, provenance, **settings)
+        self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
 
     def closing_lines(self) -> Iterator[str]:
-        yield f"depth scale: {SCALE_DESCRIPTIONS[self.predictor.depth_scale]}"
+        yield from self.trust_lines
 
     def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledRecordings:
         """Open recordings, by default the held-out split of a dataset.
@@ -158,6 +179,24 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     def score(self, labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
         return score_labeled_recordings(labeled, out, track)
 
+    def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
+        """Judge predictions of frames that did not train, or else of those that did: findings, and a line."""
+        one = next(iter(data.each.values()))
+        frames, training = one.split.val or one.split.train, read_training_record(run.folder)
+        predictor = self.recipe.predictor()
+        gate = PredictionGate(predictor.depth_scale, training)
+        if training.steps is not None and training.steps >= MIN_STEPS:  # else the record alone decides
+            indices = frame_indices(frames)
+            for recording in unique_recordings(frames)[:MAX_CHECKED_RECORDINGS]:
+                shown = read_frames(recording, indices[recording.name][:MAX_CHECKED_FRAMES])
+                deque(observe_frames(gate, predictor, shown), maxlen=0)
+        judged = gate.judge()
+        for finding in judged.findings:  # symptoms of the training's own findings, which diagnose puts first
+            append_finding(run.folder / "findings.jsonl", replace(finding, severity=Severity.WARN))
+        run.note(predictions=str(judged.verdict))
+        for line in verdict_lines(judged.to_json()):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
         """Write a point cloud, and print the notes."""
         _write_middle_cloud(labeled, run)
@@ -170,15 +209,59 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
 
 
 def add_training_options(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` completed by the training options of your own video: its stride, and its camera if it is the
-    same video.
+    """Return `options` completed by the training options of your own video: its stride, and its camera if no camera
+    is given and none lies beside it.
     """
     if not is_own_video(path, options.get("format", "auto")):
         return dict(options)
     trained = Checkpoint.open(checkpoint).header.config.get("data", {})
+    stride = {"stride": trained.get("stride", "auto")}
     same = "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
-    camera = {"camera": trained["camera"]} if same and "camera" in trained else {}
-    return {"stride": trained.get("stride", "auto"), **camera, **options}
+    if same and "camera" in trained:
+        return {**stride, "camera": trained["camera"], **options}
+    if "camera" in options or find_camera_file(expand_home(path)) is not None:
+        return {**stride, **options}
+    camera = _find_training_camera(checkpoint)
+    if camera is None:
+        return {**stride, **options}
+    size, K = camera.size, camera.K
+    assert size is not None
+    assert K is not None
+    fov_deg = math.degrees(2 * math.atan(size[1] / 2 / K[0][0]))
+    log.warning(
+        "%s: no camera is given, so that of the training is used: field of view %.1f degrees, from images of %dx%d;"
+        " data.camera.horizontal_fov_deg=DEGREES sets another",
+        *(path, fov_deg, size[1], size[0]),
+    )
+    return {**stride, "camera": camera.model_dump(), **options}
+
+
+def _find_training_camera(checkpoint: Path) -> CameraConfig | None:
+    """Return the one camera of a training from its run.json; None where it had several or is not known."""
+    facts = Checkpoint.open(checkpoint).path.parent.parent / "run.json"
+    stored = read_json(facts) if facts.is_file() else {}
+    camera = stored.get("camera") if isinstance(stored, dict) else None
+    return None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
+
+
+def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Pass frames through, and let the gate judge a part of them."""
+
+    def predict(prepared: PreparedFrame) -> NDArray[np.float32]:
+        image, K = (torch.from_numpy(values) for values in (prepared.image, prepared.K))
+        camera = Camera(K, predictor.height, predictor.width)
+        return predictor.inverse_depth(image[None], camera)[0, 0].float().cpu().numpy()
+
+    for frame in frames:
+        prepared = PreparedFrame.prepare(predictor, frame)
+        gate.take(prepared.frame, partial(predict, prepared))
+        yield frame
+
+
+def read_training_record(checkpoint: Path) -> TrainingRecord:
+    """Return what a checkpoint and its run's files tell of the training."""
+    opened = Checkpoint.open(checkpoint)
+    return TrainingRecord.read(opened.path.parent.parent, steps=opened.header.step, focal=opened.buffer("focal"))
 
 
 def predict_input(
@@ -189,6 +272,7 @@ def predict_input(
     *,
     video: bool = True,
     cloud: bool = True,
+    checker: PredictionChecker | None = None,
     track: TrackProgress = no_progress,
 ) -> Predictions:
     """Predict into a new folder, with video, point cloud and drawing of the trajectory.
@@ -200,6 +284,7 @@ def predict_input(
         provenance: `Provenance.from_checkpoint(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
+        checker: judges the predictions, such as a `PredictionGate`.
         track: shows progress.
 
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
@@ -219,7 +304,7 @@ def predict_input(
                 path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
-        about = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING)}
+        about = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING), "checker": checker}
         return predict_to_folder(predictor, frames, out, provenance, listeners=listeners, complete=complete, **about)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol
 
@@ -13,8 +13,11 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
+from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
 from stadia.dataloading.config import STRIDE, DataConfig
+from stadia.datasets.recordings import CalibratedRecording, FrameRange
+from stadia.datasets.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.losses.loss_report import LossReport
@@ -52,6 +55,9 @@ class DepthRecipe(
         config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
             `data.crop` the part of each image that the network gets; predictions have the same crop.
     """
+
+    training_camera: Mapping[str, Any] | None = None
+    """K and size (height, width) of the images that trained, for `run.json`; None where they have several cameras."""
 
     focal: Tensor
     """() fx / width of the cameras that trained, with several data sets (n,) one for each; 0 before training."""
@@ -140,11 +146,13 @@ class DepthRecipe(
         cameras = [[recording.camera(0) for recording in recordings] for recordings in each]
         medians = [torch.stack([camera.fx / camera.width for camera in some]).median() for some in cameras]
         self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
+        self.training_camera = _find_common_camera([recording for some in each for recording in some])
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return its depth scale, which the report shows even without scores."""
-        return {"depth_scale": str(self.depth_scale)}
+        """Return its depth scale, which the report shows even without scores, and the one camera that trained it."""
+        camera = {} if self.training_camera is None else {"camera": self.training_camera}
+        return {"depth_scale": str(self.depth_scale), **camera}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
         if size is not None:
@@ -166,6 +174,21 @@ class DepthRecipe(
         if maps.log_uncertainty is not None:
             shown["uncertainty"] = color_heat(maps.log_uncertainty[0, 0].exp())
         return shown
+
+
+def _find_common_camera(recordings: Sequence[Recording]) -> dict[str, Any] | None:
+    """Return K and size (height, width) of the left images of all recordings; None where they differ."""
+    known = []
+    for recording in recordings:
+        whole = recording.recording if isinstance(recording, FrameRange) else recording
+        one = whole.intrinsics[LEFT] if isinstance(whole, CalibratedRecording) else None
+        if one is None or one.K.ndim == 3:
+            return None
+        known.append(one.resized(*whole.filmed_size) if isinstance(whole, FileVideo) else one)
+    first = known[0]
+    if any((one.height, one.width) != (first.height, first.width) or not np.allclose(one.K, first.K) for one in known):
+        return None
+    return {"K": first.K.tolist(), "size": [first.height, first.width]}
 
 
 class DepthPredictor:

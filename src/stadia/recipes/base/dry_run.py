@@ -58,16 +58,28 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
+        processes, listed_s = list[psutil.Process](), 0.0
         while not self._over.wait(self.interval_s):
+            if not processes or time.monotonic() - listed_s > CHILDREN_INTERVAL_S:
+                processes, listed_s = list_processes(), time.monotonic()
             with self._lock:
-                self.bytes = max(self.bytes, resident_bytes())
+                self.bytes = max(self.bytes, resident_bytes(processes))
 
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process and its children."""
+CHILDREN_INTERVAL_S = 1.0
+"""Between two lists of children: listing reads every process of the machine, which would slow the steps down."""
+
+
+def list_processes() -> list[psutil.Process]:
+    """Return this process and its children."""
     this = psutil.Process()
+    return [this, *this.children(recursive=True)]
+
+
+def resident_bytes(processes: Sequence[psutil.Process] | None = None) -> int:
+    """Return the resident memory of processes together; by default of this one and its children."""
     total = 0
-    for process in (this, *this.children(recursive=True)):
+    for process in list_processes() if processes is None else processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended
             total += process.memory_info().rss
     return total

@@ -22,21 +22,23 @@ from stadia.core.recording import Recording
 from stadia.core.types import TrackProgress
 from stadia.dataloading.config import DataConfig
 from stadia.datasets import DATASETS
-from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
+from stadia.datasets.config import MAX_NETWORK_PIXELS, CameraConfig, SourceOptions
 from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
-from stadia.datasets.video_files import read_user_intrinsics
+from stadia.datasets.video_files import find_camera_file, read_image_size, read_user_intrinsics
+from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Frame, Listener, read_frames
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, write_predictions
+from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
     estimate_frame_rate_hz,
     open_side_by_side_video,
     side_by_side_image_writer,
 )
+from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, verdict_lines
 
 
 @dataclass(frozen=True)
@@ -361,9 +363,23 @@ def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
     yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
     if predictions.record and predictions.record.path_ends:
         yield f"note: {predictions.record.path_ends}"
+    if predictions.record and predictions.record.checks:
+        yield from verdict_lines(predictions.record.checks)
+
+
+def trust_line(predictions: Predictions) -> str:
+    """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
+    checks = predictions.record.checks if predictions.record else None
+    return f"depth scale: {describe_trust(predictions.depth_scale, checks['verdict'] if checks else Verdict.USABLE)}"
 
 
 # -- predict with an exported network
+
+
+def _make_camera(focal: float, height: int, width: int) -> dict[str, Any]:
+    """Return the camera of images of this size from fx / width."""
+    return CameraConfig(focal_px=focal * width).model_dump()
+
 
 EXPORTED_OPTIONS = ("options", "every", "size", "video")
 
@@ -379,8 +395,12 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     size = requested_size(request.size, trained)
     yield from (f"note: {note}" for note in network_size_notes(size, trained))
     own = is_own_video(request.source, request.options.get("format", "auto"))
-    every_frame = {"stride": 1} if own else {}  # no frame selection without a trajectory
-    inputs = open_inputs(request.source, every=request.every, **(every_frame | dict(request.options)))
+    options = ({"stride": 1} if own else {}) | dict(request.options)  # no frame selection without a trajectory
+    source = expand_home(request.source)
+    if own and "camera" not in options and source.exists() and find_camera_file(source) is None:
+        options["camera"] = _make_camera(network.about.focal, *read_image_size(source))
+        yield "note: no camera is given: depth is that of the training's field of view (data.camera.* sets another)"
+    inputs = open_inputs(request.source, every=request.every, **options)
     no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
     yield f"note: an exported network predicts depth only: {no_path}no point cloud"
     for given in inputs:
@@ -391,7 +411,9 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))
             shown = track(given.frames, given.count, f"predicting {given.name}")
             frames, provenance = stream_exported_predictions(network, shown), network.provenance(size)
-            written = write_predictions(frames, network, folder, provenance, source=given.name, listeners=listeners)
+            gate = PredictionGate(network.depth_scale, TrainingRecord(focal=(network.about.focal,)))
+            about: dict[str, Any] = {"source": given.name, "listeners": listeners, "checker": gate}
+            written = write_predictions(frames, network, folder, provenance, **about)
         yield from prediction_lines(folder, written)
         yield from list_files(folder)
-    yield f"depth scale: {SCALE_DESCRIPTIONS[network.depth_scale]}"
+        yield trust_line(written)

@@ -149,6 +149,9 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
     def finish_validation(self, labeled: LabeledT, score: ScoreT, run: Run, console: Console) -> None:
         """Write what a training keeps beside its scores, such as baselines and point clouds. Default: nothing."""
 
+    def check_predictions(self, data: Any, run: Run, console: Console) -> None:
+        """Judge what a finished training predicts, and add the findings to the run's. Default: nothing."""
+
     def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
         found = f"a checkpoint of '{self.recipe.recipe}', which {what}"
         return CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
@@ -213,6 +216,7 @@ def score_validation(recipe: AnyRecipe, data: Any, run: Run, console: Console) -
     for labeled in commands.open_validation(data, run):
         score = score_split(commands.score, labeled, run, Provenance.from_checkpoint(run.folder), console)
         commands.finish_validation(labeled, score, run, console)
+    commands.check_predictions(data, run, console)
 
 
 def score_split(
@@ -226,7 +230,8 @@ def score_split(
     folder = run.folder / "predictions" / labeled.name
     _remove_folder(folder)  # of this run before it was resumed, or half-written when it was killed
     found = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
-    found.write(run.folder / "scores", labeled.name, {"checkpoint": provenance.checkpoint, **labeled.about})
+    about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
+    found.write(run.folder / "scores", labeled.name, about)
     return found
 
 

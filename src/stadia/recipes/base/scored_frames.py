@@ -114,8 +114,8 @@ class TrainingOverlap:
             raise DataError(_some(indices), found=found, expected="others", fix="score other data")
         return kept
 
-    def notes(self, indices: Indices) -> list[str]:
-        """Return notes for a score on these frames."""
+    def notes(self, indices: Indices, *, can_exclude: bool = True) -> list[str]:
+        """Return notes for a score on these frames. can_exclude: whether the command has --held-out."""
         count, beside, total = self.count(indices), self.count_same_session(indices), sum(map(len, indices.values()))
         words, notes = self.words, []
         if count:
@@ -124,7 +124,7 @@ class TrainingOverlap:
             )
             how = f" ({copied} of them copies by another name)" if copied else ""
             sentence = f"{count} of the {total} {words.frames} trained this network{how}: not a score on unseen images"
-            notes.append(f"{sentence} (exclude them: --held-out)")
+            notes.append(sentence + " (exclude them: --held-out)" * can_exclude)
         if beside:
             names = sorted(
                 {self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions}

@@ -21,6 +21,7 @@ from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, Sequ
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import hash_frames, join_hashes
+from stadia.datasets.recording_summary import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
@@ -206,6 +207,8 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
             with_truth = any(shares[id(recording)] > 0 for recording in unique_recordings(split.val))
             labeled = config.model_copy(update={"ground_truth_depth": with_truth})
             val = VideoSamples.from_config(split.val, labeled, training=False, seed=seed, progress=progress)
+    for line in summarize_recordings(unique_recordings([*split.train, *split.val])):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for recording in unique_recordings([*split.train, *split.val]):
         if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out
             console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)

@@ -30,6 +30,7 @@ from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.dry_run import DryRunResult, measure_steps
+from stadia.recipes.base.expected_cost import ExpectedCost
 from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
 from stadia.recipes.base.runner import score_validation
 from stadia.training.batches import TrainingPlan, select_device
@@ -116,7 +117,7 @@ def train(
                 config.training,
                 run,
                 resume=resume is not None,
-                callbacks=[TrainingMonitor(run, console, on_stop)],
+                callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
                 console=console,
                 resumed=lambda: replace_data_findings(run, findings),
                 finish=score,

@@ -11,11 +11,16 @@ from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.losses.config import MetricScaleConfig
 from stadia.recipes.base.config import SelfSupervisedConfig
 
+PLAUSIBLE_HEIGHT_M = 0.1, 30.0
+"""Of a camera above the road: from a model car's to one on a mast."""
+
+Height = Annotated[float, Field(ge=PLAUSIBLE_HEIGHT_M[0], le=PLAUSIBLE_HEIGHT_M[1])]
+
 
 class CameraHeightsConfig(StrictModel):
     """The learnt camera height above the road, one for each group of cameras mounted alike.
 
-    known_m: known heights in metres, by group. They supervise from the first step on, and start the average.
+    known_m: known heights in metres, by group, 0.1 to 30. They supervise from the first step on, and start the average.
     between_m: lowest and highest height that depth may give, by group, known without depth (`first_height`).
     first_epoch: the first height is estimated at the end of this epoch, from 0, and then at the end of each one.
     last_epoch: the last epoch with an estimate; -1: none, so that known_m stays. None: every epoch.
@@ -37,7 +42,7 @@ class CameraHeightsConfig(StrictModel):
     max_change: a height that changes by a larger factor counts half.
     """
 
-    known_m: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    known_m: dict[int, Height] = Field(default_factory=dict)
     between_m: dict[int, tuple[float, float]] = Field(default_factory=dict)
     first_epoch: int = Field(default=1, ge=0)
     last_epoch: int | None = Field(default=None, ge=-1)

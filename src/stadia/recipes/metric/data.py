@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,10 +28,13 @@ from stadia.datasets.masks.mask_files import attach_masks
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import detect_format
 from stadia.datasets.surveys import survey_masks
-from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
+from stadia.geometry.ground.camera_height import BoxedObjects, ObjectStatus, survey_camera_height
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,
+    HEIGHT_STD,
     MIN_PART_FRAMES,
     DriveHeights,
     estimate_drive_heights,
@@ -39,19 +42,20 @@ from stadia.geometry.ground.drive_heights import (
     transform_box,
 )
 from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
-from stadia.recipes.metric.config import MetricConfig
+from stadia.recipes.metric.config import PLAUSIBLE_HEIGHT_M, MetricConfig
 
 RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
 
 
 @dataclass(frozen=True)
 class RoadData(VideoData):
-    """Batches of road video, road options, and the number of each camera group by name."""
+    """Batches of road video, road options, the number of each camera group by name, and findings about its height."""
 
     train: RoadLoader  # type: ignore[assignment]
     val: RoadLoader | None  # type: ignore[assignment]
     road: RoadConfig
     groups: Mapping[str, int]
+    height_findings: tuple[Finding, ...] = ()
 
     @property
     def facts(self) -> dict[str, object]:
@@ -61,8 +65,8 @@ class RoadData(VideoData):
         return {**super().facts, "masks": masks}
 
     def findings(self) -> list[Finding]:
-        """Check as any video, and the masks of the training recordings."""
-        return [*super().findings(), *self.road_mask_findings()]
+        """Check as any video, and the masks and known heights of the training recordings."""
+        return [*super().findings(), *self.road_mask_findings(), *self.height_findings]
 
     def road_mask_findings(self) -> list[Finding]:
         """Return findings about the masks of the training recordings."""
@@ -79,8 +83,17 @@ class MultiRoadData(MultiVideoData):
 
     def findings(self) -> list[Finding]:
         """Check as any data sets, and the masks of each one: one without cars is found beside others."""
-        of_masks = [finding for part in self.parts.values() for finding in part.road_mask_findings()]
-        return [*super().findings(), *of_masks]
+        of_masks = join_mask_findings([part.road_mask_findings() for part in self.parts.values()])
+        heights = [one for part in self.parts.values() for one in part.height_findings]
+        return [*super().findings(), *of_masks, *heights]
+
+
+def join_mask_findings(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """Return the findings about the masks of all data sets: one without masks stops only where none has masks."""
+    has_masks = not all(any(one.severity is Severity.STOP for one in part) for part in parts)
+    every = [one for part in parts for one in part]
+    softer = {Severity.STOP: Severity.WARN} if has_masks else {}
+    return [replace(one, severity=softer.get(one.severity, one.severity)) for one in every]
 
 
 RoadVideo = RoadData | MultiRoadData
@@ -106,6 +119,10 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
     heights = config.heights
     if config.first_height == "silhouettes":
         first = _first_heights(parts)
+        own = {number: name for name, one in groups.items() for number in one.values()}
+        for group, finding in check_known_heights(heights.known_m, first.estimated).items():
+            part = parts[own[group]]
+            parts[own[group]] = replace(part, height_findings=(*part.height_findings, finding))
         _print_notes(first, {name: group for group, name in names.items()}, heights.known_m, console)
         known = {group: round(one.height_m, 4) for group, one in first.estimated.items()} | heights.known_m
         between = {group: (one.low_m, one.high_m) for group, one in first.estimated.items()} | heights.between_m
@@ -202,6 +219,12 @@ def _print_notes(
 MAX_HEIGHT_FRAMES = 1000
 """Maximum frames of a group, evenly spaced: takes seconds for data of any size."""
 
+MAX_HEIGHT_FACTOR = 1.3
+"""Beyond the ends of an interval, a height contradicts it."""
+
+MIN_SURVEY_OBJECTS = 6
+"""Objects that a horizon of their own needs."""
+
 MAX_LOG_INTERVAL = math.log(1.3)
 """Maximum log ratio between the ends of the 95 % interval; a wider one is not used."""
 
@@ -223,20 +246,42 @@ def estimate_initial_heights(
     groups: their numbers by name (`dataloading.road_samples.number_camera_groups`).
     height, width: network image size, the unit of `config.border_px`.
     """
-    estimated, reasons = {}, {}
+    estimated, reasons, (low_m, high_m) = {}, {}, PLAUSIBLE_HEIGHT_M
     for name, number in groups.items():
         mine = [recording for recording in recordings if find_camera_group(recording, config) == name]
         sightings = _collect_sightings(mine, config, height, width)
+        focal_px = float(mine[0].K(0)[1, 1])
         try:
-            found = _fit_height(sightings, float(mine[0].K(0)[1, 1]))
+            found = _fit_height(sightings, focal_px)
         except GeometryError as error:
-            reasons[number] = f"{error.found}, {error.expected} are needed{sightings.unread_note}"
+            why = f"{error.found}, {error.expected} are needed{sightings.unread_note}"
+            reasons[number] = why + _describe_survey(sightings, focal_px, number)
             continue
-        if math.log(found.high_m / found.low_m) < MAX_LOG_INTERVAL:
+        if not low_m <= found.height_m <= high_m:
+            why = f"{found.height_m:.3g} m, expected {low_m:g} to {high_m:g} m{sightings.unread_note}"
+            reasons[number] = why + _describe_survey(sightings, focal_px, number)
+        elif math.log(found.high_m / found.low_m) < MAX_LOG_INTERVAL:
             estimated[number] = found
         else:
             reasons[number] = f"the interval is {found.low_m:.2f} to {found.high_m:.2f} m{sightings.unread_note}"
     return InitialHeights(estimated, reasons)
+
+
+def check_known_heights(known_m: Mapping[int, float], estimated: Mapping[int, DriveHeights]) -> dict[int, Finding]:
+    """Return H20 by the number of each group whose known height is outside of the interval from silhouettes."""
+    found = {}
+    for group in sorted(known_m.keys() & estimated.keys()):
+        known, by_silhouettes = known_m[group], estimated[group]
+        low, high = by_silhouettes.low_m, by_silhouettes.high_m
+        if low <= known <= high:
+            continue
+        severity = Severity.stop_if(known < low / MAX_HEIGHT_FACTOR or known > high * MAX_HEIGHT_FACTOR)
+        measured, expected = f"heights.known_m gives {known:.2f} m for group {group}", f"{low:.2f} to {high:.2f} m"
+        evidence = {"known_m": known, "silhouettes_m": by_silhouettes.height_m, "objects": by_silhouettes.inlier_count}
+        found[group] = make_finding(
+            "H20", severity, measured, f"{expected}, by {by_silhouettes.inlier_count} objects", evidence=evidence
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +335,29 @@ def _fit_height(sightings: _Sightings, focal_px: float) -> DriveHeights:
         mine = drive == number
         track[mine] = track_boxes(frame[mine], box_px[mine])
     return estimate_drive_heights(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
+
+
+def _describe_survey(sightings: _Sightings, focal_px: float, group: int) -> str:
+    """Return the height by the horizon that the objects have in common, as `stadia camera-height` estimates it with
+    horizon=objects; empty where few objects agree, or the height is implausible.
+    """
+    rows = torch.tensor(sightings.rows, dtype=torch.float64).reshape(-1, 7)
+    if len(rows) < MIN_SURVEY_OBJECTS:
+        return ""
+    moments, frame = torch.unique(rows[:, :2], dim=0, return_inverse=True)
+    none = torch.zeros(len(rows), dtype=torch.bool)
+    objects = BoxedObjects(frame, rows[:, 2:6], rows[:, 6], HEIGHT_STD * rows[:, 6], none, none)
+    try:
+        found = survey_camera_height(objects, focal_px, len(moments))
+    except GeometryError:
+        return ""
+    inliers, odd = (found.verdict.count(status) for status in (ObjectStatus.INLIER, ObjectStatus.ODD))
+    low_m, high_m = PLAUSIBLE_HEIGHT_M
+    if inliers < max(MIN_SURVEY_OBJECTS, odd) or not low_m <= found.camera_height_m <= high_m:
+        return ""
+    interval = f"{found.camera_height_m:.2f} m (95 %: {found.low_m:.2f} to {found.high_m:.2f})"
+    advice = f"check it with stadia camera-height, then pass heights.known_m.{group}=METRES"
+    return f"; the horizon of {inliers} objects gives {interval}: {advice}"
 
 
 def _read_frame(

@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stadia.core.config import StrictModel
+from stadia.core.config import StrictModel, check_range
 from stadia.datasets.config import SourceOptions, SplitConfig
-from stadia.synthetic.rendering.dataset_files import check_range
 
 
 class BackgroundConfig(SourceOptions):

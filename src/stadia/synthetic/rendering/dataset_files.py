@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, as_completed, wait
@@ -37,17 +36,6 @@ def _check_odd(samples: int) -> int:
 
 Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
 """N for N x N samples a pixel."""
-
-
-def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
-    """Return the validator of a field (low, high) within these limits."""
-
-    def check(limits: tuple[float, float]) -> tuple[float, float]:
-        if not minimum <= limits[0] <= limits[1] <= maximum:
-            raise ValueError(f"must be (low, high) with {minimum:g} <= low <= high <= {maximum:g}")
-        return limits
-
-    return AfterValidator(check)
 
 
 class SceneCounts(StrictModel):

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stadia.synthetic.rendering.dataset_files import SceneCounts, Supersampling, check_range, find_preset
+from stadia.core.config import check_range
+from stadia.synthetic.rendering.dataset_files import SceneCounts, Supersampling, find_preset
 
 CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
 """An object's class is its place here."""

@@ -1,0 +1,126 @@
+"""Write the camera of a video, an image or a folder of images beside it: `stadia camera`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.files import expand_home, write_json
+from stadia.core.output_files import check_replaceable
+from stadia.datasets.calibration_files import CalibratedCamera, read_calibration
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.lens_metadata import FULL_FRAME_MM, read_lens
+from stadia.datasets.open_dataset import check_path_exists
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video_files import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
+
+FORMAT = "stadia-camera"
+
+
+@dataclass(frozen=True)
+class CameraRequest:
+    """`stadia camera INPUT`, with at most one of the others; without, the lens is read from the file's metadata.
+
+    fov_deg: from the left to the right edge of the displayed image.
+    focal_px: pixels.
+    focal_mm: the "35 mm equivalent".
+    calibration: a file of OpenCV, Kalibr, ROS or KITTI, or a matrix K.
+    name: of the camera in `calibration`; None = its first one.
+    force: whether to replace a file that stadia did not write.
+    """
+
+    source: Path
+    fov_deg: float | None = None
+    focal_px: float | None = None
+    focal_mm: float | None = None
+    calibration: Path | None = None
+    name: str | None = None
+    force: bool = False
+
+
+def write_camera_file(request: CameraRequest) -> Iterator[str]:
+    """Write the camera's file, which every command then reads; yield lines for people.
+
+    Raises ConfigError for options that contradict each other, DataError where no camera is known.
+    """
+    source = expand_home(request.source)
+    check_path_exists(source)
+    path = find_camera_output(source, force=request.force)
+    height, width = read_image_size(source)
+    known, origin, notes = _find_camera(request, source, height, width)
+    values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
+    write_json(path, values)
+    across_deg, down_deg = (
+        math.degrees(2 * math.atan(side / 2 / focal))
+        for side, focal in ((width, known.K[0, 0]), (height, known.K[1, 1]))
+    )
+    yield f"{path}: {origin}; {width}x{height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
+    yield from notes
+
+
+def find_camera_output(source: Path, *, force: bool) -> Path:
+    """Return the file to write. Raises StadiaError where another camera's file would come before it, or be lost."""
+    *before, path = camera_file_names(source)
+    if existing := next((one for one in before if one.exists()), None):
+        fix = "remove it, or keep it: every command reads it"
+        raise ConfigError(existing, found="a camera's file already", expected="none", fix=fix)
+    check_replaceable(path, "camera", force=force)
+    return path
+
+
+def _find_camera(request: CameraRequest, source: Path, height: int, width: int) -> tuple[Intrinsics, str, list[str]]:
+    """Return the intrinsics of the images, where they come from, and notes."""
+    given = {
+        "--fov": request.fov_deg,
+        "--focal-px": request.focal_px,
+        "--focal-mm": request.focal_mm,
+        "--calibration": request.calibration,
+    }
+    options = [option for option, value in given.items() if value is not None]
+    if len(options) > 1:
+        raise ConfigError(
+            " and ".join(options), found="given together", expected="one of them", fix="leave the others out"
+        )
+    if request.name is not None and request.calibration is None:
+        raise ConfigError("--camera", found="no --calibration", expected="both", fix="pass --calibration FILE")
+    if request.calibration is not None:
+        camera = choose_camera(request.calibration, request.name)
+        notes = describe_distortion(camera)
+        known = Intrinsics(camera.K, *(camera.size or (height, width)))
+        return fit_to_size(known, source, height, width), f"{camera.name} of {request.calibration.name}", notes
+    if request.fov_deg is not None:
+        config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
+    elif request.focal_px is not None:
+        config, origin = CameraConfig(focal_px=request.focal_px), f"focal length {request.focal_px:g} px"
+    else:
+        lens = (request.focal_mm, FULL_FRAME_MM) if request.focal_mm is not None else read_lens(source)
+        if lens is None:
+            expected = "a focal length in its metadata, or --fov, --focal-px, --focal-mm or --calibration"
+            fix = "a telephone's main camera: --fov 69 (held upright: --fov 42)"
+            raise DataError(source, found="no camera", expected=expected, fix=fix)
+        config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1])
+        origin = f"lens of {lens[0]:.3g} mm, sensor of {lens[1]:.3g} mm"
+    return read_user_intrinsics(config, source, height, width), origin, []
+
+
+def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
+    """Return the camera of this name, or the first one. Raises DataError."""
+    cameras = read_calibration(path)
+    if name is None:
+        return cameras[0]
+    found = next((camera for camera in cameras if camera.name == name), None)
+    if found is None:
+        expected = f"one of {', '.join(camera.name for camera in cameras)}"
+        raise DataError(path, found=f"no camera '{name}'", expected=expected, fix="choose it by --camera")
+    return found
+
+
+def describe_distortion(camera: CalibratedCamera) -> list[str]:
+    """Return a note for a lens with distortion, which a pinhole camera has not."""
+    if not camera.is_distorted:
+        return []
+    coefficients = ", ".join(f"{one:.3g}" for one in camera.distortion[:5])
+    return [f"note: the lens has distortion ({coefficients}), and a pinhole has none: undistort the images first"]

@@ -1,0 +1,201 @@
+"""Write stadia's folder layout from a rectified stereo pair: `stadia init LEFT RIGHT CALIB --out FOLDER`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.files import atomic_folder, expand_home, write_json
+from stadia.core.image_io import write_image
+from stadia.core.types import TrackProgress
+from stadia.datasets.calibration_files import CalibratedCamera, read_calibration
+from stadia.datasets.image_files import list_images
+from stadia.datasets.open_dataset import check_path_exists
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
+from stadia.datasets.video_files import fit_to_size, read_image_size
+
+MAX_ROTATION = 1e-3
+"""Largest entry of R - I between two rectified cameras."""
+MAX_OFF_AXIS = 0.02
+"""Largest share of the baseline that lies across it."""
+MAX_BASELINE_M = 10.0
+"""Above, the calibration is in millimetres: chessboard squares were given so."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StereoRequest:
+    """`stadia init LEFT RIGHT CALIB...`.
+
+    left, right: two videos, or two folders of images, rectified, with as many frames.
+    calibrations: one file with both cameras, or one file for each.
+    out: a new folder.
+    cameras: names of the left and the right camera in the file; None = its first two.
+    baseline_m: distance of the cameras; None = that of the calibration.
+    every: each n-th frame.
+    """
+
+    left: Path
+    right: Path
+    calibrations: Sequence[Path]
+    out: Path
+    cameras: tuple[str, str] | None = None
+    baseline_m: float | None = None
+    every: int = 1
+
+
+def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterator[str]:
+    """Write a recording of the stadia layout (docs/own-data.md); yield lines for people.
+
+    Images are hard links where the disk allows them, else copies; frames of a video become PNG files. Raises DataError
+    where the pair does not fit together, StadiaError where `out` has files: nothing is overwritten.
+    """
+    sources = [expand_home(one) for one in (request.left, request.right)]
+    for source in sources:
+        check_path_exists(source)
+    out = expand_home(request.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
+    if sources[0].is_dir() != sources[1].is_dir():
+        found = "a folder and a file"
+        raise DataError(sources[1], found=found, expected="two videos or two folders", fix="pass the same kind twice")
+    sizes = [read_image_size(source) for source in sources]
+    if sizes[0] != sizes[1]:
+        found = f"images of {sizes[1][1]}x{sizes[1][0]}, left {sizes[0][1]}x{sizes[0][0]}"
+        raise DataError(sources[1], found=found, expected="two images of one size", fix="rectify the pair")
+    left, right, baseline_m = find_rig(request)
+    intrinsics = [
+        fit_to_size(Intrinsics(camera.K, *(camera.size or size)), source, *size)
+        for camera, source, size in zip((left, right), sources, sizes, strict=True)
+    ]
+    rate_hz = None if sources[0].is_dir() else read_frame_rate_hz(sources[0])
+    with atomic_folder(out) as folder:
+        write = _link_images if sources[0].is_dir() else _write_frames
+        frames = write(sources, folder, request.every, track)
+        cameras = {
+            side: {"K": one.K.tolist(), "height": one.height, "width": one.width}
+            for side, one in zip(("left", "right"), intrinsics, strict=True)
+        }
+        T = np.eye(4)
+        T[0, 3] = -baseline_m
+        rate = {} if rate_hz is None else {"frame_rate_hz": rate_hz / request.every}
+        write_json(folder / "recording.json", {"cameras": cameras, "T_right_left": T.tolist(), **rate})
+    yield f"{out}: {frames} pairs of {sizes[0][1]}x{sizes[0][0]}, baseline {baseline_m:.4g} m"
+    yield f"check it: stadia check {out}"
+
+
+def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera, float]:
+    """Return the left and the right camera, and the baseline in metres.
+
+    Raises DataError where they are not rectified, or the right camera is not to the right of the left one.
+    """
+    file = request.calibrations[0]
+    if len(request.calibrations) == 2:
+        left, right = (read_calibration(path)[0] for path in request.calibrations)
+    elif len(request.calibrations) == 1:
+        left, right = _choose_pair(file, request.cameras, is_single=request.baseline_m is not None)
+    else:
+        found, fix = f"{len(request.calibrations)} files", "pass the file of the pair, or one for each camera"
+        raise ConfigError("CALIB", found=found, expected="one or two", fix=fix)
+    for camera in (left, right):
+        if camera.is_distorted:
+            fix = "rectify the pair (cv2.stereoRectify), and pass the rectified images and projections"
+            raise DataError(file, found=f"distortion of {camera.name}", expected="rectified cameras", fix=fix)
+    if request.baseline_m is not None:
+        return left, right, request.baseline_m
+    return left, right, _measure_baseline(file, left, right)
+
+
+def _choose_pair(
+    file: Path, names: tuple[str, str] | None, *, is_single: bool
+) -> tuple[CalibratedCamera, CalibratedCamera]:
+    cameras = read_calibration(file)
+    posed = [camera for camera in cameras if camera.T_camera_first is not None]
+    if names is not None:
+        named = {camera.name: camera for camera in cameras}
+        if missing := [name for name in names if name not in named]:
+            expected = f"two of {', '.join(named)}"
+            raise DataError(file, found=f"no camera '{missing[0]}'", expected=expected, fix="correct --cameras")
+        return named[names[0]], named[names[1]]
+    if len(posed) >= 2:
+        return posed[0], posed[1]
+    if is_single:
+        return cameras[0], cameras[0]
+    found = f"one camera ({cameras[0].name})" if len(cameras) == 1 else "cameras without their positions"
+    fix = "pass --baseline METRES, or a file with both projections (P1 and P2)"
+    raise DataError(file, found=found, expected="the two cameras of a rectified pair", fix=fix)
+
+
+def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamera) -> float:
+    """Return the distance of two rectified cameras. Raises DataError where they are not."""
+    if left.T_camera_first is None or right.T_camera_first is None:
+        found = f"no position of {left.name if left.T_camera_first is None else right.name}"
+        raise DataError(file, found=found, expected="projections P of both cameras", fix="pass --baseline METRES")
+    T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)
+    off = float(np.abs(T[:3, :3] - np.eye(3)).max())
+    x, y, z = T[:3, 3]
+    if off > MAX_ROTATION or max(abs(y), abs(z)) > MAX_OFF_AXIS * abs(x):
+        found = f"cameras turned against each other (R differs from I by {off:.2g}) or not side by side"
+        fix = "rectify the pair (cv2.stereoRectify), and pass the rectified images and projections"
+        raise DataError(file, found=found, expected="a rectified pair", fix=fix)
+    if x >= 0:
+        found = f"{right.name} {x:.3g} m to the left of {left.name}"
+        fix = "swap LEFT and RIGHT, or name them by --cameras"
+        raise DataError(file, found=found, expected="the right camera on the right", fix=fix)
+    if -x > MAX_BASELINE_M:
+        found = f"a baseline of {-x:.4g} m"
+        fix = f"it may be in millimetres: pass --baseline {-x / 1000:.4g}"
+        raise DataError(file, found=found, expected=f"metres, at most {MAX_BASELINE_M:g}", fix=fix)
+    return float(-x)
+
+
+def _link_images(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
+    """Link or copy the images of two folders, in natural order; return the number of pairs."""
+    files = [list_images(source) for source in sources]
+    _check_equal(sources, *map(len, files))
+    pairs = list(zip(*files, strict=True))[::every]
+    for side in ("left", "right"):
+        (folder / side).mkdir()
+    for index, pair in enumerate(track(pairs, len(pairs), "images")):
+        for side, image in zip(("left", "right"), pair, strict=True):
+            target = folder / side / f"{index:06d}{image.suffix.lower()}"
+            with contextlib.suppress(OSError):  # another disk, or one without hard links
+                os.link(image.resolve(), target)
+                continue
+            shutil.copyfile(image, target)
+    return len(pairs)
+
+
+def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
+    """Write the frames of two videos as PNG; return the number of pairs."""
+    counts = [0, 0]
+    written = 0
+    frames = zip_longest(*(stream_video(source) for source in sources))
+    for index, pair in enumerate(track(frames, estimate_frame_count(sources[0]), "frames")):
+        counts = [count + (frame is not None) for count, frame in zip(counts, pair, strict=True)]
+        if index % every or None in pair:
+            continue
+        for side, frame in zip(("left", "right"), pair, strict=True):
+            (folder / side).mkdir(exist_ok=True)
+            write_image(folder / side / f"{written:06d}.png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+        written += 1
+    _check_equal(sources, *counts)
+    return written
+
+
+def _check_equal(sources: Sequence[Path], left: int, right: int) -> None:
+    if left != right:
+        fix = "remove the frames that one camera alone has, so that pairs are of one moment"
+        raise DataError(sources[1], found=f"{right} frames, and {left} on the left", expected="as many", fix=fix)

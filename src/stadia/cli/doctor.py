@@ -1,0 +1,43 @@
+"""`stadia doctor`: what is installed and works on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from stadia.cli.arguments import JsonOption, flag
+
+GAPS = 1
+"""Exit code where something that a training needs is missing."""
+
+
+def doctor(
+    online: Annotated[
+        bool, flag("--online", "Also connect to the Hugging Face hub, to see whether it answers.")
+    ] = False,
+    private: Annotated[bool, flag("--private", "Show whole paths; else your home folder is ~.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is installed and works, with the cure of each gap, for bug reports. Exits with 1 at a gap."""
+    from stadia.apps.machine_check import examine_machine
+
+    entries = examine_machine(online=online, private=private)
+    gaps = [entry for entry in entries if entry.state == "gap"]
+    if as_json:
+        typer.echo(json.dumps([entry.to_dict() for entry in entries], indent=2))
+    else:
+        group = ""
+        for entry in entries:
+            if entry.group != group:
+                group = entry.group
+                typer.echo(group)
+            mark = {"works": " ", "note": "-", "gap": "!"}[entry.state]
+            typer.echo(f" {mark} {entry.name}: {entry.found}")
+            if entry.cure:
+                typer.echo(f"     Fix: {entry.cure}")
+        notes = sum(entry.state == "note" for entry in entries)
+        typer.echo(f"{len(gaps)} gaps (!), {notes} notes (-)")
+    if gaps:
+        raise typer.Exit(GAPS)

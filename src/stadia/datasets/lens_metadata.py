@@ -1,0 +1,63 @@
+"""Read the lens from what a camera writes into its files: EXIF of photos, metadata of telephones' videos."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from stadia.core.image_io import MAX_IMAGE_BYTES
+from stadia.core.input_files import name_parser_errors, read_bytes
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images
+from stadia.datasets.video_decoding import read_metadata
+
+FULL_FRAME_MM = 36.0
+"""Width of the sensor that a "35 mm equivalent" refers to."""
+
+_EXIF_IFD, _FOCAL_MM, _FOCAL_35MM = 0x8769, 0x920A, 0xA405
+_PIXELS, _PER_UNIT, _UNIT = 0xA002, 0xA20E, 0xA210
+_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0}
+_VIDEO_KEY = "focal_length.35mm_equivalent"
+_MAX_NUMBER = 1e6
+
+
+def read_lens(source: Path) -> tuple[float, float] | None:
+    """Return focal length and width of the sensor, both in mm, of a photo, a folder of photos, or a telephone's video.
+
+    None where the file has neither. Raises DataError for a damaged file.
+    Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
+    """
+    if source.is_dir():
+        source = list_images(source)[0]
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return _read_photo(source)
+    for key, value in read_metadata(source).items():
+        if key.endswith(_VIDEO_KEY) and (focal_mm := _as_number(value)):
+            return focal_mm, FULL_FRAME_MM
+    return None
+
+
+def _read_photo(path: Path) -> tuple[float, float] | None:
+    data = read_bytes(path, expected="a photo", max_bytes=MAX_IMAGE_BYTES)
+    with name_parser_errors(path, expected="a photo"), Image.open(io.BytesIO(data)) as photo:
+        entries: dict[int, Any] = dict(photo.getexif().get_ifd(_EXIF_IFD))
+        longer_px = max(photo.size)
+    if focal_mm := _as_number(entries.get(_FOCAL_35MM)):
+        return focal_mm, FULL_FRAME_MM
+    focal_mm, per_unit = _as_number(entries.get(_FOCAL_MM)), _as_number(entries.get(_PER_UNIT))
+    pixels = _as_number(entries.get(_PIXELS)) or longer_px
+    unit_mm = _UNIT_MM.get(entries.get(_UNIT, 2))
+    if not focal_mm or not per_unit or unit_mm is None:
+        return None
+    return focal_mm, pixels / per_unit * unit_mm
+
+
+def _as_number(value: Any) -> float:
+    """Return a number above 0; 0 for all else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return 0.0
+    return number if 0 < number < _MAX_NUMBER else 0.0

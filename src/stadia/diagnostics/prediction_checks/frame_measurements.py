@@ -1,0 +1,206 @@
+"""Measure predicted maps against their images: spread, what changes with the image, sky, and matches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.diagnostics.preflight.two_view_geometry import (
+    TwoViewMotion,
+    detect_features,
+    estimate_motion,
+    gray,
+    match_features,
+    pixel_rays,
+)
+from stadia.geometry.numpy_camera import resize_K
+
+Map = NDArray[np.float32]
+
+MIN_FRAMES = 4
+"""Frames that show whether a map changes with its image."""
+
+MIN_IMAGE_CHANGE = 0.25
+"""Share of the variance of brightness that is not in the mean image; below, the images are nearly the same."""
+
+MIN_PARALLAX_PX = 2.0
+"""Median displacement of matches beyond the rotation, for images of 640 pixels of width. Noise is about 0.5."""
+
+MATCH_WIDTH, MIN_MATCH_WIDTH = 640, 128
+"""Pixels of width of the images in which matches are found, at most and at least."""
+
+SCALES = np.geomspace(0.02, 50, 120)
+"""Translations that are tried for a depth map, in units of its median depth."""
+
+MIN_SKY, MAX_SKY_CONTRAST, MIN_SKY_LIGHT = 0.04, 0.02, 0.45
+"""Sky: a share of the image that touches its upper edge, has small gradients, and is bright (of a range of 0 to 1)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledFrame:
+    """A predicted frame.
+
+    image: (H, W, 3) uint8 RGB, at most MATCH_WIDTH pixels wide, and its K (3, 3).
+    inverse_depth: (h, w) float32 of the same view, positive unless it is up to scale and shift.
+    following: the next frame (H, W, 3) of the same camera, where the camera moved on; else None.
+    following_K: (3, 3) of that.
+    """
+
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    inverse_depth: Map
+    following: NDArray[np.uint8] | None = None
+    following_K: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMeasurements:
+    """What predictions show. None: could not be measured.
+
+    spread: median over frames of the ratio of the 95 % to the 5 % quantile of depth.
+    change: share of the variance of a map that is not in the mean map of all frames.
+    image_change: the same of the brightness of the images.
+    match_error: median distance of matches from where the map and the camera's motion put them, over the same for
+        constant depth.
+    match_error_of_mean: the same, over that for the mean map of all frames.
+    match_pairs: pairs of frames with enough parallax.
+    sky_nearer: share of the frames with sky where the median depth of the sky is below that of the lowest fifth of the
+        image.
+    """
+
+    frames: int
+    spread: float | None
+    change: float | None
+    image_change: float | None
+    match_error: float | None
+    match_error_of_mean: float | None
+    match_pairs: int
+    sky_nearer: float | None
+
+
+def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return an image of at most MATCH_WIDTH pixels of width, and its K."""
+    height, width = image.shape[:2]
+    if width <= MATCH_WIDTH:
+        return image, K
+    size = (max(1, round(height * MATCH_WIDTH / width)), MATCH_WIDTH)
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), resize_K(K, (height, width), *size)
+
+
+def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -> FrameMeasurements:
+    """Measure predicted frames of one input.
+
+    frames: spread over the input, all maps of one size.
+    has_ratios: False for inverse depth up to scale and shift, whose ratios mean nothing.
+    """
+    maps = [np.log(one.inverse_depth) if has_ratios else one.inverse_depth for one in frames]
+    images = [_brightness(one.image, one.inverse_depth.shape) for one in frames]
+    change = _share_of_own(maps)
+    skies = [found for found in map(_is_sky_nearer, frames) if found is not None]
+    pairs = _match_errors(frames) if has_ratios else []
+    return FrameMeasurements(
+        frames=len(frames),
+        spread=float(np.exp(np.median([np.subtract(*np.quantile(v, [0.95, 0.05])) for v in maps])))
+        if has_ratios
+        else None,
+        change=change,
+        image_change=_share_of_own(images),
+        match_error=float(np.median([to_constant for to_constant, _ in pairs])) if pairs else None,
+        match_error_of_mean=float(np.median([to_mean for _, to_mean in pairs]))
+        if pairs and change is not None
+        else None,
+        match_pairs=len(pairs),
+        sky_nearer=float(np.mean(skies)) if skies else None,
+    )
+
+
+def _brightness(image: NDArray[np.uint8], size: tuple[int, ...]) -> Map:
+    """Return (h, w) gray in [0, 1] at the size of a map."""
+    small = cv2.resize(gray(image), (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(small / 255, np.float32)
+
+
+def _share_of_own(maps: Sequence[Map]) -> float | None:
+    """Return the share of the variance within a map that is not in the mean map; None for too few maps."""
+    if len(maps) < MIN_FRAMES:
+        return None
+    centered = np.stack([one - np.median(one) for one in maps])
+    own = centered - centered.mean(0)
+    # each of n independent maps is 1 / n of the mean map
+    return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
+
+
+def _is_sky_nearer(frame: SampledFrame) -> bool | None:
+    """Return whether sky is predicted nearer than the lowest fifth of the image; None without sky."""
+    height, width = frame.inverse_depth.shape
+    light = _brightness(frame.image, (height, width))
+    contrast = np.abs(cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=0.125)) + np.abs(
+        cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=0.125)
+    )
+    candidates = ((contrast < MAX_SKY_CONTRAST) & (light > MIN_SKY_LIGHT)).astype(np.uint8)
+    candidates[height // 2 :] = 0
+    _, labels = cv2.connectedComponents(candidates, connectivity=4)
+    at_top = np.unique(labels[0])
+    sky = np.isin(labels, at_top[at_top > 0])
+    if sky.mean() < MIN_SKY:
+        return None
+    return bool(np.median(frame.inverse_depth[sky]) > np.median(frame.inverse_depth[-(height // 5) :]))
+
+
+def _match_errors(frames: Sequence[SampledFrame]) -> list[tuple[float, float]]:
+    """Return, for each pair with parallax, the error of its map over that of constant depth and of the mean map."""
+    mean = np.exp(np.mean([np.log(one.inverse_depth) for one in frames], axis=0))
+    errors = []
+    for frame in frames:
+        if (found := _match_pair(frame)) is None:
+            continue
+        first, second, motion = found
+        height, width = frame.inverse_depth.shape
+        scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
+        spots = ((first + 0.5) * scale - 0.5).astype(np.float32)
+        own, mean_map, constant = (
+            _error_px(frame, first, second, motion, _sample(values, spots))
+            for values in (frame.inverse_depth, mean, np.ones_like(mean))
+        )
+        errors.append((own / max(constant, 1e-6), own / max(mean_map, 1e-6)))
+    return errors
+
+
+def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], TwoViewMotion] | None:
+    """Return matches (N, 2) of a frame and the following one with the camera's motion; None without parallax."""
+    if frame.following is None or frame.image.shape[1] < MIN_MATCH_WIDTH:
+        return None
+    matches = match_features(detect_features(frame.image), detect_features(frame.following))
+    motion = estimate_motion(matches.first_px, matches.second_px, frame.K)
+    if motion is None or motion.planar or motion.parallax_px < MIN_PARALLAX_PX * frame.image.shape[1] / MATCH_WIDTH:
+        return None
+    return matches.first_px[motion.inliers], matches.second_px[motion.inliers], motion
+
+
+def _sample(values: Map, spots: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (N,) values at pixels (N, 2)."""
+    read = cv2.remap(values, spots[:, 0:1], spots[:, 1:2], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(read, np.float64).ravel()
+
+
+def _error_px(
+    frame: SampledFrame,
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    motion: TwoViewMotion,
+    inverse_depth: NDArray[np.float64],
+) -> float:
+    """Return the median distance of matches from their projections, for the best length of the translation."""
+    K = frame.K if frame.following_K is None else frame.following_K
+    turned = pixel_rays(first, frame.K) @ motion.R.T
+    relative = inverse_depth / np.median(inverse_depth)
+    moved = turned[None] + (SCALES[:, None] * relative)[..., None] * motion.t
+    projected = moved @ K.T
+    ahead = projected[..., 2:] > 1e-3
+    pixels = np.where(ahead, projected[..., :2] / np.where(ahead, projected[..., 2:], 1), 1e4)
+    return float(np.median(np.linalg.norm(pixels - second, axis=-1), axis=1).min())

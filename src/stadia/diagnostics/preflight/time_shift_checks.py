@@ -1,0 +1,150 @@
+"""Find stereo cameras, and poses, that are some frames late or early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.core.recording import RIGHT
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.recording_survey import PairMatches, RecordingSurvey, Step
+from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
+
+MAX_SHIFT = 3
+"""Frames, late and early, that are searched."""
+
+MIN_DISTANCE_PX, MIN_DISTANCE_SHARE = 0.15, 0.0003
+"""Distance to the epipolar lines, in pixels and of the width, from which shifts are searched. Synchronized pairs:
+0.04 px of 320 (RoadWorld), 0.09 of 752 (EuRoC), 0.28 of 1226 (KITTI). One frame late: 0.25 to 1.5, -, 2 to 3 px.
+"""
+
+MAX_DISTANCE_RATIO, MAX_ALIKE = 0.4, 1.5
+"""Distance at the best shift over that without a shift, and over it of a shift that cannot be distinguished from it.
+A late pair: 0.03 to 0.15. EuRoC's static camera: 0.9 to 1.1 at every shift.
+"""
+
+MIN_PAIRS, MIN_PAIR_MATCHES, MIN_AGREEMENT = 2, 30, 0.75
+"""Pairs with so many matches that a shift needs, and the share of them that are nearer to their lines at that shift."""
+
+MIN_STEPS, MAX_ROTATION_RATIO, MIN_ROTATION_GAIN_DEG = 3, 0.4, 0.06
+"""Steps that a shift of poses needs; rotation error at the best shift over that without one, and their difference.
+One frame late: 0.02 to 0.28 (KITTI, RoadWorld). Correct poses: 0.93 or more (7-Scenes, KITTI raw).
+"""
+
+
+def describe_shift(frames: int) -> str:
+    """Describe a shift in words: above 0 is late."""
+    return f"{abs(frames)} frame{'s' * (abs(frames) != 1)} {'late' if frames > 0 else 'early'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftedDistances:
+    """(P,) median distance to the epipolar lines for each pair that can be shifted, as given and at `shift`, pixels."""
+
+    shift: int
+    as_given: Array
+    shifted: Array
+
+    @property
+    def distance_px(self) -> float:
+        return float(np.median(self.shifted))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the shift explains the distances as given."""
+        is_nearer = self.shifted < self.as_given
+        ratio = float(np.median(self.shifted)) / float(np.median(self.as_given))
+        return ratio <= MAX_DISTANCE_RATIO and float(is_nearer.mean()) >= MIN_AGREEMENT
+
+
+def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
+    """E10: right images of other frames lie on the epipolar lines, and those of the same frames do not."""
+    if not survey.stereo:
+        return  # `sides` reports what is missing
+    as_given = _measure_distances(survey, survey.pairs)
+    width = survey.recording.camera(survey.anchors[0]).width
+    if len(as_given) < MIN_PAIRS or survey.length < 2:
+        return
+    given_px = float(np.median(list(as_given.values())))
+    if given_px < max(MIN_DISTANCE_PX, MIN_DISTANCE_SHARE * width):
+        return
+    found = []
+    for shift in (s for s in range(-MAX_SHIFT, MAX_SHIFT + 1) if s != 0):
+        there = _measure_distances(survey, survey.match_shifted(shift))
+        common = sorted(there.keys() & as_given.keys())
+        if len(common) >= MIN_PAIRS:
+            distances = ([of[i] for i in common] for of in (as_given, there))
+            found.append(ShiftedDistances(shift, *(np.array(each) for each in distances)))
+    fitting = [one for one in found if one.fits]
+    if not fitting:
+        return
+    best = min(fitting, key=lambda one: one.distance_px)
+    alike = [one.shift for one in fitting if one is not best and one.distance_px < MAX_ALIKE * best.distance_px]
+    measured = f"matches lie {given_px:.2f} px from their epipolar lines, and {best.distance_px:.2f} px where left "
+    measured += f"image i is paired with right image i{best.shift:+d} (medians of {len(best.shifted)} pairs)"
+    cause = f"the right camera is {describe_shift(best.shift)}"
+    fix = f"pair left image i with right image i{best.shift:+d}, and leave out images without a partner"
+    if alike:
+        cause += f" (undecided: it could also be {', or '.join(map(describe_shift, alike))})"
+        fix = "pair the images by timestamp: the number of frames is undecided"
+    table = {0: given_px, **{one.shift: one.distance_px for one in found}}
+    evidence = {
+        "shift_frames": best.shift,
+        "shifts": {
+            "hypothesis": ["as given" if shift == 0 else describe_shift(shift) for shift in sorted(table)],
+            "distance to the line, px": [table[shift] for shift in sorted(table)],
+        },
+    }
+    expected = "the nearest at the same frame"
+    yield make_finding("E10", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+
+
+def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dict[int, float]:
+    """Return the median distance to the epipolar lines by the index of the left image; pairs of few matches are left
+    out.
+    """
+    found = {}
+    for pair in pairs:
+        if len(pair.matches) >= MIN_PAIR_MATCHES:
+            rig = survey.K(pair.index), survey.K(pair.index, RIGHT), survey.T_right_left
+            distances = epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
+            found[pair.index] = float(np.median(distances))
+    return found
+
+
+def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, dict[int, float]] | None:
+    """Return by how many frames the poses are late, and the rotation errors in degrees by shift; None where no shift
+    explains the rotations between images clearly better than none.
+
+    Rotations decide, since the direction and length of a steady drive hardly change.
+    """
+    errors = {shift: _rotation_errors_deg(survey, steps, shift) for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)}
+    as_given, found = errors[0], {}
+    for shift, there in errors.items():
+        common = sorted(there.keys() & as_given.keys())
+        if shift == 0 or len(common) < MIN_STEPS:
+            continue
+        before, after = (np.array([of[i] for i in common]) for of in (as_given, there))
+        least = min(MAX_ROTATION_RATIO * np.median(before), np.median(before) - MIN_ROTATION_GAIN_DEG)
+        if np.median(after) <= least and float((after < before).mean()) >= MIN_AGREEMENT:
+            found[shift] = float(np.median(after))
+    if not found:
+        return None
+    table = {shift: float(np.median(list(of.values()))) for shift, of in errors.items() if len(of) >= MIN_STEPS}
+    return min(found, key=lambda shift: found[shift]), table
+
+
+def _rotation_errors_deg(survey: RecordingSurvey, steps: list[Step], shift: int) -> dict[int, float]:
+    """Return the rotation errors by the first frame of each step, where its pose is that of `shift` frames later."""
+    found = {}
+    for step in steps:
+        first, second = step.first + shift, step.second + shift
+        if step.measured is None or min(first, second) < 0 or max(first, second) >= survey.length:
+            continue
+        T = survey.given_motion(first, second)
+        if T is not None:
+            found[step.first] = float(np.linalg.norm(rotation_vector_deg(step.measured.R.T @ T[:3, :3])))
+    return found

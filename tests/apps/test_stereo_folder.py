@@ -1,0 +1,115 @@
+"""`stadia init` writes a stereo pair as a data set that `stadia check` passes, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from stadia.datasets.open_dataset import open_recordings
+
+HEIGHT, WIDTH = 48, 64
+K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
+
+
+def write_calibration(path: Path, baseline_m: float = 0.5, offset: tuple[float, float] = (0, 0)) -> Path:
+    projections = (np.eye(3, 4), np.column_stack([np.eye(3), (-baseline_m, *offset)]))
+    rows = [" ".join(map(str, (K @ P).ravel())) for P in projections]
+    path.write_text("".join(f"P{index}: {row}\n" for index, row in enumerate(rows)))
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Folders of three images each, and a calibration of KITTI's form."""
+    for side in ("cam-a", "cam-b"):
+        (tmp_path / side).mkdir()
+        for index in range(3):
+            pixels = np.full((HEIGHT, WIDTH, 3), 40 * index + len(side), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / side / f"shot{index + 8}.png")
+    return tmp_path / "cam-a", tmp_path / "cam-b", write_calibration(tmp_path / "calib.txt")
+
+
+def test_a_pair_of_folders_becomes_a_recording(stadia, pair, tmp_path):
+    code, out, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == f"{tmp_path / 'rig'}: 3 pairs of 64x48, baseline 0.5 m"
+    (recording,) = open_recordings(tmp_path / "rig")
+    assert len(recording) == 3
+    assert recording.T_right_left is not None
+    assert recording.T_right_left[0, 3] == -0.5
+    assert [recording.image(index, "right")[0, 0, 0] for index in range(3)] == [5, 45, 85], "8, 9, 10: natural order"
+    np.testing.assert_allclose(recording.K(0, "right"), K)
+
+
+def test_a_pair_of_videos_becomes_a_recording(stadia, pair, tmp_path):
+    for side, frames in (("left", 6), ("right", 6), ("short", 4)):
+        with av.open(str(tmp_path / f"{side}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=12)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            for index in range(frames):
+                pixels = np.full((HEIGHT, WIDTH, 3), 30 * index, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+            container.mux(stream.encode(None))
+    videos = (tmp_path / "left.mp4", tmp_path / "right.mp4", pair[2])
+    code, out, err = stadia("init", *videos, "--out", tmp_path / "rig", "--every", "2")
+    assert (code, "3 pairs" in out) == (0, True), err
+    assert json.loads((tmp_path / "rig" / "recording.json").read_text())["frame_rate_hz"] == 6
+    code, _, err = stadia("init", videos[0], tmp_path / "short.mp4", pair[2], "--out", tmp_path / "other")
+    assert (code, "found 4 frames, and 6 on the left" in err) == (2, True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_nothing_is_overwritten(stadia, pair, tmp_path):
+    (tmp_path / "rig").mkdir()
+    (tmp_path / "rig" / "mine.txt").write_text("mine")
+    code, _, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    assert (code, "found files in it; expected a new folder" in err) == (2, True)
+    assert [one.name for one in (tmp_path / "rig").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("baseline_m", "offset", "found"),
+    [
+        (-0.5, (0, 0), "P1 0.5 m to the left of P0; expected the right camera on the right. Fix: swap LEFT and RIGHT"),
+        (
+            120,
+            (0, 0),
+            "a baseline of 120 m; expected metres, at most 10. Fix: it may be in millimetres: pass --baseline",
+        ),
+        (0.5, (0.1, 0), "not side by side; expected a rectified pair"),
+    ],
+)
+def test_a_rig_that_is_no_rectified_pair_is_refused(stadia, pair, tmp_path, baseline_m, offset, found):
+    write_calibration(pair[2], baseline_m, offset)
+    code, _, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    assert (code, found in err) == (2, True), err
+    assert not (tmp_path / "rig").exists()
+
+
+def test_a_calibration_of_one_camera_needs_the_baseline(stadia, pair, tmp_path):
+    np.savetxt(tmp_path / "K.txt", K)
+    words = (*pair[:2], tmp_path / "K.txt", "--out", tmp_path / "rig")
+    code, _, err = stadia("init", *words)
+    assert (code, "Fix: pass --baseline METRES" in err) == (2, True)
+    assert stadia("init", *words, "--baseline", "0.12")[0] == 0
+    (recording,) = open_recordings(tmp_path / "rig")
+    assert recording.T_right_left is not None
+    assert recording.T_right_left[0, 3] == -0.12
+
+
+def test_distorted_cameras_and_other_counts_are_refused(stadia, pair, tmp_path):
+    one = "{camera_model: pinhole, intrinsics: [50, 50, 31.5, 23.5], resolution: [64, 48], distortion_coeffs: [0.1]"
+    chain = f"cam0: {one}}}\ncam1: {one}, T_cn_cnm1: [1, 0, 0, -0.1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]}}\n"
+    (tmp_path / "chain.yaml").write_text(chain)
+    code, _, err = stadia("init", *pair[:2], tmp_path / "chain.yaml", "--out", tmp_path / "rig")
+    assert (code, "found distortion of cam0; expected rectified cameras" in err) == (2, True)
+    next(pair[1].iterdir()).unlink()
+    code, _, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    assert (code, "found 2 frames, and 3 on the left" in err) == (2, True)
+    code, _, err = stadia("init", *pair, "--out", tmp_path / "rig", "--cameras", "P0")
+    assert (code, "--cameras: found 'P0'; expected two names" in err) == (2, True)

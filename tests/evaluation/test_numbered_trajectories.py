@@ -1,0 +1,101 @@
+"""KITTI rows with a frame number in front, as kitti-odom-eval writes them, and one alignment in every command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.evaluation.io.trajectory_files import (
+    Trajectory,
+    associate_trajectories,
+    read_kitti_trajectory,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
+from stadia.evaluation.recording_scores import score_trajectory
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+def curve(count: int) -> np.ndarray:
+    """(N, 4, 4): one metre a frame, on a bend."""
+    T = np.tile(np.eye(4), (count, 1, 1))
+    angle = 0.02 * np.arange(count)
+    T[:, 0, 0], T[:, 0, 2], T[:, 2, 0], T[:, 2, 2] = np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)
+    T[:, 0, 3], T[:, 2, 3] = np.cumsum(np.sin(angle)), np.cumsum(np.cos(angle))
+    return T
+
+
+def write_numbered(path: Path, frames: list[int], T: np.ndarray) -> Path:
+    rows = (" ".join(map(repr, [frame, *T[frame, :3].ravel().tolist()])) for frame in frames)
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_rows_with_a_frame_number_are_matched_by_it(tmp_path: Path) -> None:
+    frames = [0, 1, 2, 5, 6, 9]
+    read = read_kitti_trajectory(write_numbered(tmp_path / "est.txt", frames, curve(10)))
+    assert read.frames is not None
+    assert read.frames.tolist() == frames
+    score = score_trajectory(read, Trajectory(curve(10)))
+    assert score.metrics["ate_rmse_m"] == pytest.approx(0, abs=1e-9)
+    assert score.notes[0].startswith("6 of 10 frames have a pose in both: errors between frames span the gaps")
+    P, Q = associate_trajectories(Trajectory(curve(10)), read)  # and the other way round
+    np.testing.assert_allclose(P.T_world_camera, Q.T_world_camera, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ("0.5 " + "1 0 0 0 0 1 0 0 0 0 1 0", "0.5"),
+        ("1 1 0 0 0 0 1 0 0 0 0 1 0\n1 1 0 0 0 0 1 0 0 0 0 1 0", "expected a frame number: an integer above 1"),
+        ("-1 1 0 0 0 0 1 0 0 0 0 1 0", "an integer from 0"),
+        ("0 1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 0 0 1 0 0 0 0 1 0", "a row without a frame number"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0\n0 1 0 0 0 0 1 0 0 0 0 1 0", "a row with a frame number after one without"),
+    ],
+)
+def test_wrong_frame_numbers(rows: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_text(rows)
+    with pytest.raises(DataError) as error:
+        read_kitti_trajectory(tmp_path / "bad.txt")
+    assert found in str(error.value)
+    assert "bad.txt, line" in str(error.value)
+
+
+def test_a_frame_without_a_reference_is_named(tmp_path: Path) -> None:
+    read = read_kitti_trajectory(write_numbered(tmp_path / "est.txt", [0, 3, 8, 9], curve(10)))
+    with pytest.raises(DataError, match=r"frame 3, and 3 frames in all without.*frames of ref.txt \(0 to 2\)"):
+        associate_trajectories(read, Trajectory(curve(3), name="ref.txt"))
+
+
+def test_estimate_and_reference_have_a_format_each(tmp_path: Path, stadia: Stadia) -> None:
+    write_kitti_trajectory(tmp_path / "est.txt", Trajectory(curve(20)))
+    write_tum_trajectory(tmp_path / "ref.txt", Trajectory(curve(20), np.arange(20) / 10))
+    words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt")
+    code, _, err = stadia(*words)
+    assert code == 2
+    assert "check --format and --reference-format" in err
+    code, out, err = stadia(*words, "--reference-format", "tum", "--json")
+    assert code == 0, err
+    assert json.loads(out)["poses"] == 20
+
+
+def test_the_world_frame_is_aligned_by_default_and_the_line_names_it(tmp_path: Path, stadia: Stadia) -> None:
+    """A path in another world frame is 0 m off, as `stadia odometry` says; without alignment it is far off."""
+    turned = np.array([[0.0, 0, 1, 5], [0, 1, 0, 0], [-1, 0, 0, 2], [0, 0, 0, 1]]) @ curve(20)
+    write_kitti_trajectory(tmp_path / "est.txt", Trajectory(turned))
+    write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(curve(20)))
+    words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt")
+    code, out, err = stadia(*words)
+    assert code == 0, err
+    assert "m (SE(3)-aligned), 20 poses, path 19.0 m" in out.splitlines()[0]
+    scores = json.loads(stadia(*words, "--json")[1])
+    assert (scores["align"], round(scores["ate_rmse_m"], 6)) == ("se3", 0)
+    unaligned = json.loads(stadia(*words, "--align", "none", "--json")[1])
+    assert unaligned["ate_rmse_m"] > 1
+    assert "(not aligned)" in stadia(*words, "--align", "none")[1]

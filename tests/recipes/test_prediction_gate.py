@@ -1,0 +1,77 @@
+"""Frames that the prediction checks keep: few, spread over the input, each with a frame that has moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.core.types import DepthScale
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.evaluation.frame_preparation import Frame
+from stadia.recipes.base import prediction_gate
+from stadia.recipes.base.prediction_gate import MAX_SAMPLES, MAX_WAIT, PredictionGate, describe_trust, verdict_lines
+
+K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
+
+
+def frame(number: int, **changes: bool) -> Frame:
+    return Frame(f"{number:06d}", np.full((32, 96, 3), number % 256, np.uint8), K, **changes)
+
+
+def take(gate: PredictionGate, frames: list[Frame]) -> list[int]:
+    """Return the gray values of the samples."""
+    inverse_depth: NDArray[np.float32] = np.ones((8, 24), np.float32)
+    for one in frames:
+        gate.take(one, lambda: inverse_depth)
+    return [int(sample.image[0, 0, 0]) for sample in gate.samples]
+
+
+@pytest.fixture
+def gate() -> PredictionGate:
+    return PredictionGate(DepthScale.METRES, TrainingRecord(steps=1000))
+
+
+def test_a_long_input_keeps_few_samples_over_all_of_it(gate: PredictionGate) -> None:
+    kept = take(gate, [frame(number, is_neighbor=False) for number in range(250)])
+    assert MAX_SAMPLES <= len(kept) < 2 * MAX_SAMPLES
+    assert kept[0] == 0
+    assert kept[-1] >= 230
+    assert len(set(np.diff(kept))) == 1
+
+
+def test_a_sample_waits_for_a_frame_that_has_moved(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_gate, "shrink_to_gray", lambda image: image)
+    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
+    kept = take(gate, [frame(number) for number in range(12)])
+    followed = [int(sample.following[0, 0, 0]) for sample in gate.samples if sample.following is not None]
+    assert (kept, followed) == ([0, 4, 8], [4, 8, 11])
+
+
+def test_a_camera_that_stands_is_not_waited_for_longer(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 0.0)
+    assert take(gate, [frame(number) for number in range(2 * MAX_WAIT + 1)]) == [0, MAX_WAIT, 2 * MAX_WAIT]
+
+
+def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate) -> None:
+    kept = take(gate, [frame(0), frame(1, on_path=False), frame(2, is_neighbor=False)])
+    assert kept == [0, 2]
+    assert gate.samples[0].following is None
+
+
+def test_a_promise_is_for_usable_predictions_only() -> None:
+    assert "ratios of depths hold" in describe_trust(DepthScale.UP_TO_SCALE, "usable")
+    doubtful = describe_trust(DepthScale.UP_TO_SCALE, "doubtful")
+    assert doubtful == "up to scale: no metres; these predictions are doubtful: rely on no depth, ratio or path of them"
+    assert "metres; these predictions are unusable" in describe_trust(DepthScale.METRES, "unusable")
+    assert "no metres and no ratios; these" in describe_trust(DepthScale.AFFINE_INVERSE, "doubtful")
+
+
+def test_lines_of_a_verdict(gate: PredictionGate) -> None:
+    take(gate, [frame(number, is_neighbor=False) for number in range(5)])
+    lines = list(verdict_lines(gate.to_json()))
+    assert lines[0] == "predictions: unusable"
+    assert lines[1].startswith(
+        "  stop M30 Predicted depth is nearly constant: the 95 % quantile of depth is 1.00 times"
+    )
+    assert lines[2].startswith("    fix: run `stadia diagnose`")
