@@ -18,10 +18,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import stadia
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DEVELOPER_EXTRAS = {"all", "audit", "dev", "fuzz"}
-MACHINE_PATH = re.compile(rb"(?:/home/|/Users/|/root/|/work/)\w|[A-Z]:\\\\?Users")
+MACHINE_PATH = re.compile(rb"/(?:home|Users|root)/\w|" + re.escape(str(ROOT).encode()))
 
 
 def run(*words: object, cwd: Path) -> str:
@@ -94,16 +96,16 @@ def test_installed_wheel_runs_without_the_source(wheel: Path, tmp_path: Path) ->
     behind = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     (packages / "behind.pth").write_text("\n".join(behind), encoding="utf-8")  # not its own .pth files
 
-    stadia = scripts / "stadia"
+    program = scripts / "stadia"
     place = run(python, "-c", "import stadia; print(stadia.__file__)", cwd=tmp_path)
     assert Path(place.strip()).is_relative_to(packages)
-    assert run(stadia, "--version", cwd=tmp_path).split()[-1] == wheel.name.split("-")[1]
-    listed = run(stadia, "list", cwd=tmp_path)
+    assert run(program, "--version", cwd=tmp_path).split()[-1] == wheel.name.split("-")[1]
+    listed = run(program, "list", cwd=tmp_path)
     assert "selfsup" in listed
     assert "tiny-laptop" in listed, "the presets are files of the package"
-    assert "K03" in run(stadia, "explain", "K03", cwd=tmp_path), "so is the catalog"
+    assert "K03" in run(program, "explain", "K03", cwd=tmp_path), "so is the catalog"
     world = ("data", "roadworld", "--out", "world", "--preset", "tiny", "--worlds", "1,0,0", "train=3")
-    run(stadia, *world, cwd=tmp_path)
+    run(program, *world, cwd=tmp_path)
     assert len(list((tmp_path / "world").rglob("*.png"))) >= 6
 
 
@@ -128,9 +130,17 @@ def test_image_holds_the_wheel_and_runs_it_as_another_user_than_root() -> None:
     assert set(names) <= {"FROM", "ARG", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
     assert names[0] == "FROM"
     assert json.loads(words["ENTRYPOINT"]) == ["stadia"]
+    assert words["ARG"] == "TORCH_INDEX=https://download.pytorch.org/whl/cpu"
     assert words["USER"] == "1000"
     assert "--uid 1000 stadia" in dict(reversed(instructions))["RUN"]
     python = words["FROM"].removeprefix("python:").removesuffix("-slim")
     assert SpecifierSet(PROJECT["requires-python"]).contains(python)
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"]
     assert words["COPY"].split()[:-1] == kept
+
+
+def test_the_page_of_installation_names_this_version_and_every_extra() -> None:
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"stadia-([\d.]+)-py3", text)) == {stadia.__version__}
+    rows = re.findall(r"^\| (`.*?) \|", text, re.M)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(PROJECT["optional-dependencies"])
