@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -349,6 +350,50 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
             yield Case(f"overwrite/{name}/{kind}", partial(_write, sound, needs.split(), make), words, accepted=True)
 
 
+# -- Runs and studies of somebody else, planted to be resumed, evaluated and reported.
+
+
+def _list_planted(sound: Path) -> Iterator[Case]:
+    def plant_link(folder: Path, name: str) -> None:
+        """Replace a folder of the run by a link to the user's files beside the current folder."""
+        victim = folder.parent / "victim"
+        (victim / "val").mkdir(parents=True)
+        (victim / ".bashrc").write_text("years of work")
+        (victim / "val" / "a.png").write_text("years of work")
+        if (folder / "run" / name).is_dir():
+            shutil.rmtree(folder / "run" / name)
+        (folder / "run" / name).symlink_to("../../victim")
+
+    lines = {
+        "resume": ("run stadia", "train --resume run --on-stop warn"),
+        "evaluate": ("run stadia", "evaluate run stadia"),
+        "odometry": ("run images", "odometry run images CAMERA"),
+    }
+    for command, (needs, line) in lines.items():
+        for name in ("checkpoints", "predictions", "scores", "images", "odometry"):
+            if (command, name) in (("evaluate", "checkpoints"), ("odometry", "checkpoints")):
+                continue  # there is no checkpoint to open
+            write = partial(_write, sound, needs.split(), partial(plant_link, name=name))
+            yield Case(f"planted/link-{name}/{command}", write, _split(line), changes=["run/.lock"])
+
+    def plant_facts(folder: Path, error: str) -> None:
+        facts = json.loads((folder / "run" / "run.json").read_text())
+        (folder / "run" / "run.json").write_text(json.dumps({**facts, "error": error, "status": error, "name": error}))
+
+    def plant_findings(folder: Path) -> None:
+        (folder / "run" / "findings.jsonl").write_text('{"a": [' + "{}," * (21 << 20) + "{}]}\n")
+
+    plants = {
+        "slashes": partial(plant_facts, error="/" * 300_000 + "\nx"),
+        "escapes": partial(plant_facts, error="\x1b]0;pwn\x07\x9b31m\u202ex"),
+        "findings": plant_findings,
+    }
+    for what, then in plants.items():
+        for line in ("report run", "journal run", "compare run run", "diagnose run"):
+            write = partial(_write, sound, ["run"], then)
+            yield Case(f"planted/{what}/{line.split()[0]}", write, line.split(), True, ["run/report.html"])
+
+
 def list_cases(sound: Path) -> list[Case]:
     """Return all cases; `sound` is the folder of `sound.build`."""
     groups = (
@@ -359,6 +404,7 @@ def list_cases(sound: Path) -> list[Case]:
         _list_trainings,
         _list_names,
         _list_overwrites,
+        _list_planted,
         _list_videos,
     )
     return [case for group in groups for case in group(sound)]

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,6 +62,35 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         _explain(error, folder)
         raise
+
+
+_OPTUNA_LOCK = "optuna.log.lock"  # a link that Optuna makes and removes; nothing is written through it
+
+
+def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
+    """Raise StadiaError where a folder that is written into holds a symbolic link, at any depth.
+
+    What is written or removed there would be outside: in a run of somebody else, `checkpoints` may lead to your home.
+    The folder itself may be a link, which its user made or named.
+
+    Args:
+        skip: names of folders that may hold links. W&B makes some; a study links whole runs.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() and name != _OPTUNA_LOCK:
+                found, expected = "a symbolic link in a folder that is written into", "files and folders alone"
+                raise StadiaError(path, found=found, expected=expected, fix="remove it, or copy there what it leads to")
+        folders[:] = [name for name in folders if name not in skip]
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to append to it, new where it is missing. Raises OSError where it is a symbolic link or a pipe."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # which some systems lack
+        flags |= getattr(os, name, 0)
+    return os.fdopen(os.open(path, flags, 0o644), "ab")
 
 
 @contextmanager
@@ -150,6 +179,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with ExitStack() as locked:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if temporary.is_symlink():  # what it leads to is no half-written folder
+                temporary.unlink()
             temporary.mkdir(exist_ok=True)
             locked.enter_context(hold_lock(temporary, path))
             _remove_content(temporary)
