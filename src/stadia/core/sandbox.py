@@ -294,7 +294,7 @@ class _Child:
             return
 
     def _kill(self) -> None:
-        if os.name == "nt":
+        if sys.platform == "win32":
             self._process.kill()
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
