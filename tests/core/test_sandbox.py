@@ -178,7 +178,8 @@ def test_no_process_no_connection_and_no_file_is_made(tmp_path: Path, function: 
 
 @needs_linux
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
-def test_other_processes_and_files_are_out_of_reach(tmp_path: Path) -> None:
+def test_other_processes_and_files_are_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the child imports the attack
     file = tmp_path / "mine"
     file.write_text("mine")
     with subprocess.Popen(["sleep", "60"]) as other:

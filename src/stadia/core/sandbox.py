@@ -260,6 +260,8 @@ class _Child:
             self._waiting_since = math.inf
 
     def _explain_end(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it ended by itself: how it did explains more
+            self._process.wait(timeout=1)
         self._kill()
         code = self._process.wait()
         if code == _OUT_OF_MEMORY:
