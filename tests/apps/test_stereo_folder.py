@@ -96,6 +96,8 @@ def test_a_calibration_of_one_camera_needs_the_baseline(stadia, pair, tmp_path):
     words = (*pair[:2], tmp_path / "K.txt", "--out", tmp_path / "rig")
     code, _, err = stadia("init", *words)
     assert (code, "Fix: pass --baseline METRES" in err) == (2, True)
+    code, _, err = stadia("init", *words, "--baseline", "120")
+    assert (code, "--baseline: found 120 m" in err, "pass metres: 0.12" in err) == (2, True, True)
     assert stadia("init", *words, "--baseline", "0.12")[0] == 0
     (recording,) = open_recordings(tmp_path / "rig")
     assert recording.T_right_left is not None

@@ -99,3 +99,14 @@ def test_the_world_frame_is_aligned_by_default_and_the_line_names_it(tmp_path: P
     unaligned = json.loads(stadia(*words, "--align", "none", "--json")[1])
     assert unaligned["ate_rmse_m"] > 1
     assert "(not aligned)" in stadia(*words, "--align", "none")[1]
+
+
+def test_another_scale_is_a_note() -> None:
+    """A path of twice the length has a large error by SE(3), and none by sim(3)."""
+    poses = curve(10)
+    twice = poses.copy()
+    twice[:, :3, 3] *= 2
+    (note,) = (note for note in score_trajectory(Trajectory(twice), Trajectory(poses)).notes if "as long" in note)
+    assert note.startswith("the estimate is 2 times as long as the reference; --align sim3: ATE ")
+    notes = score_trajectory(Trajectory(poses), Trajectory(poses)).notes
+    assert not any("as long" in note for note in notes)

@@ -113,9 +113,13 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
         if camera.is_distorted:
             fix = "rectify the pair (cv2.stereoRectify), and pass the rectified images and projections"
             raise DataError(file, found=f"distortion of {camera.name}", expected="rectified cameras", fix=fix)
-    if request.baseline_m is not None:
-        return left, right, request.baseline_m
-    return left, right, _measure_baseline(file, left, right)
+    if request.baseline_m is None:
+        return left, right, _measure_baseline(file, left, right)
+    if request.baseline_m > MAX_BASELINE_M:
+        found, expected = f"{request.baseline_m:g} m", f"at most {MAX_BASELINE_M:g} m"
+        fix = f"pass metres: {request.baseline_m / 1000:g} where it is in millimetres"
+        raise ConfigError("--baseline", found=found, expected=expected, fix=fix)
+    return left, right, request.baseline_m
 
 
 def _choose_pair(

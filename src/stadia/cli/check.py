@@ -172,6 +172,7 @@ def _print_findings(
     from stadia.cli.report import print_finding
     from stadia.datasets.recording_summary import summarize_recordings
     from stadia.diagnostics.catalog.entries import FAMILIES
+    from stadia.diagnostics.finding import WRONG_BASELINE
 
     for read in summarize_recordings(recordings):
         console.print(read, markup=False, soft_wrap=True)
@@ -191,6 +192,8 @@ def _print_findings(
         for finding in findings
         if "hides" in finding.evidence and len(finding.where) == len(recordings)
     )
+    if any(finding.code == "E03" for finding in findings):
+        hidden.pop(WRONG_BASELINE, None)  # it has shown
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         verdict = "[yellow]review[/yellow]: single images, but training from one camera needs neighboring frames"

@@ -15,6 +15,9 @@ from stadia.core.errors import DataError, summarize_exception
 from stadia.core.files import atomic_write, write_text
 from stadia.core.input_files import MAX_TEXT_BYTES, parse_json_lines, read_bytes, read_text
 
+WRONG_BASELINE = "a wrong baseline"
+"""What goes unnoticed where the baseline cannot be checked."""
+
 
 class Severity(StrEnum):
     """stop: training would be wasted. warn: it may work. note: for the record, or why a check could not run."""

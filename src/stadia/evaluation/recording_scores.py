@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError, ProtocolError
+from stadia.core.errors import DataError, GeometryError, ProtocolError
 from stadia.core.files import atomic_write, safe_join
 from stadia.core.input_files import read_text
 from stadia.core.recording import Recording
@@ -32,6 +33,9 @@ SCORE_FORMAT = "stadia-scores"
 """`format` of every score file: by it a later score knows what it may replace."""
 
 MAX_POSES_DRAWN = 2000
+
+MAX_SCALE_RATIO = 1.2
+"""A path aligned by SE(3) whose scale is further off gets a note."""
 
 DEFAULT_ALIGNMENT = PathAlignment.SE3
 """Of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
@@ -272,8 +276,21 @@ def score_trajectory(
     if metrics["t_err_percent"] is None:
         needed = f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m"
         notes.append(f"{needed}; the reference has {path_length_m(truth):.1f} m")
+    if alignment in (PathAlignment.NONE, PathAlignment.SE3) and (note := _note_scale(P, truth)):
+        notes.append(note)
     aligned = fitted.T_world_camera.numpy()
     return TrajectoryScore(metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes))
+
+
+def _note_scale(estimated: Trajectory, truth: torch.Tensor) -> str | None:
+    """Return a note where the estimate has another scale than the reference; None where it has not, or no scale."""
+    with suppress(GeometryError):
+        fitted = align_path(torch.from_numpy(estimated.T_world_camera), truth, PathAlignment.SIM3)
+        if not 1 / MAX_SCALE_RATIO < fitted.scale < MAX_SCALE_RATIO:
+            error_m = TRAJECTORY_METRICS.load("ate_rmse_m")(fitted.T_world_camera, truth)
+            longer = f"the estimate is {1 / fitted.scale:.3g} times as long as the reference"
+            return f"{longer}; --align sim3: ATE {error_m:.3g} m"
+    return None
 
 
 def write_score(path: Path, score: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ class Run:
     def _refuse(self, what: str, changes: list[ValueChange]) -> None:
         if changes:
             found, expected = f"other {what} ({'; '.join(map(str, changes))})", "what the run was made with"
-            fix = "resume without these changes, or start a new run"
+            fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
     def note(self, **facts: Any) -> None:

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
-from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
 from stadia.diagnostics.preflight.scale_consistency import (
     ScaleSource,
@@ -207,7 +207,7 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
         if not wrong_lengths and (unlike_kitti := check_kitti_baseline(survey)):
             yield unlike_kitti
         why = "the baseline's length: no poses and no ground truth that it could be compared with"
-        raise NotChecked(why, hides="a wrong baseline")
+        raise NotChecked(why, hides=WRONG_BASELINE)
 
 
 def _check_sign(survey: RecordingSurvey) -> Finding | None:
