@@ -81,7 +81,7 @@ class RecordingScores:
         for recording, path in self.odometry.items():
             stem = f"{name}-{recording.replace('/', '-')}"
             names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
-            scores[next(file for file in names if file not in scores)] = path.to_json()
+            scores[next(file for file in names if file not in scores)] = {"recording": recording, **path.to_json()}
         for file, score in scores.items():
             write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
         return [folder / file for file in scores]
@@ -232,12 +232,17 @@ class TrajectoryScore:
         return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a score file: the numbers, and both paths as (x, z) in metres from the start."""
+        """Return the content of a score file: the numbers, and both paths.
+
+        A path is (x, z) from the start, x right and z forward, with its height above the start; metres.
+        """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_POSES_DRAWN)
-        drawn = {f"path_{name}_m": T[::step, [0, 2], 3].round(3).tolist() for name, T in self.paths_from_start.items()}
-        return {**head, "metrics": metrics, **drawn}
+        paths = {name: T[::step, :3, 3].round(3) for name, T in self.paths_from_start.items()}
+        drawn = {f"path_{name}_m": xyz[:, [0, 2]].tolist() for name, xyz in paths.items()}
+        heights = {f"height_{name}_m": (0.0 - xyz[:, 1]).tolist() for name, xyz in paths.items()}
+        return {**head, "metrics": metrics, **drawn, **heights}
 
 
 def score_trajectory(

@@ -86,7 +86,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         findings=findings,
         not_checked=sections.list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
-        logged_once=sections.list_single_values(series),
+        short_series=sections.list_short_series(series, run.spreads),
         curves=sections.make_curves(series, sections.list_stages(run)),
         layers=make_layer_plots(run.spreads),
         time_spent=summarize_time(run.run.get("time")),
