@@ -10,12 +10,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import atomic_write, safe_join
+from stadia.core.image_io import write_image
 from stadia.core.input_files import read_text
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
@@ -32,6 +34,7 @@ SCORE_FORMAT = "stadia-scores"
 """`format` of every score file: by it a later score knows what it may replace."""
 
 MAX_POSES_DRAWN = 2000
+MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its depth
 
 DEFAULT_ALIGNMENT = PathAlignment.SE3
 """Of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
@@ -131,6 +134,7 @@ def evaluate_recordings(
             images, about = read_frames(recording, chosen), {"source": source, "fingerprint": fingerprint}
             tracked = track(images, len(chosen), f"predicting {source}")
             predictions = predict_to_folder(predictor, tracked, folder, provenance, **about)
+            _write_middle_image(predictions, recording, chosen)
         truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
         for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
             scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
@@ -145,6 +149,16 @@ def evaluate_recordings(
             f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
         )
     return RecordingScores(depth, odometry, tuple(notes))
+
+
+def _write_middle_image(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> None:
+    """Write the middle image as images/NAME.png into the predictions' folder, for the report."""
+    (frame,) = read_frames(recording, [indices[len(indices) // 2]])
+    height, width = frame.image.shape[:2]
+    shrink = min(1.0, MAX_IMAGE_WIDTH / width)
+    size = round(width * shrink), max(1, round(height * shrink))
+    small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+    write_image(safe_join(predictions.folder, f"images/{frame.name}.png"), small[..., ::-1])
 
 
 def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:

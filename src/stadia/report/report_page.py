@@ -24,7 +24,12 @@ from stadia.report.metric_labels import (
 )
 from stadia.report.private_parts import hide_private_parts
 from stadia.report.quality_summary import describe_quality
-from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
+from stadia.report.report_images import (
+    describe_color_scale,
+    embed_drawn_predictions,
+    embed_predicted_depth,
+    load_point_clouds,
+)
 from stadia.report.run_files import RunFiles, find_previous_run, flatten_mapping, read_run
 from stadia.report.run_journal import compare_runs
 from stadia.report.training_plots import (
@@ -94,6 +99,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         sheets=sections.embed_image_sheets(run),
         of_validation=sections.embed_validation_images(run),
         predicted=embed_predicted_depth(run),
+        color_scale=describe_color_scale(),
         has_depth_scores=sections.has_depth_scores(run),
         drawn=embed_drawn_predictions(run),
         clouds=load_point_clouds(run),
