@@ -8,7 +8,7 @@ TARGETS ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast campaign faults kills fuzz lint format benchmarks lock audit clean
+.PHONY: help demo test test-fast campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz        feed every parser hostile files, MINUTES=1 each (TARGETS=\"npz yaml\" chooses some)"
 	@echo "make lock        write the hashes of the tested environment (requirements.txt)"
 	@echo "make audit       list what is installed (SBOM), and the known weaknesses of it"
+	@echo "make wheel       build the source archive and the wheel into dist/"
 	@echo "make clean       remove what was set up (not the runs)"
 	@echo
 	@echo "PYTHON=python3.12 chooses an interpreter; WORKERS=4 the processes of the tests; OUT=runs where runs are written"
@@ -69,6 +70,12 @@ lock: $(VENV)/.installed-dev
 
 audit: $(VENV)/.installed-dev
 	$(BIN)/python .ci/audit.py
+
+# The wheel is built from the source archive, which shows that the archive is complete. torch brings setuptools.
+wheel: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,13 @@ import torch
 from stadia.cli.main import run as run_command_line
 
 torch.set_num_threads(1)  # the suite runs one worker a core
+
+
+@pytest.fixture(autouse=True)
+def _restore_path_of_modules() -> Iterator[None]:
+    """Remove what the command line sets for the processes that it starts: a test's program imports its neighbors."""
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def test_a_damaged_study_of_a_folder_is_refused_by_its_name(tmp_path: Path, cont
 def test_damaged_results_are_refused_and_kept(tmp_path: Path, content: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text(content + "\n")
-    with pytest.raises(DataError, match=r"results\.jsonl: found"):
+    with pytest.raises(DataError, match=r"results\.jsonl:1: found"):
         add_line(path, {"name": "base-seed0"})
     assert path.read_text() == content + "\n"
 

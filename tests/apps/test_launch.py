@@ -7,12 +7,16 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import stadia
 from stadia.apps.studies.launch import Job, LocalLauncher, SlurmLauncher, count_cores_per_process, slurm_options
 from stadia.core.errors import RunError
+
+SOURCE = Path(stadia.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,18 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
     assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
 
 
+def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):
+    """A folder of data from outside may hold a `yaml.py`, and be the current folder."""
+    (tmp_path / "yaml.py").write_text("open('code-was-run', 'w')\n")
+    (tmp_path / "typer.py").write_text("open('code-was-run', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    job, codes = Job("a", ("--version",), tmp_path / "a.log"), []
+    LocalLauncher().run([job], lambda _, code: codes.append(code))
+    assert codes == [0], job.log.read_text()
+    assert not (tmp_path / "code-was-run").exists()
+
+
 def test_words_of_slurm():
     assert slurm_options(["slurm_partition=gpu", "timeout_min=60"]) == {"slurm_partition": "gpu", "timeout_min": 60}
     with pytest.raises(RunError, match="'gpu'"):
@@ -83,8 +99,9 @@ class Cluster:
                 return RuntimeError() if self.job_id in cluster.failed else None
 
         class AutoExecutor:
-            def __init__(self, folder, cluster):
+            def __init__(self, folder, cluster, slurm_python):
                 assert cluster == "slurm"
+                assert slurm_python.endswith(" -P")  # no module of the current folder
 
             def update_parameters(self, **options):
                 cluster.options = options

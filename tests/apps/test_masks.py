@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -227,6 +228,25 @@ def test_a_coco_file_beyond_the_memory_is_refused(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(mask_files, limit, 2)
     with pytest.raises(DataError, match=r"entries with \d+ numbers"):
         CocoMasks(coco(tmp_path / "own.json", [CAR, ROAD]))
+
+
+def test_masks_of_more_pixels_than_time_and_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(mask_files, "_MAX_DRAWN_PX", 2 * SIZE[0] * SIZE[1] - 1)
+    with pytest.raises(DataError, match="found 2 masks of 60x40"):
+        CocoMasks(coco(tmp_path / "own.json", [CAR, ROAD])).read("000001", "left", height=40, width=60)
+
+
+def test_one_mask_is_in_memory_at_a_time(tmp_path):
+    """Fifty masks of two million pixels would take 100 MB."""
+    cars = [CAR | {"segmentation": [[x, 10, x + 30, 10, x + 30, 40]]} for x in range(0, 1500, 30)]
+    masks = CocoMasks(coco(tmp_path / "own.json", cars, (1000, 2000)))
+    tracemalloc.start()
+    try:
+        masks.read("000001", "left", height=40, width=80)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 50e6
 
 
 def test_masks_of_other_images_are_reported(video, tmp_path):

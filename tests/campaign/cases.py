@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import struct
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import safetensors.numpy
 from tests.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
 from tests.campaign.harness import Case
 from tests.campaign.readers import DATASET_READERS, OPTIONS, READERS
@@ -184,6 +187,74 @@ def _list_videos(sound: Path) -> Iterator[Case]:
             )
 
 
+def _list_graphs(sound: Path) -> Iterator[Case]:
+    """Exported networks whose graph runs without end, takes all memory, or has operations of others."""
+    import onnx
+
+    def add(folder: Path, node: onnx.NodeProto) -> None:
+        path = folder / "depth.onnx"
+        model = onnx.load(path)
+        model.graph.node.append(node)
+        shape = np.array([1 << 31], np.int64)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(shape, "shape"))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+        last = onnx.helper.make_node("ReduceMean", ["large"], ["mean_of_large"], keepdims=0)
+        model.graph.node.append(last)
+        (output,) = (one for one in model.graph.node if "inverse_depth" in one.output)
+        output.output[0] = "depth"
+        model.graph.node.append(onnx.helper.make_node("Add", ["depth", "mean_of_large"], ["inverse_depth"]))
+        path.unlink()
+        onnx.save(model, path)
+
+    make = onnx.helper.make_node
+    body = onnx.helper.make_graph([make("Identity", ["one"], ["same"])], "body", [], [])
+    nodes = {
+        "loop": make("Loop", ["shape", "", "one"], ["large"], body=body),
+        "constant": make("ConstantOfShape", ["shape"], ["large"]),
+        "expand": make("Expand", ["one", "shape"], ["large"]),
+        "contrib": make("Gelu", ["one"], ["large"], domain="com.microsoft"),
+    }
+    for name, node in nodes.items():
+        yield Case(
+            f"claims/onnx-{name}",
+            partial(_write, sound, ["depth.onnx", "images"], partial(add, node=node)),
+            _split("predict depth.onnx images CAMERA --out out"),
+        )
+
+
+def _list_bombs(sound: Path) -> Iterator[Case]:
+    """Small files that claim gigabytes: masks of large images, and a network larger than its weights."""
+
+    def enlarge_masks(folder: Path) -> None:
+        path = folder / "coco.json"
+        content = json.loads(path.read_text())
+        content["images"] = [one | {"height": 6336, "width": 10560} for one in content["images"]]
+        content["annotations"] = [
+            {"image_id": image["id"], "category_id": category["id"], "segmentation": [[0, 0, 10, 0, 10, 10]]}
+            for image in content["images"]
+            for category in content["categories"]
+            for _ in range(60)
+        ]
+        path.write_text(json.dumps(content))
+
+    def enlarge_network(folder: Path) -> None:
+        path = folder / "run" / "checkpoints" / "best.safetensors"
+        with safetensors.safe_open(path, framework="np") as file:
+            text, tensors = file.metadata()["stadia"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(text)
+        header["config"]["model"]["encoder"] = "vit_giant_patch14_dinov2"
+        text = json.dumps(header)
+        path.unlink()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        safetensors.numpy.save_file(tensors, path, metadata={"stadia": text, "stadia-sha256": digest})
+
+    coco = "prepare images CAMERA --masks --by coco.json --out out"
+    predict = "predict run images CAMERA --out out"
+    masks = partial(_write, sound, ["images", "coco.json"], enlarge_masks)
+    yield Case("claims/coco-masks", masks, _split(coco), changes=["out"])
+    yield Case("claims/checkpoint-encoder", partial(_write, sound, ["run", "images"], enlarge_network), _split(predict))
+
+
 # -- Hostile words: names, options and keys.
 
 WORDS = (
@@ -349,6 +420,50 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
             yield Case(f"overwrite/{name}/{kind}", partial(_write, sound, needs.split(), make), words, accepted=True)
 
 
+# -- Runs and studies of somebody else, planted to be resumed, evaluated and reported.
+
+
+def _list_planted(sound: Path) -> Iterator[Case]:
+    def plant_link(folder: Path, name: str) -> None:
+        """Replace a folder of the run by a link to the user's files beside the current folder."""
+        victim = folder.parent / "victim"
+        (victim / "val").mkdir(parents=True)
+        (victim / ".bashrc").write_text("years of work")
+        (victim / "val" / "a.png").write_text("years of work")
+        if (folder / "run" / name).is_dir():
+            shutil.rmtree(folder / "run" / name)
+        (folder / "run" / name).symlink_to("../../victim")
+
+    lines = {
+        "resume": ("run stadia", "train --resume run --on-stop warn"),
+        "evaluate": ("run stadia", "evaluate run stadia"),
+        "odometry": ("run images", "odometry run images CAMERA"),
+    }
+    for command, (needs, line) in lines.items():
+        for name in ("checkpoints", "predictions", "scores", "images", "odometry"):
+            if (command, name) in (("evaluate", "checkpoints"), ("odometry", "checkpoints")):
+                continue  # there is no checkpoint to open
+            write = partial(_write, sound, needs.split(), partial(plant_link, name=name))
+            yield Case(f"planted/link-{name}/{command}", write, _split(line), changes=["run/.lock"])
+
+    def plant_facts(folder: Path, error: str) -> None:
+        facts = json.loads((folder / "run" / "run.json").read_text())
+        (folder / "run" / "run.json").write_text(json.dumps({**facts, "error": error, "status": error, "name": error}))
+
+    def plant_findings(folder: Path) -> None:
+        (folder / "run" / "findings.jsonl").write_text('{"a": [' + "{}," * (21 << 20) + "{}]}\n")
+
+    plants = {
+        "slashes": partial(plant_facts, error="/" * 300_000 + "\nx"),
+        "escapes": partial(plant_facts, error="\x1b]0;pwn\x07\x9b31m\u202ex"),
+        "findings": plant_findings,
+    }
+    for what, then in plants.items():
+        for line in ("report run", "journal run", "compare run run", "diagnose run"):
+            write = partial(_write, sound, ["run"], then)
+            yield Case(f"planted/{what}/{line.split()[0]}", write, line.split(), True, ["run/report.html"])
+
+
 def list_cases(sound: Path) -> list[Case]:
     """Return all cases; `sound` is the folder of `sound.build`."""
     groups = (
@@ -359,6 +474,9 @@ def list_cases(sound: Path) -> list[Case]:
         _list_trainings,
         _list_names,
         _list_overwrites,
+        _list_planted,
         _list_videos,
+        _list_graphs,
+        _list_bombs,
     )
     return [case for group in groups for case in group(sound)]

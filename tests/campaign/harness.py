@@ -5,7 +5,8 @@ A case writes its files into an empty folder and runs one command there. Whateve
 - the exit code is 0 (done), 1 or 2 (refused); never 70 (internal error), never a signal;
 - a refusal is one line (or one line for each mistake of a configuration) that says found, expected and Fix;
 - it ends in `seconds` and stays below `max_bytes`;
-- no file that was there is changed, no temporary file and no process is left;
+- no file that was there is changed, also behind links; no temporary file and no process is left;
+- nothing that it prints is obeyed by a terminal;
 - no code of the input runs: every attempt would create the file CANARY.
 """
 
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 CANARY = "code-was-run"
 SECONDS, MAX_BYTES = 60.0, 2 << 30
 _REFUSAL = re.compile(r"^stadia: .+: found .+; expected .+[.!?] Fix: .+", re.DOTALL)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _TRACEBACK = re.compile(r"^Traceback |internal error|Segmentation fault|Fatal Python error", re.MULTILINE)
 
 
@@ -141,6 +143,8 @@ def _judge(case: Case, result: Mapping[str, Any], said: str) -> list[str]:
         faults.append("accepted")
     if _TRACEBACK.search(said):
         faults.append("an internal error or traceback")
+    if _CONTROL.search(said):
+        faults.append("control characters are printed")
     if code == 2 and not any(_REFUSAL.match(part) for part in _split_messages(said)):
         faults.append("refused without found, expected and Fix")
     if result["peak_bytes"] > case.max_bytes:
@@ -157,14 +161,20 @@ def _split_messages(said: str) -> list[str]:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Return the content of every file below a folder as a hash, by its path; links and odd files by their kind."""
-    found = {}
+    """Return the content of every file below a folder as a hash, by its path; links and odd files by their kind.
+
+    A link to a folder beside it counts with the files there, which a command that follows the link would change.
+    """
+    found: dict[str, str] = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
             key = str(path.relative_to(folder))
             if path.is_symlink():
                 found[key] = f"-> {path.readlink()}"
+                there = Path(os.path.realpath(path))
+                if there.is_dir() and there.parent == folder.parent.resolve() and there != folder.resolve():
+                    found |= {f"{key}/{name}": value for name, value in fingerprint(there).items()}
             elif path.is_file():
                 found[key] = hashlib.sha256(path.read_bytes()).hexdigest() if path.stat().st_size < 1 << 28 else "large"
             else:

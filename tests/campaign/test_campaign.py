@@ -28,6 +28,9 @@ def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: f
 
     def write(folder: Path) -> None:
         (folder / "mine").write_text("years of work")
+        (folder.parent / "beside").mkdir()
+        (folder.parent / "beside" / "mine").write_text("years of work")
+        (folder / "link").symlink_to("../beside")
 
     with Server() as one:
         return one.run(Case("a", write, ["--python"], **limits), tmp_path)  # type: ignore[arg-type]
@@ -48,6 +51,8 @@ def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: f
         ("os.unlink('mine'); sys.exit(2)", "removed: mine"),
         ("open('new', 'w').close(); sys.exit(2)", "created: new"),
         ("open('.new-1', 'w').close(); sys.exit(2)", "litter: .new-1"),
+        ("os.unlink('link/mine'); sys.exit(2)", "removed: link/mine"),
+        ("print('\\x1b[31m'); sys.exit(2)", "control characters"),
         ("open(os.environ['STADIA_CANARY'], 'w').close(); sys.exit(2)", "code of the input was run"),
         ("subprocess.Popen(['sleep', '30']); sys.exit(2)", "left running"),
     ],

@@ -42,6 +42,13 @@ def test_python_m_stadia():
     assert done.stdout == f"stadia {package.__version__}\n"
 
 
+def test_its_processes_load_no_module_of_the_current_folder(stadia, monkeypatch):
+    """DataLoader's workers, the processes of a distributed training and jobs of a cluster begin in that folder."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    stadia("--version")
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
 def test_mistake_is_one_line(stadia, monkeypatch):
     failing_with(monkeypatch, DataError("a.png", found="nothing\nat all", expected="an image", fix="look again"))
     code, out, err = stadia("report", "x")

@@ -16,8 +16,10 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import (
     atomic_folder,
     atomic_write,
+    check_no_links,
     check_writable,
     hold_lock,
+    open_to_append,
     remove_stale_files,
     safe_join,
     write_json,
@@ -221,6 +223,36 @@ def test_a_folder_of_a_killed_process_is_written_anew(tmp_path):
     with atomic_folder(tmp_path / "a") as temporary:
         assert names(temporary) == []
     assert names(tmp_path) == ["a"]
+
+
+def test_a_link_in_the_place_of_a_half_written_folder_is_not_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_text("years of work")
+    (tmp_path / ".new.partial").symlink_to("mine")
+    with atomic_folder(tmp_path / "new") as folder:
+        (folder / "a").write_text("1")
+    assert names(tmp_path) == ["mine", "new"]
+    assert names(tmp_path / "mine") == ["thesis"]
+
+
+def test_only_the_named_folders_may_hold_links(tmp_path):
+    (tmp_path / "study" / "runs").mkdir(parents=True)
+    (tmp_path / "study" / "runs" / "a").symlink_to(tmp_path)
+    check_no_links(tmp_path / "study", skip=("runs",))
+    with pytest.raises(StadiaError, match=r"runs/a: found a symbolic link"):
+        check_no_links(tmp_path / "study")
+    (tmp_path / "linked").symlink_to("study")
+    check_no_links(tmp_path / "linked", skip=("runs",))
+
+
+def test_what_is_appended_does_not_follow_a_link(tmp_path):
+    for text in (b"1", b"2"):
+        with open_to_append(tmp_path / "log") as stream:
+            stream.write(text)
+    assert (tmp_path / "log").read_bytes() == b"12"
+    (tmp_path / "link").symlink_to("log")
+    with pytest.raises(OSError, match="symbolic"):
+        open_to_append(tmp_path / "link")
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path):

@@ -101,6 +101,15 @@ def test_a_folder_of_outputs(tmp_path: Path) -> None:
     check_output_folder(folder, "findings.jsonl", "list of findings", force=True)
 
 
+def test_a_folder_of_findings_with_a_link_inside_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
+    check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings")
+    (tmp_path / "out" / "findings").symlink_to(tmp_path)
+    with pytest.raises(StadiaError, match="findings: found a symbolic link"):
+        check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings")
+
+
 def test_a_png_is_marked_and_the_same_image(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
     path = tmp_path / "a.png"

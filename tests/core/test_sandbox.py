@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import itertools
 import math
 import os
+import platform
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -23,6 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
+from tests.core import system_calls
 
 from stadia.core import sandbox
 from stadia.core.errors import DataError, GeometryError
@@ -170,6 +174,55 @@ def test_no_process_no_connection_and_no_file_is_made(tmp_path: Path, function: 
         assert "Error" in _refuse("decoder refuses", function, *fill(args))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new-folder", "new-mine"]
     assert (tmp_path / "new-mine").read_text() == "mine"
+
+
+@needs_linux
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
+def test_other_processes_and_files_are_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the child imports the attack
+    file = tmp_path / "mine"
+    file.write_text("mine")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        errors = run_limited(system_calls.attack, other.pid, str(file), **LIMITS)
+        assert other.poll() is None
+        other.kill()
+    assert set(errors.values()) <= {errno.EPERM, errno.ENOSYS}, errors
+
+
+def _filter_call(machine: str, number: int, *args: int) -> int:
+    """Return what the filter's program returns for a call by process 7."""
+    rules, at = sandbox.list_rules(machine, 7), 0
+    data = struct.pack("<IIQ6Q", number, sandbox._ARCHITECTURE[machine], 0, *(*args, *[0] * 6)[:6])
+    tests = {sandbox._EQUAL: int.__eq__, sandbox._AT_LEAST: int.__ge__, sandbox._ANY_BIT: lambda a, b: a & b != 0}
+    word = 0
+    while True:
+        code, skip, skip_else, value = rules[at]
+        if code == sandbox._RETURN:
+            return value
+        if code == sandbox._LOAD:
+            (word,) = struct.unpack_from("<I", data, value)
+        else:
+            at += skip if tests[code](word, value) else skip_else
+        at += 1
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_only_calls_of_decoding_are_allowed(machine: str) -> None:
+    """Whatever their arguments are: no call beyond the list, and no dangerous one."""
+    dangerous = system_calls.DANGEROUS[machine]
+    refused = {sandbox._ERRNO | errno.EPERM, sandbox._ERRNO | errno.ENOSYS}
+    others = {*range(600), *dangerous.values()} - {*sandbox._ALLOWED[machine].values()}
+    assert {_filter_call(machine, number) for number in others} == refused
+    for name, number in dangerous.items():  # flags of fork; F_SETOWN, F_SETSIG, FS_IOC_SETFLAGS, PR_SET_PDEATHSIG
+        for value in (17, 8, 10, 0x40086602, 0x00010000, 0x003D0F00 | 0x40000000):
+            assert _filter_call(machine, number, value, value) in refused, (name, value)
+    is_x32 = _filter_call(machine, 0x40000000) == sandbox._KILL_PROCESS
+    assert is_x32 == (machine == "x86_64")
+    openat, tgkill = (sandbox._ALLOWED[machine][name] for name in ("openat", "tgkill"))
+    for flags, result in {os.O_RDONLY: {sandbox._ALLOW}, os.O_RDWR: refused, os.O_WRONLY: refused}.items():
+        assert _filter_call(machine, openat, 0, 0, flags) in result
+    assert _filter_call(machine, tgkill, 7) == sandbox._ALLOW
+    assert _filter_call(machine, tgkill, 8) in refused
 
 
 @needs_linux

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -212,6 +214,7 @@ _RED_INDICES = (
     _tensor("end", 1, dtype=np.int64),
     _tensor("axis", 1, dtype=np.int64),
 )
+_BODY = helper.make_graph([helper.make_node("Identity", ["image"], ["same"])], "body", [], [])
 _NO_NETWORKS = {
     "identity": (
         _of_graph([helper.make_node("Identity", ["image"], ["inverse_depth"])], channels=3),
@@ -246,6 +249,32 @@ _NO_NETWORKS = {
         ),
         "an output of shape (1, 1, 20, 20)",
     ),
+    "large": (
+        _of_graph([helper.make_node("Relu", ["image"], [f"a{index}"]) for index in range(4001)]),
+        "4001 operations",
+    ),
+    "loop": (
+        _of_graph([helper.make_node("Loop", ["trips", "true", "image"], ["inverse_depth"], body=_BODY)]),
+        "the operation 'Loop'",
+    ),
+    "subgraph": (_of_graph([helper.make_node("Conv", ["image"], ["inverse_depth"], body=_BODY)]), "graph of its own"),
+    "domain": (_of_graph([helper.make_node("Mul", ["image"], ["a"], domain="com.microsoft")]), "'com.microsoft'"),
+    "memory": (
+        _of_graph(
+            [
+                helper.make_node("Expand", ["one", "shape"], ["ones"]),
+                helper.make_node("ReduceMean", ["ones"], ["mean"], keepdims=0),
+                helper.make_node("Conv", ["image", "kernel"], ["red"]),
+                helper.make_node("Mul", ["red", "mean"], ["inverse_depth"]),
+            ],
+            weights=(
+                numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"),
+                _tensor("one", 1.0),
+                _tensor("shape", 1 << 31, dtype=np.int64),
+            ),
+        ),
+        "a graph that fails at",
+    ),
     "not finite": (
         _of_graph(
             [
@@ -269,6 +298,43 @@ def test_a_graph_that_is_no_depth_network(name: str, tmp_path: Path) -> None:
     assert "graph.onnx: found" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        (lambda graph: b"\x38\x7f" + graph, "the operation 'Loop'"),  # field 7 as a number, which is none of a model's
+        (lambda graph: b"\xba\x80\x80\x80\x10" + graph[1:], "a field of number"),  # field 7 plus 2**29
+        (lambda graph: b"\xca\x01\x00" + graph, "functions"),
+    ],
+)
+def test_an_operation_cannot_be_hidden(
+    hidden: Callable[[bytes], bytes], said: str, model: Path, tmp_path: Path
+) -> None:
+    """Two graphs of a file are one to a protobuf's parser."""
+    _NO_NETWORKS["loop"][0](tmp_path / "loop.onnx")
+    loop = onnx.load(tmp_path / "loop.onnx")
+    graph = onnx.ModelProto(graph=loop.graph).SerializeToString()
+    model.write_bytes(model.read_bytes() + hidden(graph))
+    with pytest.raises(DataError, match=said):
+        ExportedNetwork(model)
+
+
+@pytest.mark.slow
+def test_a_graph_without_end_is_stopped(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand products, each of a tenth of a second."""
+    side = np.eye(1500, dtype=np.float32)
+    nodes = [helper.make_node("MatMul", [f"m{index}", "m0"], [f"m{index + 1}"]) for index in range(1000)]
+    nodes.append(helper.make_node("ReduceMean", ["m1000"], ["mean"], keepdims=0))
+    nodes.append(helper.make_node("Conv", ["image", "kernel"], ["red"]))
+    nodes.append(helper.make_node("Mul", ["red", "mean"], ["inverse_depth"]))
+    weights = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"), numpy_helper.from_array(side, "m0")
+    _of_graph(nodes, weights=weights)(model)
+    monkeypatch.setattr("stadia.evaluation.exported_network._CHECK_S", 0.5)
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="a graph that fails at"):
+        ExportedNetwork(model)
+    assert time.perf_counter() - start < 20
+
+
 def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
     def write(path: Path) -> Path:
         path.write_bytes(content(red_reader_onnx(path, ABOUT.texts()).read_bytes()))
@@ -283,9 +349,9 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
     [
         (lambda path: path, "no such file"),
         (lambda path: path.mkdir() or path, "found a folder"),
-        (_written(lambda data: b"a letter"), "onnxruntime cannot load"),
+        (_written(lambda data: b"a letter"), "a damaged file"),
         (_written(lambda data: b""), "onnxruntime cannot load"),
-        (_written(lambda data: data[: len(data) // 2]), "onnxruntime cannot load"),
+        (_written(lambda data: data[: len(data) // 2]), "a damaged file"),
         (lambda path: red_reader_onnx(path, {}), "without stadia's description"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "height": "0"}), "height in its metadata"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "focal": "nan"}), "focal in its metadata"),
@@ -295,7 +361,7 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
             "depth_scale in its metadata",
         ),
         (lambda path: red_reader_onnx(path, ABOUT.texts(), image="input"), "a graph with [('input'"),
-        (_outside, "External data path"),
+        (_outside, "weights in another file"),
     ],
     ids=[
         "nothing",

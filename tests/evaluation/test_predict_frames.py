@@ -197,6 +197,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_memory_of_a_frame(tmp_path: Path, drive: Make, red_reader: Make) -> None:
     """Names and poses of written frames lie on the disk: not even a name stays in memory, which takes 63 bytes.
 

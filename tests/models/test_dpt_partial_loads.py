@@ -179,6 +179,22 @@ def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: P
     assert str(path) in str(refused.value)
 
 
+class Filled:
+    """A few bytes that a pickle turns into 2 GiB of zeros, which `weights_only` allows."""
+
+    def __reduce__(self) -> object:
+        return bytearray, (2**31 - 1,)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_pickle_that_fills_memory_is_not_read(is_zip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dpt.pt"
+    torch.save({"a": torch.zeros(1), "b": Filled()}, path, _use_new_zipfile_serialization=is_zip)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it is read"))
+    with pytest.raises(CheckpointError, match="found no plain tensors"):
+        build(plain, path)
+
+
 # -- the report, and the hub
 # ------------------------------------------------------------------------------------------------------
 

@@ -151,11 +151,13 @@ def test_no_code_of_a_folder_is_run(place, tmp_path):
     assert not canary.exists()
 
 
-def test_a_folder_that_names_code_elsewhere_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text(
-        '{"model_type": "mask2former", "a": [{"auto_map": {"AutoConfig": "x--y.Z"}}]}'
-    )
-    with pytest.raises(CheckpointError, match=r"code in it \(config.json with 'auto_map'\)"):
+@pytest.mark.parametrize(
+    "key", ["auto_map", "attn_implementation", "_attn_implementation", "repo_path", "class_info_file"]
+)
+def test_a_folder_that_names_code_elsewhere_is_refused(tmp_path, key):
+    content = {"model_type": "mask2former", "a": [{key: "mine/kernel"}]}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=rf"code in it \(config.json with '{key}'\)"):
         load_panoptic_model(str(tmp_path))
 
 

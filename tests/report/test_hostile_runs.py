@@ -5,12 +5,17 @@ from __future__ import annotations
 import html
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from stadia import report
-from stadia.report.run_files import read_run
+from stadia.apps.studies.study_folder import read_result_rows
+from stadia.core.errors import DataError
+from stadia.diagnostics.finding import read_findings
+from stadia.report.private_parts import hide_private_parts
+from stadia.report.run_files import RunFiles, find_previous_run, read_run
 
 SECRET = "4f9a0d3c-secret"
 
@@ -35,6 +40,48 @@ def test_a_shared_report_hides_command_paths_and_code(make_run):
         assert shown in text, shown
     whole = html.unescape(report.build_report(folder, private=True).read_text(encoding="utf-8"))
     assert all(part in whole for part in (SECRET, home, "stadia train", "lab-pc-7", "Uncommitted changes"))
+
+
+@pytest.mark.parametrize("text", ["/" * 100_000 + "\nx", "~a" * 50_000 + "\nx", "/a" * 50_000 + "\n:\\"])
+def test_paths_are_hidden_in_linear_time(text):
+    """A text of 300 000 slashes and a line end took hours."""
+    started = time.perf_counter()
+    hidden = hide_private_parts(RunFiles(Path("run"), run={"error": text})).run["error"]
+    assert time.perf_counter() - started < 1.0
+    assert len(hidden) <= 10_002
+
+
+def test_a_whole_path_may_hold_spaces_and_a_line_end_ends_it():
+    hidden = hide_private_parts(RunFiles(Path("run"), config={"a": "/x/own data/drives", "b": "/x/own data/d\nand"}))
+    assert hidden.config == {"a": "…/drives", "b": "…/own data/d\nand"}
+
+
+def test_a_line_of_many_values_is_refused_before_it_is_parsed(make_run, monkeypatch):
+    folder = make_run()
+    monkeypatch.setattr("stadia.core.input_files.MAX_JSON_VALUES", 1000)
+    (folder / "findings.jsonl").write_text(f'{{"a": [{"{}," * 1000}{{}}]}}\n')
+    found = read_run(folder)
+    assert found.findings == []
+    assert any(line.startswith("findings.jsonl: about 2003 values") for line in found.unreadable)
+    for read in (read_result_rows, read_findings):
+        with pytest.raises(DataError, match="values; expected at most 1000"):
+            read(folder / "findings.jsonl")
+
+
+def test_a_linked_run_of_another_folder_is_no_previous_run(make_run):
+    folder = make_run()
+    facts = json.loads((folder / "run.json").read_text())
+    other = folder.parent.parent / "private" / "2000-run"
+    other.mkdir(parents=True)
+    (other / "run.json").write_text(json.dumps({**facts, "started": "2000-01-01T00:00:00+00:00"}))
+    run = read_run(folder)
+    (folder.parent / "2000-run").symlink_to(other)
+    assert find_previous_run(run) is None
+    (folder.parent / "2000-run").unlink()
+    other.rename(folder.parent / "2000-run")
+    found = find_previous_run(run)
+    assert found is not None
+    assert found.folder.name == "2000-run"
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from tests.campaign.harness import fingerprint
 
+from stadia.core import files
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
@@ -209,13 +210,16 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, resume=run, recipe=small_recipe.SmallRecipe(width=4))
 
 
-def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:
+def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
     (run,) = tmp_path.iterdir()
-    (run / "checkpoints" / ".last-x1y2z3.safetensors").write_bytes(b"half")
+    (run / "checkpoints" / ".last.x1y2z3_4.partial.safetensors").write_bytes(b"half")
+    (run / "checkpoints" / ".bashrc").write_text("years of work")  # of its user, in whatever way it got there
+    monkeypatch.setattr(files, "_CLEANED", set())  # as in a new process
     small_recipe.train(tmp_path, resume=run)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        ".bashrc",
         "best.json",
         "best.safetensors",
         "last.json",

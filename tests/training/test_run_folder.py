@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import stadia
-from stadia.core.errors import RunError
+from stadia.core.errors import RunError, StadiaError
 from stadia.core.files import write_json
 from stadia.training import run_folder as run_module
 from stadia.training.config import TrainingConfig
@@ -123,9 +123,30 @@ def test_a_lock_that_is_a_link_changes_no_other_file(tmp_path: Path) -> None:
     run = create(tmp_path / "runs")
     (tmp_path / "mine").write_text("years of work")
     (run.folder / ".lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(RunError, match=r"\.lock: found no file that can be locked"), run.held():
+    with pytest.raises(StadiaError, match=r"\.lock: found a symbolic link"), run.held():
         pass
     assert (tmp_path / "mine").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "images", "scores", "predictions/val", "metrics.csv"])
+def test_a_run_with_a_link_inside_is_not_held(name: str, tmp_path: Path) -> None:
+    """What a resume removes and appends there would be the user's own files."""
+    run = create(tmp_path / "runs")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".bashrc").write_text("years of work")
+    (run.folder / name).parent.mkdir(exist_ok=True)
+    (run.folder / name).symlink_to(tmp_path / "home")
+    with pytest.raises(StadiaError, match=f"{name}: found a symbolic link in a folder"), run.held():
+        pass
+    assert (tmp_path / "home" / ".bashrc").read_text() == "years of work"
+
+
+def test_a_run_folder_that_is_itself_a_link_is_held(tmp_path: Path) -> None:
+    """A study links the whole runs of another one."""
+    run = create(tmp_path / "runs")
+    (tmp_path / "linked").symlink_to(run.folder)
+    with Run.open(tmp_path / "linked").held():
+        assert (run.folder / ".lock").exists()
 
 
 def test_a_changed_configuration_is_refused_key_by_key(tmp_path: Path) -> None:

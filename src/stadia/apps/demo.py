@@ -25,6 +25,7 @@ from stadia.core.errors import RunError
 from stadia.core.files import safe_join, write_json
 from stadia.core.image_io import write_image
 from stadia.core.recording import Recording
+from stadia.core.terminal import Terminal
 from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.masks.mask_files import ROAD, resize_labels
@@ -74,7 +75,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     overrides: `dotted.key=value` over the preset "demo".
     """
     started = time.monotonic()
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with PeakMemory() as memory:
         worlds = render_worlds(console)
         config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
@@ -200,7 +201,7 @@ def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     overrides: `dotted.key=value` over the presets, of both trainings if both have the key.
     """
     started = time.monotonic()
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     console.print(f"two trainings, without metres and then with them: {MINUTES}", highlight=False, soft_wrap=True)
     with PeakMemory() as memory:
         worlds = render_worlds(console)

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import atomic_folder, atomic_write, check_writable, expand_home, safe_join, write_json
+from stadia.core.files import (
+    atomic_folder,
+    atomic_write,
+    check_no_links,
+    check_writable,
+    expand_home,
+    safe_join,
+    write_json,
+)
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import frame_name
@@ -89,6 +97,7 @@ def _default_folder(request: OdometryRequest) -> Path:
     """Return a folder in the checkpoint's run. Raises ConfigError without a run."""
     for folder in (request.checkpoint, *request.checkpoint.parents[:2]):
         if (folder / "run.json").is_file():
+            check_no_links(folder)
             return folder / "odometry" / f"{request.source.resolve().stem}-{request.method}"
     found, expected = "a checkpoint outside a run's folder", "a folder for the path"
     raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, argument, option
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,10 +49,10 @@ def check(
         _report_findings(findings, [], f"as '{recipe}' would train on it", out, as_json=as_json)
         return
 
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from stadia.core.errors import DataError
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.recipes.base.requests import parse_data_config
 
@@ -60,10 +61,10 @@ def check(
         recordings, splits = _open_all(config)
     except DataError as error:  # one line on stderr, and a finding for scripts
         if as_json:
-            typer.echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
+            echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
         raise
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    errors = Console(stderr=True)
+    errors = Terminal(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("checks")
         findings = run_preflight(
@@ -80,27 +81,25 @@ def _report_findings(
     findings: list[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None, *, as_json: bool
 ) -> None:
     """Write and print findings; exit with 1 where one stops training."""
-    from rich.console import Console
-
     from stadia.cli.report import STOPPED
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.finding import Severity, write_findings
 
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)
     if as_json:
-        typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
+        echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        _print_findings(Console(highlight=False), findings, recordings, opened_text, out)
+        _print_findings(Terminal(highlight=False), findings, recordings, opened_text, out)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
 
 
 def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
     """Return the findings of a recipe in its data. For data without recordings."""
-    from rich.console import Console
-
     from stadia.cli.train import resolve_recipe
     from stadia.core.errors import ConfigError
+    from stadia.core.terminal import Terminal
     from stadia.recipes import RECIPES
 
     if only:
@@ -108,7 +107,7 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
         raise ConfigError("--only", found="given with --recipe", expected="one of the two", fix=fix)
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})
-    _, opened = RECIPES.load(recipe).prepare(config, Console(stderr=True))
+    _, opened = RECIPES.load(recipe).prepare(config, Terminal(stderr=True))
     return opened.findings()
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, InputSettings, argument, flag, option
+from stadia.cli.printing import echo
 
 MAX_COUNT = 1_000_000
 
@@ -61,7 +62,7 @@ def _render(write: Callable[..., Path], title: str, unit: str, total: int, image
     with progress.Progress(*columns, disable=not sys.stdout.isatty()) as display:
         bar = display.add_task("", total=total)
         path = write(advance=lambda count: display.advance(bar, count))
-    typer.echo(f"{path}  (preview: {path.parent / 'preview.png'})")
+    echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
 @app.command()
@@ -181,7 +182,7 @@ def show(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
     for file in draw_labels(data, split, out, images, format):
-        typer.echo(file)
+        echo(file)
 
 
 def prepare(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import JsonOption, flag
+from stadia.cli.printing import echo
 
 GAPS = 1
 """Exit code where something that a training needs is missing."""
@@ -26,18 +27,18 @@ def doctor(
     entries = examine_machine(online=online, private=private)
     gaps = [entry for entry in entries if entry.state == "gap"]
     if as_json:
-        typer.echo(json.dumps([entry.to_dict() for entry in entries], indent=2))
+        echo(json.dumps([entry.to_dict() for entry in entries], indent=2))
     else:
         group = ""
         for entry in entries:
             if entry.group != group:
                 group = entry.group
-                typer.echo(group)
+                echo(group)
             mark = {"works": " ", "note": "-", "gap": "!"}[entry.state]
-            typer.echo(f" {mark} {entry.name}: {entry.found}")
+            echo(f" {mark} {entry.name}: {entry.found}")
             if entry.cure:
-                typer.echo(f"     Fix: {entry.cure}")
+                echo(f"     Fix: {entry.cure}")
         notes = sum(entry.state == "note" for entry in entries)
-        typer.echo(f"{len(gaps)} gaps (!), {notes} notes (-)")
+        echo(f"{len(gaps)} gaps (!), {notes} notes (-)")
     if gaps:
         raise typer.Exit(GAPS)

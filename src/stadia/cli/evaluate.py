@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import EveryOption, ForceOption, JsonOption, MotionOption, SizeOption, argument, flag, option
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +171,7 @@ def _score_trajectory(
     estimated, truth = read_trajectory(trajectory, of_estimate), read_trajectory(reference, of_truth, is_reference=True)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if not as_json:
-        typer.echo(score.headline)
+        echo(score.headline)
     if scores is not None:
         write_score(scores, score.to_json())
     return score.summary()
@@ -192,7 +193,7 @@ def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     with show_progress() as bars:
         summary, written = run_evaluate(request, bars.track, bars.progress)
     for path in written:
-        typer.echo(f"note: wrote {path}", err=True)
+        echo(f"note: wrote {path}", err=True)
     return summary
 
 
@@ -202,17 +203,18 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
         _print_table(summary)
         return
     for note in summary.get("notes", ()):
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(json.dumps(summary, indent=2, allow_nan=False))
+        echo(f"note: {note}", err=True)
+    echo(json.dumps(summary, indent=2, allow_nan=False))
 
 
 def _print_table(summary: dict[str, Any]) -> None:
     """Print name and value in rows, notes in lines, and nested scores under their headings."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    from stadia.core.terminal import Terminal
+
+    console = Terminal()
     table = Table(show_header=False, box=None)
     for name, value in summary.items():
         if not isinstance(value, dict | list):

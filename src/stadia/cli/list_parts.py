@@ -60,11 +60,12 @@ def parts(
     pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.")] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    console = Console(highlight=False)
+    from stadia.core.terminal import Terminal
+
+    console = Terminal(highlight=False)
     kinds = [name for name in PART_KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(PART_KINDS)
     for name in kinds or [PART_KINDS.check(str(kind))]:
         if name == "encoders" and not kind:  # more than a thousand

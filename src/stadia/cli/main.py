@@ -25,6 +25,7 @@ from stadia.cli.doctor import doctor
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import parts
 from stadia.cli.predict import activations, export, odometry, predict
+from stadia.cli.printing import echo
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
@@ -54,13 +55,13 @@ app.add_typer(data, name="data")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"stadia {__version__}")
+        echo(f"stadia {__version__}")
         raise typer.Exit
 
 
 def _help(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(context.get_help())
+        typer.echo(context.get_help())  # in colors, and of no file
         raise typer.Exit
 
 
@@ -173,11 +174,6 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
     return None
 
 
-def _make_printable(text: str) -> str:
-    """Return text with control characters, such as those that color a terminal, as escapes."""
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
-
-
 def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
@@ -209,6 +205,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     # Torch's OpenMP reads this when it loads. Threads that wait otherwise spin: where another program has one of the
     # cores, a training step of 0.5 s takes 4 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     from stadia.core.parent_process import stop_with_parent
 
     for stream in (sys.stdout, sys.stderr):
@@ -218,7 +215,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
-            typer.echo("stadia: interrupted", err=True)
+            echo("stadia: interrupted", err=True)
         sys.exit(code)
     except SystemExit:
         raise
@@ -230,5 +227,5 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         message, code = _one_line(error, line)
         if message:
-            typer.echo(_make_printable(f"stadia: {message}"), err=True)
+            echo(f"stadia: {message}", err=True)
         sys.exit(code)

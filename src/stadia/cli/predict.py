@@ -19,6 +19,7 @@ from stadia.cli.arguments import (
     flag,
     option,
 )
+from stadia.cli.printing import echo
 
 
 def predict(
@@ -105,7 +106,7 @@ def activations(
     with show_progress() as bars:
         frames = bars.track(given.frames, given.count, f"running {given.name}")
         count = write_activation_video(recipe, predictor, frames, out, given.rate_hz)
-    typer.echo(f"{out}: {count} frames")
+    echo(f"{out}: {count} frames")
 
 
 def export(
@@ -117,11 +118,11 @@ def export(
     from stadia.apps.export import export_checkpoint
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 
-    about, compared = export_checkpoint(checkpoint, out, lambda step: typer.echo(step, err=True), force=force)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
-    typer.echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
+    about, compared = export_checkpoint(checkpoint, out, lambda step: echo(step, err=True), force=force)
+    echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
+    echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
     for comparison in compared:
-        typer.echo(f"  {comparison}")
+        echo(f"  {comparison}")
     if out.suffix == ".onnx":
-        typer.echo(f"run it: stadia predict {out} INPUT --out DIR")
-    typer.echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")
+        echo(f"run it: stadia predict {out} INPUT --out DIR")
+    echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")

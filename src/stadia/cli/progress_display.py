@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,16 +58,17 @@ class ProgressLines:
         """A `stadia.datasets.frame_store.ReportProgress`."""
         if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
             self.last_line_s = now
-            typer.echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
+            echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
 
 
 @contextmanager
 def show_progress() -> Iterator[ProgressBars | ProgressLines]:
     """Give bars on a terminal until the block ends, lines elsewhere."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from stadia.core.terminal import Terminal
+
+    console = Terminal(stderr=True)
     if not console.is_terminal:
         yield ProgressLines()
         return
@@ -79,4 +80,4 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines]:
 def print_lines(lines: Iterable[str]) -> None:
     """Print results on stdout, notes on stderr."""
     for line in lines:
-        typer.echo(line, err=line.startswith("note: "))
+        echo(line, err=line.startswith("note: "))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, RunArgument, argument, flag, option
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ def report(
     from stadia.report import build_report
 
     check_replaceable(out or run / "report.html", "report", force=force)
-    typer.echo(f"report: {build_report(run, out, private=private)}")
+    echo(f"report: {build_report(run, out, private=private)}")
 
 
 def journal(
@@ -53,10 +54,10 @@ def journal(
         check_replaceable(out, "journal", force=force)
     text = write_journal(find_runs(runs or [Path("runs")]))
     if out is None:
-        typer.echo(text, nl=False)
+        echo(text, nl=False)
     else:
         write_text(out, text)
-        typer.echo(f"journal: {out}")
+        echo(f"journal: {out}")
 
 
 def compare(
@@ -76,9 +77,9 @@ def compare(
             raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
         check_replaceable(image, "comparison", force=force)
     a, b = read_run(first), read_run(second)
-    typer.echo(write_comparison(a, b), nl=False)
+    echo(write_comparison(a, b), nl=False)
     if image is not None:
-        typer.echo(f"image: {image if draw_comparison(a, b, image) else 'none, they share no curve'}")
+        echo(f"image: {image if draw_comparison(a, b, image) else 'none, they share no curve'}")
 
 
 # -- findings
@@ -137,8 +138,7 @@ def diagnose(
     run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")], as_json: JsonOption = False
 ) -> None:
     """Print the finding to fix first, what may follow from it, and other causes. Exits with 1 for a stop."""
-    from rich.console import Console
-
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.training.run_folder import Run
@@ -149,16 +149,16 @@ def diagnose(
     if damaged and not findings:
         raise damaged[0]
     for error in damaged:
-        typer.echo(f"note: left out: {error}", err=True)
+        echo(f"note: left out: {error}", err=True)
     found, verdict = find_root_cause(findings), opened.facts.get("predictions")
     if as_json:
         parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
         parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
         listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
         judged = {} if verdict is None else {"predictions": verdict}
-        typer.echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
+        echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
     else:
-        console = Console(highlight=False)
+        console = Terminal(highlight=False)
         status = str(opened.facts.get("status"))
         ended = {"running": "is running, or was killed", "failed": f"failed: {opened.facts.get('error')}"}
         outcome = f"{opened.folder}: {opened.recipe}, {ended.get(status, status)}"
@@ -196,15 +196,14 @@ def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding: symptom, cause, fix, measurement, origin and the test that proves it; or list all."""
-    from rich.console import Console
-
     from stadia.core.errors import ConfigError
     from stadia.core.input_files import parse_integer
     from stadia.core.registry import find_nearest_name
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import CATALOG
     from stadia.diagnostics.catalog.entries import FAMILIES, TRACES, Trace
 
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     wanted = (code or "").upper()
     if (number := parse_integer(wanted[1:], most=99)) is not None:
         wanted = f"{wanted[0]}{number:02d}"  # L5 is L05

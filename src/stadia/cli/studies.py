@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
@@ -65,7 +66,7 @@ def ablate(
     folder.write(config, runs)
     for other in reuse or []:
         for run_name in folder.reuse(StudyFolder(other), runs):
-            typer.echo(f"{run_name}: that of {other}", err=True)
+            echo(f"{run_name}: that of {other}", err=True)
     todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
     _judge(folder, config, runs, names, direction)
@@ -129,15 +130,15 @@ def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None
 
     size, several = count_samples(runs[0].config), "s" * (len(study.changes) > 1)
     length = f"{size:,} samples each" if size else "as many epochs each"
-    typer.echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}")
+    echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}")
     for run in runs[1 : 1 + len(study.changes)]:
         keys = changed_keys(runs[0].config, run.config)
-        typer.echo(f"  {run.change}: {'; '.join(map(str, keys))}")
+        echo(f"  {run.change}: {'; '.join(map(str, keys))}")
         for note in evaluation_notes(study.recipe, metric, keys):
-            typer.echo(f"    {note}")
+            echo(f"    {note}")
     n = len(study.seeds)
     found = detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
-    typer.echo(f"{n} seeds: a difference of {found:.2g} standard deviations of it is found in four studies of five")
+    echo(f"{n} seeds: a difference of {found:.2g} standard deviations of it is found in four studies of five")
 
 
 def _train(
@@ -156,7 +157,7 @@ def _train(
     from stadia.core.errors import RunError
 
     left, planned, rows = len(jobs), {run.name: run for run in runs}, []
-    typer.echo(f"{folder.root}: {len(runs)} runs, {left} to train", err=True)
+    echo(f"{folder.root}: {len(runs)} runs, {left} to train", err=True)
 
     def ended(job: Job, code: int) -> None:
         nonlocal left
@@ -168,7 +169,7 @@ def _train(
             raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
         why = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
-        typer.echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
+        echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
         add_line(folder.root / RESULTS, row)
         rows.append(row)
         if study.budget == "samples":  # seconds are only equal at the end
@@ -177,7 +178,7 @@ def _train(
     try:
         launcher.run(jobs, ended)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
+        echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
         raise
 
 
@@ -201,13 +202,13 @@ def _judge(
     folder: StudyFolder, study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...], better: Better
 ) -> None:
     """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from stadia.apps.studies.study_folder import POST_HOC_CHOICES, RESULTS, write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.core.files import write_json
+    from stadia.core.terminal import Terminal
     from stadia.report import study_report as shown
 
     rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
@@ -222,14 +223,14 @@ def _judge(
     table = Table(*shown.TABLE_HEAD, title=escape(f"{study.name}: {metric}, {better} is better"))
     for cells in shown.make_table_cells(verdicts):
         table.add_row(*map(escape, cells))
-    Console(width=140).print(table)
+    Terminal(width=140).print(table)
     for verdict in verdicts["verdicts"]:
-        typer.echo(shown.describe_verdict(verdicts, verdict))
+        echo(shown.describe_verdict(verdicts, verdict))
         for note in verdict["notes"]:
-            typer.echo(f"  {note}")
+            echo(f"  {note}")
     for note in verdicts["notes"]:
-        typer.echo(f"note: {note}")
-    typer.echo(", ".join(map(str, files)))
+        echo(f"note: {note}")
+    echo(", ".join(map(str, files)))
 
 
 def sweep(
@@ -262,17 +263,17 @@ def sweep(
         return _resolve(recipe, list(given)).model_dump(mode="json")
 
     try:
-        study = search.run(trials, resolved, lambda trial: typer.echo(_trial_line(trial, name), err=True))
+        study = search.run(trials, resolved, lambda trial: echo(_trial_line(trial, name), err=True))
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command resumes the sweep in {out}", err=True)
+        echo(f"stopped; the same command resumes the sweep in {out}", err=True)
         raise
     _print_trials(study, name, direction)
     for key, share in rank_keys(study).items():
-        typer.echo(f"importance of {key}: {share:.0%}")
+        echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
-        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from other seeds:")
-        typer.echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
+        echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from other seeds:")
+        echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
 
 
 def _trial_line(trial: Any, metric: str) -> str:
@@ -284,9 +285,10 @@ def _trial_line(trial: Any, metric: str) -> str:
 
 def _print_trials(study: Any, metric: str, better: str) -> None:
     """Print ended trials, best first, then the others."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from stadia.core.terminal import Terminal
 
     keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
     table = Table(*map(escape, ("trial", metric, *keys, "state")))
@@ -295,4 +297,4 @@ def _print_trials(study: Any, metric: str, better: str) -> None:
         value = "–" if trial.value is None else f"{trial.value:.5g}"
         settings = (escape(f"{trial.params.get(key, '–')}") for key in keys)
         table.add_row(str(trial.number), value, *settings, trial.state.name.lower())
-    Console(width=140).print(table)
+    Terminal(width=140).print(table)

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
+from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -46,23 +47,23 @@ def _print_keys(words: list[str]) -> None:
     if recipe is None:
         word = next((word for word in words if not word.startswith("-")), "")
         near = find_nearest_name(word, CONFIGS) or "RECIPE"
-        typer.echo(f"`stadia train {near} --help` lists every key. Recipes: {', '.join(CONFIGS)}.")
+        echo(f"`stadia train {near} --help` lists every key. Recipes: {', '.join(CONFIGS)}.")
         return
 
     from stadia.core.config_help import describe_keys
 
     width = min(shutil.get_terminal_size().columns, 100)
-    typer.echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
+    echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
     group = None
     for one in describe_keys(CONFIGS.load(recipe)):
         if ".NAME." in one.key:  # the same keys again, for other data sets
             continue
         if (now := one.key.rpartition(".")[0]) != group:
             group = now
-            typer.echo(f"\n{group}" if group else "")
+            echo(f"\n{group}" if group else "")
         default = "  (required)" if one.default is None else f"={one.default}"
-        typer.echo(f"  {one.key}{default}  ({one.allowed})")
-        typer.echo(textwrap.fill(one.sentence, width, initial_indent="      ", subsequent_indent="      "))
+        echo(f"  {one.key}{default}  ({one.allowed})")
+        echo(textwrap.fill(one.sentence, width, initial_indent="      ", subsequent_indent="      "))
 
 
 def train(
@@ -127,33 +128,31 @@ def train(
 
         resolved = make_paths_absolute(resolved)
 
-    typer.echo(f"reading {_name_data(resolved)} ...", err=True)  # the imports below take seconds
+    echo(f"reading {_name_data(resolved)} ...", err=True)  # the imports below take seconds
 
     from stadia import recipes, report
 
     def build_report(run: Run) -> None:
         if run.writes:
-            typer.echo(f"report: {report.build_report(run.folder)}")
+            echo(f"report: {report.build_report(run.folder)}")
 
     if is_auto:
         resolved = _choose_preset(recipe, base, given + settings, minutes)
     elif minutes is not None:
-        from rich.console import Console
-
+        from stadia.core.terminal import Terminal
         from stadia.recipes.base.expected_cost import choose_steps
 
-        resolved = choose_steps(resolved, minutes, Console(stderr=True))
+        resolved = choose_steps(resolved, minutes, Terminal(stderr=True))
     recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
 
 
 def _choose_preset(recipe: str, base: Path | None, settings: list[str], minutes: float | None) -> RecipeConfig:
     """Return the configuration of `--preset auto`, by measuring steps; `settings` of the user are over it."""
-    from rich.console import Console
-
+    from stadia.core.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
     from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
 
-    console, time_min = Console(stderr=True), minutes or AUTO_MINUTES
+    console, time_min = Terminal(stderr=True), minutes or AUTO_MINUTES
 
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
@@ -226,14 +225,14 @@ def _check_data(config: RecipeConfig) -> None:
 
 def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     """Print the configuration as JSON, and the report of three steps."""
-    from rich.console import Console
+    from stadia.core.terminal import Terminal
 
     _check_data(config)
     _check_encoders(config)
-    Console().print_json(config.model_dump_json())
+    Terminal().print_json(config.model_dump_json())
     steps = _dry_run_report(config, on_stop)
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
-    typer.echo(f"dry run: {steps}{summary}", err=True)
+    echo(f"dry run: {steps}{summary}", err=True)
 
 
 def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
@@ -307,13 +306,14 @@ def demo(
     done = DEMOS.load(recipe)(out, overrides or [])
     page = report.build_report(done.run.folder)
     (_print_demo_scores if recipe == "selfsup" else _print_metric_demo_scores)(done.result)
-    typer.echo(f"report: {page}")
-    typer.echo(f"result: {done.run.folder / 'result.json'}")
+    echo(f"report: {page}")
+    echo(f"result: {done.run.folder / 'result.json'}")
 
 
 def _print_demo_scores(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stadia.core.terminal import Terminal
 
     depth = result["depth"]
     title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
@@ -324,7 +324,7 @@ def _print_demo_scores(result: dict[str, Any]) -> None:
     table.add_row("stadia selfsup", f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}", ratio)
     mean = [f"{depth[f'{name}_mean_baseline']:.{digits}f}" for name, digits in (("abs_rel", 3), ("rmse", 2), ("d1", 3))]
     table.add_row("mean depth of each pixel", *mean, "")
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print(_odometry_line(result["odometry"]))
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
@@ -340,8 +340,9 @@ def _odometry_line(odometry: dict[str, Any]) -> str:
 
 
 def _print_metric_demo_scores(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stadia.core.terminal import Terminal
 
     with_metres, camera = result["depth"], result["camera_height"]
     table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)
@@ -359,7 +360,7 @@ def _print_metric_demo_scores(result: dict[str, Any]) -> None:
     lines = ["AbsRel of depth as it is, and of each image by the ratio of its medians first", _camera_line(camera)]
     if result["depth_scale"] != "metres":
         lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")

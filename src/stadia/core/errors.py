@@ -17,6 +17,11 @@ def make_printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def escape_controls(text: str) -> str:
+    """Return text of several lines as `make_printable` does; line ends and tabs stay."""
+    return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
+
+
 def _shorten(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]} ..."
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import importlib
 import json
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 
+IS_WINDOWS = sys.platform == "win32"
+"""Whether an open file cannot be renamed or removed, and a folder cannot be opened."""
+
+_STALE_S = 24 * 3600.0  # age of a temporary file that no process writes any more, where it cannot hold a lock
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
 _CLEANED: set[str] = set()
@@ -56,6 +64,35 @@ def check_writable(folder: Path) -> None:
         raise
 
 
+_OPTUNA_LOCK = "optuna.log.lock"  # a link that Optuna makes and removes; nothing is written through it
+
+
+def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
+    """Raise StadiaError where a folder that is written into holds a symbolic link, at any depth.
+
+    What is written or removed there would be outside: in a run of somebody else, `checkpoints` may lead to your home.
+    The folder itself may be a link, which its user made or named.
+
+    Args:
+        skip: names of folders that may hold links. W&B makes some; a study links whole runs.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() and name != _OPTUNA_LOCK:
+                found, expected = "a symbolic link in a folder that is written into", "files and folders alone"
+                raise StadiaError(path, found=found, expected=expected, fix="remove it, or copy there what it leads to")
+        folders[:] = [name for name in folders if name not in skip]
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to append to it, new where it is missing. Raises OSError where it is a symbolic link or a pipe."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # which some systems lack
+        flags |= getattr(os, name, 0)
+    return os.fdopen(os.open(path, flags, 0o644), "ab")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit sync it and rename it to `path`, else remove it.
@@ -87,10 +124,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _make_temporary(path: Path, locked: ExitStack) -> Path:
-    """Create an empty file beside `path`, and hold its lock: a temporary file without a lock is stale."""
+    """Create an empty file beside `path`, and hold its lock: a temporary file without a lock is stale.
+
+    On Windows it has no lock; there it is stale after a day.
+    """
     stem = path.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".partial{path.suffix}", dir=path.parent)
+        if IS_WINDOWS:  # an open file cannot be renamed
+            os.close(handle)
+            return Path(name)
         locked.callback(os.close, handle)
         if try_lock(handle) and Path(name).exists():  # else another process just took it for a stale one
             return Path(name)
@@ -105,12 +148,21 @@ def remove_stale_files(folder: Path) -> None:
     for entry in os.scandir(folder):
         if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             with suppress(OSError):  # another process may remove it at the same time
-                handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
-                try:
-                    if try_lock(handle):
-                        Path(entry.path).unlink()
-                finally:
-                    os.close(handle)
+                _remove_if_stale(Path(entry.path))
+
+
+def _remove_if_stale(temporary: Path) -> None:
+    """Remove a temporary file that no process writes. Raises OSError where it is gone."""
+    if IS_WINDOWS:
+        if time.time() - temporary.stat().st_mtime > _STALE_S:
+            temporary.unlink()
+        return
+    handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if try_lock(handle):
+            temporary.unlink()
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -127,6 +179,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with ExitStack() as locked:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if temporary.is_symlink():  # what it leads to is no half-written folder
+                temporary.unlink()
             temporary.mkdir(exist_ok=True)
             locked.enter_context(hold_lock(temporary, path))
             _remove_content(temporary)
@@ -138,6 +192,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _sync(file)
+            if IS_WINDOWS:
+                with suppress(OSError):  # no folder can be renamed to one that exists, also an empty one
+                    path.rmdir()
             temporary.rename(path)
             _sync_folder(path.parent)
         except OSError as error:
@@ -159,13 +216,13 @@ def _remove_content(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
+    with path.open("r+b" if IS_WINDOWS else "rb") as stream:  # Windows syncs only what can be written to
         os.fsync(stream.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
     """Sync a folder's entries, so that a rename survives a power failure. Windows has no such call."""
-    if os.name != "nt":
+    if not IS_WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -179,10 +236,7 @@ def hold_lock(path: Path, output: Path | None = None) -> Iterator[None]:
 
     output: its name for the user, `path` by default. Raises StadiaError where another process holds it.
     """
-    if os.name == "nt":  # no locks, and no folder can be opened
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
+    handle = _open_for_lock(path)
     try:
         if not try_lock(handle):
             raise StadiaError(
@@ -194,6 +248,15 @@ def hold_lock(path: Path, output: Path | None = None) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _open_for_lock(path: Path) -> int:
+    """Open the file that carries the lock of `path`: itself, or on Windows one in the folder of temporary files."""
+    if not IS_WINDOWS:
+        return os.open(path, os.O_RDONLY)
+    name = os.path.normcase(os.path.realpath(path)).encode("utf-8", "surrogatepass")
+    file = Path(tempfile.gettempdir()) / f"stadia-{hashlib.sha256(name).hexdigest()[:32]}.lock"
+    return os.open(file, os.O_RDWR | os.O_CREAT)
 
 
 @contextmanager
@@ -214,18 +277,17 @@ def hold_folder(folder: Path) -> Iterator[None]:
 def try_lock(descriptor: int) -> bool:
     """Take the lock of an open file without waiting.
 
-    Returns False where another process has it, and True also where there are no locks (Windows, some file systems).
+    Returns False where another process has it, and True also on file systems without locks. On Windows the first byte
+    is locked, which others can then neither read nor write.
     """
+    module: Any = importlib.import_module("msvcrt" if IS_WINDOWS else "fcntl")
     try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+        if IS_WINDOWS:
+            module.locking(descriptor, module.LK_NBLCK, 1)
+        else:
+            module.flock(descriptor, module.LOCK_EX | module.LOCK_NB)
+    except OSError as error:
+        return not isinstance(error, PermissionError if IS_WINDOWS else BlockingIOError)
     return True
 
 

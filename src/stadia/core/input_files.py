@@ -172,14 +172,53 @@ def read_json(
     path: Path, *, expected: str = "a JSON file", fix: str = "check the path", max_bytes: int = MAX_TEXT_BYTES
 ) -> Any:
     """Return the content of a JSON file. Raises DataError that names the file."""
-    text = read_text(path, expected=expected, fix=fix, max_bytes=max_bytes)
+    return parse_json(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected)
+
+
+def parse_json(path: object, text: str, expected: str, *, fix: str = _COPY) -> Any:
+    """Return the value of JSON text as `read_json` does; `path` is its place, for messages."""
+    check_json_values(path, text)
+    return _parse_json(path, text, expected, fix)
+
+
+def parse_json_lines(path: object, text: str, expected: str, *, fix: str = _COPY) -> Iterator[Any | DataError]:
+    """Yield the value of each line of JSON text, or the DataError of a damaged line, which it names.
+
+    Raises DataError where all lines together have too many values. `path` is the place of the text, for messages.
+    """
+    check_json_values(path, text)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
+        try:
+            yield _parse_json(f"{path}:{number}", line, expected, fix)
+        except DataError as error:
+            yield error
+
+
+def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
+    """Return the object of each line of a file of JSON lines. Raises DataError for a line that is none."""
+    text = "\n".join(read_lines(path, expected=expected))
+    rows = list[dict[str, Any]]()
+    for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
+        if isinstance(row, DataError):
+            raise row
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}", found=f"a {type(row).__name__}", expected=expected, fix=fix)
+        rows.append(row)
+    return rows
+
+
+def check_json_values(path: object, text: str) -> None:
+    """Raise DataError for JSON text of more than MAX_JSON_VALUES values; `path` is its place, for messages."""
     if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:  # `[],` of 3 bytes takes 80 in memory
         found, fix = f"about {values} values", "check that this is the right file"
         raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
+
+
+def _parse_json(path: object, text: str, expected: str, fix: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:  # no JSON, a number of 5000 digits, nested 5000 deep
-        raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=_COPY) from error
+        raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
 
 
 class _JsonWindow:

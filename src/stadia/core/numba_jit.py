@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -61,7 +62,7 @@ def find_cache_folder() -> Path | None:
         shared.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             private.mkdir(mode=_PRIVATE)
-        if os.name == "nt":  # a profile is private there, and has no modes
+        if sys.platform == "win32":  # a profile is private there, and has no modes
             return private
         above = [parent.resolve(), *parent.resolve().parents]
         is_private = _is_own(shared, closed=0o022) and _is_own(private, closed=0o077)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, check_writable, expand_home
+from stadia.core.files import atomic_write, check_no_links, check_writable, expand_home
 from stadia.core.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE
 from stadia.core.input_files import open_input, read_bytes
 
@@ -78,6 +78,7 @@ def check_output_folder(folder: Path, record: str, kind: str, *, force: bool = F
         fix = "choose another folder, or pass --force to write into it"
         raise StadiaError(folder, found=found, expected=expected, fix=fix)
     check_replaceable(folder / record, kind)
+    check_no_links(folder)
 
 
 def _has_mark(path: Path, kind: str) -> bool:

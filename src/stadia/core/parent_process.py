@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -19,7 +20,7 @@ def stop_with_parent() -> None:
     Does nothing without the variable. Windows does not change a process's parent, and has no such signal.
     """
     parent = os.environ.pop(PARENT_VARIABLE, "")  # the processes that this one starts do not stop with it
-    if os.name == "nt" or not parent:
+    if sys.platform == "win32" or not parent:
         return
 
     def wait() -> None:

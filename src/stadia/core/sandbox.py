@@ -1,8 +1,8 @@
 """Run a function on hostile input in a process of its own, with limits of time, memory, files and system calls.
 
 Decoders are C libraries: a damaged image may crash them, and a hostile one may make them run foreign code. Here that
-costs one process, which can neither start another one, nor open a connection, nor write a file. What it sends back is
-numbers, text and arrays of a checked size, never objects: nothing of it is run.
+costs one process, which can neither start another one, nor signal one, nor open a connection, nor write a file. What
+it sends back is numbers, text and arrays of a checked size, never objects: nothing of it is run.
 
 Platforms: Linux has every limit. macOS and Windows have no filter of system calls. There the parent limits time and
 memory, which it measures every 50 ms. Files and connections are not limited there.
@@ -260,6 +260,8 @@ class _Child:
             self._waiting_since = math.inf
 
     def _explain_end(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it ended by itself: how it did explains more
+            self._process.wait(timeout=1)
         self._kill()
         code = self._process.wait()
         if code == _OUT_OF_MEMORY:
@@ -294,7 +296,7 @@ class _Child:
             return
 
     def _kill(self) -> None:
-        if os.name == "nt":
+        if sys.platform == "win32":
             self._process.kill()
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -385,34 +387,46 @@ def apply_limits(seconds: int, max_bytes: int) -> None:
 
 # -- Linux: a filter of system calls (seccomp) that no code of the process can remove
 
-_DENIED = {
+_ALLOWED = {
     "x86_64": {
-        "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "ptrace": 101, "socket": 41, "connect": 42,
-        "bind": 49, "socketpair": 53, "sendto": 44, "sendmsg": 46, "truncate": 76, "ftruncate": 77, "rename": 82,
-        "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91,
-        "chown": 92, "fchown": 93, "lchown": 94, "mknod": 133, "mount": 165, "umount2": 166, "tkill": 200,
-        "utimes": 235, "utime": 132, "mkdirat": 258, "mknodat": 259, "fchownat": 260, "futimesat": 261, "unlinkat": 263,
-        "renameat": 264, "linkat": 265, "symlinkat": 266, "fchmodat": 268, "utimensat": 280, "fallocate": 285,
-        "perf_event_open": 298, "process_vm_readv": 310, "process_vm_writev": 311, "renameat2": 316, "bpf": 321,
-        "userfaultfd": 323, "setxattr": 188, "removexattr": 197, "keyctl": 250, "unshare": 272, "setns": 308,
-        "setrlimit": 160,
+        "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8,
+        "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
+        "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "readv": 19, "writev": 20, "access": 21, "sched_yield": 24,
+        "mremap": 25, "madvise": 28, "nanosleep": 35, "getpid": 39, "clone": 56, "exit": 60, "uname": 63, "fcntl": 72,
+        "getcwd": 79, "readlink": 89, "gettimeofday": 96, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102,
+        "getgid": 104, "geteuid": 107, "getegid": 108, "sigaltstack": 131, "prctl": 157, "gettid": 186, "time": 201,
+        "futex": 202, "sched_getaffinity": 204, "getdents64": 217, "restart_syscall": 219, "fadvise64": 221,
+        "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "tgkill": 234,
+        "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269, "ppoll": 271, "set_robust_list": 273,
+        "getcpu": 309, "getrandom": 318, "statx": 332, "rseq": 334,
     },
     "aarch64": {
-        "execve": 221, "execveat": 281, "ptrace": 117, "socket": 198, "socketpair": 199, "bind": 200, "connect": 203,
-        "sendto": 206, "sendmsg": 211, "truncate": 45, "ftruncate": 46, "fallocate": 47, "fchmod": 52, "fchmodat": 53,
-        "fchownat": 54, "fchown": 55, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37,
-        "renameat": 38, "umount2": 39, "mount": 40, "utimensat": 88, "unshare": 97, "tkill": 130, "setxattr": 5,
-        "removexattr": 14, "keyctl": 219, "perf_event_open": 241, "setns": 268, "process_vm_readv": 270,
-        "process_vm_writev": 271, "renameat2": 276, "bpf": 280, "userfaultfd": 282, "setrlimit": 164,
+        "getcwd": 17, "fcntl": 25, "ioctl": 29, "faccessat": 48, "openat": 56, "close": 57, "getdents64": 61,
+        "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67, "ppoll": 73, "readlinkat": 78,
+        "newfstatat": 79, "fstat": 80, "exit": 93, "exit_group": 94, "futex": 98, "set_robust_list": 99,
+        "nanosleep": 101, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115, "sched_getaffinity": 123,
+        "sched_yield": 124, "restart_syscall": 128, "tgkill": 131, "sigaltstack": 132, "rt_sigaction": 134,
+        "rt_sigprocmask": 135, "rt_sigreturn": 139, "times": 153, "uname": 160, "getrusage": 165, "prctl": 167,
+        "getcpu": 168, "gettimeofday": 169, "getpid": 172, "getuid": 174, "geteuid": 175, "getgid": 176,
+        "getegid": 177, "gettid": 178, "sysinfo": 179, "brk": 214, "munmap": 215, "mremap": 216, "clone": 220,
+        "mmap": 222, "fadvise64": 223, "mprotect": 226, "madvise": 233, "getrandom": 278, "statx": 291, "rseq": 293,
     },
 }  # fmt: skip
-_FIRST_NEW = 424  # pidfd, io_uring, clone3, openat2 and all later: the C library does without them
-_CLONE = {"x86_64": 56, "aarch64": 220}
-_KILL = {"x86_64": (62, 234), "aarch64": (129, 131)}  # kill and tgkill: of this process alone
-_OPEN = {"x86_64": ((2, 1), (257, 2)), "aarch64": ((56, 2),)}  # open and openat, with the argument of the flags
-_PRLIMIT = {"x86_64": 302, "aarch64": 261}  # only to read: root may raise limits
+"""What decoding takes: reading files, memory, threads, clocks. All other calls fail, and later kernels add none."""
+
+_WRITING = os.O_WRONLY | getattr(os, "O_RDWR", 2) | os.O_CREAT | os.O_TRUNC
+_THREAD_FLAGS = 0x003D0F00  # of clone, by glibc; musl adds CLONE_DETACHED
+_ARGUMENTS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "ioctl": (1, (0x5401, 0x5451)),  # TCGETS, FIOCLEX
+    "fcntl": (1, (0, 1, 2, 3, 1030)),  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
+    "prctl": (0, (15,)),  # PR_SET_NAME
+    "clone": (0, (_THREAD_FLAGS, _THREAD_FLAGS | 0x00400000)),
+    "sched_getaffinity": (0, (0,)),  # of itself
+}
+"""Call, place of an argument, and its allowed values."""
+_FIRST_NEW = 424  # clone3 and later: at "not implemented" the C library takes the older call
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_CLONE_THREAD = 0x00010000
+_MADV_HWPOISON = 100  # it and later advice are tests of the machine's memory, for root
 _EPERM, _ENOSYS = 1, 38
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _NO_NEW_PRIVILEGES, _SET_FILTER = 38, 22  # of prctl
@@ -424,43 +438,52 @@ _Rule = tuple[int, int, int, int]
 
 
 def deny_system_calls() -> bool:
-    """Deny this process new processes, programs, connections, writable files and signals to others, for good.
+    """Deny this process all system calls but those of decoding, for good.
 
     Returns False on unsupported machines; where the kernel refuses, it raises OSError.
     """
     machine = os.uname().machine
-    if machine not in _DENIED:
+    if machine not in _ALLOWED:
         return False
-    rules = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), (_RETURN, 0, 0, _KILL_PROCESS), (_LOAD, 0, 0, 0)]
-    if machine == "x86_64":  # calls of the x32 interface have other numbers
-        rules += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL_PROCESS)]
-    for number in _DENIED[machine].values():
-        rules += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | _EPERM)]
-    rules += [(_AT_LEAST, 0, 1, _FIRST_NEW), (_RETURN, 0, 0, _ERRNO | _ENOSYS)]
-    rules += _check_argument(_CLONE[machine], 0, (_ANY_BIT, _CLONE_THREAD), is_allowed=True)
-    for number in _KILL[machine]:
-        rules += _check_argument(number, 0, (_EQUAL, os.getpid()), is_allowed=True)
-    rules += _check_argument(_PRLIMIT[machine], 2, (_EQUAL, 0), is_allowed=True)
-    written = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-    for number, place in _OPEN[machine]:
-        rules += _check_argument(number, place, (_ANY_BIT, written), is_allowed=False)
-    rules.append((_RETURN, 0, 0, _ALLOW))
-    _install_filter(b"".join(struct.pack("=HBBI", *rule) for rule in rules))
+    _install_filter(b"".join(struct.pack("=HBBI", *rule) for rule in list_rules(machine, os.getpid())))
     return True
 
 
-def _check_argument(number: int, place: int, test: tuple[int, int], *, is_allowed: bool) -> list[_Rule]:
-    """Return rules that allow (or deny) a call where the test of the lower half of an argument holds."""
-    kinds = (_ALLOW, _ERRNO | _EPERM)
-    holds, fails = kinds if is_allowed else kinds[::-1]
+def list_rules(machine: str, pid: int) -> list[_Rule]:
+    """Return the filter's program for a machine of `_ALLOWED`; `pid` is the process, the only one to get signals."""
+    rules = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), (_RETURN, 0, 0, _KILL_PROCESS), (_LOAD, 0, 0, 0)]
+    if machine == "x86_64":  # calls of the x32 interface have other numbers
+        rules += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL_PROCESS)]
+    for name, number in _ALLOWED[machine].items():
+        if name in _ARGUMENTS:
+            rules += _allow_values(number, *_ARGUMENTS[name])
+        elif name == "tgkill":
+            rules += _allow_values(number, 0, (pid,))
+        elif name in ("open", "openat"):
+            rules += _deny_argument(number, 1 if name == "open" else 2, (_ANY_BIT, _WRITING))
+        elif name == "madvise":
+            rules += _deny_argument(number, 2, (_AT_LEAST, _MADV_HWPOISON))
+        else:
+            rules += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
+    return [*rules, (_AT_LEAST, 0, 1, _FIRST_NEW), (_RETURN, 0, 0, _ERRNO | _ENOSYS), (_RETURN, 0, 0, _ERRNO | _EPERM)]
+
+
+def _allow_values(number: int, place: int, values: tuple[int, ...]) -> list[_Rule]:
+    """Return rules that allow a call where an argument, of 32 bits, has one of the values."""
+    tests = [rule for value in values for rule in ((_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW))]
+    return [(_EQUAL, 0, len(tests) + 2, number), _load(place), *tests, (_RETURN, 0, 0, _ERRNO | _EPERM)]
+
+
+def _deny_argument(number: int, place: int, test: tuple[int, int]) -> list[_Rule]:
+    """Return rules that allow a call unless the test of an argument, of 32 bits, holds."""
     code, value = test
-    return [
-        (_EQUAL, 0, 4, number),
-        (_LOAD, 0, 0, 16 + 8 * place),
-        (code, 0, 1, value),
-        (_RETURN, 0, 0, holds),
-        (_RETURN, 0, 0, fails),
-    ]
+    results = [(_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW)]
+    return [(_EQUAL, 0, 4, number), _load(place), (code, 0, 1, value), *results]
+
+
+def _load(place: int) -> _Rule:
+    """Return the rule that loads the lower half of an argument."""
+    return _LOAD, 0, 0, 16 + 8 * place
 
 
 def _install_filter(program: bytes) -> None:

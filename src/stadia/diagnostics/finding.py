@@ -13,7 +13,7 @@ from typing import Any
 
 from stadia.core.errors import DataError, summarize_exception
 from stadia.core.files import atomic_write, write_text
-from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_text
+from stadia.core.input_files import MAX_TEXT_BYTES, parse_json_lines, read_bytes, read_text
 
 
 class Severity(StrEnum):
@@ -151,12 +151,15 @@ def read_valid_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
     only.
     """
     findings, damaged = [], []
-    for number, line in enumerate(read_bytes(path, expected=FINDINGS, max_bytes=MAX_TEXT_BYTES).splitlines(), start=1):
+    expected, fix = "one finding as JSON a line", "delete the line"
+    text = read_bytes(path, expected=FINDINGS, max_bytes=MAX_TEXT_BYTES).decode("utf-8", "replace")
+    values = parse_json_lines(path, text, expected, fix=fix)
+    for number, value in enumerate(values, start=1):
         try:
-            findings.append(Finding.from_dict(json.loads(line.decode())))
-        except (ValueError, AttributeError, RecursionError, MemoryError, DataError) as error:  # neither UTF-8 nor JSON
+            if isinstance(value, DataError):
+                raise value
+            findings.append(Finding.from_dict(value))
+        except (AttributeError, DataError) as error:  # no JSON, no object, other fields
             found = error.found if isinstance(error, DataError) else summarize_exception(error)
-            damaged.append(
-                DataError(f"{path}:{number}", found=found, expected="one finding as JSON a line", fix="delete the line")
-            )
+            damaged.append(DataError(f"{path}:{number}", found=found, expected=expected, fix=fix))
     return findings, damaged

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self
@@ -15,7 +18,7 @@ from pydantic import Field, ValidationError
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.input_files import check_input_file, name_parser_errors, open_input
+from stadia.core.input_files import name_parser_errors, open_input
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
@@ -32,8 +35,27 @@ UNITS: Mapping[DepthScale, str] = {
 MIN_OPSET = 13
 _EXPECTED = "an ONNX file that `stadia export` wrote"
 _MAX_BYTES = 1 << 31  # a protobuf has no more
-_OPSET_IMPORT, _GRAPH, _INITIALIZER, _DATA_TYPE = 8, 7, 5, 2  # numbers of fields in onnx.proto
+_NUMBER, _MESSAGE = 0, 2  # kinds of fields in a protobuf
+_OPSET_IMPORT, _GRAPH, _FUNCTIONS = (8, _MESSAGE), (7, _MESSAGE), (25, _MESSAGE)  # fields of onnx.proto: of a model,
+_NODE, _INITIALIZER, _SPARSE = (1, _MESSAGE), (5, _MESSAGE), (15, _MESSAGE)  # a graph,
+_OPERATION, _ATTRIBUTE, _DOMAIN = (4, _MESSAGE), (5, _MESSAGE), (7, _MESSAGE)  # a node,
+_SUBGRAPHS = ((6, _MESSAGE), (11, _MESSAGE))  # an attribute,
+_DATA_TYPE, _EXTERNAL = (2, _NUMBER), (13, _MESSAGE)  # and a tensor
 _FLOATS = (1, 10, 11, 16)  # float, float16, double, bfloat16
+_OPERATIONS = (
+    "Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose DepthToSpace Div Elu Equal Erf"
+    " Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual"
+    " GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less"
+    " LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mish Mod Mul Neg Not Or Pad Pow PRelu Range Reciprocal"
+    " ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Selu Shape Sigmoid Size Slice"
+    " Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where"
+)
+"""Operations of networks: arithmetic of tensors. None is a loop, a branch, a random number or a text."""
+_MAX_ARENA_BYTES = 3 << 29
+"""1.5 GiB of intermediate results. Weights are not among them: the file bounds those."""
+_MAX_NODES = 4000  # the networks have at most about a thousand; onnxruntime takes a minute to open 10,000
+_FATAL = 4  # level of onnxruntime's log
+_CHECK_S = 30.0  # of the check's prediction, which takes milliseconds: its image has four strides
 
 MAX_STRIDE = 256
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -118,6 +140,7 @@ class ExportedNetwork:
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
         self.path = Path(path)
+        _check_operations(self.path)
         self._session = _open_session(self.path, threads)
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
@@ -132,9 +155,13 @@ class ExportedNetwork:
 
         Raises ConfigError where the sides are no multiples of the stride.
         """
+        return self._run(image, None)
+
+    def _run(self, image: NDArray[np.float32], options: Any) -> NDArray[np.float32]:
+        """Return `inverse_depth`; `options` is None or an onnxruntime.RunOptions."""
         self._check_size(*image.shape[-2:])
         try:
-            (output,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)})
+            (output,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)}, options)
         except Exception as error:  # its errors have no common base class
             found = f"a graph that fails at {image.shape[3]}x{image.shape[2]} ({str(error)[:200]})"
             raise DataError(self.path, found=found, expected=_EXPECTED, fix="export it again") from error
@@ -162,10 +189,19 @@ class ExportedNetwork:
             raise DataError(self.path, found=found, expected=wanted, fix="export it again")
 
     def _check_prediction(self) -> None:
-        """Run two images of noise: a network predicts something finite, and not the same for both."""
-        side = 4 * self.about.stride
+        """Run two images of noise, soon: a network predicts something finite, and not the same for both."""
+        from onnxruntime import RunOptions
+
+        side, options = 4 * self.about.stride, RunOptions()
+        options.log_severity_level = _FATAL
+        timer = threading.Timer(_CHECK_S, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
         random = np.random.default_rng(0)
-        first, second = (self.inverse_depth(random.random((1, 3, side, side), np.float32)) for _ in range(2))
+        try:
+            first, second = (self._run(random.random((1, 3, side, side), np.float32), options) for _ in range(2))
+        finally:
+            timer.cancel()
         if not (np.isfinite(first).all() and np.isfinite(second).all()):
             found = "a graph that predicts values that are not finite"
         elif np.array_equal(first, second):
@@ -184,48 +220,95 @@ class ExportedNetwork:
 
 
 def _open_session(path: Path, threads: int | None) -> Any:
-    """Return an onnxruntime.InferenceSession.
-
-    Weights beside the file are read from its own folder only: onnxruntime refuses any other path.
-    """
+    """Return an onnxruntime.InferenceSession of a file that `_check_operations` passed."""
     check_installed("onnxruntime")
     import onnxruntime
 
-    check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
+    _limit_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 4  # errors are raised as well
+    options.log_severity_level = _FATAL  # errors are raised as well
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # Folding computes products of weights while the file is opened, without a limit of time.
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=providers, disabled_optimizers=["ConstantFolding"]
+        )
     except Exception as error:  # its errors have no common base class
         fix = "copy it again, or export it again"
         found = f"a file that onnxruntime cannot load ({str(error)[:200]})"
         raise DataError(path, found=found, expected=_EXPECTED, fix=fix) from error
 
 
-def _check_weights(path: Path) -> None:
-    """Raise DataError for a graph of an old opset, or without weights: one that only moves its input around.
+@cache
+def _limit_memory() -> None:
+    """Limit the memory of all sessions of the process together, but for their weights."""
+    import onnxruntime
 
-    Reads the lengths of the fields of the protobuf (ModelProto, GraphProto, TensorProto of onnx.proto), no contents.
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    as_asked = 1  # arena_extend_strategy: no doubling
+    arena = onnxruntime.OrtArenaCfg({"max_mem": _MAX_ARENA_BYTES, "arena_extend_strategy": as_asked})
+    onnxruntime.create_and_register_allocator(memory, arena)
+
+
+_Field = tuple[int, int]
+"""Number and kind of a field in a protobuf."""
+
+
+def _check_operations(path: Path) -> None:
+    """Raise DataError for a graph that may run without end or read other files, before onnxruntime opens it.
+
+    It has functions, subgraphs, or operations that are not in `_OPERATIONS`, or weights in another file.
     """
+    fault, nodes = "", 0
+    with _open_model(path) as (stream, size):
+        for field, end in _list_fields(stream, size):
+            if field == _FUNCTIONS:
+                fault = fault or "a graph with functions"
+            for part, part_end in _list_fields(stream, end) if field == _GRAPH else ():
+                if part == _NODE:
+                    nodes += 1
+                    fault = fault or _find_node_fault(stream, part_end)
+                elif part == _SPARSE:
+                    fault = fault or "sparse weights"
+                elif part == _INITIALIZER and _EXTERNAL in dict(_list_fields(stream, part_end)):
+                    fault = fault or "weights in another file"
+    if nodes > _MAX_NODES:
+        fault = f"{nodes} operations, where {_MAX_NODES} are accepted"
+    if fault:
+        raise DataError(path, found=fault, expected=_EXPECTED, fix="export it again")
+
+
+def _find_node_fault(stream: BinaryIO, end: int) -> str:
+    for field, value in _list_fields(stream, end):
+        if field in (_OPERATION, _DOMAIN):
+            name = stream.read(min(max(value - stream.tell(), 0), 64)).decode("utf-8", "replace")
+            if field == _DOMAIN and name not in ("", "ai.onnx"):
+                return f"an operation of '{name}'"
+            if field == _OPERATION and name not in _OPERATIONS.split():
+                return f"the operation '{name}'"
+        elif field == _ATTRIBUTE and any(part in _SUBGRAPHS for part, _ in _list_fields(stream, value)):
+            return "an operation with a graph of its own"
+    return ""
+
+
+def _check_weights(path: Path) -> None:
+    """Raise DataError for a graph of an old opset, or without weights: one that only moves its input around."""
     opset, has_weights = 0, False
-    with (
-        open_input(path, expected=_EXPECTED, max_bytes=_MAX_BYTES) as stream,
-        name_parser_errors(path, expected=_EXPECTED),
-    ):
-        for field, end in _list_fields(stream, os.fstat(stream.fileno()).st_size):
+    with _open_model(path) as (stream, size):
+        for field, end in _list_fields(stream, size):
             if field == _OPSET_IMPORT:
                 values = dict(_list_fields(stream, end))
-                if values.get(1, 0) == 0:  # the domain of ONNX itself has no name
-                    opset = values.get(2, 0)
-            elif field == _GRAPH:
-                for part, part_end in _list_fields(stream, end):
-                    if part == _INITIALIZER:
-                        has_weights |= any(
-                            name == _DATA_TYPE and value in _FLOATS for name, value in _list_fields(stream, part_end)
-                        )
+                if values.get((1, _MESSAGE), 0) == 0:  # the domain of ONNX itself has no name
+                    opset = values.get((2, _NUMBER), 0)
+            for part, part_end in _list_fields(stream, end) if field == _GRAPH else ():
+                if part == _INITIALIZER:
+                    has_weights |= dict(_list_fields(stream, part_end)).get(_DATA_TYPE) in _FLOATS
     if opset < MIN_OPSET:
         expected = f"opset {MIN_OPSET} or newer"
         raise DataError(path, found=f"a graph of opset {opset}", expected=expected, fix="export it again")
@@ -233,24 +316,36 @@ def _check_weights(path: Path) -> None:
         raise DataError(path, found="a graph without weights", expected=_EXPECTED, fix="export it again")
 
 
-def _list_fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+@contextmanager
+def _open_model(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a ModelProto of onnx.proto, whose fields are listed with their lengths and not read."""
+    with (
+        open_input(path, expected=_EXPECTED, max_bytes=_MAX_BYTES) as stream,
+        name_parser_errors(path, expected=_EXPECTED),
+    ):
+        yield stream, os.fstat(stream.fileno()).st_size
+
+
+def _list_fields(stream: BinaryIO, end: int) -> Iterator[tuple[_Field, int]]:
     """Yield (field, value) of a protobuf message up to `end`: of a whole number its value, of other fields their end.
 
-    The stream then stands at the field's content. Raises ValueError for anything else.
+    The stream then stands at the field's content. The end of an empty field is 0. Raises ValueError for anything else.
     """
     while stream.tell() < end:
         key = _read_varint(stream)
-        field, kind = key >> 3, key & 7
-        if kind == 0:
-            yield field, _read_varint(stream)
+        kind = key & 7
+        if key >> 32:  # some parsers leave the upper half out, and read another field
+            raise ValueError(f"a field of number {key >> 3}")
+        if kind == _NUMBER:
+            yield (key >> 3, kind), _read_varint(stream)
             continue
-        if kind not in (1, 2, 5):
+        if kind not in (1, _MESSAGE, 5):
             raise ValueError(f"a field of type {kind}")
-        length = _read_varint(stream) if kind == 2 else {1: 8, 5: 4}[kind]
+        length = _read_varint(stream) if kind == _MESSAGE else {1: 8, 5: 4}[kind]
         after = stream.tell() + length
         if after > end:
             raise ValueError("a field that is cut off")
-        yield field, after if length else 0
+        yield (key >> 3, kind), after if length else 0
         stream.seek(after)
 
 

@@ -6,7 +6,9 @@ attention at random.
 
 from __future__ import annotations
 
+import io
 import logging
+import pickletools
 import re
 import socket
 import urllib.request
@@ -19,7 +21,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 import huggingface_hub.constants
@@ -31,7 +33,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
 from stadia.core.files import expand_home
-from stadia.core.input_files import check_input_file
+from stadia.core.input_files import check_input_file, open_input
 
 # -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
 
@@ -95,6 +97,15 @@ UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_toke
 IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
 _EXPECTED = "weights (.pt, .safetensors, or a folder)"
 _MAX_BYTES = 16 << 30
+_STORAGES = ("Float", "Half", "Double", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_GLOBALS = frozenset(
+    ["collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"]
+    + [f"torch {kind}Storage" for kind in _STORAGES]
+)
+"""What a state_dict of tensors names in a pickle."""
+_NAMING = ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID")
+_LEGACY_PICKLES = 5  # of a .pt before torch 1.6: magic number, version, machine, tensors, keys
+_MAX_PICKLE_BYTES = 64 << 20  # a thousand tensors take 100 KB
 WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # names of the weights in a folder of transformers
 
 
@@ -250,6 +261,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
+        _check_pickles(path)
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except UnpicklingError as error:
         fix = "save model.state_dict() alone, best as .safetensors"
@@ -263,6 +275,29 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         return dict(values)
     found, fix = "no names with a tensor each", "save model.state_dict() alone"
     raise CheckpointError(path, found=found, expected="a state_dict", fix=fix)
+
+
+def _check_pickles(path: Path) -> None:
+    """Raise UnpicklingError where a .pt names anything but tensors and maps, before torch reads it.
+
+    torch's `weights_only` runs no code, and allows more: `bytearray(1 << 40)` of a file of a kilobyte.
+    """
+    if zipfile.is_zipfile(path):
+        reader: Any = torch._C.PyTorchFileReader(str(path))  # as torch.load: two readers may find different contents
+        if (size := reader.get_record_size("data.pkl")) > _MAX_PICKLE_BYTES:
+            raise UnpicklingError(f"{size} bytes of names")
+        _check_globals(io.BytesIO(reader.get_record("data.pkl")))
+        return
+    with open_input(path, expected=_EXPECTED, max_bytes=_MAX_BYTES) as stream:
+        for _ in range(_LEGACY_PICKLES):
+            _check_globals(stream)
+
+
+def _check_globals(stream: BinaryIO) -> None:
+    """Raise UnpicklingError where the pickle at the stream's position names another global than `_GLOBALS`."""
+    for operation, name, _ in pickletools.genops(stream):
+        if operation.name in _NAMING and (operation.name != "GLOBAL" or name not in _GLOBALS):
+            raise UnpicklingError(f"{operation.name} {name}")
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -18,9 +18,9 @@ from stadia.core import torchvision_shim  # noqa: F401
 # isort: split
 import timm
 
-from stadia.core.errors import CheckpointError, summarize_exception
+from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import atomic_write, expand_home
-from stadia.core.input_files import check_input_file
+from stadia.core.input_files import check_input_file, parse_json
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,10 +97,10 @@ def load_size_prior(path: Path) -> SizePrior:
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:
         with safetensors.safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["size_prior"])
+            about = parse_json(path, file.metadata()["size_prior"], expected)
         prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
         prior.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+    except (DataError, OSError, LookupError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         found = summarize_exception(error)
         raise CheckpointError(path, found=found, expected=expected, fix=fix) from error
     return prior.eval()

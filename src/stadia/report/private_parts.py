@@ -17,13 +17,16 @@ PRIVATE_KEYS = ("command", "user", "host", "hostname", "cwd")
 
 _NO_NAMES = ("root", "user", "localhost")
 _MIN_NAME_CHARS = 3
+_MAX_CHARS = 10_000
+"""Of a text: a longer one is cut, because no reader needs it and each is searched several times."""
+
 _CLOSING = r"\s/\\'\"`,;()\[\]{}<>|"
 _PATH = re.compile(
     rf"(?<![\w.<…/])(?:/|~[\w.-]*/)(?:[^{_CLOSING}]+/)+[^{_CLOSING}]*"  # absolute, or of a home folder
     rf"|(?<![\w])~[\w.-]*/[^{_CLOSING}]+"
     rf"|(?<![\w])[A-Za-z]:\\(?:[^{_CLOSING}]+\\)*[^{_CLOSING}]*"
 )
-_WHOLE_PATH = re.compile(r"(?:/|~|[A-Za-z]:\\)[^\n]*[/\\][^\n]*")  # may have spaces
+_WHOLE_PATH = re.compile(r"(?:/|~|[A-Za-z]:\\)[^\n/\\]*[/\\][^\n]*")  # may have spaces
 _SCHEME = re.compile(r"file:/{2}")
 _HOME = re.compile(r"/(?:home|Users)/[^/]+/?|[A-Za-z]:\\Users\\[^\\]+\\?")
 
@@ -47,7 +50,7 @@ def _make_hider() -> Callable[[str], str]:
     words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, kept))})(?!\w)") if kept else None
 
     def hide(text: str) -> str:
-        text = _SCHEME.sub("", text)
+        text = _SCHEME.sub("", text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …")
         text = _shorten(text) if _WHOLE_PATH.fullmatch(text) else _PATH.sub(lambda match: _shorten(match[0]), text)
         return words.sub("…", text) if words else text
 

@@ -5,16 +5,16 @@ A run that was killed has a report, too. So only a folder that is no run is an e
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.input_files import read_bytes, read_csv, read_json
+from stadia.core.input_files import parse_json_lines, read_bytes, read_csv, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
 
 MAX_BYTES = 64 << 20
@@ -156,12 +156,15 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def find_previous_run(run: RunFiles) -> RunFiles | None:
-    """Return the latest earlier run of the same recipe and name in the same folder, if any."""
+    """Return the latest earlier run of the same recipe and name in the same folder, if any.
+
+    A link to a run elsewhere is none: a report is shared, and its reader may not see the other one.
+    """
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
         try:
-            other = RunFiles(path.parent, run=_read_object(path))
+            other = RunFiles(path.parent, run=_read_object(check_inside(folder.parent, path)))
         except (StadiaError, OSError, ValueError):
             continue
         is_same_kind = path.parent != folder and (other.recipe, other.name) == (run.recipe, run.name)
@@ -206,15 +209,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; a truncated last line is left out."""
-    found: list[dict[str, Any]] = []
-    for line in _read_text(path).splitlines()[:MAX_FINDINGS]:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):  # cut off, nested 5000 deep, a number of 5000 digits
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    values = parse_json_lines(path, _read_text(path), "a JSON object a line")
+    return [value for value in islice(values, MAX_FINDINGS) if isinstance(value, dict)]
 
 
 def _read_series(path: Path) -> list[Series]:

@@ -6,7 +6,6 @@ The report of an ablation is written from verdicts.json and results.jsonl.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import atomic_write, write_text
-from stadia.core.input_files import name_parser_errors, read_json, read_lines
+from stadia.core.input_files import read_json, read_json_objects
 from stadia.core.registry import find_nearest_name
 from stadia.report.metric_labels import format_number, is_finite
 from stadia.report.quality_summary import LAST_SHARE
@@ -161,12 +160,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     expected = "a line of JSON for each run"
-    lines = read_lines(path, expected=expected)
-    with name_parser_errors(path, expected=expected, fix="run `stadia ablate` again, it writes the file"):
-        rows = [json.loads(line) for line in lines]
-    if wrong := next((row for row in rows if not isinstance(row, dict)), None):
-        raise DataError(path, found=f"a {type(wrong).__name__}", expected=expected, fix="remove the line")
-    return rows
+    return read_json_objects(path, expected=expected, fix="run `stadia ablate` again, it writes the file")
 
 
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:

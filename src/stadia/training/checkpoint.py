@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import atomic_write, write_json
-from stadia.core.input_files import check_input_file, open_input
+from stadia.core.input_files import check_input_file, check_json_values, open_input
 from stadia.core.registry import RENAMED_WEIGHTS
 
 FORMAT, VERSION = "stadia-checkpoint", 3
@@ -135,6 +135,11 @@ class Checkpoint:
         """Return the values of a small tensor of the model, flat; empty where it has none of this name."""
         key = _WEIGHTS + name
         return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
+
+    def count_numbers(self) -> int:
+        """Return the number of numbers of all tensors, from their shapes."""
+        with _reading(self.path) as file:
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
 
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path) as file:
@@ -265,6 +270,7 @@ def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
     """Return the values of a header: of a readable version, and from version 3 on with its SHA-256."""
     if len(text) > MAX_HEADER_BYTES:
         raise _damaged(path, f"a header of {len(text)} characters")
+    check_json_values(path, text)
     values: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
     name, version = values["format"], values["version"]
     if name != FORMAT or type(version) is not int or version not in READABLE:

@@ -26,6 +26,8 @@ from rich.console import Console
 
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
+from stadia.core.files import remove_stale_files
+from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
@@ -115,7 +117,7 @@ def fit(
         CheckpointError: the checkpoint is damaged, or of another recipe or model.
         Interrupted: the user stopped it (Ctrl-C, SIGTERM); the message is how to go on.
     """
-    console = (console or Console(stderr=True)) if run.writes else Console(quiet=True)
+    console = (console or Terminal(stderr=True)) if run.writes else Terminal(quiet=True)
     started = time.perf_counter()
     signals = StopSignals(console)
     with _quiet_lightning(), contextlib.ExitStack() as recorded:
@@ -320,9 +322,8 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 
 def _remove_half_written(run: Run) -> None:
     """Remove what a process that was killed left of a checkpoint."""
-    if run.writes:
-        for path in run.checkpoints.glob(".*"):
-            path.unlink()
+    if run.writes and run.checkpoints.is_dir():
+        remove_stale_files(run.checkpoints)
 
 
 @contextlib.contextmanager

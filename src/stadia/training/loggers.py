@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import write_text
+from stadia.core.files import open_to_append, write_text
 from stadia.core.input_files import parse_csv, parse_integer, read_text
 from stadia.training.run_folder import Run
 
@@ -139,8 +139,8 @@ def _take_back(path: Path, rows: list[dict[str, str]], *, run: Run, step: int) -
 
 def _append(path: Path, cells: list[str]) -> None:
     try:
-        with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_line(cells))
+        with open_to_append(path) as file:
+            file.write(_line(cells).encode())
     except OSError as error:
         fix = "free some space, then resume the run"
         raise RunError(path, found=error.strerror, expected="free space for a row", fix=fix) from error

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import remove_stale_files, try_lock, write_json, write_text
+from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.input_files import read_json
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -202,11 +202,12 @@ class Run:
     def held(self) -> Iterator[None]:
         """Lock the run, so that no second process trains in its folder; kill -9 releases the lock.
 
-        Raises RunError where it is locked.
+        Raises RunError where it is locked, and StadiaError where it holds a symbolic link (`check_no_links`).
         """
         if not self.writes:
             yield
             return
+        check_no_links(self.folder)
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             handle = os.open(self.folder / ".lock", flags, 0o644)
@@ -232,7 +233,7 @@ def _remove_stale_files(root: Path) -> None:
     """Remove the temporary files that killed trainings left in their runs' folders."""
     for file in root.glob("*/run.json"):
         for folder in (file.parent, file.parent / "checkpoints"):
-            if folder.is_dir():
+            if folder.is_dir() and not folder.is_symlink():
                 remove_stale_files(folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 from stadia.apps.studies.config import read_json_mapping
 from stadia.core.errors import RunError
-from stadia.core.files import write_json
+from stadia.core.files import open_to_append, write_json
 from stadia.core.input_files import open_input
 from stadia.core.parent_process import PARENT_VARIABLE
 
@@ -36,12 +37,12 @@ class Job:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "stadia", *self.words]
+        return [sys.executable, "-P", "-m", "stadia", *self.words]  # -P: no module of the current folder
 
     def start(self, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start a process in its own session, so that Ctrl-C reaches only what started it; it stops with this one."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        with open_to_append(self.log) as log:
             return subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -171,7 +172,8 @@ class SlurmLauncher:
         if submitit.SlurmExecutor.affinity() < 0:
             expected, fix = "a machine that submits to SLURM", "run without --slurm, or there"
             raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)
-        executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm")
+        python = f"{shlex.quote(sys.executable)} -P"
+        executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm", slurm_python=python)
         executor.update_parameters(**self.options)
         waiting: dict[str, Any] = {}
         for job in jobs:

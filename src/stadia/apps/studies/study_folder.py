@@ -14,8 +14,8 @@ from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, rea
 from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
-from stadia.core.files import write_json, write_text
-from stadia.core.input_files import name_parser_errors, read_json, read_lines
+from stadia.core.files import check_no_links, write_json, write_text
+from stadia.core.input_files import read_json, read_json_objects
 from stadia.core.registry import check_file_keys
 from stadia.training.run_folder import Run
 
@@ -40,8 +40,10 @@ class StudyFolder:
     def write(self, study: StudyConfig, runs: Sequence[PlannedRun]) -> None:
         """Write the study and its configurations. An existing study may get more seeds, changes, and another judgement.
 
-        Raises RunError, with the keys, if its trained runs would not belong to this study.
+        Raises RunError, with the keys, if its trained runs would not belong to this study, and StadiaError where the
+        folder holds a symbolic link to anything but a run.
         """
+        check_no_links(self.root, skip=("runs",))
         values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
             kept = self.study
@@ -178,8 +180,4 @@ def add_line(path: Path, row: dict[str, Any]) -> None:
 def read_result_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of results.jsonl. Raises DataError for a line that is no JSON object."""
     expected = "a JSON object a line"
-    with name_parser_errors(path, expected=expected, fix=_REWRITE):
-        rows = [json.loads(line) for line in read_lines(path, expected=expected)]
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(path, found="a line of another kind", expected=expected, fix=_REWRITE)
-    return rows
+    return read_json_objects(path, expected=expected, fix=_REWRITE)

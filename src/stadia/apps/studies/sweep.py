@@ -18,7 +18,7 @@ from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping,
 from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
-from stadia.core.files import write_json
+from stadia.core.files import check_no_links, write_json
 from stadia.core.input_files import check_input_file
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
@@ -135,6 +135,7 @@ class Sweep:
             "metric": self.metric,
             "better": self.better,
         }
+        check_no_links(self.folder, skip=("runs",))
         path = self.folder / "sweep.json"
         if path.exists() and (kept := read_json_mapping(path, "a sweep that stadia wrote")) != requested:
             keys = [key for key in requested if kept.get(key) != requested[key]]

@@ -43,6 +43,7 @@ MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one wit
 # Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape.
 SHAPE_TOLERANCE = 0.02
 _MAX_PX = 1 << 26
+_MAX_DRAWN_PX = 1 << 31  # of all masks of an image: a thousand of 1920x1080, some seconds
 _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29
 """Of a COCO file: instances_train2017.json has about 450 MB."""
@@ -326,13 +327,16 @@ class CocoMasks:
             return None
         what = f"{self.path}: {image.file_name}"
         _check_shape(what, image.height, image.width, height, width)
-        if image.height * image.width > _MAX_PX:
-            found, expected = f"{image.width}x{image.height}", f"at most {_MAX_PX} pixels"
+        pixels, shapes = image.height * image.width, self._of_image[image.id]
+        if pixels > _MAX_PX or pixels * len(shapes) > _MAX_DRAWN_PX:
+            found = f"{len(shapes)} masks of {image.width}x{image.height}"
+            expected = f"at most {_MAX_PX} pixels, and {_MAX_DRAWN_PX} of all masks"
             raise DataError(what, found=found, expected=expected, fix="annotate smaller images")
         semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
-        drawn = [(self._find_class(one, what), _decode_mask(one, image, what)) for one in self._of_image[image.id]]
-        for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
-            semantic[mask], instance[mask] = kind, number
+        areas = [int(np.count_nonzero(_decode_mask(one, image, what))) for one in shapes]
+        for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
+            mask = _decode_mask(shapes[index], image, what)  # again: all masks at once are gigabytes
+            semantic[mask], instance[mask] = self._find_class(shapes[index], what), number
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:

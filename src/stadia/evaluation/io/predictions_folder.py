@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import hold_folder, open_scratch_file, write_json
+from stadia.core.files import check_no_links, hold_folder, open_scratch_file, write_json
 from stadia.core.input_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
@@ -329,7 +329,7 @@ def _write_frames(
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     written = _WrittenFrames(path_ends=path_ends, image_size=sizes.pop() if len(sizes) == 1 else None)
     log_file.seek(0)
-    for name, time_s, pose in map(json.loads, log_file):
+    for name, time_s, pose in (json.loads(line) for line in log_file):
         written.entries.append(name)
         if pose is not None:
             written.posed.append(name)
@@ -362,6 +362,7 @@ def _check_writable(out: Path, record: PredictionsRecord, further: Collection[st
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and (out.is_dir() or not out.exists()):
         return
+    check_no_links(out)
     there = read_record(out) if RECORD in visible else None
     if there == record and visible <= {RECORD, *FRAME_FOLDERS, TRAJECTORY, TRAJECTORY_TUM, *further}:
         log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stadia.core import seeds
 from stadia.core.config import list_renamed_keys
@@ -19,6 +22,9 @@ from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, load_weights
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+
+_SLACK_FACTOR, _SLACK_NUMBERS = 4, 1 << 26
+"""While it is built, a network may have more weights than its checkpoint: heads, blocks and teachers that go again."""
 
 
 class TrainingData(Protocol):
@@ -117,6 +123,30 @@ def load_recipe(checkpoint: Path) -> AnyRecipe:
             expected="a configuration of this version",
             fix="train again, or use the version of stadia that wrote it (run.json names its commit)",
         ) from error
-    recipe: AnyRecipe = RECIPES.load(name)(without_pretrained(config))
+    with _limit_parameters(opened):
+        recipe: AnyRecipe = RECIPES.load(name)(without_pretrained(config))
     load_weights(opened, recipe, recipe=name)
     return recipe.eval()
+
+
+@contextlib.contextmanager
+def _limit_parameters(checkpoint: Checkpoint) -> Iterator[None]:
+    """Raise CheckpointError where networks are built that are far larger than the checkpoint's weights."""
+    most, count = _SLACK_FACTOR * checkpoint.count_numbers() + _SLACK_NUMBERS, 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel()
+        if count > most:
+            raise CheckpointError(
+                checkpoint.path,
+                found=f"a configuration of a network with more than {most >> 20} million weights",
+                expected="a configuration of the file's own weights",
+                fix="use a checkpoint whose configuration nobody changed",
+            )
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -13,9 +13,9 @@ from typing import Self
 
 import psutil
 import torch
-from rich.console import Console
 
 from stadia.core.errors import RunError
+from stadia.core.terminal import Terminal
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig
@@ -133,7 +133,7 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
         )
         recipe = create_recipe(recipe_class, config, data, run)
         try:
-            fit(recipe, train, None, training, run, callbacks=[probe], console=Console(quiet=True))
+            fit(recipe, train, None, training, run, callbacks=[probe], console=Terminal(quiet=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
         except Interrupted as error:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
+from stadia.core.terminal import Terminal
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.recipes.base.dry_run import measure_steps, resident_bytes
@@ -99,7 +100,7 @@ def prepare_stages(
     recipe: type[AnyRecipe], config: RecipeConfig, console: Console | None = None
 ) -> Iterator[tuple[RecipeConfig, TrainingData]]:
     """Yield each stage's resolved configuration and its data. Print messages of the last one only."""
-    quiet = Console(quiet=True)
+    quiet = Terminal(quiet=True)
     for number in range(count := len(config.training.stages)):
         yield recipe.prepare(stage_config(config, number), console or quiet if number == count - 1 else quiet)
 
@@ -140,7 +141,7 @@ def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: in
     training, stage = config.training, config.training.stages[number]
     device, given = select_device(training.accelerator), training.memory_limit_gb
     limit = round(given * 1e9) if given is not None else _memory_limit(device)
-    _, data = recipe.prepare(stage_config(config, number, 1), Console(quiet=True))
+    _, data = recipe.prepare(stage_config(config, number, 1), Terminal(quiet=True))
     samples = len(data.train.samples)
     enough = max(
         _count_samples(training, stage, samples) // (training.grad_accumulation_steps * MIN_STEPS), training.batch_size
@@ -180,7 +181,7 @@ def _count_samples(training: TrainingConfig, stage: StageConfig, samples: int) -
 def _measure_peak(recipe: type[AnyRecipe], config: RecipeConfig) -> int | None:
     """Return the peak bytes of three steps; None if they did not fit."""
     try:
-        found = max(measure_steps(recipe, *recipe.prepare(without_pretrained(config), Console(quiet=True))).peak_bytes)
+        found = max(measure_steps(recipe, *recipe.prepare(without_pretrained(config), Terminal(quiet=True))).peak_bytes)
     except RunError as error:
         if not error.what.startswith("memory of step"):
             raise

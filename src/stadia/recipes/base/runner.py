@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.files import hold_lock, safe_join
+from stadia.core.files import check_no_links, hold_lock, safe_join
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
@@ -188,6 +188,8 @@ def run_evaluate(
     checkpoint = Checkpoint.open(request.checkpoint)
     run = checkpoint.path.parent.parent
     is_run = (run / "run.json").is_file()
+    if is_run:
+        check_no_links(run)
     if request.out is None and not is_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
@@ -197,7 +199,7 @@ def run_evaluate(
     suffix = request.suffix + (f"-{size_text(commands.size)}" if commands.size else "")
     name = labeled.name + suffix
     origin = f"{checkpoint.path.stem}-step{checkpoint.header.step}{suffix}"
-    folder = request.out or run / "predictions" / (origin if commands.reuse_predictions else name)
+    folder = request.out or safe_join(run / "predictions", origin if commands.reuse_predictions else name)
     if request.out is None and not commands.reuse_predictions:
         _remove_folder(folder)  # of the same images, by an earlier evaluation
     scores = (run if is_run else folder) / "scores"
@@ -227,7 +229,7 @@ def score_split(
     console: Console,
 ) -> ScoreT:
     """Score labeled data into a run's folder: predictions/NAME and scores/NAME.json."""
-    folder = run.folder / "predictions" / labeled.name
+    folder = safe_join(run.folder / "predictions", labeled.name)
     _remove_folder(folder)  # of this run before it was resumed, or half-written when it was killed
     found = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}

@@ -16,6 +16,7 @@ from stadia.core import seeds
 from stadia.core.errors import RunError
 from stadia.core.files import write_text
 from stadia.core.input_files import read_text
+from stadia.core.terminal import Terminal
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import FINDINGS, Finding, OnStop, Severity, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
@@ -72,7 +73,7 @@ def train(
 
     Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
     """
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
@@ -136,7 +137,7 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
     RunError if memory does not suffice, with the step.
     """
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)

@@ -19,6 +19,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import expand_home
 from stadia.core.input_files import MAX_ARRAY_BYTES, open_input
+from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
@@ -99,7 +100,7 @@ class ObjectData:
 
 def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
     """Return a function that shows progress on stderr while indices are checked."""
-    console, what = Console(stderr=True), f"checking images and labels of '{split}'"
+    console, what = Terminal(stderr=True), f"checking images and labels of '{split}'"
 
     def shown(indices: Sequence[int]) -> Iterable[int]:
         if not console.is_terminal:

@@ -1,0 +1,27 @@
+"""A checkpoint's configuration cannot name a network that is far larger than the file's weights."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import nn
+
+from stadia.core.errors import CheckpointError
+from stadia.recipes.base import build_recipe
+
+
+def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_recipe, "_SLACK_NUMBERS", 2 << 20)
+    small: Any = SimpleNamespace(path="c.safetensors", count_numbers=lambda: 10)
+    layers: list[nn.Module] = []
+
+    def build() -> None:
+        with build_recipe._limit_parameters(small):
+            layers.extend(nn.Linear(1000, 1000) for _ in range(9))
+
+    with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 2"):
+        build()
+    assert len(layers) == 2
+    nn.Linear(2000, 2000)  # the limit ends with the block
