@@ -34,6 +34,7 @@ class TestPredict:
         names = {
             "cloud.ply",
             "depth",
+            "depth_color",
             "predictions.json",
             "side_by_side.mp4",
             "trajectory.png",
@@ -94,7 +95,9 @@ class TestPredict:
         image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
         code, _, err = stadia("predict", checkpoint, image, "--out", out, "data.camera.horizontal_fov_deg=70")
         assert code == 0, err
-        assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
+        names = {"cloud.ply", "depth", "depth_color", "predictions.json", "side_by_side.png"}
+        assert {path.name for path in out.iterdir()} == names
+        assert cv2.imread(str(out / "depth_color" / "000002.jpg")).shape == (30, 90, 3)
         assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
 
     @pytest.mark.slow
@@ -173,7 +176,7 @@ class TestPredict:
             predict_input(
                 red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h")
             )
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "predictions.json"}
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "depth_color", "predictions.json"}
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
 

@@ -19,6 +19,7 @@ from stadia.diagnostics.prediction_checks import (
     SampledFrame,
     TrainingRecord,
     Verdict,
+    find_sky,
     judge_measurements,
     judge_predictions,
     measure_frames,
@@ -116,6 +117,15 @@ def test_a_camera_that_stands_still_shows_no_motion(drive: list[SampledFrame]) -
     measured = measure_frames(still)
     assert (measured.match_error, measured.match_pairs) == (None, 0)
     assert codes(still) == []
+
+
+def test_sky_is_bright_smooth_and_at_the_upper_edge() -> None:
+    """Sky above a textured wall, with a bright road that is no sky."""
+    image = np.full((48, 96, 3), 200, np.uint8)
+    image[12:30] = np.random.default_rng(0).integers(0, 255, (18, 96, 1), dtype=np.uint8)
+    sky = find_sky(image, (24, 48))
+    assert sky[:5].all()
+    assert not sky[7:].any()
 
 
 def test_near_sky_is_doubtful(drive: list[SampledFrame]) -> None:

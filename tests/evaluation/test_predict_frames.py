@@ -27,7 +27,7 @@ from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_poi
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.plots.videos import estimate_frame_rate_hz, open_side_by_side_video
+from stadia.evaluation.plots.videos import draw_side_by_side, estimate_frame_rate_hz, open_side_by_side_video
 from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
@@ -272,6 +272,18 @@ class TestVideo:
         brightness = images[3][:, 92:].astype(float).mean((1, 2))
         assert (np.diff(brightness[2:-2]) > -2).all()  # nearer (further down) is brighter
         assert brightness[-3] > brightness[3] + 50
+
+    @pytest.mark.parametrize(("depth_scale", "is_same"), [(DepthScale.METRES, False), (DepthScale.UP_TO_SCALE, True)])
+    def test_the_legend_has_metres_where_depth_has(self, depth_scale: DepthScale, is_same: bool) -> None:
+        """Depth of 2 m and of 5 m looks alike but for the legend; depth without metres has one legend for both."""
+        image, flat = np.zeros((120, 300, 3), np.uint8), np.ones((120, 300), np.float32)
+        near, far = (draw_side_by_side(image, flat / m, 1 / m, 120, 300, depth_scale) for m in (2, 5))
+        assert np.array_equal(near, far) == is_same
+        bright = near[:80, 300:]
+        assert (bright == bright[0, 0]).all(), "the legend is in the lower left corner"
+        assert not (near[80:, 300:] == bright[0, 0]).all()
+        small = draw_side_by_side(image, flat, 1.0, 60, 150, depth_scale)[:, 150:]
+        assert (small == small[0, 0]).all(), "no space for a legend"
 
     def test_no_file_where_the_block_fails(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError), open_side_by_side_video(tmp_path / "video.mp4", 10):

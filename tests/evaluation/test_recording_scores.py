@@ -47,6 +47,10 @@ class TestRecordings:
         assert stored["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
         assert stored["path_true_m"] == [[0, 0], [0, 1], [0, 1.5], [0, 2], [0, 2.5]]
         np.testing.assert_allclose(stored["path_estimated_m"], stored["path_true_m"], atol=1e-3)
+        assert (stored["recording"], stored["height_true_m"]) == ("set/a", [0.0] * 5)
+        (image,) = (tmp_path / "set" / "a" / "images").iterdir()
+        names = json.loads((tmp_path / "set" / "a" / "predictions.json").read_text())["entries"]
+        assert image.stem == names[len(names) // 2]
 
     def test_what_is_on_disk_is_scored_again_not_predicted_again(
         self, tmp_path: Path, drive: Make, red_reader: Make

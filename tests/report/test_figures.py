@@ -85,25 +85,46 @@ def test_long_series_are_thinned():
     assert len(points(panel.lines[0].path)) <= figures.MAX_POINTS
 
 
+def draw(points_m, true_m=None, **heights):
+    """A figure of one path, with heights where they are given."""
+    estimate = figures.CameraPath("pose network", 0, points_m, heights.get("estimated"))
+    return figures.draw_camera_paths([estimate], figures.CameraPath("true", 0, true_m, heights.get("true")))
+
+
 def test_path_drawing_keeps_shape_and_scale():
-    drawing = figures.draw_camera_path([[0, 0], [10, 0], [10, 20]], [[0, 0], [10, 0], [10, 20]])
-    a, b, c = points(drawing.estimated)
+    drawing = draw([[0, 0], [10, 0], [10, 20]], [[0, 0], [10, 0], [10, 20]])
+    a, b, c = points(drawing.lines[0].path)
     across, up = math.dist(a, b), math.dist(b, c)
     assert up == pytest.approx(2 * across, rel=1e-2)
     assert c[1] < b[1]  # forward is up
     assert drawing.bar_px / drawing.bar_m == pytest.approx(across / 10, rel=1e-2)
-    assert drawing.estimated == drawing.true
+    assert drawing.lines[0].path == drawing.true
 
 
 @pytest.mark.parametrize(
-    "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
+    "bad", [None, "text", 3, [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
 )
 def test_invalid_paths_are_not_drawn(bad):
-    assert figures.draw_camera_path(bad, None) is None
+    assert draw(bad) is None
 
 
 def test_path_that_does_not_move_is_drawn():
-    assert figures.draw_camera_path([[1, 1], [1, 1]], None) is not None
+    assert draw([[1, 1], [1, 1]]) is not None
+
+
+def test_height_is_drawn_where_it_varies():
+    """Ahead over 10 m, up by 2 m; the estimate stays level."""
+    ahead = [[0, z] for z in range(11)]
+    climb, level = [0.2 * z for z in range(11)], [0.0] * 11
+    drawing = draw(ahead, ahead, estimated=level, true=climb)
+    climbing, flat = points(drawing.profile.true), points(drawing.lines[0].height)
+    assert climbing[-1][1] < climbing[0][1], "higher is up"
+    assert flat[-1][1] == flat[0][1] == pytest.approx(climbing[0][1], abs=0.1)
+    assert flat[-1][0] == climbing[-1][0]
+    assert drawing.profile.y_ticks[-1].label == "2"
+    assert draw(ahead, ahead, estimated=level, true=level).profile is None
+    assert draw(ahead, ahead).profile is None
+    assert draw(ahead, ahead, estimated=climb[:5], true="high").profile is None
 
 
 def test_histogram_holds_every_image():
@@ -171,7 +192,7 @@ def test_related_scalars_share_a_panel():
         "gradient/gain",
         "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
-    plots = make_curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])
+    plots = make_curves([Series(name, [1, 2, 3], [1.0, 2.0, 3.0]) for name in names])
     assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {
         "AbsRel": "lower",
         "Mask cross-entropy": "lower",

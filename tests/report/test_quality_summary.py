@@ -103,7 +103,7 @@ def test_masks_and_baselines_are_described(make_run):
 def test_drawn_predictions_replace_depth_images(make_run):
     folder = make_run(without=("images", "findings.jsonl"))
     write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
-    assert [name for name, _ in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
+    assert [one.frame for one in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
     (folder / "predictions" / "val" / "drawn").mkdir()
     for number in range(9):
         cv2.imwrite(
@@ -139,12 +139,36 @@ def test_scored_depth_is_shown(make_run):
     write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
     write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
     run = read_run(folder)
-    ((name, shown),) = embed_predicted_depth(run)
-    image = cv2.imdecode(np.frombuffer(base64.b64decode(shown.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert name == "kitti/06/000001"
+    (shown,) = embed_predicted_depth(run)
+    image = cv2.imdecode(
+        np.frombuffer(base64.b64decode(shown.depth.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE
+    )
+    assert shown.frame == "kitti/06/000001"
+    assert shown.picture is None
     assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
     assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
     assert "kitti/06/000001" in words(folder)
+
+
+@pytest.mark.parametrize(
+    ("depth_scale", "labels", "unit"),
+    [("metres", ["2.00", "5", "10", "∞"], "metres"), ("up-to-scale", ["1.00", "2", "5", "∞"], "relative")],
+)
+def test_depth_has_its_picture_and_a_color_scale(make_run, depth_scale, labels, unit):
+    folder = make_run(without=("images", "findings.jsonl"))
+    where = folder / "predictions" / "val" / "06"
+    write_prediction(where, np.full((20, 40), 2 * 256, np.uint16), depth_scale=depth_scale)
+    (where / "images").mkdir()
+    cv2.imwrite(str(where / "images" / "000001.png"), np.full((20, 40, 3), 90, np.uint8))
+    (shown,) = embed_predicted_depth(read_run(folder))
+    assert shown.picture is not None
+    assert [label for _, label in shown.ticks] == labels
+    assert shown.ticks[1][0] == pytest.approx(100 * (1 - float(labels[0]) / float(labels[1])))
+    assert shown.unit.startswith(unit)
+    page = report.build_report(folder).read_text(encoding="utf-8")
+    assert 'alt="picture of kitti/06/000001"' in page
+    assert f"kitti/06/000001. Depth: {unit}" in page
+    assert "linear-gradient(to right, rgb(252, 253, 191)" in page
 
 
 def test_unfinished_training_is_a_warning(make_run):

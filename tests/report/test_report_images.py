@@ -54,6 +54,14 @@ def test_points_come_back_where_they_were(make_run) -> None:
     assert np.ptp(wall[:, 0]) == pytest.approx(95 / 60 * 12, rel=1e-3)
 
 
+def test_masked_sky_is_no_point(tmp_path: Path) -> None:
+    """Sky that was predicted near would hang over the street."""
+    depth = np.full((48, 96), 12.0)
+    depth[:30] = 0
+    write_cloud_sample(tmp_path, "f", DepthScale.METRES, np.zeros((48, 96, 3), np.uint8), depth, K)
+    assert len(points(tmp_path).xyz) == 18 * 96
+
+
 def test_a_large_frame_is_thinned(tmp_path: Path) -> None:
     fine = K.copy()
     fine[:2] *= 8

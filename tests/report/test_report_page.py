@@ -18,7 +18,7 @@ from stadia import report
 from stadia.core.errors import DataError
 from stadia.report import metric_labels
 from stadia.report.run_files import read_run
-from stadia.report.sections import embed_image_sheets, make_tiles
+from stadia.report.sections import embed_image_sheets, make_path_figures, make_tiles
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
@@ -458,12 +458,13 @@ def test_skipped_checks_are_not_counted_as_findings(make_run):
 def test_many_paths_are_folded_away(make_run):
     folder = make_run(without=("scores", "result.json"))
     (folder / "scores").mkdir()
-    path = {"metrics": {"ate_rmse_m": 1.0}, "path_estimated_m": [[0, 0], [0, 5]], "path_true_m": [[0, 0], [0, 6]]}
+    path = {"metrics": {"ate_rmse_m": 1.0}, "path_estimated_m": [[0, 0], [0, 5]]}
     for number in range(5):
-        (folder / "scores" / f"test-{number}.json").write_text(json.dumps(path), encoding="utf-8")
-    assert "<details><summary>5 paths of the camera" in build(folder)[0]
+        score = {**path, "path_true_m": [[0, 0], [0, 6 + number]]}
+        (folder / "scores" / f"test-{number}.json").write_text(json.dumps(score), encoding="utf-8")
+    assert "<details><summary>5 recordings" in build(folder)[0]
     (folder / "scores" / "test-4.json").unlink()
-    assert "<details open><summary>4 paths of the camera" in build(folder)[0]
+    assert "<details open><summary>4 recordings" in build(folder)[0]
 
 
 def test_steps_are_those_of_the_checkpoint(make_run):
@@ -493,13 +494,37 @@ def test_verdict_on_predictions_is_at_the_top(make_run, verdict: str, text: str)
     assert text in page.partition("</header>")[0]
 
 
-def test_a_path_names_how_it_was_estimated_and_pictures_stand_above(make_run):
+def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
+    """The pose network and image alignment on one recording; a second recording of one method."""
     folder = make_run()
-    file = folder / "scores" / "odometry.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "motion": "aligned"}), encoding="utf-8")
+    scores = folder / "scores"
+    path = json.loads((scores / "odometry.json").read_text()) | {"recording": "world/000", "align": "se3"}
+    (scores / "odometry.json").write_text(json.dumps({**path, "motion": "aligned"}), encoding="utf-8")
+    network = {**path, "motion": "network", "metrics": {"ate_rmse_m": 7.5}}
+    (scores / "test-network.json").write_text(json.dumps(network), encoding="utf-8")
+    other = {**network, "recording": "world/001", "path_true_m": [[0, 0], [0, 3]]}
+    (scores / "test-other.json").write_text(json.dumps(other), encoding="utf-8")
+    first, second = make_path_figures(read_run(folder).scores)
+    assert (first.recording, second.recording) == ("world/000", "world/001")
+    assert [(line.name, line.color, line.error) for line in first.figure.lines] == [
+        ("image alignment", 0, "ATE 2.31 m"),
+        ("pose network", 1, "ATE 7.50 m"),
+    ]
+    assert [(line.name, line.color) for line in second.figure.lines] == [("pose network", 1)]
+    assert first.methods[-1] == "Drawn after a fit to the truth (se3)."
     page = build(folder)[0]
-    assert "Thin: estimated from alignment of the images with predicted depth, not from the pose network" in page
+    assert "Pose network: the pose network predicts the motion." in page
+    assert "Image alignment: each image is aligned with the next one, with the predicted depth." in page
     assert page.index('<section id="images">') < page.index('<section id="paths">')
+
+
+def test_two_paths_of_one_method_have_the_names_of_their_files(make_run):
+    folder = make_run()
+    path = {**json.loads((folder / "scores" / "odometry.json").read_text()), "motion": "network"}
+    for name in ("odometry", "odometry-again"):
+        (folder / "scores" / f"{name}.json").write_text(json.dumps(path), encoding="utf-8")
+    (shown,) = make_path_figures(read_run(folder).scores)
+    assert [line.name for line in shown.figure.lines] == ["odometry-again", "odometry"]
 
 
 def test_one_ate_of_several_sequences_names_its_sequence(make_run):

@@ -9,8 +9,9 @@ import pytest
 from stadia import report
 from stadia.report.figures import make_plot
 from stadia.report.quality_summary import describe_quality
-from stadia.report.run_files import Series, read_run
-from stadia.report.sections import list_single_values, make_curves, make_image_scores
+from stadia.report.run_files import Series, ValueSpread, read_run
+from stadia.report.sections import list_short_series, make_curves, make_image_scores
+from stadia.report.training_plots import make_layer_plots
 
 
 def objects_scored(*entries: dict) -> dict:
@@ -84,12 +85,17 @@ def test_recall_and_precision_are_described(make_run, recall, precision, expecte
     assert "Rotation error, mean, val" not in text
 
 
-def test_a_single_value_is_no_curve():
+def test_one_or_two_values_are_no_curve():
     once, twice = Series("val/recall", [60], [0.018]), Series("val/mask_iou", [30, 60], [0.1, 0.2])
-    assert [panel.title for panel in make_curves([once, twice])] == ["Mask IoU"]
-    assert list_single_values([once, twice, Series("val/iou_3d", [60], [float("nan")])]) == [
-        ("Objects found", "0.0180")
+    often = Series("val/d1", [20, 40, 60], [0.1, 0.2, 0.3])
+    assert [panel.title for panel in make_curves([once, twice, often])] == ["δ < 1.25"]
+    weights = ValueSpread("weights/encoder", [30, 60], [0.0, 1.0], [(1, 2, 3, 4, 5), (2, 3, 4, 5, 6)])
+    assert list_short_series([once, twice, often, Series("val/iou_3d", [60], [float("nan")])], [weights]) == [
+        ("Objects found", "val/recall", "0.0180 at step 60"),
+        ("Mask IoU", "val/mask_iou", "0.100 at step 30, 0.200 at step 60"),
+        ("Median size", "weights/encoder", "3 at step 30, 4 (100% exactly 0) at step 60"),
     ]
+    assert make_layer_plots([weights]) == []
 
 
 def test_an_axis_of_zeros_begins_there():

@@ -40,8 +40,8 @@ def test_bands_enclose_their_median_on_a_logarithmic_axis():
 
 
 def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
-    weights = ValueSpread("weights/encoder", [1, 2], [0.0, 0.0], [(0.01, 0.02, 0.05, 0.1, 0.2)] * 2)
-    gradients = ValueSpread("gradients/encoder", [1, 2], [0.2, 0.2], [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 2)
+    weights = ValueSpread("weights/encoder", [1, 2, 3], [0.0] * 3, [(0.01, 0.02, 0.05, 0.1, 0.2)] * 3)
+    gradients = ValueSpread("gradients/encoder", [1, 2, 3], [0.2] * 3, [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 3)
     (plot,) = make_layer_plots([weights, gradients])
     assert [band.name for band in plot.bands] == ["weights", "gradients"]
     median, bottom = ys(plot.bands[1].median)[0], max(ys(plot.bands[1].outer))
@@ -53,7 +53,7 @@ def test_dead_layers_are_marked_and_expanded(tmp_path):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     rows = [
         f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n"
-        for s in (1, 9)
+        for s in (1, 5, 9)
         for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))
     ]
     (tmp_path / "histograms.csv").write_text(HEAD + "".join(rows) + "9,weights/cut", encoding="utf-8")

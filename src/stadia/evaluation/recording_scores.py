@@ -11,12 +11,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError, ProtocolError
 from stadia.core.files import atomic_write, safe_join
+from stadia.core.image_io import write_image
 from stadia.core.input_files import read_text
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
@@ -33,6 +35,7 @@ SCORE_FORMAT = "stadia-scores"
 """`format` of every score file: by it a later score knows what it may replace."""
 
 MAX_POSES_DRAWN = 2000
+MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its depth
 
 MAX_SCALE_RATIO = 1.2
 """A path aligned by SE(3) whose scale is further off gets a note."""
@@ -85,7 +88,7 @@ class RecordingScores:
         for recording, path in self.odometry.items():
             stem = f"{name}-{recording.replace('/', '-')}"
             names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
-            scores[next(file for file in names if file not in scores)] = path.to_json()
+            scores[next(file for file in names if file not in scores)] = {"recording": recording, **path.to_json()}
         for file, score in scores.items():
             write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
         return [folder / file for file in scores]
@@ -135,6 +138,7 @@ def evaluate_recordings(
             images, about = read_frames(recording, chosen), {"source": source, "fingerprint": fingerprint}
             tracked = track(images, len(chosen), f"predicting {source}")
             predictions = predict_to_folder(predictor, tracked, folder, provenance, **about)
+            _write_middle_image(predictions, recording, chosen)
         truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
         for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
             scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
@@ -149,6 +153,16 @@ def evaluate_recordings(
             f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
         )
     return RecordingScores(depth, odometry, tuple(notes))
+
+
+def _write_middle_image(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> None:
+    """Write the middle image as images/NAME.png into the predictions' folder, for the report."""
+    (frame,) = read_frames(recording, [indices[len(indices) // 2]])
+    height, width = frame.image.shape[:2]
+    shrink = min(1.0, MAX_IMAGE_WIDTH / width)
+    size = round(width * shrink), max(1, round(height * shrink))
+    small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+    write_image(safe_join(predictions.folder, f"images/{frame.name}.png"), small[..., ::-1])
 
 
 def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
@@ -236,12 +250,17 @@ class TrajectoryScore:
         return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a score file: the numbers, and both paths as (x, z) in metres from the start."""
+        """Return the content of a score file: the numbers, and both paths.
+
+        A path is (x, z) from the start, x right and z forward, with its height above the start; metres.
+        """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_POSES_DRAWN)
-        drawn = {f"path_{name}_m": T[::step, [0, 2], 3].round(3).tolist() for name, T in self.paths_from_start.items()}
-        return {**head, "metrics": metrics, **drawn}
+        paths = {name: T[::step, :3, 3].round(3) for name, T in self.paths_from_start.items()}
+        drawn = {f"path_{name}_m": xyz[:, [0, 2]].tolist() for name, xyz in paths.items()}
+        heights = {f"height_{name}_m": (0.0 - xyz[:, 1]).tolist() for name, xyz in paths.items()}
+        return {**head, "metrics": metrics, **drawn, **heights}
 
 
 def score_trajectory(

@@ -21,6 +21,8 @@ LOG_RATIO = 50.0
 MIN_AXIS_SPAN = 1e-3
 """Least span of an axis, as a share of the values, so that the rounding of a constant does not fill the panel."""
 PALETTE_SIZE = 8  # the template's palette
+MIN_CURVE_STEPS = 3  # two points show no course
+MIN_HEIGHT_SHARE = 0.01  # of a path's length: a height that varies by less has no plot
 
 Point = tuple[float, float]
 
@@ -63,16 +65,54 @@ class CurvePlot:
 
 
 @dataclass(frozen=True)
+class CameraPath:
+    """A camera's path from a score file. A part of another shape is not drawn.
+
+    points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start, or None.  error: for the legend.
+    """
+
+    name: str
+    color: int
+    points_m: Any
+    heights_m: Any = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PathLine:
+    """One path of a figure as SVG path data from above, and its height over the distance; "" where none is drawn."""
+
+    name: str
+    color: int
+    error: str
+    path: str
+    height: str
+
+
+@dataclass(frozen=True)
+class HeightProfile:
+    """Axes of height over distance, metres, and the true height; the estimated ones are those of each `PathLine`."""
+
+    true: str
+    x_ticks: list[AxisTick]
+    y_ticks: list[AxisTick]
+
+
+@dataclass(frozen=True)
 class PathFigure:
-    """A path from above, estimated against true: x to the right, z upwards, one scale for both."""
+    """Paths of one recording from above: x to the right, z (forward) upwards, one scale for all.
+
+    true: SVG path data, "" where unknown.  profile: None where no height varies.
+    """
 
     width: float
     height: float
-    estimated: str
+    lines: list[PathLine]
     true: str
     start: tuple[float, float]
     bar_px: float
     bar_m: float
+    profile: HeightProfile | None
 
 
 @dataclass(frozen=True)
@@ -122,8 +162,8 @@ def format_tick_labels(values: Sequence[float]) -> list[str]:
 class FigureAxes:
     """The ranges of a panel, and how they map to SVG units."""
 
-    first: int
-    last: int
+    first: float
+    last: float
     low: float
     high: float
     log: bool
@@ -256,12 +296,13 @@ def _format_step(step: float) -> str:
     return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
 
 
-def draw_camera_path(estimated_m: Any, true_m: Any) -> PathFigure | None:
-    """Draw two paths from above, (N, 2) of x and z in metres each; None for other input."""
-    estimated, true = _as_path_points(estimated_m), _as_path_points(true_m)
-    if estimated is None:
+def draw_camera_paths(paths: Sequence[CameraPath], true: CameraPath) -> PathFigure | None:
+    """Draw paths of one recording from above, and their heights where one varies; None without a path to draw."""
+    drawn = [(path, points) for path in paths if (points := _as_floats(path.points_m, columns=2)) is not None]
+    if not drawn:
         return None
-    every = estimated if true is None else np.concatenate([estimated, true])
+    true_points = _as_floats(true.points_m, columns=2)
+    every = np.concatenate([points for _, points in drawn] + ([] if true_points is None else [true_points]))
     low, high = every.min(axis=0), every.max(axis=0)
     extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
     pad = 16.0
@@ -269,17 +310,53 @@ def draw_camera_path(estimated_m: Any, true_m: Any) -> PathFigure | None:
     bar_m = round_down(0.25 * WIDTH / scale)
 
     def draw(points: NDArray[np.float64]) -> list[Point]:
-        return [(pad + float(x - low[0]) * scale, pad + float(high[1] - z) * scale) for x, z in points]
+        kept = points[_thin(len(points))]
+        return [(pad + float(x - low[0]) * scale, pad + float(high[1] - z) * scale) for x, z in kept]
 
+    axes = _fit_height_axes([*paths, true])
     return PathFigure(
         width=float(extent[0]) * scale + 2 * pad,
         height=float(extent[1]) * scale + 2 * pad + 24,
-        estimated=make_path_data(draw(estimated)),
-        true=make_path_data(draw(true)) if true is not None else "",
-        start=draw(estimated if true is None else true)[0],
+        lines=[
+            PathLine(path.name, path.color, path.error, make_path_data(draw(points)), _draw_height(path, axes))
+            for path, points in drawn
+        ],
+        true=make_path_data(draw(true_points)) if true_points is not None else "",
+        start=draw(drawn[0][1] if true_points is None else true_points)[0],
         bar_px=bar_m * scale,
         bar_m=bar_m,
+        profile=None
+        if axes is None
+        else HeightProfile(_draw_height(true, axes), make_step_ticks(axes), axes.y_ticks()),
     )
+
+
+def _measure_height(path: CameraPath) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the distance along a path (N,) and its height (N,), metres; None where one of them is unknown."""
+    points, heights = _as_floats(path.points_m, columns=2), _as_floats(path.heights_m)
+    if points is None or heights is None or len(points) != len(heights):
+        return None
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)]), heights
+
+
+def _fit_height_axes(paths: Sequence[CameraPath]) -> FigureAxes | None:
+    """Return axes that hold the heights of all paths; None where none of them varies."""
+    known = [measured for path in paths if (measured := _measure_height(path)) is not None]
+    if not any(np.ptp(height) > MIN_HEIGHT_SHARE * along[-1] > 0 for along, height in known):
+        return None
+    heights = np.concatenate([height for _, height in known])
+    margin = 0.05 * float(np.ptp(heights))
+    last = max(float(along[-1]) for along, _ in known)
+    return FigureAxes(0.0, last, float(heights.min()) - margin, float(heights.max()) + margin, log=False)
+
+
+def _draw_height(path: CameraPath, axes: FigureAxes | None) -> str:
+    measured = _measure_height(path)
+    if axes is None or measured is None:
+        return ""
+    along, height = measured
+    return make_path_data([(axes.x(along[i]), axes.y(height[i])) for i in _thin(len(along))])
 
 
 def round_down(value: float) -> float:
@@ -288,15 +365,15 @@ def round_down(value: float) -> float:
     return max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9))
 
 
-def _as_path_points(points: Any) -> NDArray[np.float64] | None:
-    """Return (N, 2) finite points, at most `MAX_POINTS` of them, or None."""
+def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] | None:
+    """Return at least two finite rows, (N, columns) or (N,); None for other input."""
     try:
-        array = np.asarray(points, dtype=np.float64)
+        array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if array.ndim != 2 or array.shape[1] != 2 or len(array) < 2 or not np.isfinite(array).all():
-        return None
-    return array[_thin(len(array))]
+    row_shape = () if columns is None else (columns,)
+    is_rows = array.ndim > 0 and array.shape[1:] == row_shape
+    return array if is_rows and len(array) > 1 and np.isfinite(array).all() else None
 
 
 def make_histogram(values: Sequence[float], bins: int = 24) -> Histogram:

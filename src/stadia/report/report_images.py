@@ -25,6 +25,10 @@ from stadia.report.run_files import RunFiles, check_inside
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES = 64 << 20
 MAX_MAPS, MAX_DRAWN = 6, 3
+NEAR_PERCENTILE = 95  # of inverse depth: the brightest color, so that a few near pixels do not darken the rest
+PNG_PER_METRE = 256.0  # of the depth images that predictions write
+MIN_TICK_GAP = 12.0  # percent of the color scale between two labels
+COLOR_STOPS = 9  # of the color scale; the colors between are interpolated
 BASELINES = ("mean-depth",)  # recipes without training
 
 WIDTH, HEIGHT = 960, 480  # of a drawn point cloud
@@ -60,9 +64,23 @@ def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | No
     return encode_jpeg(image, SHEET_WIDTH)
 
 
-def embed_predicted_depth(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
-    """Return (recording/frame, colored depth) of the middle frame of each scored prediction, at most `MAX_MAPS`."""
-    found: dict[str, EmbeddedImage] = {}
+@dataclass(frozen=True)
+class DepthFigure:
+    """The predicted depth of a frame, beside its picture where the prediction has it.
+
+    ticks: (position in percent from the near end, label) of the color scale.  unit: of the labels.
+    """
+
+    frame: str
+    picture: EmbeddedImage | None
+    depth: EmbeddedImage
+    ticks: list[tuple[float, str]]
+    unit: str
+
+
+def embed_predicted_depth(run: RunFiles) -> list[DepthFigure]:
+    """Return the colored depth of the middle frame of each scored prediction, at most `MAX_MAPS`."""
+    found: dict[str, DepthFigure] = {}
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
             record = read_json(check_inside(run.folder, path))
@@ -72,12 +90,47 @@ def embed_predicted_depth(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
                 continue
             name = str(record["entries"][len(record["entries"]) // 2])
             depth = decode_png(safe_join(path.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED, run.folder)
+            picture = decode_png(safe_join(path.parent / "images", f"{name}.png"), cv2.IMREAD_COLOR, run.folder)
         except _UNREADABLE as error:
             _list_unreadable(path, error, run)
             continue
         if depth is not None and depth.ndim == 2 and depth.dtype == np.uint16:  # inverse depth has no such image
-            found.setdefault(f"{record['source']}/{name}", encode_jpeg(_colorize_inverse_depth(depth), MAP_WIDTH))
-    return list(found.items())
+            frame, is_metric = f"{record['source']}/{name}", record.get("depth_scale") == METRES
+            found.setdefault(frame, _make_depth_figure(frame, depth, picture, is_metric=is_metric))
+    return list(found.values())
+
+
+def _make_depth_figure(
+    frame: str, depth: NDArray[np.uint16], picture: NDArray[np.uint8] | None, *, is_metric: bool
+) -> DepthFigure:
+    """Color depth (H, W) in counts of a PNG, 0 = none, and label the scale in metres or in nearest depths."""
+    inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=depth > 0)
+    top = float(np.percentile(inverse[depth > 0], NEAR_PERCENTILE)) if depth.any() else 1.0
+    near = 1 / (top * PNG_PER_METRE) if is_metric else 1.0
+    return DepthFigure(
+        frame,
+        None if picture is None else encode_jpeg(picture, MAP_WIDTH),
+        encode_jpeg(_color_shares(inverse / top), MAP_WIDTH),
+        choose_depth_ticks(near),
+        "metres" if is_metric else "relative: 1 is the nearest depth of the scale, no metres",
+    )
+
+
+def choose_depth_ticks(near: float) -> list[tuple[float, str]]:
+    """Return (position in percent, label) of round depths on a scale of inverse depth, from `near` (0) to infinity."""
+    ticks = [(0.0, format_number(near))]
+    power = math.floor(math.log10(near))
+    for depth in (m * 10.0**exponent for exponent in range(power, power + 3) for m in (1, 2, 5)):
+        at = 100 * (1 - near / depth)
+        if ticks[-1][0] + MIN_TICK_GAP <= at <= 100 - MIN_TICK_GAP:
+            ticks.append((at, f"{depth:g}"))
+    return [*ticks, (100.0, "∞")]
+
+
+def describe_color_scale() -> str:
+    """Return the colors of the scale, near to far, as a CSS gradient."""
+    bgr = _color_shares(np.linspace(1, 0, COLOR_STOPS)[None])[0]
+    return "linear-gradient(to right, " + ", ".join(f"rgb({r}, {g}, {b})" for b, g, r in bgr.tolist()) + ")"
 
 
 _UNREADABLE = (StadiaError, OSError, ValueError, LookupError, TypeError)
@@ -100,11 +153,9 @@ def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
     return found
 
 
-def _colorize_inverse_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Color depth (H, W), 0 = none, as (H, W, 3) BGR: inverse depth up to its 95th percentile, black for none."""
-    inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=depth > 0)
-    top = float(np.percentile(inverse[depth > 0], 95)) if depth.any() else 1.0
-    gray = (np.clip(inverse / top, 0, 1) * 255).astype(np.uint8)
+def _color_shares(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Color (H, W) inverse depth, 1 = nearest, as (H, W, 3) BGR: bright is near, black is none."""
+    gray = (np.clip(shares, 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA), np.uint8)
 
 

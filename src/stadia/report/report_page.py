@@ -24,7 +24,12 @@ from stadia.report.metric_labels import (
 )
 from stadia.report.private_parts import hide_private_parts
 from stadia.report.quality_summary import describe_quality
-from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth, load_point_clouds
+from stadia.report.report_images import (
+    describe_color_scale,
+    embed_drawn_predictions,
+    embed_predicted_depth,
+    load_point_clouds,
+)
 from stadia.report.run_files import RunFiles, find_previous_run, flatten_mapping, read_run
 from stadia.report.run_journal import compare_runs
 from stadia.report.training_plots import (
@@ -86,7 +91,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         findings=findings,
         not_checked=sections.list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
-        logged_once=sections.list_single_values(series),
+        short_series=sections.list_short_series(series, run.spreads),
         curves=sections.make_curves(series, sections.list_stages(run)),
         layers=make_layer_plots(run.spreads),
         time_spent=summarize_time(run.run.get("time")),
@@ -94,6 +99,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         sheets=sections.embed_image_sheets(run),
         of_validation=sections.embed_validation_images(run),
         predicted=embed_predicted_depth(run),
+        color_scale=describe_color_scale(),
         has_depth_scores=sections.has_depth_scores(run),
         drawn=embed_drawn_predictions(run),
         clouds=load_point_clouds(run),

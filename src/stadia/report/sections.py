@@ -13,7 +13,17 @@ import numpy as np
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
-from stadia.report.figures import CurvePlot, Histogram, PathFigure, draw_camera_path, make_histogram, make_plot
+from stadia.report.figures import (
+    MIN_CURVE_STEPS,
+    PALETTE_SIZE,
+    CameraPath,
+    CurvePlot,
+    Histogram,
+    PathFigure,
+    draw_camera_paths,
+    make_histogram,
+    make_plot,
+)
 from stadia.report.metric_labels import (
     METRES,
     SCORES,
@@ -30,19 +40,20 @@ from stadia.report.metric_labels import (
     metric_label,
 )
 from stadia.report.report_images import EmbeddedImage, embed_image_file
-from stadia.report.run_files import RunFiles, Series, flatten_mapping, step_from_filename
+from stadia.report.run_files import RunFiles, Series, ValueSpread, flatten_mapping, step_from_filename
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
+MEDIAN_SIZE = "Median size"
 TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # suffix in result.json of the score of a map of mean depths
 GRADIENT_GROUPS = {"translation": "motion", "rotation": "motion", "gain": "brightness", "offset": "brightness"}
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
 MOTION_NAMES = {
-    "aligned": "from alignment of the images with predicted depth, not from the pose network",
-    "network": "from the pose network",
+    "aligned": ("image alignment", "each image is aligned with the next one, with the predicted depth"),
+    "network": ("pose network", "the pose network predicts the motion"),
 }
-"""How a path was estimated, by the key `motion` of its score file."""
+"""Name and description of how a path was estimated, by the key `motion` of its score file."""
 MAX_SHEETS, MAX_WORST, MAX_NAMES = 9, 5, 3
 MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # where there are score files and no result.json
 
@@ -166,19 +177,38 @@ def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> 
     groups = _group_by_panel(series)
     plots = []
     for title in sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(title, 2)):
-        if any(len(s.steps) > 1 for s in groups[title]):
+        if not _is_short(groups[title]):
             better = metric_label(groups[title][0].name).better
             plots.append(make_plot(title, groups[title], better=better, noisy=title != RATE, marks=marks))
     return [plot for plot in plots if plot is not None]
 
 
-def list_single_values(series: list[Series]) -> list[tuple[str, str]]:
-    """Return (title, value) of each panel that would be a single dot, see `make_curves`."""
-    return [
-        (title, ", ".join(format_metric(s.name, s.values[0]) for s in group))
-        for title, group in _group_by_panel(series).items()
-        if all(len(s.steps) == 1 and is_finite(s.values[0]) for s in group)
+def list_short_series(series: list[Series], spreads: Sequence[ValueSpread] = ()) -> list[tuple[str, str, str]]:
+    """Return (panel, name, values with their steps) of series with too few steps for a curve."""
+    panels = (group for group in _group_by_panel(series).items() if _is_short(group[1]))
+    rows = [
+        (title, s.name, s.steps, [format_metric(s.name, value) for value in s.values])
+        for title, group in panels
+        for s in group
+        if all(map(is_finite, s.values))
     ]
+    rows += [
+        (MEDIAN_SIZE, s.name, s.steps, [_format_size(*row) for row in zip(s.percentiles, s.zero, strict=True)])
+        for s in spreads
+        if len(s.steps) < MIN_CURVE_STEPS
+    ]
+    return [
+        (title, name, ", ".join(f"{value} at step {step}" for value, step in zip(values, steps, strict=True)))
+        for title, name, steps, values in rows
+    ]
+
+
+def _format_size(percentiles: tuple[float, ...], zero: float) -> str:
+    return format_number(percentiles[2]) + (f" ({zero:.0%} exactly 0)" if zero else "")
+
+
+def _is_short(group: list[Series]) -> bool:
+    return all(len(s.steps) < MIN_CURVE_STEPS for s in group)
 
 
 def _group_by_panel(series: list[Series]) -> dict[str, list[Series]]:
@@ -315,17 +345,68 @@ def has_depth_scores(run: RunFiles) -> bool:
     return any(_collect_metrics(score).keys() & {"abs_rel", "d1", "silog"} for score in learned)
 
 
-def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathFigure]]:
-    """Draw the estimated path, and the true one, of each score file that has it.
+@dataclass(frozen=True)
+class RecordingPaths:
+    """The paths of one recording, one for each method.
 
-    Returns (file, how it was estimated and aligned, figure).
+    methods: how the paths of the figure were estimated and aligned, a sentence each.
     """
-    found = []
+
+    recording: str
+    figure: PathFigure
+    methods: list[str]
+
+
+def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]:
+    """Draw the estimated paths of each recording, and the true one. Score files with one true path share a figure.
+
+    A method has the same name and color in each figure.
+    """
+    recordings: dict[str, dict[str, dict[str, Any]]] = {}
     for name, score in scores.items():
-        if drawing := draw_camera_path(score.get("path_estimated_m"), score.get("path_true_m")):
-            how = (MOTION_NAMES.get(str(score.get("motion"))), _describe_alignment(score))
-            found.append((name, ", ".join(filter(None, how)), drawing))
+        if score.get("path_estimated_m") is not None:
+            true = score.get("path_true_m")
+            recordings.setdefault(name if true is None else repr(true), {})[name] = score
+    labels = {name: label for files in recordings.values() for name, label in _name_methods(files).items()}
+    colors = {label: k % PALETTE_SIZE for k, label in enumerate(dict.fromkeys(labels.values()))}
+    found = []
+    for files in recordings.values():
+        paths = [
+            CameraPath(
+                labels[name],
+                colors[labels[name]],
+                score["path_estimated_m"],
+                score.get("height_estimated_m"),
+                _format_path_error(score),
+            )
+            for name, score in files.items()
+        ]
+        first_name, first = next(iter(files.items()))
+        true = CameraPath("true", 0, first.get("path_true_m"), first.get("height_true_m"))
+        if figure := draw_camera_paths(paths, true):
+            title = str(first.get("recording") or first_name)
+            found.append(RecordingPaths(title, figure, _describe_methods(files)))
     return found
+
+
+def _name_methods(files: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the name of each file's method; the file's own where the method is unknown, or that of two files."""
+    names = {name: MOTION_NAMES.get(str(score.get("motion")), (name, ""))[0] for name, score in files.items()}
+    taken = list(names.values())
+    return {name: name if taken.count(method) > 1 else method for name, method in names.items()}
+
+
+def _describe_methods(files: dict[str, dict[str, Any]]) -> list[str]:
+    """Describe how the paths of a figure were estimated and aligned, each method once."""
+    known = [MOTION_NAMES[str(one.get("motion"))] for one in files.values() if str(one.get("motion")) in MOTION_NAMES]
+    methods = [f"{name[:1].upper()}{name[1:]}: {meaning}." for name, meaning in known]
+    aligned = (f"Drawn {text}." for one in files.values() if (text := _describe_alignment(one)))
+    return list(dict.fromkeys([*methods, *aligned]))
+
+
+def _format_path_error(score: dict[str, Any]) -> str:
+    error = _collect_metrics(score).get("ate_rmse_m")
+    return f"ATE {format_metric('ate_rmse_m', error)}" if is_finite(error) else ""
 
 
 def list_findings(run: RunFiles) -> list[ReportFinding]:

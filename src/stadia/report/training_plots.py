@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stadia.report import figures
-from stadia.report.figures import AxisTick, FigureAxes, make_path_data
+from stadia.report.figures import MIN_CURVE_STEPS, AxisTick, FigureAxes, make_path_data
 from stadia.report.metric_labels import format_duration, format_number, is_finite, metric_label
 from stadia.report.run_files import Series, ValueSpread
 
@@ -59,11 +59,11 @@ class LayerPlot:
 
 
 def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[LayerPlot]:
-    """Plot weights and gradients of each group on one logarithmic axis, where it has at least two steps."""
+    """Plot weights and gradients of each group on one logarithmic axis, where it has at least MIN_CURVE_STEPS steps."""
     groups: dict[str, list[ValueSpread]] = {}
     for spread in spreads:
         kind, _, group = spread.name.partition("/")
-        if kind in SPREAD_KINDS and group and len(spread.steps) > 1:
+        if kind in SPREAD_KINDS and group and len(spread.steps) >= MIN_CURVE_STEPS:
             groups.setdefault(group, []).append(spread)
     return [plot for group, members in groups.items() if (plot := _plot_group(group, members)) is not None]
 

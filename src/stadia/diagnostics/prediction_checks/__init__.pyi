@@ -2,6 +2,7 @@
 
 from .frame_measurements import FrameMeasurements as FrameMeasurements
 from .frame_measurements import SampledFrame as SampledFrame
+from .frame_measurements import find_sky as find_sky
 from .frame_measurements import measure_frames as measure_frames
 from .frame_measurements import reduce_image as reduce_image
 from .prediction_verdict import PredictionVerdict as PredictionVerdict

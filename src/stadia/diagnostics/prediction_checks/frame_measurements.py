@@ -135,21 +135,29 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
     return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
 
 
-def _is_sky_nearer(frame: SampledFrame) -> bool | None:
-    """Return whether sky is predicted nearer than the lowest fifth of the image; None without sky."""
-    height, width = frame.inverse_depth.shape
-    light = _brightness(frame.image, (height, width))
+def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return where an image (H, W, 3) RGB shows sky, as a mask (h, w) of the given size.
+
+    Sky touches the upper edge, has small gradients, is bright, and is in the upper half of the image.
+    """
+    light = _brightness(image, size)
     contrast = np.abs(cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=0.125)) + np.abs(
         cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=0.125)
     )
     candidates = ((contrast < MAX_SKY_CONTRAST) & (light > MIN_SKY_LIGHT)).astype(np.uint8)
-    candidates[height // 2 :] = 0
+    candidates[size[0] // 2 :] = 0
     _, labels = cv2.connectedComponents(candidates, connectivity=4)
     at_top = np.unique(labels[0])
-    sky = np.isin(labels, at_top[at_top > 0])
+    return np.isin(labels, at_top[at_top > 0])
+
+
+def _is_sky_nearer(frame: SampledFrame) -> bool | None:
+    """Return whether sky is predicted nearer than the lowest fifth of the image; None without sky."""
+    sky = find_sky(frame.image, frame.inverse_depth.shape)
     if sky.mean() < MIN_SKY:
         return None
-    return bool(np.median(frame.inverse_depth[sky]) > np.median(frame.inverse_depth[-(height // 5) :]))
+    lowest = frame.inverse_depth[-(len(sky) // 5) :]
+    return bool(np.median(frame.inverse_depth[sky]) > np.median(lowest))
 
 
 def _match_errors(frames: Sequence[SampledFrame]) -> list[tuple[float, float]]:

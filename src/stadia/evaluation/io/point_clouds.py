@@ -119,14 +119,14 @@ def write_cloud_sample(
 
     FOLDER/camera.json: frame, depth_scale, K of the kept pixels, and the depth of one count of depth.png.
     FOLDER/image.png: RGB.
-    FOLDER/depth.png: uint16, 0 = none; far pixels are left out.
+    FOLDER/depth.png: uint16, 0 = none; far pixels are left out, too.
 
     image: (h, w, 3) RGB, at the depth's size. Above MAX_SAMPLE_PIXELS only every n-th row and column is kept.
-    depth: (h, w) z, positive, in metres or up to scale.
+    depth: (h, w) z in metres or up to scale, 0 = none, such as sky; positive somewhere.
     """
     every = int(np.ceil(np.sqrt(depth.size / MAX_SAMPLE_PIXELS)))
     kept, shown = depth[::every, ::every], image[::every, ::every]
-    near = kept < MAX_MEDIAN_DEPTHS * np.median(kept)
+    near = kept < MAX_MEDIAN_DEPTHS * np.median(kept[kept > 0])
     per_count = float(kept[near].max()) / _COUNTS
     of_kept = K.copy()
     of_kept[:2] /= every  # the first pixel kept is the first of all

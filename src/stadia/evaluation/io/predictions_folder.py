@@ -35,6 +35,9 @@ from stadia.evaluation.io.depth_files import (
 log = logging.getLogger(__name__)
 
 RECORD = "predictions.json"
+FRAME_FOLDERS = {"depth": ("*.npz", "*.png"), "depth_color": ("*.jpg",), "images": ("*.png",)}
+"""Folders with one file a frame, and its names: maps, depth in colors, and pictures for a report."""
+
 TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
@@ -361,10 +364,11 @@ def _check_writable(out: Path, record: PredictionsRecord, further: Collection[st
         return
     check_no_links(out)
     there = read_record(out) if RECORD in visible else None
-    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM, *further}:
+    if there == record and visible <= {RECORD, *FRAME_FOLDERS, TRAJECTORY, TRAJECTORY_TUM, *further}:
         log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
-        maps, others = (*out.glob("depth/*.npz"), *out.glob("depth/*.png")), (TRAJECTORY, TRAJECTORY_TUM, *further)
-        for path in (*maps, *(out / name for name in others if name in visible), out / RECORD):
+        frames = [path for name, kinds in FRAME_FOLDERS.items() for kind in kinds for path in (out / name).glob(kind)]
+        others = (TRAJECTORY, TRAJECTORY_TUM, *further)
+        for path in (*frames, *(out / name for name in others if name in visible), out / RECORD):
             path.unlink()
         return
     kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}

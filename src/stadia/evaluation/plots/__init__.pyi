@@ -21,6 +21,7 @@ from .image_overlays import draw_masks as draw_masks
 from .image_overlays import draw_objects as draw_objects
 from .image_overlays import draw_plane as draw_plane
 from .image_overlays import draw_text as draw_text
+from .videos import depth_color_writer as depth_color_writer
 from .videos import estimate_frame_rate_hz as estimate_frame_rate_hz
 from .videos import open_side_by_side_video as open_side_by_side_video
 from .videos import side_by_side_image_writer as side_by_side_image_writer

@@ -12,14 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.files import atomic_write
+from stadia.core.files import atomic_write, safe_join
 from stadia.core.image_io import write_image
 from stadia.core.recording import Recording
+from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0
+MIN_LEGEND_HEIGHT, LEGEND_PX = 90, 12  # smaller images have no legend; height of its bar and of its text
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
@@ -37,12 +39,34 @@ def _round_to_even(length: float) -> int:
 
 
 def draw_side_by_side(
-    image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int
-) -> NDArray[np.uint8]:
-    """Draw an image beside its inverse depth, (height, 2 width, 3) RGB; `top` is the brightest (near) value."""
+    image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int,
+    depth_scale: DepthScale,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Draw an image beside its inverse depth with a color scale, (height, 2 width, 3) RGB.
+
+    top: the brightest (near) value.  depth_scale: metres, or the scale has multiples of the nearest depth.
+    """
     left = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     right = color_inverse_depth(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR), top=top)
+    if height >= MIN_LEGEND_HEIGHT:
+        _draw_color_scale(right, 1 / top if depth_scale is DepthScale.METRES else None)
     return np.hstack([left, right])
+
+
+def _draw_color_scale(image: NDArray[np.uint8], near_m: float | None) -> None:
+    """Draw the colors of inverse depth, near to far, into the lower left corner of (H, W, 3) RGB.
+
+    near_m: depth of the brightest color; None for depth that is not in metres.
+    """
+    height, width = image.shape[:2]
+    bar, x, y = max(width // 3, 1), width // 40, height - 2 * LEGEND_PX
+    image[y - LEGEND_PX - 4 : height - 2, x - 4 : x + bar + 44] = 0
+    shares = np.linspace(1, 0, bar, dtype=np.float32)
+    image[y - LEGEND_PX : y, x : x + bar] = color_inverse_depth(shares[None], top=1.0)
+    for share in (1.0, 0.5, 0.25):
+        label = f"{1 / share:g}x" if near_m is None else f"{near_m / share:.3g} m"
+        at = x + round((1 - share) * bar), y + LEGEND_PX
+        cv2.putText(image, label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (235, 235, 235), 1, cv2.LINE_AA)
 
 
 def _half_size(predicted: PredictedFrame) -> tuple[int, int]:
@@ -62,8 +86,24 @@ def side_by_side_image_writer(path: Path) -> Listener:
 
     def add(predicted: PredictedFrame) -> None:
         size = _half_size(predicted)
-        image = draw_side_by_side(predicted.frame.image, predicted.inverse_depth, _near_value(predicted), *size)
+        values = predicted.frame.image, predicted.inverse_depth, _near_value(predicted)
+        image = draw_side_by_side(*values, *size, predicted.depth_scale)
         write_image(path, image[..., ::-1])
+
+    return add
+
+
+def depth_color_writer(folder: Path) -> Listener:
+    """Return a listener that writes each frame's inverse depth in colors, bright = near, as FOLDER/NAME.jpg.
+
+    Each image has the size of the frame before the crop, as the depth PNG, and its own scale of colors.
+    """
+
+    def add(predicted: PredictedFrame) -> None:
+        box, colors = predicted.box, np.zeros((*predicted.image_size, 3), np.uint8)
+        values = cv2.resize(predicted.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        colors[box.rows, box.columns] = color_inverse_depth(values, top=_near_value(predicted))
+        write_image(safe_join(folder, f"{predicted.frame.name}.jpg"), colors[..., ::-1])
 
     return add
 
@@ -80,7 +120,8 @@ def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
             if not size:
                 size.extend(_half_size(predicted))
             top = _MEMORY * top + (1 - _MEMORY) * _near_value(predicted) if top else _near_value(predicted)
-            write(draw_side_by_side(predicted.frame.image, predicted.inverse_depth, top, *size))
+            values = predicted.frame.image, predicted.inverse_depth, top
+            write(draw_side_by_side(*values, size[0], size[1], predicted.depth_scale))
 
         yield add
 

@@ -28,7 +28,7 @@ from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.video_files import find_camera_file
 from stadia.diagnostics.finding import Severity, append_finding
-from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.diagnostics.prediction_checks import TrainingRecord, find_sky
 from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_STEPS
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
@@ -36,12 +36,14 @@ from stadia.evaluation.io.predictions_folder import TRAJECTORY, PredictionChecke
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
+from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_gate import PredictionGate, verdict_lines
 from stadia.recipes.base.requests import (
+    DEPTH_COLOR,
     IMAGE,
     VIDEO,
     EvaluateRequest,
@@ -275,7 +277,7 @@ def predict_input(
     checker: PredictionChecker | None = None,
     track: TrackProgress = no_progress,
 ) -> Predictions:
-    """Predict into a new folder, with video, point cloud and drawing of the trajectory.
+    """Predict into a new folder, with depth in colors, video, point cloud and drawing of the trajectory.
 
     Args:
         predictor: from `stadia.recipes.load_predictor`.
@@ -289,7 +291,7 @@ def predict_input(
 
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
-    listeners: list[Listener] = []
+    listeners: list[Listener] = [depth_color_writer(out / DEPTH_COLOR)]
     with ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
@@ -400,8 +402,9 @@ def _label_split(
 
 
 def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
-    """Write the middle frame of the first recording as points with the colors of the network input, unless its depth
-    defines no points.
+    """Write the middle frame of the first recording as points with the colors of the network input, without its sky.
+
+    Nothing is written where depth defines no points.
     """
     predictor, recording = labeled.predictor, labeled.recordings[0]
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
@@ -414,7 +417,9 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     )
     predictions, folder = (run.folder / kind / labeled.name for kind in ("predictions", "clouds"))
     depth = Predictions.open(safe_join(predictions, recording.name)).read(name)
-    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, to_uint8(shown.image), depth, shown.K)
+    image = to_uint8(shown.image)
+    depth = np.where(find_sky(image, depth.shape), 0, depth)  # the lower half is never sky
+    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, image, depth, shown.K)
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:

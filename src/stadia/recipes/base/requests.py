@@ -34,6 +34,7 @@ from stadia.evaluation.frame_preparation import Frame, Listener, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.plots.videos import (
     DEFAULT_RATE_HZ,
+    depth_color_writer,
     estimate_frame_rate_hz,
     open_side_by_side_video,
     side_by_side_image_writer,
@@ -241,6 +242,7 @@ def compare_with_trained_size(silog: float, trained: Path, about: Mapping[str, A
 
 VIDEO = "side_by_side.mp4"
 IMAGE = "side_by_side.png"
+DEPTH_COLOR = "depth_color"
 
 
 @dataclass(frozen=True)
@@ -407,6 +409,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
         listeners: list[Listener] = []
         with ExitStack() as files:
+            listeners.append(depth_color_writer(folder / DEPTH_COLOR))
             if request.video:
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))
             shown = track(given.frames, given.count, f"predicting {given.name}")
