@@ -127,8 +127,10 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append(f"the training reported {', '.join(codes)}")
     if reasons:
-        f"at least {MIN_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that of the"
-        " unwarped images, no finding"
+        expected = (
+            f"at least {MIN_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that of the"
+            " unwarped images, no finding"
+        )
         evidence = {name: value for name, value in asdict(training).items() if name != "focal" and value is not None}
         yield make_finding("T40", Severity.WARN, "; ".join(reasons), expected, evidence=evidence)
 
