@@ -19,6 +19,7 @@ from stadia.cli.train import _print_demo_scores
 from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
+from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.recipes.base.dry_run import PeakMemory
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -40,7 +41,7 @@ def evaluation(drift_by_world: Mapping[str, float]) -> RecordingScores:
     for name, drift_m in drift_by_world.items():
         estimated = true.copy()
         estimated[5, 0, 3] = drift_m
-        paths[name] = score_trajectory(Trajectory(estimated), Trajectory(true))
+        paths[name] = score_trajectory(Trajectory(estimated), Trajectory(true), PathAlignment.NONE)
     depth = cast(DepthScore, SimpleNamespace(**vars(DEPTH), per_image=[0] * 4))
     return RecordingScores(depth, paths)
 
@@ -72,6 +73,7 @@ def test_a_path_that_broke_is_none(network: dict[str, float], capsys: pytest.Cap
 
 def test_without_any_path(capsys: pytest.CaptureFixture[str]) -> None:
     result = summary({}, {}, {})
+    assert result["odometry"].pop("recordings") == 0
     assert set(result["odometry"].values()) == {None}
     _print_demo_scores(result)
     assert "odometry: none" in capsys.readouterr().out

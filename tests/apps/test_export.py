@@ -97,7 +97,10 @@ def test_exported_predictions_equal_the_checkpoint(
         assert np.ptp(by_torch.read(name)) > 0.05
     assert by_torch.record is not None
     assert by_onnx.record is not None
-    same = type(by_torch.record).model_fields.keys() - {"checkpoint", "motion", "path", "path_ends"}
+    same = type(by_torch.record).model_fields.keys() - {"checkpoint", "checks", "motion", "path", "path_ends"}
+    assert by_torch.record.checks is not None
+    assert by_onnx.record.checks is not None
+    assert by_torch.record.checks["verdict"] == by_onnx.record.checks["verdict"]
     assert by_torch.record.model_dump(include=same) == by_onnx.record.model_dump(include=same)
 
 

@@ -380,7 +380,7 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
         changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", on_stop=OnStop.WARN
     )
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
-    assert {"H02", "H03"} <= codes
+    assert "H03" in codes
     assert json.loads((run.folder / "run.json").read_text())["depth_scale"] == "up-to-scale"
 
 

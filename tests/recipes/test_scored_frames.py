@@ -98,6 +98,7 @@ def test_score_notes_crop_and_trained_drives(
     assert rest[0] == note
     monkeypatch.setattr(Provenance, "from_checkpoint", lambda *_: MADE_BY)
     monkeypatch.setattr(depth_commands, "DepthPredictor", lambda *_: predictor)
+    monkeypatch.setattr(depth_commands.DepthCommands, "check_predictions", lambda *_: None)
     recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
     score_validation(recipe, data, run, console)  # type: ignore[arg-type]
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")

@@ -74,7 +74,7 @@ def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: Se
 def test_depth_is_in_metres_where_every_data_set_has_a_baseline(two: SelfsupConfig) -> None:
     partly = SelfsupRecipe(changed(two, "data.stereo=true"))
     assert partly.depth_scale is DepthScale.UP_TO_SCALE
-    assert partly.run_metadata == {"depth_scale": "up-to-scale", "without_scale": ["mono"]}
+    assert partly.run_metadata == {"depth_scale": "up-to-scale", "without_scale": ["mono"], "init_depth_m": 12.0}
     both = SelfsupRecipe(changed(two, "data.stereo=true", "data.extra_datasets.mono.stereo=true"))
     assert both.depth_scale is DepthScale.METRES
     assert both.run_metadata["scale_from"] == "the baselines of the stereo pairs of pair, mono"

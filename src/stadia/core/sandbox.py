@@ -415,11 +415,11 @@ _ALLOWED = {
 """What decoding takes: reading files, memory, threads, clocks. All other calls fail, and later kernels add none."""
 
 _WRITING = os.O_WRONLY | getattr(os, "O_RDWR", 2) | os.O_CREAT | os.O_TRUNC
-_THREAD_FLAGS = 0x003D0F00  # of clone, by glibc; musl adds CLONE_DETACHED
+_THREAD_FLAGS = 0x003D0F00  # of clone, by glibc; musl adds the flag of detached ones
 _ARGUMENTS: dict[str, tuple[int, tuple[int, ...]]] = {
     "ioctl": (1, (0x5401, 0x5451)),  # TCGETS, FIOCLEX
-    "fcntl": (1, (0, 1, 2, 3, 1030)),  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
-    "prctl": (0, (15,)),  # PR_SET_NAME
+    "fcntl": (1, (0, 1, 2, 3, 1030)),  # duplicate, get and set the flags of a descriptor
+    "prctl": (0, (15,)),  # the name of a thread
     "clone": (0, (_THREAD_FLAGS, _THREAD_FLAGS | 0x00400000)),
     "sched_getaffinity": (0, (0,)),  # of itself
 }
