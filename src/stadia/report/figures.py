@@ -65,7 +65,7 @@ class CurvePlot:
 
 
 @dataclass(frozen=True)
-class CameraPath:
+class DrawnPath:
     """A camera's path from a score file. A part of another shape is not drawn.
 
     points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start, or None.  error: for the legend.
@@ -296,7 +296,7 @@ def _format_step(step: float) -> str:
     return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
 
 
-def draw_camera_paths(paths: Sequence[CameraPath], true: CameraPath) -> PathFigure | None:
+def draw_camera_paths(paths: Sequence[DrawnPath], true: DrawnPath) -> PathFigure | None:
     """Draw paths of one recording from above, and their heights where one varies; None without a path to draw."""
     drawn = [(path, points) for path in paths if (points := _as_floats(path.points_m, columns=2)) is not None]
     if not drawn:
@@ -331,7 +331,7 @@ def draw_camera_paths(paths: Sequence[CameraPath], true: CameraPath) -> PathFigu
     )
 
 
-def _measure_height(path: CameraPath) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _measure_height(path: DrawnPath) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return the distance along a path (N,) and its height (N,), metres; None where one of them is unknown."""
     points, heights = _as_floats(path.points_m, columns=2), _as_floats(path.heights_m)
     if points is None or heights is None or len(points) != len(heights):
@@ -340,7 +340,7 @@ def _measure_height(path: CameraPath) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.concatenate([[0.0], np.cumsum(steps)]), heights
 
 
-def _fit_height_axes(paths: Sequence[CameraPath]) -> FigureAxes | None:
+def _fit_height_axes(paths: Sequence[DrawnPath]) -> FigureAxes | None:
     """Return axes that hold the heights of all paths; None where none of them varies."""
     known = [measured for path in paths if (measured := _measure_height(path)) is not None]
     if not any(np.ptp(height) > MIN_HEIGHT_SHARE * along[-1] > 0 for along, height in known):
@@ -351,7 +351,7 @@ def _fit_height_axes(paths: Sequence[CameraPath]) -> FigureAxes | None:
     return FigureAxes(0.0, last, float(heights.min()) - margin, float(heights.max()) + margin, log=False)
 
 
-def _draw_height(path: CameraPath, axes: FigureAxes | None) -> str:
+def _draw_height(path: DrawnPath, axes: FigureAxes | None) -> str:
     measured = _measure_height(path)
     if axes is None or measured is None:
         return ""

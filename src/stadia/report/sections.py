@@ -16,8 +16,8 @@ from stadia.core.files import safe_join
 from stadia.report.figures import (
     MIN_CURVE_STEPS,
     PALETTE_SIZE,
-    CameraPath,
     CurvePlot,
+    DrawnPath,
     Histogram,
     PathFigure,
     draw_camera_paths,
@@ -372,7 +372,7 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
     found = []
     for files in recordings.values():
         paths = [
-            CameraPath(
+            DrawnPath(
                 labels[name],
                 colors[labels[name]],
                 score["path_estimated_m"],
@@ -382,7 +382,7 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
             for name, score in files.items()
         ]
         first_name, first = next(iter(files.items()))
-        true = CameraPath("true", 0, first.get("path_true_m"), first.get("height_true_m"))
+        true = DrawnPath("true", 0, first.get("path_true_m"), first.get("height_true_m"))
         if figure := draw_camera_paths(paths, true):
             title = str(first.get("recording") or first_name)
             found.append(RecordingPaths(title, figure, _describe_methods(files)))

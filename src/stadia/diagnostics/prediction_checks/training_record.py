@@ -1,4 +1,4 @@
-"""Read what a run's files tell of how well its network was trained."""
+"""Read from a run's files how well its network was trained."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
 
 
 def read_training_record(checkpoint: Path) -> TrainingRecord:
-    """Return what a checkpoint and its run's files tell of the training."""
+    """Return the training as a checkpoint and its run's files record it."""
     opened = Checkpoint.open(checkpoint)
     return TrainingRecord.read(opened.path.parent.parent, steps=opened.header.step, focal=opened.buffer("focal"))
 
