@@ -27,7 +27,7 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.odometry.visual_odometry import track_camera
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.requests import PredictionInput
+from stadia.recipes.base.prediction_inputs import PredictionInput
 
 EVERY, BLOCKS, WARM_UP = 20, 16, 0.2
 GOAL_BYTES = 100

@@ -1,9 +1,10 @@
 """Memory, descriptors and disk of long runs: `python benchmarks/soak.py [--frames 10000] [--steps 20000]`.
 
 `stadia predict` and `stadia odometry` over a folder of small images of a camera that moves before a texture, and a tiny
-`stadia train`, each as a process of its own, which is read once a second. The first fifth is warm-up. The rest is cut
-into blocks; the slope of memory is the mean growth of a block, and its 95 % interval is that of Student's t over the
-blocks. The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
+`stadia train`, each as a process of its own, which is read five times a second. The C library is told to give freed
+memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up. The rest is cut
+into blocks; the slope of memory is that of a line through the medians of the blocks, and its 95 % interval is that of
+least squares. The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.stats import linregress
 from scipy.stats import t as student_t
 
 HEIGHT, WIDTH = 64, 96
-BLOCKS, WARM_UP, GOAL_BYTES = 12, 0.2, 100
-PAGE = os.sysconf("SC_PAGE_SIZE")
+BLOCKS, WARM_UP, GOAL_BYTES = 20, 0.2, 100
+GIVE_BACK = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+"""What tells glibc's allocator to give freed memory back at once."""
+COMMANDS = ("predict", "odometry", "train")
 CAMERA = ("data.camera.focal_px=115", "data.stride=1")
 TINY = (
     *("data.path=few", f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", *CAMERA),
@@ -47,10 +51,11 @@ class Process:
     def find_slope(self) -> tuple[float, float]:
         """Return the growth of memory in bytes for each frame or step, and half of its 95 % interval."""
         first = int(len(self.seconds) * WARM_UP)
-        at = np.linspace(first, len(self.seconds) - 1, BLOCKS + 1).round().astype(int)
-        per_s = np.diff(np.array(self.bytes)[at]) / np.diff(np.array(self.seconds)[at])
-        slopes = per_s * self.seconds[-1] / self.count
-        return float(slopes.mean()), float(student_t.ppf(0.975, BLOCKS - 1) * slopes.std(ddof=1) / np.sqrt(BLOCKS))
+        seconds = [np.mean(block) for block in np.array_split(self.seconds[first:], BLOCKS)]
+        memory = [np.median(block) for block in np.array_split(self.bytes[first:], BLOCKS)]
+        line = linregress(seconds, memory)
+        seconds_each = self.seconds[-1] / self.count
+        return line.slope * seconds_each, student_t.ppf(0.975, BLOCKS - 2) * line.stderr * seconds_each
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -68,21 +73,28 @@ def write_images(folder: Path, count: int) -> None:
             seen[left] = path
 
 
+def read_anonymous_bytes(process: int) -> int:
+    """Return a process's memory without pages of files, which the kernel takes back. What lies in swap counts."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return sum(int(lines[key].split()[0]) * 1024 for key in ("RssAnon", "VmSwap") if key in lines)
+
+
 def measure(name: str, count: int, words: Sequence[str], folder: Path, output: Path, every_s: float) -> Process:
     """Run a command line in `folder`, and read its process until it ends."""
     read = Process(name, count)
     with (folder / f"{name}.log").open("wb") as log:
         start = time.monotonic()
-        process = subprocess.Popen([sys.executable, "-m", "stadia", *words], cwd=folder, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "stadia", *words]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | GIVE_BACK)
         while process.poll() is None:
             try:
-                resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * PAGE
+                anonymous = read_anonymous_bytes(process.pid)
                 descriptors = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
             except (OSError, IndexError):
                 break
-            if resident:
+            if anonymous:
                 read.seconds.append(time.monotonic() - start)
-                read.bytes.append(resident)
+                read.bytes.append(anonymous)
                 read.descriptors.append(descriptors)
             time.sleep(every_s)
         if process.wait() != 0:
@@ -109,7 +121,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=1.0, help="between two readings")
+    parser.add_argument("--commands", nargs="+", default=COMMANDS, choices=COMMANDS)
+    parser.add_argument("--seconds", type=float, default=0.2, help="between two readings")
     arguments = parser.parse_args()
     is_flat = True
     with tempfile.TemporaryDirectory(prefix="stadia-soak-") as name:
@@ -131,7 +144,8 @@ def main() -> int:
             "odometry": (frames, ("odometry", str(run), "images", *CAMERA, "--out", "odometry-out")),
             "train": (steps, ("train", "selfsup", *TINY, f"training.max_steps={steps}", "--out", "train-out")),
         }
-        for command, (count, words) in lines.items():
+        for command in arguments.commands:
+            count, words = lines[command]
             is_flat &= print_row(measure(command, count, words, folder, folder / f"{command}-out", every_s))
     return 0 if is_flat else 1
 

@@ -38,12 +38,12 @@ from numpy.typing import NDArray
 from stadia.datasets.objects.bop import (
     PIXEL_CENTER_OFFSET,
     BopImages,
-    BopInstanceInfo,
     ground_truth_results,
-    read_instance_info,
     read_targets,
     write_results,
 )
+from stadia.datasets.objects.bop_models import read_bop_json
+from stadia.datasets.text_files import FileEntry
 from stadia.geometry.rasterizer import Silhouette, draw_silhouette
 
 WITHIN, TOLERANCE_M = 0.02, 0.015
@@ -51,6 +51,23 @@ HALF_TURN, ASIDE = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)
 ASIDE[0, 3] = 0.05
 
 Numbers = NDArray[np.float64]
+
+
+class BopInstanceInfo(FileEntry):
+    """An instance in scene_gt_info.json: boxes x, y, width, height of the whole and the visible object, pixels."""
+
+    bbox_obj: tuple[int, int, int, int]
+    bbox_visib: tuple[int, int, int, int]
+    px_count_all: int
+    px_count_valid: int
+    px_count_visib: int
+    visib_fract: float
+
+
+def read_instance_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[BopInstanceInfo]]:
+    """Return scene_gt_info.json of a scene: one list for each image, in the order of its poses."""
+    path = dataset / split / f"{scene_id:06d}" / "scene_gt_info.json"
+    return read_bop_json(path, dict[int, list[BopInstanceInfo]])
 
 
 @dataclass(frozen=True)

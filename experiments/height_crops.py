@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes

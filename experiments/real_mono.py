@@ -25,7 +25,7 @@ import cv2
 from stadia import recipes, report
 from stadia.evaluation.io.predictions_folder import Provenance, read_record
 from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.requests import open_inputs
+from stadia.recipes.base.prediction_inputs import open_inputs
 from stadia.training.loggers import read_rows
 
 RATE_HZ = 10

@@ -49,8 +49,8 @@ from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternio
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.ground_truth import image_objects
 from stadia.recipes.objectpose.object_pose_scores import ObjectScore, boxes_to_objects
-from stadia.recipes.objectpose.objectpose_loss import image_objects
 from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
 
 COMPARED = (

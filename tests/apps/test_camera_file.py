@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stadia.core.errors import DataError
-from stadia.datasets.lens_metadata import read_lens
+from stadia.datasets.lens_metadata import full_frame_width_mm, read_lens
 from stadia.datasets.open_dataset import open_recordings
 
 
@@ -58,10 +58,11 @@ def test_a_file_of_the_user_is_kept(stadia, photos):
 def test_the_lens_is_read_from_exif(stadia, photos):
     assert stadia("camera", photos)[0] == 2
     write_exif(photos / "0.jpg", {0xA405: 36})
-    assert read_lens(photos) == (36, 36)
-    code, out, _ = stadia("camera", photos)
-    assert (code, "lens of 36 mm, sensor of 36 mm" in out) == (0, True)
-    assert open_recordings(photos, stride=1)[0].K(0)[0, 0] == 64
+    across_mm = 0.8 * 1872**0.5  # 4:3, of the diagonal of 36x24 mm
+    assert read_lens(photos) == (36, pytest.approx(across_mm))
+    code, out, err = stadia("camera", photos)
+    assert (code, "lens of 36 mm, sensor of 34.6 mm" in out, err) == (0, True, "")
+    assert open_recordings(photos, stride=1)[0].K(0)[0, 0] == pytest.approx(36 / across_mm * 64)
     write_exif(photos / "0.jpg", {0x920A: 5.0, 0xA20E: 10.0, 0xA210: 4, 0xA002: 64})
     assert read_lens(photos / "0.jpg") == (5.0, 6.4)
     write_exif(photos / "0.jpg", {0xA405: 0})
@@ -80,6 +81,21 @@ def test_the_lens_is_read_from_the_metadata_of_a_video(tmp_path):
     assert read_lens(path) == (26, 36)
 
 
+def test_a_35_mm_equivalent_is_of_the_diagonal():
+    diagonal_mm = 1872**0.5
+    assert full_frame_width_mm(3000, 4000) == full_frame_width_mm(4000, 3000) == pytest.approx(0.8 * diagonal_mm)
+    assert full_frame_width_mm(2000, 3000) == pytest.approx(36)
+    assert full_frame_width_mm(1080, 1920) == 36, "which part of the sensor a wide image shows is not known"
+
+
+def test_a_wide_image_has_a_field_of_view_within_5_percent(stadia, tmp_path):
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (36, 64, 3), np.uint8)).save(path)
+    code, out, err = stadia("camera", path, "--focal-mm", "26")
+    assert (code, "lens of 26 mm, sensor of 36 mm" in out) == (0, True)
+    assert err.startswith("note: a 35 mm equivalent gives the field of view of images wider than 3:2 within 5 %")
+
+
 def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos, tmp_path):
     calibration = tmp_path / "cam.yaml"
     calibration.write_text(
@@ -95,11 +111,29 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
     assert (code, "found no camera 'cam7'; expected one of cam0" in err) == (2, True)
 
 
+def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photos, tmp_path):
+    calibration = tmp_path / "cam.yaml"
+    camera_matrix = "camera_matrix: {rows: 3, cols: 3, data: [60, 0, 31.5, 0, 60, 23.5, 0, 0, 1]}\n"
+    projection = "projection_matrix: {rows: 3, cols: 4, data: [48, 0, 31.5, 0, 0, 50, 23.5, 0, 0, 0, 1, 0]}\n"
+    lens = "distortion_coefficients: {rows: 1, cols: 5, data: [-0.35, 0.12, 0, 0, 0]}\n"
+    calibration.write_text(camera_matrix + projection + lens)
+    code, out, err = stadia("camera", photos, "--calibration", calibration)
+    assert (code, "projection_matrix of cam.yaml" in out) == (0, True)
+    assert err == (
+        "note: projection_matrix is for rectified images; for raw images pass --camera camera_matrix (the lens has"
+        " distortion: -0.35, 0.12, 0, 0, 0)\n"
+    )
+    code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "camera_matrix")
+    assert (code, err.startswith("note: the lens has distortion (-0.35, 0.12, 0, 0, 0)")) == (0, True)
+    calibration.write_text(camera_matrix + projection.replace("48, 0", "60, 0").replace("50, 23", "60, 23"))
+    assert stadia("camera", photos, "--calibration", calibration)[2] == "", "the raw images are rectified"
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["--fov", "90", "--focal-px", "5"], "--fov and --focal-px: found given together"),
-        (["--camera", "cam0"], "--camera: found no --calibration"),
+        (["--fov", "90", "--focal-px", "5"], "--fov and --focal-px: found used together"),
+        (["--camera", "cam0"], "--camera: found used without --calibration"),
         ([], "found no camera"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ SMALL = (
     "model.pretrained=false",
     "model.decoder_channels=[4,4,8,8,8]",
 )
+CAMERA = {"K": [[140, 0, 99.5], [0, 140, 64.5], [0, 0, 1]], "size": [130, 200]}
 Stadia = Callable[..., tuple[int, str, str]]
 
 
@@ -48,6 +50,7 @@ def write_run(folder: Path, *, focal: float = 0.7) -> Path:
         recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
+    (folder / "run.json").write_text(json.dumps({"camera": CAMERA}), encoding="utf-8")
     return folder
 
 
@@ -131,6 +134,7 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
     }
     assert wanted.items() <= said.items()
     assert float(said["focal"]) == pytest.approx(0.7)
+    assert json.loads(said["camera"]) == CAMERA
     assert said["checkpoint"] == "best.safetensors, step 7"
     (answer,) = session.run(None, {"image": np.zeros((3, 3, 96, 64), np.float32)})
     assert answer.shape == (3, 1, 96, 64)

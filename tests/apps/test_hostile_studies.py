@@ -1,4 +1,4 @@
-"""Studies and folders of studies from strangers: one line that names the file, or the same result as without them."""
+"""Studies and folders from strangers: one line that names the file, or the same result as without them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from stadia.apps import run_odometry
 from stadia.apps.studies.config import read_study
 from stadia.apps.studies.launch import read_last_lines
 from stadia.apps.studies.study_folder import StudyFolder, add_line, read_result_rows
@@ -152,3 +154,37 @@ def _is_running(pid: int) -> bool:
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("name", ["configs", "logs", "study.yaml"])
+def test_a_study_with_a_link_inside_is_not_written(name: str, tmp_path: Path) -> None:
+    """A run may be a link: a study links those of another one."""
+    path, home, root = tmp_path / "two.yaml", tmp_path / "home", tmp_path / "study"
+    path.write_text(STUDY)
+    (root / "runs").mkdir(parents=True)
+    home.mkdir()
+    (root / "runs" / "a").symlink_to(home)
+    (root / name).symlink_to(home)
+    with pytest.raises(StadiaError, match=f"{name}: found a symbolic link"):
+        StudyFolder(root).write(read_study(path, {}, []), ())
+    assert not list(home.iterdir())
+
+
+def test_a_sweep_with_a_link_inside_is_not_continued(tmp_path: Path) -> None:
+    space = {"optimizer.lr": SearchRange(low=1e-5, high=1e-3)}
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "optuna.log").symlink_to(tmp_path / "mine")
+    sweep = Sweep(tmp_path / "sweep", "selfsup", ("a=1",), space, "val/abs_rel", "lower")
+    with pytest.raises(StadiaError, match=r"optuna\.log: found a symbolic link"):
+        sweep._check_same()
+
+
+def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    request = SimpleNamespace(checkpoint=tmp_path / "run", source=tmp_path / "a.mp4", method="direct")
+    assert run_odometry._default_folder(request) == tmp_path / "run" / "odometry" / "a-direct"
+    (tmp_path / "run" / "odometry").symlink_to(tmp_path)
+    with pytest.raises(StadiaError, match="odometry: found a symbolic link"):
+        run_odometry._default_folder(request)

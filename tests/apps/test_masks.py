@@ -13,7 +13,7 @@ import pytest
 
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
-from stadia.core import input_files
+from stadia.core import json_files
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
 from stadia.datasets.masks import mask_files
@@ -192,13 +192,13 @@ def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
     """No part of 64 characters holds an entry, and the whole is larger than one entry may be."""
     path = coco(tmp_path / "own.json", [CAR, ROAD])
     whole = CocoMasks(path).read("000001", "left", height=40, width=60)
-    monkeypatch.setattr(input_files, "_CHUNK_BYTES", 64)
-    monkeypatch.setattr(input_files, "MAX_JSON_ENTRY", 256)
+    monkeypatch.setattr(json_files, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 256)
     masks = CocoMasks(path).read("000001", "left", height=40, width=60)
     assert (masks.instance == whole.instance).all()
     assert (masks.semantic == whole.semantic).all()
     assert path.stat().st_size > 256
-    monkeypatch.setattr(input_files, "MAX_JSON_ENTRY", 60)
+    monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 60)
     with pytest.raises(DataError, match="a value of more than 60 characters"):
         CocoMasks(path)
 

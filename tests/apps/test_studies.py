@@ -342,7 +342,7 @@ def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
         again, "--change", "warm: schedule.warmup_steps=5", "--reuse", "studies/study", file="more.yaml"
     )
     assert (code, again.seen) == (0, [f"new warm-seed{seed}" for seed in range(4)])
-    assert "base-seed0: that of studies/study" in err
+    assert "base-seed0: taken from studies/study, not trained again" in err
     assert verdicts(tmp_path, "more")["verdicts"][0] == verdicts(tmp_path)["verdicts"][0] | {
         name: verdicts(tmp_path, "more")["verdicts"][0][name]
         for name in ("p_holm", "detectable")  # three changes instead of two

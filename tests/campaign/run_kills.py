@@ -7,23 +7,19 @@ kill, then a table.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import os
 import queue
 import random
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.campaign.faults import COMMANDS, Command, Result, Workplace, judge, judge_rerun, list_runs
-from tests.campaign.run_faults import open_places
-from tests.campaign.sound import build
+from tests.campaign.run_faults import make_parser, open_places
 
 _BY_NAME = {command.name: command for command in COMMANDS}
 _WORKERS = dataclasses.replace(
@@ -113,24 +109,17 @@ def run_kills(places: queue.Queue[Workplace], plan: Sequence[tuple[Command, floa
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sound", type=Path, help="sound inputs of an earlier call; made where the folder is missing")
-    parser.add_argument("--servers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     rows: dict[str, list[Kill]] = {}
-    with tempfile.TemporaryDirectory(prefix="stadia-kills-") as name, ExitStack() as stack:
-        folder = Path(name)
-        sound = arguments.sound or folder / "sound"
-        if not sound.exists():
-            build(sound)
-        places = open_places(stack, sound, folder, arguments.servers)
-        with suppress(KeyboardInterrupt):  # Ctrl-C prints the table of what was done
-            for kill in run_kills(places, plan_kills(arguments.kills, arguments.seed)):
-                rows.setdefault(kill.command, []).append(kill)
-                said = "; ".join(kill.faults) or "right"
-                print(f"{kill.command}, killed after {kill.after_s:.3f} s ({kill.code}): {said}", flush=True)
+    # Ctrl-C prints the table of what was done.
+    with open_places(arguments.sound, arguments.servers) as places, suppress(KeyboardInterrupt):
+        for kill in run_kills(places, plan_kills(arguments.kills, arguments.seed)):
+            rows.setdefault(kill.command, []).append(kill)
+            said = "; ".join(kill.faults) or "right"
+            print(f"{kill.command}, killed after {kill.after_s:.3f} s ({kill.code}): {said}", flush=True)
     print(f"{'command':16} {'kills':>6} {'in time':>8} {'wrong':>6} {'litter':>7} {'orphans':>8}")
     for command, kills in [*rows.items(), ("all", [kill for row in rows.values() for kill in row])]:
         in_time = sum(kill.code != 0 for kill in kills)

@@ -52,6 +52,21 @@ def write_video(path: Path, frames: int = 12) -> None:
         container.mux(stream.encode(None))
 
 
+def write_large_video(path: Path, frames: int) -> None:
+    """Write 8K frames of noise, which move by 16 pixels each, as H.264."""
+    width, height = 7680, 4320
+    coarse = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8 + 2 * frames, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            part = np.ascontiguousarray(coarse[:, 2 * index : 2 * index + width // 8])
+            frame = av.VideoFrame.from_ndarray(cv2.resize(part, (width, height)), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
 def write_datasets(folder: Path) -> None:
     """Write small datasets of other formats: EuRoC and 7-Scenes."""
     write_flat_sequence(folder / "euroc")

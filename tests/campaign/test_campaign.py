@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.campaign.cases import list_cases
+from tests.campaign.cases import copy_sound, list_cases
 from tests.campaign.harness import Case, Outcome, Server
 from tests.campaign.run_campaign import run_cases
+from tests.campaign.sound import CAMERA, write_large_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="forks")]
 CASES = 80
@@ -20,6 +21,19 @@ def test_hostile_inputs_are_refused_or_survived(sound: Path, tmp_path: Path) -> 
     failed = [f"{outcome.name}: {outcome.faults}: {outcome.said[-300:]}" for outcome in outcomes if outcome.faults]
     assert len(outcomes) >= CASES
     assert not failed, "\n".join(failed)
+
+
+def test_the_largest_prediction_takes_less_than_2_gb(sound: Path, tmp_path: Path) -> None:
+    """8K video is the largest that is read, 2048x2048 the largest size of a network."""
+
+    def write(folder: Path) -> None:
+        copy_sound(sound, folder, ["run"])
+        write_large_video(folder / "8k.mp4", frames=3)
+
+    line = ["predict", "run", "8k.mp4", *CAMERA, "--size", "2048x2048", "--out", "out"]
+    with Server() as server:
+        outcome = server.run(Case("size", write, line, accepted=True, changes=("out",), seconds=300.0), tmp_path)
+    assert (outcome.code, outcome.faults) == (0, ()), outcome
 
 
 def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: float) -> Outcome:

@@ -7,7 +7,6 @@ import queue
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ def places(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[qu
     folder = tmp_path_factory.mktemp("faults")
     if compile_shim(folder) is None:
         pytest.skip("no C compiler, which the shim of failing calls needs")
-    with ExitStack() as stack:
-        yield open_places(stack, sound, folder, servers=1)
+    with open_places(sound, servers=1) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("name", _SAMPLED)
@@ -50,6 +49,9 @@ def test_each_call_fails_once_with_an_error_and_once_with_a_kill() -> None:
     assert [number for number, _ in choose_calls(calls, is_distinct=False, every=1)] == [1, 1, 2, 2, 3, 3]
     assert [error == 0 for _, error in choose_calls(calls, is_distinct=False, every=1)] == [False, True] * 3
     assert [number for number, _ in choose_calls(calls, is_distinct=True, every=1)] == [1, 1, 2, 2]
+    assert [(number, error == 0) for number, error in choose_calls(calls, is_distinct=False, every=2)] == [
+        *((1, False), (1, True), (3, False), (3, True))
+    ]
 
 
 def test_checkpoints_that_differ_in_time_alone_are_equal(sound: Path, tmp_path: Path) -> None:

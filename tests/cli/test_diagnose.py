@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 from stadia.cli.main import app
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
+from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
+from stadia.recipes.base.verdict_record import record_worse_verdict, replace_verdict
 from stadia.training.run_folder import Run
 
 
@@ -62,13 +65,54 @@ def test_verdict_on_predictions_is_a_symptom(run: Run) -> None:
     assert order == {"first": ["S20"], "follows": ["M30", "T40"], "apart": [], "unchecked": []}
 
 
+@pytest.mark.parametrize(
+    ("cause", "first"), [("S20", "S20"), ("D14", "D14"), ("C06", "M30"), ("D09", "M30"), ("T06", "M30"), (None, "M30")]
+)
+def test_unusable_predictions_stop_and_their_cause_comes_first(run: Run, cause: str | None, first: str) -> None:
+    """A warning that may have led to them is first; one that cannot have is not."""
+    found = [make_finding("M30", Severity.STOP, measured="1.0", expected="-")]
+    found += [make_finding(cause, Severity.WARN, measured="-", expected="-")] if cause else []
+    write_findings(run.folder / "findings.jsonl", found)
+    code, text = run_diagnose(run, "--json")
+    parts = json.loads(text)
+    assert (code, parts["predictions"], parts["first"][0]["code"]) == (1, "unusable", first)
+
+
+def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
+    """Usable at the training's end, and unusable on a later input: only what is worse is recorded."""
+    path = run.folder / "findings.jsonl"
+    learned, unlearned = TrainingRecord(steps=3000), TrainingRecord(steps=3)
+    good, flat = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0), None
+    replace_verdict(run, judge_measurements(flat, unlearned), unlearned)
+    assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "doubtful"
+    replace_verdict(run, judge_measurements(good, learned), learned)
+    assert (path.read_text(), run.facts["judged"]) == ("", {"steps": 3000})
+    bad = judge_measurements(replace(good, spread=1.01, change=0.01), learned)
+    assert list(record_worse_verdict(run.folder, bad, "drive")) == []
+    before = path.read_text()
+    for judged in (bad, judge_measurements(good, unlearned), judge_measurements(good, learned)):
+        assert list(record_worse_verdict(run.folder, judged, "another")) == []
+    assert path.read_text() == before
+    code, text = run_diagnose(run)
+    assert (code, "predictions: unusable\n" in text, "stop M30 Predicted depth is nearly constant (drive)" in text) == (
+        1,
+        True,
+        True,
+    )
+    with run.held():
+        (note,) = record_worse_verdict(run.folder, replace(bad, verdict=bad.verdict), "drive")
+    assert "the verdict was not added" in note
+    replace_verdict(run, judge_measurements(good, learned), learned)
+    assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "usable"
+
+
 def test_run_without_findings_is_reported_as_unchecked(run: Run) -> None:
     code, text = run_diagnose(run)
     assert (code, "no findings.jsonl: the run ended before its data were checked" in text) == (0, True)
     assert "is running, or was killed" in text
     write_findings(run.folder / "findings.jsonl", [])
     code, text = run_diagnose(run)
-    assert (code, "nothing was found" in text) == (0, True)
+    assert (code, "no problem was found" in text) == (0, True)
 
 
 def test_a_file_that_is_damaged_is_named(run: Run) -> None:

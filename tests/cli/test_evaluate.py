@@ -18,7 +18,7 @@ from stadia.core.errors import DataError
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.metrics import TRAJECTORY_METRICS
-from stadia.recipes.base.scored_frames import read_frame_list
+from stadia.recipes.base.training_overlap import read_frame_list
 
 Stadia = Callable[..., tuple[int, str, str]]
 Maps = dict[str, NDArray[np.float64]]
@@ -170,12 +170,14 @@ FORMS = {
 )
 def test_an_option_of_another_form(form: str, option: str, value: str, stadia: Stadia) -> None:
     """Refused even where it says what is the default anyway."""
-    mistake(stadia("evaluate", *FORMS[form], option, value), f"{option}: found given with ", "alone", "leave it out")
+    mistake(
+        stadia("evaluate", *FORMS[form], option, value), f"{option}: found used together with ", "alone", "leave it out"
+    )
 
 
 @pytest.mark.parametrize("form", ["depth", "trajectory"])
 def test_a_switch_of_another_form(form: str, stadia: Stadia) -> None:
-    mistake(stadia("evaluate", *FORMS[form], "--held-out"), "--held-out: found given with ", "leave it out")
+    mistake(stadia("evaluate", *FORMS[form], "--held-out"), "--held-out: found used together with ", "leave it out")
 
 
 def test_every_option_is_of_a_form_or_of_all() -> None:

@@ -118,6 +118,13 @@ def test_interrupted(stadia, monkeypatch):
             "write it as a key: data.camera.horizontal_fov_deg=69",
         ),
         ("train metric --epochs=3", "train: found option '--epochs'", "", "write it as a key: training.max_epochs=3"),
+        ("train selfsup --device 1", "train: found option '--device'", "", "write it as a key: training.devices=1"),
+        ("train selfsup --height 96", "train: found option '--height'", "", "write it as a key: data.height=96"),
+        ("train selfsup --seed 3", "train: found option '--seed'", "", "write it as a key: seed=3"),
+        *(
+            (f"train selfsup --{name} 2", f"train: found option '--{name}'", "", "see `stadia train --help`")
+            for name in ("weights", "scale", "depth", "size")  # each is a word of several keys
+        ),
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         (

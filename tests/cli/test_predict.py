@@ -18,8 +18,10 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
-from stadia.recipes.base.depth_commands import add_training_options, predict_input
-from stadia.recipes.base.requests import open_inputs
+from stadia.evaluation.plots.videos import SCALE_PX
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -85,7 +87,7 @@ class TestPredict:
         assert "predictions: doubtful\n" in text
         assert "  warn T40 Training hardly learned: 7 steps; expected at least 100 steps" in text
         assert text.splitlines()[-1] == (
-            "depth scale: metres; these predictions are doubtful: rely on no depth, ratio or path of them"
+            "depth scale: metres; these predictions are doubtful: do not rely on any depth, ratio or path of them (T40)"
         )
         checks = json.loads((out / "predictions.json").read_text())["checks"]
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
@@ -97,8 +99,8 @@ class TestPredict:
         assert code == 0, err
         names = {"cloud.ply", "depth", "depth_color", "predictions.json", "side_by_side.png"}
         assert {path.name for path in out.iterdir()} == names
-        assert cv2.imread(str(out / "depth_color" / "000002.jpg")).shape == (30, 90, 3)
-        assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
+        assert cv2.imread(str(out / "depth_color" / "000002.jpg")).shape == (30 + SCALE_PX, 90, 3)
+        assert cv2.imread(str(out / "side_by_side.png")).shape == (30 + SCALE_PX, 180, 3)
 
     @pytest.mark.slow
     def test_a_dataset_brings_its_camera(
@@ -151,12 +153,20 @@ class TestPredict:
         (given,) = open_inputs(video, **options)
         assert next(iter(given.frames)).K.tolist() == [[50, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]
         assert "no camera is given, so that of the training is used: field of view 65.2 degrees" in caplog.text
+        assert find_assumed_camera(checkpoint, video, {}) is not None
+        assert find_assumed_camera(checkpoint, video, {"camera": {"focal_px": 9}}) is None
         caplog.clear()
         assert add_training_options(checkpoint, video, {"camera": {"focal_px": 9}})["camera"] == {"focal_px": 9}
         video.with_suffix(".K.txt").write_text("9 0 31.5\n0 9 15.5\n0 0 1\n")
         assert "camera" not in add_training_options(checkpoint, video, {})
+        assert find_assumed_camera(checkpoint, video, {}) is None, "a file beside the video holds it"
         assert caplog.text == ""
         video.with_suffix(".K.txt").unlink()
+        code, text, err = stadia(
+            "predict", checkpoint, video, "--out", tmp_path / "assumed", "--no-video", "--no-cloud"
+        )
+        assert code == 0, err
+        assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
         run_json.write_text(json.dumps({"camera": known | {"size": [64, 64]}}))
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out")
         assert code == 2
@@ -176,7 +186,8 @@ class TestPredict:
             predict_input(
                 red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h")
             )
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "depth_color", "predictions.json"}
+        left = {path.name for path in (tmp_path / "out").iterdir()}
+        assert left == {"depth", "depth_color", "predictions.json", "unfinished.jsonl"}
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
 
@@ -198,9 +209,12 @@ class TestPredict:
         code, _, err = stadia(*words, "--motion", "network")
         assert (code, "an unfinished prediction of something else" in err) == (2, True)
         (out / "depth" / "000099.npz").touch()
+        code, _, err = stadia(*words)
+        assert (code, "'depth/000099.npz' that it does not record" in err) == (2, True)
+        (out / "depth" / "000099.npz").unlink()
         code, text, err = stadia(*words)
         assert code == 0, err
-        assert "begun again" in caplog.text
+        assert "started again" in caplog.text
         assert "6 frames" in text
         assert len(list((out / "depth").iterdir())) == 12
         code, _, err = stadia(*words)
@@ -252,10 +266,10 @@ IDLE = {
 )
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
-    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected no such option"):
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found a value; expected no value"):
         open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
 
 
 def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
-    with pytest.raises(ConfigError, match="'kitti_raw' does not use it"):
+    with pytest.raises(ConfigError, match="'kitti_raw' does not use this option"):
         open_inputs(video, format="kitti_raw", camera={"focal_px": 50})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from stadia.cli import progress_display
@@ -18,7 +20,18 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
         lines.progress("reading", 3, None)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == ["predicting: 3 of 10", "predicting: 6 of 10", "predicting: 9 of 10"]
+    expected, *lines = err.splitlines()
+    assert re.fullmatch(r"expected: predicting, 10 in all: 96 s more; memory \d\.\d GB", expected)
+    assert lines == ["predicting: 5 of 10", "predicting: 8 of 10"]
+
+
+def test_short_work_has_no_expected_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    with progress_display.show_progress() as lines:
+        for _ in lines.track(range(10), 10, "predicting"):
+            now[0] += 2
+    assert capsys.readouterr().err == ""
 
 
 def test_a_name_in_square_brackets_is_no_markup(

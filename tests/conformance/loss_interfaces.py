@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stadia.diagnostics.loss_checks.loss_case import HEIGHT_M, make_flat_road
+from stadia.geometry.segments import segments_from_instances
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.loss_report import LossReport
+from stadia.losses.metric_scale import KnownHeights
 from stadia.losses.overlay_loss import OverlayComparison
 
 
@@ -69,3 +72,20 @@ def composed() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tenso
         return loss(*prediction.chunk(2), known_m, mask > 0)
 
     return report, true, (true + 0.3, -0.1 * true, 0 * true), (64, 96)
+
+
+def road() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]:
+    """A flat road below a camera of known height, and an upright object of known height on it."""
+    inverse_depth, on_road, camera = make_flat_road()
+    height, width = on_road.shape[-2:]
+    instances = torch.zeros(1, height, width, dtype=torch.int64)
+    instances[:, 24:32, 40:50] = 1
+    inverse_depth = torch.where(instances[:, None] > 0, inverse_depth[..., 31:32, :1], inverse_depth)
+    height_m = 8 / (inverse_depth[:, 0, 31, 45] * camera.fy)
+    of_camera_m = torch.tensor([HEIGHT_M], dtype=torch.float64)
+    heights = KnownHeights(segments_from_instances(instances), height_m, torch.ones(1), of_camera_m)
+
+    def report(loss: Any, prediction: Tensor) -> LossReport:
+        return loss([prediction], camera, on_road & (instances[:, None] == 0), heights)
+
+    return report, inverse_depth, (1.5 * inverse_depth, 0.7 * inverse_depth), (height, width)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError
@@ -19,7 +21,11 @@ from stadia.datasets.objects.open_objects import (
     open_object_images,
 )
 from stadia.geometry.boxes import Symmetry
+from stadia.geometry.instances import unit_directions
 from stadia.geometry.se3 import quaternion_multiply, se3_exp
+from stadia.geometry.segments import segment_means, segments_from_instances
+from stadia.losses.loss_report import LossReport
+from stadia.losses.object_pose_loss import ObjectPoseLabels, ObjectPosePrediction
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.report import metric_labels
 
@@ -86,3 +92,36 @@ def format_of_object_data(name: str, part: Any, folder: Path) -> None:
         open_object_images(folder, "train", name)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def labeled_objects() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]:
+    """Two objects in one image, and an image without. Channels: 3 logits, quaternion, direction, log depth, size."""
+    generator, height, width = torch.Generator().manual_seed(0), 24, 32
+    instance = torch.zeros(2, height, width, dtype=torch.int64)
+    instance[0, 2:12, 4:12], instance[0, 10:22, 18:30] = 1, 2
+    segments, symmetry = segments_from_instances(instance), Symmetry.parse(["none", "revolution"])
+    quaternion = torch.nn.functional.normalize(torch.randn(2, 4, generator=generator), dim=-1)
+    depth_m, size_m = torch.tensor([0.7, 1.2]), torch.tensor([[0.1, 0.2, 0.3], [0.2, 0.1, 0.2]])
+    center_px, of_pixel = torch.tensor([[8.2, 6.7], [24.4, 16.1]]), segments.segment
+    labels = ObjectPoseLabels(instance, segments, quaternion, center_px, depth_m, size_m, symmetry)
+    within = segments.pixel % (height * width)
+    place = torch.stack((within % width, within // width), -1).float()
+    values = (quaternion[of_pixel], unit_directions(center_px[of_pixel], place), depth_m.log()[of_pixel, None])
+    true = torch.zeros(2, 13, height, width)
+    true[:, :3] = 20 * torch.nn.functional.one_hot(instance, 3).movedim(-1, 1)
+    image, y, x = segments.pixel // (height * width), within // width, within % width
+    true[image, 3:, y, x] = torch.cat((*values, size_m[of_pixel]), -1)
+
+    def report(loss: Any, maps: Tensor) -> LossReport:
+        at_pixels = segments.gather(maps[:, 3:])
+        rotation, to_center, _, _ = at_pixels.split([4, 2, 1, 3], -1)
+        means = segment_means(at_pixels, of_pixel, 2)
+        prediction = ObjectPosePrediction(
+            maps[:, :3], place, rotation, to_center, means[:, :4], means[:, 6], means[:, 7:]
+        )
+        return loss(prediction, labels)
+
+    turned, logits = true.clone(), true.clone()
+    turned[:, 3:7] = true[:, [4, 3, 6, 5]]
+    logits[:, :3] *= -0.1
+    return report, true, (turned, logits, true + 0.3, 0.5 * true), (height, width)

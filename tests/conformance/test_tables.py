@@ -235,7 +235,7 @@ def motion(name: str, part: Any, folder: Path) -> None:
     picture = model_interfaces.batch().inputs.image[:1]
     view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
     predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
-    T_next_now = part(predictor, view, view, None)
+    (T_next_now,) = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
 
@@ -394,7 +394,12 @@ def labels() -> LossExample:
     return report, 1 / true_m, (1.5 / true_m, 0.7 / true_m, 0.1 + 0 / true_m), (64, 96)
 
 
-LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "overlay": loss_interfaces.composed}
+LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {
+    "metric_scale": loss_interfaces.road,
+    "sparse_depth": labels,
+    "overlay": loss_interfaces.composed,
+    "object_pose": object_interfaces.labeled_objects,
+}
 """By name, of a loss that is not called as those of video are."""
 
 

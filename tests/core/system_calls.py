@@ -41,7 +41,8 @@ DANGEROUS = {
 }  # fmt: skip
 """Calls that reach other processes, other files, the network or memory that outlives the process, by number.
 
-Arguments may be anything but those of `core.sandbox`: of clone, ioctl, fcntl, prctl and tgkill some are allowed.
+Arguments may be anything but those of `core.system_call_filter`: some of clone, ioctl, fcntl, prctl and tgkill are
+allowed.
 """
 
 

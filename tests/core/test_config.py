@@ -65,6 +65,7 @@ class Lists(StrictModel):
     precision: Literal["32", "bf16"] = "bf16"
     either: float | tuple[float, ...] = 1.0
     matrix: tuple[tuple[int, int], ...] = ()
+    heights: dict[int, float] = Field(default_factory=dict)
 
 
 @pytest.mark.parametrize("text", ["a,b", "[a,b]", "[a, b,]", "['a','b']", '["a","b"]'])
@@ -89,6 +90,18 @@ def test_a_list_needs_no_quotes(text):
 )
 def test_one_value_for_a_list_and_a_number_for_a_choice(override, value):
     assert getattr(resolve_config(Lists, {}, [override]), override.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize("text", ['{"0": 1.6, "1": 2}', "{0: 1.6, 1: 2}", "{0:1.6,1:2}", "{'0': 1.6, '1': 2}"])
+def test_a_dictionary_needs_no_quotes(text):
+    """A shell removes the quotes of `heights={"0": 1.6}`."""
+    assert resolve_config(Lists, {}, [f"heights={text}"]).heights == {0: 1.6, 1: 2}
+
+
+@pytest.mark.parametrize("text", ["{0}", "{0: 1.6", "{a: 1}", "{0: {1: 2}}", "1.6"])
+def test_other_text_for_a_dictionary_is_refused(text):
+    with pytest.raises(ConfigError, match="heights"):
+        resolve_config(Lists, {}, [f"heights={text}"])
 
 
 def test_a_number_for_a_choice_of_texts_in_a_file():

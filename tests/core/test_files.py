@@ -25,7 +25,7 @@ from stadia.core.files import (
     write_json,
     write_text,
 )
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 
 
 def names(folder: Path) -> list[str]:

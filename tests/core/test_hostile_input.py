@@ -15,11 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core import image_io, input_files
+from stadia.core import image_io, input_files, json_files
+from stadia.core.array_files import read_npy, read_npz
 from stadia.core.errors import ConfigMistakes, DataError
 from stadia.core.files import safe_join
 from stadia.core.image_io import PNG_END, PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
-from stadia.core.input_files import open_input, parse_yaml, read_bytes, read_csv, read_json, read_npy, read_npz
+from stadia.core.input_files import open_input, read_bytes, read_csv
+from stadia.core.json_files import read_json
+from stadia.core.yaml_files import parse_yaml
 
 IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8), (9, 9), 3)
 
@@ -76,7 +79,7 @@ def test_a_pipe_that_replaces_the_checked_file_does_not_block(tmp_path: Path, mo
 
 def test_a_file_of_unknown_size_is_read_in_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = os.urandom(1 << 20)
-    monkeypatch.setattr(input_files, "_CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(input_files, "CHUNK_BYTES", 1 << 10)
     monkeypatch.setattr(input_files.os, "fstat", lambda _: os.stat_result((0o100644, *[0] * 9)))
     assert read_bytes(_write(tmp_path / "a", data), expected="bytes", max_bytes=1 << 20) == data
 
@@ -91,7 +94,7 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("piece", ["[],", "{},", "1,"])
 def test_json_of_too_many_values_is_refused_unread(tmp_path: Path, piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_files, "MAX_JSON_VALUES", 1000)
+    monkeypatch.setattr(json_files, "MAX_JSON_VALUES", 1000)
     path = _write(tmp_path / "a.json", f"[{piece * 1000}0]".encode())
     assert "values" in _refuse(lambda: read_json(path), "at most 1000")
 

@@ -13,21 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stadia.core import input_files
+from stadia.core import array_files
+from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.input_files import (
-    list_npz_arrays,
-    name_parser_errors,
-    parse_integer,
-    read_bytes,
-    read_csv,
-    read_json,
-    read_lines,
-    read_npy,
-    read_npz,
-    read_text,
-    read_yaml,
-)
+from stadia.core.input_files import name_parser_errors, parse_integer, read_bytes, read_csv, read_lines, read_text
+from stadia.core.json_files import read_json
+from stadia.core.yaml_files import read_yaml
 
 
 def _refused(call, *words: str) -> str:
@@ -268,7 +259,7 @@ def test_a_hostile_npz_is_refused(tmp_path: Path, content: bytes, word: str) -> 
 
 
 def test_a_list_of_members_is_measured_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_files, "_DIRECTORY_BYTES", 40)
+    monkeypatch.setattr(array_files, "_DIRECTORY_BYTES", 40)
     _refused(lambda: read_npz(_write(tmp_path / "a.npz", _zip())), "a list of members")
 
 

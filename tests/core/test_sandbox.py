@@ -29,9 +29,11 @@ from hypothesis.extra import numpy as st_numpy
 from tests.core import system_calls
 
 from stadia.core import sandbox
+from stadia.core import system_call_filter as filters
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.image_io import decode_image, find_image_fault
-from stadia.core.sandbox import iterate_limited, pack_message, run_limited, unpack_message
+from stadia.core.sandbox import iterate_limited, run_limited
+from stadia.core.sandbox_messages import pack_message, read_message, unpack_message
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 LIMITS: dict[str, Any] = {"seconds": 20.0, "max_bytes": 512 << 20, "what": "a.png"}
@@ -191,15 +193,15 @@ def test_other_processes_and_files_are_out_of_reach(tmp_path: Path, monkeypatch:
 
 def _filter_call(machine: str, number: int, *args: int) -> int:
     """Return what the filter's program returns for a call by process 7."""
-    rules, at = sandbox.list_rules(machine, 7), 0
-    data = struct.pack("<IIQ6Q", number, sandbox._ARCHITECTURE[machine], 0, *(*args, *[0] * 6)[:6])
-    tests = {sandbox._EQUAL: int.__eq__, sandbox._AT_LEAST: int.__ge__, sandbox._ANY_BIT: lambda a, b: a & b != 0}
+    rules, at = filters.list_rules(machine, 7), 0
+    data = struct.pack("<IIQ6Q", number, filters._ARCHITECTURE[machine], 0, *(*args, *[0] * 6)[:6])
+    tests = {filters._EQUAL: int.__eq__, filters._AT_LEAST: int.__ge__, filters._ANY_BIT: lambda a, b: a & b != 0}
     word = 0
     while True:
         code, skip, skip_else, value = rules[at]
-        if code == sandbox._RETURN:
+        if code == filters._RETURN:
             return value
-        if code == sandbox._LOAD:
+        if code == filters._LOAD:
             (word,) = struct.unpack_from("<I", data, value)
         else:
             at += skip if tests[code](word, value) else skip_else
@@ -210,18 +212,18 @@ def _filter_call(machine: str, number: int, *args: int) -> int:
 def test_only_calls_of_decoding_are_allowed(machine: str) -> None:
     """Whatever their arguments are: no call beyond the list, and no dangerous one."""
     dangerous = system_calls.DANGEROUS[machine]
-    refused = {sandbox._ERRNO | errno.EPERM, sandbox._ERRNO | errno.ENOSYS}
-    others = {*range(600), *dangerous.values()} - {*sandbox._ALLOWED[machine].values()}
+    refused = {filters._ERRNO | errno.EPERM, filters._ERRNO | errno.ENOSYS}
+    others = {*range(600), *dangerous.values()} - {*filters._ALLOWED[machine].values()}
     assert {_filter_call(machine, number) for number in others} == refused
     for name, number in dangerous.items():  # flags of fork; F_SETOWN, F_SETSIG, FS_IOC_SETFLAGS, PR_SET_PDEATHSIG
         for value in (17, 8, 10, 0x40086602, 0x00010000, 0x003D0F00 | 0x40000000):
             assert _filter_call(machine, number, value, value) in refused, (name, value)
-    is_x32 = _filter_call(machine, 0x40000000) == sandbox._KILL_PROCESS
+    is_x32 = _filter_call(machine, 0x40000000) == filters._KILL_PROCESS
     assert is_x32 == (machine == "x86_64")
-    openat, tgkill = (sandbox._ALLOWED[machine][name] for name in ("openat", "tgkill"))
-    for flags, result in {os.O_RDONLY: {sandbox._ALLOW}, os.O_RDWR: refused, os.O_WRONLY: refused}.items():
+    openat, tgkill = (filters._ALLOWED[machine][name] for name in ("openat", "tgkill"))
+    for flags, result in {os.O_RDONLY: {filters._ALLOW}, os.O_RDWR: refused, os.O_WRONLY: refused}.items():
         assert _filter_call(machine, openat, 0, 0, flags) in result
-    assert _filter_call(machine, tgkill, 7) == sandbox._ALLOW
+    assert _filter_call(machine, tgkill, 7) == filters._ALLOW
     assert _filter_call(machine, tgkill, 8) in refused
 
 
@@ -316,4 +318,4 @@ def test_any_bytes_are_a_value_or_an_error(data: bytes, header: bytes) -> None:
     message = len(header).to_bytes(8, "little") + (len(header) + len(data)).to_bytes(8, "little") + header + data
     for stream in (io.BytesIO(message), io.BytesIO(header + data)):
         with contextlib.suppress(ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError):
-            sandbox._read_message(stream, 1000)
+            read_message(stream, 1000)

@@ -237,7 +237,8 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     monkeypatch.setattr("stadia.synthetic.composites.composite_files.SHARD_SIZE", 50)
     written(given, tmp_path / "small")
     with pytest.raises(
-        DataError, match=r"00000: found 20 of these images; expected 30: another count. Fix: delete this folder"
+        DataError,
+        match=r"00000: found 20 images of this set; expected 30 images, as --count asks. Fix: delete this folder",
     ):
         written(given, tmp_path / "small", count=30)
     assert SHARD_SIZE == 500

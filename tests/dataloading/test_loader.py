@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -212,3 +213,18 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
     loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"^frame 0: found a truncated image; expected a PNG. Fix: copy it again\.$"):
         next(iter(loader))
+
+
+def test_workers_that_start_early_load_the_same_batches() -> None:
+    """Started before the training, they do not keep the memory of its steps."""
+    loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
+    before = {child.pid for child in psutil.Process().children()}
+    loader.start()
+    workers = {child.pid for child in psutil.Process().children()} - before
+    assert workers
+    for epoch in (0, 1):
+        loader.set_position(epoch)
+        plain.set_position(epoch)
+        assert [batch.meta for batch in loader] == [batch.meta for batch in plain]
+        assert workers <= {child.pid for child in psutil.Process().children()}
+    plain.start()

@@ -74,8 +74,24 @@ def test_a_ros_camera_info_has_the_rectified_and_the_original_camera(tmp_path: P
     (tmp_path / "left.yaml").write_text(ROS)
     rectified, original = read_calibration(tmp_path / "left.yaml")
     assert (rectified.K[0, 0], original.K[0, 0], original.distortion[0]) == (600, 700, -0.3)
+    assert (rectified.is_distorted, rectified.raw_name) == (False, "camera_matrix")
+    assert rectified.raw_distortion == (-0.3, 0.1, 0, 0, 0)
+    assert (original.raw_name, original.raw_distortion) == ("", ())
     assert rectified.T_camera_first is not None
     assert rectified.T_camera_first[0, 3] == pytest.approx(-0.1)
+
+
+def test_the_coefficients_of_a_lens_are_no_matrices(tmp_path: Path) -> None:
+    """k1 and p1 are radial and tangential distortion; K1 and P1 are matrices of the first camera."""
+    matrix = "{rows: 3, cols: 3, data: [700, 0, 319.5, 0, 710, 239.5, 0, 0, 1]}"
+    (tmp_path / "lens.yaml").write_text(f"camera_matrix: {matrix}\nk1: -0.3\nk2: 0.1\np1: 0.001\np2: 0\n")
+    (camera,) = read_calibration(tmp_path / "lens.yaml")
+    assert (camera.name, camera.distortion) == ("camera_matrix", (-0.3, 0.1, 0.001, 0, 0))
+    (tmp_path / "pair.yaml").write_text(f"K1: {matrix}\nK2: {matrix}\n")
+    assert [camera.name for camera in read_calibration(tmp_path / "pair.yaml")] == ["K1", "K2"]
+    (tmp_path / "message.yaml").write_text(f"k: {matrix}\nd: [-0.3, 0.1, 0, 0, 0]\n")
+    (camera,) = read_calibration(tmp_path / "message.yaml")
+    assert (camera.name, camera.distortion[0]) == ("k", -0.3), "of ROS 2"
 
 
 def test_a_camchain_of_kalibr_has_the_chain_of_positions(tmp_path: Path) -> None:

@@ -126,6 +126,15 @@ def test_extrinsics_composed_the_wrong_way_are_refused(
     one_line(caught.value, "right camera at", "inv(T_BS1) T_BS0")
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_intrinsics_of_resized_images_are_refused(tmp_path: Path, one_line: OneLine, factor: float) -> None:
+    """Rectification hides them from the later checks: its own principal point is in the middle."""
+    resized = replace(CAM0, intrinsics=tuple(factor * value for value in CAM0.intrinsics))
+    with pytest.raises(DataError) as caught:
+        read_camera(resized.write(tmp_path / "cam0"))
+    one_line(caught.value, f"an image of about {'368x249' if factor == 0.5 else '1470x994'}", "752x480")
+
+
 def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
     """An equidistant lens of 180 degrees: the pinhole image shows at most 60 degrees from the axis, and nothing that
     was not seen.

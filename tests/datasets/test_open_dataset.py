@@ -96,7 +96,7 @@ def test_option_without_effect_is_refused(tmp_path: Path, world: Any, one_line: 
     world.kitti_odometry(tmp_path, frames=1)
     with pytest.raises(ConfigError) as caught:
         open_recordings(tmp_path, camera={"focal_px": 100}, stride=2)
-    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' does not use it")
+    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' does not use this option")
     assert open_recordings(tmp_path, color="gray", size=(48, 80))
 
 

@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 import stadia.diagnostics.prediction_checks.frame_measurements as frame_measurements
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Severity, write_findings
 from stadia.diagnostics.prediction_checks import (
     FrameMeasurements,
     SampledFrame,
     TrainingRecord,
     Verdict,
-    find_sky,
     judge_measurements,
     judge_predictions,
     measure_frames,
@@ -30,7 +31,7 @@ from stadia.diagnostics.preflight.two_view_geometry import FeatureMatches
 HEIGHT, WIDTH, FOCAL = 96, 320, 260.0
 K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
 LEARNED = TrainingRecord(steps=3000, warped_over_unwarped=0.3, auto_masked=0.2, focal=(FOCAL / WIDTH,))
-GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 0.9, 12, 0.0)
+GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0)
 
 
 def street(number: int, z: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -119,15 +120,6 @@ def test_a_camera_that_stands_still_shows_no_motion(drive: list[SampledFrame]) -
     assert codes(still) == []
 
 
-def test_sky_is_bright_smooth_and_at_the_upper_edge() -> None:
-    """Sky above a textured wall, with a bright road that is no sky."""
-    image = np.full((48, 96, 3), 200, np.uint8)
-    image[12:30] = np.random.default_rng(0).integers(0, 255, (18, 96, 1), dtype=np.uint8)
-    sky = find_sky(image, (24, 48))
-    assert sky[:5].all()
-    assert not sky[7:].any()
-
-
 def test_near_sky_is_doubtful(drive: list[SampledFrame]) -> None:
     frames = []
     for frame in drive:
@@ -156,36 +148,156 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     assert (verdict.verdict, [one.code for one in verdict.findings]) == (Verdict.DOUBTFUL, ["T40"])
     assert words in verdict.findings[0].measured
     assert judge_measurements(GOOD, replace(LEARNED, codes=("T06",))).verdict is Verdict.USABLE
+    (named,) = judge_measurements(GOOD, replace(training, folder=Path("runs/my run"))).findings
+    assert "start_from='runs/my run' training.max_steps=5000" in named.fix
+    assert "folder" not in named.evidence
 
 
-def test_another_field_of_view_is_doubtful() -> None:
-    """40 instead of 82 degrees: metres are 2.4 times as large."""
+def test_an_early_best_checkpoint_is_named_as_such() -> None:
+    """A run of 102 steps is not one of 60 steps."""
+    (finding,) = judge_measurements(GOOD, replace(LEARNED, steps=60, trained_steps=102)).findings
+    assert finding.measured == "best checkpoint: step 60 of 102"
+    (finding,) = judge_measurements(GOOD, replace(LEARNED, steps=60, trained_steps=60)).findings
+    assert finding.measured == "60 steps"
+
+
+def test_few_pairs_with_motion_decide_nothing() -> None:
+    """One pair in 25 of a good training contradicts its depth by chance."""
+    wrong = replace(GOOD, match_error=1.1)
+    assert judge_measurements(wrong, LEARNED).verdict is Verdict.UNUSABLE
+    for pairs in range(4):
+        verdict = judge_measurements(replace(wrong, match_pairs=pairs), LEARNED)
+        assert (verdict.verdict, verdict.findings) == (Verdict.USABLE, ()), "M31 compared maps with images"
+        ((code, unchecked),) = verdict.not_checked.items()
+        assert (code, unchecked.startswith(f"{pairs} pair")) == ("S30", True)
+    assert judge_measurements(replace(wrong, match_pairs=4), LEARNED).not_checked == {}
+
+
+def test_another_lens_is_a_note() -> None:
+    """Depth is corrected for it. 40 given for 82 degrees is the same note: metres are 2.4 times as large."""
     right, wrong = (0.5 / np.tan(np.radians(degrees) / 2) for degrees in (82, 40))
     training = replace(LEARNED, focal=(right,))
-    (finding,) = judge_measurements(GOOD, training, focal=wrong).findings
-    assert finding.code == "K30"
-    assert "a field of view of 40 degrees, 82 in the training: depth is multiplied by 2.39" in finding.measured
+    verdict = judge_measurements(GOOD, training, focal=wrong)
+    (finding,) = verdict.findings
+    assert (verdict.verdict, finding.code, finding.severity) == (Verdict.USABLE, "K30", Severity.NOTE)
+    assert "a field of view of 40 degrees, 82 in the training: depth was multiplied by 2.39" in finding.measured
     assert judge_measurements(GOOD, training, focal=1.1 * right).verdict is Verdict.USABLE
     assert judge_measurements(GOOD, replace(training, focal=(0.1, wrong)), focal=wrong).verdict is Verdict.USABLE
 
 
-def test_one_image_of_a_good_training_is_usable(drive: list[SampledFrame]) -> None:
-    assert codes([replace(drive[0], following=None)]) == []
+def test_an_assumed_camera_is_not_checked() -> None:
+    training = replace(LEARNED, focal=(0.7,))
+    assumed, given = (judge_measurements(GOOD, training, focal=0.7, camera_is_assumed=one) for one in (True, False))
+    assert (list(assumed.not_checked), list(given.not_checked)) == (["K30"], [])
+    assert assumed.to_json()["not_checked"] == assumed.not_checked
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_what_no_check_compared_with_images_is_not_judged(count: int, drive: list[SampledFrame]) -> None:
+    """The exact maps of three images, and one gradient for all of them."""
+    few = [replace(frame, following=None) for frame in drive[:count]]
+    gradient = np.repeat(np.linspace(0.02, 0.4, HEIGHT, dtype=np.float32)[:, None], WIDTH, 1)
+    for frames in (few, with_maps(few, [gradient] * count)):
+        verdict = judge_predictions(frames, LEARNED)
+        assert (verdict.verdict, verdict.findings) == (Verdict.NOT_JUDGED, ())
+        assert {"M31", "S30"} <= verdict.not_checked.keys()
+    verdict = judge_predictions([], TrainingRecord())
+    assert (verdict.verdict, list(verdict.not_checked)) == (Verdict.NOT_JUDGED, ["M30", "M31", "S30", "T40"])
+
+
+def test_images_that_hardly_change_are_not_judged_without_motion() -> None:
+    verdict = judge_measurements(replace(GOOD, image_change=0.1, change=0.0, match_error=None, match_pairs=0), LEARNED)
+    assert verdict.verdict is Verdict.NOT_JUDGED
+    assert verdict.not_checked["M31"] == "the images change by 10%, above 25% is needed"
+
+
+def test_exact_depth_of_a_flat_scene_warns() -> None:
+    """A drone over relief of 10 % has a spread of 1.2. It is unusable only where the map or the motion convicts too."""
+    flat = replace(GOOD, spread=1.2)
+    for measured, verdict in (
+        (flat, Verdict.DOUBTFUL),
+        (replace(flat, match_error=0.9), Verdict.UNUSABLE),
+        (replace(flat, match_error=0.9, match_pairs=3), Verdict.DOUBTFUL),
+        (replace(flat, change=0.02), Verdict.UNUSABLE),
+        (replace(flat, change=0.02, image_change=0.1), Verdict.DOUBTFUL),
+    ):
+        judged = judge_measurements(measured, LEARNED)
+        assert (judged.verdict, "M30" in [one.code for one in judged.findings]) == (verdict, True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
+def test_maps_that_are_not_finite_or_not_positive_are_unusable(value: float, drive: list[SampledFrame]) -> None:
+    broken = drive[0].inverse_depth.copy()
+    broken[3, 4] = value
+    maps = [broken, *(frame.inverse_depth for frame in drive[1:])]
+    verdict = judge_predictions(with_maps(drive, maps), LEARNED)
+    assert (verdict.verdict, [one.code for one in verdict.findings]) == (Verdict.UNUSABLE, ["M33"])
+    assert "1 of 4 maps" in verdict.findings[0].measured
+    every = judge_predictions(with_maps(drive, [broken] * 4), LEARNED)
+    assert [one.code for one in every.findings] == ["M33"]
+    has_ratios = np.isfinite(value)
+    shifted = judge_predictions(with_maps(drive, maps), LEARNED, has_ratios=False)
+    assert (shifted.verdict is Verdict.USABLE) == has_ratios, "inverse depth up to a shift may be negative"
+
+
+def test_one_map_up_to_scale_and_shift_is_unusable(drive: list[SampledFrame]) -> None:
+    """Whatever the scale and shift of each image."""
+    rng, gradient = np.random.default_rng(0), np.repeat(np.linspace(0, 1, HEIGHT)[:, None], WIDTH, 1)
+    blobs = [(rng.uniform(0.5, 2) * gradient + rng.normal()).astype(np.float32) for _ in drive]
+    verdict = judge_predictions(with_maps(drive, blobs), LEARNED, has_ratios=False)
+    assert (verdict.verdict, [one.code for one in verdict.findings]) == (Verdict.UNUSABLE, ["M31"])
+
+
+def test_constant_maps_up_to_scale_and_shift_are_never_usable(drive: list[SampledFrame]) -> None:
+    maps = [np.full((HEIGHT, WIDTH), value, np.float32) for value in (1.0, 1.0, 0.0, -2.0)]
+    frames = with_maps(drive, maps)
+    for given, expected in (
+        (frames, Verdict.UNUSABLE),
+        (frames[:3], Verdict.DOUBTFUL),
+        ([frames[0]] * 8, Verdict.DOUBTFUL),
+    ):
+        verdict = judge_predictions(given, LEARNED, has_ratios=False)
+        assert (verdict.verdict, [one.code for one in verdict.findings]) == (expected, ["M30"])
+
+
+def test_maps_of_two_sizes_are_judged_together(drive: list[SampledFrame]) -> None:
+    halves = [frame.inverse_depth[1::2, 1::2] if n % 2 else frame.inverse_depth for n, frame in enumerate(drive)]
+    whole, mixed = measure_frames(drive), measure_frames(with_maps(drive, halves))
+    assert mixed.change == pytest.approx(whole.change, rel=0.15)
+    assert mixed.match_error == pytest.approx(whole.match_error, abs=0.02)
+    gradient = np.repeat(np.linspace(0.02, 0.4, HEIGHT, dtype=np.float32)[:, None], WIDTH, 1)
+    assert "M31" in codes(with_maps(drive, [gradient[1::2, 1::2], gradient] * 2))
 
 
 def test_inverse_depth_up_to_a_shift_has_no_spread(drive: list[SampledFrame]) -> None:
     shifted = with_maps(drive, [frame.inverse_depth - np.float32(0.2) for frame in drive])
     measured = measure_frames(shifted, has_ratios=False)
     assert (measured.spread, measured.match_error) == (None, None)
-    assert judge_measurements(measured, LEARNED).verdict is Verdict.USABLE
+    verdict = judge_measurements(measured, LEARNED)
+    assert (verdict.verdict, list(verdict.not_checked)) == (Verdict.USABLE, ["S30"])
+
+
+def test_findings_after_the_checkpoint_or_mended_before_it_do_not_count(tmp_path: Path) -> None:
+    rows = [f"{step},0,1.0,0.4,{0.02 if step < 50 else 0.002}" for step in range(10, 210, 10)]
+    head = "step,epoch,train/loss,train/warped_over_unwarped,train/update_ratio"
+    (tmp_path / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
+    found = [("T02", 20), ("S20", 30), ("T15", 40), ("M23", 150)]
+    write_findings(
+        tmp_path / "findings.jsonl",
+        [make_finding(code, Severity.WARN, "-", "-", evidence={"step": step}) for code, step in found],
+    )
+    assert TrainingRecord.read(tmp_path, steps=200).codes == ("T15", "M23"), "rows refute T02 and S20"
+    assert TrainingRecord.read(tmp_path, steps=100).codes == ("T15",)
+    assert TrainingRecord.read(tmp_path, steps=40).codes == ("T02", "T15")
 
 
 def test_the_record_of_a_run_ends_at_its_checkpoint(tmp_path: Path) -> None:
     rows = ["step,epoch,train/loss,train/warped_over_unwarped,train/auto_masked"]
     rows += [f"{step},0,1.0,{0.4 if step <= 100 else 0.99},0.25" for step in range(10, 210, 10)]
     (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
-    assert TrainingRecord.read(tmp_path, steps=100) == TrainingRecord(100, 0.4, 0.25)
+    assert TrainingRecord.read(tmp_path, steps=100) == TrainingRecord(100, 0.4, 0.25, trained_steps=200)
     assert TrainingRecord.read(tmp_path).warped_over_unwarped == 0.99
+    assert TrainingRecord.read(tmp_path).folder == tmp_path
     assert TrainingRecord.read(tmp_path / "none", focal=(0.8,)) == TrainingRecord(focal=(0.8,))
 
 

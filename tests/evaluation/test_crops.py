@@ -67,10 +67,11 @@ def test_the_network_is_shown_the_crop_with_its_camera(kitti_drive: object) -> N
     seer = Seer()
     (predicted, _) = stream_predictions(seer, read_frames(kitti_drive), align_motion)  # type: ignore[arg-type]
     image, camera = seer.shown[0]
-    assert image.shape == (1, 3, 176, 608)
-    assert float(camera.cx) == pytest.approx((609.6 - 13 + 0.5) / 2 - 0.5)
-    assert float(camera.cy) == pytest.approx((172.9 - 23 + 0.5) / 2 - 0.5)
-    assert float(camera.fx) == pytest.approx(721.5 / 2)
+    assert image.shape == (2, 3, 176, 608), "both frames at once"
+    for cx, cy, fx in zip(camera.cx, camera.cy, camera.fx, strict=True):
+        assert float(cx) == pytest.approx((609.6 - 13 + 0.5) / 2 - 0.5)
+        assert float(cy) == pytest.approx((172.9 - 23 + 0.5) / 2 - 0.5)
+        assert float(fx) == pytest.approx(721.5 / 2)
     assert predicted.frame.image.shape == (352, 1216, 3), "what a video and a cloud are drawn of"
     _, colors = color_points(predicted, 10**6)
     assert len(colors)

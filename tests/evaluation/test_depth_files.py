@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.evaluation.depth_score import resize_depth
+from stadia.evaluation.depth_score import interpolate_depth
 from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map, write_depth_map, write_depth_png
 
 
@@ -96,7 +96,7 @@ def test_an_archive_that_unpacks_to_terabytes(tmp_path: Path, monkeypatch: pytes
 
 def test_resizing_to_the_same_size_changes_no_bit() -> None:
     depth = torch.rand(4, 5, dtype=torch.float64) + 1
-    assert resize_depth(depth, 4, 5) is depth
+    assert interpolate_depth(depth, 4, 5) is depth
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy", ".npz"])

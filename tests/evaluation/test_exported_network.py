@@ -16,15 +16,22 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.image_io import write_image
 from stadia.core.types import DepthScale
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.exported_network import (
+    ExportDescription,
+    ExportedNetwork,
+    TrainingCamera,
+    stream_exported_predictions,
+)
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
+CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))
 ABOUT = ExportDescription.from_provenance(
-    MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3
+    MADE_BY, DepthScale.METRES, height=15, width=45, crop="none", stride=15, focal=2 / 3, camera=CAMERA
 )
 Make = Callable[..., object]
 Stadia = Callable[..., tuple[int, str, str]]
@@ -156,7 +163,7 @@ for line in {lines!r}:
     ) -> None:
         code, _, err = stadia("predict", model, video, "--out", tmp_path / "out", "data.camera.focal_px=60", *words)
         assert (code, err.count("\n")) == (2, 1)
-        assert err.startswith(f"stadia: {named}: found given with an exported network")
+        assert err.startswith(f"stadia: {named}: found used together with an exported network")
         assert not (tmp_path / "out").exists()
 
     def test_a_size_that_is_no_multiple_of_the_stride(
@@ -171,6 +178,51 @@ for line in {lines!r}:
         assert not (tmp_path / "out").exists()
         with pytest.raises(ConfigError, match="multiples of 15"):
             ExportedNetwork(model).inverse_depth(np.zeros((1, 3, 16, 45), np.float32))
+
+
+class TestAssumedCamera:
+    """Where no camera is given, that of the training is taken, for images of its shape alone."""
+
+    @pytest.fixture
+    def predict(self, model: Path, tmp_path: Path, stadia: Stadia) -> Callable[..., tuple[int, str, str]]:
+        def run(height: int, width: int, *words: str) -> tuple[int, str, str]:
+            noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+            (tmp_path / "photos").mkdir()
+            write_image(tmp_path / "photos" / "1.png", noise)
+            return stadia("predict", model, tmp_path / "photos", "--out", tmp_path / "out", "--no-video", *words)
+
+        return run
+
+    def test_an_upright_image_is_refused(self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+        code, _, err = predict(180, 60)
+        assert code == 2
+        assert "photos: found images of 60x180; expected the shape of 90x30, which the known camera has" in err
+        assert not (tmp_path / "out").exists()
+
+    def test_the_camera_is_not_compared_with_itself(
+        self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path
+    ) -> None:
+        code, text, err = predict(60, 180)
+        assert code == 0, err
+        assert "no camera is given, so that of the training is used: field of view 73.7 degrees" in err
+        assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
+        record = Predictions.open(tmp_path / "out").record
+        assert record is not None
+        assert "K30" in record.checks["not_checked"]
+
+    def test_a_given_camera_is_judged(self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+        code, text, err = predict(180, 60, "data.camera.focal_px=120")
+        assert code == 0, err
+        assert "not checked: K30" not in text
+        assert "K30 Camera differs from the training's: a field of view of 28 degrees, 74 in the training" in text
+
+    def test_a_file_without_the_training_camera_needs_one(
+        self, model: Path, predict: Callable[..., tuple[int, str, str]]
+    ) -> None:
+        red_reader_onnx(model, ABOUT.model_copy(update={"camera": None}).texts())
+        assert ExportedNetwork(model).about.camera is None
+        code, _, err = predict(30, 90)
+        assert (code, "photos: found no camera" in err) == (2, True)
 
 
 def _outside(path: Path) -> Path:
@@ -202,6 +254,15 @@ def _of_graph(
         return path
 
     return write
+
+
+def _sparse(path: Path) -> Path:
+    """One weight of 2**40, of which the file has two."""
+    model = onnx.load(_of_graph([helper.make_node("Mul", ["image", "sparse"], ["inverse_depth"])])(path))
+    values, places = _tensor("sparse", 1, 2), _tensor("places", 0, 1, dtype=np.int64)
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [1 << 40]))
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def _tensor(name: str, *values: float, dtype: type = np.float32) -> Any:
@@ -253,6 +314,7 @@ _NO_NETWORKS = {
         _of_graph([helper.make_node("Relu", ["image"], [f"a{index}"]) for index in range(4001)]),
         "4001 operations",
     ),
+    "sparse": (_sparse, "sparse weights"),
     "loop": (
         _of_graph([helper.make_node("Loop", ["trips", "true", "image"], ["inverse_depth"], body=_BODY)]),
         "the operation 'Loop'",
@@ -355,6 +417,7 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         (lambda path: red_reader_onnx(path, {}), "without stadia's description"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "height": "0"}), "height in its metadata"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "focal": "nan"}), "focal in its metadata"),
+        (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "camera": "fx 60"}), "camera in its metadata"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "crop": "all"}), "the crop 'all'"),
         (
             lambda path: red_reader_onnx(path, {k: v for k, v in ABOUT.texts().items() if k != "depth_scale"}),
@@ -372,6 +435,7 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         "of others",
         "size",
         "lens",
+        "camera",
         "crop",
         "depth_scale",
         "graph",

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_motion
+from stadia.evaluation import predict_frames
+from stadia.evaluation.predict_frames import FrameTensors
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -37,10 +38,23 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameT
     return views[0], views[1], torch.from_numpy(np.linalg.inv(following) @ now)
 
 
+def predict_motion(*arguments: object) -> Tensor | None:
+    """The motion of one pair."""
+    (T,) = predict_frames.predict_motion(*arguments)
+    return T
+
+
+def align_motion(*arguments: object) -> Tensor | None:
+    """The motion of one pair."""
+    (T,) = predict_frames.align_motion(*arguments)
+    return T
+
+
 def saying(T_next_now: Tensor | None, depth_scale: DepthScale = DepthScale.METRES) -> SimpleNamespace:
     """A predictor whose pose network says this."""
     return SimpleNamespace(
-        depth_scale=depth_scale, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None]
+        depth_scale=depth_scale,
+        T_next_now=lambda now, *_: None if T_next_now is None else T_next_now.expand(len(now), 4, 4),
     )
 
 
@@ -124,3 +138,21 @@ def test_the_camera_of_each_view_counts(pair) -> None:
     K[0, 0], K[1, 1] = K[0, 0] * 4 / 3, K[1, 1] * 4 / 3
     zoomed = FrameTensors(enlarged, Camera(K, 96, 320), following.inverse_depth)
     assert error_m(align_motion(saying(forward(0.6)), now, zoomed, None), true) < 0.05
+
+
+def test_pairs_of_a_batch_are_aligned_as_each_alone(pair) -> None:
+    """There and back, with and without a pose network."""
+    now, following, true = pair
+    both = [
+        FrameTensors(torch.cat([a.image, b.image]), a.camera, torch.cat([a.inverse_depth, b.inverse_depth]))
+        for a, b in ((now, following), (following, now))
+    ]
+    there, back = predict_frames.align_motion(saying(forward(0.3)), *both, None)
+    torch.testing.assert_close(there, align_motion(saying(forward(0.3)), now, following, None), atol=1e-5, rtol=0)
+    torch.testing.assert_close(back, align_motion(saying(forward(0.3)), following, now, None), atol=1e-5, rtol=0)
+    first, second = predict_frames.align_motion(saying(None), *both, forward(0.5).double())
+    torch.testing.assert_close(
+        first, align_motion(saying(None), now, following, forward(0.5).double()), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(second, align_motion(saying(None), following, now, first), atol=1e-5, rtol=0)
+    assert error_m(there, true) < 0.02

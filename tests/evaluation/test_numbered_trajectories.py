@@ -49,6 +49,34 @@ def test_rows_with_a_frame_number_are_matched_by_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(P.T_world_camera, Q.T_world_camera, atol=1e-12)
 
 
+def note_frames(frames: list[int], reference: list[int] | None = None) -> list[str]:
+    """Return the notes on frames of an estimate with these, against a reference with these or with rows 0 to 49."""
+    T = curve(50)
+    estimated = Trajectory(T[np.array(frames) % 50], name="est.txt", frames=np.array(frames))
+    known = Trajectory(T, name="ref.txt")
+    if reference is not None:
+        known = Trajectory(T[np.array(reference) % 50], name="ref.txt", frames=np.array(reference))
+    return [note for note in score_trajectory(estimated, known).notes if "frames" in note or "poses" in note]
+
+
+def test_only_gaps_between_frames_are_gaps() -> None:
+    numbered = list(range(1000, 1030))
+    assert note_frames(numbered, numbered) == [], "their numbers start at 1000"
+    beyond = "30 of 50 poses of ref.txt are scored: it has more before frame 10 or after frame 39"
+    assert note_frames(list(range(10, 40))) == [beyond]
+    gaps, beyond = note_frames([10, 11, 14])
+    assert gaps == "3 of 5 frames have a pose in both: errors between frames span the gaps"
+    assert beyond.startswith("3 of 50 poses of ref.txt are scored: it has more before frame 10 or after frame 14")
+
+
+def test_times_that_have_no_partner_are_noted(tmp_path: Path) -> None:
+    timed, rows = Trajectory(curve(20), np.arange(20) / 10, "tum.txt"), Trajectory(curve(20), name="kitti.txt")
+    expected = "tum.txt has times and kitti.txt has none: its row k is taken as frame k"
+    assert expected in score_trajectory(timed, rows).notes
+    assert expected in score_trajectory(rows, timed).notes
+    assert not [note for note in score_trajectory(timed, timed).notes if "times" in note]
+
+
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
@@ -110,3 +138,27 @@ def test_another_scale_is_a_note() -> None:
     assert note.startswith("the estimate is 2 times as long as the reference; --align sim3: ATE ")
     notes = score_trajectory(Trajectory(poses), Trajectory(poses)).notes
     assert not any("as long" in note for note in notes)
+
+
+def test_inverted_poses_are_a_note() -> None:
+    """World-to-camera poses are named in the estimate and in the reference; correct poses and noise are not."""
+    poses = curve(80)[np.cumsum(np.arange(40) % 3 + (np.arange(40) > 20))]  # its speed changes
+    inverted = np.linalg.inv(poses)
+    for estimate, reference in ((inverted, poses), (poses, inverted)):
+        (note,) = (n for n in score_trajectory(Trajectory(estimate), Trajectory(reference)).notes if "inverted" in n)
+        assert "one of the files holds world-to-camera poses. Fix: invert each of its poses" in note
+    noisy = poses.copy()
+    noisy[:, :3, 3] += np.random.default_rng(0).normal(0, 0.5, (40, 3))
+    for estimate in (poses, noisy):
+        assert not any("inverted" in n for n in score_trajectory(Trajectory(estimate), Trajectory(poses)).notes)
+    straight = np.tile(np.eye(4), (40, 1, 1))
+    straight[:, 2, 3] = np.arange(40)
+    (note,) = (n for n in score_trajectory(Trajectory(straight[::-1].copy()), Trajectory(straight)).notes if "inv" in n)
+    assert "world-to-camera poses, or is in reverse order" in note
+
+
+def test_the_rounding_of_equal_paths_is_no_error() -> None:
+    poses = np.linalg.inv(np.linalg.inv(curve(40)))
+    metrics = score_trajectory(Trajectory(poses), Trajectory(curve(40))).metrics
+    assert metrics == {name: None if value is None else 0 for name, value in metrics.items()}
+    assert metrics["rpe_trans_m"] == 0

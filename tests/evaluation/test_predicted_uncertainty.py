@@ -24,7 +24,7 @@ class DepthAlone:
     depth_scale, height, width, crop = DepthScale.METRES, 4, 6, "none"
 
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
-        return torch.ones(1, 1, 4, 6)
+        return torch.ones(len(image), 1, 4, 6)
 
     def T_next_now(self, *_: object) -> None:
         return None
@@ -37,7 +37,8 @@ class Doubtful(DepthAlone):
         raise AssertionError("a second pass of the network")
 
     def maps(self, image: torch.Tensor, camera: Camera) -> PredictedMaps:
-        return PredictedMaps(torch.ones(1, 1, 4, 6), log_uncertainty=torch.arange(-3.0, 3).expand(1, 1, 4, 6))
+        doubts = torch.arange(-3.0, 3).expand(len(image), 1, 4, 6)
+        return PredictedMaps(torch.ones(len(image), 1, 4, 6), log_uncertainty=doubts)
 
 
 def frames() -> list[Frame]:

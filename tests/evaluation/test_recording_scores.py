@@ -71,7 +71,7 @@ class TestRecordings:
         first = self.evaluate(red_reader(), [drive()], tmp_path)
         record = read_record(tmp_path / "drive")
         assert record is not None
-        started = {"finished": False, "entries": (), "path": (), "image_size": None}
+        started = {"finished": False, "path": (), "image_size": None}
         record.model_copy(update=started).write(tmp_path / "drive")
         assert self.evaluate(red_reader(), [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
 

@@ -59,8 +59,9 @@ def test_constant_motion_has_no_correlation(true: Tensor) -> None:
         torch.stack([inverse(later_earlier), later_earlier], 1),
     )
     predicted, found = motions.collect()
-    assert torch.allclose(found[:40], true, atol=1e-9)
-    assert torch.allclose(found[40:], true, atol=1e-9)
+    camera_motion = motion_components(inverse(later_earlier))
+    assert torch.allclose(found[:40], camera_motion, atol=1e-9)
+    assert torch.allclose(found[40:], camera_motion, atol=1e-9)
     scores = compute_motion_scores(predicted, found)
     assert abs(scores["motion_slope/tz"]) < 1e-6
     assert abs(scores["motion_correlation/tz"]) < 1e-6
@@ -102,6 +103,17 @@ def test_up_to_scale_one_factor_brings_translation_to_size_and_leaves_rotation(t
         slopes.append([scores[f"motion_slope/{axis}"] for axis in ("tz", "ry")])
     assert slopes[0] == pytest.approx([1, 1], abs=1e-4)
     assert slopes[1] == pytest.approx([0.1, 1], abs=1e-4)
+
+
+def test_a_camera_that_drives_ahead_has_a_positive_z() -> None:
+    """T_later_earlier moves points of the world towards the camera: the camera's motion is its inverse."""
+    ahead = transforms(torch.tensor([[0.0, 0, -1, 0, 0, 0]], dtype=torch.float64)).expand(40, 4, 4)
+    motions = MotionPairs(DepthScale.METRES)
+    motions.add(META, ("-1", "+1"), *2 * (torch.stack([inverse(ahead), ahead], 1),))
+    predicted, true = motions.collect()
+    assert len(true) == 80
+    assert (true[:, 2] == 1).all()
+    assert (predicted[:, 2] == 1).all()
 
 
 def test_a_rig_and_unknown_poses_are_left_out_and_a_pair_counts_once(true: Tensor) -> None:

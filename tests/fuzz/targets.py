@@ -18,9 +18,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import StadiaError
 from stadia.core.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
-from stadia.core.input_files import list_npz_arrays, read_csv, read_json, read_npy, read_npz, read_yaml
+from stadia.core.input_files import read_csv
+from stadia.core.json_files import read_json
+from stadia.core.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
 MAX_MESSAGE = 2000

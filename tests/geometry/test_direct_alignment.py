@@ -12,6 +12,7 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3
+from stadia.geometry.bundle_adjustment import direct_alignment
 from stadia.geometry.bundle_adjustment.direct_alignment import _Linearization, _Pair, align_direct
 from stadia.geometry.warp import reproject
 
@@ -73,6 +74,27 @@ def test_the_motion_of_exact_views_comes_back(motions):
     metres, degrees = errors(aligned(*scene(motions), identities(6)), motions)
     assert metres < 0.003  # what bilinear reading of the texture costs
     assert degrees < 0.03
+
+
+def test_images_beyond_the_largest_size_are_compared_at_half_of_it(motions, monkeypatch):
+    """Memory is bounded by the pixels that are compared, about 300 bytes each."""
+    pixels, downsample = [], _Pair.downsample
+
+    def note(*arguments):
+        pair = downsample(*arguments)
+        pixels.append(pair.target[0].numel())
+        return pair
+
+    monkeypatch.setattr(_Pair, "downsample", note)
+    monkeypatch.setattr(direct_alignment, "_MAX_PIXELS", CAMERA.height * CAMERA.width - 1)
+    metres, degrees = errors(aligned(*scene(motions), identities(6)), motions)
+    assert max(pixels) == CAMERA.height * CAMERA.width // 4
+    assert metres < 0.05
+    assert degrees < 0.3
+    monkeypatch.setattr(direct_alignment, "_MAX_PIXELS", 1)
+    pixels.clear()
+    aligned(*scene(motions), motions)
+    assert len(pixels) == 1, "the smallest size is always compared"
 
 
 def test_the_truth_stays(motions):

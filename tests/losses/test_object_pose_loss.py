@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from stadia.core.errors import GeometryError
+from stadia.geometry.boxes import Symmetry
+from stadia.geometry.segments import segments_from_instances
+from stadia.losses.config import ObjectPoseLossConfig, RotationLossConfig
 from stadia.losses.object_pose_loss import (
     IGNORE_INDEX,
+    ObjectPoseLabels,
+    ObjectPoseLoss,
+    ObjectPosePrediction,
     center_error,
     cross_entropy,
     dice_loss,
@@ -125,3 +133,49 @@ def test_size_is_by_the_diagonal():
     assert size_error(true, true).tolist() == [0, 0]
     assert size_error(1.3 * true, true).tolist() == pytest.approx([0.3 * 7 / 3 / 5] * 2)
     assert size_error(-true, true).isfinite().all()
+
+
+def two_objects() -> tuple[ObjectPosePrediction, ObjectPoseLabels]:
+    """Two objects of 2 and 1 pixels, without an error but of the mask, depth and size."""
+    segments = segments_from_instances(torch.tensor([[[1, 1, 0], [0, 0, 2]]]))
+    place = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 1.0]])
+    identity, size_m = torch.tensor([1.0, 0, 0, 0]), torch.tensor([[3.0, 4.0, 0.0], [0.6, 0.8, 0.0]])
+    center = torch.tensor([[5.0, 0.0], [2.0, 3.0]])
+    to_center = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    labels = ObjectPoseLabels(
+        torch.tensor([[[1, 1, 0], [0, 0, 2]]]),
+        segments,
+        identity.expand(2, 4),
+        center,
+        torch.tensor([2.0, 4.0]),
+        size_m,
+        Symmetry.parse(["none", "none"]),
+    )
+    log_depth = torch.tensor([2.0, 4.0]).log() + torch.tensor([0.1, -0.3])
+    return ObjectPosePrediction(
+        torch.zeros(1, 3, 2, 3),
+        place,
+        2 * identity.expand(3, 4),
+        to_center,
+        identity.expand(2, 4),
+        log_depth,
+        size_m + 0.3,
+    ), labels
+
+
+def test_terms_of_two_objects_by_hand():
+    """Object terms are means over objects, not over pixels; a pixel quaternion of length 2 costs (2 - 1)^2."""
+    config = ObjectPoseLossConfig(dice=0, depth=2.0, rotation=RotationLossConfig(norm_penalty=0.5))
+    terms = ObjectPoseLoss(config)(*two_objects()).terms
+    assert terms["cross_entropy"] == pytest.approx(2 * math.log(3))
+    assert terms["rotation"] == pytest.approx(0, abs=1e-6)
+    assert terms["norm"] == pytest.approx(0.5)
+    assert terms["center"] == pytest.approx(0, abs=1e-6)
+    assert terms["depth"] == pytest.approx(2 * 0.2)
+    assert terms["size"] == pytest.approx((0.3 / 5 + 0.3 / 1) / 2)
+
+
+def test_predictions_at_other_pixels_are_refused():
+    predicted, labels = two_objects()
+    with pytest.raises(GeometryError, match=r"found 3, 3, 3, 1, 2, 2.*expected 3 of pixels and 2 of objects"):
+        ObjectPoseLoss()(replace(predicted, quaternion=predicted.quaternion[:1]), labels)

@@ -313,6 +313,35 @@ def test_before_its_turn_time_trains_motion_but_not_depth(make_scene: MakeScene,
     assert set(early.maps["winner"].unique().tolist()) <= {2, 5, -1}
 
 
+@REPROJECTORS
+def test_one_camera_trains_without_auto_mask_before_its_step(make_scene: MakeScene, reprojector: Any) -> None:
+    """A warp by hardly any motion explains less than the unwarped images: the mask would hide all that trains it."""
+    scene = make_scene(names=("-1", "+1"))
+    moved_little = scene.prediction(twist=scene.twist * 0.01)
+    kwargs: dict[str, Any] = {"reprojector": reprojector, "pyramid": 2}
+
+    def compare(step: int, **config: Any) -> LossReport:
+        return report(scene, moved_little, step=step, **kwargs, **config)
+
+    without, masked = compare(0, auto_mask=False), compare(0)
+    assert compare(9, auto_mask_from_step=10).total == without.total != masked.total
+    assert compare(10, auto_mask_from_step=10).total == masked.total
+    assert compare(10, auto_mask_from_step=10, auto_mask=False).total == without.total
+    early = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=2, auto_mask_from_step=10), reprojector=reprojector)
+    road = torch.zeros_like(scene.targets.image[:, :1], dtype=torch.bool)
+    assert early(scene.targets, moved_little, scene.source_names, 9, road=road).total == without.total
+
+
+@SETS
+def test_a_stereo_source_keeps_the_auto_mask_from_the_start(make_scene: MakeScene, names: tuple[str, ...]) -> None:
+    """The baseline is known: depth needs no motion that grows first."""
+    scene = make_scene(names=names)
+    prediction = scene.prediction(depth_times=0.1)
+    masked, later = report(scene, prediction), report(scene, prediction, auto_mask_from_step=10)
+    assert masked.total != report(scene, prediction, auto_mask=False).total
+    assert (later.total == masked.total) == ("stereo" in names)
+
+
 def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     scene = make_scene(dtype=torch.float32)
     prediction = replace(scene.prediction(), inverse_depth=(scene.inverse_depth.bfloat16(),))
@@ -357,7 +386,13 @@ def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None
 
 def test_every_line_of_table_loads() -> None:
     loaded = {name: LOSSES.load(name).__name__ for name in LOSSES}
-    assert loaded == {"selfsup": "SelfSupervisedLoss", "sparse_depth": "SparseDepthLoss", "overlay": "OverlayLoss"}
+    assert loaded == {
+        "selfsup": "SelfSupervisedLoss",
+        "metric_scale": "MetricScaleLoss",
+        "sparse_depth": "SparseDepthLoss",
+        "overlay": "OverlayLoss",
+        "object_pose": "ObjectPoseLoss",
+    }
 
 
 def test_the_compiled_loops_are_for_the_cpu() -> None:

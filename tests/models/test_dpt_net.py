@@ -435,7 +435,7 @@ def test_a_small_one_learns(tiny: DptNet) -> None:
 
 
 def check_size(name: str, *, height: int, width: int) -> None:
-    dpt_architectures.check_image_size(name, DPT_NETWORKS.load(name)().stride, height=height, width=width)
+    dpt_architectures.check_stride_multiples(name, DPT_NETWORKS.load(name)().stride, height=height, width=width)
 
 
 def test_check_network_raises_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,18 +217,29 @@ def test_the_report_has_a_table_and_a_json_summary() -> None:
     assert summary["missing"] == (*never, "d")
 
 
-def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source, requests = drawn(plain), []
-    path = as_safetensors(tmp_path, source.network.state_dict())
+@pytest.mark.parametrize("revision", ["0" * 40, None])
+def test_published_weights_come_from_the_hub(
+    revision: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The revision that is given is taken; one that is not given is named in a warning. The record has either."""
+    source, requests, used = drawn(plain), [], revision or "1" * 40
+    folder = tmp_path / "snapshots" / used
+    folder.mkdir(parents=True)
+    path = as_safetensors(folder, source.network.state_dict())
     monkeypatch.setattr(pretrained_weights, "download_first_file", lambda *what: requests.append(what) or path)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: True)
     monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
-    assert torch.equal(predict(DptNet(DptConfig()).eval()), predict(source))
-    assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
+    pretrained_weights.warn_newest_revision.cache_clear()
+    network = DptNet(DptConfig(revision=revision))
+    assert torch.equal(predict(network.eval()), predict(source))
+    assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"), revision)]
+    assert network.weights == {"network": f"pretrained nobody/nothing@{used}"}
+    warnings = [f"nobody/nothing: the newest revision is used; model.revision={used} names it"]
+    assert caplog.messages == ([] if revision else warnings)
 
 
 def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_hub(repository: str, name: str) -> str:
+    def no_hub(repository: str, name: str, *, revision: str | None) -> str:
         raise huggingface_error("not in the cache")
 
     huggingface_error = pretrained_weights.huggingface_hub.errors.LocalEntryNotFoundError

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from stadia.core.errors import ConfigError
 from stadia.models import encoders, pretrained_weights
@@ -59,52 +61,83 @@ def test_a_patch_of_fourteen_is_refused() -> None:
         Encoder("vit_small_patch14_dinov2", pretrained=False)
 
 
-def count_zero_scales(encoder: torch.nn.Module) -> int:
-    """Count the normalizations whose scale is zero."""
-    return sum(not p.any() for name, p in encoder.named_parameters() if p.ndim == 1 and name.endswith("weight"))
+def count_absent_branches(encoder: torch.nn.Module) -> int:
+    """Count the parameters that are one number near zero: each leaves a residual block with its skip connection."""
+    parameters = [p.detach() for name, p in encoder.named_parameters() if not name.endswith(("bias", "grn.weight"))]
+    return sum(float(p.min()) == float(p.max()) and abs(float(p.max())) <= 0.01 for p in parameters)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "regnetx_002"])
+FAMILIES = [
+    pytest.param("resnet18", id="normalization"),
+    pytest.param("regnetx_002", id="normalization of regnet"),
+    pytest.param("convnext_atto", id="layer scale"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("nf_regnet_b0", "dm_nfnet_f0", "edgenext_xx_small", "fastvit_t8", "poolformer_s12")
+    ),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_random_residual_blocks_start_with_their_branch(name: str) -> None:
     """Timm's own start makes every block its skip connection: bad on unseen images."""
-    assert count_zero_scales(encoders.timm.create_model(name, features_only=True)) > 7, "timm's start"
-    assert count_zero_scales(Encoder(name, pretrained=False)) == 0
+    assert count_absent_branches(encoders.timm.create_model(name, features_only=True)) > 7, "timm's start"
+    encoder = Encoder(name, pretrained=False)
+    assert count_absent_branches(encoder) == 0
+    with torch.no_grad():
+        spread = [float(feature.std()) for feature in encoder(torch.rand(2, 3, 64, 64))]
+    assert all(0.01 < one < 100 for one in spread), "all branches together neither vanish nor explode"
 
 
-def test_pretrained_scales_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = encoders.timm.create_model
-    monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
+def test_a_response_normalization_is_no_branch() -> None:
+    """Its zero scale is an identity inside of a branch."""
+    scales = [p for name, p in Encoder("convnextv2_atto", pretrained=False).named_parameters() if "grn.weight" in name]
+    assert len(scales) == 12
+    assert not any(p.any() for p in scales)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub has weights of resnet18, those of timm's own start."""
+    path = tmp_path / "snapshots" / ("0" * 40) / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file(encoders.timm.create_model("resnet18").state_dict(), path)
+    monkeypatch.setattr(encoders, "download_first_file", lambda *_: path)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-    assert count_zero_scales(Encoder("resnet18", pretrained=True)) == 8, "as they were loaded"
+
+
+def test_pretrained_scales_are_kept(published: None) -> None:
+    assert count_absent_branches(Encoder("resnet18", pretrained=True)) == 8, "as they were loaded"
 
 
 def test_unavailable_weights_are_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = encoders.timm.create_model
+    def no_hub(*_: object) -> Path:
+        raise OSError("no route to the hub")
 
-    def no_hub(name: str, *, pretrained: bool = False, **words: object) -> torch.nn.Module:
-        if pretrained:
-            raise OSError("no route to the hub")
-        return real(name, **words)
-
-    monkeypatch.setattr(encoders.timm, "create_model", no_hub)
+    monkeypatch.setattr(encoders, "download_first_file", no_hub)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
     pretrained_weights.warn_missing_weights.cache_clear()
     with caplog.at_level(logging.WARNING):
         encoder = Encoder("resnet18", pretrained=True)
-        assert (encoder.weights, count_zero_scales(encoder)) == ("random", 0)
+        assert (encoder.weights, count_absent_branches(encoder)) == ("random", 0)
         assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
     (message,) = (r.getMessage() for r in caplog.records)
     assert message.startswith(
-        "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
+        "'resnet18' starts from random weights: its pretrained weights cannot be loaded (OSError). Fix: on a machine"
+        " with internet load it once, then copy models--timm--resnet18.a1_in1k"
     )
     assert pretrained_weights.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
-def test_the_kind_of_initial_weights_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = encoders.timm.create_model
-    monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
-    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-    assert Encoder("resnet18", pretrained=True).weights == "pretrained"
+def test_the_kind_of_initial_weights_is_reported(published: None) -> None:
+    assert Encoder("resnet18", pretrained=True).weights == f"pretrained timm/resnet18.a1_in1k@{'0' * 40}"
     assert Encoder("resnet18", pretrained=False).weights == "random"
+
+
+def test_timm_does_not_warn_of_the_head_that_an_encoder_leaves_out(caplog):
+    builder = logging.getLogger("timm.models._builder")
+    builder.warning("Unexpected keys (classifier.weight) found while loading pretrained weights.")
+    builder.warning("Missing keys (conv1.weight) discovered while loading pretrained weights.")
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["Missing"]

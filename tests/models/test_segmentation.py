@@ -19,6 +19,7 @@ from stadia.core import torchvision_shim  # noqa: F401
 # isort: split
 from stadia.core.errors import CheckpointError
 from stadia.models import segmentation
+from stadia.models.pretrained_weights import warn_newest_revision
 from stadia.models.segmentation import (
     TiledSegmenter,
     compute_tile_starts,
@@ -90,12 +91,13 @@ def test_a_hub_name_is_recorded_with_its_revision(tmp_path, monkeypatch, caplog)
     shutil.copytree(repository / "snapshots" / revision, repository / "snapshots" / newest)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("stadia.models.pretrained_weights.is_reachable", lambda: False)
+    warn_newest_revision.cache_clear()
     assert load_panoptic_model("someone/masks").identity.startswith(f"masks@{newest} ")
-    (record,) = [one for one in caplog.records if one.name == "stadia.models.segmentation"]
+    (record,) = [one for one in caplog.records if one.name == "stadia.models.pretrained_weights"]
     assert f"someone/masks@{newest} names it" in record.getMessage()
     caplog.clear()
     assert load_panoptic_model(f"someone/masks@{revision}").identity.startswith(f"masks@{revision} ")
-    assert not [one for one in caplog.records if one.name == "stadia.models.segmentation"]
+    assert not [one for one in caplog.records if one.name == "stadia.models.pretrained_weights"]
     with pytest.raises(CheckpointError, match=f"someone/masks@{'2' * 40}: .*copy models--someone--masks "):
         load_panoptic_model(f"someone/masks@{'2' * 40}")
 

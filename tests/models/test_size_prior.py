@@ -51,6 +51,16 @@ def test_saving_is_atomic_and_a_damaged_file_is_reported(tmp_path):
         load_size_prior(path)
 
 
+@pytest.mark.parametrize("encoder", ["hf-hub:someone/model", "local-dir:somewhere"])
+def test_a_file_takes_no_architecture_from_elsewhere(encoder, tmp_path, monkeypatch):
+    prior, path = SizePrior(1.6, side=32), tmp_path / "prior.safetensors"
+    prior.about["encoder"] = encoder
+    save_size_prior(prior, path)
+    monkeypatch.setattr("stadia.models.size_prior.SizePrior", None)
+    with pytest.raises(CheckpointError, match="timm lacks"):
+        load_size_prior(path)
+
+
 def test_the_loss_has_no_gain_from_being_sure_and_wrong():
     output = torch.tensor([0.1], requires_grad=True)
     gradients = []

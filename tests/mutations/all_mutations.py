@@ -93,6 +93,7 @@ PROVEN_ELSEWHERE = {
     "K30": "diagnostics/test_prediction_checks.py",
     "M30": "diagnostics/test_prediction_checks.py",
     "M31": "diagnostics/test_prediction_checks.py",
+    "M33": "diagnostics/test_prediction_checks.py",
     "M32": "diagnostics/test_prediction_checks.py",
     "S30": "diagnostics/test_prediction_checks.py",
     "T40": "diagnostics/test_prediction_checks.py",

@@ -18,13 +18,19 @@ from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case, make_overlay_case
+from stadia.diagnostics.loss_checks.loss_case import (
+    LossCase,
+    make_camera_height_case,
+    make_depth_case,
+    make_overlay_case,
+)
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness, warp_image
-from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
+from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
@@ -274,6 +280,7 @@ SOUND: dict[str, Callable[[], LossCase]] = {
     "one without a minimum": lambda: make_video_case(by_all_sources, VIDEO),
     "labels": lambda: make_depth_case(DEPTH),
     "composed": lambda: make_overlay_case(OVERLAY, OVERLAY.weights),
+    "heights": lambda: make_camera_height_case(MetricScaleLoss(MetricScaleConfig(object_height=0, camera_height=0.05))),
 }
 
 TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [

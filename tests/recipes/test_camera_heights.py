@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.recipes.metric.camera_heights import CameraHeights, compute_frame_medians, update_average
+from stadia.recipes.metric.camera_heights import CameraHeights, update_average
 from stadia.recipes.metric.config import CameraHeightsConfig
+from stadia.recipes.metric.epoch_height import compute_frame_medians
 from stadia.training import checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

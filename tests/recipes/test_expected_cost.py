@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from stadia import recipes
 from stadia.core.errors import ConfigError
+from stadia.dataloading.loader import MixtureLoader
 from stadia.recipes.base import expected_cost
-from stadia.recipes.base.expected_cost import MEASURED_STEPS, SKIPPED_STEPS, ExpectedCost, choose_steps, describe_time
+from stadia.recipes.base.expected_cost import (
+    MEASURED_STEPS,
+    SKIPPED_STEPS,
+    ExpectedCost,
+    MeasuredTraining,
+    choose_precision,
+    choose_steps,
+    describe_time,
+)
+from stadia.recipes.base.progressive_resizing import OpenedData
+from stadia.training.batches import StagedBatches, TrainingPhase, TrainingPlan
+from stadia.training.config import TrainingConfig
+from stadia.training.phase_clock import TimeLimit
 
 
 @pytest.fixture
@@ -23,12 +39,13 @@ def out() -> io.StringIO:
 
 def make_loop(total_steps: int, **training: Any) -> Any:
     """The state of a training that the callback reads: 10 validation batches, an epoch of 100 steps."""
-    config = {"validate_every": None, "max_minutes": None, **training}
-    plan = SimpleNamespace(total_steps=total_steps, grad_accumulation_steps=1, steps_per_epoch=100)
+    config = TrainingConfig(**training)
+    phases = tuple(TrainingPhase(total_steps // len(config.stages), 100) for _ in config.stages)
+    plan = TrainingPlan(100, 1, total_steps, phases=phases)
     fabric = SimpleNamespace(is_global_zero=True, device=torch.device("cpu"))
     recipe = torch.nn.Linear(1000, 1000)
     values = {"plan": plan, "fabric": fabric, "recipe": recipe, "val_batches": [0] * 10, "step": 0}
-    return SimpleNamespace(**values, config=SimpleNamespace(**config))
+    return SimpleNamespace(**values, config=config, time_limit=TimeLimit(config.max_minutes))
 
 
 def run_steps(loop: Any, cost: ExpectedCost, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +83,25 @@ def test_a_limit_in_minutes_bounds_the_time(out: io.StringIO, monkeypatch: pytes
     assert ", 5 min in all" in out.getvalue()
 
 
+def test_later_stages_cost_their_pixels(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """487 steps of 1 s are left, then 500 of 4 s: of four times the pixels; and 10 validations of 16 s."""
+    stages = [{"height": size, "width": size, "share": 0.5, "batch_size": 8} for size in (64, 128)]
+    loop = make_loop(1000, stages=stages)
+    run_steps(loop, ExpectedCost(Console(file=out, width=200)), 1.0, monkeypatch)
+    assert "expected: 987 more steps of 2.5 s and 10 validations, 44 min in all" in out.getvalue()
+
+
+def test_the_fast_one_of_two_data_sets_does_not_stand_for_both(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost, loop, now = ExpectedCost(Console(file=out, width=200)), make_loop(1013), [0.0]
+    monkeypatch.setattr(expected_cost.time, "perf_counter", lambda: now[0])
+    for loop.step in range(1, 14):
+        now[0] += 0.2 if loop.step % 2 else 2.0
+        cost.on_step_end(loop)
+    assert "1000 more steps of 1 s" in out.getvalue()
+
+
 def test_a_training_that_ends_early_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     cost, loop = ExpectedCost(Console(quiet=True)), make_loop(5)
     for loop.step in range(1, 6):
@@ -74,27 +110,127 @@ def test_a_training_that_ends_early_leaves_no_thread(monkeypatch: pytest.MonkeyP
     assert not cost.memory._thread.is_alive()
 
 
-def test_times_are_minutes_or_hours() -> None:
-    assert (describe_time(90 * 60), describe_time(3.5 * 3600)) == ("90 min", "3.5 h")
+def test_times_are_seconds_minutes_or_hours() -> None:
+    assert [describe_time(seconds) for seconds in (95, 90 * 60, 3.5 * 3600)] == ["95 s", "90 min", "3.5 h"]
+
+
+def make_measured(
+    config: Any, *seconds: Sequence[float], data: Any = None, val_batches: int = 0, spent_s: float = 0.0
+) -> MeasuredTraining:
+    """Measured steps of each stage, and validation batches."""
+    data = data or SimpleNamespace(train=None, val=[0] * val_batches)
+    steps = tuple(SimpleNamespace(seconds=one) for one in seconds)
+    return MeasuredTraining(OpenedData(config, config, data), steps, spent_s)  # type: ignore[arg-type]
+
+
+def choose(config: Any, minutes: float, measured: MeasuredTraining, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(expected_cost, "measure_training", lambda *_: measured)
+    return choose_steps(config, minutes, Console(quiet=True))[0]
+
+
+def selfsup(*words: str) -> Any:
+    return recipes.configure("selfsup", list(words), data={"path": "drive.mp4"})
 
 
 def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = recipes.configure("selfsup", data={"path": "drive.mp4"})
-    monkeypatch.setattr(expected_cost, "prepare_data", lambda recipe, config, console: (config, None))
-    times = SimpleNamespace(seconds=(9.0, 0.6, 0.5))
+    """Of 600 s: 15 s for what is not measured and 20 s for the loss checks, and of the rest nine tenths for steps."""
+    config = selfsup()
+    opened: list[Any] = []
+
+    def open_data(recipe: Any, config: Any, console: Console) -> OpenedData:
+        opened.append(config)
+        return OpenedData(config, config, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(expected_cost, "open_data", open_data)
+    monkeypatch.setattr(expected_cost.time, "perf_counter", lambda: 0.0)
+    times = SimpleNamespace(seconds=(9.0, 0.6, 0.4))
     monkeypatch.setattr(expected_cost, "measure_steps", lambda *_: times)
-    training = choose_steps(config, 10, Console(file=out, width=200)).training
-    assert (training.max_steps, training.max_epochs, training.validate_every) == (1020, None, 204)
-    assert out.getvalue() == "--minutes 10: 1020 steps of 0.5 s (training.max_steps=1020)\n"
+    chosen, data = choose_steps(config, 10, Console(file=out, width=200))
+    training = chosen.training
+    assert (training.max_steps, training.max_epochs, training.validate_every) == (1017, None, 204)
+    assert training.max_minutes == pytest.approx(565 / 60)
+    lines = [
+        "measuring three steps of this training ...",
+        "--minutes 10: 1017 steps of 0.5 s (training.max_steps=1017)",
+    ]
+    assert out.getvalue().splitlines() == lines
+    assert data.resolve(chosen) == chosen
+    measured = MeasuredTraining(data, (times,))  # type: ignore[arg-type]
+    assert choose_steps(config, 10, Console(quiet=True), measured)[1] is data
+    assert len(opened) == 1
+    assert choose_steps(selfsup("data.width=416"), 10, Console(quiet=True), measured)[1] is not data
+    assert len(opened) == 2
     times.seconds = (900.0, 900.0, 900.0)
-    with pytest.raises(ConfigError, match=r"--minutes: found 1, and a step takes 900 s; expected time for one step"):
+    with pytest.raises(ConfigError, match=r"--minutes: found 1: opening the data took 0 s, a step takes 9e\+02 s"):
         choose_steps(config, 1, Console(quiet=True))
+
+
+def test_minutes_count_every_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their batches in an epoch: three of 2 s to one of 0.4 s. The first step of each does not count."""
+
+    class Mixture(MixtureLoader[Any]):
+        def __init__(self) -> None: ...
+
+        @property
+        def batches(self) -> dict[str, int]:
+            return {"slow": 30, "fast": 10}
+
+    data = SimpleNamespace(train=Mixture(), val=None)
+    measured = make_measured(selfsup(), (9.0, 2.0, 2.0, 5.0, 0.4, 0.4), data=data)
+    assert measured.step_s == pytest.approx(1.6)
+    assert choose(selfsup(), 20, measured, monkeypatch).training.max_steps == int(0.9 * (1200 - 15 - 20) / 1.6)
+
+
+STAGES = (
+    'training.stages=[{"height":96,"width":320,"share":0.5,"batch_size":16},'
+    '{"height":192,"width":640,"share":0.5,"batch_size":8}]'
+)
+
+
+def test_minutes_count_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of the plan take the time: half as many of the first stage, whose batches are twice as large."""
+    config = selfsup(STAGES)
+    measured = make_measured(config, (9.0, 0.5, 0.5), (9.0, 1.0, 1.0))
+    training = choose(config, 20, measured, monkeypatch).training
+    small, large = StagedBatches([[0] * 100, [0] * 200], training).phases(training)  # type: ignore[list-item]
+    assert (small.steps, large.steps) == (round(training.max_steps / 4), round(training.max_steps / 2))
+    assert small.steps * 0.5 + large.steps * 1.0 == pytest.approx(0.9 * (1200 - 15 - 20), abs=2)
+
+
+def test_minutes_shorten_a_warmup_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, warmup_steps in (("schedule.warmup_steps=1000", 5), ("schedule.warmup_steps=20", 20)):
+        config = selfsup(words)
+        chosen = choose(config, 5, make_measured(config, (9.0, 2.5, 2.5)), monkeypatch)
+        assert (chosen.training.max_steps, chosen.schedule.warmup_steps) == (102, warmup_steps)
+
+
+def test_minutes_replace_the_limit_of_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = selfsup("training.max_minutes=3")
+    training = choose(config, 20, make_measured(config, (9.0, 1.0, 1.0)), monkeypatch).training
+    assert training.max_minutes == pytest.approx((1200 - 15 - 20) / 60)
+
+
+def test_minutes_include_opening_validating_and_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validation of 50 batches takes 20 s: five of them, and scores of 30 s."""
+    config = selfsup()
+    measured = make_measured(config, (9.0, 1.0, 1.0), val_batches=50, spent_s=100.0)
+    training = choose(config, 20, measured, monkeypatch).training
+    steps_s = 1200 - 100 - 20 - 15 - 30 - 5 * 20
+    assert (training.max_steps, training.validate_every) == (int(0.9 * steps_s), 169)
+    assert training.max_minutes == pytest.approx(steps_s / 60)
+    often = selfsup("training.validate_every=50")
+    training = choose(often, 20, make_measured(often, (9.0, 1.0, 1.0), val_batches=50), monkeypatch).training
+    validations = training.max_steps // 50 + 1
+    assert training.max_steps + 20 * validations <= 1200 - 20 - 15 - 30
+    slow = make_measured(config, (9.0, 1.0, 1.0), val_batches=400)
+    training = choose(config, 20, slow, monkeypatch).training
+    assert -(-training.max_steps // training.validate_every) == 1, "a validation of 160 s"
 
 
 def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipes.configure("selfsup", ["training.accelerator=cuda"], data={"path": "drive.mp4"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(expected_cost, "prepare_data", lambda *_: pytest.fail("the data were opened"))
+    monkeypatch.setattr(expected_cost, "open_data", lambda *_: pytest.fail("the data were opened"))
     with pytest.raises(ConfigError, match=r"training\.accelerator: found .cuda."):
         choose_steps(config, 5, Console(quiet=True))
 
@@ -102,7 +238,7 @@ def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeyp
 @pytest.mark.parametrize("word", ["training.max_steps=5", "training.max_epochs=5", "--dry-run"])
 def test_minutes_alone_decide_about_the_length(stadia, tmp_path, word):
     code, _, err = stadia("train", "selfsup", tmp_path, "--minutes", "5", word)
-    assert (code, f"--minutes: found given with {word.partition('=')[0]}" in err) == (2, True)
+    assert (code, f"--minutes: found used together with {word.partition('=')[0]}" in err) == (2, True)
 
 
 GB = 10**9
@@ -133,26 +269,87 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
 
     data = SimpleNamespace(split=SimpleNamespace(train=[SimpleNamespace(recording=Recording())]))
     measured = SimpleNamespace(seconds=(9.0, 0.2, 0.2), peak_bytes=(GB,), device="cpu")
-    memory = SimpleNamespace(available=16 * GB)
-    monkeypatch.setattr(expected_cost, "prepare_data", lambda recipe, config, console: (config, data))
+    monkeypatch.setattr(expected_cost, "open_data", lambda recipe, config, console: OpenedData(config, config, data))
+    monkeypatch.setattr(expected_cost, "_read_aspect", lambda config: 1920 / 1080)
     monkeypatch.setattr(expected_cost, "measure_steps", lambda *_: measured)
-    monkeypatch.setattr(expected_cost.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(expected_cost, "available_memory_bytes", lambda: 16 * GB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: None)
 
     def resolve(words: list[str]) -> Any:
         return recipes.configure("selfsup", [*words, "training.batch_size=2"], data={"path": "drive.mp4"})
 
-    chosen = expected_cost.choose_settings(resolve, 20, Console(file=out, width=300))
+    chosen, found = expected_cost.choose_settings(resolve, 20, Console(file=out, width=300))
+    assert found.opened.data is data
     config = resolve(chosen)
     assert (config.data.height, config.data.width) == (256, 448)
     assert (config.model.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
     assert (config.training.batch_size, config.schedule.warmup_steps) == (2, 50)
-    assert out.getvalue().startswith("--preset auto: model.encoder=mobilenetv3_small_100 ")
+    assert "\n--preset auto: model.encoder=mobilenetv3_small_100 " in out.getvalue()
+
+
+def test_auto_prefers_an_encoder_whose_weights_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pose network needs none: an encoder without weights would warn, and start at random."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: Path("weights.pth"))
+    config = recipes.configure("selfsup", expected_cost._choose_networks(), data={"path": "drive.mp4"})
+    assert config.model.encoders(motion=True) == ("tf_efficientnet_lite0",)
+    assert config.model.pretrained
+
+
+def test_auto_takes_the_small_networks_of_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an auto-mask at the start: it hides what teaches the motion of one camera."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: Path("weights.pth"))
+    data = {"path": "drive.mp4"}
+    auto = recipes.configure("selfsup", expected_cost._choose_networks(), data=data)
+    preset = recipes.configure("selfsup", preset="tiny-laptop", data=data)
+    assert (auto.model, auto.loss, auto.optimizer) == (preset.model, preset.loss, preset.optimizer)
+    assert auto.loss.auto_mask_from_step == 100
+
+
+@pytest.mark.parametrize(("file", "encoder"), [(Path("weights.pth"), "tf_efficientnet_lite0"), (None, "resnet18")])
+def test_auto_chooses_installed_weights_on_a_gpu_too(
+    monkeypatch: pytest.MonkeyPatch, file: Path | None, encoder: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: file)
+    config = selfsup(*expected_cost._choose_networks())
+    assert (config.model.encoder, config.model.pretrained) == (encoder, True)
+    assert (config.training.batch_size, config.training.precision) == (12, "bf16")
+
+
+def test_auto_measures_in_the_shape_of_a_video(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "0.png")
+    config = recipes.configure("selfsup", data={"path": str(tmp_path / "photos")})
+    assert expected_cost._read_aspect(config) == 64 / 48
 
 
 def test_auto_is_of_selfsup_alone(stadia, tmp_path) -> None:
     code, _, err = stadia("train", "dpt", tmp_path, "--preset", "auto")
     assert (code, "--preset auto: found recipe 'dpt'; expected selfsup" in err) == (2, True)
     code, _, err = stadia("train", "selfsup", tmp_path, "--preset", "auto", "--dry-run")
-    assert (code, "--preset auto: found given with --dry-run" in err) == (2, True)
+    assert (code, "--preset auto: found used together with --dry-run" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("bf16_s", "taken"), [(0.5, "bf16"), (1.5, "32")])
+def test_the_faster_precision_is_taken(
+    bf16_s: float, taken: str, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the fastest step but the first, which compiles."""
+    seconds = {"32": (9.0, 1.0, 1.2), "bf16": (0.1, 3.0, bf16_s)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(
+        expected_cost,
+        "measure_steps",
+        lambda _, config, data: SimpleNamespace(seconds=seconds[config.training.precision]),
+    )
+    config = recipes.configure("selfsup", ["training.precision=auto"], data={"path": "drive.mp4"})
+    chosen = choose_precision(config, None, Console(file=out, width=200))
+    assert chosen.training.precision == taken
+    assert f"training.precision=auto: {taken}, measured in three steps each (32 1 s, bf16 {bf16_s} s a step)" in (
+        out.getvalue()
+    )
+    assert choose_precision(chosen, None, Console(file=out)) is chosen, "a given precision stays"

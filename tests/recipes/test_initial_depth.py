@@ -1,4 +1,4 @@
-"""`model.init_depth_m=auto` is the median depth of matches, or the default, in one line."""
+"""A training starts at the given depth within reach of the matches, else at their median, in one line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from stadia.diagnostics.preflight.match_depth import MatchDepth
 from stadia.models.config import DepthPoseNetConfig
 from stadia.recipes.base import initial_depth
 from stadia.recipes.base.initial_depth import resolve_initial_depth
+from stadia.recipes.selfsup import recipe as selfsup_recipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> DepthPoseNetConfig:
     """Resolve with matches of this depth."""
-    monkeypatch.setattr(initial_depth, "measure_match_depth", lambda recordings: MatchDepth(depth_m, 6))
+    monkeypatch.setattr(
+        initial_depth, "measure_match_depth", lambda recordings, max_pairs=6: MatchDepth(depth_m, max_pairs)
+    )
     return resolve_initial_depth(DepthPoseNetConfig(**given), ["a pair"], Console(stderr=True))  # type: ignore[list-item,arg-type]
 
 
@@ -66,10 +69,79 @@ def test_without_enough_matches_the_default_and_its_reason(
     assert capsys.readouterr().err == "initial depth: 0.1, the default (one camera has no scale)\n"
 
 
-def test_a_given_start_is_kept_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initial_depth, "measure_match_depth", lambda recordings: pytest.fail("measured"))
+@pytest.mark.parametrize("start_m", [4.1, 10.0, 35.9])
+def test_a_given_start_within_reach_of_the_matches_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], start_m: float
+) -> None:
+    assert resolve(monkeypatch, np.full(50, 12.0), init_depth_m=start_m).init_depth_m == start_m
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("start_m", [0.6, 3.9, 36.1, 99.0])
+def test_a_given_start_out_of_reach_of_the_matches_is_moved_to_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], start_m: float
+) -> None:
+    assert resolve(monkeypatch, np.full(50, 12.0), init_depth_m=start_m).init_depth_m == 12
+    line = f"initial depth: 12 m, the median of 50 matches; model.init_depth_m={start_m:g} is out of their reach\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_moved_start_stays_where_it_is_when_the_training_resumes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the range ends before the matches, so that the start is as near to them as it may be."""
+    moved = resolve(monkeypatch, np.full(50, 0.01), init_depth_m=5.0, max_depth_m=10.0)
+    assert moved.init_depth_m == pytest.approx(0.6)
+    capsys.readouterr()
+    assert resolve(monkeypatch, np.full(50, 0.01), **moved.model_dump()) == moved
+    assert capsys.readouterr().err == ""
+
+
+def test_a_given_start_is_kept_where_too_few_matches_judge_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resolve(monkeypatch, np.full(29, 12.0), init_depth_m=1.0).init_depth_m == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_two_pairs_alone_move_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pairs may show a wall, where the six show the street."""
+    depth_m = {2: 1.0, 6: 12.0}
+    monkeypatch.setattr(
+        initial_depth,
+        "measure_match_depth",
+        lambda recordings, max_pairs=6: MatchDepth(np.full(50, depth_m[max_pairs]), max_pairs),
+    )
+    config = DepthPoseNetConfig(init_depth_m=10.0)
+    assert resolve_initial_depth(config, ["a pair"], Console()) is config  # type: ignore[list-item]
+
+
+def test_a_given_start_of_one_camera_is_kept_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initial_depth, "measure_match_depth", lambda *given: pytest.fail("measured"))
     config = DepthPoseNetConfig(init_depth_m=3.0)
     assert resolve_initial_depth(config, (), Console()) is config
+
+
+def test_a_start_is_not_moved_where_the_weights_of_a_checkpoint_set_it(
+    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selfsup_recipe, "resolve_initial_depth", lambda *given: pytest.fail("measured"))
+    given = small.model_copy(update={"start_from": "other.safetensors"})
+    settled, _ = SelfsupRecipe.prepare(given, Console(quiet=True))
+    assert settled.model == small.model
+
+
+@pytest.mark.slow
+def test_a_start_that_is_too_near_is_moved_before_the_training(
+    small: SelfsupConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = small.model_copy(update={"model": small.model.model_copy(update={"init_depth_m": 1.0})})
+    settled, _ = SelfsupRecipe.prepare(near, Console(stderr=True))
+    assert 4 < settled.model.start_m < 40, "a street"
+    assert "; model.init_depth_m=1 is out of their reach" in capsys.readouterr().err
+    resumed, _ = SelfsupRecipe.prepare(settled, Console(stderr=True))
+    assert resumed.model == settled.model
+    assert "initial depth" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

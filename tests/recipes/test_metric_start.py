@@ -17,8 +17,8 @@ from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights
 from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
+from stadia.recipes.base.recipe_commands import run_evaluate
 from stadia.recipes.base.requests import EvaluateRequest
-from stadia.recipes.base.runner import run_evaluate
 from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import InitialHeights, check_known_heights

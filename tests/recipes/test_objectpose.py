@@ -31,11 +31,11 @@ from stadia.metrics.object_metrics import matched_scores, mean_average_precision
 from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose import data as object_data
-from stadia.recipes.objectpose import objectpose_loss
 from stadia.recipes.objectpose import recipe as objectpose
 from stadia.recipes.objectpose.commands import score_images
 from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch
+from stadia.recipes.objectpose.ground_truth import ground_truth_maps
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
@@ -91,7 +91,7 @@ def make_recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
     return ObjectPoseRecipe(ObjectPoseRecipe.prepare(config, Console())[0])
 
 
-true_maps = partial(objectpose_loss.ground_truth_maps, classes=7)
+true_maps = partial(ground_truth_maps, classes=7)
 
 
 # -- a training
@@ -167,12 +167,12 @@ def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) 
 
 def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     recipe = make_recipe(small)
-    said = recipe.loss(recipe.network, true_maps(batch.targets), batch.targets)
+    said = recipe.compute_loss(true_maps(batch.targets), batch.targets)
     for name in ("rotation", "norm", "center", "depth", "size"):
         assert said.terms[name] < 1e-4, name
     wrong = true_maps(batch.targets)
     turned = quaternion_multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
-    assert recipe.loss(recipe.network, replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
+    assert recipe.compute_loss(replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
 
 
 @pytest.mark.parametrize(("of", "expected"), [("object", 0.0), ("pixel", 1.0)])
@@ -181,7 +181,7 @@ def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
 ) -> None:
     words = ["loss.rotation.name=squared_error", f"loss.rotation_of={of}"]
     recipe, true = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
-    said = recipe.loss(recipe.network, replace(true, quaternion=2 * true.quaternion), batch.targets)
+    said = recipe.compute_loss(replace(true, quaternion=2 * true.quaternion), batch.targets)
     assert said.terms["rotation"] == pytest.approx(expected, abs=1e-3)
 
 
@@ -257,7 +257,7 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     )
     maps = recipe.network(batch.inputs.image)
     maps.class_logits.retain_grad()
-    loss = recipe.loss(recipe.network, maps, left_out)
+    loss = recipe.compute_loss(maps, left_out)
     loss.total.backward()
     assert maps.class_logits.grad is not None
     assert (maps.class_logits.grad[:, 0][own] == 0).all()
@@ -287,7 +287,7 @@ def test_a_image_without_objects_teaches_the_mask_alone(
     targets = batch.targets
     none = {name: torch.zeros_like(getattr(targets, name)) for name in ("instance", "class_map", "known")}
     empty = replace(targets, **none)
-    said = recipe.loss(recipe.network, recipe.network(batch.inputs.image), empty)
+    said = recipe.compute_loss(recipe.network(batch.inputs.image), empty)
     said.total.backward()
     assert said.terms["rotation"] == 0
     gradients = {name: weight.grad for name, weight in recipe.named_parameters()}

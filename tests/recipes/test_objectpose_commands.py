@@ -285,7 +285,7 @@ def test_damaged_test_split_is_an_error(run: Path, tables: Path, tmp_path: Path,
 def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:
     code, _, err = stadia("evaluate", run, tables, *words)
     assert code == 2
-    assert f"{words[0]}: found given with recipe 'objectpose'" in err
+    assert f"{words[0]}: found used together with recipe 'objectpose'" in err
 
 
 def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia: Stadia) -> None:

@@ -16,10 +16,8 @@ from stadia.core.types import Camera
 from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
-from stadia.models.config import ObjectPoseNetConfig
-from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.objectpose.config import ObjectLossConfig
-from stadia.recipes.objectpose.objectpose_loss import ObjectPoseLoss
+from stadia.recipes.objectpose.config import ObjectPoseConfig
+from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
 from stadia.synthetic.tableworld import config
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -66,13 +64,13 @@ def share(whole: ObjectTargets, of: slice) -> ObjectTargets:
 def gradient(of: ObjectTargets) -> tuple[Tensor, Tensor]:
     """Of all weights, and the loss; nothing in the network depends on the other images of a batch."""
     torch.manual_seed(0)
-    words = ["encoder=mobilenetv3_small_050", "pretrained=false", "pyramid_channels=8", "segmentation_channels=8"]
-    network = ObjectPoseNet(resolve_config(ObjectPoseNetConfig, {}, words), len(config.CLASSES)).eval()
-    report = ObjectPoseLoss(ObjectLossConfig(focal=1.0))(network, network(of.image), of)
+    small = {"encoder": "mobilenetv3_small_050", "pretrained": False, "pyramid_channels": 8, "segmentation_channels": 8}
+    given = {"model": small, "loss": {"focal": 1.0}, "data": {"classes": config.CLASSES}}
+    recipe = ObjectPoseRecipe(resolve_config(ObjectPoseConfig, given, [])).eval()
+    report = recipe.compute_loss(recipe.network(of.image), of)
     report.total.backward()
-    return torch.cat(
-        [one.grad.flatten() for one in network.parameters() if one.grad is not None]
-    ), report.total.detach()
+    gradients = [one.grad.flatten() for one in recipe.network.parameters() if one.grad is not None]
+    return torch.cat(gradients), report.total.detach()
 
 
 def one_of_two(rank: int, folder: Path) -> None:

@@ -19,15 +19,15 @@ from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import write_json
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
+from stadia.recipes.base.recipe_commands import run_evaluate, run_predict
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.base.runner import run_evaluate, run_predict
 from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.commands import fit_network_size
 from stadia.recipes.overlay.config import OverlayConfig
@@ -256,7 +256,7 @@ def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfi
     asked = PredictRequest(trained.folder, tmp_path / "set", {}, tmp_path / "out")
     said = list(run_predict(asked, no_progress))
     assert said[0].endswith("depth and mask of 3 images")
-    assert "of its split 'val'" in said[1]
+    assert "of the split 'val'" in said[1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
@@ -322,13 +322,13 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
         list(run_predict(make_request(), no_progress))
-    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given with recipe 'overlay'"):
+    with pytest.raises(ConfigError, match=r"--every and data\.stride: found used together with recipe 'overlay'"):
         list(run_predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
         list(run_predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
-    with pytest.raises(DataError, match=r"none called as background\.png"):
+    with pytest.raises(DataError, match=r"no image with the name of background\.png"):
         list(
             run_predict(
                 make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), no_progress

@@ -19,9 +19,10 @@ from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
-from stadia.recipes.base import depth_commands
-from stadia.recipes.base.depth_commands import add_training_options, predict_input
-from stadia.recipes.base.requests import open_inputs
+from stadia.recipes.base import training_camera
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.base.training_camera import add_training_options
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move
@@ -36,12 +37,12 @@ class Watcher:
         self.compared: list[tuple[float, float]] = []
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        return torch.ones(1, 1, 32, 64)
+        return torch.ones(len(image), 1, 32, 64)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor:
-        self.compared.append((float(now.mean()), float(following.mean())))
-        T = torch.eye(4)[None].clone()
-        T[0, 2, 3] = -1
+        self.compared += [(float(one.mean()), float(other.mean())) for one, other in zip(now, following, strict=True)]
+        T = torch.eye(4).repeat(len(now), 1, 1)
+        T[:, 2, 3] = -1
         return T
 
 
@@ -137,7 +138,7 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
 def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
     monkeypatch.setattr(
-        depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
+        training_camera.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
     )
     assert add_training_options(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
     assert add_training_options(tmp_path, source, {"stride": 5}) == {"stride": 5}
@@ -151,7 +152,7 @@ def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path, mo
         config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
     )
     monkeypatch.setattr(
-        depth_commands.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
+        training_camera.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
     )
     assert add_training_options(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
     assert add_training_options(tmp_path, source, {"camera": {"focal_px": 9}}) == {

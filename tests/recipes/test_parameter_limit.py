@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from torch import nn
 
 from stadia.core.errors import CheckpointError
+from stadia.recipes import configure
 from stadia.recipes.base import build_recipe
 
 
@@ -25,3 +27,13 @@ def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.M
         build()
     assert len(layers) == 2
     nn.Linear(2000, 2000)  # the limit ends with the block
+
+
+def test_loading_a_checkpoint_builds_no_network_larger_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = configure("selfsup", data={"path": "DATA"}, model={"encoder": "mobilenetv3_small_050"})
+    header = SimpleNamespace(recipe="selfsup", config=values.model_dump(mode="json"))
+    small = SimpleNamespace(path="c.safetensors", header=header, count_numbers=lambda: 10)
+    monkeypatch.setattr(build_recipe, "_SLACK_NUMBERS", 100_000)
+    monkeypatch.setattr(build_recipe, "Checkpoint", SimpleNamespace(open=lambda _: small))
+    with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 0"):
+        build_recipe.load_recipe(Path("c.safetensors"))

@@ -59,19 +59,57 @@ def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate
     assert gate.samples[0].following is None
 
 
+def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each partner is the next frame, all along an input that is thinned twice and cut where it is thinned first."""
+    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 100.0)
+    cut = 2 * MAX_SAMPLES - 1
+    take(gate, [frame(number, is_neighbor=number != cut) for number in range(5 * MAX_SAMPLES)])
+    pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
+    followed = [(number, int(following[0, 0, 0])) for number, following in pairs if following is not None]
+    assert len(followed) >= MAX_SAMPLES - 2
+    assert all(following == number + 1 for number, following in followed)
+
+
+def test_maps_of_two_sizes_are_kept(gate: PredictionGate) -> None:
+    for number, size in enumerate([(8, 24), (16, 24)] * 3):
+        gate.take(frame(number, is_neighbor=False), lambda size=size: np.ones(size, np.float32))
+    assert gate.to_json()["measured"]["frames"] == 6
+
+
+def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, object]:
+    return {"verdict": verdict, "findings": [{"code": code, "severity": severity} for code in codes]}
+
+
 def test_a_promise_is_for_usable_predictions_only() -> None:
-    assert "ratios of depths hold" in describe_trust(DepthScale.UP_TO_SCALE, "usable")
-    doubtful = describe_trust(DepthScale.UP_TO_SCALE, "doubtful")
-    assert doubtful == "up to scale: no metres; these predictions are doubtful: rely on no depth, ratio or path of them"
-    assert "metres; these predictions are unusable" in describe_trust(DepthScale.METRES, "unusable")
-    assert "no metres and no ratios; these" in describe_trust(DepthScale.AFFINE_INVERSE, "doubtful")
+    scale = DepthScale.UP_TO_SCALE
+    for unchecked in (None, checks("usable")):
+        assert "ratios of depths hold" in describe_trust(scale, unchecked)
+    doubtful = describe_trust(scale, checks("doubtful", "T40", "M32"))
+    assert doubtful == (
+        "up to scale: no metres; these predictions are doubtful: do not rely on any depth, ratio or path of them"
+        " (T40, M32)"
+    )
+    assert "metres; these predictions are unusable" in describe_trust(DepthScale.METRES, checks("unusable", "M30"))
+    assert "no metres and no ratios; these" in describe_trust(DepthScale.AFFINE_INVERSE, checks("doubtful", "T40"))
+    unjudged = describe_trust(DepthScale.METRES, checks("not judged"))
+    assert unjudged.startswith("metres; these predictions are not judged: no check had the data")
+
+
+def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
+    near_sky = describe_trust(DepthScale.METRES, checks("doubtful", "M32"))
+    assert near_sky.endswith("do not rely on the depth of the sky (M32)")
+    lens = checks("usable", "K30", severity="note")
+    assert describe_trust(DepthScale.METRES, lens).endswith(
+        "metres are as right as the focal length of this camera (K30)"
+    )
+    assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)
 
 
 def test_lines_of_a_verdict(gate: PredictionGate) -> None:
     take(gate, [frame(number, is_neighbor=False) for number in range(5)])
     lines = list(verdict_lines(gate.to_json()))
-    assert lines[0] == "predictions: unusable"
+    assert lines[0] == "predictions: doubtful"
     assert lines[1].startswith(
-        "  stop M30 Predicted depth is nearly constant: the 95 % quantile of depth is 1.00 times"
+        "  warn M30 Predicted depth is nearly constant: the 95 % quantile of depth is 1.00 times"
     )
     assert lines[2].startswith("    fix: mend the findings of the training")

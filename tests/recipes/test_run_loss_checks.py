@@ -33,10 +33,10 @@ def test_a_run_is_held_to_it_and_trains_as_without(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     without = recipes.train(small, out=tmp_path / "without")
-    assert "loss checks:" not in capfd.readouterr().err
+    assert "checking the losses ..." not in capfd.readouterr().err
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     run = recipes.train(small, out=tmp_path / "with")
-    assert "loss checks:" in capfd.readouterr().err
+    assert "checking the losses ..." in capfd.readouterr().err
     found = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.BEFORE_TRAINING]
     assert [one.code for one in found if one.severity is Severity.STOP] == []
     assert losses(run.folder) == losses(without.folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +17,13 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.finding import Severity, Stage, read_findings
+from stadia.evaluation.frame_preparation import read_frames
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.base.depth_commands import read_training_record
+from stadia.recipes.base.depth_commands import DepthCommands, observe_frames, read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
+from stadia.recipes.base.prediction_gate import PredictionGate
+from stadia.recipes.base.video_data import frame_indices, unique_recordings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
@@ -166,8 +171,32 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
     record = read_training_record(run.folder)
     assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
-    assert run.facts["predictions"] == "doubtful"  # a few steps
     assert "T40" in [finding.code for finding in read_findings(run.folder / "findings.jsonl")]
+    assert run.facts["judged"]["steps"] == record.steps
+
+
+@pytest.mark.slow
+def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a training of a few steps whose depth collapsed: the maps are judged, not the record alone."""
+    run = recipes.train(small, out=tmp_path / "runs")
+    predictor, data = recipes.load_predictor(run.folder), SelfsupRecipe.prepare(small, Console(quiet=True))[1]
+    assert isinstance(predictor, DepthPredictor)
+    frames = data.split.val or data.split.train
+    for collapsed in (False, True):
+        if collapsed:
+            monkeypatch.setattr(DepthPredictor, "inverse_depth", lambda *_: torch.full((1, 1, 32, 96), 0.1))
+            DepthCommands(predictor.recipe, run.config).check_predictions(data, run, Console(quiet=True))
+        gate = PredictionGate(predictor.depth_scale, read_training_record(run.folder))
+        for recording in unique_recordings(frames):
+            shown = read_frames(recording, frame_indices(frames)[recording.name])
+            assert list(observe_frames(gate, predictor, shown))
+        judged = gate.judge()
+        assert run.facts["predictions"] == str(judged.verdict)
+        kept = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.EVALUATION]
+        assert [(one.code, one.severity) for one in kept] == [(one.code, one.severity) for one in judged.findings]
+    assert (run.facts["predictions"], kept[0].code, kept[0].severity) == ("doubtful", "M30", Severity.WARN)
 
 
 def test_validation_logs_identity_reprojection_residual(
@@ -189,11 +218,21 @@ def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupC
     batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
     recipe.train()
     images = recipe.images(batch, recipe.training_step(batch))
-    assert [*images] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colors"]
-    colors = {tuple(color) for color in images["winner"].reshape(-1, 3)}
-    assert colors <= {tuple(color) for color in images["winner's colors"].reshape(-1, 3)}
+    depth = next(name for name in images if name.startswith("inverse depth"))
+    assert re.fullmatch(r"inverse depth: brightest [0-9.]+ m", depth), "a scale in metres"
+    assert [*images] == ["input", depth, "best warped source", "residual", "best source", "colors of the sources"]
+    colors = {tuple(color) for color in images["best source"].reshape(-1, 3)}
+    assert colors <= {tuple(color) for color in images["colors of the sources"].reshape(-1, 3)}
     assert all(picture.shape == (32, 96, 3) for picture in images.values())
     assert recipe.training
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_the_image_sheet_names_a_mirrored_sample(recipe: SelfsupRecipe, small: SelfsupConfig, mirrored: bool) -> None:
+    batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
+    meta = (replace(batch.meta[0], mirrored=mirrored), *batch.meta[1:])
+    images = recipe.images(replace(batch, meta=meta), recipe.training_step(batch))
+    assert next(iter(images)) == ("input, mirrored" if mirrored else "input")
 
 
 @pytest.mark.slow

@@ -19,13 +19,16 @@ from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.base import build_recipe, depth_commands, video_data
+from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
+from stadia.recipes.base.progressive_resizing import open_data
 from stadia.recipes.base.workflow import replace_data_findings, report_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld import roadworld_writer
 from stadia.synthetic.roadworld.config import TINY
 from stadia.training.checkpoint import Checkpoint
+from stadia.training.config import TrainingConfig
+from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -47,12 +50,16 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert depth["protocol"] == "metric"
     assert depth["images"] == 5
     assert 0 < depth["metrics"]["abs_rel"] < 5
-    (odometry,) = (run.folder / "scores").glob("val-*.json")
+    baseline = json.loads((run.folder / "scores" / "val-mean-depth.json").read_text())
+    assert baseline["images"] == 5
+    assert baseline["baseline"].startswith("the mean depth of ")
+    (odometry,) = (run.folder / "scores").glob("val-*-val-*.json")
     assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
     assert run.facts["status"] == "finished"
     assert run.facts["weights"] == {"encoder": "random", "pose_encoder": "random"}
     assert recipes.load_predictor(run.folder).depth_scale is DepthScale.METRES
-    assert report.build_report(run.folder).stat().st_size > 10_000
+    page = report.build_report(run.folder).read_text(encoding="utf-8")
+    assert "a baseline that learns nothing (AbsRel" in page
 
 
 def test_initial_encoder_weights_are_recorded(
@@ -204,3 +211,33 @@ def test_a_run_from_python_keeps_absolute_paths(monkeypatch: pytest.MonkeyPatch,
     config = recipes.configure("selfsup", data={"path": "drive.mp4"}, start_from="~/weights")
     with pytest.raises(StadiaError, match=str(tmp_path / "drive.mp4")):
         recipes.train(config.model_copy(update={"start_from": None}))
+
+
+def test_data_that_were_opened_before_are_not_read_again(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training is the same, for another length too."""
+    opened = open_data(SelfsupRecipe, small.model_copy(update={"training": longer(small)}), Console(quiet=True))
+    read = recipes.train(small, out=tmp_path / "read")
+    monkeypatch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data were opened again"))
+    reused = recipes.train(small, out=tmp_path / "reused", opened=opened)
+    losses = [[row["train/loss"] for row in read_rows(run.folder / "metrics.csv")] for run in (read, reused)]
+    assert losses[0] == losses[1]
+    assert any(losses[0])
+
+
+def longer(config: SelfsupConfig) -> TrainingConfig:
+    return config.training.model_copy(update={"max_steps": 99})
+
+
+def test_ctrl_c_in_the_set_up_leaves_no_run(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    begun: list[str] = []
+    monkeypatch.setattr(workflow, "create_recipe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.train(small, out=tmp_path / "runs", begins=lambda: begun.append("training"))
+    assert [begun, list((tmp_path / "runs").iterdir())] == [[], []]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stadia.report import figures, metric_labels
+from stadia.report.path_figures import DrawnPath, draw_camera_paths
 from stadia.report.run_files import Series
 from stadia.report.sections import make_curves
 
@@ -87,8 +88,8 @@ def test_long_series_are_thinned():
 
 def draw(points_m, true_m=None, **heights):
     """A figure of one path, with heights where they are given."""
-    estimate = figures.DrawnPath("pose network", 0, points_m, heights.get("estimated"))
-    return figures.draw_camera_paths([estimate], figures.DrawnPath("true", 0, true_m, heights.get("true")))
+    estimate = DrawnPath("pose network", 0, points_m, heights.get("estimated"))
+    return draw_camera_paths([estimate], DrawnPath("true", 0, true_m, heights.get("true")))
 
 
 def test_path_drawing_keeps_shape_and_scale():
@@ -198,8 +199,8 @@ def test_related_scalars_share_a_panel():
         "Mask cross-entropy": "lower",
     }
     assert {plot.title: [line.name for line in plot.lines] for plot in plots} == {
-        "Gain": ["train/gain/-1", "train/gain/+1"],
-        "Log uncertainty": ["train/log_uncertainty/p10"],
+        "Gain of brightness": ["train/gain/-1", "train/gain/+1"],
+        "Log of the uncertainty": ["train/log_uncertainty/p10"],
         "AbsRel": ["val/north/abs_rel", "val/abs_rel"],
         "Update ratio": ["train/update_ratio"],
         "Gradient of the loss by inverse depth": ["inverse_depth/0", "inverse_depth/1"],

@@ -61,15 +61,34 @@ def test_quality_is_compared_with_mean_depth(make_run):
 
 
 def test_unscored_depth_has_unknown_quality(make_run):
-    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "up-to-scale"})
-    (folder / "metrics.csv").write_text(
-        "step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8"
-    )
-    expected = words(folder)
+    facts = {"depth_scale": "up-to-scale", "judged": {"steps": 60, "warped_over_unwarped": 0.96}}
+    expected = words(make_run(without=("scores", "result.json"), run=facts))
     assert "Depth was not scored against ground truth: its quality is unknown." in expected
-    assert (
-        "explain 4% of what changes between the images that validated, as after a few dozen training steps." in expected
-    )
+    assert "explain 4% of what changes between the training images, as after a few dozen training steps." in expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sentence"),
+    [
+        (0.3, "Depth and motion explain 70% of what changes between the training images (the residual of the warped"),
+        (1.84, "explain nothing: the residual of the warped training images is 1.84 times that of the unwarped ones."),
+    ],
+)
+def test_the_residual_is_that_of_the_verdict(make_run, ratio, sentence):
+    """The validation's residual counts masked pixels as unwarped ones, and is never above them: it is no share."""
+    folder = make_run(run={"judged": {"steps": 60, "warped_over_unwarped": ratio}})
+    (folder / "metrics.csv").write_text("step,epoch,val/residual,val/residual_unwarped\n60,1,0.03,0.048\n")
+    shown = words(folder)
+    assert sentence in shown
+    assert "37%" not in shown
+
+
+def test_damaged_facts_of_the_verdict_are_left_out(make_run):
+    damaged = (None, [], {"warped_over_unwarped": "a"}, {"warped_over_unwarped": -1}, {"steps": "a"})
+    for number, judged in enumerate(damaged):
+        shown = words(make_run(f"2026-03-02-10170{number}-bad", run={"judged": judged}))
+        assert "Depth and motion" not in shown
+        assert "best checkpoint" not in shown
 
 
 def test_masks_and_baselines_are_described(make_run):

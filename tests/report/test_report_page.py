@@ -17,10 +17,11 @@ import pytest
 from stadia import report
 from stadia.core.errors import DataError
 from stadia.report import metric_labels
+from stadia.report.path_figures import make_path_figures
 from stadia.report.run_files import read_run
-from stadia.report.sections import embed_image_sheets, make_path_figures, make_tiles
+from stadia.report.sections import embed_image_sheets, make_tiles
 
-VOID = {"meta", "br", "img", "input", "link", "hr"}
+VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
 
 
@@ -57,6 +58,7 @@ def build(folder: Path) -> tuple[str, Page]:
 
 def visible(text: str) -> str:
     """The page's words without tags, scripts and styles."""
+    text = text.replace("<wbr>", "")
     text = re.sub(r"<(script|style).*?</\1>", " ", text, flags=re.S)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
@@ -455,18 +457,6 @@ def test_skipped_checks_are_not_counted_as_findings(make_run):
     assert "1 note" not in visible(build(folder)[0])
 
 
-def test_many_paths_are_folded_away(make_run):
-    folder = make_run(without=("scores", "result.json"))
-    (folder / "scores").mkdir()
-    path = {"metrics": {"ate_rmse_m": 1.0}, "path_estimated_m": [[0, 0], [0, 5]]}
-    for number in range(5):
-        score = {**path, "path_true_m": [[0, 0], [0, 6 + number]]}
-        (folder / "scores" / f"test-{number}.json").write_text(json.dumps(score), encoding="utf-8")
-    assert "<details><summary>5 recordings" in build(folder)[0]
-    (folder / "scores" / "test-4.json").unlink()
-    assert "<details open><summary>4 recordings" in build(folder)[0]
-
-
 def test_steps_are_those_of_the_checkpoint(make_run):
     """A run interrupted at step 346 whose last logged row is that of step 299: the checkpoint holds 346 steps."""
     folder = make_run(run={"status": "interrupted"})
@@ -476,6 +466,8 @@ def test_steps_are_those_of_the_checkpoint(make_run):
     assert "· 346 steps" in build(folder)[0]
     (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": "many"}), encoding="utf-8")
     assert "· 299 steps" in build(folder)[0]
+    early = make_run("2026-03-02-102000-early", run={"judged": {"steps": 60}})
+    assert "· 299 steps (best checkpoint: step 60)" in build(early)[0]
 
 
 @pytest.mark.parametrize(

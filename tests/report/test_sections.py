@@ -10,7 +10,8 @@ from stadia import report
 from stadia.report.figures import make_plot
 from stadia.report.quality_summary import describe_quality
 from stadia.report.run_files import Series, ValueSpread, read_run
-from stadia.report.sections import list_short_series, make_curves, make_image_scores
+from stadia.report.score_tables import make_image_scores
+from stadia.report.sections import list_short_series, make_curves
 from stadia.report.training_plots import make_layer_plots
 
 
@@ -35,7 +36,7 @@ def test_worst_objects_of_a_run_with_zero_recall(make_run):
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
     text = report.build_report(folder).read_text(encoding="utf-8")
     assert "7 objects, 7 of them missed" in text
-    assert "a/0, mug 1, missed" in text
+    assert "a/0, mug 1, missed" in text.replace("<wbr>", "")
 
 
 def scored(recall: float, precision: float) -> dict:
@@ -96,6 +97,35 @@ def test_one_or_two_values_are_no_curve():
         ("Median size", "weights/encoder", "3 at step 30, 4 (100% exactly 0) at step 60"),
     ]
     assert make_layer_plots([weights]) == []
+
+
+def test_a_short_series_beside_a_long_one_is_no_curve():
+    often, twice = Series("train/loss", [20, 40, 60], [0.3, 0.2, 0.1]), Series("val/loss", [30, 60], [0.2, 0.1])
+    (panel,) = make_curves([often, twice])
+    assert [line.name for line in panel.lines] == ["train/loss"]
+    assert [name for _, name, _ in list_short_series([often, twice])] == ["val/loss"]
+
+
+def test_values_over_decades_have_a_logarithmic_axis():
+    steps = [1, 2, 3]
+    wide, narrow = Series("train/loss", steps, [1.0, 0.3, 0.03]), Series("train/loss", steps, [1.0, 0.3, 0.1])
+    assert [panel.log for series in (wide, narrow) for panel in make_curves([series])] == [True, False]
+
+
+def test_quantities_of_different_units_have_panels_of_their_own():
+    """Of a recipe alone, and as a part of another recipe; each with a sentence on what it is."""
+    names = (
+        "depth/median",
+        "depth/spread",
+        "motion/over_depth/+1",
+        "motion/turn_deg/+1",
+        "auto_masked",
+        "update_ratio",
+    )
+    for part in ("", "selfsup/"):
+        panels = make_curves([Series(f"train/{part}{name}", [1, 2, 3], [1.0, 2.0, 3.0]) for name in names])
+        assert len({panel.title for panel in panels}) == len(names)
+        assert all(panel.note for panel in panels)
 
 
 def test_an_axis_of_zeros_begins_there():

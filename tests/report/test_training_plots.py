@@ -79,8 +79,8 @@ def test_last_validation_image_of_each_kind_is_shown(make_run):
     for step in (50, 100):
         cv2.imwrite(str(folder / "images" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
     text = report.build_report(folder).read_text(encoding="utf-8")
-    assert re.findall(r'alt="(motion[^"]*)"', text) == ["motion at step 100"]
-    assert "<h3>Motion, of the validation at step 100</h3>" in text
+    assert re.findall(r'alt="(Motion[^"]*)"', text) == ["Motion of the pose network at step 100"]
+    assert "<h3>Motion of the pose network, validation at step 100</h3>" in text
 
 
 TIME = {

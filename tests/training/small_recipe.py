@@ -92,6 +92,9 @@ class SmallLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
+    def start(self) -> None:
+        """Start no worker early."""
+
     def set_position(self, epoch: int, batch: int) -> None:
         self.batches.epoch, self.batches.batch = epoch, batch
 

@@ -22,12 +22,15 @@ from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
-from stadia.training import checkpoint
+from stadia.training import checkpoint, phase_clock
+from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint, load_weights
-from stadia.training.config import TrainingConfig
+from stadia.training.config import ScheduleConfig, TrainingConfig
 from stadia.training.fit import check_devices, fit
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.optim import LearningRate
+from stadia.training.phase_clock import TimeLimit
 from stadia.training.run_folder import Run
 
 
@@ -59,6 +62,23 @@ def test_run_folder_holds_losses_images_and_checkpoints(tmp_path: Path) -> None:
     assert list((run.folder / "tensorboard").iterdir())
     assert run.facts["status"] == "finished"
     assert (fitted.steps, fitted.checkpoint) == (20, run.checkpoints / "best.safetensors")
+
+
+def test_the_workers_of_validation_start_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is forked later keeps the memory of the steps."""
+    events: list[str] = []
+
+    class Steps(Callback):
+        def on_step_end(self, loop: TrainingLoop) -> None:
+            events.append("step")
+
+    class Startable(SmallLoader):
+        def start(self) -> None:
+            events.append("start")
+
+    monkeypatch.setattr(small_recipe, "SmallLoader", Startable)
+    small_recipe.train(tmp_path, max_steps=2, callbacks=[Steps()])
+    assert events == ["start", "step", "step"]
 
 
 def test_the_learning_rate_logged_is_the_one_used(tmp_path: Path) -> None:
@@ -107,7 +127,7 @@ def test_a_sample_without_a_score_is_left_out_of_the_mean(
     assert float(rows(run)[-1]["val/error"]) == 2.0
     told = [record.getMessage() for record in caplog.records if "samples have no" in record.getMessage()]
     assert len(told) == 1, "once, not at every validation"
-    assert told[0].startswith("validation: 14 of 21 samples have no error (nothing to score it by")
+    assert told[0].startswith("validation: 14 of 21 samples have no ground truth for error, ")
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
@@ -337,10 +357,32 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     assert (run.facts["status"], run.facts["ended_by_time_at"], run.facts["time"]["steps"]) == ("finished", last, last)
     assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
+    rates = [float(row["train/lr"]) for row in rows(run) if row["train/lr"]]
+    assert rates[-1] < 0.5 * rates[0], "the schedule follows the time"
     _, again = small_recipe.train(
         tmp_path, resume=run.folder, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100
     )
     assert again.steps == last
+
+
+def test_the_schedule_is_as_far_as_the_time() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rate = LearningRate(optimizer, ScheduleConfig(name="cosine"), TrainingPlan(10, 1, 100))
+    rates = []
+    for step, time_share in ((50, 0.0), (10, 0.5), (50, 0.3), (10, 1.0)):
+        rate.set(step, time_share)
+        rates.append(rate.value)
+    assert rates == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-6)
+
+
+def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: 0.0)
+    limit = TimeLimit(1.0)
+    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: 15.0)
+    limit.add_step(lambda share: 2 * share)
+    assert (limit.spent_s, limit.share, limit.is_over) == (15.0, 0.5, False)
+    limit.restore(60.0)
+    assert limit.is_over
 
 
 def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:

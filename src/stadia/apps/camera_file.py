@@ -12,12 +12,16 @@ from stadia.core.files import expand_home, write_json
 from stadia.core.output_files import check_replaceable
 from stadia.datasets.calibration_files import CalibratedCamera, read_calibration
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.lens_metadata import FULL_FRAME_MM, read_lens
+from stadia.datasets.lens_metadata import full_frame_width_mm, read_lens
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video_files import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
 
 FORMAT = "stadia-camera"
+WIDE_IMAGES = (
+    "note: a 35 mm equivalent gives the field of view of images wider than 3:2 within 5 %, since the part of the sensor"
+    " that they show is not known: a calibration is exact"
+)
 
 
 @dataclass(frozen=True)
@@ -79,31 +83,35 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         "--focal-mm": request.focal_mm,
         "--calibration": request.calibration,
     }
-    options = [option for option, value in given.items() if value is not None]
+    options, notes = [option for option, value in given.items() if value is not None], list[str]()
     if len(options) > 1:
         raise ConfigError(
-            " and ".join(options), found="given together", expected="one of them", fix="leave the others out"
+            " and ".join(options), found="used together", expected="one of them", fix="leave the others out"
         )
     if request.name is not None and request.calibration is None:
-        raise ConfigError("--camera", found="no --calibration", expected="both", fix="pass --calibration FILE")
+        raise ConfigError(
+            "--camera", found="used without --calibration", expected="both", fix="pass --calibration FILE"
+        )
     if request.calibration is not None:
         camera = choose_camera(request.calibration, request.name)
-        notes = describe_distortion(camera)
         known = Intrinsics(camera.K, *(camera.size or (height, width)))
-        return fit_to_size(known, source, height, width), f"{camera.name} of {request.calibration.name}", notes
+        origin = f"{camera.name} of {request.calibration.name}"
+        return fit_to_size(known, source, height, width), origin, describe_distortion(camera)
     if request.fov_deg is not None:
         config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
     elif request.focal_px is not None:
         config, origin = CameraConfig(focal_px=request.focal_px), f"focal length {request.focal_px:g} px"
     else:
-        lens = (request.focal_mm, FULL_FRAME_MM) if request.focal_mm is not None else read_lens(source)
+        across_mm = full_frame_width_mm(height, width)
+        lens = (request.focal_mm, across_mm) if request.focal_mm is not None else read_lens(source)
         if lens is None:
             expected = "a focal length in its metadata, or --fov, --focal-px, --focal-mm or --calibration"
-            fix = "a telephone's main camera: --fov 69 (held upright: --fov 42)"
+            fix = "pass one of these; for a phone's main camera --fov 69 (held upright: --fov 42)"
             raise DataError(source, found="no camera", expected=expected, fix=fix)
         config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1])
         origin = f"lens of {lens[0]:.3g} mm, sensor of {lens[1]:.3g} mm"
-    return read_user_intrinsics(config, source, height, width), origin, []
+        notes += [WIDE_IMAGES] if lens[1] == across_mm and max(height, width) > 1.51 * min(height, width) else []
+    return read_user_intrinsics(config, source, height, width), origin, notes
 
 
 def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
@@ -119,8 +127,12 @@ def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
 
 
 def describe_distortion(camera: CalibratedCamera) -> list[str]:
-    """Return a note for a lens with distortion, which a pinhole camera has not."""
+    """Return a note for a projection of rectified images, or for a lens with distortion, which a pinhole has not."""
+    coefficients = ", ".join(f"{one:.3g}" for one in (camera.raw_distortion or camera.distortion)[:5])
+    lens = f" (the lens has distortion: {coefficients})" if any(camera.raw_distortion) else ""
+    if camera.raw_name or lens:
+        raw = f"pass --camera {camera.raw_name}" if camera.raw_name else "the file has no matrix"
+        return [f"note: {camera.name} is for rectified images; for raw images {raw}{lens}"]
     if not camera.is_distorted:
         return []
-    coefficients = ", ".join(f"{one:.3g}" for one in camera.distortion[:5])
     return [f"note: the lens has distortion ({coefficients}), and a pinhole has none: undistort the images first"]

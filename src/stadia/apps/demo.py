@@ -43,11 +43,11 @@ from stadia.losses.metric_scale import erode_road_mask
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.depth_commands import score_recordings
-from stadia.recipes.base.dry_run import PeakMemory
 from stadia.recipes.base.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
+from stadia.training.peak_memory import PeakMemory
 from stadia.training.run_folder import Run
 
 MINUTES = "about 18 minutes on one core, less on two"

@@ -18,10 +18,18 @@ from torch.export import Dim, ExportedProgram
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.files import atomic_write
 from stadia.core.output_files import check_replaceable
-from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
+from stadia.evaluation.exported_network import (
+    IMAGE,
+    INVERSE_DEPTH,
+    ExportDescription,
+    ExportedNetwork,
+    TrainingCamera,
+    check_installed,
+)
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.training_camera import find_training_camera
 
 TOLERANCE = 1e-3
 """Largest difference between the network and its file, relative to the output and to the spread of the maps. The
@@ -87,11 +95,13 @@ def export_checkpoint(
     focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
     if not focal > 0:
         found, expected = "a network that was never trained", "the lens of its training"
-        raise CheckpointError(checkpoint, found=found, expected=expected, fix="train it")
+        raise CheckpointError(checkpoint, found=found, expected=expected, fix="train it first")
     size = {"height": recipe.height, "width": recipe.width, "crop": recipe.crop, "stride": recipe.stride}
     millions = sum(parameter.numel() for parameter in recipe.parameters()) / 1e6
     on_step(f"tracing {millions:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
-    about = ExportDescription.from_provenance(made_by, recipe.depth_scale, focal=focal, **size)
+    known = find_training_camera(checkpoint)
+    camera = None if known is None else TrainingCamera.model_validate(known.model_dump(include={"K", "size"}))
+    about = ExportDescription.from_provenance(made_by, recipe.depth_scale, focal=focal, camera=camera, **size)
     return about, formats[out.suffix](_InverseDepth(recipe).eval(), out, about)
 
 
@@ -201,7 +211,7 @@ def _compared(
         except Exception as error:  # runtime errors have no common base class
             cause = f"{type(error).__name__}: {str(error)[:200]}"
             found = f"an export that fails at {image.shape[3]}x{image.shape[2]} ({cause})"
-            expected, fix = "one that runs at every size", "export to the other of .onnx and .pt2"
+            expected, fix = "one that runs at every size", "export the other format (--out model.pt2 or model.onnx)"
             raise StadiaError(path, found=found, expected=expected, fix=fix) from error
 
     random = np.random.default_rng(0)

@@ -15,11 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from stadia import __version__
-from stadia.core.errors import StadiaError, summarize_exception
-from stadia.core.input_files import read_text
+from stadia.core.errors import summarize_exception
+from stadia.core.machine_memory import available_memory_bytes, total_memory_bytes
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0
@@ -94,8 +92,7 @@ def _examine_system(folder: str) -> Iterator[MachineEntry]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     yield MachineEntry("system", "cores", "works", f"{cores} for this process{busy}")
-    memory = psutil.virtual_memory()
-    total_gb, free_gb = (min(number, _find_memory_limit()) / 1e9 for number in (memory.total, memory.available))
+    total_gb, free_gb = total_memory_bytes() / 1e9, available_memory_bytes() / 1e9
     cure = "close other programs, or train with --preset tiny-laptop" if free_gb < MIN_MEMORY_GB else ""
     yield MachineEntry(
         "system", "memory", "note" if cure else "works", f"{free_gb:.1f} of {total_gb:.1f} GB free", cure
@@ -103,14 +100,6 @@ def _examine_system(folder: str) -> Iterator[MachineEntry]:
     disk_gb = shutil.disk_usage(".").free / 1e9
     cure = "free some space, or pass --out and data.cache.folder on another disk" if disk_gb < MIN_DISK_GB else ""
     yield MachineEntry("system", "disk", "gap" if cure else "works", f"{disk_gb:.0f} GB free in {folder}", cure)
-
-
-def _find_memory_limit() -> float:
-    """Return the bytes that a container may use; infinity without a limit."""
-    try:
-        return float(read_text(Path("/sys/fs/cgroup/memory.max"), expected="a limit of memory"))
-    except (StadiaError, ValueError):  # "max", or another system
-        return float("inf")
 
 
 def _examine_torch() -> Iterator[MachineEntry]:
@@ -213,7 +202,7 @@ def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
     fault = find_write_fault(folder)
     cure = "set STADIA_CACHE to a folder of yours, or data.cache.folder" if fault else ""
     yield MachineEntry("caches", "images", "gap" if fault else "works", f"{shown}{fault and f': {fault}'}", cure)
-    compiled = numba_jit.find_cache_folder()
+    compiled = numba_jit.find_kernel_cache()
     if compiled is None:
         cure = "make the cache folder writable for you alone (chmod go-w ~/.cache ~/.cache/stadia)"
         yield MachineEntry(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import check_writable, expand_home, safe_join, write_json
 from stadia.core.image_io import write_image
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles
@@ -155,7 +155,7 @@ def _prepare(
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
     selection = getattr(recording, "selection", None)
     if selection is not None and selection.total > len(selection.kept):
-        yield f"note: {selection}: a training leaves them out too (data.stride=1 keeps all)"
+        yield f"note: {selection}; a training uses the same frames (data.stride=1 keeps all)"
     yield from _summarize_masks(recording, indices, folder)
     if unknown:
         yield f"note: {unknown} frames have no masks in {request.by}"

@@ -37,16 +37,12 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.depth_commands import add_training_options, observe_frames, read_training_record
+from stadia.recipes.base.depth_commands import observe_frames, read_training_record
 from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, verdict_lines
-from stadia.recipes.base.requests import (
-    OdometryRequest,
-    PredictionInput,
-    network_size_notes,
-    open_inputs,
-    requested_size,
-)
-from stadia.recipes.base.scored_frames import TrainingOverlap
+from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
+from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"
@@ -157,7 +153,9 @@ def _write(
     """Estimate one recording into its folder, which appears whole or not at all; yield lines for people."""
     method = request.method
     with atomic_folder(folder) as new:
-        gate = PredictionGate(predictor.depth_scale, read_training_record(request.checkpoint))
+        assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
+        training = read_training_record(request.checkpoint)
+        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed)
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
         checks = gate.to_json()
@@ -191,7 +189,7 @@ def _write(
         yield f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}"
     yield from verdict_lines(checks)
     yield from (f"note: {note}" for note in notes)
-    yield f"depth scale: {describe_trust(predictor.depth_scale, checks['verdict'])}"
+    yield f"depth scale: {describe_trust(predictor.depth_scale, checks)}"
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
 
 

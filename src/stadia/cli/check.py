@@ -104,7 +104,7 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
 
     if only:
         fix = "leave it out: a recipe has checks of its own"
-        raise ConfigError("--only", found="given with --recipe", expected="one of the two", fix=fix)
+        raise ConfigError("--only", found="used together with --recipe", expected="one of the two", fix=fix)
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})
     _, opened = RECIPES.load(recipe).prepare(config, Terminal(stderr=True))

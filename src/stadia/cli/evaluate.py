@@ -106,7 +106,9 @@ def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None
         source = context.get_parameter_source(parameter.name or "")
         if form not in allowed and source is not None and source.name == "COMMANDLINE":
             expected = f"it with {' or '.join(allowed)} alone"
-            raise ConfigError(parameter.opts[0], found=f"given with {form}", expected=expected, fix="leave it out")
+            raise ConfigError(
+                parameter.opts[0], found=f"used together with {form}", expected=expected, fix="leave it out"
+            )
     truth = forms[form][1]
     if truth is None:
         found, fix = "no DATA" if form == _CHECKPOINT else "no --reference", "pass the path of the ground truth"
@@ -184,11 +186,11 @@ def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
 
     if request.frames is not None and request.every != 1:
         fix = "leave it out: the list names the frames"
-        raise ConfigError("--every", found="given with --frames", expected="one of the two", fix=fix)
+        raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
     find_protocol(request.protocol)
 
     from stadia.cli.progress_display import show_progress
-    from stadia.recipes.base.runner import run_evaluate
+    from stadia.recipes.base.recipe_commands import run_evaluate
 
     with show_progress() as bars:
         summary, written = run_evaluate(request, bars.track, bars.progress)

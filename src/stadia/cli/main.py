@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so `--help` is fast.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -125,7 +126,10 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
 
 
 def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
-    """Return `optimizer.lr=1e-4` for `--lr 1e-4` on the line of a command that takes KEY=VALUE; None for others."""
+    """Return `optimizer.lr=1e-4` for `--lr 1e-4` on the line of a command that takes KEY=VALUE.
+
+    None for other commands, and where no key or several have this name.
+    """
     if all("KEY=VALUE" not in (parameter.metavar or "") for parameter in context.command.params):
         return None
     from stadia.core.config import list_keys
@@ -136,15 +140,17 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
         keys = list_keys(CONFIGS.load(next((word for word in line if word in CONFIGS), "selfsup")))
     else:
         keys = [f"data.{key}" for key in list_keys(SourceOptions)]
-    leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     name = option.removeprefix("--").replace("-", "_")
-    of_name: list[Callable[[str], bool]] = [
-        lambda leaf: leaf == f"max_{name}",
-        lambda leaf: leaf == name,
-        lambda leaf: name in leaf.split("_"),
+    fits: list[Callable[[str, str], bool]] = [
+        lambda key, leaf: leaf == f"max_{name}" or key == name,
+        lambda key, leaf: leaf == name,
+        lambda key, leaf: name.removesuffix("s") in [word.removesuffix("s") for word in leaf.split("_")],
     ]
-    found = [key for fits in of_name for key in leaves if fits(key.rpartition(".")[2])]
-    if not found:
+    groups = {key.rpartition(".")[0] for key in keys}
+    named = {key: key.rpartition(".")[2] for key in keys if key not in groups and ".NAME." not in key}
+    of_each = ([key for key, leaf in named.items() if is_named(key, leaf)] for is_named in fits)
+    found = next(filter(None, of_each), [])
+    if len(found) != 1:  # a word of several keys, or of none
         return None
     after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
     value = next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
@@ -216,6 +222,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
             echo("stadia: interrupted", err=True)
+            if arguments is None:
+                _end_process(code)
         sys.exit(code)
     except SystemExit:
         raise
@@ -228,4 +236,14 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         message, code = _one_line(error, line)
         if message:
             echo(f"stadia: {message}", err=True)
+        if code == INTERRUPTED and arguments is None:
+            _end_process(code)
         sys.exit(code)
+
+
+def _end_process(code: int) -> NoReturn:
+    """End this process at once: unloading torch takes seconds on a busy machine. Every block has been left."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

@@ -48,9 +48,9 @@ def predict(
     options = parse_source_options(overrides or [])
     request = PredictRequest(checkpoint, source, options, out, every, motion, size, video, cloud, background)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
-        from stadia.recipes.base.requests import run_predict_exported as run_predict
+        from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
     else:
-        from stadia.recipes.base.runner import run_predict
+        from stadia.recipes.base.recipe_commands import run_predict
     with show_progress() as bars:
         print_lines(run_predict(request, bars.track))
 
@@ -87,8 +87,9 @@ def activations(
     from stadia.core.output_files import check_replaceable
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.recipes.base.build_recipe import load_recipe
-    from stadia.recipes.base.depth_commands import add_training_options
-    from stadia.recipes.base.requests import open_inputs, parse_source_options
+    from stadia.recipes.base.prediction_inputs import open_inputs
+    from stadia.recipes.base.requests import parse_source_options
+    from stadia.recipes.base.training_camera import add_training_options
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":

@@ -19,6 +19,11 @@ T = TypeVar("T")
 
 PAUSE_S = 30.0  # between two lines of a log
 
+MEASURED_S = 5.0
+"""After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
+
+MIN_EXPECTED_S = 20.0
+
 
 @dataclass(frozen=True)
 class ProgressBars:
@@ -50,9 +55,25 @@ class ProgressLines:
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.core.types.TrackProgress`."""
+        first_s, is_expected = None, False
         for done, item in enumerate(items):
+            now = time.monotonic()
+            if done == 1:
+                first_s = now  # the first one also opens files and loads the network
+            elif first_s is not None and count is not None and not is_expected and now - first_s >= MEASURED_S:
+                is_expected = True
+                self._print_expected(what, count, (now - first_s) / (done - 1) * (count - done))
             self.progress(what, done, count)
             yield item
+
+    def _print_expected(self, what: str, count: int, left_s: float) -> None:
+        if left_s < MIN_EXPECTED_S:
+            return
+        import psutil
+
+        memory_gb = psutil.Process().memory_info().rss / 1e9
+        self.last_line_s = time.monotonic()
+        echo(f"expected: {what}, {count} in all: {left_s:.0f} s more; memory {memory_gb:.1f} GB", err=True)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A `stadia.datasets.frame_store.ReportProgress`."""

@@ -141,6 +141,7 @@ def diagnose(
     from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
+    from stadia.recipes.base.verdict_record import read_verdict
     from stadia.training.run_folder import Run
 
     opened = Run.open(run)
@@ -150,12 +151,12 @@ def diagnose(
         raise damaged[0]
     for error in damaged:
         echo(f"note: left out: {error}", err=True)
-    found, verdict = find_root_cause(findings), opened.facts.get("predictions")
+    found, verdict = find_root_cause(findings), read_verdict(opened.facts, findings)
     if as_json:
         parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
         parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
         listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
-        judged = {} if verdict is None else {"predictions": verdict}
+        judged = {} if verdict is None else {"predictions": str(verdict)}
         echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
     else:
         console = Terminal(highlight=False)
@@ -167,7 +168,9 @@ def diagnose(
             console.print(f"predictions: {verdict}", markup=False)
         if found.first is None:
             missing = "no findings.jsonl: the run ended before its data were checked"
-            nothing = "no finding explains a failed training" if found.apart else "[green]nothing was found[/green]"
+            nothing = (
+                "no finding that would explain a bad result" if found.apart else "[green]no problem was found[/green]"
+            )
             console.print(nothing if path.exists() else missing, soft_wrap=True)
         else:
             console.print("\n[bold]fix first[/bold]")

@@ -66,7 +66,7 @@ def ablate(
     folder.write(config, runs)
     for other in reuse or []:
         for run_name in folder.reuse(StudyFolder(other), runs):
-            echo(f"{run_name}: that of {other}", err=True)
+            echo(f"{run_name}: taken from {other}, not trained again", err=True)
     todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
     _judge(folder, config, runs, names, direction)
@@ -138,7 +138,7 @@ def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None
             echo(f"    {note}")
     n = len(study.seeds)
     found = detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
-    echo(f"{n} seeds: a difference of {found:.2g} standard deviations of it is found in four studies of five")
+    echo(f"with {n} seeds, a difference of {found:.2g} standard deviations between seeds is found in 4 of 5 studies")
 
 
 def _train(
@@ -272,7 +272,7 @@ def sweep(
         echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
-        echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from other seeds:")
+        echo(f"The best of {tried} with one seed may be luck. To test it against the base with other seeds:")
         echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
 
 

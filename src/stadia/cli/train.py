@@ -17,6 +17,7 @@ from stadia.cli.printing import echo
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
+    from stadia.recipes.base.progressive_resizing import OpenedData
     from stadia.training.run_folder import Run
 
 AUTO = "auto"
@@ -95,10 +96,11 @@ def train(
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.core.errors import ConfigError
     from stadia.core.files import check_writable
+    from stadia.core.quick_stop import stop_quickly
     from stadia.diagnostics.finding import OnStop
 
     if resume is not None and preset is not None:
-        found, expected = "given with --resume", "one of the two: a resumed run has its configuration"
+        found, expected = "used together with --resume", "one of the two: a resumed run has its configuration"
         raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
     settings = list(words or [])
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
@@ -128,26 +130,41 @@ def train(
 
         resolved = make_paths_absolute(resolved)
 
-    echo(f"reading {_name_data(resolved)} ...", err=True)  # the imports below take seconds
+    with stop_quickly() as begins:
+        _load_libraries()
+        from stadia import recipes, report
 
-    from stadia import recipes, report
+        def build_report(run: Run) -> None:
+            if run.writes:
+                echo(f"report: {report.build_report(run.folder)}")
 
-    def build_report(run: Run) -> None:
-        if run.writes:
-            echo(f"report: {report.build_report(run.folder)}")
+        opened = None
+        if is_auto:
+            resolved, opened = _choose_preset(recipe, base, given + settings, minutes)
+        elif minutes is not None:
+            from stadia.core.terminal import Terminal
+            from stadia.recipes.base.expected_cost import choose_steps
 
-    if is_auto:
-        resolved = _choose_preset(recipe, base, given + settings, minutes)
-    elif minutes is not None:
-        from stadia.core.terminal import Terminal
-        from stadia.recipes.base.expected_cost import choose_steps
-
-        resolved = choose_steps(resolved, minutes, Terminal(stderr=True))
-    recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=build_report)
+            resolved, opened = choose_steps(resolved, minutes, Terminal(stderr=True))
+        options: dict[str, Any] = {"ended": build_report, "opened": opened, "begins": begins}
+        recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), **options)
 
 
-def _choose_preset(recipe: str, base: Path | None, settings: list[str], minutes: float | None) -> RecipeConfig:
-    """Return the configuration of `--preset auto`, by measuring steps; `settings` of the user are over it."""
+def _load_libraries() -> None:
+    """Import what a training needs, which takes seconds, and print that."""
+    from stadia.core.terminal import Terminal, announce_step
+
+    with announce_step(Terminal(stderr=True), "loading the libraries"):
+        import stadia.recipes.base.workflow  # noqa: F401
+
+
+def _choose_preset(
+    recipe: str, base: Path | None, settings: list[str], minutes: float | None
+) -> tuple[RecipeConfig, OpenedData]:
+    """Return the configuration of `--preset auto`, by measuring steps, and its opened data.
+
+    `settings` of the user are over it.
+    """
     from stadia.core.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
     from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
@@ -157,19 +174,22 @@ def _choose_preset(recipe: str, base: Path | None, settings: list[str], minutes:
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
 
-    return choose_steps(resolve(choose_settings(resolve, time_min, console)), time_min, console)
+    chosen, measured = choose_settings(resolve, time_min, console)
+    return choose_steps(resolve(chosen), time_min, console, measured)
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
     """Raise ConfigError where something else on the line decides about the length."""
     from stadia.core.errors import ConfigError
 
-    lengths = ("training.max_steps", "training.max_epochs", "training.max_minutes", "training.stages")
+    lengths = ("training.max_steps", "training.max_epochs", "training.max_minutes")
     others = [word.partition("=")[0] for word in settings if word.partition("=")[0] in lengths]
     others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
     if others:
         expected = f"{option} alone, which sets training.max_steps"
-        raise ConfigError(option, found=f"given with {', '.join(others)}", expected=expected, fix="leave it out")
+        raise ConfigError(
+            option, found=f"used together with {', '.join(others)}", expected=expected, fix="leave it out"
+        )
 
 
 def _positional_data(word: str, data: Path | None) -> Path:
@@ -205,13 +225,6 @@ def _example_data(recipe: str) -> dict[str, str]:
     return {"path": EXAMPLE} if path is not None and path.is_required() else {}
 
 
-def _name_data(config: RecipeConfig) -> str:
-    """Return the paths of the data, for the first line of a training; the recipe for data of its own."""
-    data = config.model_dump().get("data", {})
-    paths = [one.get("path") for one in (data, *data.get("extra_datasets", {}).values())]
-    return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
-
-
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError for a data path that does not exist."""
     from stadia.core.files import expand_home
@@ -239,9 +252,13 @@ def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
     """Return the report of three full steps, "...; "; nothing without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return ""
-    from stadia import recipes
+    from stadia.core.quick_stop import stop_quickly
 
-    return f"{recipes.dry_run(config, on_stop=on_stop)}; "
+    with stop_quickly():
+        _load_libraries()
+        from stadia import recipes
+
+        return f"{recipes.dry_run(config, on_stop=on_stop)}; "
 
 
 def _check_encoders(config: RecipeConfig) -> None:
@@ -268,7 +285,7 @@ def resolve_recipe(
     """
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
-    from stadia.core.input_files import read_json
+    from stadia.core.json_files import read_json
     from stadia.recipes import CONFIGS
     from stadia.recipes.presets import merge_values, read_preset_for
 

@@ -1,5 +1,8 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
+from .array_files import list_npz_arrays as list_npz_arrays
+from .array_files import read_npy as read_npy
+from .array_files import read_npz as read_npz
 from .config import StrictModel as StrictModel
 from .config import ValueChange as ValueChange
 from .config import check_registered as check_registered
@@ -38,20 +41,15 @@ from .image_io import parse_image_header as parse_image_header
 from .image_io import read_image as read_image
 from .image_io import write_image as write_image
 from .input_files import check_input_file as check_input_file
-from .input_files import list_npz_arrays as list_npz_arrays
 from .input_files import name_parser_errors as name_parser_errors
 from .input_files import open_input as open_input
 from .input_files import parse_csv as parse_csv
 from .input_files import parse_integer as parse_integer
-from .input_files import parse_yaml as parse_yaml
 from .input_files import read_bytes as read_bytes
 from .input_files import read_csv as read_csv
-from .input_files import read_json as read_json
 from .input_files import read_lines as read_lines
-from .input_files import read_npy as read_npy
-from .input_files import read_npz as read_npz
 from .input_files import read_text as read_text
-from .input_files import read_yaml as read_yaml
+from .json_files import read_json as read_json
 from .numba_jit import compile_loops as compile_loops
 from .output_files import check_output_folder as check_output_folder
 from .output_files import check_replaceable as check_replaceable
@@ -86,3 +84,5 @@ from .types import TensorDataclass as TensorDataclass
 from .types import TrackProgress as TrackProgress
 from .types import is_temporal as is_temporal
 from .types import no_progress as no_progress
+from .yaml_files import parse_yaml as parse_yaml
+from .yaml_files import read_yaml as read_yaml

@@ -96,15 +96,19 @@ def parse_value(text: str) -> Any:
 
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+_BARE_DICTIONARY = re.compile(r"\{([^{}\[\],:]+:[^{}\[\],:]+(?:,[^{}\[\],:]+:[^{}\[\],:]+)*)\}")
 
 
 def _parse_override(model: type[StrictModel] | None, key: str, text: str) -> Any:
-    """Return the value of `key=text`; where the key holds a list, also of the text `a,b`, `[a,b]` or `192x640`.
+    """Return the value of `key=text`; where the key holds a list, also of the text `a,b`, `[a,b]` or `192x640`, and
+    where it holds a dictionary, also of `{a: 1}`.
 
-    A shell removes the double quotes of `key=["a","b"]`.
+    A shell removes the double quotes of `key=["a","b"]` and of `key={"a": 1}`.
     """
     value = parse_value(text)
     members = [] if model is None else list_union_members(_find_annotation(model, key.split(".")))
+    if any(get_origin(member) is dict for member in members) and isinstance(value, str):
+        return _parse_bare_dictionary(value)
     lists = [member for member in members if get_origin(member) in (tuple, list)]
     if not lists or len(lists) < len(members) or value is None or isinstance(value, list | dict):
         return value
@@ -116,6 +120,15 @@ def _parse_override(model: type[StrictModel] | None, key: str, text: str) -> Any
     words = [word.strip().strip("\"'") for word in (pair.groups() if pair else bare.split(","))]
     is_text = list_union_members(of_item) == [str]
     return [word if is_text else parse_value(word) for word in words if word]
+
+
+def _parse_bare_dictionary(text: str) -> Any:
+    """Return the dictionary of `{a: 1, b: 2}`, whose keys have no quotes; any other text unchanged."""
+    found = _BARE_DICTIONARY.fullmatch(text.strip())
+    if found is None:
+        return text
+    pairs = [one.partition(":") for one in found[1].split(",")]
+    return {key.strip().strip("\"'"): parse_value(value.strip()) for key, _, value in pairs}
 
 
 def _find_annotation(model: type[StrictModel], parts: Sequence[str]) -> Any:

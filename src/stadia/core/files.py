@@ -41,7 +41,7 @@ def _explain(error: OSError, path: Path) -> None:
         expected, fix = "a folder that can be written to", "choose another place to write to"
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
-        raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
+        raise StadiaError(path, found="a folder", expected="a file's name", fix="add a name to this path") from error
     if error.filename is None and not isinstance(error, BrokenPipeError):  # of a write or a sync: it names no file
         found, expected = error.strerror or summarize_exception(error), "a file that can be written"
         raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error

@@ -42,14 +42,14 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
     kernel: Any = njit(function, **options)
-    folder = find_cache_folder()
+    folder = find_kernel_cache()
     if folder is not None:
         with contextlib.suppress(RuntimeError, OSError):  # no file of the source, no space for the cache
             kernel._cache = _KernelCache(function, folder)
     return cast(_F, kernel)
 
 
-def find_cache_folder() -> Path | None:
+def find_kernel_cache() -> Path | None:
     """Return the folder of compiled code, created where it is missing; None where there is no private one.
 
     It is `stadia/numba-VERSION` in the cache folder of the user (`~/.cache`). Both belong to this user

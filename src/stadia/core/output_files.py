@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, check_no_links, check_writable, expand_home
+from stadia.core.files import atomic_write, check_no_links, check_writable, expand_home, remove_stale_files
 from stadia.core.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE
 from stadia.core.input_files import open_input, read_bytes
 
@@ -71,6 +71,8 @@ def check_output_folder(folder: Path, record: str, kind: str, *, force: bool = F
     """Raise StadiaError where a folder is neither new nor empty, and stadia did not write its `record`; as above."""
     folder = expand_home(folder)
     check_writable(folder)
+    if folder.is_dir():
+        remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
     if force or not folder.is_dir() or not any(folder.iterdir()):
         return
     if not (folder / record).exists():

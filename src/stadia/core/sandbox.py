@@ -11,28 +11,24 @@ memory, which it measures every 50 ms. Files and connections are not limited the
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
-import io
-import json
 import math
 import os
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import psutil
 
 from stadia.core.errors import CheckpointError, DataError, GeometryError, StadiaError, summarize_exception
+from stadia.core.sandbox_messages import MAX_HEADER_BYTES, pack_message, read_message, write_message
+from stadia.core.system_call_filter import deny_system_calls
 
 MAX_RESULT_BYTES = 1 << 30
-_MAX_HEADER_BYTES = 1 << 20  # of a message, without its arrays
 _MAX_FILES = 64
 _POLL_S = 0.05
 _OUT_OF_MEMORY, _SIGXCPU = 99, 24
@@ -40,6 +36,7 @@ _START_S = 60.0  # imports of the child, which are not of the input
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TEMP", "TZ")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _ERRORS = {kind.__name__: kind for kind in (StadiaError, DataError, GeometryError, CheckpointError)}
+_END = object()
 _FIX = "check where the file comes from, or convert it with another program"
 
 
@@ -83,83 +80,6 @@ def iterate_limited(
     with _Child(function, args, seconds=seconds, max_bytes=max_bytes, what=what, is_iterator=True) as child:
         while (item := child.receive(max_result_bytes)) is not _END:
             yield item
-
-
-# -- Messages: a length, a JSON header, then the bytes of arrays. Both sides check them; neither unpickles.
-
-_END = object()
-_PREFIX = struct.Struct("<QQ")  # bytes of the header, and of all
-
-
-def pack_message(value: Any) -> list[bytes]:
-    """Return a value as the pieces of a message. Raises TypeError for a value that none can hold."""
-    pieces: list[bytes] = []
-    header = json.dumps(_encode(value, pieces)).encode()
-    return [_PREFIX.pack(len(header), len(header) + sum(map(len, pieces))), header, *pieces]
-
-
-def unpack_message(header: bytes, data: bytearray) -> Any:
-    """Return the value of a message. Raises ValueError, TypeError or LookupError where it is none."""
-    stream = io.BytesIO(data)
-    value = _decode(json.loads(header), data, stream)
-    if stream.tell() != len(data):
-        raise ValueError("bytes that no array claims")
-    return value
-
-
-def _encode(value: Any, pieces: list[bytes]) -> Any:
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else {"float": str(value)}
-    if isinstance(value, Path):
-        return {"path": os.fspath(value)}
-    if isinstance(value, bytes):
-        pieces.append(value)
-        return {"bytes": len(value)}
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        pieces.append(np.ascontiguousarray(value).tobytes())
-        return {"array": [value.dtype.str, list(value.shape)]}
-    if isinstance(value, list):
-        return [_encode(entry, pieces) for entry in value]
-    if isinstance(value, tuple):
-        return {"tuple": [_encode(entry, pieces) for entry in value]}
-    if isinstance(value, dict):
-        return {"map": [[_encode(key, pieces), _encode(entry, pieces)] for key, entry in value.items()]}
-    raise TypeError(f"no message can hold {type(value).__name__}")
-
-
-def _decode(value: Any, data: bytearray, stream: io.BytesIO) -> Any:
-    if isinstance(value, list):
-        return [_decode(entry, data, stream) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    match kind:
-        case "float":
-            return float(content)
-        case "path":
-            return Path(content)
-        case "bytes":
-            return bytes(_take(data, stream, int(content)))
-        case "array":
-            dtype, shape = np.dtype(str(content[0])), tuple(int(side) for side in content[1])
-            if dtype.kind not in "biuf" or dtype.itemsize > 8 or min(shape, default=0) < 0:
-                raise ValueError(f"an array of {dtype} and shape {shape}")
-            return np.frombuffer(_take(data, stream, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
-        case "tuple":
-            return tuple(_decode(entry, data, stream) for entry in content)
-        case "map":
-            return {_decode(key, data, stream): _decode(entry, data, stream) for key, entry in content}
-    raise ValueError(f"'{kind}'")
-
-
-def _take(data: bytearray, stream: io.BytesIO, size: int) -> memoryview:
-    start = stream.tell()
-    if not 0 <= size <= len(data) - start:
-        raise ValueError(f"{size} of {len(data) - start} bytes")
-    stream.seek(size, os.SEEK_CUR)
-    return memoryview(data)[start : start + size]
 
 
 # -- The parent
@@ -210,7 +130,7 @@ class _Child:
         self._watch.start()
         try:
             self._send(self._job)
-            base = int(self._receive(_MAX_HEADER_BYTES, {"ready"})[1])
+            base = int(self._receive(MAX_HEADER_BYTES, {"ready"})[1])
         except BaseException:
             self.__exit__()
             raise
@@ -245,7 +165,7 @@ class _Child:
         assert self._process.stdout is not None
         self._waiting_since = time.monotonic()
         try:
-            kind, value = _read_message(self._process.stdout, max_bytes)
+            kind, value = read_message(self._process.stdout, max_bytes)
             if kind == "fault":
                 raise self._make_error(f"input that its decoder refuses ({value})")
             if kind not in kinds:
@@ -314,25 +234,6 @@ def _measure_memory(pid: int) -> int:
         return 0
 
 
-def _read_message(stream: Any, max_bytes: int) -> Any:
-    """Read a message of at most this size. Raises EOFError at the end of the stream, ValueError for a larger one."""
-    header_bytes, size = _PREFIX.unpack(_read_exactly(stream, _PREFIX.size))
-    if not header_bytes <= size or header_bytes > _MAX_HEADER_BYTES or size > max_bytes + _MAX_HEADER_BYTES:
-        raise ValueError(f"{size} bytes, where {max_bytes} are accepted")
-    header = _read_exactly(stream, header_bytes)
-    return unpack_message(bytes(header), _read_exactly(stream, size - header_bytes))
-
-
-def _read_exactly(stream: Any, size: int) -> bytearray:
-    data = bytearray()
-    while len(data) < size:
-        chunk = stream.read(min(size - len(data), 1 << 20))
-        if not chunk:
-            raise EOFError
-        data += chunk
-    return data
-
-
 # -- The child
 
 
@@ -340,33 +241,27 @@ def serve() -> None:
     """Run one job of the standard input under its limits, and write its results to the standard output."""
     source, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no result
-    job = _read_message(source, 1 << 62)
+    job = read_message(source, 1 << 62)
     sys.path[:] = job["path"]
     module, _, name = job["function"].partition(":")
     function: Any = importlib.import_module(module)
     for part in name.split("."):
         function = getattr(function, part)
-    _write_message(results, ("ready", psutil.Process().memory_info().rss))
+    write_message(results, ("ready", psutil.Process().memory_info().rss))
     try:
         apply_limits(job["limits"]["seconds"], job["limits"]["bytes"])
         value = function(*job["args"])
         for item in value if job["is_iterator"] else [value]:
-            _write_message(results, ("result", item))
-        _write_message(results, ("end", None))
+            write_message(results, ("result", item))
+        write_message(results, ("end", None))
     except StadiaError as error:
-        _write_message(results, ("error", [type(error).__name__, error.what, error.found, error.expected, error.fix]))
+        write_message(results, ("error", [type(error).__name__, error.what, error.found, error.expected, error.fix]))
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)
     except Exception as error:
-        _write_message(results, ("fault", summarize_exception(error)))
+        write_message(results, ("fault", summarize_exception(error)))
     finally:
         os._exit(0)
-
-
-def _write_message(stream: BinaryIO, value: Any) -> None:
-    for piece in pack_message(value):
-        stream.write(piece)
-    stream.flush()
 
 
 def apply_limits(seconds: int, max_bytes: int) -> None:
@@ -383,115 +278,3 @@ def apply_limits(seconds: int, max_bytes: int) -> None:
             resource.setrlimit(getattr(resource, name), (most, most))
     if sys.platform == "linux":
         deny_system_calls()
-
-
-# -- Linux: a filter of system calls (seccomp) that no code of the process can remove
-
-_ALLOWED = {
-    "x86_64": {
-        "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8,
-        "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
-        "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "readv": 19, "writev": 20, "access": 21, "sched_yield": 24,
-        "mremap": 25, "madvise": 28, "nanosleep": 35, "getpid": 39, "clone": 56, "exit": 60, "uname": 63, "fcntl": 72,
-        "getcwd": 79, "readlink": 89, "gettimeofday": 96, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102,
-        "getgid": 104, "geteuid": 107, "getegid": 108, "sigaltstack": 131, "prctl": 157, "gettid": 186, "time": 201,
-        "futex": 202, "sched_getaffinity": 204, "getdents64": 217, "restart_syscall": 219, "fadvise64": 221,
-        "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "tgkill": 234,
-        "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269, "ppoll": 271, "set_robust_list": 273,
-        "getcpu": 309, "getrandom": 318, "statx": 332, "rseq": 334,
-    },
-    "aarch64": {
-        "getcwd": 17, "fcntl": 25, "ioctl": 29, "faccessat": 48, "openat": 56, "close": 57, "getdents64": 61,
-        "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67, "ppoll": 73, "readlinkat": 78,
-        "newfstatat": 79, "fstat": 80, "exit": 93, "exit_group": 94, "futex": 98, "set_robust_list": 99,
-        "nanosleep": 101, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115, "sched_getaffinity": 123,
-        "sched_yield": 124, "restart_syscall": 128, "tgkill": 131, "sigaltstack": 132, "rt_sigaction": 134,
-        "rt_sigprocmask": 135, "rt_sigreturn": 139, "times": 153, "uname": 160, "getrusage": 165, "prctl": 167,
-        "getcpu": 168, "gettimeofday": 169, "getpid": 172, "getuid": 174, "geteuid": 175, "getgid": 176,
-        "getegid": 177, "gettid": 178, "sysinfo": 179, "brk": 214, "munmap": 215, "mremap": 216, "clone": 220,
-        "mmap": 222, "fadvise64": 223, "mprotect": 226, "madvise": 233, "getrandom": 278, "statx": 291, "rseq": 293,
-    },
-}  # fmt: skip
-"""What decoding takes: reading files, memory, threads, clocks. All other calls fail, and later kernels add none."""
-
-_WRITING = os.O_WRONLY | getattr(os, "O_RDWR", 2) | os.O_CREAT | os.O_TRUNC
-_THREAD_FLAGS = 0x003D0F00  # of clone, by glibc; musl adds the flag of detached ones
-_ARGUMENTS: dict[str, tuple[int, tuple[int, ...]]] = {
-    "ioctl": (1, (0x5401, 0x5451)),  # TCGETS, FIOCLEX
-    "fcntl": (1, (0, 1, 2, 3, 1030)),  # duplicate, get and set the flags of a descriptor
-    "prctl": (0, (15,)),  # the name of a thread
-    "clone": (0, (_THREAD_FLAGS, _THREAD_FLAGS | 0x00400000)),
-    "sched_getaffinity": (0, (0,)),  # of itself
-}
-"""Call, place of an argument, and its allowed values."""
-_FIRST_NEW = 424  # clone3 and later: at "not implemented" the C library takes the older call
-_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_MADV_HWPOISON = 100  # it and later advice are tests of the machine's memory, for root
-_EPERM, _ENOSYS = 1, 38
-_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_NO_NEW_PRIVILEGES, _SET_FILTER = 38, 22  # of prctl
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-
-
-_Rule = tuple[int, int, int, int]
-"""Code, steps to skip where it holds, steps to skip where it does not, and value."""
-
-
-def deny_system_calls() -> bool:
-    """Deny this process all system calls but those of decoding, for good.
-
-    Returns False on unsupported machines; where the kernel refuses, it raises OSError.
-    """
-    machine = os.uname().machine
-    if machine not in _ALLOWED:
-        return False
-    _install_filter(b"".join(struct.pack("=HBBI", *rule) for rule in list_rules(machine, os.getpid())))
-    return True
-
-
-def list_rules(machine: str, pid: int) -> list[_Rule]:
-    """Return the filter's program for a machine of `_ALLOWED`; `pid` is the process, the only one to get signals."""
-    rules = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), (_RETURN, 0, 0, _KILL_PROCESS), (_LOAD, 0, 0, 0)]
-    if machine == "x86_64":  # calls of the x32 interface have other numbers
-        rules += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL_PROCESS)]
-    for name, number in _ALLOWED[machine].items():
-        if name in _ARGUMENTS:
-            rules += _allow_values(number, *_ARGUMENTS[name])
-        elif name == "tgkill":
-            rules += _allow_values(number, 0, (pid,))
-        elif name in ("open", "openat"):
-            rules += _deny_argument(number, 1 if name == "open" else 2, (_ANY_BIT, _WRITING))
-        elif name == "madvise":
-            rules += _deny_argument(number, 2, (_AT_LEAST, _MADV_HWPOISON))
-        else:
-            rules += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    return [*rules, (_AT_LEAST, 0, 1, _FIRST_NEW), (_RETURN, 0, 0, _ERRNO | _ENOSYS), (_RETURN, 0, 0, _ERRNO | _EPERM)]
-
-
-def _allow_values(number: int, place: int, values: tuple[int, ...]) -> list[_Rule]:
-    """Return rules that allow a call where an argument, of 32 bits, has one of the values."""
-    tests = [rule for value in values for rule in ((_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW))]
-    return [(_EQUAL, 0, len(tests) + 2, number), _load(place), *tests, (_RETURN, 0, 0, _ERRNO | _EPERM)]
-
-
-def _deny_argument(number: int, place: int, test: tuple[int, int]) -> list[_Rule]:
-    """Return rules that allow a call unless the test of an argument, of 32 bits, holds."""
-    code, value = test
-    results = [(_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW)]
-    return [(_EQUAL, 0, 4, number), _load(place), (code, 0, 1, value), *results]
-
-
-def _load(place: int) -> _Rule:
-    """Return the rule that loads the lower half of an argument."""
-    return _LOAD, 0, 0, 16 + 8 * place
-
-
-def _install_filter(program: bytes) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    buffer = ctypes.create_string_buffer(program)
-    described = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
-    for words in ((_NO_NEW_PRIVILEGES, 1, 0, 0, 0), (_SET_FILTER, 2, described, 0, 0)):
-        converted = [ctypes.c_char_p(word) if isinstance(word, bytes) else ctypes.c_ulong(word) for word in words]
-        if libc.prctl(*converted):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))

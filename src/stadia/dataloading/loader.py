@@ -213,6 +213,14 @@ class Loader(Generic[PackedT, BatchT]):
         """Start the next iteration at this batch of this epoch."""
         self.order.epoch, self.order.first_batch = epoch, batch
 
+    def start(self) -> None:
+        """Start the workers now instead of at the first iteration.
+
+        A worker is a fork, which keeps what the process holds at that moment: during a training gigabytes of its steps.
+        """
+        if self._batches.num_workers:
+            iter(self._batches)
+
     def rest(self) -> None:
         """Stop the workers; the next iteration starts others."""
         self._batches = self._make_loader()
@@ -234,6 +242,7 @@ class BatchLoader(Protocol[BatchT_co]):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[BatchT_co]: ...
+    def start(self) -> None: ...
     def set_position(self, epoch: int, batch: int = 0) -> None: ...
     def shard(self, rank: int, world_size: int) -> None: ...
 
@@ -292,6 +301,11 @@ class MixtureLoader(Generic[BatchT]):
             start, whole = (ends[-1] if ends else 0), len(self.loaders[name])
             ends += [start + end for end in (*range(whole, count, whole), count)]
         return tuple(ends)
+
+    def start(self) -> None:
+        """Start the workers of every dataset now, see `Loader.start`."""
+        for loader in self.loaders.values():
+            loader.start()
 
     def order(self, epoch: int) -> NDArray[np.intp]:
         """Return (len,) the dataset number of each batch in an epoch."""

@@ -73,7 +73,7 @@ def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
         found, expected = f"sources {sorted(names)}", "the same in each sample"
-        raise GeometryError("batch", found=found, expected=expected, fix="load mono and stereo apart")
+        raise GeometryError("batch", found=found, expected=expected, fix="load mono and stereo by separate loaders")
     no_depth = torch.zeros(1, *samples[0].images.shape[-2:])
     return stack_packed(samples, depth_m=stack_or_default([sample.depth_m for sample in samples], no_depth))
 

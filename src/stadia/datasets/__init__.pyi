@@ -70,8 +70,8 @@ from .surveys import ObjectSurvey as ObjectSurvey
 from .surveys import survey_masks as survey_masks
 from .surveys import survey_objects as survey_objects
 from .text_files import FileEntry as FileEntry
-from .text_files import parse_json as parse_json
 from .text_files import read_rows as read_rows
+from .text_files import read_typed_json as read_typed_json
 from .untrusted_media import read_untrusted_rgb as read_untrusted_rgb
 from .untrusted_media import stream_untrusted_video as stream_untrusted_video
 from .video_decoding import count_indexed_frames as count_indexed_frames

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import parse_yaml, read_text
+from stadia.core.input_files import read_text
+from stadia.core.yaml_files import parse_yaml
 from stadia.datasets.kitti import KittiCalibration
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import parse_numbers
@@ -33,6 +34,7 @@ NEGLIGIBLE = 1e-9
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
 _OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
 _OPENCV_PROJECTION = ("projection_matrix", "P")
+_OPENCV_COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class CalibratedCamera:
 
     name: in the file.  K: (3, 3), pixels.  size: (height, width) of its images; None where the file has none.
     distortion: coefficients, as they stand in the file; empty where the images are rectified or it has none.
+    raw_name, raw_distortion: of a projection for rectified images, the camera of the raw images and the coefficients of
+        its lens; empty where raw images have this K and no distortion, or the file does not hold them.
     T_camera_first: (4, 4), points of the file's first camera to this one, metres; None where unknown.
     """
 
@@ -49,6 +53,8 @@ class CalibratedCamera:
     size: tuple[int, int] | None = None
     distortion: tuple[float, ...] = ()
     T_camera_first: Array | None = None
+    raw_name: str = ""
+    raw_distortion: tuple[float, ...] = ()
 
     @property
     def is_distorted(self) -> bool:
@@ -59,7 +65,8 @@ class CalibratedCamera:
 def read_calibration(path: Path) -> list[CalibratedCamera]:
     """Return the cameras of a calibration file, in its order.
 
-    Rectified projections (KITTI; P1 and P2 of OpenCV; P of ROS) come before the matrices of the original images.
+    Each camera's rectified projection comes before the matrix of its raw images: P before K in ROS, and P1, M1, P2, M2
+    in OpenCV. KITTI has projections alone.
     Raises DataError where the file is none of these formats, or a matrix cannot be intrinsics.
 
     Example: `read_calibration(Path("calib.txt"))[0].K`.
@@ -170,22 +177,35 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
         P_key = _find(content, _OPENCV_PROJECTION, suffix)
         if K_key is None and P_key is None:
             continue
-        distortion_key = _find(content, _OPENCV_DISTORTION, suffix)
-        distortion = _flatten(content[distortion_key]) if distortion_key else []
+        distortion = _read_distortion(path, content, suffix)
+        raw = None
+        if K_key is not None:
+            K = check_K(f"{path} {K_key}", _numbers(path, K_key, content[K_key], 9).reshape(3, 3))
+            raw = CalibratedCamera(K_key, K, size, distortion)
         if P_key is not None and np.any(P := _numbers(path, P_key, content[P_key], 12).reshape(3, 4)):
             K, T = check_K(f"{path} {P_key}", P[:, :3].copy()), np.eye(4)
             T[:3, 3] = np.linalg.solve(K, P[:, 3])
-            cameras.append(CalibratedCamera(P_key, K, size, (), T))
-        if K_key is not None:
-            K = check_K(f"{path} {K_key}", _numbers(path, K_key, content[K_key], 9).reshape(3, 3))
-            coefficients = _numbers(path, "distortion", distortion, len(distortion)).tolist()
-            cameras.append(CalibratedCamera(K_key, K, size, tuple(coefficients)))
+            is_same = raw is not None and not raw.is_distorted and np.allclose(raw.K, K, rtol=1e-6)
+            lens = ("", ()) if is_same else ("" if raw is None else raw.name, distortion)
+            cameras.append(CalibratedCamera(P_key, K, size, (), T, *lens))
+        cameras += [] if raw is None else [raw]
     return cameras
 
 
+def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tuple[float, ...]:
+    """Return the coefficients of a lens: one matrix, or one number for each key."""
+    key = _find(content, _OPENCV_DISTORTION, suffix)
+    values = [] if key is None else _flatten(content[key])
+    if key is None and not suffix and not content.keys().isdisjoint(_OPENCV_COEFFICIENTS):
+        values = [content.get(name, 0) for name in _OPENCV_COEFFICIENTS]
+    return tuple(_numbers(path, "distortion", values, len(values)).tolist())
+
+
 def _find(content: Mapping[str, Any], names: Sequence[str], suffix: str) -> str | None:
-    wanted = {f"{name}{suffix}".lower() for name in names}
-    return next((key for key in content if str(key).lower() in wanted), None)
+    """Return the key of one of these names, in any case; K1 and P1 only so, since k1 and p1 are coefficients."""
+    exact = {f"{name}{suffix}" for name in names}
+    wanted = {name.lower() for name in exact if not suffix or len(name) > 2}
+    return next((key for key in content if key in exact or str(key).lower() in wanted), None)
 
 
 def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:

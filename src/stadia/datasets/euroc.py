@@ -9,20 +9,21 @@ are compared as integers.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
-from stadia.core.input_files import parse_yaml, read_lines, read_text
+from stadia.core.input_files import read_lines, read_text
 from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.yaml_files import parse_yaml
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_selection import FrameSelection
 from stadia.datasets.frame_store import ReportProgress
@@ -33,6 +34,9 @@ from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, Re
 from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
 from stadia.datasets.video_files import select_images
 
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
+
 Array = NDArray[np.float64]
 Timestamps = NDArray[np.int64]
 
@@ -42,6 +46,9 @@ MAX_YAML_BYTES = 16 << 10
 MAX_GAP_NS = 100_000_000  # poses are not interpolated between states further apart than this: two images at 20 Hz
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
+RESIZED_BY = 1.3
+"""Principal points of real lenses lie within a tenth of the middle; that of an image of another size does not."""
+
 _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
@@ -202,7 +209,7 @@ def read_camera(path: Path) -> CameraFile:
     camera: _CameraYaml = _parse(_CameraYaml, path)
     if camera.camera_model != "pinhole":
         found = f"camera_model '{camera.camera_model}'"
-        raise DataError(path, found=found, expected="pinhole", fix="calibrate it as one")
+        raise DataError(path, found=found, expected="pinhole", fix="calibrate the camera as a pinhole")
     model = DISTORTION_MODELS.get(camera.distortion_model)
     if model is None:
         expected = f"one of {', '.join(DISTORTION_MODELS)}"
@@ -216,8 +223,22 @@ def read_camera(path: Path) -> CameraFile:
         raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images", fix="correct it")
     fx, fy, cx, cy = camera.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    _check_center(path, cx, cy, width, height)
     lens = DistortedCamera(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)
     return CameraFile(path, lens, _read_rigid(camera, path))
+
+
+def _check_center(path: Path, cx: float, cy: float, width: int, height: int) -> None:
+    """Refuse intrinsics of resized images: rectified images have another K, which hides them from the later checks."""
+    across, down = (2 * cx + 1) / width, (2 * cy + 1) / height
+    logs = [math.log(share) if share > 0 else 0.0 for share in (across, down)]
+    if min(map(abs, logs)) < math.log(RESIZED_BY) or logs[0] * logs[1] < 0:
+        return
+    found = (
+        f"the principal point ({cx:g}, {cy:g}), in the middle of an image of about {2 * cx + 1:.0f}x{2 * cy + 1:.0f}"
+    )
+    fix = f"divide fx, fy, cx and cy by about {math.sqrt(across * down):.2f}, or write the intrinsics of these images"
+    raise DataError(path, found=found, expected=f"intrinsics of images of {width}x{height}", fix=fix)
 
 
 def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
@@ -280,6 +301,8 @@ class GroundTruthStates:
 
         NaN outside the time of the states, and in gaps of more than MAX_GAP_NS.
         """
+        from scipy.spatial.transform import Slerp  # slow to import
+
         before = np.searchsorted(self.stamps, stamps, side="right") - 1
         after = np.searchsorted(self.stamps, stamps, side="left")
         during = (before >= 0) & (after < len(self.stamps))
@@ -297,6 +320,8 @@ class GroundTruthStates:
 
 def read_states(path: Path) -> GroundTruthStates:
     """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError."""
+    from scipy.spatial.transform import Rotation  # slow to import
+
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
     rows = np.empty((len(words), _STATE_COLUMNS - 1))
     for number, row in enumerate(words):
@@ -305,7 +330,8 @@ def read_states(path: Path) -> GroundTruthStates:
             found, expected = f"'{','.join(row)[:60]}' at {stamps[number]}", "position x y z, unit quaternion w x y z"
             raise DataError(path, found=found, expected=expected, fix="copy the file again")
         rows[number] = values
-    return GroundTruthStates(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))  # SciPy's order is x y z w
+    # SciPy's order is x y z w
+    return GroundTruthStates(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))
 
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Timestamps, list[list[str]]]:

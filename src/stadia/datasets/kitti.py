@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.core.files import expand_home
@@ -165,7 +164,7 @@ class DriveRecording(ScannedRecording):
         if kind.startswith("lidar"):
             folders = [self.scan_folder]
         if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
-            fix = "download it, or data.ground_truth=auto"
+            fix = "download it, or set data.ground_truth=auto"
             raise DataError(folders[0], found="no such folder", expected=f"ground truth '{kind}'", fix=fix)
 
     @property
@@ -343,6 +342,8 @@ def compute_imu_poses(packets: Array) -> Array:
 
     Positions are a Mercator projection with the scale of the first latitude; rotations are Rz(yaw) Ry(pitch) Rx(roll).
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     latitude, longitude, altitude = packets[:, :3].T
     scale = np.cos(np.radians(latitude[0]))
     poses = np.tile(np.eye(4), (len(packets), 1, 1))

@@ -143,8 +143,8 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
     """Raise ConfigError for given options without effect, as the camera of a dataset that has its own."""
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
-        expected = f"no such option: {what} does not use it"
-        raise ConfigError(", ".join(f"data.{key}" for key in given), found="given", expected=expected, fix="remove it")
+        keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
+        raise ConfigError(keys, found="a value", expected=expected, fix="remove it")
 
 
 def _replace_poses(recordings: list[Recording], path: Path) -> None:

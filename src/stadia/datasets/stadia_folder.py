@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from stadia.core.array_files import read_npy
 from stadia.core.errors import DataError
 from stadia.core.files import safe_join
-from stadia.core.input_files import read_npy
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
@@ -25,7 +25,7 @@ from stadia.datasets.image_files import check_depth_map, list_images
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
-from stadia.datasets.text_files import FileEntry, parse_json, read_kitti_poses, read_times
+from stadia.datasets.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
 
 _Row = tuple[float, float, float, float]
 
@@ -55,7 +55,7 @@ class _RecordingFile(FileEntry):
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    return parse_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
+    return read_typed_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
 
 
 class StadiaFolder(DatasetFormat):

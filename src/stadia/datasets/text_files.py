@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import MAX_TEXT_BYTES, read_json, read_lines
+from stadia.core.input_files import MAX_TEXT_BYTES, read_lines
+from stadia.core.json_files import read_json
 
 
 class FileEntry(BaseModel):
@@ -30,7 +31,7 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
         raise DataError(path, found=f"{key}: {problem['msg']}", expected=expected, fix=fix) from error
 
 
-def parse_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
+def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     """Read a JSON file as a type. Raises DataError that names the file and the first wrong key."""
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 

@@ -48,5 +48,5 @@ def _stream_parts(path: Path) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
 
 def _check_image(path: Path, image: object) -> NDArray[np.uint8]:
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise DataError(path, found="no image of a decoder", expected="an image", fix="check where the file comes from")
+        raise DataError(path, found="data that decode to no image", expected="an image", fix="check the file")
     return image

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.files import expand_home, write_json
-from stadia.core.input_files import name_parser_errors, open_input, read_json, read_lines
+from stadia.core.input_files import name_parser_errors, open_input, read_lines
+from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.datasets import frame_selection
 from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions

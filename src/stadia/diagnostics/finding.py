@@ -13,7 +13,8 @@ from typing import Any
 
 from stadia.core.errors import DataError, summarize_exception
 from stadia.core.files import atomic_write, write_text
-from stadia.core.input_files import MAX_TEXT_BYTES, parse_json_lines, read_bytes, read_text
+from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_text
+from stadia.core.json_files import parse_json_lines
 
 WRONG_BASELINE = "a wrong baseline"
 """What goes unnoticed where the baseline cannot be checked."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +13,14 @@ from torch import Tensor
 
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.evaluation.depth_score import ImageScore, collect_scores, score_image
+from stadia.evaluation.frame_preparation import frame_name
+from stadia.evaluation.protocols import Protocol
+from stadia.geometry.numpy_camera import crop_window
 
 NUM_THRESHOLDS = 256
+MAX_AVERAGED_FRAMES = 200  # of a training, spread over it
 
 
 class MeanDepthPredictor:
@@ -58,6 +64,43 @@ def average_recordings(
     """Average each `every`-th frame of recordings. Frames without ground truth are skipped."""
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
+
+
+def score_mean_depth(
+    trained_on: Sequence[tuple[Recording, Sequence[int]]],
+    recordings: Sequence[Recording],
+    indices: Mapping[str, Sequence[int]],
+    predictor: Predictor,
+    protocol: Protocol,
+) -> dict[str, Any] | None:
+    """Score the mean depth of each pixel over training frames, and return the content of a score file.
+
+    None where no training frame has ground truth.
+
+    Args:
+        trained_on: recordings with the frames that trained.
+        recordings, indices: frames to score, by the recording's name.
+        predictor: to compare with: the baseline has its size, crop and depth scale.
+        protocol: of the score.
+    """
+    frames = [(recording, index) for recording, chosen in trained_on for index in chosen]
+    step = max(-(-len(frames) // MAX_AVERAGED_FRAMES), 1)
+    maps = [true_m for recording, index in frames[::step] if (true_m := recording.depth_m(index)) is not None]
+    cut = [crop_window(predictor.crop, *true_m.shape).cut(true_m) for true_m in maps]
+    if not any(true_m.any() for true_m in cut):
+        return None
+    mean = average_depths(cut, predictor.height, predictor.width).depth_m.numpy()
+    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
+        mean = 1 / mean
+    scores: list[tuple[str, ImageScore | None]] = []
+    for recording in recordings:
+        for index in indices[recording.name]:
+            name, true_m = f"{recording.name}/{frame_name(recording, index)}", recording.depth_m(index)
+            view = predictor.depth_scale, protocol, predictor.crop
+            scores.append((name, None if true_m is None else score_image(name, mean, true_m, *view)))
+    what = f"the mean depth of {len(maps)} training image{'s' * (len(maps) != 1)}"
+    score = collect_scores(scores, predictor.depth_scale, protocol).to_json()
+    return {"checkpoint": what, "baseline": what, **score, "per_image": []}
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
@@ -188,7 +187,7 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
     return true_m
 
 
-def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
+def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
     """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation.
 
     Interpolated depth would create a surface far behind the middle of an edge. A pixel of a hole (0) or of infinity
@@ -208,7 +207,7 @@ def _sample_prediction(name: str, values: Tensor, mask: Tensor, depth_scale: Dep
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
-        scored = resize_depth(values.clamp(min=0), *mask.shape)[mask]
+        scored = interpolate_depth(values.clamp(min=0), *mask.shape)[mask]
         beyond = scored.isposinf()
         complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
@@ -427,6 +426,8 @@ def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
 
     No scale or shift changes it. None where one of the two is constant.
     """
+    from scipy.stats import spearmanr  # slow to import
+
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     a, b = predicted[::step], true[::step]
     if len(a) < 2 or bool((a == a[0]).all()) or bool((b == b[0]).all()):

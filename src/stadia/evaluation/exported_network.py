@@ -13,7 +13,7 @@ from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from stadia import __version__
 from stadia.core.config import StrictModel
@@ -21,6 +21,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.input_files import name_parser_errors, open_input
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
+from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import IMAGE_CROPS
@@ -61,6 +62,13 @@ MAX_STRIDE = 256
 Side = Annotated[int, Field(ge=1, le=8192)]
 
 
+class TrainingCamera(StrictModel):
+    """The one camera that trained a network: K (3, 3) in pixels, and size (height, width) of its images."""
+
+    K: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+    size: tuple[Annotated[int, Field(ge=1, le=1 << 16)], Annotated[int, Field(ge=1, le=1 << 16)]]
+
+
 class ExportDescription(StrictModel):
     """Description of an exported network, stored as texts in ONNX's metadata_props. It replaces the checkpoint.
 
@@ -70,6 +78,7 @@ class ExportDescription(StrictModel):
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
     stride: other sizes are multiples of it, in a .pt2 three times it or more.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
+    camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
     stadia: the version that exported it.
     """
 
@@ -86,7 +95,14 @@ class ExportDescription(StrictModel):
     crop: str
     stride: Annotated[int, Field(ge=1, le=MAX_STRIDE)]
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    camera: TrainingCamera | None = None
     stadia: str = __version__
+
+    @field_validator("camera", mode="before")
+    @classmethod
+    def _parse_camera(cls, value: Any) -> Any:
+        """Accept the text that `texts` writes."""
+        return TrainingCamera.model_validate_json(value) if isinstance(value, str) else value
 
     @classmethod
     def from_provenance(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
@@ -95,8 +111,9 @@ class ExportDescription(StrictModel):
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
-        """Return all fields as text."""
-        return {name: str(value) for name, value in self}
+        """Return all fields as text, without a camera where there is none."""
+        texts = {name: str(value) for name, value in self if name != "camera"}
+        return texts if self.camera is None else {**texts, "camera": self.camera.model_dump_json()}
 
     @classmethod
     def read(cls, path: Path, texts: Mapping[str, str]) -> Self:
@@ -362,8 +379,7 @@ def _read_varint(stream: BinaryIO) -> int:
 def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
     """Predict depth frame by frame, at any focal length; without motion."""
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
-    for frame in frames:
-        shown = PreparedFrame.prepare(network, frame)
+    for shown in run_ahead(PreparedFrame.prepare(network, frame) for frame in frames):
         inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
         yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

@@ -1,9 +1,12 @@
-"""Predict depth frame by frame, chain the motions between frames to a path, and write both to a folder."""
+"""Predict depth of frames, chain the motions between them to a path, and write both to a folder.
+
+Threads overlap the steps: decoding, the networks on small batches, the chain of motions, and writing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
+from stadia.evaluation.background import bound_count, run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
@@ -34,13 +38,29 @@ and pairs across a cut 0 to .08.
 """
 
 
+MAX_BATCH, MAX_BATCH_PIXELS = 4, 500_000
+"""Frames, and pixels of the network's images, that pass the networks together. Four images of 320x96 take 1.4 times as
+long as two: what a layer costs besides its arithmetic is paid once. Larger images gain nothing.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameTensors:
-    """A frame (1, 3, H, W) at the network's size, K (3, 3), and its predicted inverse depth (1, 1, H, W) if used."""
+    """Frames (B, 3, H, W) at the network's size, and their inverse depth (B, 1, H, W) if used.
+
+    camera: K (3, 3) of all, or (B, 3, 3).
+    """
 
     image: Tensor
     camera: Camera
     inverse_depth: Tensor | None = None
+
+    def select(self, number: int) -> FrameTensors:
+        """Return one of the frames, as a batch."""
+        one, camera = slice(number, number + 1), self.camera
+        inverse_depth = None if self.inverse_depth is None else self.inverse_depth[one]
+        K = camera.K.expand(len(self.image), 3, 3)[one]
+        return FrameTensors(self.image[one], Camera(K, camera.height, camera.width), inverse_depth)
 
 
 def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> PredictedMaps:
@@ -50,14 +70,14 @@ def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> Predict
     return PredictedMaps(predictor.inverse_depth(image, camera))
 
 
-Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], Tensor | None]
-"""A method for the motion between two frames, such as `predict_motion`."""
+Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[Tensor | None]]
+"""A method for the motions of pairs of frames, such as `predict_motion`."""
 
 
 def predict_to_folder(
     predictor: Predictor, frames: Iterable[Frame], out: Path, provenance: Provenance, **options: Any
 ) -> Predictions:
-    """Predict frames, in order and one by one, into a folder, with the motion that the provenance names.
+    """Predict frames, in order, into a folder, with the motion that the provenance names.
 
     Options and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`; `source` is required.
     """
@@ -66,31 +86,106 @@ def predict_to_folder(
 
 
 def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Motion) -> Iterator[PredictedFrame]:
-    """Predict frame by frame with two images in memory. Poses are chained from neighbor to neighbor, from the identity.
+    """Predict frames with few images in memory. Poses are chained from neighbor to neighbor, from the identity.
 
-    motion: the method for each link of the chain.
+    Frames are read, and the depth network runs, ahead of the caller, in threads of their own.
+
+    motion: the method for the links of the chain.
     """
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
-    for frame in frames:
-        shown = PreparedFrame.prepare(predictor, frame)
-        image = torch.from_numpy(shown.image)[None]
-        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        maps = predict_maps(predictor, image, camera)
-        inverse_depth = maps.inverse_depth
-        predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
-        if maps.log_uncertainty is not None:
-            predicted = replace(predicted, log_uncertainty=maps.log_uncertainty[0, 0].float().cpu().numpy())
-        if not frame.on_path:
-            yield predicted
-            continue
-        now = FrameTensors(image.to(inverse_depth.device), camera, inverse_depth.float())
-        if before is not None and T_world_camera is not None:
-            T_next_now = motion(predictor, before, now, T_next_now) if frame.is_neighbor else None
-            T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
-        before = now
-        yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
+    images = (PreparedFrame.prepare(predictor, frame) for frame in frames)
+    prepared = run_ahead(images, weigh=lambda shown: shown.frame.image.nbytes)
+    batches = run_ahead(_predict_depth(predictor, prepared), count=1, weigh=_weigh_images)
+    for batch in batches:
+        pairs = {} if T_world_camera is None else _find_pairs(before, batch)
+        links = dict(zip(pairs, _link(predictor, motion, list(pairs.values()), T_next_now), strict=True))
+        for number, (predicted, tensors) in enumerate(batch):
+            if not predicted.frame.on_path:
+                yield predicted
+                continue
+            if before is not None and T_world_camera is not None:
+                T_next_now = links.get(number)
+                T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
+            before = tensors
+            yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
+
+
+def _weigh_images(batch: list[tuple[PredictedFrame, FrameTensors]]) -> int:
+    return max(predicted.frame.image.nbytes for predicted, _ in batch)
+
+
+_Pair = tuple[FrameTensors, FrameTensors]
+
+
+def _predict_depth(
+    predictor: Predictor, prepared: Iterable[PreparedFrame]
+) -> Iterator[list[tuple[PredictedFrame, FrameTensors]]]:
+    """Run the depth network on batches of frames."""
+    height, width = predictor.height, predictor.width
+    for batch in _batched(prepared, min(MAX_BATCH, max(MAX_BATCH_PIXELS // (height * width), 1))):
+        images = torch.stack([torch.from_numpy(shown.image) for shown in batch])
+        K = torch.stack([torch.from_numpy(shown.K) for shown in batch])
+        maps = predict_maps(predictor, images, Camera(K, height, width))
+        images, done = images.to(maps.inverse_depth.device), []
+        for number, shown in enumerate(batch):
+            inverse_depth = maps.inverse_depth[number : number + 1]
+            predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
+            if maps.log_uncertainty is not None:
+                uncertainty = maps.log_uncertainty[number, 0].float().cpu().numpy()
+                predicted = replace(predicted, log_uncertainty=uncertainty)
+            camera = Camera(K[number : number + 1], height, width)
+            done.append((predicted, FrameTensors(images[number : number + 1], camera, inverse_depth.float())))
+        yield done
+
+
+def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFrame, FrameTensors]]) -> dict[int, _Pair]:
+    """Return the pairs of neighbors on the path by the number of the later frame. before: the last one on it."""
+    pairs: dict[int, _Pair] = {}
+    for number, (predicted, tensors) in enumerate(batch):
+        if predicted.frame.on_path:
+            if before is not None and predicted.frame.is_neighbor:
+                pairs[number] = before, tensors
+            before = tensors
+    return pairs
+
+
+def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before: Tensor | None) -> list[Tensor | None]:
+    """Return the motion of each pair: of all at once where they have one camera."""
+    views = [view for pair in pairs for view in pair]
+    if pairs and all(torch.equal(view.camera.K, views[0].camera.K) for view in views):
+        now, following = (_stack(side) for side in zip(*pairs, strict=True))
+        return motion(predictor, now, following, T_before)
+    found: list[Tensor | None] = []
+    for one, other in pairs:
+        found += motion(predictor, one, other, found[-1] if found else T_before)
+    return found
+
+
+def _stack(views: Sequence[FrameTensors]) -> FrameTensors:
+    """Return frames of one camera as one batch."""
+    camera, depths = views[0].camera, [view.inverse_depth for view in views if view.inverse_depth is not None]
+    K = torch.cat([view.camera.K for view in views])
+    image = torch.cat([view.image for view in views])
+    return FrameTensors(image, Camera(K, camera.height, camera.width), torch.cat(depths) if depths else None)
+
+
+def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[PreparedFrame]]:
+    """Yield lists of `most` frames, fewer of large ones and at the end, also where an error ends them."""
+    batch: list[PreparedFrame] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) >= bound_count(most, item.frame.image.nbytes):
+                yield batch
+                batch = []
+    except (Exception, KeyboardInterrupt):
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def is_reliable(found: DirectAlignment) -> bool:
@@ -98,36 +193,65 @@ def is_reliable(found: DirectAlignment) -> bool:
     return float(found.seen) >= MIN_OVERLAP and GAIN_RANGE[0] <= float(found.gain) <= GAIN_RANGE[1]
 
 
+def _continues(found: DirectAlignment, T_before: Tensor) -> bool:
+    """Return whether a motion goes on in the direction of the one before: their translations form no obtuse angle."""
+    return float(found.T_source_target[0, :3, 3].cpu() @ T_before[:3, 3]) >= 0
+
+
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
-) -> Tensor | None:
-    """Predict T_next_now, (4, 4) float64, by the recipe's pose network; None without one.
+) -> list[Tensor | None]:
+    """Predict T_next_now, (4, 4) float64, of each of B pairs, by the recipe's pose network; None without one.
 
-    T_before: (4, 4) float64 motion of the pair before, None for the first.
+    T_before: (4, 4) float64 motion of the pair before the first, None without one.
 
     The rotation is exact to float64, since thousands are chained.
     """
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
-        return None
-    T = T_next_now[0].double().cpu()
-    return from_rotation_translation(matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:3, :3])), T[:3, 3])
+        return [None] * len(now.image)
+    T = T_next_now.double().cpu()
+    exact = from_rotation_translation(
+        matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:, :3, :3])), T[:, :3, 3]
+    )
+    return list(exact)
 
 
 def align_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
-) -> Tensor | None:
+) -> list[Tensor | None]:
     """Refine the motion of the pose network, or else the motion before, by direct alignment with the predicted depth.
 
     Arguments and result are those of `predict_motion`. The network's motion is kept for unreliable alignments, and for
-    inverse depth up to an unknown shift.
+    inverse depth up to an unknown shift. An alignment that is unreliable or turns back may have found a wrong minimum:
+    it is repeated from the motion before, and the one with the smaller residual counts.
     """
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return predicted
+    starts = [T for T in predicted if T is not None]
+    together = _align(now, following, torch.stack(starts)) if len(starts) == len(predicted) else []
+    motions: list[Tensor | None] = []
+    for number, T in enumerate(predicted):
+        before = motions[-1] if motions else T_before
+        pair = now.select(number), following.select(number)
+        if together:
+            (found,) = together[number : number + 1]
+            if before is not None and not (is_reliable(found) and _continues(found, before)):
+                found = min(found, *_align(*pair, before[None]), key=lambda one: float(one.residual))
+        else:
+            (found,) = _align(*pair, (torch.eye(4, dtype=torch.float64) if before is None else before)[None])
+        motions.append(found.T_source_target[0].cpu() if is_reliable(found) else T)
+    return motions
+
+
+def _align(now: FrameTensors, following: FrameTensors, start: Tensor) -> list[DirectAlignment]:
+    """Align B pairs from `start` (B, 4, 4); return the alignment of each pair."""
     assert now.inverse_depth is not None
-    start = next((T for T in (predicted, T_before) if T is not None), torch.eye(4, dtype=torch.float64))
-    cameras = [Camera(v.camera.K[None].to(v.image.device), v.camera.height, v.camera.width) for v in (now, following)]
-    depth, start = depth_from_inverse(now.inverse_depth), start[None].to(now.image.device)
-    found = align_direct(now.image, following.image, depth, *cameras, start)
-    return found.T_source_target[0].cpu() if is_reliable(found) else predicted
+    device = now.image.device
+    views = ((view.camera, view.camera.K.to(device).expand(len(start), 3, 3)) for view in (now, following))
+    cameras = [Camera(K, camera.height, camera.width) for camera, K in views]
+    depth = depth_from_inverse(now.inverse_depth)
+    found = align_direct(now.image, following.image, depth, *cameras, start.to(device))
+    columns = (getattr(found, one.name).split(1) for one in fields(found))
+    return [DirectAlignment(*values) for values in zip(*columns, strict=True)]

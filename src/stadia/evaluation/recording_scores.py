@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Pro
 from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories, read_kitti_trajectory
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
+from stadia.geometry import compose, inverse
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, align_path, path_length_m
 
@@ -39,6 +40,14 @@ MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its dept
 
 MAX_SCALE_RATIO = 1.2
 """A path aligned by SE(3) whose scale is further off gets a note."""
+
+MAX_INVERTED_RATIO, MIN_INVERTED_ERROR = 0.2, 0.5
+"""Error of the motion between frames with inverted poses over that as given, and the latter over the motion's length:
+2 for inverted poses of a straight drive. Below both, the poses are those of the other convention.
+"""
+
+ROUNDING = 1e-9
+"""Metres, degrees or percent: errors below are the rounding of float64, and are scored as 0."""
 
 DEFAULT_ALIGNMENT = PathAlignment.SE3
 """Of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
@@ -286,19 +295,34 @@ def score_trajectory(
     if P.times_s is not None and len(P) < shorter:
         notes.append(f"{len(P)} of {shorter} poses have a partner within {max_difference_s} s")
     if P.frames is not None or Q.frames is not None:
-        every = max(int(reference.frame_numbers[-1]), int(estimated.frame_numbers[-1])) + 1
-        if len(P) < every:
-            notes.append(f"{len(P)} of {every} frames have a pose in both: errors between frames span the gaps")
+        notes += _note_frames((Q if P.frames is None else P).frame_numbers, reference)
+    if (estimated.times_s is None) != (reference.times_s is None):
+        timed, rows = (reference, estimated) if estimated.times_s is None else (estimated, reference)
+        notes.append(f"{timed.name} has times and {rows.name} has none: its row k is taken as frame k")
     truth = torch.from_numpy(Q.T_world_camera)
     fitted = align_path(torch.from_numpy(P.T_world_camera), truth, alignment)
-    metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
+    values = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
+    metrics = {name: 0.0 if value is not None and abs(value) < ROUNDING else value for name, value in values.items()}
     if metrics["t_err_percent"] is None:
         needed = f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m"
         notes.append(f"{needed}; the reference has {path_length_m(truth):.1f} m")
     if alignment in (PathAlignment.NONE, PathAlignment.SE3) and (note := _note_scale(P, truth)):
         notes.append(note)
+    if note := _note_inverted(P, truth):
+        notes.append(note)
     aligned = fitted.T_world_camera.numpy()
     return TrajectoryScore(metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes))
+
+
+def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[str]:
+    """Yield notes on frames (N,) that have a pose in both: gaps between them, and reference poses beyond them."""
+    first, last = int(frames[0]), int(frames[-1])
+    if len(frames) < last - first + 1:
+        between = f"{len(frames)} of {last - first + 1} frames have a pose in both"
+        yield f"{between}: errors between frames span the gaps"
+    if reference.frame_numbers[0] < first or reference.frame_numbers[-1] > last:
+        scored = f"{len(frames)} of {len(reference)} poses of {reference.name} are scored"
+        yield f"{scored}: it has more before frame {first} or after frame {last}"
 
 
 def _note_scale(estimated: Trajectory, truth: torch.Tensor) -> str | None:
@@ -310,6 +334,27 @@ def _note_scale(estimated: Trajectory, truth: torch.Tensor) -> str | None:
             longer = f"the estimate is {1 / fitted.scale:.3g} times as long as the reference"
             return f"{longer}; --align sim3: ATE {error_m:.3g} m"
     return None
+
+
+def _note_inverted(estimated: Trajectory, truth: torch.Tensor) -> str | None:
+    """Return a note where the motions fit only after one of the two files is inverted; None where they do not."""
+    T = torch.from_numpy(estimated.T_world_camera)
+    as_given, inverted, backwards = (_relative_pose_error(each, truth) for each in (T, inverse(T), T.flip(0)))
+    if inverted > MAX_INVERTED_RATIO * as_given or as_given < MIN_INVERTED_ERROR:
+        return None
+    errors = f"the motion between frames is off by {as_given:.0%} of its length, by {inverted:.0%} with inverted poses"
+    if backwards <= MAX_INVERTED_RATIO * as_given:  # a straight path does not distinguish them
+        return f"{errors}: one of the files holds world-to-camera poses, or is in reverse order. Fix: correct that file"
+    return f"{errors}: one of the files holds world-to-camera poses. Fix: invert each of its poses"
+
+
+def _relative_pose_error(T_world_camera: torch.Tensor, truth: torch.Tensor) -> float:
+    """Return the median error of the motion between frames over the median motion, after a fit of the scale."""
+    estimated, true = (compose(inverse(T[:-1]), T[1:])[:, :3, 3] for T in (T_world_camera, truth))
+    length, true_length = (t.norm(dim=-1).median() for t in (estimated, true))
+    if length == 0 or true_length == 0:
+        return 0.0
+    return float((estimated * true_length / length - true).norm(dim=-1).median() / true_length)
 
 
 def write_score(path: Path, score: dict[str, Any]) -> None:

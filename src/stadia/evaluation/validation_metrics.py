@@ -88,7 +88,8 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
 class MotionPairs:
     """Motions between neighboring frames of one validation, in order of time.
 
-    Pairs are stored forward in time. With both directions the truth would form two clusters, and a constant prediction
+    Motions are those of the camera, forward in time: of the later camera in the earlier one's frame, so that ahead is
+    positive z. With both directions the truth would form two clusters, and a constant prediction
     would correlate with it. Each pair counts once, in however many processes it occurs.
 
     depth_scale: translations up to scale are scaled to the truth by one factor for each data set.
@@ -103,7 +104,7 @@ class MotionPairs:
             if not is_temporal(name):
                 continue
             both = torch.stack([predicted[:, n], true[:, n]]).detach().double().cpu()
-            axes = motion_components(inverse(both) if name.startswith("-") else both).numpy()
+            axes = motion_components(both if name.startswith("-") else inverse(both)).numpy()
             self.pairs |= {
                 (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
             }

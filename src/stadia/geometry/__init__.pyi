@@ -77,6 +77,8 @@ from .segments import segment_sums as segment_sums
 from .segments import segments_from_instances as segments_from_instances
 from .segments import subsample_evenly as subsample_evenly
 from .segments import subsample_segments as subsample_segments
+from .sky import find_far_sky as find_far_sky
+from .sky import find_sky as find_sky
 from .warp import check_sizes as check_sizes
 from .warp import infinity_and_epipole as infinity_and_epipole
 from .warp import inside_frame as inside_frame

@@ -35,7 +35,7 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Cam
 
 
 def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int) -> Camera:
-    """Return a camera with square pixels and a centered axis, from a lens; a "35 mm equivalent" sensor is 36 mm."""
+    """Return a camera with square pixels and a centered axis, from a lens and the width of its sensor."""
     K = centered_K(focal_px_from_lens(focal_mm, sensor_width_mm, width), height, width)
     return Camera(torch.from_numpy(K), height, width)
 

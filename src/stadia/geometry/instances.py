@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components as connected_nodes
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -138,6 +136,9 @@ def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, 
 
 def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
     """Return (F,), the object of each fragment (B, H, W), -1 = none: strays join adjacent fragments of their kind."""
+    from scipy.sparse import coo_matrix  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     edges = []
     for one, other in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
         border = ((one != other) & (one >= 0) & (other >= 0)).flatten().nonzero()[:, 0]
@@ -146,7 +147,7 @@ def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
     linked = (a % kinds == b % kinds) & (stray[a] | stray[b])
     a, b = a[linked].cpu().numpy(), b[linked].cpu().numpy()
     graph = coo_matrix((torch.ones(len(a)).numpy(), (a, b)), shape=(len(stray), len(stray)))
-    return torch.from_numpy(connected_nodes(graph, directed=False)[1]).long().to(fragment.device)
+    return torch.from_numpy(connected_components(graph, directed=False)[1]).long().to(fragment.device)
 
 
 def _number_objects(whole: Tensor, image: Tensor, images: int, min_px: int) -> Tensor:

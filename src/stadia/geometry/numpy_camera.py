@@ -27,7 +27,7 @@ def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
 
 
 def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
-    """Return the focal length of a lens and a sensor; for a "35 mm equivalent" the sensor is 36 mm wide.
+    """Return the focal length of a lens and a sensor; for a "35 mm equivalent" a sensor of 3:2 is 36 mm wide.
 
     Raises GeometryError where a number is not positive.
     """

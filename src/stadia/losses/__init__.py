@@ -12,7 +12,9 @@ LOSSES = Registry(
     "loss",
     {
         "selfsup": "stadia.losses.selfsup_loss:SelfSupervisedLoss",
+        "metric_scale": "stadia.losses.metric_scale:MetricScaleLoss",
         "sparse_depth": "stadia.losses.sparse_depth:SparseDepthLoss",
+        "object_pose": "stadia.losses.object_pose_loss:ObjectPoseLoss",
         "overlay": "stadia.losses.overlay_loss:OverlayLoss",
     },
 )

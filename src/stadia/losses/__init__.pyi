@@ -7,6 +7,7 @@ from .auto_mask import MinimumReprojection as MinimumReprojection
 from .auto_mask import find_masked_pixels as find_masked_pixels
 from .auto_mask import identity_reprojection as identity_reprojection
 from .config import MetricScaleConfig as MetricScaleConfig
+from .config import ObjectPoseLossConfig as ObjectPoseLossConfig
 from .config import OverlayLossConfig as OverlayLossConfig
 from .config import RotationLossConfig as RotationLossConfig
 from .config import SelfSupervisedLossConfig as SelfSupervisedLossConfig
@@ -22,6 +23,9 @@ from .loss_report import masked_mean as masked_mean
 from .metric_scale import KnownHeights as KnownHeights
 from .metric_scale import MetricScaleLoss as MetricScaleLoss
 from .metric_scale import erode_road_mask as erode_road_mask
+from .object_pose_loss import ObjectPoseLabels as ObjectPoseLabels
+from .object_pose_loss import ObjectPoseLoss as ObjectPoseLoss
+from .object_pose_loss import ObjectPosePrediction as ObjectPosePrediction
 from .object_pose_loss import center_error as center_error
 from .object_pose_loss import log_depth_error as log_depth_error
 from .object_pose_loss import norm_penalty as norm_penalty

@@ -18,6 +18,8 @@ class SelfSupervisedLossConfig(StrictModel):
         arXiv 2003.01060, and Monodepth2).
     smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia list smoothness`).
     auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
+    auto_mask_from_step: one camera: the auto-mask acts from this step on. Before, it would mask the pixels from which a
+        motion that is too small learns to grow. With a stereo source it acts from the start.
     residual_threshold: residuals above it are clamped and train nothing, as outliers. None: no clamp.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared; 1 is full size only.
         A match 24 pixels away is 3 pixels away at the fourth size, within reach of the loss's gradient.
@@ -42,6 +44,7 @@ class SelfSupervisedLossConfig(StrictModel):
     smoothness: float = Field(default=1e-3, ge=0)
     smoothness_type: Annotated[str, AfterValidator(check_registered(SMOOTHNESS))] = "slope_over_mean"
     auto_mask: bool = True
+    auto_mask_from_step: int = Field(default=0, ge=0)
     residual_threshold: float | None = Field(default=None, gt=0)
     pyramid: int = Field(default=1, ge=1, le=6)
     scale_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
@@ -133,6 +136,32 @@ class RotationLossConfig(StrictModel):
 
     name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
     norm_penalty: float = Field(default=0.1, ge=0)
+
+
+class ObjectPoseLossConfig(StrictModel):
+    """Terms of the object pose loss and their weights. All but the mask terms are means over objects of any size.
+
+    cross_entropy, focal, dice: of the mask.
+    focal_gamma: how little correct pixels count, 1 or more.
+    rotation: name of the rotation loss, and its penalty on quaternion length.
+    rotation_weight: of it.
+    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
+        with its predicted length, which squared_error needs to train the length.
+    center: of the direction to the center at each pixel.
+    depth: of the logarithm of z.
+    size: relative to the true diagonal.
+    """
+
+    cross_entropy: TermWeight = 2.0
+    focal: TermWeight = 0.0
+    focal_gamma: float = Field(default=2.0, ge=1)
+    dice: TermWeight = 1.0
+    rotation: RotationLossConfig = RotationLossConfig()
+    rotation_weight: TermWeight = 1.0
+    rotation_of: Literal["object", "pixel"] = "object"
+    center: TermWeight = 1.0
+    depth: TermWeight = 1.0
+    size: TermWeight = 1.0
 
 
 class SparseDepthConfig(StrictModel):

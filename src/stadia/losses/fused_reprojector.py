@@ -27,6 +27,7 @@ from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection
 from stadia.losses.photometric import SSIM_C1, SSIM_C2, window_statistics
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
+from stadia.losses.reprojection_backward_kernels import backward_rows
 
 _ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
 
@@ -158,7 +159,7 @@ class _Compare(torch.autograd.Function):
         target = scene.target, brightened, changed
         arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform
         gradients = grad_inverse_depth, grad_transform, grad_brightness
-        _run(kernels.backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
+        _run(backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
         given = (None if each is None else each.sum(axis=1) for each in (grad_transform, grad_brightness))
         sums = (None if each is None else torch.from_numpy(each).to(grad.dtype) for each in given)
         return torch.from_numpy(grad_inverse_depth), *sums, None

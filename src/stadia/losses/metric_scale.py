@@ -7,8 +7,10 @@ thousands of frames, millimeters, would explode. The mean depth of a mask could 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,6 +86,32 @@ def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
     return image_means.sum() / (pixels > 0).sum().clamp(min=1)
 
 
+FINAL_OBJECT_SHARE = 0.005
+"""Share of their weight that object heights keep at the end of the schedule."""
+
+
+class ScaleLossShares(NamedTuple):
+    """Shares of the weights of the object heights and of the camera height."""
+
+    objects: float
+    camera: float
+
+
+def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
+    """Return the shares of an epoch, counted from 0.
+
+    Early depth of the road is poor, so the camera height enters slowly, as a logarithm. Object heights flatten the
+    objects, so they fade out. Before a camera height is known, the objects keep their weight.
+
+    Args:
+        epochs: the schedule ends at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on Cityscapes).
+    """
+    if epoch >= epochs:
+        return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)
+    camera = math.log(epoch + 1) / math.log(epochs + 1)
+    return ScaleLossShares(1 - camera, camera)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownHeights:
     """Known heights of a batch in metres.
@@ -123,7 +151,7 @@ class MetricScaleLoss:
             camera: of the image, K (B, 3, 3).
             road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
             known: heights in metres.
-            object_share, camera_share: factors of the weights in this epoch (`recipes.metric.camera_heights`).
+            object_share, camera_share: factors of the weights in this epoch (`compute_scale_loss_shares`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
         H, W) in metres, of the finest scale; `logged` "camera_height_m", the median over the images, NaN without road.

@@ -1,4 +1,4 @@
-"""Losses of objects: rotation (ROTATION_LOSSES), direction to the center, log depth and size; class masks.
+"""The object pose loss and its parts: rotation (ROTATION_LOSSES), center direction, log depth, size, class masks.
 
 Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
 `Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the
@@ -8,12 +8,21 @@ Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stadia.core.errors import GeometryError
+from stadia.core.types import TensorDataclass
 from stadia.geometry.boxes import Symmetry, half_angle_sin_cos
+from stadia.geometry.instances import unit_directions
 from stadia.geometry.se3 import at_least_float32
+from stadia.geometry.segments import Segments, segment_means
+from stadia.losses import ROTATION_LOSSES
+from stadia.losses.config import ObjectPoseLossConfig
+from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
 
 BOUNDED_LOG_EPS = 0.1
 """The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
@@ -136,3 +145,122 @@ def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
     share = (2 * (p * t).sum(2) + smooth) / (p.sum(2) + t.sum(2) + smooth)
     shown = t.any(2)
     return (1 - share).where(shown, 0.0).sum(1) / shown.sum(1).clamp(min=1)
+
+
+# -- the loss of a batch
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPosePrediction(TensorDataclass):
+    """Predictions for B images that show M labeled objects, at the P pixels of their `Segments`.
+
+    class_logits: (B, C, H, W), C classes with the background.
+    place: (P, 2) x, y of the pixels.
+    pixel_quaternion: (P, 4) w, x, y, z of any length.  pixel_to_center: (P, 2) x, y of any length.
+    quaternion: (M, 4) unit.  log_depth: (M,) ln z in metres.  size_m: (M, 3).
+    """
+
+    class_logits: Tensor
+    place: Tensor
+    pixel_quaternion: Tensor
+    pixel_to_center: Tensor
+    quaternion: Tensor
+    log_depth: Tensor
+    size_m: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPoseLabels:
+    """Labels of B images that show M objects.
+
+    class_map: (B, H, W) integers from 0 = background to C - 1, or IGNORE_INDEX.
+    segments: the P pixels of the M objects.
+    quaternion: (M, 4) w, x, y, z, unit.  center_px: (M, 2) x, y of the projected object center.
+    depth_m: (M,) z of the center.  size_m: (M, 3).  symmetry: of the M objects.
+    """
+
+    class_map: Tensor
+    segments: Segments
+    quaternion: Tensor
+    center_px: Tensor
+    depth_m: Tensor
+    size_m: Tensor
+    symmetry: Symmetry
+
+
+class ObjectPoseLoss:
+    """Terms by name, weighted by the configuration. An image without objects trains the mask only.
+
+    Terms are means over pixels, images or objects of all processes, so every process must call it. Accumulated batches
+    have equal weight, since the object count of the next batches is unknown.
+    """
+
+    def __init__(self, config: ObjectPoseLossConfig | None = None) -> None:
+        self.config = config or ObjectPoseLossConfig()
+        self.rotation = ROTATION_LOSSES.load(self.config.rotation.name)
+
+    def __call__(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> LossReport:
+        """Compute the loss of a batch. Raises GeometryError if prediction and labels differ in pixels or objects."""
+        _check_counts(predicted, labels)
+        known, shown = labeled_pixels(labels.class_map), (labels.class_map > 0).flatten(1).any(1)
+        count = known.new_full((), labels.segments.count, dtype=torch.float32)
+        pixels, images, objects = average_count_over_processes(
+            torch.stack((known.sum().float(), shown.sum().float(), count))
+        )
+        terms = self._mask_terms(predicted.class_logits, labels.class_map, pixels, images)
+        terms |= {name: divide_sum(values, objects) for name, values in self._object_terms(predicted, labels).items()}
+        weighted = {name: self._weight(name) * value for name, value in terms.items()}
+        total = torch.stack([*weighted.values(), _zero_term(predicted)]).sum()
+        terms = {name: value.detach() for name, value in weighted.items()}
+        return LossReport(total, terms, {}, least=dict.fromkeys(terms, 0.0))
+
+    def _weight(self, term: str) -> float:
+        of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
+        return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
+
+    def _mask_terms(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Return the mask terms, means over labeled pixels and over images with objects."""
+        config, terms = self.config, {}
+        if config.cross_entropy:
+            terms["cross_entropy"] = divide_sum(cross_entropy(logits, classes), pixels)
+        if config.focal:
+            terms["focal"] = divide_sum(focal_loss(logits, classes, config.focal_gamma), pixels)
+        if config.dice:
+            terms["dice"] = divide_sum(dice_loss(logits, classes), images)  # 0 of an image without an object
+        return terms
+
+    def _object_terms(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> dict[str, Tensor]:
+        """Return the terms of each object, (M,)."""
+        segment, count = labels.segments.segment, labels.segments.count
+        if self.config.rotation_of == "object":
+            rotation = self.rotation(predicted.quaternion, labels.quaternion, labels.symmetry)
+        else:
+            true, symmetry = labels.quaternion[segment], labels.symmetry[segment]
+            rotation = segment_means(self.rotation(predicted.pixel_quaternion, true, symmetry), segment, count)
+        direction = unit_directions(labels.center_px[segment], predicted.place)
+        return {
+            "rotation": rotation,
+            "norm": segment_means(norm_penalty(predicted.pixel_quaternion), segment, count),
+            "center": segment_means(center_error(predicted.pixel_to_center, direction), segment, count),
+            "depth": log_depth_error(predicted.log_depth, labels.depth_m),
+            "size": size_error(predicted.size_m, labels.size_m),
+        }
+
+
+def _check_counts(predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> None:
+    pixels, objects = len(labels.segments.segment), labels.segments.count
+    found = [len(x) for x in (predicted.place, predicted.pixel_quaternion, predicted.pixel_to_center)]
+    found += [len(x) for x in (predicted.quaternion, predicted.log_depth, predicted.size_m)]
+    found += [len(x) for x in (labels.quaternion, labels.center_px, labels.depth_m, labels.size_m)]
+    if found != [pixels] * 3 + [objects] * 7:
+        given = f"{', '.join(map(str, found))} rows (3 tensors of pixels, 7 of objects)"
+        expected = f"{pixels} of pixels and {objects} of objects"
+        fix = "predict at the pixels of the labels' segments"
+        raise GeometryError("object pose loss", found=given, expected=expected, fix=fix)
+
+
+def _zero_term(predicted: ObjectPosePrediction) -> Tensor:
+    """Return 0 with a zero gradient for every prediction: DDP requires a gradient for each weight."""
+    of_pixels = (predicted.class_logits, predicted.pixel_quaternion, predicted.pixel_to_center)
+    outputs = (*of_pixels, predicted.quaternion, predicted.log_depth, predicted.size_m)
+    return torch.stack([output[:0].sum() for output in outputs]).sum()

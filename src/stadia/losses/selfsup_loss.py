@@ -18,7 +18,6 @@ from stadia.losses import SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
@@ -97,7 +96,7 @@ class SelfSupervisedLoss:
             prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
             images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names)
-            return self._report(images, prediction, step, road if self.config.auto_mask else None)
+            return self._report(images, prediction, step, road if self.auto_masks(names, step) else None)
 
     def _report(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> LossReport:
         terms = _Terms(_scale_weights(prediction, self.config.scale_weights))
@@ -138,7 +137,7 @@ class SelfSupervisedLoss:
         comparisons, T_source_target = [], select_sources(prediction.T_source_target, teachers)
         for times, images in enumerate(sizes):
             log_uncertainty = self._uncertainty(prediction, step, times)
-            auto_mask = self.config.auto_mask and road is None
+            auto_mask = self.auto_masks(images.source_names, step) and road is None
             reproject = self._reprojector(images, teachers, prediction.brightness, auto_mask=auto_mask)
             size = images.target.shape[-2:]
             on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
@@ -227,6 +226,11 @@ class SelfSupervisedLoss:
             return rig, temporal
         return list(range(len(source_names))), []
 
+    def auto_masks(self, source_names: Sequence[str], step: int) -> bool:
+        """Return whether the auto-mask acts at this step: with a stereo source always, if it is configured."""
+        alone = all(map(is_temporal, source_names))
+        return self.config.auto_mask and not (alone and step < self.config.auto_mask_from_step)
+
     def _reprojector(
         self, images: ReprojectionInputs, indices: list[int], brightness: Tensor | None, *, auto_mask: bool
     ) -> Reprojector:
@@ -254,7 +258,11 @@ class _Terms:
 
 def choose_reprojector(target: Tensor) -> type[Reprojector]:
     """Return the compiled loops for images on the CPU, plain torch otherwise."""
-    return FusedReprojector if target.device.type == "cpu" else TorchReprojector
+    if target.device.type != "cpu":
+        return TorchReprojector
+    from stadia.losses.fused_reprojector import FusedReprojector  # Numba is slow to import
+
+    return FusedReprojector
 
 
 def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:

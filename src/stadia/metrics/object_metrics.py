@@ -10,8 +10,6 @@ from statistics import fmean, median
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from stadia.core.types import TensorDataclass
@@ -51,6 +49,8 @@ def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, tru
 
 def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float = 0.5) -> Matches:
     """Return the pairs of one class with the largest sum of overlaps (P, G) above the threshold (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = worth[rows, columns] > 0
@@ -82,6 +82,8 @@ def _match_cheapest(cost: FloatArray, allowed: BoolArray) -> tuple[IndexArray, I
         return np.zeros(min(len(columns), 1), dtype=np.int64), columns[cost[0, columns].argsort(kind="stable")[:1]]
     least, span = cost.min(initial=np.inf, where=allowed), np.ptp(cost[allowed]) if allowed.any() else 0.0
     relative = (np.where(allowed, cost, least) - least) / (span or 1.0)
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     worth = np.where(allowed, len(cost) + 1 - relative, 0.0)  # one pair more outweighs all
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = allowed[rows, columns]
@@ -163,6 +165,8 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
 
     For symmetric objects. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball.
     """
+    from scipy.spatial import KDTree  # slow to import
+
     points = points.detach().double().cpu()
     predicted, true = (transform(T.detach().double().cpu(), points).numpy() for T in (T_predicted, T_true))
     distance: NDArray[np.float64] = KDTree(predicted).query(true)[0]

@@ -15,7 +15,7 @@ from .config import describe_attention_cost as describe_attention_cost
 from .depth_net import DepthNet as DepthNet
 from .depth_pose_net import DepthPoseNet as DepthPoseNet
 from .dpt_architectures import DptArchitecture as DptArchitecture
-from .dpt_architectures import check_image_size as check_image_size
+from .dpt_architectures import check_stride_multiples as check_stride_multiples
 from .dpt_architectures import check_transformers_installed as check_transformers_installed
 from .dpt_net import DptNet as DptNet
 from .dpt_net import SelfAttention as SelfAttention

@@ -10,10 +10,13 @@ from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from stadia.core.config import StrictModel, check_registered
 from stadia.models import ACTIVATIONS, ATTENTIONS, DPT_NETWORKS, OVERLAY_NETWORKS, POSE_HEADS, POSE_NETS, ROTATIONS
-from stadia.models.dpt_architectures import check_image_size
+from stadia.models.dpt_architectures import check_stride_multiples
 
 _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
+
+REVISION_PATTERN = "[0-9a-f]{40}"
+"""A commit of the hub. Names of branches and tags can be moved to other files."""
 
 DEFAULT_INIT_DEPTH_M = 12.0
 """Typical depth of a street: the start where nothing in the data has a scale."""
@@ -23,12 +26,14 @@ class DepthPoseNetConfig(StrictModel):
     """The depth network and the pose network.
 
     encoder, pose_encoder: timm models (`stadia list encoders`); pose_encoder applies to the pose network `resnet`.
+        NAME@REVISION takes one commit of the weights on the hub.
     pretrained: start the encoders from timm's weights where available; otherwise one line warns.
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, arXiv 1806.01260, section 3.3).
     init_depth_m: depth that an untrained network predicts. It sets the head's bias, so that stereo training starts
         within reach of the true match. "auto" is the median depth of the matches of some stereo pairs, 12 without. The
-        default range then follows where it does not hold these matches.
+        default range then follows where it does not hold these matches. A number below 1/3 or above 3 times that median
+        is moved to it too, and one line reports it.
     scales: number of decoder outputs, each half the size of the one before.
     rotation_scale, translation_scale: multiply the pose head, so that training starts near the identity.
     right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
@@ -184,6 +189,7 @@ class DptConfig(StrictModel):
         weights.
     pretrained: load the file `weights`, or else the published weights from the hub; missing weights are an error.
         false starts at random.
+    revision: commit hash of the published weights on the hub; null takes the newest, and a warning has its hash.
     weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
     allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
         run.
@@ -195,6 +201,7 @@ class DptConfig(StrictModel):
 
     network: Annotated[str, AfterValidator(check_registered(DPT_NETWORKS))] = "dpt-hybrid"
     pretrained: bool = True
+    revision: Annotated[str, Field(pattern=f"^{REVISION_PATTERN}$")] | None = None
     weights: str | None = None
     allow_missing: tuple[str, ...] = ()
     allow_unexpected: tuple[str, ...] = ()
@@ -206,6 +213,8 @@ class DptConfig(StrictModel):
     def _both_or_neither(self) -> Self:
         if (self.scale is None) != (self.shift is None):
             raise ValueError("scale and shift belong together: give both, or neither and they are fitted")
+        if self.revision is not None and self.weights is not None:
+            raise ValueError("revision is of the published weights: give it, or a file as weights")
         return self
 
 
@@ -221,7 +230,7 @@ class ObjectPoseNetConfig(StrictModel):
     The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The defaults train in minutes on two cores.
     The reference networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
 
-    encoder: any timm model (`stadia list encoders`).
+    encoder: any timm model (`stadia list encoders`); NAME@REVISION takes one commit of its weights on the hub.
     pretrained: start the encoder from timm's weights where available; otherwise one line warns.
     pyramid_channels: of each level of the pyramid.
     segmentation_channels: of each level after upsampling to the finest size.
@@ -256,4 +265,4 @@ class OverlayNetConfig(StrictModel):
 
 def check_overlay_size(height: int, width: int) -> None:
     """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE."""
-    check_image_size("overlay", OVERLAY_STRIDE, height=height, width=width)
+    check_stride_multiples("overlay", OVERLAY_STRIDE, height=height, width=width)

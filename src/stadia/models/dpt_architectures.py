@@ -72,7 +72,7 @@ def check_transformers_installed() -> None:
         raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
 
 
-def check_image_size(name: str, stride: int, *, height: int, width: int) -> None:
+def check_stride_multiples(name: str, stride: int, *, height: int, width: int) -> None:
     """Raise ConfigError with the nearest valid size if the image's sides are no multiples of the stride."""
     if height % stride or width % stride or not (height and width):
         near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"

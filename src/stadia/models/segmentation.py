@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from stadia.core import torchvision_shim  # noqa: F401
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import expand_home
-from stadia.core.input_files import read_bytes, read_json
-from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
-
-log = logging.getLogger(__name__)
+from stadia.core.input_files import read_bytes
+from stadia.core.json_files import read_json
+from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (
@@ -140,7 +138,7 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
         expected = "a Mask2Former or OneFormer: a folder (config.json, model.safetensors) or hub name"
         raise CheckpointError(given, found=found, expected=expected, fix=fix) from error
     if used is not None and revision is None:
-        log.warning("%s: the newest revision is used; %s@%s names it", name, name, used)
+        warn_newest_revision(name, f"{name}@{used}")
     weights = hashlib.blake2b(digest_size=8)
     for key, value in sorted(network.state_dict().items()):
         weights.update(key.encode())

@@ -20,7 +20,8 @@ import timm
 
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import atomic_write, expand_home
-from stadia.core.input_files import check_input_file, parse_json
+from stadia.core.input_files import check_input_file
+from stadia.core.json_files import parse_json
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,13 +40,11 @@ class SizePrior(nn.Module):
         encoder: timm model, a ConvNeXt V2 or another.
     """
 
-    def __init__(
-        self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto", pretrained: bool = False
-    ) -> None:
+    def __init__(self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto") -> None:
         super().__init__()
         self.about = {"mean_m": mean_m, "side": side, "encoder": encoder}
         self.mean_m, self.side = mean_m, side
-        self.encoder = timm.create_model(encoder, pretrained=pretrained, num_classes=0)
+        self.encoder = timm.create_model(encoder, num_classes=0)
         width = self.encoder.num_features
         last = nn.Linear(128, 2)
         nn.init.zeros_(last.weight)
@@ -98,6 +97,8 @@ def load_size_prior(path: Path) -> SizePrior:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = parse_json(path, file.metadata()["size_prior"], expected)
+        if not timm.is_model(about["encoder"]):  # "hf-hub:NAME" and "local-dir:NAME" read an architecture elsewhere
+            raise LookupError(f"the encoder {about['encoder']!r}, which timm lacks")
         prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
         prior.load_state_dict(safetensors.torch.load_file(path))
     except (DataError, OSError, LookupError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:

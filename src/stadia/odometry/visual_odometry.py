@@ -59,7 +59,7 @@ class FrameToFrameOdometry:
         if self.before is None:
             self.poses.append(torch.eye(4, dtype=torch.float64))
         else:
-            self.T_next_now = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            (self.T_next_now,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
             if self.T_next_now is None or not self.T_next_now.isfinite().all():
                 return False
             self.poses.append(compose(self.poses[-1], inverse(self.T_next_now)))
@@ -95,7 +95,7 @@ class SlidingWindowOdometry:
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         now = FrameTensors(image, camera)
-        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)
+        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0]
         self.before = now
         maps = partial(predict_maps, self.predictor, image, camera)
         return self.window.add(IncomingFrame(image, camera, maps), motion)

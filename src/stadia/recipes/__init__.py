@@ -46,7 +46,7 @@ COMMANDS = Registry(
         "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
     },
 )
-"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.base.runner`."""
+"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.base.recipe_commands`."""
 
 _LAZY = (
     "stadia.recipes.base.workflow:train",

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,11 @@ from stadia.report.run_files import Series
 WIDTH, HEIGHT = 420.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
 MAX_POINTS, MAX_DOTS = 800, 20
-LOG_RATIO = 50.0
+LOG_RATIO = 20.0
 MIN_AXIS_SPAN = 1e-3
 """Least span of an axis, as a share of the values, so that the rounding of a constant does not fill the panel."""
 PALETTE_SIZE = 8  # the template's palette
 MIN_CURVE_STEPS = 3  # two points show no course
-MIN_HEIGHT_SHARE = 0.01  # of a path's length: a height that varies by less has no plot
 
 Point = tuple[float, float]
 
@@ -53,7 +51,7 @@ class CurveLine:
 
 @dataclass(frozen=True)
 class CurvePlot:
-    """A panel of curves over steps; marks show where a stage begins."""
+    """A panel of curves over steps; marks show where a stage begins, the note what is drawn."""
 
     title: str
     lines: list[CurveLine]
@@ -62,57 +60,7 @@ class CurvePlot:
     better: Better
     log: bool
     marks: list[AxisTick]
-
-
-@dataclass(frozen=True)
-class DrawnPath:
-    """A camera's path from a score file. A part of another shape is not drawn.
-
-    points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start, or None.  error: for the legend.
-    """
-
-    name: str
-    color: int
-    points_m: Any
-    heights_m: Any = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class PathLine:
-    """One path of a figure as SVG path data from above, and its height over the distance; "" where none is drawn."""
-
-    name: str
-    color: int
-    error: str
-    path: str
-    height: str
-
-
-@dataclass(frozen=True)
-class HeightProfile:
-    """Axes of height over distance, metres, and the true height; the estimated ones are those of each `PathLine`."""
-
-    true: str
-    x_ticks: list[AxisTick]
-    y_ticks: list[AxisTick]
-
-
-@dataclass(frozen=True)
-class PathFigure:
-    """Paths of one recording from above: x to the right, z (forward) upwards, one scale for all.
-
-    true: SVG path data, "" where unknown.  profile: None where no height varies.
-    """
-
-    width: float
-    height: float
-    lines: list[PathLine]
-    true: str
-    start: tuple[float, float]
-    bar_px: float
-    bar_m: float
-    profile: HeightProfile | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +129,7 @@ class FigureAxes:
     def points(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> list[Point | None]:
         """Return at most `MAX_POINTS` points of a curve; None where a value cannot be drawn on the axis."""
         found: list[Point | None] = []
-        for i in _thin(len(steps)):
+        for i in thin_indices(len(steps)):
             if math.isfinite(values[i]) and (not self.log or values[i] > 0):
                 found.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))))
             else:
@@ -198,7 +146,7 @@ class FigureAxes:
 
 def make_plot(
     title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
-    marks: Sequence[tuple[int, str]] = (),
+    marks: Sequence[tuple[int, str]] = (), note: str = "",
 ) -> CurvePlot | None:  # fmt: skip
     """Make the curves of one panel, or None where no value is finite. marks: (first step, label) of each stage.
 
@@ -228,6 +176,7 @@ def make_plot(
         better=better,
         log=log,
         marks=[AxisTick(axes.x(step), label) for step, label in marks if axes.first <= step <= axes.last],
+        note=note,
     )
 
 
@@ -241,7 +190,7 @@ def place_ticks(values: Sequence[float], place: Callable[[float], float]) -> lis
     return [AxisTick(place(value), label) for value, label in zip(values, format_tick_labels(values), strict=True)]
 
 
-def _thin(count: int) -> NDArray[np.int64]:
+def thin_indices(count: int) -> NDArray[np.int64]:
     """Return at most MAX_POINTS indices spread evenly."""
     return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).astype(int))
 
@@ -296,84 +245,10 @@ def _format_step(step: float) -> str:
     return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
 
 
-def draw_camera_paths(paths: Sequence[DrawnPath], true: DrawnPath) -> PathFigure | None:
-    """Draw paths of one recording from above, and their heights where one varies; None without a path to draw."""
-    drawn = [(path, points) for path in paths if (points := _as_floats(path.points_m, columns=2)) is not None]
-    if not drawn:
-        return None
-    true_points = _as_floats(true.points_m, columns=2)
-    every = np.concatenate([points for _, points in drawn] + ([] if true_points is None else [true_points]))
-    low, high = every.min(axis=0), every.max(axis=0)
-    extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
-    pad = 16.0
-    scale = float(min((WIDTH - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
-    bar_m = round_down(0.25 * WIDTH / scale)
-
-    def draw(points: NDArray[np.float64]) -> list[Point]:
-        kept = points[_thin(len(points))]
-        return [(pad + float(x - low[0]) * scale, pad + float(high[1] - z) * scale) for x, z in kept]
-
-    axes = _fit_height_axes([*paths, true])
-    return PathFigure(
-        width=float(extent[0]) * scale + 2 * pad,
-        height=float(extent[1]) * scale + 2 * pad + 24,
-        lines=[
-            PathLine(path.name, path.color, path.error, make_path_data(draw(points)), _draw_height(path, axes))
-            for path, points in drawn
-        ],
-        true=make_path_data(draw(true_points)) if true_points is not None else "",
-        start=draw(drawn[0][1] if true_points is None else true_points)[0],
-        bar_px=bar_m * scale,
-        bar_m=bar_m,
-        profile=None
-        if axes is None
-        else HeightProfile(_draw_height(true, axes), make_step_ticks(axes), axes.y_ticks()),
-    )
-
-
-def _measure_height(path: DrawnPath) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the distance along a path (N,) and its height (N,), metres; None where one of them is unknown."""
-    points, heights = _as_floats(path.points_m, columns=2), _as_floats(path.heights_m)
-    if points is None or heights is None or len(points) != len(heights):
-        return None
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    return np.concatenate([[0.0], np.cumsum(steps)]), heights
-
-
-def _fit_height_axes(paths: Sequence[DrawnPath]) -> FigureAxes | None:
-    """Return axes that hold the heights of all paths; None where none of them varies."""
-    known = [measured for path in paths if (measured := _measure_height(path)) is not None]
-    if not any(np.ptp(height) > MIN_HEIGHT_SHARE * along[-1] > 0 for along, height in known):
-        return None
-    heights = np.concatenate([height for _, height in known])
-    margin = 0.05 * float(np.ptp(heights))
-    last = max(float(along[-1]) for along, _ in known)
-    return FigureAxes(0.0, last, float(heights.min()) - margin, float(heights.max()) + margin, log=False)
-
-
-def _draw_height(path: DrawnPath, axes: FigureAxes | None) -> str:
-    measured = _measure_height(path)
-    if axes is None or measured is None:
-        return ""
-    along, height = measured
-    return make_path_data([(axes.x(along[i]), axes.y(height[i])) for i in _thin(len(along))])
-
-
 def round_down(value: float) -> float:
     """Return the largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
     return max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9))
-
-
-def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] | None:
-    """Return at least two finite rows, (N, columns) or (N,); None for other input."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-    row_shape = () if columns is None else (columns,)
-    is_rows = array.ndim > 0 and array.shape[1:] == row_shape
-    return array if is_rows and len(array) > 1 and np.isfinite(array).all() else None
 
 
 def make_histogram(values: Sequence[float], bins: int = 24) -> Histogram:

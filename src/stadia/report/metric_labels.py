@@ -13,14 +13,19 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class MetricLabel:
-    """How a metric is shown: name, unit, good direction, and whether it is a key number of the report."""
+    """How a metric is shown: name, unit, good direction, whether it is a key number, and a sentence on what it is."""
 
     label: str
     unit: str = ""
     better: Better = "lower"
     key: bool = False
+    note: str = ""
 
 
+SCALE_RATIO = (
+    "Scale ratio: median true over median predicted depth of an image. Its spread: standard deviation over the images,"
+    " divided by their median."
+)
 SCORES: dict[str, MetricLabel] = {
     "loss": MetricLabel("Loss"),
     "abs_rel": MetricLabel("AbsRel", key=True),
@@ -38,10 +43,11 @@ SCORES: dict[str, MetricLabel] = {
     "sq_error_rel_percent": MetricLabel("sqErrorRel", "%"),
     "abs_error_rel_percent": MetricLabel("absErrorRel", "%"),
     "irmse_per_km": MetricLabel("iRMSE", "1/km"),
-    "scale_ratio_median": MetricLabel("Scale ratio, median", "", "one", key=True),
-    "scale_ratio_spread": MetricLabel("Scale ratio, spread"),
+    "scale_ratio_median": MetricLabel("Scale ratio, median", "", "one", key=True, note=SCALE_RATIO),
+    "scale_ratio_spread": MetricLabel("Scale ratio, spread", note=SCALE_RATIO),
     "residual": MetricLabel("Photometric residual"),
     "residual_unwarped": MetricLabel("Photometric residual", "", "neither"),
+    "warped_over_unwarped": MetricLabel("Residual over the unwarped one, without auto-mask"),
     "ause": MetricLabel("AUSE, of AbsRel"),
     "ause_of_random": MetricLabel("AUSE, of AbsRel", "", "neither"),
     "residual_over_sigma": MetricLabel("Residual over Sigma", "", "one"),
@@ -78,6 +84,13 @@ SCORES |= {
     for degrees, cm in ((5, 2), (5, 5), (10, 2), (10, 5), (10, 10))
 }
 """A new metric is a line here. A metric without a line is shown by its own name, neither good nor bad."""
+
+MOTION_NAMES = {
+    "aligned": ("image alignment", "each image is aligned with the next one, with the predicted depth"),
+    "network": ("pose network", "the pose network predicts the motion"),
+    "mean-depth": ("mean depth", "each image is aligned with the next one, with a map of mean depths, as a baseline"),
+}
+"""Name and description of how a path was estimated, by the key `motion` of its score file."""
 
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
 DEPTH_SCALES: dict[str, tuple[str, str]] = {
@@ -223,7 +236,10 @@ class EvidenceTable:
 
 
 def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
-    """Arrange evidence: lists of one length become a table, nested lists a matrix, and the key of a mapping a title."""
+    """Arrange evidence: lists of one length become a table, nested lists a matrix, and the key of a mapping a title.
+
+    An empty list is left out.
+    """
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []
     named = {name: value for name, value in evidence.items() if isinstance(value, Mapping)}
@@ -233,9 +249,9 @@ def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
         for name, value in group.items():
             if isinstance(value, list | tuple) and value and all(isinstance(row, list | tuple) for row in value):
                 tables.append(EvidenceTable(str(name), [], [list(map(format_evidence_value, row)) for row in value]))
-            elif isinstance(value, list | tuple):
+            elif isinstance(value, list | tuple) and value:
                 columns.setdefault(len(value), {})[str(name)] = list(value)
-            else:
+            elif value not in ([], ()):
                 numbers.append((f"{title} {name}".strip(), format_evidence_value(value)))
         for same in columns.values():
             if len(same) > 1:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import safe_join
 from stadia.core.image_io import read_image
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number
@@ -184,12 +184,14 @@ def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:
 class PointCloudFigure:
     """A point cloud of the page.
 
-    name: score file and frame.  count: of its points.  axis: length of the drawn axes with its unit.
+    name: score file and frame.  frame: of a recording.  count: of its points.
+    axis: length of the drawn axes with its unit.
     points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
     view: parameters of the script, as JSON.  still: the first view.
     """
 
     name: str
+    frame: str
     count: int
     axis: str
     points: str
@@ -239,14 +241,16 @@ class CloudPoints:
 
 
 def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
-    """Load at most MAX_CLOUDS point clouds of a run; unreadable ones get a line in `unreadable`."""
-    found = []
-    for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
+    """Load at most MAX_CLOUDS different point clouds of a run; unreadable ones get a line in `unreadable`."""
+    found: dict[tuple[str, str], PointCloudFigure] = {}
+    for camera in sorted(run.folder.glob("clouds/*/camera.json")):
         try:
-            found.append(_load_point_cloud(camera, run.folder))
+            if len(found) < MAX_CLOUDS:
+                cloud = _load_point_cloud(camera, run.folder)
+                found.setdefault((cloud.frame, cloud.points), cloud)
         except _UNREADABLE as error:
             _list_unreadable(camera.parent, error, run)
-    return found
+    return list(found.values())
 
 
 def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
@@ -258,6 +262,7 @@ def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
     packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
     return PointCloudFigure(
         name=f"{camera.parent.name}: {about['frame']}",
+        frame=str(about["frame"]),
         count=count,
         axis=format_number(view["axis"], "m" if metres else "of depth's own unit, which is no metre,"),
         points=base64.b64encode(packed).decode(),

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from stadia import __version__
 from stadia.core.files import write_text
 from stadia.core.input_files import read_text
-from stadia.report import figures, sections
+from stadia.report import figures, score_tables, sections
 from stadia.report.metric_labels import (
     describe_depth_scale,
     describe_scale_source,
@@ -22,6 +22,8 @@ from stadia.report.metric_labels import (
     format_duration,
     format_number,
 )
+from stadia.report.panel_labels import explain_sheets
+from stadia.report.path_figures import make_path_figures
 from stadia.report.private_parts import hide_private_parts
 from stadia.report.quality_summary import describe_quality
 from stadia.report.report_images import (
@@ -44,6 +46,7 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("report.js", "cloud.js")
 SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
+MAX_VALUE_CHARS = 200  # of a value in the table of the run; lists of hashes are longer
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
@@ -76,6 +79,10 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     environment.globals["figures"] = figures
     depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
     script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
+    paths, scores = make_path_figures(run.scores), score_tables.merge_equal_scores(run.scores)
+    facts = {
+        key: value for key, value in flatten_mapping(run.run).items() if not key.startswith(("environment", "time."))
+    }
     series = [one for one in run.series if not is_calibration(one)]
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
@@ -95,25 +102,34 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         curves=sections.make_curves(series, sections.list_stages(run)),
         layers=make_layer_plots(run.spreads),
         time_spent=summarize_time(run.run.get("time")),
-        uncertainty=[*make_sparsification_plots(run.scores), *filter(None, [make_calibration_plot(run.series)])],
+        uncertainty=[*make_sparsification_plots(scores), *filter(None, [make_calibration_plot(run.series)])],
         sheets=sections.embed_image_sheets(run),
+        sheet_notes=explain_sheets(one.name for one in series),
         of_validation=sections.embed_validation_images(run),
         predicted=embed_predicted_depth(run),
         color_scale=describe_color_scale(),
-        has_depth_scores=sections.has_depth_scores(run),
+        has_depth_scores=score_tables.has_depth_scores(run),
         drawn=embed_drawn_predictions(run),
         clouds=load_point_clouds(run),
-        score_tables=sections.make_score_tables(run.scores),
-        image_scores=sections.make_image_scores(run.scores),
-        odometry=sections.make_path_figures(run.scores),
+        score_tables=score_tables.make_score_tables(scores),
+        image_scores=score_tables.make_image_scores(scores),
+        odometry=[one for one in paths if one.is_open],
+        odometry_folded=[one for one in paths if not one.is_open],
+        odometry_methods=dict.fromkeys(method for one in paths for method in one.methods),
         changes=compare_runs(before, run) if before is not None else None,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         environment=flatten_mapping(run.run.get("environment", {})),
-        provenance={k: v for k, v in flatten_mapping(run.run).items() if not k.startswith(("environment", "time."))},
+        provenance={key: _shorten(value) for key, value in facts.items()},
         patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _shorten(value: Any) -> str:
+    """Return a value as text, cut at MAX_VALUE_CHARS."""
+    text = str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}… ({len(text)} characters)"
 
 
 def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
@@ -136,10 +152,17 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         facts.append(f"took {format_duration(seconds)} to train and validate")
     if (steps := run.steps) is not None:
-        facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}")
+        facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
     if isinstance(weights := run.run.get("weights"), dict) and weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts
+
+
+def _describe_best_step(run: RunFiles, steps: int) -> str:
+    """Return ` (best checkpoint: step 60)` where the verdict and the scores are of an earlier step; else nothing."""
+    judged = run.run.get("judged")
+    best = judged.get("steps") if isinstance(judged, dict) else None
+    return f" (best checkpoint: step {best})" if isinstance(best, int) and 0 <= best < steps else ""
 
 
 def _parse_time(text: Any) -> datetime | None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.input_files import parse_json_lines, read_bytes, read_csv, read_json
+from stadia.core.input_files import read_bytes, read_csv
+from stadia.core.json_files import parse_json_lines, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
 
 MAX_BYTES = 64 << 20

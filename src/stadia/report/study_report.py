@@ -16,7 +16,7 @@ import numpy as np
 
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import atomic_write, write_text
-from stadia.core.input_files import read_json, read_json_objects
+from stadia.core.json_files import read_json, read_json_objects
 from stadia.core.registry import find_nearest_name
 from stadia.report.metric_labels import format_number, is_finite
 from stadia.report.quality_summary import LAST_SHARE

@@ -33,6 +33,7 @@ from .loggers import read_rows as read_rows
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
 from .optim import UpdateRatio as UpdateRatio
+from .peak_memory import PeakMemory as PeakMemory
 from .phase_clock import PhaseClock as PhaseClock
 from .phase_clock import Stopwatch as Stopwatch
 from .recipe import AnyRecipe as AnyRecipe

@@ -57,6 +57,15 @@ class MultiDatasetLoader(Protocol):
         ...
 
 
+@runtime_checkable
+class StartableLoader(Protocol):
+    """A loader whose processes can be started before its first iteration."""
+
+    def start(self) -> None:
+        """Start the processes."""
+        ...
+
+
 def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None:
     """Share loaders between processes. Raises RunError for a training loader without `shard`.
 

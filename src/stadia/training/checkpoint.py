@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import atomic_write, write_json
-from stadia.core.input_files import check_input_file, check_json_values, open_input
+from stadia.core.input_files import check_input_file, open_input
+from stadia.core.json_files import check_json_values
 from stadia.core.registry import RENAMED_WEIGHTS
 
 FORMAT, VERSION = "stadia-checkpoint", 3
@@ -187,7 +188,7 @@ def check_weights(
         listed = "; ".join(mistakes[:3]) + "; ..." * (len(mistakes) > 3)
         found = f"{len(mistakes)} tensors that do not fit ({listed})"
         expected = f"the weights of this '{checkpoint.header.recipe}'"
-        fix = "build the model from the checkpoint's own config"
+        fix = "use the model settings of that run: its config.json, by --config or key by key"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix)
 
 

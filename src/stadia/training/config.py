@@ -88,12 +88,14 @@ class TrainingConfig(StrictModel):
 
     max_epochs, max_steps: the training ends at the first of the two. max_steps alone sets no limit of epochs.
     max_minutes: the training also ends after the first step at whose end all steps took this long, without validations
-        and checkpoints. It is validated, scored and finished then; the schedule has not reached its end.
+        and checkpoints. It is validated, scored and finished then. The learning rate follows the time where that is
+        further than the steps, so that its schedule ends with the training.
     batch_size: samples of one forward and backward on one device.
     grad_accumulation_steps: batches of a step.
     clip_norm: the largest norm of the gradient; null = any.
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in
-        float16 with a gradient scaler, on CUDA GPUs.
+        float16 with a gradient scaler, on CUDA GPUs. "auto" is bf16 on a GPU that has it; on the CPU three steps of
+        "32" and of "bf16" are measured before the training, and the faster one is taken.
     workers: processes that load; 0 loads in the training process.
     threads: of torch on the CPU; null leaves the default of torch.
     log_every, images_every, histograms_every, checkpoint_every: in steps. Images, and histograms of weights and
@@ -116,7 +118,7 @@ class TrainingConfig(StrictModel):
     batch_size: int = Field(default=8, ge=1, le=MAX_BATCH)
     grad_accumulation_steps: int = Field(default=1, ge=1, le=MAX_BATCH)
     clip_norm: float | None = Field(default=None, gt=0)
-    precision: Literal["32", "bf16", "fp16"] = "32"
+    precision: Literal["auto", "32", "bf16", "fp16"] = "32"
     workers: int = Field(default=1, ge=0, le=MAX_PROCESSES)
     threads: int | None = Field(default=None, ge=1, le=MAX_PROCESSES)
     log_every: int = Field(default=10, ge=1, le=MAX_STEPS)

@@ -24,6 +24,7 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 
+from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.files import remove_stale_files
@@ -46,13 +47,13 @@ FEW_PROCESSES = 8
 FEW_STEPS = 300
 _FEW = (
     "note: {} steps are few: a network needs thousands, and the loss checks run from "
-    f"{FEW_STEPS} steps on. Fix: raise training.max_steps or training.max_epochs"
+    f"{FEW_STEPS} steps on. Fix: train longer (--minutes, or training.max_steps)"
 )
 _WARM = (
     "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"
 )
 _TIME_OVER = (
-    "training.max_minutes={:g} are over: step {} of {} was the last, and the learning rate has not reached the end of"
+    "training.max_minutes={:g} are over: step {} of {} was the last; the learning rate followed the time to the end of"
     " its schedule"
 )
 LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
@@ -175,6 +176,10 @@ def _make_loop(
     assert recipe.plan is not None
     fabric.launch()
     shard_loaders(loaders, fabric.global_rank, fabric.world_size)
+    validation: object = loaders[1]
+    if isinstance(validation, batches.StartableLoader):
+        with seeds.preserve_generators():
+            validation.start()  # before the first step: a fork keeps the memory of the steps
     clock = PhaseClock(run, recipe.plan, config.precision)
     stream = BatchStream(loaders[0], recipe.plan, clock.mark)
     trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # sharded weights stay sharded
@@ -198,6 +203,9 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
+    if config.precision == "auto":
+        fix = "train by stadia.recipes.train, which measures them"
+        raise ConfigError("training.precision", found="'auto', unresolved", expected="32, bf16 or fp16", fix=fix)
     precision = _PRECISION[config.precision]
     return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
 
@@ -229,8 +237,12 @@ def check_devices(config: TrainingConfig) -> None:
 
 
 def check_precision(config: TrainingConfig) -> None:
-    """Raise ConfigError for fp16 where its gradients have no scaler: without a CUDA GPU, or sharded."""
+    """Raise ConfigError for fp16 without a scaler (no CUDA GPU, or sharded), and for auto of several sizes."""
     place = select_device(config.accelerator).type
+    if config.precision == "auto" and (config.devices != 1 or config.stages):
+        found = "auto with training.stages" if config.stages else f"auto with training.devices={config.devices}"
+        expected, fix = "one device and one image size, to measure", "set training.precision=bf16 or 32"
+        raise ConfigError("training.precision", found=found, expected=expected, fix=fix)
     if config.precision == "fp16" and (place != "cuda" or config.strategy == "fsdp"):
         found = "fp16 with training.strategy=fsdp" if config.strategy == "fsdp" else f"fp16 on {place}"
         expected, fix = "fp16 on a CUDA GPU, with another strategy than fsdp", "set training.precision=bf16 or 32"

@@ -109,7 +109,8 @@ class TrainingLoop(TrainingState):
                 self.call("on_step_end")
             self.report = None  # its maps would stay in memory during the next forward
         self.clock.end_step()
-        self.time_limit.add_step(self.any_process)
+        self.time_limit.add_step(self.largest_of_processes)
+        self.learning_rate.set(self.step, self.time_limit.share)
 
     def check_gradients(self) -> None:
         """Measure the gradient norm. Raise NotFiniteError before the weights change where it or a loss is not finite.
@@ -131,7 +132,7 @@ class TrainingLoop(TrainingState):
             raise optim.explain_gradient(self.recipe, norm, step=self.step + 1)
 
     def update_weights(self) -> None:
-        """Clip the gradient, update the weights, and set the learning rate of the next update."""
+        """Clip the gradient, and update the weights."""
         self.clock.mark("optimizer")
         self.call("on_before_update")
         if self.config.clip_norm is not None:
@@ -141,7 +142,6 @@ class TrainingLoop(TrainingState):
         self.optimizer.step()
         self.step += 1
         self.recipe.global_step = self.step
-        self.learning_rate.set(self.step)
 
     @torch.no_grad()
     def validate(self) -> None:

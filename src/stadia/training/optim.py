@@ -133,7 +133,8 @@ def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, st
 class LearningRate:
     """Set the learning rate of each update: that of the parameter group, times schedule and stage.
 
-    A function of the step alone, so a checkpoint holds nothing of it.
+    A function of the step, and of the time where `training.max_minutes` will be over before the last step. A checkpoint
+    holds nothing of it.
     """
 
     def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: TrainingPlan) -> None:
@@ -146,10 +147,15 @@ class LearningRate:
         """Of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def set(self, step: int) -> None:
-        """Set the rate of update number `step`, from 0."""
+    def set(self, step: int, time_share: float = 0.0) -> None:
+        """Set the rate of update number `step`, from 0.
+
+        time_share: of the time of the training that is over; the schedule is at least that far.
+        """
+        total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
+        scheduled_step = max(step, int(time_share * total_steps))
         scheduled = compute_lr_factor(
-            step, self.config, total_steps=self.plan.total_steps, steps_per_epoch=self.plan.steps_per_epoch
+            scheduled_step, self.config, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )
         for group, lr in zip(self.optimizer.param_groups, self.of_groups, strict=True):
             group["lr"] = lr * (self.plan.lr_factor(step) * scheduled)

@@ -265,6 +265,7 @@ class TimeLimit:
     """The time limit of a training (`training.max_minutes`): its steps count, validations do not. Kept in checkpoints.
 
     is_over: whether the steps have taken that long, in all processes alike; the latest step is the last one then.
+    share: of the time that the steps have taken, in [0, 1] and in all processes alike; 0 without a limit.
 
     Args:
         minutes: None for any.
@@ -272,15 +273,27 @@ class TimeLimit:
 
     def __init__(self, minutes: float | None) -> None:
         self.limit_s = None if minutes is None else 60 * minutes
-        self.spent_s, self.since_s, self.is_over = 0.0, time.perf_counter(), False
+        self.spent_s, self.since_s, self.share = 0.0, time.perf_counter(), 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self.share >= 1
 
     def restart(self) -> None:
         """Count from now on."""
         self.since_s = time.perf_counter()
 
-    def add_step(self, any_process: Callable[[bool], bool]) -> None:
-        """Add the time since the last step, or since `restart`."""
+    def add_step(self, largest: Callable[[float], float]) -> None:
+        """Add the time since the last step, or since `restart`.
+
+        largest: returns the largest value of all processes.
+        """
         now_s = time.perf_counter()
         self.spent_s, self.since_s = self.spent_s + now_s - self.since_s, now_s
         if self.limit_s is not None:
-            self.is_over = any_process(self.spent_s >= self.limit_s)
+            self.share = min(largest(self.spent_s / self.limit_s), 1.0)
+
+    def restore(self, spent_s: float) -> None:
+        """Continue after so many seconds of a checkpoint."""
+        self.spent_s = spent_s
+        self.share = 0.0 if self.limit_s is None else min(spent_s / self.limit_s, 1.0)

@@ -141,7 +141,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     @property
     def weights(self) -> Mapping[str, str]:
-        """What each network started from, "pretrained" or "random", by name. Written into run.json."""
+        """What each network started from, by name: "random", or "pretrained" and from where. Goes into run.json."""
         return {}
 
     @property

@@ -20,7 +20,7 @@ import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 

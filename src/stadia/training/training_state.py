@@ -87,6 +87,12 @@ class TrainingState:
             return flag
         return bool(self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum"))
 
+    def largest_of_processes(self, value: float) -> float:
+        """Return the largest value of all processes. Called by all."""
+        if self.fabric.world_size == 1:
+            return value
+        return float(self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="max"))
+
     def save(self, name: str, kind: Literal["training", "weights"]) -> None:
         """Save a checkpoint. Called by all processes."""
         metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
@@ -119,9 +125,10 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = self.recipe.global_step = state["step"]
-        self.learning_rate.set(self.step)
         self.batches.position = self.step * self.plan.grad_accumulation_steps
-        self.time_limit.spent_s, self.best, self.metrics = state["spent_s"], state["best"], state["metrics"]
+        self.best, self.metrics = state["best"], state["metrics"]
+        self.time_limit.restore(state["spent_s"])
+        self.learning_rate.set(self.step, self.time_limit.share)
         self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:

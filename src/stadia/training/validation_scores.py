@@ -46,7 +46,7 @@ class ValidationScores:
         """Warn of the samples that `means` left out, a line for each number of them."""
         for count, total in dict.fromkeys(self.without.values()):
             names = ", ".join(name for name, of in self.without.items() if of == (count, total))
-            line = "validation: %d of %d samples have no %s (nothing to score it by) and are in no mean"
+            line = "validation: %d of %d samples have no ground truth for %s, and are left out of its mean"
             log.warning(line, count, total, names)
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from stadia.core.errors import ConfigError
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, HeightPrior, check_scored_on, find_prior
-from stadia.synthetic.roadworld.street_models import MODEL_SHARES, MODELS
+from stadia.synthetic.roadworld.car_models import MODEL_SHARES, MODELS
 
 KITTI = PRIORS["kitti"]
 

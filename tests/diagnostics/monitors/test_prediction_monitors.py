@@ -61,14 +61,14 @@ def test_each_part_is_counted_by_itself_and_named() -> None:
 
 def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
     """It has no direction yet."""
-    for residual, codes in ((0.196, {"S21"}), (0.1, {"P20"})):
-        rows = [{"val/motion_along": -1.0, "val/residual_unwarped": 0.2, "val/residual": residual}] * 3
+    for ratio, codes in ((0.98, {"S21"}), (0.5, {"P20"})):
+        rows = [{"val/motion_along": -1.0, "val/warped_over_unwarped": ratio}] * 3
         assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
 
 
 def test_motion_that_turns_round_as_it_is_learnt_is_let_be_and_not_one_whose_size_comes_right() -> None:
     for course, codes in (((-0.95, -0.55, 0.1, 0.9), set()), ((-1.6, -1.3, -1.1), {"P20"})):
-        rows = [{"val/motion_along": along, "val/residual_unwarped": 0.2, "val/residual": 0.1} for along in course]
+        rows = [{"val/motion_along": along, "val/warped_over_unwarped": 0.5} for along in course]
         assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
 
 

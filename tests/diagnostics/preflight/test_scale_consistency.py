@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stadia.diagnostics.preflight import scale_consistency
-from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, ScaleSource
+from stadia.diagnostics.preflight import kitti_rig, scale_consistency
+from stadia.diagnostics.preflight.scale_consistency import ScaleComparison
+from stadia.diagnostics.preflight.scale_mistakes import ScaleSource, find_known_mistake
 
 RIG, POSES, DEPTH = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
 TRUE_SCALES = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
@@ -23,8 +24,7 @@ def judge(
 ):
     comparisons = [ScaleComparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
     monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: scales)
-    monkeypatch.setattr(scale_consistency, "compare_scales", lambda survey: comparisons)
-    return scale_consistency.find_scale_errors(None)  # type: ignore[arg-type]
+    return scale_consistency.find_scale_errors(None, comparisons)  # type: ignore[arg-type]
 
 
 def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[ScaleSource, ScaleSource], float]:
@@ -105,12 +105,13 @@ def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.Monk
 
 def interval_of(monkeypatch: pytest.MonkeyPatch, factor: float, value: float, *, log_error: float = 0.003) -> str:
     """The cure of a rig whose baseline is so many times too long by six steps."""
+    cause, fix = find_known_mistake(RIG, factor)
     error = scale_consistency.ScaleError(
-        RIG, factor, True, False, None, None, value, (ScaleComparison(POSES, RIG, 1 / factor, log_error, 6),)
+        RIG, factor, True, False, cause, fix, value, (ScaleComparison(POSES, RIG, 1 / factor, log_error, 6),)
     )
     steps = SimpleNamespace(steps=[], measure_steps_between=list)
-    monkeypatch.setattr(scale_consistency, "find_scale_errors", lambda survey: [error])
-    (found,) = scale_consistency.check_scale(steps, RIG)  # type: ignore[arg-type]
+    monkeypatch.setattr(scale_consistency, "find_scale_errors", lambda survey, comparisons: [error])
+    (found,) = scale_consistency.check_scale(steps, RIG, [])  # type: ignore[arg-type]
     return found.fix
 
 
@@ -126,10 +127,55 @@ def test_cure_of_a_wrong_baseline_is_an_interval_with_the_true_one(
     assert not re.search(r"0\.5\d{3}", fix.split("not")[0]), "no digit that the measurement does not carry"
 
 
+@pytest.mark.parametrize(
+    ("factor", "likeliest"),
+    [
+        (1000.0, "divide it by 1000; compare the baseline"),
+        (0.8833, "use (P2[0,3] - P3[0,3]) / f; compare the baseline"),
+        (1.9406, "compare the baseline and its unit with the calibration, in metres: it is "),
+        (2.0, "compare the baseline and its unit with the calibration, in metres: it is "),
+        (1.12, "compare the baseline and its unit with the calibration, in metres: it is "),
+    ],
+)
+def test_cure_of_a_wrong_baseline_begins_with_the_likeliest(
+    factor: float, likeliest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unit and calibration first, with the interval; fx, which looks the same, last."""
+    fix = interval_of(monkeypatch, factor, factor * 0.54)
+    assert fix.startswith(likeliest)
+    assert re.search(r"it is 0\.\d+ to 0\.\d+ m if fx and the poses are right, not", fix)
+    if factor in (1.9406, 2.0):
+        assert fix.endswith(f"if the calibration has {factor * 0.54:.4g} m, resize K with the image")
+    if factor == 1.12:
+        assert fix.endswith("if the calibration has 0.6048 m, check fx and the poses")
+
+
 def test_noise_widens_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     low, high = map(float, re.findall(r"([\d.]+) to ([\d.]+) m", interval_of(monkeypatch, 1.2, 0.6, log_error=0.05))[0])
     assert low < 0.45
     assert high > 0.55
+
+
+@pytest.mark.parametrize(("log_ratio", "log_error", "count"), [(0.14, 0.04, 2), (0.18, 0.045, 2), (0.2, 0.055, 3)])
+def test_few_steps_do_not_stop_what_their_interval_holds(
+    log_ratio: float, log_error: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps gave a stop about a baseline of 0.537 m, which was `0.37 to 0.54 m`."""
+    monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
+    survey = SimpleNamespace(steps=[], measure_steps_between=list)
+    for error, is_found in ((log_error, False), (0.001, True)):
+        comparisons = [ScaleComparison(POSES, RIG, float(np.exp(-log_ratio)), error, count)]
+        found = scale_consistency.check_scale(survey, RIG, comparisons)  # type: ignore[arg-type]
+        assert bool(found) == is_found
+
+
+def test_a_second_measurement_that_holds_the_given_length_clears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the nearer half of the points, of which disparity noise takes less."""
+    monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
+    far_off = [ScaleComparison(POSES, RIG, 0.9, 0.003, 6)]
+    for interval, is_found in (((0.99, 1.15), False), ((1.05, 1.15), True)):
+        monkeypatch.setattr(scale_consistency, "measure_interval", lambda survey, error, of=interval: of)
+        assert bool(scale_consistency.check_scale(None, RIG, far_off)) == is_found  # type: ignore[arg-type]
 
 
 def test_half_a_baseline_is_undecided_between_baseline_and_fx(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,15 +185,29 @@ def test_half_a_baseline_is_undecided_between_baseline_and_fx(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("width", "fx", "baseline_m", "is_found"),
-    [(1226, 707.1, 0.2686, True), (1226, 707.1, 0.5372, False), (1226, 800.0, 0.2686, False), (640, 707.1, 0.1, False)],
+    ("width", "height", "fx", "fy", "baseline_m", "is_found"),
+    [
+        (1226, 370, 707.1, 707.1, 0.2686, True),
+        (1242, 375, 721.5, 721.5, 0.2686, True),
+        (416, 128, 239.9, 244.6, 0.2686, True),
+        (640, 192, 371.8, 369.4, 0.2686, True),
+        (192, 64, 110.7, 122.3, 0.47, True),
+        (416, 128, 239.9, 244.6, 0.5372, False),
+        (1226, 370, 707.1, 707.1, 0.5372, False),
+        (1226, 370, 800.0, 800.0, 0.2686, False),
+        (640, 370, 707.1, 707.1, 0.1, False),
+        (640, 480, 371.8, 371.8, 0.1, False),
+        (320, 96, 185.7, 185.7, 0.1, False),
+    ],
 )
-def test_kitti_images_have_the_baseline_of_kitti(width: int, fx: float, baseline_m: float, is_found: bool) -> None:
-    camera = SimpleNamespace(width=width, height=370, K=np.diag([fx, fx, 1.0]))
+def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
+    width: int, height: int, fx: float, fy: float, baseline_m: float, is_found: bool
+) -> None:
+    camera = SimpleNamespace(width=width, height=height, K=np.diag([fx, fy, 1.0]))
     T = np.eye(4)
     T[0, 3] = -baseline_m
     survey = SimpleNamespace(recording=SimpleNamespace(camera=lambda index: camera), anchors=(0,), T_right_left=T)
-    found = scale_consistency.check_kitti_baseline(survey)  # type: ignore[arg-type]
+    found = kitti_rig.check_kitti_baseline(survey)  # type: ignore[arg-type]
     assert (found is not None and found.code == "E03") == is_found
 
 

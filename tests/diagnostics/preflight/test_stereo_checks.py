@@ -131,3 +131,31 @@ def test_the_raw_pair_of_euroc_taken_for_a_rectified_one(real_data: Path) -> Non
         T_right_left=recording.T_right_left,
     )
     assert_caught(first(raw), ("K07", "images are not rectified", "as stadia does with EuRoC"))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("left", "right", "offset_m"), [("P0", "P1", 0.0), ("P2", "P3", 0.06)])
+@pytest.mark.parametrize("has_poses", [True, False])
+def test_exchanged_projections_of_kitti_are_named(
+    left: str, right: str, offset_m: float, has_poses: bool, real_data: Path, tmp_path: Path
+) -> None:
+    """The images are in order and the two rows of calib.txt are not; color cameras have their left one at -6 cm."""
+    sequence, copied = real_data / "kitti_odometry/sequences/06", tmp_path / "sequences/06"
+    copied.mkdir(parents=True)
+    for number, side in enumerate((left, right)):
+        (copied / f"image_{side[1]}").symlink_to(sequence / f"image_{number}")
+    (copied / "times.txt").write_bytes((sequence / "times.txt").read_bytes())
+    if has_poses:
+        (tmp_path / "poses").symlink_to(real_data / "kitti_odometry/poses")
+    _, *rest = ((sequence / "calib.txt").read_text().splitlines()[0]).split()
+    first = np.array(rest, np.float64).reshape(3, 4)
+    second = first.copy()
+    first[0, 3], second[0, 3] = (first[0, 0] * x_m for x_m in (offset_m, offset_m - 0.5372))
+    for rows, code in (((first, second), None), ((second, first), "E01")):
+        names = (left, right, *{"P0", "P1"} - {left, right})
+        lines = [f"{n}: {' '.join(map(str, P.ravel()))}" for n, P in zip(names, (*rows, *rows), strict=False)]
+        (copied / "calib.txt").write_text("\n".join(lines) + "\n")
+        found = [one for one in run_preflight(open_recordings(tmp_path)) if one.severity is not Severity.NOTE]
+        assert [one.code for one in found][:1] == ([code] if code else [])
+    assert "P0 and P1 of calib.txt are exchanged (P2 and P3 for the color cameras)" in found[0].cause
+    assert found[0].fix.startswith("exchange them: P1[0,3] is P0[0,3] - fx times the baseline")

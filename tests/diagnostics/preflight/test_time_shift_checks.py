@@ -11,6 +11,7 @@ import pytest
 
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight import time_shift_checks
+from stadia.diagnostics.preflight.pose_checks import _check_time_shift
 from stadia.diagnostics.preflight.time_shift_checks import check_synchronization, find_pose_shift
 
 WIDTH, LATE = 640, 2
@@ -72,7 +73,9 @@ def world(frames: int = 20) -> list[np.ndarray]:
     return found
 
 
-def pose_shift(noise_deg: float, late: int, *, is_straight: bool = False) -> tuple[int, dict[int, float]] | None:
+def pose_shift(
+    noise_deg: float, late: int, *, is_straight: bool = False
+) -> tuple[int, list[int], dict[int, float]] | None:
     """The shift that is found where the poses are `late` frames late and rotations are measured with this noise."""
     true, random = world(), np.random.default_rng(1)
     for first, second in pairwise(true):
@@ -96,7 +99,7 @@ def pose_shift(noise_deg: float, late: int, *, is_straight: bool = False) -> tup
 def test_late_poses_are_found_by_rotations(late: int) -> None:
     found = pose_shift(0.01, late)
     assert found is not None
-    assert found[0] == late
+    assert found[:2] == (late, [])
 
 
 def test_right_poses_and_a_straight_drive_have_no_shift() -> None:
@@ -116,3 +119,14 @@ def test_a_shift_of_poses_must_be_clearly_better(
     monkeypatch.setattr(time_shift_checks, "_rotation_errors_deg", measured)
     found = find_pose_shift(SimpleNamespace(), [])  # type: ignore[arg-type]
     assert (found is not None) == is_found
+
+
+def test_shifts_of_poses_that_fit_alike_are_undecided_and_prescribe_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {0: 0.5, 1: 0.1, 2: 0.101, 3: 0.2}
+    measured = lambda survey, steps, shift: dict.fromkeys(range(6), errors.get(shift, 0.6))  # noqa: E731
+    monkeypatch.setattr(time_shift_checks, "_rotation_errors_deg", measured)
+    found = _check_time_shift(SimpleNamespace(), [])  # type: ignore[arg-type]
+    assert found is not None
+    assert found.cause == "the poses are 1 frame late (undecided: it could also be 2 frames late)"
+    assert "by timestamp" in found.fix
+    assert "i+1" not in found.fix

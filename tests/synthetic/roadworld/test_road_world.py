@@ -13,6 +13,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.seeds import make_generator
 from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.mesh import compute_bounds
+from stadia.synthetic.roadworld.car_models import make_car
 from stadia.synthetic.roadworld.config import FULL, PRESETS, TINY, RoadWorldConfig, find_roadworld_preset
 from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course
 from stadia.synthetic.roadworld.road_world import (
@@ -25,7 +26,7 @@ from stadia.synthetic.roadworld.road_world import (
     make_world,
 )
 from stadia.synthetic.roadworld.roadworld_writer import list_recordings
-from stadia.synthetic.roadworld.street_models import make_car, make_person
+from stadia.synthetic.roadworld.street_models import make_person
 from stadia.synthetic.roadworld.street_scene import place_driving_cars
 
 LONG = TINY.model_copy(update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False})

@@ -21,8 +21,9 @@ from stadia.core.config import (
 )
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
 from stadia.core.files import expand_home
-from stadia.core.input_files import read_json, read_yaml
+from stadia.core.json_files import read_json
 from stadia.core.registry import find_nearest_name
+from stadia.core.yaml_files import read_yaml
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.open_dataset import detect_format, open_recordings
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected

@@ -15,7 +15,7 @@ from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
 from stadia.core.files import check_no_links, write_json, write_text
-from stadia.core.input_files import read_json, read_json_objects
+from stadia.core.json_files import read_json, read_json_objects
 from stadia.core.registry import check_file_keys
 from stadia.training.run_folder import Run
 

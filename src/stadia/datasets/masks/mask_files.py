@@ -24,12 +24,13 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.files import expand_home, safe_join
-from stadia.core.input_files import MAX_TEXT_BYTES, open_input, read_bytes, stream_json_lists
+from stadia.core.input_files import MAX_TEXT_BYTES, open_input, read_bytes
+from stadia.core.json_files import stream_json_lists
 from stadia.core.recording import Recording, RoadMasks
 from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.masks.mask_objects import split_instances
-from stadia.datasets.text_files import FileEntry, parse_json, validate_content
+from stadia.datasets.text_files import FileEntry, read_typed_json, validate_content
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
@@ -109,7 +110,7 @@ class MaskFiles:
         return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
 
     def _parse(self, kind: Any, name: str) -> Any:
-        return parse_json(self.folder / name, kind, expected=_LAYOUT, fix="see docs/metric.md")
+        return read_typed_json(self.folder / name, kind, expected=_LAYOUT, fix="see docs/metric.md")
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
 from .bop import BopImages as BopImages
-from .bop import BopInstanceInfo as BopInstanceInfo
 from .bop import BopResult as BopResult
 from .bop import read_results as read_results
 from .bop import to_boxes as to_boxes

@@ -64,17 +64,6 @@ class _BopCameraEntry(FileEntry):
     cam_K: _Nine
 
 
-class BopInstanceInfo(FileEntry):
-    """An instance in scene_gt_info.json: boxes x, y, width, height of the whole and the visible object, pixels."""
-
-    bbox_obj: tuple[int, int, int, int]
-    bbox_visib: tuple[int, int, int, int]
-    px_count_all: int
-    px_count_valid: int
-    px_count_visib: int
-    visib_fract: float
-
-
 class _TargetEntry(FileEntry):
     scene_id: int
     im_id: int
@@ -101,12 +90,6 @@ def read_targets(dataset: Path) -> Targets:
     for one in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
         targets.setdefault((one.scene_id, one.im_id), {})[one.obj_id] = one.inst_count
     return targets
-
-
-def read_instance_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[BopInstanceInfo]]:
-    """Return scene_gt_info.json of a scene: one list for each image, in the order of its poses."""
-    path = dataset / split / f"{scene_id:06d}" / "scene_gt_info.json"
-    return read_bop_json(path, dict[int, list[BopInstanceInfo]])
 
 
 def _read_scene(scene: Path) -> list[_Image]:

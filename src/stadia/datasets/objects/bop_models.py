@@ -14,7 +14,7 @@ from pydantic import Field
 from stadia.core.errors import DataError
 from stadia.core.input_files import name_parser_errors, parse_integer, read_bytes
 from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
-from stadia.datasets.text_files import FileEntry, parse_json
+from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 _TYPES = {
@@ -224,7 +224,7 @@ def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> Sym
 
 def read_bop_json(path: Path, kind: Any) -> Any:
     """Read a JSON file of BOP as a type. Raises DataError that names the file and the first wrong key."""
-    return parse_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
+    return read_typed_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
 
 
 def read_bop_model(folder: Path, obj_id: int) -> BopModel:

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from stadia.core.array_files import read_npy
 from stadia.core.errors import DataError
 from stadia.core.files import expand_home, safe_join
-from stadia.core.input_files import read_json, read_npy
+from stadia.core.json_files import read_json
 from stadia.core.types import Camera
 from stadia.datasets.config import Matrix
 from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_rgb

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import expand_home
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.registry import Registry
 
 if TYPE_CHECKING:

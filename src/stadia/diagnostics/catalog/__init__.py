@@ -42,10 +42,13 @@ def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
 
 # -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
 
+VERDICT_CODES = "M30", "M31", "M32", "M33", "S30", "T40"
+"""Findings of the verdict on a run's predictions."""
+
 OWN_LINK: dict[str, str] = {
     **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
-    **dict.fromkeys(("M30", "M31", "M32", "S30", "T40"), "V"),
+    **dict.fromkeys(VERDICT_CODES, "V"),
 }
 """Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
 look like wrong data from S on. Splits that share data distort scores and no training. The verdict on predictions (V) is
@@ -110,7 +113,8 @@ class Diagnosis:
 def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
     """Choose the first finding to fix: a stop before a warning, and of these the earliest in CAUSES.
 
-    Notes and NEVER_A_CAUSE are never first. Another finding of the same code counts as a symptom. Codes of unknown
+    Notes and NEVER_A_CAUSE are never first. A stop of the verdict on predictions is first only where no
+    warning may have led to it. Another finding of the same code counts as a symptom. Codes of unknown
     families are left out.
     """
     chain = list(CAUSES)
@@ -120,6 +124,9 @@ def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
     checked = [one for one in ordered if not one.code.startswith("N")]
     causes = [one for one in checked if one.code not in NEVER_A_CAUSE]
     first = next((one for level in (Severity.STOP, Severity.WARN) for one in causes if one.severity is level), None)
+    if first is not None and first.code in VERDICT_CODES:
+        leading = (one for one in causes if one.severity is not Severity.NOTE and _may_follow(one, first))
+        first = next((one for one in leading if one.code not in VERDICT_CODES), first)
     if first is None:
         return Diagnosis(None, (), tuple(checked), unchecked)
     rest = [one for one in checked if one is not first]

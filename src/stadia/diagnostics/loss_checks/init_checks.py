@@ -25,6 +25,7 @@ from stadia.diagnostics.loss_checks import (
     MIN_FOCAL_WIDTHS,
 )
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
+from stadia.diagnostics.preflight.match_depth import MAX_START_RATIO, MIN_START_RATIO
 from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
@@ -44,9 +45,6 @@ MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
 
 MAX_DEPTH_RATIO = 5.0
 """Initial median depth over that of the labels, or the reverse."""
-
-MIN_MATCH_RATIO, MAX_MATCH_RATIO = 1 / 4, 10.0
-"""Initial median depth over that of the matches of a stereo pair: nearer starts may never be left (docs/results.md)."""
 
 MAX_BEYOND_RANGE, MAX_AT_BOUND, MAX_OUT_OF_VIEW = 0.05, 0.5, 0.5
 """Shares of labels beyond the depth range, of depth at one bound, and of pixels that project into no source."""
@@ -192,10 +190,10 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
     initial, matched = start.inverse_depth, float(np.median(matches[:, 1]))
     if initial is not None and matched > 0 and not list(_check_initial_disparity(start, initial)):
         ratio = matched / float(initial.median())
-        if not MIN_MATCH_RATIO < ratio < MAX_MATCH_RATIO:
+        if not MIN_START_RATIO < ratio < MAX_START_RATIO:
             measured = f"the median depth at the start is {ratio:.3g} times that of {len(matches)} matches of the pair "
             measured += f"({1 / matched:.3g} m)"
-            yield make_finding("M01", Severity.WARN, measured, f"{MIN_MATCH_RATIO:.2g} to {MAX_MATCH_RATIO:g} times")
+            yield make_finding("M01", Severity.WARN, measured, f"{MIN_START_RATIO:.2g} to {MAX_START_RATIO:g} times")
     beyond = measure_range_excess_px(matches, start.depth_range_m)
     too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
     if (outside := (too_near + too_far) / len(beyond)) > MAX_OUTSIDE:

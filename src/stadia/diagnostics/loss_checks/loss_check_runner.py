@@ -22,8 +22,8 @@ from stadia.diagnostics.loss_checks.loss_properties import BASIC_PROPERTIES, PRO
 from stadia.diagnostics.loss_checks.training_start import (
     TimeLimitReached,
     TrainingStart,
+    check_bf16_loss,
     check_one_batch,
-    check_precision,
 )
 from stadia.diagnostics.preflight.recording_survey import NotChecked, make_not_checked
 
@@ -50,7 +50,7 @@ def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
     """Check a training before it starts. After `seconds` networks are stopped, and checks that need one report N01."""
     found: list[Finding] = []
     with stop_at(time.monotonic() + seconds):
-        for check in (*INIT_CHECKS, check_precision, check_one_batch):
+        for check in (*INIT_CHECKS, check_bf16_loss, check_one_batch):
             found += collect_findings(_describe(check), "", partial(check, start))
     return sort_findings(found)
 

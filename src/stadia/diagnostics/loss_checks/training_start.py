@@ -206,7 +206,7 @@ def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
         recipe.load_state_dict(given_weights)
 
 
-def check_precision(start: TrainingStart) -> Iterator[Finding]:
+def check_bf16_loss(start: TrainingStart) -> Iterator[Finding]:
     """T27: the loss in bfloat16 equals that in float32, where the training uses bfloat16."""
     if start.precision != "bf16":
         return

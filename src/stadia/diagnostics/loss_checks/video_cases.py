@@ -138,33 +138,7 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
     if plain:
         return LossCase(evaluate, right, off, (), shown)
 
-    def render_double() -> PlaneScene:
-        return _render_scene(2 * targets.camera.height, scene.source_names, outputs, finer=2.0)
-
-    forms: dict[str, Callable[[], PlaneScene]] = {
-        "twice the batch": lambda: repeat_batch(scene),
-        "twice the size": render_double,
-        "mirrored": lambda: mirror_scene(scene),
-        "sources in another order": lambda: reverse_sources(scene),
-        "first tenth changed": lambda: flip_first_tenth(scene),
-        **invert_sources(scene),
-        "noise": lambda: add_noise(scene, 1.0),
-        "half of it noise": lambda: add_noise(scene, 0.5),
-    }
-    if len(scene.source_names) == 1:
-        del forms["sources in another order"]
-    if outputs.right_view:
-        del forms["mirrored"]  # right becomes left then
-    static: dict[str, Callable[[], PlaneScene]] = {
-        "a camera that has not moved": lambda: stop_camera(scene),
-        "one that has not moved, twice the size": lambda: stop_camera(render_double()),
-        "one that has not moved, in another unit": lambda: scale_lengths(stop_camera(scene), UNIT),
-    }
-    hostile: dict[str, Callable[[], PlaneScene]] = {
-        "black images": lambda: fill_images(scene, 0.0),
-        "white images": lambda: fill_images(scene, 1.0),
-        "a camera that stands still": lambda: stop_camera(scene),
-    }
+    forms, static, hostile = _list_variants(scene, outputs)
 
     def case_of(form: Callable[[], PlaneScene]) -> LossCase:
         return _build_case(loss, form(), outputs, plain=True)
@@ -197,6 +171,42 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         {name: partial(case_of, form) for name, form in hostile.items()},
         loose={"brightness": MASKED_EXPOSURE, **({"inverse_depth": MOTION_ALONE} if outputs.motion_alone else {})},
     )
+
+
+Variants = dict[str, Callable[[], PlaneScene]]
+
+
+def _list_variants(scene: PlaneScene, outputs: OutputSpec) -> tuple[Variants, Variants, Variants]:
+    """Return the forms with moderately wrong outputs, those of a static camera, and hostile scenes, by name."""
+
+    def render_double() -> PlaneScene:
+        return _render_scene(2 * scene.targets.camera.height, scene.source_names, outputs, finer=2.0)
+
+    forms: Variants = {
+        "twice the batch": lambda: repeat_batch(scene),
+        "twice the size": render_double,
+        "mirrored": lambda: mirror_scene(scene),
+        "sources in another order": lambda: reverse_sources(scene),
+        "first tenth changed": lambda: flip_first_tenth(scene),
+        **invert_sources(scene),
+        "noise": lambda: add_noise(scene, 1.0),
+        "half of it noise": lambda: add_noise(scene, 0.5),
+    }
+    if len(scene.source_names) == 1:
+        del forms["sources in another order"]
+    if outputs.right_view:
+        del forms["mirrored"]  # right becomes left then
+    static: Variants = {
+        "a camera that has not moved": lambda: stop_camera(scene),
+        "one that has not moved, twice the size": lambda: stop_camera(render_double()),
+        "one that has not moved, in another unit": lambda: scale_lengths(stop_camera(scene), UNIT),
+    }
+    hostile: Variants = {
+        "black images": lambda: fill_images(scene, 0.0),
+        "white images": lambda: fill_images(scene, 1.0),
+        "a camera that stands still": lambda: stop_camera(scene),
+    }
+    return forms, static, hostile
 
 
 def _true_outputs(scene: PlaneScene, outputs: OutputSpec) -> dict[str, Tensor]:

@@ -160,7 +160,7 @@ class SmoothnessMonitor(PersistentMonitor):
 
 
 class ValidationWarpMonitor:
-    """S21 and P20: compares `val/residual` with `val/residual_unwarped`, and checks `val/motion_along`.
+    """S21 and P20: checks `val/warped_over_unwarped`, which has no auto-mask, and `val/motion_along`.
 
     Motion is checked only where warping reduces the residual: before it is learned, its direction is arbitrary.
     """
@@ -170,24 +170,23 @@ class ValidationWarpMonitor:
         self.along_before = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        along, warped, unwarped = (row.get(f"val/{name}") for name in ("motion_along", "residual", "residual_unwarped"))
-        if warped is None or unwarped is None:
+        along, ratio = row.get("val/motion_along"), row.get("val/warped_over_unwarped")
+        if ratio is None:
             return None
-        found = self._check_residual(step, row, warped, unwarped)
-        return found if found is not None or along is None else self._check_motion(step, row, along, warped, unwarped)
+        found = self._check_residual(step, row, ratio)
+        return found if found is not None or along is None else self._check_motion(step, row, along, ratio)
 
-    def _check_residual(self, step: int, row: Row, warped: float, unwarped: float) -> Finding | None:
-        if not self.no_warp_gain(step, row, warped >= MAX_WARP_RATIO * unwarped):
+    def _check_residual(self, step: int, row: Row, ratio: float) -> Finding | None:
+        if not self.no_warp_gain(step, row, ratio >= MAX_WARP_RATIO):
             return None
-        measured = f"the validation has a residual of {warped:.3g}, and of {unwarped:.3g} without warping, "
+        measured = f"the validation has {ratio:.2f} times the residual that it has without warping, "
         measured += f"as in {self.no_warp_gain.rows} validations"
-        expected = f"at most {MAX_WARP_RATIO:g} times that"
-        return warn_at(step, "S21", measured, expected, residual=warped, residual_unwarped=unwarped)
+        return warn_at(step, "S21", measured, f"at most {MAX_WARP_RATIO:g}", warped_over_unwarped=ratio)
 
-    def _check_motion(self, step: int, row: Row, along: float, warped: float, unwarped: float) -> Finding | None:
+    def _check_motion(self, step: int, row: Row, along: float, ratio: float) -> Finding | None:
         # A length that improves is no improving direction.
         before, self.along_before = self.along_before, max(along, -1.0)
-        is_bad = warped < MAX_WARP_RATIO * unwarped and along < MIN_MOTION_ALONG and not along > IMPROVES * before
+        is_bad = ratio < MAX_WARP_RATIO and along < MIN_MOTION_ALONG and not along > IMPROVES * before
         if not self.backwards(step, row, is_bad):
             return None
         measured = f"the median predicted motion along the true one is {along:.2f} times its length, "
@@ -309,7 +308,7 @@ class CameraHeightMonitor(PersistentMonitor):
 
 
 class HeightEstimateResult(Protocol):
-    """Camera height of a group in an epoch (`recipes.metric.camera_heights.EpochEstimate`)."""
+    """Camera height of a group in an epoch (`recipes.metric.epoch_height.EpochEstimate`)."""
 
     @property
     def refused(self) -> str: ...

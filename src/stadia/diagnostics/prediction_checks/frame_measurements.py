@@ -18,11 +18,15 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     pixel_rays,
 )
 from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.sky import find_sky
 
 Map = NDArray[np.float32]
 
 MIN_FRAMES = 4
 """Frames that show whether a map changes with its image."""
+
+MIN_RELATIVE_RANGE = 1e-4
+"""Of inverse depth up to scale and shift, to its largest absolute value; below, it is rounding, and the map is flat."""
 
 MIN_IMAGE_CHANGE = 0.25
 """Share of the variance of brightness that is not in the mean image; below, the images are nearly the same."""
@@ -36,8 +40,8 @@ MATCH_WIDTH, MIN_MATCH_WIDTH = 640, 128
 SCALES = np.geomspace(0.02, 50, 120)
 """Translations that are tried for a depth map, in units of its median depth."""
 
-MIN_SKY, MAX_SKY_CONTRAST, MIN_SKY_LIGHT = 0.04, 0.02, 0.45
-"""Sky: a share of the image that touches its upper edge, has small gradients, and is bright (of a range of 0 to 1)."""
+MIN_SKY = 0.04
+"""Share of an image that sky must have to be judged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,15 +65,19 @@ class SampledFrame:
 class FrameMeasurements:
     """What predictions show. None: could not be measured.
 
+    frames: those that were sampled; the others are measured on the valid ones of them.
     spread: median over frames of the ratio of the 95 % to the 5 % quantile of depth.
     change: share of the variance of a map that is not in the mean map of all frames.
     image_change: the same of the brightness of the images.
     match_error: median distance of matches from where the map and the camera's motion put them, over the same for
         constant depth.
-    match_error_of_mean: the same, over that for the mean map of all frames.
     match_pairs: pairs of frames with enough parallax.
     sky_nearer: share of the frames with sky where the median depth of the sky is below that of the lowest fifth of the
         image.
+    invalid: frames with a value that is not finite or, unless inverse depth is up to scale and shift, not positive.
+    has_ratios: False for inverse depth up to scale and shift.
+    relative_range: without ratios, the median over frames of the range from the 5 % to the 95 % quantile of inverse
+        depth, over its largest absolute value.
     """
 
     frames: int
@@ -77,9 +85,11 @@ class FrameMeasurements:
     change: float | None
     image_change: float | None
     match_error: float | None
-    match_error_of_mean: float | None
     match_pairs: int
     sky_nearer: float | None
+    invalid: int = 0
+    has_ratios: bool = True
+    relative_range: float | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -95,34 +105,59 @@ def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDAr
 def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -> FrameMeasurements:
     """Measure predicted frames of one input.
 
-    frames: spread over the input, all maps of one size.
+    frames: spread over the input. Maps of several sizes are compared at the size of the first.
     has_ratios: False for inverse depth up to scale and shift, whose ratios mean nothing.
     """
-    maps = [np.log(one.inverse_depth) if has_ratios else one.inverse_depth for one in frames]
-    images = [_brightness(one.image, one.inverse_depth.shape) for one in frames]
-    change = _share_of_own(maps)
-    skies = [found for found in map(_is_sky_nearer, frames) if found is not None]
-    pairs = _match_errors(frames) if has_ratios else []
+    valid = [one for one in frames if _is_valid(one.inverse_depth, has_ratios=has_ratios)]
+    maps = [np.log(one.inverse_depth) if has_ratios else _normalize(one.inverse_depth) for one in valid]
+    size = valid[0].inverse_depth.shape if valid else ()
+    skies = [found for found in map(_is_sky_nearer, valid) if found is not None]
+    errors = _match_errors(valid) if has_ratios else []
+    spreads = [_range(one) for one in maps] if has_ratios else []
+    ranges = [] if has_ratios else [_relative_range(one.inverse_depth) for one in valid]
     return FrameMeasurements(
         frames=len(frames),
-        spread=float(np.exp(np.median([np.subtract(*np.quantile(v, [0.95, 0.05])) for v in maps])))
-        if has_ratios
-        else None,
-        change=change,
-        image_change=_share_of_own(images),
-        match_error=float(np.median([to_constant for to_constant, _ in pairs])) if pairs else None,
-        match_error_of_mean=float(np.median([to_mean for _, to_mean in pairs]))
-        if pairs and change is not None
-        else None,
-        match_pairs=len(pairs),
+        spread=float(np.exp(np.median(spreads))) if spreads else None,
+        change=_share_of_own([_resize(one, size) for one in maps]),
+        image_change=_share_of_own([_brightness(one.image, size) for one in valid]),
+        match_error=float(np.median(errors)) if errors else None,
+        match_pairs=len(errors),
         sky_nearer=float(np.mean(skies)) if skies else None,
+        invalid=len(frames) - len(valid),
+        has_ratios=has_ratios,
+        relative_range=float(np.median(ranges)) if ranges else None,
     )
+
+
+def _is_valid(inverse_depth: Map, *, has_ratios: bool) -> bool:
+    return bool(np.isfinite(inverse_depth).all()) and (not has_ratios or bool(inverse_depth.min() > 0))
+
+
+def _range(values: Map) -> float:
+    """Return the range from the 5 % to the 95 % quantile."""
+    return float(np.subtract(*np.quantile(values, [0.95, 0.05])))
+
+
+def _relative_range(values: Map) -> float:
+    return _range(values) / max(float(np.abs(values).max()), 1e-12)
+
+
+def _normalize(inverse_depth: Map) -> Map:
+    """Return inverse depth up to scale and shift with median 0 and a range of 1, or 0 everywhere where it is flat."""
+    centered = inverse_depth - np.median(inverse_depth)
+    is_flat = _relative_range(inverse_depth) < MIN_RELATIVE_RANGE
+    return np.asarray(np.zeros_like(centered) if is_flat else centered / _range(inverse_depth), np.float32)
+
+
+def _resize(values: Map, size: tuple[int, ...]) -> Map:
+    if values.shape == size:
+        return values
+    return np.asarray(cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _brightness(image: NDArray[np.uint8], size: tuple[int, ...]) -> Map:
     """Return (h, w) gray in [0, 1] at the size of a map."""
-    small = cv2.resize(gray(image), (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(small / 255, np.float32)
+    return _resize(np.asarray(gray(image) / 255, np.float32), size)
 
 
 def _share_of_own(maps: Sequence[Map]) -> float | None:
@@ -135,22 +170,6 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
     return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
 
 
-def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return where an image (H, W, 3) RGB shows sky, as a mask (h, w) of the given size.
-
-    Sky touches the upper edge, has small gradients, is bright, and is in the upper half of the image.
-    """
-    light = _brightness(image, size)
-    contrast = np.abs(cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=0.125)) + np.abs(
-        cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=0.125)
-    )
-    candidates = ((contrast < MAX_SKY_CONTRAST) & (light > MIN_SKY_LIGHT)).astype(np.uint8)
-    candidates[size[0] // 2 :] = 0
-    _, labels = cv2.connectedComponents(candidates, connectivity=4)
-    at_top = np.unique(labels[0])
-    return np.isin(labels, at_top[at_top > 0])
-
-
 def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     """Return whether sky is predicted nearer than the lowest fifth of the image; None without sky."""
     sky = find_sky(frame.image, frame.inverse_depth.shape)
@@ -160,9 +179,8 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     return bool(np.median(frame.inverse_depth[sky]) > np.median(lowest))
 
 
-def _match_errors(frames: Sequence[SampledFrame]) -> list[tuple[float, float]]:
-    """Return, for each pair with parallax, the error of its map over that of constant depth and of the mean map."""
-    mean = np.exp(np.mean([np.log(one.inverse_depth) for one in frames], axis=0))
+def _match_errors(frames: Sequence[SampledFrame]) -> list[float]:
+    """Return, for each pair with parallax, the error of its map over that of constant depth."""
     errors = []
     for frame in frames:
         if (found := _match_pair(frame)) is None:
@@ -171,11 +189,11 @@ def _match_errors(frames: Sequence[SampledFrame]) -> list[tuple[float, float]]:
         height, width = frame.inverse_depth.shape
         scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
         spots = ((first + 0.5) * scale - 0.5).astype(np.float32)
-        own, mean_map, constant = (
-            _error_px(frame, first, second, motion, _sample(values, spots))
-            for values in (frame.inverse_depth, mean, np.ones_like(mean))
+        own, constant = (
+            _error_px(frame, first, second, motion, values)
+            for values in (_sample(frame.inverse_depth, spots), np.ones(len(spots)))
         )
-        errors.append((own / max(constant, 1e-6), own / max(mean_map, 1e-6)))
+        errors.append(own / max(constant, 1e-6))
     return errors
 
 

@@ -1,17 +1,20 @@
-"""Judge predictions: usable, doubtful or unusable, with findings."""
+"""Judge predictions: usable, not judged, doubtful or unusable, with findings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import CATALOG, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.prediction_checks.frame_measurements import (
+    MIN_FRAMES,
     MIN_IMAGE_CHANGE,
+    MIN_RELATIVE_RANGE,
     FrameMeasurements,
     SampledFrame,
     measure_frames,
@@ -27,43 +30,77 @@ MIN_CHANGE = 0.055
 MAX_MATCH_ERROR, MAX_DOUBTFUL_MATCH_ERROR = 0.95, 0.85
 """Of the error of constant depth: above the first depth explains no motion, above the second hardly any."""
 
+MIN_PAIRS = 4
+"""Pairs of frames with parallax that the median of S30 needs. Of a good training (RoadWorld) 1 of 21 pairs is above
+MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
+"""
+
 MIN_SKY_SHARE = 0.5
 """Of the frames with sky, in which it is nearer than the lowest rows."""
 
 MAX_FOCAL_RATIO = 1.15
 """Between this camera's focal length over its image width and that of the training."""
 
+ASSUMED_CAMERA = "no camera was given, and that of the training is assumed; metres are wrong with another lens"
+
 MAX_WARP_RATIO = 0.9
 """Of the residual over that of the unwarped images, at the end of the training."""
 
 MAX_AUTO_MASKED = 0.75
-MIN_STEPS = 100
+
+MIN_TRAINED_STEPS = 100
+"""Updates of a checkpoint; below, its training hardly began."""
 
 
 class Verdict(StrEnum):
-    """usable: nothing speaks against it. doubtful: a check warns. unusable: a check found that depth means nothing."""
+    """The verdict on predictions.
+
+    usable: maps were compared with their images, and nothing was found. not judged: nothing was found, since no check
+    could compare them. doubtful: a check warns. unusable: a check found that depth means nothing.
+    """
 
     USABLE = "usable"
+    NOT_JUDGED = "not judged"
     DOUBTFUL = "doubtful"
     UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionVerdict:
-    """The verdict with its findings, worst first, and what was measured."""
+    """The verdict with its findings, worst first, what was measured, and code and reason of what was not checked."""
 
     verdict: Verdict
     findings: tuple[Finding, ...]
     measured: FrameMeasurements | None
+    not_checked: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         found = [finding.to_dict() for finding in self.findings]
-        return {"verdict": str(self.verdict), "findings": found, "measured": self.measured and asdict(self.measured)}
+        about = {"measured": self.measured and asdict(self.measured), "not_checked": dict(self.not_checked)}
+        return {"verdict": str(self.verdict), "findings": found, **about}
+
+
+def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
+    """Return the verdict that follows from findings: unusable with a stop, doubtful with a warning.
+
+    is_judged: whether a check compared maps with their images; decides where there is neither.
+    """
+    severities = {finding.severity for finding in findings}
+    if Severity.STOP in severities:
+        return Verdict.UNUSABLE
+    if Severity.WARN in severities:
+        return Verdict.DOUBTFUL
+    return Verdict.USABLE if is_judged else Verdict.NOT_JUDGED
 
 
 def judge_predictions(
-    frames: Sequence[SampledFrame], training: TrainingRecord, *, has_ratios: bool = True, focal: float | None = None
+    frames: Sequence[SampledFrame],
+    training: TrainingRecord,
+    *,
+    has_ratios: bool = True,
+    focal: float | None = None,
+    camera_is_assumed: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
@@ -72,28 +109,59 @@ def judge_predictions(
         training: what is known of the training.
         has_ratios: False for inverse depth up to scale and shift.
         focal: fx / width of the input's camera.
+        camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
     """
     measured = measure_frames(frames, has_ratios=has_ratios) if frames else None
-    return judge_measurements(measured, training, focal=focal)
+    return judge_measurements(measured, training, focal=focal, camera_is_assumed=camera_is_assumed)
 
 
 def judge_measurements(
-    measured: FrameMeasurements | None, training: TrainingRecord, *, focal: float | None = None
+    measured: FrameMeasurements | None,
+    training: TrainingRecord,
+    *,
+    focal: float | None = None,
+    camera_is_assumed: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on what was measured. Arguments are those of `judge_predictions`."""
     found = [*_check_maps(measured)] if measured is not None else []
-    found += [*_check_training(training), *_check_camera(focal, training.focal)]
-    found.sort(key=lambda finding: finding.severity is not Severity.STOP)
-    worst = found[0].severity if found else None
-    verdict = {None: Verdict.USABLE, Severity.STOP: Verdict.UNUSABLE}.get(worst, Verdict.DOUBTFUL)
-    return PredictionVerdict(verdict, tuple(found), measured)
+    found += _check_training(training)
+    found += [] if camera_is_assumed else _check_camera(focal, training.focal)
+    found.sort(key=lambda finding: list(Severity).index(finding.severity))
+    not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
+    is_judged = not {"M31", "S30"} <= not_checked.keys()
+    return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
+
+
+def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord) -> Iterator[tuple[str, str]]:
+    """Yield code and reason of each check that these frames, or this record of the training, do not allow."""
+    valid = 0 if measured is None else measured.frames - measured.invalid
+    if measured is None or not valid:
+        yield from dict.fromkeys(("M30", "M31", "S30"), "no frame with a valid map").items()
+    else:
+        if measured.change is None or measured.image_change is None:
+            yield "M31", f"{valid} frame{'s' * (valid != 1)}, {MIN_FRAMES} are needed"
+        elif measured.image_change <= MIN_IMAGE_CHANGE:
+            yield "M31", f"the images change by {measured.image_change:.0%}, above {MIN_IMAGE_CHANGE:.0%} is needed"
+        if not measured.has_ratios:
+            yield "S30", "inverse depth up to scale and shift has no ratios"
+        elif measured.match_pairs < MIN_PAIRS:
+            pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
+            yield "S30", f"{pairs} with enough motion, {MIN_PAIRS} are needed"
+    if training.steps is None and training.warped_over_unwarped is None:
+        yield "T40", "no record of the training"
 
 
 def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
-    """M30, M31, M32 and S30."""
-    if measured.spread is not None and measured.spread < MIN_SPREAD:
-        text = f"the 95 % quantile of depth is {measured.spread:.2f} times the 5 % quantile, in the median image"
-        yield make_finding("M30", Severity.STOP, text, f"above {MIN_SPREAD:g}", evidence={"spread": measured.spread})
+    """M33, M30, M31, M32 and S30."""
+    if measured.invalid:
+        text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
+        yield make_finding("M33", Severity.STOP, text, "none", evidence={"frames": measured.invalid})
+    error = measured.match_error if measured.match_pairs >= MIN_PAIRS else None
+    explains_little = error is not None and error > MAX_DOUBTFUL_MATCH_ERROR
+    if flat := _describe_flat(measured):
+        evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
+        severity = Severity.stop_if(explains_little or _ignores_images(measured))
+        yield make_finding("M30", severity, *flat, evidence=evidence)
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map differs from the mean of all maps, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
@@ -102,11 +170,22 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
         yield make_finding("M32", Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
-    if measured.match_error is not None and measured.match_error > MAX_DOUBTFUL_MATCH_ERROR:
-        text = f"matches are {measured.match_error:.2f} times as far from this depth as from constant depth"
-        evidence = {"match_error": measured.match_error, "pairs": measured.match_pairs}
-        severity = Severity.stop_if(measured.match_error > MAX_MATCH_ERROR)
+    if explains_little:
+        text = f"matches are {error:.2f} times as far from this depth as from constant depth"
+        evidence = {"match_error": error, "pairs": measured.match_pairs}
+        severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
         yield make_finding("S30", severity, text, f"at most {MAX_DOUBTFUL_MATCH_ERROR:g}", evidence=evidence)
+
+
+def _describe_flat(measured: FrameMeasurements) -> tuple[str, str] | None:
+    """Return what was measured of maps that are nearly constant, and what is expected; None for others."""
+    if measured.spread is not None and measured.spread < MIN_SPREAD:
+        text = f"the 95 % quantile of depth is {measured.spread:.2f} times the 5 % quantile, in the median image"
+        return text, f"above {MIN_SPREAD:g}"
+    if measured.relative_range is not None and measured.relative_range < MIN_RELATIVE_RANGE:
+        text = f"the range of inverse depth is {measured.relative_range:.2g} of its largest value, in the median image"
+        return text, f"above {MIN_RELATIVE_RANGE:g}"
+    return None
 
 
 def _ignores_images(measured: FrameMeasurements) -> bool:
@@ -118,25 +197,38 @@ def _ignores_images(measured: FrameMeasurements) -> bool:
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     """T40: the record of the training shows that little was learned."""
     reasons = []
-    if training.steps is not None and training.steps < MIN_STEPS:
-        reasons.append(f"{training.steps} step{'s' * (training.steps != 1)}")
+    if training.steps is not None and training.steps < MIN_TRAINED_STEPS:
+        reasons.append(_describe_steps(training.steps, training.trained_steps))
     if (warped := training.warped_over_unwarped) is not None and warped > MAX_WARP_RATIO:
-        reasons.append(f"the residual ended at {warped:.2f} times that of the unwarped images")
+        reasons.append(f"the residual of the training images ended at {warped:.2f} times that of the unwarped ones")
     if (masked := training.auto_masked) is not None and masked > MAX_AUTO_MASKED:
         reasons.append(f"the auto-mask held {masked:.0%} of the pixels")
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append(f"the training reported {', '.join(codes)}")
     if reasons:
         expected = (
-            f"at least {MIN_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that of the"
-            " unwarped images, no finding"
+            f"at least {MIN_TRAINED_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that"
+            " of the unwarped images, no finding"
         )
-        evidence = {name: value for name, value in asdict(training).items() if name != "focal" and value is not None}
-        yield make_finding("T40", Severity.WARN, "; ".join(reasons), expected, evidence=evidence)
+        unnamed = ("focal", "folder")
+        evidence = {
+            name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
+        }
+        fix = CATALOG["T40"].fix
+        if training.folder is not None:
+            fix = fix.replace("start_from=RUN", f"start_from={shlex.quote(str(training.folder))}")
+        yield make_finding("T40", Severity.WARN, "; ".join(reasons), expected, fix=fix, evidence=evidence)
+
+
+def _describe_steps(steps: int, trained: int | None) -> str:
+    """Return `60 steps`, or which step of the training the checkpoint is of."""
+    if trained is not None and trained > steps:
+        return f"best checkpoint: step {steps} of {trained}"
+    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def _check_camera(focal: float | None, trained: Sequence[float]) -> Iterator[Finding]:
-    """K30: another field of view than in the training."""
+    """K30, a note: another field of view than in the training, for which depth was corrected (`TrainingLens`)."""
     known = [one for one in trained if one > 0]
     if focal is None or not known:
         return
@@ -144,10 +236,10 @@ def _check_camera(focal: float | None, trained: Sequence[float]) -> Iterator[Fin
     if abs(math.log(ratio)) <= math.log(MAX_FOCAL_RATIO):
         return
     here, there = _field_of_view_deg(focal), _field_of_view_deg(focal / ratio)
-    text = f"a field of view of {here:.0f} degrees, {there:.0f} in the training: depth is multiplied by {ratio:.2f}"
+    text = f"a field of view of {here:.0f} degrees, {there:.0f} in the training: depth was multiplied by {ratio:.2f}"
     evidence = {"ratio": ratio, "field_of_view_deg": here, "trained_deg": there}
     expected = f"focal lengths within a factor of {MAX_FOCAL_RATIO:g}"
-    yield make_finding("K30", Severity.WARN, text, expected, evidence=evidence)
+    yield make_finding("K30", Severity.NOTE, text, expected, evidence=evidence)
 
 
 def _field_of_view_deg(focal: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stadia.core.errors import DataError
@@ -22,10 +22,13 @@ LAST_ROWS = 10
 class TrainingRecord:
     """What is known of a training; None or empty where it is not.
 
-    steps: updates made.
-    warped_over_unwarped, auto_masked: medians of the last logged rows.
-    codes: of the findings of its monitors, each once.
+    steps: updates that made the judged checkpoint.
+    trained_steps: updates of the whole training; more where an earlier checkpoint was the best.
+    warped_over_unwarped: residual of the warped training images, without auto-mask, over that of the unwarped ones.
+    auto_masked: share of the pixels. Both are medians of the last logged rows up to the checkpoint.
+    codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
     focal: fx / width of each of its data sets.
+    folder: of the run.
     """
 
     steps: int | None = None
@@ -33,22 +36,36 @@ class TrainingRecord:
     auto_masked: float | None = None
     codes: tuple[str, ...] = ()
     focal: tuple[float, ...] = ()
+    trained_steps: int | None = None
+    folder: Path | None = field(default=None, compare=False)
 
     @classmethod
-    def read(cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = ()) -> TrainingRecord:
+    def read(
+        cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = (), trained_steps: int | None = None
+    ) -> TrainingRecord:
         """Read metrics.csv and findings.jsonl of a run; of a folder without them, return what is given.
 
         steps: of the checkpoint, where it is known.
+        trained_steps: of the last checkpoint, where it is known; rows that were logged later count too.
         """
         rows = _read_numbers(run / "metrics.csv")
+        ends = [int(rows[-1]["step"])] if rows else []
+        ends += [known for known in (steps, trained_steps) if known is not None]
         rows = rows if steps is None else [row for row in rows if row["step"] <= steps]
         return cls(
             steps=steps if steps is not None or not rows else int(rows[-1]["step"]),
             warped_over_unwarped=_last_median(rows, "train/warped_over_unwarped"),
             auto_masked=_last_median(rows, "train/auto_masked"),
-            codes=_read_codes(run / "findings.jsonl"),
+            codes=_read_codes(run / "findings.jsonl", rows, steps),
             focal=focal,
+            trained_steps=max(ends, default=None),
+            folder=run if rows else None,
         )
+
+    def to_json(self) -> dict[str, int | float]:
+        """Return what run.json keeps in `judged`, and the report shows: of which checkpoint, and its residual."""
+        names = ("steps", "trained_steps", "warped_over_unwarped")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:
@@ -67,9 +84,24 @@ def _last_median(rows: list[dict[str, float]], name: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _read_codes(path: Path) -> tuple[str, ...]:
+def _read_codes(path: Path, rows: list[dict[str, float]], steps: int | None) -> tuple[str, ...]:
+    """Return the codes of findings up to step `steps` that the last of `rows`, of the same steps, do not refute."""
     if not path.is_file():
         return ()
     found, _ = read_valid_findings(path)
-    known = (one.code for one in found if one.stage is Stage.TRAINING and one.severity is not Severity.NOTE)
-    return tuple(dict.fromkeys(known))
+    known = (one for one in found if one.stage is Stage.TRAINING and one.severity is not Severity.NOTE)
+    early = [one.code for one in known if steps is None or one.evidence.get("step", 0) <= steps]
+    return tuple(code for code in dict.fromkeys(early) if _still_holds(code, rows))
+
+
+def _still_holds(code: str, rows: list[dict[str, float]]) -> bool:
+    """Return whether the value of a finding is still bad in the last rows; True where it is not logged."""
+    from stadia.diagnostics.monitors.optimization_monitors import MAX_UPDATE_RATIO  # imports torch
+    from stadia.diagnostics.monitors.prediction_monitors import GEOMETRY_RULES, HEIGHT_RULES
+
+    if code == "T02":
+        last = _last_median(rows, "train/update_ratio")
+        return last is None or last > MAX_UPDATE_RATIO
+    rule = next((one for one in (*GEOMETRY_RULES, *HEIGHT_RULES) if one.code == code), None)
+    last = None if rule is None else _last_median(rows, f"train/{rule.name}")
+    return rule is None or last is None or rule.is_bad(last)

@@ -20,7 +20,7 @@ CHECKS = Registry(
         "borders": "stadia.diagnostics.preflight.frame_checks:check_black_bars",
         "exposure": "stadia.diagnostics.preflight.frame_checks:check_exposure",
         "intrinsics": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics",
-        "resize": "stadia.diagnostics.preflight.intrinsics_checks:check_image_size",
+        "resize": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics_size",
         "synchronization": "stadia.diagnostics.preflight.time_shift_checks:check_synchronization",
         "sides": "stadia.diagnostics.preflight.stereo_checks:check_sides",
         "baseline": "stadia.diagnostics.preflight.stereo_checks:check_baseline",

@@ -17,13 +17,14 @@ from stadia.diagnostics.preflight.scale_consistency import (
     MAX_SPREAD,
     MIN_RANK,
     PLAUSIBLE,
-    ScaleSource,
     check_scale,
     compare_depth_with_rig,
+    compare_scales,
     find_scale_errors,
     has_comparison,
     has_same_direction,
 )
+from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
@@ -66,13 +67,14 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
             return
     yield from _check_levels(survey)
     mismatch = _compare_with_rig(survey) or _compare_adjacent_frames(survey) or _compare_with_motion(survey)
-    if mismatch is None and not find_scale_errors(survey):
+    comparisons = [] if mismatch is not None else compare_scales(survey)
+    if mismatch is None and not find_scale_errors(survey, comparisons):
         mismatch = _compare_with_plane(survey)
     if mismatch is not None:
         yield mismatch
     else:
-        wrong = check_scale(survey, ScaleSource.DEPTH)
-        yield from wrong if wrong or has_comparison(survey, ScaleSource.DEPTH) else _check_camera_height(survey)
+        wrong = check_scale(survey, ScaleSource.DEPTH, comparisons)
+        yield from wrong if wrong or has_comparison(comparisons, ScaleSource.DEPTH) else _check_camera_height(survey)
     if compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
         raise NotChecked(
             "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"

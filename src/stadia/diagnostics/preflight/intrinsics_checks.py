@@ -12,8 +12,8 @@ import numpy as np
 from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.kitti_rig import KITTI_FOCAL_PX, KITTI_SIZES
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import KITTI_FOCAL_PX, KITTI_SIZES
 from stadia.diagnostics.preflight.stereo_checks import median_row_offset_px
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.geometry.numpy_camera import resize_K
@@ -228,7 +228,7 @@ def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     yield make_finding("K07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
-def check_image_size(survey: RecordingSurvey) -> Iterator[Finding]:
+def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
     """K04 K of another size, K06 a focal length that the camera rotation contradicts."""
     for side, camera, K in _distinct_cameras(survey):
         if wrong := _check_resized(survey, K, camera) or _check_kitti_focal_length(K, camera):

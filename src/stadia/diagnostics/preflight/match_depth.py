@@ -15,6 +15,9 @@ PAIRS = 6
 """Stereo pairs that are matched, spread over the recordings."""
 
 MIN_MATCHES = 30
+MIN_START_RATIO, MAX_START_RATIO = 1 / 3, 3.0
+"""Initial depth over the median depth of the matches: from there trainings find them (docs/results.md)."""
+
 RANGE_PERCENTILES = 2.0, 75.0
 """Of the matches: what counts as nearest and farthest. Far matches are uncertain, and less than a pixel apart."""
 
@@ -38,6 +41,10 @@ class MatchDepth:
     def median_m(self) -> float:
         return float(np.median(self.depth_m))
 
+    def is_in_reach(self, start_m: float) -> bool:
+        """Return whether a training that starts at this depth finds the matches."""
+        return MIN_START_RATIO <= start_m / self.median_m <= MAX_START_RATIO
+
     @property
     def range_m(self) -> tuple[float, float]:
         """Return nearest and farthest depth, the RANGE_PERCENTILES."""
@@ -45,19 +52,20 @@ class MatchDepth:
         return float(nearest), float(farthest)
 
 
-def measure_match_depth(recordings: Sequence[Recording]) -> MatchDepth:
+def measure_match_depth(recordings: Sequence[Recording], max_pairs: int = PAIRS) -> MatchDepth:
     """Match the stereo pairs of some recordings, and triangulate.
 
     Args:
         recordings: of one data set or several; those without a rig are left out.
+        max_pairs: stereo pairs to match, spread over the recordings.
 
     Returns: the depth of all matches; empty without a stereo pair.
     """
     surveys = [survey for survey in map(RecordingSurvey, recordings) if survey.stereo]
-    chosen = [surveys[i] for i in _spread(len(surveys), PAIRS)]
+    chosen = [surveys[i] for i in _spread(len(surveys), max_pairs)]
     depths, pairs = [np.zeros(0)], 0
     for survey in chosen:
-        for i in _spread(len(survey.anchors), -(-PAIRS // len(chosen))):
+        for i in _spread(len(survey.anchors), -(-max_pairs // len(chosen))):
             depth_m = survey.rig_depth(survey.match_pair(survey.anchors[i]))
             depths.append(depth_m[depth_m > 0])
             pairs += 1

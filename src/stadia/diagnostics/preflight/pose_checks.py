@@ -12,8 +12,9 @@ from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
-from stadia.diagnostics.preflight.scale_consistency import ScaleSource, check_scale, has_comparison
-from stadia.diagnostics.preflight.time_shift_checks import describe_shift, find_pose_shift
+from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison
+from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
+from stadia.diagnostics.preflight.time_shift_checks import describe_shift, describe_shifts, find_pose_shift
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
@@ -165,8 +166,9 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
     if wrong := _check_time_shift(survey, steps) or _check_direction(survey, steps):
         yield wrong
         return
-    yield from check_scale(survey, ScaleSource.POSES)
-    if not has_comparison(survey, ScaleSource.POSES):
+    comparisons = compare_scales(survey)
+    yield from check_scale(survey, ScaleSource.POSES, comparisons)
+    if not has_comparison(comparisons, ScaleSource.POSES):
         raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")
 
 
@@ -199,11 +201,13 @@ def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | N
     found = find_pose_shift(survey, steps)
     if found is None:
         return None
-    shift, errors_deg = found
+    shift, alike, errors_deg = found
     measured = f"rotations by the poses are {errors_deg[0]:.2f} degrees off those in the images, "
     measured += f"and {errors_deg[shift]:.2f} degrees where image i has pose i{shift:+d}"
-    cause = f"the poses are {describe_shift(shift)}"
+    cause = f"the poses are {describe_shifts(shift, alike)}"
     fix = f"give image i the pose i{shift:+d}, or associate poses with images by timestamp"
+    if alike:
+        fix = "associate poses with images by timestamp: the number of frames is undecided"
     evidence = {
         "shift_frames": shift,
         "shifts": {

@@ -189,17 +189,16 @@ class RecordingSurvey:
             return []
         return [self.match_pair(i) for i in self.anchors]
 
-    def match_pair(self, index: int) -> PairMatches:
-        """Match the left to the right image of a frame; only for two cameras."""
-        return PairMatches(index, match_features(self.features(index), self.features(index, RIGHT)))
+    def match_pair(self, index: int, shift: int = 0) -> PairMatches:
+        """Match the left image of a frame to the right image `shift` frames later; only for two cameras."""
+        return PairMatches(index, match_features(self.features(index), self.features(index + shift, RIGHT)))
 
     def match_shifted(self, shift: int) -> list[PairMatches]:
         """Return matches of the left image at each anchor to the right image `shift` frames later, where there is one.
 
         Only for a stereo recording. The index is that of the left image.
         """
-        inside = [i for i in self.anchors if 0 <= i + shift < self.length]
-        return [PairMatches(i, match_features(self.features(i), self.features(i + shift, RIGHT))) for i in inside]
+        return [self.match_pair(i, shift) for i in self.anchors if 0 <= i + shift < self.length]
 
     def rig_depth(self, pair: PairMatches) -> Array:
         """Return (M,) depth of the left points by the rig; 0 off the epipolar line, or for a small disparity."""
@@ -220,8 +219,7 @@ class RecordingSurvey:
     def measure_steps_between(self) -> list[Step]:
         """Return the motion from the frames halfway between the anchors; computed at each call."""
         middles = sorted({(a + b) // 2 for a, b in pairwise((*self.anchors, self.length - 1))} - {*self.anchors})
-        pairs = [PairMatches(i, match_features(self.features(i), self.features(i, RIGHT))) for i in middles]
-        found = [self._step(pair.index, pair) for pair in pairs]
+        found = [self._step(i, self.match_pair(i)) for i in middles]
         return [step for step in found if step is not None]
 
     def _step(self, first: int, pair: PairMatches | None) -> Step | None:

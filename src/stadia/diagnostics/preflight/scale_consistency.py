@@ -5,24 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
-from scipy.stats import spearmanr
 
-from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, sample_depth
+from stadia.diagnostics.preflight.scale_mistakes import INTRINSICS_MISTAKES, ScaleSource, find_known_mistake
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, estimate_metric_motion
-
-
-class ScaleSource(StrEnum):
-    """A source of metric lengths."""
-
-    RIG = "rig"
-    POSES = "poses"
-    DEPTH = "ground-truth depth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +29,16 @@ class ScaleComparison:
     count: int
 
     @property
+    def log_width(self) -> float:
+        """Half of the 95 % interval of log(ratio): Student's t, which is wide for few measurements."""
+        from scipy.special import stdtrit  # slow to import
+
+        return float(stdtrit(self.count - 1, 0.975)) * self.log_error
+
+    @property
     def deviation(self) -> float:
-        """|log ratio| beyond the noise (two standard errors)."""
-        return max(0.0, abs(float(np.log(self.ratio))) - 2 * self.log_error)
+        """|log ratio| beyond its interval."""
+        return max(0.0, abs(float(np.log(self.ratio))) - self.log_width)
 
 
 WARN_FROM, STOP_FROM = 0.05, 0.08
@@ -53,67 +50,8 @@ WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
 PLAUSIBLE = {ScaleSource.RIG: (0.02, 3.0), ScaleSource.POSES: (0.0, 80.0), ScaleSource.DEPTH: (0.1, 300.0)}
 """Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
 
-CHECK_BASELINE = "check the baseline first, since cx and cy are those of this image"
-
-FINGERPRINTS: dict[ScaleSource, tuple[tuple[float, str, str], ...]] = {
-    ScaleSource.POSES: (
-        (1000.0, "the poses are in millimetres", "divide their translations by 1000"),
-        (100.0, "the poses are in centimetres", "divide their translations by 100"),
-        (0.001, "the poses are in kilometres", "multiply their translations by 1000"),
-    ),
-    ScaleSource.DEPTH: (
-        (1000.0, "the ground truth is in millimetres", "divide it by 1000"),
-        (256.0, "the uint16 PNG was read without its factor of 256", "divide it by 256"),
-        (100.0, "the ground truth is in centimetres", "divide it by 100"),
-        (
-            1000 / 256,
-            "millimetres were read as KITTI's uint16, of 1/256 m",
-            "divide it by 3.906, or the stored values by 1000",
-        ),
-        (
-            256 / 1000,
-            "KITTI's uint16, of 1/256 m, was read as millimetres",
-            "multiply it by 3.906, or divide the stored values by 256",
-        ),
-        (1 / 256, "the ground truth was divided by 256 twice", "multiply it by 256"),
-        (0.001, "the ground truth is in kilometres, or was divided by 1000 twice", "multiply it by 1000"),
-        (1 / 80, "the ground truth was normalized by its cap of 80 m", "multiply it by 80"),
-        (1 / 100, "the ground truth was normalized by 100 m, or is in hectometres", "multiply it by 100"),
-        (1 / 5.4, "the factor 5.4 of a nominal baseline of 0.1 m was not undone", "multiply it by 5.4"),
-        (
-            5.4,
-            "the factor 5.4 of a nominal baseline of 0.1 m was applied to depth that was already in metres",
-            "divide it by 5.4",
-        ),
-    ),
-    ScaleSource.RIG: (
-        (0.8833, "the baseline is P3[0,3] / f alone, without KITTI's P2[0,3]", "use (P2[0,3] - P3[0,3]) / f"),
-        (1 / 5.4, "the baseline is the nominal 0.1 m of a reference code", "use the rig's true baseline in metres"),
-        (1.3302, "K_02 of the unrectified image is used in place of P_rect", "take fx from P_rect"),
-        (2.4258, "K of the 1242 px wide image is used at 512 px", "resize K with the image"),
-        (1.9406, "K of the 1242 px wide image is used at 640 px", "resize K with the image"),
-        (
-            2.0,
-            "undecided: the baseline is twice the true one, or fx is that of an image twice as wide",
-            f"{CHECK_BASELINE}; if it is right, resize K with the image",
-        ),
-        (
-            0.5,
-            "undecided: the baseline is half the true one, or fx is that of an image half as wide",
-            f"{CHECK_BASELINE}; if it is right, resize K with the image",
-        ),
-        (1000.0, "the baseline is in millimetres", "divide it by 1000"),
-        (100.0, "the baseline is in centimetres", "divide it by 100"),
-    ),
-}
-"""Known mistakes: (factor by which the source is too long, cause, fix)."""
-
 MAX_CALIBRATION_ERROR = 2.0
 """A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
-
-FINGERPRINT_TOLERANCE, FINGERPRINT_TOLERANCE_LOOSE = 0.03, 0.10
-"""Difference of log factor from a known mistake, and the same for large factors, whose neighbors are far away."""
-
 
 MAX_ANGLE_DEG, MIN_PARALLAX_PX = 30.0, 3.0
 """Of a motion whose length is compared: between its direction by poses and by images, and its displacement."""
@@ -127,13 +65,6 @@ ASSUMED_INTERVAL_S = 0.1
 
 MIN_LOG_INTERVAL = 0.025
 """Of the right baseline, to each side. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to 2.1 % by step)."""
-
-KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
-KITTI_FOCAL_PX = (705.0, 723.0)
-"""(width, height) of KITTI's rectified images, and the range of fx over its recordings."""
-
-KITTI_BASELINES_M = 0.52, 0.55
-"""The rectified stereo rigs of KITTI: 0.5323 to 0.5379 m."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +106,8 @@ TEXTS = {
             "fx times baseline is {factor:.3f} times what {others} give",
             f"1 within {WARN_FROM:.0%}: a baseline of {{right}} m, if fx and {{others}} are right",
         ),
-        "use the calibrated distance of the two cameras ({right} m if fx and {others} are right, not {value:.4g} m)",
+        "compare the baseline and its unit with the calibration, in metres: it is {right} m if fx and {others} are"
+        " right, not {value:.4g} m",
         "baseline_m",
     ),
     ScaleSource.POSES: ScaleTexts(
@@ -198,13 +130,26 @@ TEXTS = {
 }
 
 
-def check_scale(survey: RecordingSurvey, source: ScaleSource) -> list[Finding]:
-    """Return E03, E08 or D06 where this source is wrong."""
-    found = [error for error in find_scale_errors(survey) if error.source is source]
+def check_scale(survey: RecordingSurvey, source: ScaleSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
+    """Return E03, E08 or D06 where this source is wrong. comparisons: of `compare_scales`.
+
+    The interval of a rig decides and is reported: where it holds the given length, nothing is wrong.
+    """
+    found = [error for error in find_scale_errors(survey, comparisons) if error.source is source]
     if source is ScaleSource.RIG:
-        found = [replace(error, interval=measure_interval(survey, error)) for error in found if error.factor]
-        found += [error for error in find_scale_errors(survey) if error.source is source and not error.factor]
+        found = [replace(e, interval=measure_interval(survey, e)) if e.factor else e for e in found]
+        found = [e for e in found if is_absurd(source, e.value) or not _holds_given_length(e)]
     return [_report_error(error) for error in found]
+
+
+def is_absurd(source: ScaleSource, value: float) -> bool:
+    """Return whether a length is wrong by itself, whatever the other sources give."""
+    low, high = PLAUSIBLE[source]
+    return not low <= value <= high
+
+
+def _holds_given_length(error: ScaleError) -> bool:
+    return error.interval is not None and error.interval[0] <= 1 <= error.interval[1]
 
 
 def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
@@ -225,7 +170,7 @@ def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float,
     ends = []
     for c in every:
         log_factor = float(np.log(c.ratio)) * (1 if c.first is error.source else -1)
-        width = max(MIN_LOG_INTERVAL, 2 * c.log_error * (1 + 2 / c.count))
+        width = max(MIN_LOG_INTERVAL, c.log_width)
         ends += [log_factor - width, log_factor + width]
     return float(np.exp(min(ends))), float(np.exp(max(ends)))
 
@@ -257,43 +202,33 @@ def _report_error(error: ScaleError) -> Finding:
         values |= {"factor": error.factor, "right": right}
     measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
     fix = texts.fix.format(**values) if error.factor else None
-    if error.fix:
-        fix = f"{error.fix}; {fix}" if error.interval else error.fix
+    if error.interval:
+        fix = _order_fixes(error, fix or "", others)
+    elif error.fix:
+        fix = error.fix
     evidence = {
         texts.value_name: error.value,
         "ratio of": [f"{c.first} / {c.second}" for c in error.against],
         "median": [c.ratio for c in error.against],
         "measurements": [c.count for c in error.against],
-        "culprit": "certain" if error.sure else "likeliest: nothing else in the data decides",
+        "culprit": "certain" if error.sure else "the most likely one; the data hold no further evidence",
     }
     severity = Severity.stop_if(error.severe)
     return make_finding(texts.code, severity, measured, expected, cause=error.cause, fix=fix, evidence=evidence)
 
 
-def check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
-    """E03 by plausibility alone: images of the size and focal length of KITTI's rectified ones have its baseline."""
-    camera, (low, high) = survey.recording.camera(survey.anchors[0]), KITTI_BASELINES_M
-    baseline_m = float(np.linalg.norm(survey.T_right_left[:3, 3]))
-    if not is_kitti_camera(camera) or low <= baseline_m <= high:
-        return None
-    measured = f"the baseline is {baseline_m:.4g} m, and the size and fx of the images are those of KITTI"
-    cause = "another baseline than that of KITTI's rig, whose rectified cameras are 0.53 to 0.54 m apart"
-    fix = "use (P0[0,3] - P1[0,3]) / fx of calib.txt, (P2[0,3] - P3[0,3]) / fx for the color cameras"
-    fix += "; nothing where another rig took these images"
-    evidence = {"baseline_m": baseline_m, "fx": float(camera.K[0, 0]), "size": [camera.width, camera.height]}
-    expected = f"{low:g} to {high:g} m"
-    return make_finding("E03", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+def _order_fixes(error: ScaleError, baseline: str, others: str) -> str:
+    """Return the fixes of a rig, the likeliest first: a mistake of the baseline, the calibration, then fx."""
+    if error.fix is None:
+        return f"{baseline}; if the calibration has {error.value:.4g} m, check fx and {others}"
+    if any(error.cause == cause for _, cause, _ in INTRINSICS_MISTAKES):
+        return f"{baseline}; if the calibration has {error.value:.4g} m, {error.fix}"
+    return f"{error.fix}; {baseline}"
 
 
-def is_kitti_camera(camera: Camera) -> bool:
-    """Return whether the size and focal length are those of KITTI's rectified images."""
-    is_size = (camera.width, camera.height) in KITTI_SIZES
-    return is_size and KITTI_FOCAL_PX[0] <= float(camera.K[0, 0]) <= KITTI_FOCAL_PX[1]
-
-
-def has_comparison(survey: RecordingSurvey, source: ScaleSource) -> bool:
+def has_comparison(comparisons: Sequence[ScaleComparison], source: ScaleSource) -> bool:
     """Return whether another source measures the same lengths."""
-    return any(source in (c.first, c.second) for c in compare_scales(survey))
+    return any(source in (c.first, c.second) for c in comparisons)
 
 
 def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
@@ -355,6 +290,8 @@ def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProp
             true += known[both].tolist()
     if len(rig) < MIN_RIG_POINTS:
         return None
+    from scipy.stats import spearmanr  # slow to import
+
     z, known = np.array(rig), np.array(true)
     logs, near = np.log(z / known), z < np.median(z)
     spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
@@ -398,10 +335,13 @@ def _median_speed(survey: RecordingSurvey) -> float | None:
     return float(np.median(speeds)) if speeds else None
 
 
-def find_scale_errors(survey: RecordingSurvey) -> list[ScaleError]:
-    """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible."""
-    values, comparisons = measure_scales(survey), compare_scales(survey)
-    absurd = [source for source, value in values.items() if not PLAUSIBLE[source][0] <= value <= PLAUSIBLE[source][1]]
+def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleComparison]) -> list[ScaleError]:
+    """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible.
+
+    comparisons: of `compare_scales`.
+    """
+    values = measure_scales(survey)
+    absurd = [source for source, value in values.items() if is_absurd(source, value)]
     found = [_make_error(source, comparisons, values, severe=True, sure=True) for source in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
     differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
@@ -434,17 +374,8 @@ def _make_error(
     against = tuple(c for c in comparisons if source in (c.first, c.second))
     best = min(against, key=lambda c: c.log_error, default=None)
     factor = None if best is None else best.ratio if best.first is source else 1 / best.ratio
-    cause, fix = _find_known_mistake(source, factor)
+    cause, fix = find_known_mistake(source, factor)
     return ScaleError(source, factor, severe, sure, cause, fix, values.get(source, float("nan")), against)
-
-
-def _find_known_mistake(source: ScaleSource, factor: float | None) -> tuple[str | None, str | None]:
-    """Return (cause, fix) of the known mistake with this factor."""
-    if factor is None:
-        return None, None
-    known, cause, fix = min(FINGERPRINTS[source], key=lambda entry: abs(np.log(factor / entry[0])))
-    tolerance = FINGERPRINT_TOLERANCE if 0.2 < known < 5 else FINGERPRINT_TOLERANCE_LOOSE
-    return (cause, fix) if abs(np.log(factor / known)) <= tolerance else (None, None)
 
 
 def _find_likeliest(

@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
+from stadia.diagnostics.preflight.kitti_rig import check_kitti_baseline, explain_kitti_sign
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import (
-    ScaleSource,
-    check_kitti_baseline,
-    check_scale,
-    has_comparison,
-)
+from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison
+from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,
@@ -201,12 +197,15 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
         yield wrong
         if wrong.severity is Severity.STOP:
             return
-    wrong_lengths = check_scale(survey, ScaleSource.RIG)
+    comparisons = compare_scales(survey)
+    wrong_lengths = check_scale(survey, ScaleSource.RIG, comparisons)
     yield from wrong_lengths
-    if not has_comparison(survey, ScaleSource.RIG):
+    if not has_comparison(comparisons, ScaleSource.RIG):
         if not wrong_lengths and (unlike_kitti := check_kitti_baseline(survey)):
             yield unlike_kitti
-        why = "the baseline's length: no poses and no ground truth that it could be compared with"
+        length_m = np.linalg.norm(survey.T_right_left[:3, 3])
+        why = f"the baseline's length of {length_m:.4g} m: no poses and no ground truth fix it, images cannot; "
+        why += "compare it with the calibration, in metres"
         raise NotChecked(why, hides=WRONG_BASELINE)
 
 
@@ -220,7 +219,9 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
     measured = f"t_x of T_right_left is {t[0]:+.4f} m, "
     measured += f"while {sides.positive:.0%} of {sides.matches} matches lie further to the left in the right image"
     expected = f"t_x = -baseline = {-t[0]:.4f} m"
-    return make_finding("E01", Severity.STOP, measured, expected, evidence=sides.evidence(float(t[0])))
+    cause, fix = explain_kitti_sign(survey) or (None, None)
+    evidence = sides.evidence(float(t[0]))
+    return make_finding("E01", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
@@ -265,6 +266,8 @@ def _epipolar_median_px(survey: RecordingSurvey, T_right_left: Array) -> float:
 
 def _other_forms(T_right_left: Array) -> dict[str, Array]:
     """Return the rig as it would be without a usual mistake, by its name."""
+    from scipy.spatial.transform import Rotation  # slow to import
+
     rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
     rectified[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
     forms = {INVERTED: np.asarray(np.linalg.inv(T_right_left)), RECTIFIED: rectified}

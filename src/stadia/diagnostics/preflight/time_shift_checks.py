@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,13 @@ MIN_DISTANCE_PX, MIN_DISTANCE_SHARE = 0.15, 0.0003
 0.04 px of 320 (RoadWorld), 0.09 of 752 (EuRoC), 0.28 of 1226 (KITTI). One frame late: 0.25 to 1.5, -, 2 to 3 px.
 """
 
-MAX_DISTANCE_RATIO, MAX_ALIKE = 0.4, 1.5
-"""Distance at the best shift over that without a shift, and over it of a shift that cannot be distinguished from it.
-A late pair: 0.03 to 0.15. EuRoC's static camera: 0.9 to 1.1 at every shift.
+MAX_DISTANCE_RATIO = 0.4
+"""Distance at the best shift over that without a shift. A late pair: 0.03 to 0.15. EuRoC's static camera: 0.9 to 1.1 at
+every shift.
 """
+
+MAX_ALIKE = 1.5
+"""Distance or rotation error of a shift over that of the best, below which the two cannot be distinguished."""
 
 MIN_PAIRS, MIN_PAIR_MATCHES, MIN_AGREEMENT = 2, 30, 0.75
 """Pairs with so many matches that a shift needs, and the share of them that are nearer to their lines at that shift."""
@@ -38,6 +41,21 @@ One frame late: 0.02 to 0.28 (KITTI, RoadWorld). Correct poses: 0.93 or more (7-
 def describe_shift(frames: int) -> str:
     """Describe a shift in words: above 0 is late."""
     return f"{abs(frames)} frame{'s' * (abs(frames) != 1)} {'late' if frames > 0 else 'early'}"
+
+
+def describe_shifts(best: int, alike: Sequence[int]) -> str:
+    """Describe the best shift, and those that fit alike as undecided."""
+    also = f" (undecided: it could also be {', or '.join(map(describe_shift, alike))})" if alike else ""
+    return describe_shift(best) + also
+
+
+def choose_shift(errors: Mapping[int, float]) -> tuple[int, list[int]]:
+    """Return the shift with the smallest error, and the others that cannot be distinguished from it.
+
+    errors: of the shifts that fit, by shift.
+    """
+    best = min(errors, key=lambda shift: errors[shift])
+    return best, [shift for shift in errors if shift != best and errors[shift] < MAX_ALIKE * errors[best]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +96,16 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
         if len(common) >= MIN_PAIRS:
             distances = ([of[i] for i in common] for of in (as_given, there))
             found.append(ShiftedDistances(shift, *(np.array(each) for each in distances)))
-    fitting = [one for one in found if one.fits]
+    fitting = {one.shift: one for one in found if one.fits}
     if not fitting:
         return
-    best = min(fitting, key=lambda one: one.distance_px)
-    alike = [one.shift for one in fitting if one is not best and one.distance_px < MAX_ALIKE * best.distance_px]
+    shift, alike = choose_shift({shift: one.distance_px for shift, one in fitting.items()})
+    best = fitting[shift]
     measured = f"matches lie {given_px:.2f} px from their epipolar lines, and {best.distance_px:.2f} px where left "
     measured += f"image i is paired with right image i{best.shift:+d} (medians of {len(best.shifted)} pairs)"
-    cause = f"the right camera is {describe_shift(best.shift)}"
+    cause = f"the right camera is {describe_shifts(best.shift, alike)}"
     fix = f"pair left image i with right image i{best.shift:+d}, and leave out images without a partner"
     if alike:
-        cause += f" (undecided: it could also be {', or '.join(map(describe_shift, alike))})"
         fix = "pair the images by timestamp: the number of frames is undecided"
     table = {0: given_px, **{one.shift: one.distance_px for one in found}}
     evidence = {
@@ -115,9 +132,9 @@ def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dic
     return found
 
 
-def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, dict[int, float]] | None:
-    """Return by how many frames the poses are late, and the rotation errors in degrees by shift; None where no shift
-    explains the rotations between images clearly better than none.
+def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, list[int], dict[int, float]] | None:
+    """Return by how many frames the poses are late, other numbers that fit alike, and the rotation errors in degrees by
+    shift; None where no shift explains the rotations between images clearly better than none.
 
     Rotations decide, since the direction and length of a steady drive hardly change.
     """
@@ -134,7 +151,7 @@ def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, di
     if not found:
         return None
     table = {shift: float(np.median(list(of.values()))) for shift, of in errors.items() if len(of) >= MIN_STEPS}
-    return min(found, key=lambda shift: found[shift]), table
+    return *choose_shift(found), table
 
 
 def _rotation_errors_deg(survey: RecordingSurvey, steps: list[Step], shift: int) -> dict[int, float]:

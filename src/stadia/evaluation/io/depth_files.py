@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
 from stadia.core.image_io import (
@@ -19,7 +20,7 @@ from stadia.core.image_io import (
     parse_image_header,
     write_image,
 )
-from stadia.core.input_files import list_npz_arrays, read_bytes, read_npy, read_npz
+from stadia.core.input_files import read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
 SUFFIXES = (".npz", ".npy", ".png")  # the most precise first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,9 @@ from stadia.geometry.depth_maps import depth_to_points
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
 MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error moves a point by metres
+FindSky = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.bool_]]
+"""Returns the sky (h, w) of an image (H, W, 3) RGB with depth (h, w): it has no distance. `geometry.find_far_sky`."""
+
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
 
@@ -67,30 +70,38 @@ class PlyWriter:
         self.stream.write(_header(self.count, self.unit))
 
 
-def color_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones."""
+def color_points(
+    predicted: PredictedFrame, limit: int, find_sky: FindSky | None = None
+) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky."""
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
     points, known = depth_to_points(torch.from_numpy(depth)[None].double(), camera, T)
     near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * np.median(depth))
+    image = np.asarray(cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    if find_sky is not None:
+        near &= ~find_sky(image, depth).ravel()
     chosen = np.flatnonzero(near)[:: max(1, -(-int(near.sum()) // limit))]
-    image = cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA)
     return points.numpy()[chosen], image.reshape(-1, 3)[chosen]
 
 
 @contextmanager
-def open_point_cloud_file(path: Path, depth_scale: DepthScale, frames: int | None) -> Iterator[Listener]:
+def open_point_cloud_file(
+    path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
+) -> Iterator[Listener]:
     """Open a PLY file and return a listener that adds points of up to MAX_FRAMES frames, evenly spread.
 
     The file holds up to MAX_POINTS points and appears only when the block ends without an error. Frames without a pose
     cannot be joined, so only the first of them is taken.
 
     frames: number of frames; if None, each hundredth is taken until the file is full.
+    find_sky: sky is left out, as are points beyond MAX_MEDIAN_DEPTHS median depths; the header names it.
     """
     every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
     limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
     unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
+    unit += f"; without {'sky and ' if find_sky else ''}points beyond {MAX_MEDIAN_DEPTHS:g} median depths"
     count = due = 0
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
@@ -99,7 +110,7 @@ def open_point_cloud_file(path: Path, depth_scale: DepthScale, frames: int | Non
             nonlocal count, due
             has_space = writer.count + limit <= MAX_POINTS
             if count == 0 or (count >= due and has_space and predicted.T_world_camera is not None):
-                writer.add(*color_points(predicted, limit))
+                writer.add(*color_points(predicted, limit, find_sky))
                 due = count - count % every + every
             count += 1
 

@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -17,11 +19,13 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import check_no_links, hold_folder, open_scratch_file, write_json
-from stadia.core.input_files import read_json
+from stadia.core.files import check_no_links, hold_folder, open_scratch_file, open_to_append, write_json
+from stadia.core.input_files import read_text
+from stadia.core.json_files import parse_json, read_json
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
+from stadia.evaluation.background import MAX_WAITING, run_behind
 from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
 from stadia.evaluation.io.depth_files import (
     PNG_PER_METRE,
@@ -35,10 +39,15 @@ from stadia.evaluation.io.depth_files import (
 log = logging.getLogger(__name__)
 
 RECORD = "predictions.json"
-FRAME_FOLDERS = {"depth": ("*.npz", "*.png"), "depth_color": ("*.jpg",), "images": ("*.png",)}
-"""Folders with one file a frame, and its names: maps, depth in colors, and pictures for a report."""
+FRAME_FILES = ("depth/{}.npz", "depth/{}.png", "depth_color/{}.jpg", "images/{}.png")
+"""Files of a frame: maps, depth in colors, and a picture for a report."""
+
+UNFINISHED = "unfinished.jsonl"
+"""Names of the frames that were begun, one a line. It is gone when the prediction is finished."""
 
 TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
+_MAX_BEGUN_BYTES = 1 << 28  # a million names as long as file systems allow
+_NOT_ENDED: Mapping[str, Any] = {"path": (), "path_ends": "", "image_size": None, "checks": None, "entries": ()}
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
     DepthScale.UP_TO_SCALE: "depth",
@@ -102,7 +111,7 @@ class PredictionsRecord(StrictModel):
     image_size, network_size: (height, width); None where images differ.
     requested_size: as network_size, where it is not the training size; else None.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
-    finished: false while predicting, so that an unfinished folder cannot be scored.
+    finished: false while predicting, so that an unfinished folder cannot be scored. UNFINISHED has its frames.
     entries: the frames, in order.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
     path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
@@ -270,7 +279,8 @@ def write_predictions(
         _check_writable(out, record, further)
         record.write(out)
         taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
-        written = _write_frames(frames, out, source, taking, log_file)
+        with open_to_append(out / UNFINISHED) as begun:
+            written = _write_frames(frames, out, source, taking, log_file, begun)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
             _write_path(out, written.poses, written.times_s)
@@ -281,7 +291,10 @@ def write_predictions(
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         complete()
         ended["checks"] = None if checker is None else dict(checker.to_json())
-        record.model_copy(update={**ended, "entries": tuple(written.entries), "finished": True}).write(out)
+        record = record.model_copy(update={**ended, "entries": tuple(written.entries)})
+        record.write(out)  # a kill between any two of these lines leaves a record of each file
+        (out / UNFINISHED).unlink()
+        record.model_copy(update={"finished": True}).write(out)
         return Predictions.open(out)
 
 
@@ -303,28 +316,41 @@ class _WrittenFrames:
 
 
 def _write_frames(
-    frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], log_file: BinaryIO
+    frames: Iterable[PredictedFrame],
+    out: Path,
+    source: str,
+    listeners: Sequence[Listener],
+    log_file: BinaryIO,
+    begun: BinaryIO,
 ) -> _WrittenFrames:
-    """Write the maps of each frame. Names and poses go to `log_file`, so that memory does not grow with the frames.
+    """Write the maps of each frame, and call the listeners, in threads; all are done at the return.
+
+    Names and poses go to `log_file`, so that memory does not grow with the frames.
+
+    The name goes to `begun` before the first file of the frame is written.
 
     Poses kept as small arrays of torch would also keep the allocator from returning the pages between them.
     """
     path_ends, last_posed, sizes = "", "", set[tuple[int, int]]()
-    for predicted in frames:
-        name, pose = predicted.frame.name, predicted.T_world_camera
-        if _map_path(out, name).exists():  # the folder was empty
-            found = f"two frames called '{name}'"
-            raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
-        _write_maps(out, predicted)
-        for listener in listeners:
-            listener(predicted)
-        sizes.add(predicted.image_size)
-        row = [name, predicted.frame.time_s, None if pose is None else pose.tolist()]
-        log_file.write(json.dumps(row).encode() + b"\n")  # the shortest text of a float64 is exact
-        if pose is not None:
-            last_posed = name
-        elif predicted.frame.on_path and last_posed and not path_ends:
-            path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown"
+    latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
+    takers: list[Listener] = [partial(_write_maps, out), *listeners]
+    with run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) as write:
+        for predicted in frames:
+            name, pose = predicted.frame.name, predicted.T_world_camera
+            if name in latest or _map_path(out, name).exists():  # the folder was empty
+                found = f"two frames called '{name}'"
+                raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
+            begun.write(json.dumps(name).encode() + b"\n")
+            begun.flush()
+            latest.append(name)
+            write(predicted)
+            sizes.add(predicted.image_size)
+            row = [name, predicted.frame.time_s, None if pose is None else pose.tolist()]
+            log_file.write(json.dumps(row).encode() + b"\n")  # the shortest text of a float64 is exact
+            if pose is not None:
+                last_posed = name
+            elif predicted.frame.on_path and last_posed and not path_ends:
+                path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown"
     if not sizes:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     written = _WrittenFrames(path_ends=path_ends, image_size=sizes.pop() if len(sizes) == 1 else None)
@@ -358,23 +384,40 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
 
 
 def _check_writable(out: Path, record: PredictionsRecord, further: Collection[str]) -> None:
-    """Remove an unfinished prediction of the same input by the same network. Refuse any other content."""
+    """Remove an unfinished prediction of the same input by the same network, file by file as recorded.
+
+    Raises StadiaError for any other content: nothing is removed that stadia did not write.
+    """
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and (out.is_dir() or not out.exists()):
         return
     check_no_links(out)
     there = read_record(out) if RECORD in visible else None
-    if there == record and visible <= {RECORD, *FRAME_FOLDERS, TRAJECTORY, TRAJECTORY_TUM, *further}:
-        log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
-        frames = [path for name, kinds in FRAME_FOLDERS.items() for kind in kinds for path in (out / name).glob(kind)]
-        others = (TRAJECTORY, TRAJECTORY_TUM, *further)
-        for path in (*frames, *(out / name for name in others if name in visible), out / RECORD):
-            path.unlink()
-        return
+    begun = None if there is None else there.model_copy(update=_NOT_ENDED)
     kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}
     found = f"{kinds[there.finished] if there else 'something'} in it"
+    if there is not None and not there.finished and begun == record:
+        names = {*there.entries, *_read_begun(out / UNFINISHED)}
+        others = (RECORD, UNFINISHED, TRAJECTORY, TRAJECTORY_TUM, *further)
+        recorded = {*others, *(file.format(name) for name in names for file in FRAME_FILES)}
+        files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        unknown = sorted(name for path in files if (name := path.relative_to(out).as_posix()) not in recorded)
+        if not unknown:
+            log.warning("%s: holds an unfinished prediction of the same input, which is started again", out)
+            for path in sorted(files, key=lambda path: path.name in (RECORD, UNFINISHED)):  # the records at last
+                path.unlink()
+            return
+        found = f"an unfinished prediction, and '{unknown[0]}' that it does not record"
     fix = "choose another --out: nothing is overwritten"
     raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
+
+
+def _read_begun(path: Path) -> list[str]:
+    """Return the names of the frames that an unfinished prediction began. A killed one may end within a line."""
+    if not path.exists():
+        return []
+    lines = read_text(path, expected="names of frames", max_bytes=_MAX_BEGUN_BYTES).split("\n")
+    return [str(parse_json(path, line, "the name of a frame")) for line in lines[:-1]]
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:

@@ -1,4 +1,4 @@
-"""Plot camera paths, motions, camera heights and depth maps with matplotlib."""
+"""Plot camera paths, motions, camera heights and depth maps with matplotlib, which is slow to import."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -21,9 +17,14 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale, from its first to its last value; bright is near
 WIDTH, TILE = 12.8, 3.0  # inches, of 100 pixels each
 MAX_MOTIONS_DRAWN = 2000
+
+AXIS_WORDS = {"tx": "right", "ty": "down", "tz": "forward", "rx": "pitch", "ry": "yaw", "rz": "roll"}
 
 _MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
@@ -31,28 +32,41 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 def render_figure(figure: Figure) -> NDArray[np.uint8]:
     """Render a figure to (H, W, 3) RGB."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale) -> None:
-    """Plot camera paths from above into a .png or .svg, x to the right and z upwards. A dot marks each start.
+    """Plot camera paths from above and from the side into a .png or .svg, forward is up. A dot marks each start.
+
+    Both views have one scale: x to the right, and height above the first start, over z.
 
     paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     unit = "m" if depth_scale is DepthScale.METRES else "up to scale: no metres"
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.add_subplot()
-    for (name, T), color in zip(paths.items(), _COLORS, strict=False):
-        x, z = T[:, 0, 3], T[:, 2, 3]
-        axes.plot(x, z, color=color, linewidth=1.6, label=name)
-        axes.plot(x[:1], z[:1], "o", color=color, markersize=5)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlabel(f"x, right ({unit})")
-    axes.set_ylabel(f"z, forward ({unit})")
-    axes.grid(visible=True, linewidth=0.4, alpha=0.6)
-    axes.legend(loc="best", frameon=False)
+    xyz = {name: T[:, :3, 3] for name, T in paths.items()}
+    every = np.concatenate(list(xyz.values()))
+    half = 0.55 * max(float(np.ptp(every, axis=0).max()), 1e-6)
+    middle = (every.min(axis=0) + every.max(axis=0)) / 2
+    figure = Figure(figsize=(10, 5.8), layout="constrained")
+    for axes, axis, sign, title, label in zip(
+        figure.subplots(1, 2), (0, 1), (1, -1), ("from above", "from the side"), ("x, right", "height"), strict=True
+    ):
+        for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
+            across, z = sign * points[:, axis], points[:, 2]
+            axes.plot(across, z, color=color, linewidth=1.6, label=name)
+            axes.plot(across[:1], z[:1], "o", color=color, markersize=5)
+        axes.set(title=title, xlabel=f"{label} ({unit})", ylabel=f"z, forward ({unit})", aspect="equal")
+        axes.set_xlim(sign * middle[axis] - half, sign * middle[axis] + half)
+        axes.set_ylim(middle[2] - half, middle[2] + half)
+        axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)
     with atomic_write(path) as temporary:
         FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."))
 
@@ -62,6 +76,9 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
 
     rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
     """
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
     shape = rows[0][0].shape
     height = 0.45 + len(rows) * (TILE * shape[0] / shape[1] + 0.06)
     figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
@@ -89,7 +106,12 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
 
 
 def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
-    """Plot predicted over true motion of each axis, with the line of equality, as (H, W, 3) RGB."""
+    """Plot predicted over true motion of each axis, with the line of equality, as (H, W, 3) RGB.
+
+    predicted, true: (N, 6) from `MotionPairs`: of the camera to the next frame, ahead is positive z.
+    """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.07, top=0.89, wspace=0.25, hspace=0.3)
     fits = fit_motion_axes(predicted, true)
@@ -104,14 +126,16 @@ def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> ND
         axes.axline((low, low), slope=1, color="#999999", linewidth=1, zorder=0)
         unit = "°" if axis.startswith("r") else "m"
         label = "slope {:.2f}, correlation {:.2f}".format(*fits[axis]) if axis in fits else "the truth does not move"
-        axes.set_title(f"{axis}: {label}", fontsize=9)
+        axes.set_title(f"{axis}, {AXIS_WORDS[axis]}: {label}", fontsize=9)
         axes.set_xlabel(f"true, {unit}", fontsize=8)
         axes.set_ylabel(f"predicted, {unit}", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.locator_params(nbins=5)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     scaled = "" if depth_scale is DepthScale.METRES else "; translations scaled to the truth by one factor"
-    figure.suptitle(f"predicted over true motion to the next frame, {len(true)} pairs{scaled}", fontsize=10)
+    figure.suptitle(
+        f"predicted over true motion of the camera to the next frame, {len(true)} pairs{scaled}", fontsize=10
+    )
     return render_figure(figure)
 
 
@@ -131,6 +155,9 @@ def draw_heights_over_frames(
     starts: first frame of each recording by name; each but the first is marked by a line.
     The axis covers the objects' heights. A band far beyond it is cut off.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     at, heights, inliers = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(is_inlier, bool)
     valid = np.isfinite(heights) & (heights > 0)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -189,6 +216,9 @@ def draw_heights_over_epochs(
     courses: epochs by the name of the group, at least one each.
     before_m, between_m: by the same name, optional: the height before training from silhouettes, and its interval.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(8, 3.2 * len(courses)), layout="constrained")
     for row, (name, course) in enumerate(courses.items()):
         axes = figure.add_subplot(len(courses), 1, row + 1)

@@ -14,6 +14,8 @@ _CATEGORIES = np.array(
 )
 """Okabe and Ito's colors, which color-blind readers can distinguish (jfly.uni-koeln.de/color)."""
 
+_ROWS = 256  # of a map that are colored at once
+
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
     """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
@@ -26,15 +28,15 @@ def color_inverse_depth(
 ) -> NDArray[np.uint8]:
     """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile."""
     values = np.nan_to_num(np.asarray(inverse_depth, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    known = values[values > 0]
     if top is None:
+        known = values[values > 0]
         top = float(np.percentile(known, percentile)) if known.size else 1.0
-    return _apply_colormap(values / max(top, 1e-12), cv2.COLORMAP_MAGMA)
+    return _apply_colormap(values, max(top, 1e-12), cv2.COLORMAP_MAGMA)
 
 
 def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
     """Color (H, W) non-negative values, dark = 0, bright = `top` and above."""
-    return _apply_colormap(np.asarray(values, np.float32) / top, cv2.COLORMAP_INFERNO)
+    return _apply_colormap(np.asarray(values, np.float32), top, cv2.COLORMAP_INFERNO)
 
 
 def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
@@ -58,6 +60,10 @@ def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.ui
     return key
 
 
-def _apply_colormap(values: NDArray[np.float32], colormap: int) -> NDArray[np.uint8]:
-    gray = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(gray, colormap), cv2.COLOR_BGR2RGB), np.uint8)
+def _apply_colormap(values: NDArray[np.float32], top: float, colormap: int) -> NDArray[np.uint8]:
+    colors = np.empty((*values.shape, 3), np.uint8)
+    for start in range(0, len(values), _ROWS):  # copies of a whole 8K map would take 500 MB
+        shares = np.clip(values[start : start + _ROWS] / top, 0, 1)
+        gray = (shares * 255 + 0.5).astype(np.uint8)
+        colors[start : start + _ROWS] = cv2.applyColorMap(gray, colormap)[..., ::-1]
+    return colors

@@ -21,7 +21,9 @@ from stadia.evaluation.plots.colormaps import color_inverse_depth
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0
-MIN_LEGEND_HEIGHT, LEGEND_PX = 90, 12  # smaller images have no legend; height of its bar and of its text
+SCALE_PX, BAR_PX = 28, 10  # height of the strip with the color scale, and of its bar; even, as H.264 needs
+TICK_SHARES = (1.0, 0.5, 0.25)  # of the brightest inverse depth
+_FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.35
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
@@ -42,31 +44,42 @@ def draw_side_by_side(
     image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int,
     depth_scale: DepthScale,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw an image beside its inverse depth with a color scale, (height, 2 width, 3) RGB.
+    """Draw an image beside its inverse depth, over a strip with the color scale, (height + SCALE_PX, 2 width, 3) RGB.
 
     top: the brightest (near) value.  depth_scale: metres, or the scale has multiples of the nearest depth.
     """
     left = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     right = color_inverse_depth(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR), top=top)
-    if height >= MIN_LEGEND_HEIGHT:
-        _draw_color_scale(right, 1 / top if depth_scale is DepthScale.METRES else None)
-    return np.hstack([left, right])
+    under = np.zeros((SCALE_PX, width, 3), np.uint8)
+    return np.hstack([np.vstack([left, under]), np.vstack([right, draw_color_scale(width, top, depth_scale)])])
 
 
-def _draw_color_scale(image: NDArray[np.uint8], near_m: float | None) -> None:
-    """Draw the colors of inverse depth, near to far, into the lower left corner of (H, W, 3) RGB.
+def draw_color_scale(width: int, top: float, depth_scale: DepthScale) -> NDArray[np.uint8]:
+    """Draw the colors of inverse depth, near to far, with their depths, (SCALE_PX, width, 3) RGB.
 
-    near_m: depth of the brightest color; None for depth that is not in metres.
+    Depths are in metres, or multiples of the nearest one; inverse depth up to scale and shift has only near and far.
+
+    top: inverse depth of the brightest color.
     """
-    height, width = image.shape[:2]
-    bar, x, y = max(width // 3, 1), width // 40, height - 2 * LEGEND_PX
-    image[y - LEGEND_PX - 4 : height - 2, x - 4 : x + bar + 44] = 0
-    shares = np.linspace(1, 0, bar, dtype=np.float32)
-    image[y - LEGEND_PX : y, x : x + bar] = color_inverse_depth(shares[None], top=1.0)
-    for share in (1.0, 0.5, 0.25):
-        label = f"{1 / share:g}x" if near_m is None else f"{near_m / share:.3g} m"
-        at = x + round((1 - share) * bar), y + LEGEND_PX
-        cv2.putText(image, label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (235, 235, 235), 1, cv2.LINE_AA)
+    strip, margin = np.zeros((SCALE_PX, width, 3), np.uint8), max(width // 40, 1)
+    bar = max(width - 2 * margin, 1)
+    strip[2 : 2 + BAR_PX, margin : margin + bar] = color_inverse_depth(
+        np.linspace(1, 0, bar, dtype=np.float32)[None], top=1.0
+    )
+    if depth_scale is DepthScale.AFFINE_INVERSE:
+        labels = {1.0: "near", 0.0: "far"}
+    else:
+        is_metric = depth_scale is DepthScale.METRES
+        labels = {share: f"{1 / top / share:.3g} m" if is_metric else f"{1 / share:g}x" for share in TICK_SHARES}
+        labels[0.0] = "far"
+    end = 0
+    for share, label in labels.items():
+        length = cv2.getTextSize(label, *_FONT, 1)[0][0]
+        left = min(margin + round((1 - share) * bar), width - length - 2)
+        if left >= end:  # labels of a narrow image would overlap
+            cv2.putText(strip, label, (left, SCALE_PX - 5), *_FONT, (235, 235, 235), 1, cv2.LINE_AA)
+            end = left + length + 6
+    return strip
 
 
 def _half_size(predicted: PredictedFrame) -> tuple[int, int]:
@@ -96,14 +109,16 @@ def side_by_side_image_writer(path: Path) -> Listener:
 def depth_color_writer(folder: Path) -> Listener:
     """Return a listener that writes each frame's inverse depth in colors, bright = near, as FOLDER/NAME.jpg.
 
-    Each image has the size of the frame before the crop, as the depth PNG, and its own scale of colors.
+    Each image has the size of the frame before the crop, as the depth PNG, over a strip with its own color scale.
     """
 
     def add(predicted: PredictedFrame) -> None:
         box, colors = predicted.box, np.zeros((*predicted.image_size, 3), np.uint8)
         values = cv2.resize(predicted.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
-        colors[box.rows, box.columns] = color_inverse_depth(values, top=_near_value(predicted))
-        write_image(safe_join(folder, f"{predicted.frame.name}.jpg"), colors[..., ::-1])
+        top = _near_value(predicted)
+        colors[box.rows, box.columns] = color_inverse_depth(values, top=top)
+        shown = np.vstack([colors, draw_color_scale(colors.shape[1], top, predicted.depth_scale)])
+        write_image(safe_join(folder, f"{predicted.frame.name}.jpg"), shown[..., ::-1])
 
     return add
 

@@ -17,6 +17,7 @@ from stadia.geometry.se3 import compose, se3_exp
 from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample_image
 
 _MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
+_MAX_PIXELS = 1 << 21  # of the largest images compared: 300 bytes of memory each; Full HD is just below
 _STEPS = 10  # Gauss-Newton steps a size, at most
 _MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
 _FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
@@ -30,22 +31,26 @@ class DirectAlignment:
     T_source_target: (B, 4, 4) float64.
     gain, offset: (B,) of brightness: source = gain * target + offset where visible show the same point.
     seen: (B,) share of the target's pixels that lie inside the source.
+    residual: (B,) mean absolute difference of the visible pixels, at the target's brightness.
     """
 
     T_source_target: Tensor
     gain: Tensor
     offset: Tensor
     seen: Tensor
+    residual: Tensor
 
 
 @torch.no_grad()
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Align by damped Gauss-Newton on brightness differences, Student-t weighted, from small images to full size.
+    """Align by damped Gauss-Newton on brightness differences, Student-t weighted, from small images to large ones.
 
     Every pixel with depth takes part. Moving and hidden objects are outliers, whose weight falls with the square of the
     residual; where they cover most of the contrast, their motion is found instead. No gradient passes.
+
+    Images of more than 2 million pixels are compared at half their size or less, which bounds the memory.
 
     Args:
         target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
@@ -58,11 +63,15 @@ def align_direct(
     check_sizes(source, depth_m, camera, source_camera)
     T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
     result = None
-    for level in reversed(range(1 + int(math.log2(max(camera.height / _MIN_ROWS, 1))))):
+    coarsest = int(math.log2(max(camera.height / _MIN_ROWS, 1)))
+    finest = max(math.ceil(math.log2(camera.height * camera.width / _MAX_PIXELS) / 2), 0)
+    for level in range(coarsest, min(finest, coarsest) - 1, -1):
         result = _Pair.downsample(target, source, depth_m, camera, source_camera, level).align(T, brightness)
         T, brightness = result.T_source_target, result.brightness
     assert result is not None
-    return DirectAlignment(T, brightness[:, 0].exp(), brightness[:, 1], result.seen.double().mean((1, 2, 3)))
+    gain, seen = brightness[:, 0].exp(), result.seen.double()
+    residual = (result.residual.abs() * seen).sum((1, 2, 3)) / seen.sum((1, 2, 3)).clamp(min=1) / gain
+    return DirectAlignment(T, gain, brightness[:, 1], seen.mean((1, 2, 3)), residual)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ takes the predicted depth of road and objects; the recipe `metric` learns its sc
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
@@ -162,13 +163,7 @@ def survey_camera_height(
     in the interval.
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = classify_boxes(objects, min_px=min_px * (1 if horizons is not None else _FIT_SHARE))
-    usable = torch.tensor([one is ObjectStatus.INLIER for one in verdict], dtype=torch.bool)
-    if not bool(usable.any()):
-        counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
-        found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
-        fix = "pass more frames, masks of cars and people, or heights of these classes"
-        raise GeometryError("objects on the road", found=found, expected=expected, fix=fix)
+    verdict, usable = _find_usable_objects(objects, min_px * (1 if horizons is not None else _FIT_SHARE))
     generator = torch.Generator().manual_seed(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
@@ -199,15 +194,36 @@ def survey_camera_height(
         except GeometryError:  # too few of them in this draw
             continue
     low, high = _interval(estimate, sigma, logs)
-    rows = usable.nonzero()[:, 0]
     every = torch.full((len(objects),), torch.nan, dtype=torch.float64)
-    every[rows] = implied
-    for row, height_m, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
-        verdict[row] = ObjectStatus.ABOVE if height_m <= 0 else ObjectStatus.INLIER if agree else ObjectStatus.ODD
-    if horizons is None:
-        for row in (~usable).nonzero()[:, 0].tolist():
-            verdict[row] = ObjectStatus.SMALL if verdict[row] is ObjectStatus.INLIER else verdict[row]
-    return HeightSurvey(math.exp(estimate), low, high, every, tuple(verdict), of_frames)
+    every[usable] = implied
+    judged = _judge_objects(verdict, usable, implied, agrees)
+    return HeightSurvey(math.exp(estimate), low, high, every, judged, of_frames)
+
+
+def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], Tensor]:
+    """Return the status of each box, and (N,) bool, whether it can be used. Raises GeometryError if none can."""
+    verdict = classify_boxes(objects, min_px=min_px)
+    usable = torch.tensor([one is ObjectStatus.INLIER for one in verdict], dtype=torch.bool)
+    if not bool(usable.any()):
+        counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
+        found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
+        fix = "pass more frames, masks of cars and people, or heights of these classes"
+        raise GeometryError("objects on the road", found=found, expected=expected, fix=fix)
+    return verdict, usable
+
+
+def _judge_objects(
+    verdict: Sequence[ObjectStatus], usable: Tensor, implied: Tensor, agrees: Tensor
+) -> tuple[ObjectStatus, ...]:
+    """Return the status of all N objects, from the implied heights (M,) and agreement (M,) of the usable ones.
+
+    An inlier of its box that is not usable was too small for the fitted horizon.
+    """
+    judged: list[ObjectStatus] = [ObjectStatus.SMALL if one is ObjectStatus.INLIER else one for one in verdict]
+    rows = usable.nonzero()[:, 0].tolist()
+    for row, height_m, agree in zip(rows, implied.tolist(), agrees.tolist(), strict=True):
+        judged[row] = ObjectStatus.ABOVE if height_m <= 0 else ObjectStatus.INLIER if agree else ObjectStatus.ODD
+    return tuple(judged)
 
 
 def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:

@@ -84,7 +84,8 @@ class SelfSupervisedConfig(RecipeConfig):
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
     validation: ClassVar[tuple[str, ...]] = (
-        *("abs_rel", "rmse", "d1", "residual", "residual_unwarped", "residual_over_sigma", "residual_spearman"),
+        *("abs_rel", "rmse", "d1", "residual", "residual_unwarped", "warped_over_unwarped"),
+        *("residual_over_sigma", "residual_spearman"),
         *("inside_??", "ause", "ause_of_random"),
         *("motion_slope/*", "motion_correlation/*", "motion_along", "motion_scale"),
     )
@@ -135,12 +136,12 @@ class SelfSupervisedConfig(RecipeConfig):
             yield f"model.right_view is true and {key}.stereo is false: the right image trains the right view"
         if self.model.right_view and "right" in one.target_sides:
             mistake = f"model.right_view is true and {key}.target_sides holds right"
-            yield f"{mistake}, whose partner is a left view: take ['left']"
+            yield f"{mistake}, but the right view is predicted from left images: set {key}.target_sides=['left']"
         if self.model.brightness and not one.offsets:
             mistake = f"model.brightness is true and {key}.offsets is empty"
-            yield f"{mistake}: the pose network predicts brightness, and there is none"
+            yield f"{mistake}: without neighbors in time there is no pose network, which predicts brightness"
         if bool(one.offsets) != bool(self.data.offsets):
             rule = "either all data sets have neighbors in time, which the pose network needs, or none"
             yield f"{key}.offsets and data.offsets: {rule}"
         if self.model.pose_head == "linear" and (one.height, one.width) != (self.data.height, self.data.width):
-            yield f"{_LINEAR_HEAD}, and {key} has another: take pool or convolution"
+            yield f"{_LINEAR_HEAD}, and {key} has another size: set model.pose_head=pool or convolution"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,19 +15,14 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from stadia.core.config import resolve_config
-from stadia.core.files import expand_home, safe_join
-from stadia.core.input_files import read_json
+from stadia.core.files import safe_join
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
-from stadia.datasets.config import CameraConfig
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
-from stadia.datasets.video_files import find_camera_file
-from stadia.diagnostics.finding import Severity, append_finding
-from stadia.diagnostics.prediction_checks import TrainingRecord, find_sky
-from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_STEPS
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, PredictionChecker, Predictions, Provenance
@@ -39,32 +32,33 @@ from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
-from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
+from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
+from stadia.geometry.sky import find_far_sky
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_gate import PredictionGate, verdict_lines
-from stadia.recipes.base.requests import (
+from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.base.prediction_outputs import (
     DEPTH_COLOR,
     IMAGE,
     VIDEO,
-    EvaluateRequest,
-    PredictionInput,
-    PredictRequest,
-    compare_with_trained_size,
-    is_own_video,
-    network_size_notes,
-    open_inputs,
     prediction_lines,
     side_by_side_writer,
-    size_text,
     trust_line,
 )
-from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput, score_split
-from stadia.recipes.base.scored_frames import TrainingOverlap, read_frame_list
+from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput, score_split
+from stadia.recipes.base.requests import (
+    EvaluateRequest,
+    PredictRequest,
+    compare_with_trained_size,
+    network_size_notes,
+    size_text,
+)
+from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
+from stadia.recipes.base.training_overlap import TrainingOverlap, read_frame_list
+from stadia.recipes.base.verdict_record import record_worse_verdict, replace_verdict
 from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
-
-log = logging.getLogger(__name__)
 
 CLOUD = "cloud.ply"
 PATH_DRAWING = "trajectory.png"
@@ -82,6 +76,7 @@ class LabeledRecordings(LabeledSet):
 
     indices: frames, ascending, by recording name.
     reuse: whether finished predictions in the folder are scored again.
+    trained_on: frames that trained, by recording, for the baseline of mean depth; none without one.
     """
 
     predictor: Predictor
@@ -89,6 +84,7 @@ class LabeledRecordings(LabeledSet):
     indices: Mapping[str, Sequence[int]]
     protocol: Protocol
     reuse: bool = False
+    trained_on: Sequence[tuple[Recording, Sequence[int]]] = ()
 
 
 class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, LabeledRecordings, RecordingScores]):
@@ -113,11 +109,15 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         track: TrackProgress,
     ) -> Iterator[str]:
         cloud = request.cloud is not False
-        gate = PredictionGate(self.predictor.depth_scale, read_training_record(request.checkpoint))
+        assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
+        training = read_training_record(request.checkpoint)
+        gate = PredictionGate(self.predictor.depth_scale, training, camera_is_assumed=assumed)
         settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
         predictions = predict_input(self.predictor, given, folder, provenance, **settings)
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
+        run = Checkpoint.open(request.checkpoint).path.parent.parent
+        yield from record_worse_verdict(run, gate.judge(), given.name)
 
     def closing_lines(self) -> Iterator[str]:
         yield from self.trust_lines
@@ -175,8 +175,10 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
             own = ((one.config.height, one.config.width), one.config.crop) if name else (None, None)
             recordings, indices = unique_recordings(one.split.val), frame_indices(one.split.val)
             predictor, split = DepthPredictor(self.recipe, *own), f"val-{name}" if name else "val"
-            labeled.append(_label_split(predictor, recordings, run, split, indices))
-        return [one for one in labeled if one is not None]
+            if (found := _label_split(predictor, recordings, run, split, indices)) is not None:
+                trained_on = [(part.recording, part.indices) for part in one.split.train]
+                labeled.append(replace(found, trained_on=trained_on))
+        return labeled
 
     def score(self, labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
         return score_labeled_recordings(labeled, out, track)
@@ -185,65 +187,28 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         """Judge predictions of frames that did not train, or else of those that did: findings, and a line."""
         one = next(iter(data.each.values()))
         frames, training = one.split.val or one.split.train, read_training_record(run.folder)
-        predictor = self.recipe.predictor()
+        predictor, indices = self.recipe.predictor(), frame_indices(frames)
         gate = PredictionGate(predictor.depth_scale, training)
-        if training.steps is not None and training.steps >= MIN_STEPS:  # else the record alone decides
-            indices = frame_indices(frames)
-            for recording in unique_recordings(frames)[:MAX_CHECKED_RECORDINGS]:
-                shown = read_frames(recording, indices[recording.name][:MAX_CHECKED_FRAMES])
-                deque(observe_frames(gate, predictor, shown), maxlen=0)
+        for recording in unique_recordings(frames)[:MAX_CHECKED_RECORDINGS]:
+            shown = read_frames(recording, indices[recording.name][:MAX_CHECKED_FRAMES])
+            deque(observe_frames(gate, predictor, shown), maxlen=0)
         judged = gate.judge()
-        for finding in judged.findings:  # symptoms of the training's own findings, which diagnose puts first
-            append_finding(run.folder / "findings.jsonl", replace(finding, severity=Severity.WARN))
-        run.note(predictions=str(judged.verdict))
+        replace_verdict(run, judged, training)
         for line in verdict_lines(judged.to_json()):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
-        """Write a point cloud, and print the notes."""
+        """Write a point cloud and the score of the mean depth (scores/NAME-mean-depth.json); print the notes."""
         _write_middle_cloud(labeled, run)
+        what = labeled.trained_on, labeled.recordings, labeled.indices, labeled.predictor, labeled.protocol
+        if score.depth is not None and (baseline := score_mean_depth(*what)) is not None:
+            write_score(run.folder / "scores" / f"{labeled.name}-mean-depth.json", baseline)
         split = labeled.name.replace("val", "validation", 1)
         for note in score.notes:
             console.print(f"note: {split}: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 # -- predict
-
-
-def add_training_options(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` completed by the training options of your own video: its stride, and its camera if no camera
-    is given and none lies beside it.
-    """
-    if not is_own_video(path, options.get("format", "auto")):
-        return dict(options)
-    trained = Checkpoint.open(checkpoint).header.config.get("data", {})
-    stride = {"stride": trained.get("stride", "auto")}
-    same = "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
-    if same and "camera" in trained:
-        return {**stride, "camera": trained["camera"], **options}
-    if "camera" in options or find_camera_file(expand_home(path)) is not None:
-        return {**stride, **options}
-    camera = _find_training_camera(checkpoint)
-    if camera is None:
-        return {**stride, **options}
-    size, K = camera.size, camera.K
-    assert size is not None
-    assert K is not None
-    fov_deg = math.degrees(2 * math.atan(size[1] / 2 / K[0][0]))
-    log.warning(
-        "%s: no camera is given, so that of the training is used: field of view %.1f degrees, from images of %dx%d;"
-        " data.camera.horizontal_fov_deg=DEGREES sets another",
-        *(path, fov_deg, size[1], size[0]),
-    )
-    return {**stride, "camera": camera.model_dump(), **options}
-
-
-def _find_training_camera(checkpoint: Path) -> CameraConfig | None:
-    """Return the one camera of a training from its run.json; None where it had several or is not known."""
-    facts = Checkpoint.open(checkpoint).path.parent.parent / "run.json"
-    stored = read_json(facts) if facts.is_file() else {}
-    camera = stored.get("camera") if isinstance(stored, dict) else None
-    return None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
 
 
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -263,7 +228,12 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
 def read_training_record(checkpoint: Path) -> TrainingRecord:
     """Return the training as a checkpoint and its run's files record it."""
     opened = Checkpoint.open(checkpoint)
-    return TrainingRecord.read(opened.path.parent.parent, steps=opened.header.step, focal=opened.buffer("focal"))
+    last = opened.path.with_name("last.safetensors")
+    trained_steps = Checkpoint.open(last).header.step if last.is_file() else None
+    focal = opened.buffer("focal")
+    return TrainingRecord.read(
+        opened.path.parent.parent, steps=opened.header.step, focal=focal, trained_steps=trained_steps
+    )
 
 
 def predict_input(
@@ -296,7 +266,7 @@ def predict_input(
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
         if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:
-            points = open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count)
+            points = open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count, find_far_sky)
             listeners.append(files.enter_context(points))
         frames = track(given.frames, given.count, f"predicting {given.name}")
 
@@ -411,14 +381,12 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
         return
     frames = labeled.indices[recording.name]
     middle = frames[len(frames) // 2]
-    name, shown = (
-        frame_name(recording, middle),
-        PreparedFrame.prepare(predictor, next(read_frames(recording, [middle]))),
-    )
+    name = frame_name(recording, middle)
+    shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [middle])))
     predictions, folder = (run.folder / kind / labeled.name for kind in ("predictions", "clouds"))
     depth = Predictions.open(safe_join(predictions, recording.name)).read(name)
     image = to_uint8(shown.image)
-    depth = np.where(find_sky(image, depth.shape), 0, depth)  # the lower half is never sky
+    depth = np.where(find_far_sky(image, depth), 0, depth)  # the lowest rows are never sky
     write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, image, depth, shown.K)
 
 

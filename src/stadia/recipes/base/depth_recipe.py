@@ -161,13 +161,21 @@ class DepthRecipe(
 
     @torch.no_grad()
     def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: input and predicted maps. Uncertainty has the colors of residuals."""
+        """Draw the first sample: input and predicted maps, with the depth of the brightest color where it is in metres.
+
+        Uncertainty has the colors of residuals.
+        """
         was_training = self.training
         maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
+        inverse_depth = maps.inverse_depth[0, 0].float().cpu().numpy()
+        top, bright = None, ""
+        if self.depth_scale is DepthScale.METRES:
+            top = float(np.percentile(inverse_depth, 95))
+            bright = f": brightest {1 / top:.3g} m"
         shown = {
-            "input": to_uint8(batch.inputs.image[0]),
-            "inverse depth": color_inverse_depth(maps.inverse_depth[0, 0]),
+            "input, mirrored" if batch.meta[0].mirrored else "input": to_uint8(batch.inputs.image[0]),
+            f"inverse depth{bright}": color_inverse_depth(inverse_depth, top=top),
         }
         if maps.inverse_depth_right is not None:
             shown["inverse depth of the right view"] = color_inverse_depth(maps.inverse_depth_right[0, 0])

@@ -6,24 +6,38 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sized
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from rich.console import Console
 
 from stadia.core.errors import ConfigError
+from stadia.core.machine_memory import available_memory_bytes
+from stadia.core.terminal import announce_step
 from stadia.dataloading.config import STRIDE
+from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.recordings import FrameRange
-from stadia.datasets.video_files import FileVideo
+from stadia.datasets.video_files import FileVideo, read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES
+from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.dry_run import PROBE_INTERVAL_S, DryRunResult, PeakMemory, measure_steps
-from stadia.recipes.base.progressive_resizing import prepare_data
-from stadia.training.fit import USUAL_WARMUP, check_devices
+from stadia.recipes.base.prediction_inputs import is_own_video
+from stadia.recipes.base.progressive_resizing import (
+    OpenedData,
+    check_stages,
+    keep_batch_sizes,
+    open_data,
+    prepare_stages,
+)
+from stadia.recipes.base.step_measurement import PROBE_INTERVAL_S, PROBE_STEPS, DryRunResult, measure_steps
+from stadia.training.batches import batch_sizes, select_device
+from stadia.training.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP, check_devices
 from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.peak_memory import PeakMemory, unshared_child_bytes
 
 SKIPPED_STEPS = 3
 """The first steps compile, fill the optimizer's state and wait for the loaders."""
@@ -37,10 +51,17 @@ VALIDATION_SHARE = 0.4
 STATE_COPIES = 4
 """Weights in `best`, and weights with the two moments of adam in `last`."""
 
-STEP_SHARE = 0.85
-"""Share of the given minutes for steps; the rest is for opening the data, validating and scoring."""
+STEP_SHARE = 0.9
+"""Share of the remaining time for which steps are planned; a machine that gets a little slower needs the rest."""
+OTHER_S = 15.0
+"""Time of what is not measured: loading the libraries, building the networks, writing the report."""
+LOSS_CHECK_SECONDS = 20.0
+"""Time limit of all loss checks before the first step."""
 VALIDATIONS = 5
-"""Validations of a training of given minutes."""
+"""Validations of a training of given minutes; fewer where they would take more than MAX_VALIDATION_SHARE of it."""
+MAX_VALIDATION_SHARE = 0.2
+SCORING_SHARE = 1.5
+"""Time of the scores at the end over that of a validation: they also compute the metrics of each image."""
 
 
 class ExpectedCost(Callback):
@@ -51,7 +72,7 @@ class ExpectedCost(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.memory = PeakMemory(PROBE_INTERVAL_S)
+        self.memory = PeakMemory(PROBE_INTERVAL_S, with_children=False)
         self.ends: list[float] = []
         self.first_step = 0
 
@@ -75,22 +96,23 @@ class ExpectedCost(Callback):
             self.memory.__exit__()
 
     def _report(self, loop: TrainingLoop) -> None:
-        step_s = statistics.median(after - before for before, after in zip(self.ends, self.ends[1:], strict=False))
-        left, validations = loop.plan.total_steps - loop.step, count_validations(loop)
+        times = sorted(after - before for before, after in zip(self.ends, self.ends[1:], strict=False))
+        step_s = statistics.mean(times[:-1])  # of several data sets; a step that waited does not count
+        left, left_s = count_steps_left(loop, step_s)
+        validations = count_validations(loop, loop.step + left)
         batches = len(loop.val_batches) if isinstance(loop.val_batches, Sized) else 0
-        batch_s = step_s / loop.plan.grad_accumulation_steps
-        total_s = left * step_s + validations * batches * batch_s * VALIDATION_SHARE
-        if loop.config.max_minutes is not None:
-            total_s = min(total_s, 60 * loop.config.max_minutes)
+        batch_s = step_s / loop.plan.grad_accumulation_steps * relative_phase_costs(loop)[-1]
+        total_s = left_s + validations * batches * batch_s * VALIDATION_SHARE
         if total_s < MIN_TOTAL_S:
             return
         on_gpu = loop.fabric.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated() if on_gpu else self.memory.bytes
+        peak = torch.cuda.max_memory_allocated() if on_gpu else self.memory.bytes + unshared_child_bytes()
         disk = STATE_COPIES * sum(one.numel() * one.element_size() for one in loop.recipe.parameters())
         until = datetime.now() + timedelta(seconds=total_s)
         of_device = " of the GPU" if on_gpu else ""
         line = (
-            f"expected: {left} more steps of {step_s:.2g} s and {validations} validation{'s' * (validations != 1)},"
+            f"expected: {left} more steps of {left_s / max(left, 1):.2g} s and {validations}"
+            f" validation{'s' * (validations != 1)},"
             f" {describe_time(total_s)} in all (until {until:%H:%M}); memory {peak / 1e9:.1f} GB{of_device};"
             f" disk {max(disk, 1e7) / 1e9:.2f} GB in the run's folder"
         )
@@ -98,115 +120,300 @@ class ExpectedCost(Callback):
         self.console.print(f"{line}{shorter}", markup=False, highlight=False, soft_wrap=True)
 
 
-def count_validations(loop: TrainingLoop) -> int:
-    """Return how many validations are still to come."""
+def relative_phase_costs(loop: TrainingLoop) -> list[float]:
+    """Return the time of a step of each stage over that of the first one: their pixels. [1.0] without stages."""
+    pixels = [
+        stage.height * stage.width * size
+        for stage, size in zip(loop.config.stages, batch_sizes(loop.config), strict=True)
+    ]
+    return [one / pixels[0] for one in pixels] or [1.0]
+
+
+def count_steps_left(loop: TrainingLoop, step_s: float) -> tuple[int, float]:
+    """Return how many steps are still to come, and their seconds; the time limit of the training ends them.
+
+    step_s: time of a step of the first stage.
+    """
+    limit_s = math.inf if loop.time_limit.limit_s is None else loop.time_limit.limit_s - loop.time_limit.spent_s
+    phases = [phase.steps for phase in loop.plan.phases] or [loop.plan.total_steps]
+    left, left_s, done = 0, 0.0, loop.step
+    for steps, cost in zip(phases, relative_phase_costs(loop), strict=True):
+        passed = min(done, steps)
+        count = int(min(steps - passed, max(limit_s - left_s, 0.0) / (cost * step_s)))
+        left, left_s, done = left + count, left_s + count * cost * step_s, done - passed
+    return left, left_s
+
+
+def count_validations(loop: TrainingLoop, last: int) -> int:
+    """Return how many validations are still to come, where step `last` is the last one."""
     if loop.val_batches is None:
         return 0
-    every = loop.config.validate_every or max(round(loop.plan.steps_per_epoch), 1)
-    return -(-loop.plan.total_steps // every) - loop.step // every
+    if loop.config.validate_every is None and len(loop.plan.phases) > 1:
+        return sum(loop.plan.is_pass_end(step) for step in range(loop.step + 1, last)) + 1
+    every = loop.config.validate_every or max(round(loop.plan.steps_per_epoch / max(len(loop.plan.pass_ends), 1)), 1)
+    return -(-last // every) - loop.step // every
 
 
 def describe_time(seconds: float) -> str:
-    """Return "21 min" or "3.5 h"."""
+    """Return "95 s", "21 min" or "3.5 h"."""
+    if seconds < 2 * 60:
+        return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
-def choose_steps(config: RecipeConfig, minutes: float, console: Console) -> RecipeConfig:
+@dataclass(frozen=True)
+class MeasuredTraining:
+    """A configuration whose data are open, and whose first steps were measured.
+
+    steps: of each stage; of a training without stages, one.
+    spent_s: time for opening the data and for measuring.
+    """
+
+    opened: OpenedData
+    steps: tuple[DryRunResult, ...]
+    spent_s: float = 0.0
+
+    @property
+    def phase_step_s(self) -> list[float]:
+        """Return the time of a step of each stage; of several data sets, the mean over an epoch.
+
+        The first step of a stage or a data set does not count: it compiles, and starts the workers.
+        """
+        train = getattr(self.opened.data, "train", None)
+        if not isinstance(train, MixtureLoader):
+            return [statistics.mean(one.seconds[1:]) for one in self.steps]
+        (measured,) = self.steps  # stages have one data set
+        of_sets = [
+            statistics.mean(measured.seconds[first + 1 : first + PROBE_STEPS])
+            for first in range(0, len(measured.seconds), PROBE_STEPS)
+        ]
+        return [statistics.fmean(of_sets, list(train.batches.values()))]
+
+    @property
+    def step_s(self) -> float:
+        """Return the time of the samples of one step of `training.max_steps`: with stages, the mean by their shares."""
+        training = self.opened.config.training
+        times = self.phase_step_s
+        shares = [
+            stage.share * training.batch_size / size
+            for stage, size in zip(training.stages, batch_sizes(training), strict=True)
+        ] or [1.0]
+        return sum(share * step_s for share, step_s in zip(shares, times, strict=True))
+
+    @property
+    def validation_s(self) -> float:
+        """Return the expected time of a validation, at the size of the last stage."""
+        batches = getattr(self.opened.data, "val", None)
+        count = len(batches) if isinstance(batches, Sized) else 0
+        batch_s = self.phase_step_s[-1] / self.opened.config.training.grad_accumulation_steps
+        return count * batch_s * VALIDATION_SHARE
+
+
+def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
+    """Open the data, and train three steps of each stage and each data set, of which nothing is kept.
+
+    Raises ConfigError for a device that is not here before the data are opened, and what a training raises before its
+    first step.
+    """
+    started = time.perf_counter()
+    recipe_class = RECIPES.load(config.recipe)
+    check_stages(recipe_class, config)
+    check_devices(config.training)
+    opened = open_data(recipe_class, config, console)
+    with announce_step(console, "measuring three steps of this training"):
+        chosen = choose_precision(opened.config, opened.data, console)
+        prepared = prepare_stages(recipe_class, chosen) if chosen.training.stages else [(chosen, opened.data)]
+        steps = tuple(measure_steps(recipe_class, *one) for one in prepared)
+    return MeasuredTraining(opened, steps, time.perf_counter() - started)
+
+
+def choose_steps(
+    config: RecipeConfig, minutes: float, console: Console, measured: MeasuredTraining | None = None
+) -> tuple[RecipeConfig, OpenedData]:
     """Return the configuration with as many steps as fit into the minutes, by the measured time of a step.
 
-    Opens the data, builds the networks and trains three steps, of which nothing is kept. Raises ConfigError where not
-    one step fits, and what a training raises before its first step.
+    The minutes include opening the data, the loss checks, validating and scoring. `training.max_minutes` ends the steps
+    in time where the machine gets slower. A warm-up that is too long for so few steps is shortened.
+
+    Args:
+        measured: steps of a configuration before; they are used where the data are the same.
+
+    Returns the configuration, and its opened data. Raises ConfigError where not one step fits, and what
+    `measure_training` raises.
     """
-    _, measured = _open_and_measure(config, console)
-    step_s = min(measured.seconds[1:])
-    steps = int(60 * minutes * STEP_SHARE / step_s)
-    if steps < 1:
-        found, fix = f"{minutes:g}, and a step takes {step_s:.0f} s", "give more minutes, or a smaller data.width"
-        raise ConfigError("--minutes", found=found, expected="time for one step", fix=fix)
-    changes = {"max_steps": steps, "max_epochs": None}
-    if config.training.validate_every is None:
-        changes["validate_every"] = max(steps // VALIDATIONS, 1)
+    spent_s = 0.0 if measured is None else measured.spent_s
+    if measured is None or measured.opened.resolve(config) is None:
+        measured = measure_training(config, console)
+        spent_s += measured.spent_s
+    left_s = 60 * minutes - spent_s
+    length = choose_length(measured, left_s, config.training.validate_every)
+    if length.steps >= FEW_STEPS:  # such a training checks its losses first
+        shorter = choose_length(measured, left_s - LOSS_CHECK_SECONDS, config.training.validate_every)
+        length = max(shorter, replace(length, steps=FEW_STEPS - 1), key=lambda one: one.steps)
+    if length.steps < 1:
+        found = (
+            f"{minutes:g}: opening the data took {spent_s:.0f} s, a step takes {measured.step_s:.2g} s and a validation"
+            f" {measured.validation_s:.2g} s"
+        )
+        fix = "give more minutes, or a smaller data.width"
+        raise ConfigError("--minutes", found=found, expected="time for one step and its scores", fix=fix)
+    changes = {"max_steps": length.steps, "max_epochs": None, "max_minutes": length.steps_s / 60}
+    changes["validate_every"] = length.validate_every
+    if config.training.stages:  # the searched batch sizes are kept
+        config = keep_batch_sizes(config, measured.opened.config.model_dump(mode="json"))
+    chosen = config.model_copy(update={"training": config.training.model_copy(update=changes)})
+    chosen, settings = shorten_warmup(chosen, length.steps)
+    settings = [f"training.max_steps={length.steps}", *settings]
     console.print(
-        f"--minutes {minutes:g}: {steps} steps of {step_s:.2g} s (training.max_steps={steps})",
+        f"--minutes {minutes:g}: {length.steps} steps of {measured.step_s:.2g} s ({' '.join(settings)})",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+    return chosen, measured.opened
 
 
-def _open_and_measure(config: RecipeConfig, console: Console) -> tuple[Any, DryRunResult]:
-    """Open the data, and train three steps of which nothing is kept. Devices are checked before."""
+@dataclass(frozen=True)
+class Length:
+    """The length of a training.
+
+    steps_s: seconds after which its steps end, however many were made.
+    """
+
+    steps: int
+    validate_every: int
+    steps_s: float
+
+
+def choose_length(measured: MeasuredTraining, left_s: float, validate_every: int | None) -> Length:
+    """Return how many steps fit into the seconds, beside validations and the scores at the end.
+
+    validate_every: in steps; None validates VALIDATIONS times, or less often where that would take too long.
+    """
+    step_s, validation_s = measured.step_s, measured.validation_s
+    usable_s = left_s - OTHER_S - SCORING_SHARE * validation_s
+    if validate_every is None:
+        most = MAX_VALIDATION_SHARE * usable_s
+        validations = VALIDATIONS if VALIDATIONS * validation_s <= most else max(int(most / validation_s), 1)
+        steps_s = usable_s - validations * validation_s
+        steps = int(STEP_SHARE * steps_s / step_s)
+        return Length(steps, max(-(-steps // validations), 1), steps_s)
+    steps = int(STEP_SHARE * (usable_s - validation_s) / (step_s + validation_s / validate_every))
+    return Length(steps, validate_every, usable_s - (steps // validate_every + 1) * validation_s)
+
+
+def shorten_warmup(config: RecipeConfig, steps: int) -> tuple[RecipeConfig, list[str]]:
+    """Return the configuration with a warm-up that suits the steps, and the changed settings.
+
+    Only one of more than LONGEST_WARMUP of the steps changes.
+    """
+    schedule: Any = getattr(config, "schedule", None)
+    if schedule is None or schedule.warmup_steps <= LONGEST_WARMUP * steps:
+        return config, []
+    warmup_steps = round(USUAL_WARMUP * steps)
+    schedule = schedule.model_copy(update={"warmup_steps": warmup_steps})
+    return config.model_copy(update={"schedule": schedule}), [f"schedule.warmup_steps={warmup_steps}"]
+
+
+def choose_precision(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
+    """Return the configuration with `training.precision=auto` resolved; any other one as it is.
+
+    On one CPU, three steps are trained in float32 and in bfloat16, and the faster precision is taken. Weights and
+    optimizer are float32 in both. On a GPU it is bf16 where the GPU has it, without measuring.
+
+    data: of the configuration.
+    """
+    training = config.training
+    if training.precision != "auto":
+        return config
+
+    def resolve(precision: str) -> RecipeConfig:
+        return config.model_copy(update={"training": training.model_copy(update={"precision": precision})})
+
+    if select_device(training.accelerator).type == "cuda":
+        return resolve("bf16" if torch.cuda.is_bf16_supported() else "32")
     recipe_class = RECIPES.load(config.recipe)
-    check_devices(config.training)
-    prepared, data = prepare_data(recipe_class, config, console)
-    return data, measure_steps(recipe_class, prepared, data)
+    seconds = {
+        precision: min(measure_steps(recipe_class, resolve(precision), data).seconds[1:])
+        for precision in ("32", "bf16")
+    }
+    fastest = min(seconds, key=lambda precision: seconds[precision])
+    times = ", ".join(f"{precision} {step_s:.2g} s" for precision, step_s in seconds.items())
+    line = f"training.precision=auto: {fastest}, measured in three steps each ({times} a step)"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return resolve(fastest)
 
 
 # -- `--preset auto`: encoder, size, batch and precision for this machine and the minutes
 
 AUTO_MINUTES = 20.0
-MIN_STEPS = 1000
+MIN_USEFUL_STEPS = 1000
 """Fewer steps give no usable depth (docs/own-data.md); a smaller image is better then."""
 MAX_MEMORY_SHARE = 0.6
 """Of the free memory. The estimate for larger images is within 30 % of the measured peak."""
 AREAS = (30720, 53248, 122880)
 """Pixels of 320x96, 416x128 and 640x192, in the shape of the data."""
 MAX_WARMUP_STEPS = 50
-PACKAGED_ENCODER, SMALL_ENCODER, SMALL_POSE_ENCODER = (
-    "tf_efficientnet_lite0",
-    "mobilenetv3_small_100",
-    "mobilenetv3_small_050",
+PACKAGED_ENCODER, SMALL_ENCODER = "tf_efficientnet_lite0", "mobilenetv3_small_100"
+SMALL_NETWORKS = (
+    *("model.decoder_channels=8,16,24,32,64", "model.scales=1"),
+    *("model.pose_net=correlation", "model.translation_scale=0.2"),
+    *("loss.pyramid=4", "loss.auto_mask_from_step=100"),
+    *("training.batch_size=4", "optimizer.lr=1e-3", "training.clip_norm=1.0"),
 )
+"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results.md)."""
 
 
-def choose_settings(resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console) -> list[str]:
+def choose_settings(
+    resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console
+) -> tuple[list[str], MeasuredTraining]:
     """Return settings that fit this machine and the minutes: encoder, batch, precision, and the size of the images.
 
     Measures three steps at the smallest size, and scales time and memory by the pixels. The data decide the shape.
 
     resolve: returns the configuration of settings; what the user set is over them.
+
+    Returns the settings, and what was measured; it serves `choose_steps` where the smallest size is chosen.
     """
-    settings = [*_choose_networks(), *_size_settings(AREAS[0], 640 / 192)]
-    data, measured = _open_and_measure(resolve(settings), console)
-    step_s, peak = min(measured.seconds[1:]), max(measured.peak_bytes)
-    free = torch.cuda.mem_get_info()[0] if measured.device == "cuda" else psutil.virtual_memory().available + peak
-    steps = 60 * minutes * STEP_SHARE / step_s
+    networks = _choose_networks()
+    aspect = _read_aspect(resolve(networks))
+    measured = measure_training(resolve([*networks, *_size_settings(AREAS[0], aspect)]), console)
+    probe = measured.steps[-1]
+    peak = max(probe.peak_bytes)
+    on_gpu = probe.device == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory_bytes() + peak
+    steps = choose_length(measured, 60 * minutes - measured.spent_s, None).steps
     area = choose_area(steps, peak, free)
-    warmup_steps = min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP))
+    warmup_steps = max(min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP)), 0)
     warmup = f"schedule.warmup_steps={warmup_steps}"
-    chosen = [*settings[:-2], warmup, *_size_settings(area, _find_aspect(data))]
+    chosen = [*networks, warmup, *_size_settings(area, _find_aspect(measured.opened.data))]
     console.print(f"--preset auto: {' '.join(chosen)}", markup=False, highlight=False, soft_wrap=True)
-    return chosen
+    return chosen, measured
 
 
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
-    """Return the largest of AREAS at which MIN_STEPS fit into the time, and the peak into the memory.
+    """Return the largest of AREAS at which MIN_USEFUL_STEPS fit into the time, and the peak into the memory.
 
     steps: that fit at the smallest.  peak_bytes: there.
     """
     fits = [
         area
         for area in AREAS
-        if steps * AREAS[0] / area >= MIN_STEPS and peak_bytes * area / AREAS[0] <= MAX_MEMORY_SHARE * free_bytes
+        if steps * AREAS[0] / area >= MIN_USEFUL_STEPS and peak_bytes * area / AREAS[0] <= MAX_MEMORY_SHARE * free_bytes
     ]
     return max(fits, default=AREAS[0])
 
 
 def _choose_networks() -> list[str]:
-    """Return encoder, batch and precision: published weights where they are installed, else small random networks."""
-    if torch.cuda.is_available():
+    """Return encoders, batch and precision: published weights where they are installed, else small random networks."""
+    on_gpu, has_weights = torch.cuda.is_available(), find_packaged_file(PACKAGED_ENCODER) is not None
+    if on_gpu:
+        both = [f"model.encoder={PACKAGED_ENCODER}", f"model.pose_encoder={PACKAGED_ENCODER}", "model.pretrained=true"]
+        encoders = both if has_weights else []  # the default's weights are of the hub
         precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
-        return ["training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
-    small = ["training.batch_size=4", "optimizer.lr=5e-4", "training.clip_norm=1.0"]
-    encoder = PACKAGED_ENCODER if find_packaged_file(PACKAGED_ENCODER) else SMALL_ENCODER
-    pretrained = "true" if encoder == PACKAGED_ENCODER else "false"
-    networks = [
-        f"model.encoder={encoder}",
-        f"model.pose_encoder={SMALL_POSE_ENCODER}",
-        f"model.pretrained={pretrained}",
-    ]
-    return [*networks, "model.decoder_channels=8,16,24,32,64", "model.translation_scale=0.01", *small]
+        return [*encoders, "training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
+    encoder = PACKAGED_ENCODER if has_weights else SMALL_ENCODER
+    return [f"model.encoder={encoder}", f"model.pretrained={has_weights}".lower(), *SMALL_NETWORKS]
 
 
 def _size_settings(area: int, aspect: float) -> list[str]:
@@ -214,6 +421,16 @@ def _size_settings(area: int, aspect: float) -> list[str]:
     height = max(round(math.sqrt(area / aspect) / STRIDE), 1) * STRIDE
     width = max(round(height * aspect / STRIDE), 1) * STRIDE
     return [f"data.height={height}", f"data.width={width}"]
+
+
+def _read_aspect(config: RecipeConfig) -> float:
+    """Return width over height of your own video; for a data set that of 640x192, before its data are opened."""
+    data: Any = getattr(config, "data", None)
+    path = Path(data.path)
+    if not is_own_video(path, data.format):
+        return 640 / 192
+    height, width = read_image_size(path)
+    return width / height
 
 
 def _find_aspect(data: Any) -> float:

@@ -1,7 +1,7 @@
-"""Resolve `model.init_depth_m=auto`: training starts at the median depth of the matches of some stereo pairs.
+"""Choose the depth at which a training starts: the given one, or the median of the matches of some stereo pairs.
 
-The photometric loss finds a match only near its start. A start that is much too near may never be left
-(docs/results.md).
+The photometric loss finds a match only near its start. A start that is much too near is never left, one that is much
+too far is left late (docs/results.md). So a given start out of reach of the matches is moved to them, in one line.
 """
 
 from __future__ import annotations
@@ -17,31 +17,44 @@ from stadia.models.config import DepthPoseNetConfig
 DIGITS = 3
 """Significant digits of the depths that are written into the configuration."""
 
+QUICK_PAIRS = 2
+"""Stereo pairs that clear most given starts; all are matched only for the others."""
+
 
 def resolve_initial_depth(
     config: DepthPoseNetConfig, stereo: Sequence[Recording], console: Console
 ) -> DepthPoseNetConfig:
-    """Return the configuration with a number for `init_depth_m`; print it in one line.
+    """Return the configuration with a number for `init_depth_m`; print it in one line unless it is the given one.
 
     Args:
-        config: "auto" is resolved, a number is kept.
-        stereo: recordings whose stereo pairs train; none for one camera.
+        config: a number is kept within reach of the matches, or where these are too few to judge.
+        stereo: recordings whose stereo pairs train; none for one camera, which has no scale.
     """
-    if config.init_depth_m != "auto":
+    given = config.init_depth_m
+    if given != "auto" and (not stereo or not _is_out_of_reach(given, measure_match_depth(stereo, QUICK_PAIRS))):
         return config
     found = measure_match_depth(stereo)
+    if given != "auto" and not _is_out_of_reach(given, found):
+        return config
     if not found.is_known:
+        resolved = config.model_copy(update={"init_depth_m": config.start_m})
         why = f"{len(found.depth_m)} matches in {found.pairs} stereo pairs, and {MIN_MATCHES} are needed"
         why = why if stereo else "one camera has no scale"
-        resolved = config.model_copy(update={"init_depth_m": config.start_m})
         line = f"initial depth: {config.start_m:g}, the default ({why})"
     else:
         resolved = _fit_to_matches(config, found)
-        line = f"initial depth: {resolved.init_depth_m:g} m, the median of {len(found.depth_m)} matches"
+        line = f"initial depth: {resolved.start_m:g} m, the median of {len(found.depth_m)} matches"
         if (resolved.min_depth_m, resolved.max_depth_m) != (config.min_depth_m, config.max_depth_m):
             line += f"; depth range: {resolved.min_depth_m:g} to {resolved.max_depth_m:g} m"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if given != "auto":
+            line += f"; model.init_depth_m={given:g} is out of their reach"
+    if resolved != config:  # equal for a resumed training whose range ends before the matches
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return resolved
+
+
+def _is_out_of_reach(start_m: float, found: MatchDepth) -> bool:
+    return found.is_known and not found.is_in_reach(start_m)
 
 
 def _fit_to_matches(config: DepthPoseNetConfig, found: MatchDepth) -> DepthPoseNetConfig:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import (
     PredictionVerdict,
     SampledFrame,
@@ -36,14 +37,16 @@ class PredictionGate:
     Args:
         depth_scale: of the predictions.
         training: what is known of the training.
+        camera_is_assumed: the frames have the training's camera, because none was given.
     """
 
-    def __init__(self, depth_scale: DepthScale, training: TrainingRecord) -> None:
-        self.depth_scale, self.training = depth_scale, training
+    def __init__(self, depth_scale: DepthScale, training: TrainingRecord, *, camera_is_assumed: bool = False) -> None:
+        self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
         self.samples: list[SampledFrame] = []
         self._stride, self._seen, self._waited = 1, 0, MAX_WAIT
         self._gray: NDArray[np.uint8] | None = None
         self._focal: float | None = None
+        self._judged: PredictionVerdict | None = None
 
     def __call__(self, predicted: PredictedFrame) -> None:
         """Take a predicted frame, as a listener of `write_predictions`."""
@@ -53,6 +56,7 @@ class PredictionGate:
         """Take a frame, cropped as for the network. predict: called for a sample; returns its inverse depth (h, w)."""
         if not frame.on_path:
             return
+        self._judged = None
         self._focal = frame.K[0, 0] / frame.image.shape[1]
         number, self._seen = self._seen, self._seen + 1
         if self._waited < MAX_WAIT and self._follow(frame):
@@ -63,6 +67,7 @@ class PredictionGate:
             self._waited, self._gray = 0, shrink_to_gray(image)
             if len(self.samples) == 2 * MAX_SAMPLES:
                 self.samples, self._stride = self.samples[::2], 2 * self._stride
+                self._waited = MAX_WAIT  # the newest sample is gone: the next frame is of none
 
     def _follow(self, frame: Frame) -> bool:
         """Compare the last sample with this frame. Return whether to wait for one that has moved farther."""
@@ -77,30 +82,47 @@ class PredictionGate:
         return self._waited < MAX_WAIT
 
     def judge(self) -> PredictionVerdict:
-        """Return the verdict on all frames so far."""
-        sizes = {one.inverse_depth.shape for one in self.samples}
-        frames = self.samples if len(sizes) == 1 else []
+        """Return the verdict on all frames so far; it is measured once."""
+        if self._judged is not None:
+            return self._judged
         has_ratios = self.depth_scale is not DepthScale.AFFINE_INVERSE
-        return judge_predictions(frames, self.training, has_ratios=has_ratios, focal=self._focal)
+        camera: dict[str, Any] = {"focal": self._focal, "camera_is_assumed": self.camera_is_assumed}
+        self._judged = judge_predictions(self.samples, self.training, has_ratios=has_ratios, **camera)
+        return self._judged
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the verdict as predictions.json holds it."""
         return self.judge().to_json()
 
 
-def describe_trust(depth_scale: DepthScale, verdict: str) -> str:
-    """Return what users may rely on, after the verdict on the predictions."""
+def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None) -> str:
+    """Return what users may rely on, after the verdict on the predictions.
+
+    checks: of predictions.json; None where predictions were not checked.
+    """
     text = SCALE_DESCRIPTIONS[depth_scale]
-    if verdict == Verdict.USABLE:
+    if checks is None:
         return text
+    codes = [one["code"] for one in checks["findings"] if one["severity"] != Severity.NOTE]
+    if checks["verdict"] == Verdict.USABLE:
+        has_other_lens = depth_scale is DepthScale.METRES and any(one["code"] == "K30" for one in checks["findings"])
+        return f"{text}; metres are as right as the focal length of this camera (K30)" if has_other_lens else text
     limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
-    return f"{limits}; these predictions are {verdict}: rely on no depth, ratio or path of them"
+    if checks["verdict"] == Verdict.NOT_JUDGED:
+        return f"{limits}; these predictions are not judged: no check had the data to compare depth with the images"
+    affected = "the depth of the sky" if codes and set(codes) <= {"M32"} else "any depth, ratio or path of them"
+    return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 
 def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the verdict of predictions.json, and a line for each finding."""
+    """Yield the verdict of predictions.json, and a line for each finding and for each check that was not made."""
     yield f"predictions: {checks['verdict']}"
     for one in checks["findings"]:
-        title = CATALOG[one["code"]].title if one["code"] in CATALOG else "of another version's catalog"
-        yield f"  {one['severity']} {one['code']} {title}: {one['measured']}; expected {one['expected']}"
+        yield f"  {one['severity']} {_describe_code(one['code'])}: {one['measured']}; expected {one['expected']}"
         yield f"    fix: {one['fix']}"
+    for code, reason in checks.get("not_checked", {}).items():  # files of earlier versions have no such entry
+        yield f"  not checked: {_describe_code(code)}: {reason}"
+
+
+def _describe_code(code: str) -> str:
+    return f"{code} {CATALOG[code].title if code in CATALOG else 'of another version of the catalog'}"

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import psutil
 import torch
 from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
-from stadia.core.terminal import Terminal
+from stadia.core.machine_memory import available_memory_bytes
+from stadia.core.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
-from stadia.recipes.base.dry_run import measure_steps, resident_bytes
+from stadia.recipes.base.step_measurement import measure_steps
 from stadia.training.batches import StagedBatches, scale_batch_size, select_device
 from stadia.training.config import StageConfig, TrainingConfig
+from stadia.training.peak_memory import resident_bytes
 from stadia.training.recipe import AnyRecipe
 
-MIN_STEPS = 100
+MIN_STAGE_STEPS = 100
 """Minimum steps of a stage, if its share of the samples allows it: a larger batch makes fewer updates."""
 
 FREE_MEMORY_SHARE = 0.1
@@ -79,6 +80,51 @@ def stage_config(config: RecipeConfig, number: int, batch_size: int | None = Non
             expected=f"a size that '{config.recipe}' can have",
             fix="change this stage's height and width",
         ) from error
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """Data that were opened for a configuration, for trainings that differ in their length alone.
+
+    given: the configuration before the data were opened.
+    config: the same with every "auto" resolved.
+    """
+
+    given: RecipeConfig
+    config: RecipeConfig
+    data: TrainingData
+
+    def resolve(self, config: RecipeConfig) -> RecipeConfig | None:
+        """Return a configuration with every "auto" resolved; None where it needs other data."""
+        if config.training.stages or _without_length(config) != _without_length(self.given):
+            return None
+        return self.config.model_copy(update={"training": config.training, **_find_schedule(config)})
+
+
+LENGTH_KEYS = frozenset({"max_steps", "max_epochs", "max_minutes", "validate_every"})
+
+
+def _without_length(config: RecipeConfig) -> dict[str, Any]:
+    values = config.model_dump(exclude={"schedule"})
+    values["training"] = {key: value for key, value in values["training"].items() if key not in LENGTH_KEYS}
+    return values
+
+
+def _find_schedule(config: RecipeConfig) -> dict[str, Any]:
+    return {"schedule": config.schedule} if "schedule" in type(config).model_fields else {}
+
+
+def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> OpenedData:
+    """Print what is read, and prepare the recipe's data. Raises what `prepare_data` raises."""
+    with announce_step(console, f"reading {name_data(config)}"):
+        return OpenedData(config, *prepare_data(recipe, config, console))
+
+
+def name_data(config: RecipeConfig) -> str:
+    """Return the paths of the data; the recipe for data of its own."""
+    data = config.model_dump().get("data", {})
+    paths = [one.get("path") for one in (data, *data.get("extra_datasets", {}).values())]
+    return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
 
 
 def prepare_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
@@ -144,7 +190,8 @@ def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: in
     _, data = recipe.prepare(stage_config(config, number, 1), Terminal(quiet=True))
     samples = len(data.train.samples)
     enough = max(
-        _count_samples(training, stage, samples) // (training.grad_accumulation_steps * MIN_STEPS), training.batch_size
+        _count_samples(training, stage, samples) // (training.grad_accumulation_steps * MIN_STAGE_STEPS),
+        training.batch_size,
     )
     guess = scale_batch_size(stage, training.stages[-1], training.batch_size)
     most = min(samples, enough, guess if given is None else samples)
@@ -163,7 +210,7 @@ def _search_batch_size(recipe: type[AnyRecipe], config: RecipeConfig, number: in
         what, found = f"memory of training.stages[{number}]", f"{held} for a single sample of {size}"
         raise RunError(what, found=found, expected=memory, fix=fix)
     held = f"{(peaks[batch] or 0) / 1e9:.2f} GB"
-    bound = f"not more than {most}, for {MIN_STEPS} steps and batches of the last stage's pixels at most"
+    bound = f"not more than {most}, for {MIN_STAGE_STEPS} steps and batches of the last stage's pixels at most"
     of = f" (of {memory}; {bound})" if batch == most else f" of {memory}"
     line = f"stage {number + 1}: {size} in batches of {batch}, which hold {held}{of}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -196,7 +243,7 @@ def _memory_limit(device: torch.device) -> int:
     """Return the bytes that a training may use by default."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * (1 - FREE_MEMORY_SHARE))
-    return int(psutil.virtual_memory().available * (1 - FREE_MEMORY_SHARE)) + resident_bytes()
+    return int(available_memory_bytes() * (1 - FREE_MEMORY_SHARE)) + resident_bytes()
 
 
 # -- the largest batch that fits into memory

@@ -117,10 +117,11 @@ class ViewSynthesis:
     ) -> dict[str, Tensor | float]:
         """Return scores of a batch: `residual` and `residual_unwarped` at the finest scale, and depth scores.
 
-        `residual_unwarped` is the identity reprojection: no depth, no motion. With ground truth: `abs_rel`, `rmse`,
-        `d1`, median-scaled unless in metres. Uncertainty and brightness do not enter the residual, which they could
-        lower alone, so trainings with and without them compare. The quality of the uncertainty is scored once it is
-        trained: against the residual that trains it (with brightness), and against depth errors.
+        `residual_unwarped` is the identity reprojection: no depth, no motion. `warped_over_unwarped` is the residual
+        without auto-mask over it: the masked one falls even where depth is constant. With ground truth: `abs_rel`,
+        `rmse`, `d1`, median-scaled unless in metres. Uncertainty and brightness do not enter the residual, which they
+        could lower alone, so trainings with and without them compare. The quality of the uncertainty is scored once it
+        is trained: against the residual that trains it (with brightness), and against depth errors.
 
         Args:
             predicted: of the batch.
@@ -133,6 +134,7 @@ class ViewSynthesis:
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
             "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
+            "warped_over_unwarped": float(report.logged["warped_over_unwarped"]),
         }
         log_uncertainty = None if predicted.log_uncertainty is None else predicted.log_uncertainty[0]
         if step < self.config.loss.uncertainty_from_step:
@@ -164,13 +166,13 @@ class ViewSynthesis:
 
     def draw_sources(self, source_names: Sequence[str], report: LossReport) -> dict[str, NDArray[np.uint8]]:
         """Draw the first sample: residual, and the source that explains each pixel best."""
-        names = (*source_names, *(f"{name} unwarped" for name in source_names))
+        names = (*source_names, *(f"{name} unwarped: masked" for name in source_names))
         winner = report.maps["winner"][0, 0]
         return {
             "best warped source": to_uint8(report.maps["warped"][0]),
             "residual": color_heat(report.maps["residual"][0, 0]),
-            "winner": color_categories(winner, len(names)),
-            "winner's colors": category_key(names, self.config.data.height, self.config.data.width),
+            "best source": color_categories(winner, len(names)),
+            "colors of the sources": category_key(names, self.config.data.height, self.config.data.width),
         }
 
 

@@ -25,7 +25,7 @@ from stadia.datasets.recording_summary import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
-from stadia.recipes.base.scored_frames import index_spans
+from stadia.recipes.base.training_overlap import index_spans
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 
@@ -107,8 +107,8 @@ class VideoData:
     def facts(self) -> dict[str, object]:
         """Return the identity of the data for run.json.
 
-        For `recipes.base.scored_frames` it holds the training frames by number and by file content, and their sessions
-        (drives).
+        For `recipes.base.training_overlap` it holds the training frames by number and by file content, and their
+        sessions (drives).
         """
         recordings = {recording.name: recording for recording in self.recordings["train"]}
         trained = {

@@ -16,7 +16,8 @@ from stadia.core import seeds
 from stadia.core.errors import RunError
 from stadia.core.files import write_text
 from stadia.core.input_files import read_text
-from stadia.core.terminal import Terminal
+from stadia.core.quick_stop import discard_if_interrupted
+from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import FINDINGS, Finding, OnStop, Severity, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
@@ -30,10 +31,16 @@ from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_k
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.base.dry_run import DryRunResult, measure_steps
-from stadia.recipes.base.expected_cost import ExpectedCost
-from stadia.recipes.base.progressive_resizing import check_stages, keep_batch_sizes, prepare_data, prepare_stages
-from stadia.recipes.base.runner import score_validation
+from stadia.recipes.base.expected_cost import LOSS_CHECK_SECONDS, ExpectedCost, choose_precision
+from stadia.recipes.base.progressive_resizing import (
+    OpenedData,
+    check_stages,
+    keep_batch_sizes,
+    open_data,
+    prepare_stages,
+)
+from stadia.recipes.base.recipe_commands import score_validation
+from stadia.recipes.base.step_measurement import DryRunResult, measure_steps
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
 from stadia.training.recipe import AnyRecipe
@@ -41,11 +48,8 @@ from stadia.training.run_folder import Run, is_main_process
 
 LOSS_CHECKS = "loss checks of the training"
 
-NOT_CHECKED_NOTE = "N02"
-"""Code of the note about data that were not checked in time."""
-
-LOSS_CHECK_SECONDS = 20.0
-"""Time limit of all loss checks."""
+NOT_CHECKED, DATA_NOT_CHECKED = "N01", "N02"
+"""Codes of the notes about a check that could not be made, and about data that were not checked in time."""
 
 RESERVED_SECONDS = 2.0
 """Kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
@@ -61,6 +65,8 @@ def train(
     resume: Path | None = None,
     on_stop: OnStop = OnStop.HALT,
     ended: Callable[[Run], object] = lambda run: None,
+    opened: OpenedData | None = None,
+    begins: Callable[[], object] = lambda: None,
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
@@ -70,6 +76,8 @@ def train(
         resume: a run's folder to resume; its configuration must be equal.
         on_stop: what to do on a finding with severity stop, of the data or during training.
         ended: called with the run when it ends, also after an error; builds the report.
+        opened: data that were opened for this configuration before; they are not read again.
+        begins: called when the set-up is done. Ctrl-C before leaves no run.
 
     Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
     """
@@ -87,8 +95,13 @@ def train(
         check_init_weights(recipe_class, config)  # before anything is decoded
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
-    config, data = prepare_data(recipe_class, config, console)
-    findings = report_findings(data.findings(), console, on_stop)
+    resolved = opened.resolve(config) if opened is not None else None
+    if opened is None or resolved is None:
+        opened = open_data(recipe_class, config, console)
+        resolved = opened.config
+    config, data = choose_precision(resolved, opened.data, console), opened.data
+    with announce_step(console, "checking the data"):
+        findings = report_findings(data.findings(), console, on_stop)
     if resume:
         run = Run.open(resume)
         run.check_config(config, free=("start_from", *data_location_keys(config)))
@@ -96,15 +109,15 @@ def train(
     else:
         run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts)
     with run.held():
-        if run.writes and not resume:
-            write_findings(run.folder / "findings.jsonl", findings)
-        recipe = create_recipe(recipe_class, config, data, run)
-        if (
-            resume is None
-            and run.writes
-            and TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS
-        ):
-            _check_losses(recipe, config, data, run, console, on_stop)
+        is_new = run.writes and not resume
+        with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
+            if is_new:
+                write_findings(run.folder / "findings.jsonl", findings)
+            with announce_step(console, "building the networks"):
+                recipe = create_recipe(recipe_class, config, data, run)
+            if is_new and TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS:
+                _check_losses(recipe, config, data, run, console, on_stop)
+        begins()
 
         @torch.no_grad()
         def score() -> None:
@@ -141,15 +154,18 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
-    config, data = prepare_data(recipe_class, config, console)
-    report_findings(data.findings(), console, on_stop)
+    opened = open_data(recipe_class, config, console)
+    config, data = choose_precision(opened.config, opened.data, console), opened.data
+    with announce_step(console, "checking the data"):
+        report_findings(data.findings(), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)
     recipe.save_data_stats(data)
     report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
     del recipe  # the steps' peak of memory is without it
-    if not config.training.stages:
-        return measure_steps(recipe_class, config, data)
-    each = [measure_steps(recipe_class, *prepared) for prepared in prepare_stages(recipe_class, config)]
+    with announce_step(console, "training three steps"):
+        if not config.training.stages:
+            return measure_steps(recipe_class, config, data)
+        each = [measure_steps(recipe_class, *prepared) for prepared in prepare_stages(recipe_class, config)]
     peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
     return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds))
 
@@ -177,15 +193,15 @@ def report_findings(
     Raises RunError on severity stop, unless `on_stop` is not HALT.
     """
     for finding in findings:
-        if finding.severity is not Severity.NOTE or finding.code == NOT_CHECKED_NOTE:
+        if finding.severity is not Severity.NOTE or finding.code == DATA_NOT_CHECKED:
             line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
             console.print(line, markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
         found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
         evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
-        fix = f"{evidence}; --on-stop warn trains all the same"
-        raise RunError(of, found=found, expected="none with severity stop", fix=fix)
+        fix = f"correct the cause ({evidence}), or train anyway with --on-stop warn"
+        raise RunError(of, found=found, expected="no finding of severity stop", fix=fix)
     return findings
 
 
@@ -224,6 +240,22 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
 
     recipe: about to be trained, with its initial weights.
     """
+    with announce_step(console, "checking the losses"):
+        found = _find_loss_findings(recipe, config, data)
+        unchecked: dict[str, list[str]] = {}
+        for one in found:
+            if one.code == NOT_CHECKED:
+                check, _, reason = one.measured.partition(": ")
+                unchecked.setdefault(reason, []).append(check)
+        count = len(found) - sum(map(len, unchecked.values()))
+        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}", highlight=False)
+        for reason, checks in unchecked.items():
+            line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason})"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return found
+
+
+def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
     started = time.monotonic()
     until = started + LOSS_CHECK_SECONDS - RESERVED_SECONDS
     training = config.training
@@ -239,12 +271,7 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
         start.recipe.plan = TrainingPlan.from_loader(data.train, training)
         laws_until = started + LOSS_LAW_SHARE * (until - started)
         found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
-        found += check_training_start(start, until - time.monotonic())
-    notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
-    unchecked = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
-    line = f"loss checks: {time.monotonic() - started:.0f} s, {len(found) - len(notes)} findings{unchecked}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return found
+        return found + check_training_start(start, until - time.monotonic())
 
 
 def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:

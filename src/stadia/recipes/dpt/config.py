@@ -12,7 +12,7 @@ from stadia.datasets.config import Pixels
 from stadia.losses.config import SparseDepthConfig
 from stadia.models import DPT_NETWORKS
 from stadia.models.config import DptConfig
-from stadia.models.dpt_architectures import check_image_size
+from stadia.models.dpt_architectures import check_stride_multiples
 from stadia.recipes.base.config import RecipeConfig, data_keys
 
 
@@ -56,7 +56,7 @@ class DptRecipeConfig(RecipeConfig):
     def _size_suits_the_network(self) -> Self:
         stride = DPT_NETWORKS.load(self.model.network)().stride
         try:
-            check_image_size(self.model.network, stride, height=self.data.height, width=self.data.width)
+            check_stride_multiples(self.model.network, stride, height=self.data.height, width=self.data.width)
         except ConfigError as error:
             what = f"found {error.found}; expected {error.expected}. Fix: {error.fix}"
             raise ValueError(f"data.height and data.width: {what}") from error

@@ -26,7 +26,7 @@ from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_med
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.loss_report import LossReport, masked_mean
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.models.dpt_architectures import check_image_size, check_transformers_installed
+from stadia.models.dpt_architectures import check_stride_multiples, check_transformers_installed
 from stadia.models.dpt_net import DptNet, find_weights_file
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_video
@@ -82,7 +82,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     def check_size(self, height: int, width: int) -> None:
         """Allow any multiple of the network stride: position embeddings are resized to its grid."""
-        check_image_size(self.config.model.network, self.network.stride, height=height, width=width)
+        check_stride_multiples(self.config.model.network, self.network.stride, height=height, width=width)
 
     @property
     def depth_scale(self) -> DepthScale:
@@ -123,7 +123,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         """Return the backbone's learning rate over the decoder's."""
         if self.config.backbone_lr_factor is not None:
             return self.config.backbone_lr_factor
-        starts_from_weights = bool(self.started_from) or self.network.weights["network"] == "pretrained"
+        starts_from_weights = bool(self.started_from) or self.network.weights["network"] != "random"
         return BACKBONE_LR_FACTOR if starts_from_weights else 1.0
 
     def parameter_groups(self) -> optim.Groups:
@@ -141,7 +141,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         super().save_data_stats(data)
         self._log_weights()
         if (
-            self.network.weights["network"] == "pretrained"
+            self.network.weights["network"] != "random"
             and self.config.model.scale is None
             and self.depth_scale is DepthScale.METRES
         ):

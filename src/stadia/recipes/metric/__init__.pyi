@@ -2,9 +2,9 @@
 
 from .camera_heights import AverageHeight as AverageHeight
 from .camera_heights import CameraHeights as CameraHeights
-from .camera_heights import EpochEstimate as EpochEstimate
 from .config import CameraHeightsConfig as CameraHeightsConfig
 from .config import MetricConfig as MetricConfig
 from .data import InitialHeights as InitialHeights
 from .data import MultiRoadData as MultiRoadData
+from .epoch_height import EpochEstimate as EpochEstimate
 from .recipe import MetricRecipe as MetricRecipe

@@ -29,15 +29,19 @@ from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixe
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, erode_road_mask
+from stadia.losses.metric_scale import (
+    KnownHeights,
+    MetricScaleLoss,
+    ScaleLossShares,
+    compute_scale_loss_shares,
+    erode_road_mask,
+)
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
-    ScaleLossShares,
-    compute_scale_loss_shares,
     describe_height_priors,
     explain_missing_scale,
     follows_height,

@@ -24,8 +24,8 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
 from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.objectpose.data import (
     ObjectData,
     ObjectInput,
@@ -113,17 +113,16 @@ class ObjectPoseCommands(Commands[ObjectPoseRecipe, ObjectInput, LabeledObjects,
         yield f"{folder}: {_plural(objects, 'object')} in {_plural(len(writer.entries), 'image')} of {given.name}"
         if bop is not None and not has_meshes:
             yield (
-                "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
+                "note: the data set has other classes than the run: obj_id in the csv is the number of the run's class,"
+                " and poses are in the object frame of stadia, not in that of the data set's meshes"
             )
         if padded:
-            yield f"note: {_plural(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
+            yield f"note: {_plural(padded, 'image')} of another shape than in training: padded at the border"
 
     def closing_lines(self) -> Iterator[str]:
         yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
-        yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
-        yield (
-            "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
-        )
+        yield "poses are in metres for the given camera; a wrong focal length scales every distance"
+        yield ("note: images unlike those of the training give wrong objects, and no check detects that")
 
     def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledObjects:
         chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, request, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,13 +10,11 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import ColorConfig, NetworkPixels
 from stadia.datasets.config import CacheConfig
-from stadia.losses.config import RotationLossConfig
+from stadia.losses.config import ObjectPoseLossConfig
 from stadia.models.config import ObjectPoseNetConfig
 from stadia.recipes.base.config import RecipeConfig, data_keys
 from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
-
-Weight = Annotated[float, Field(ge=0)]
 
 
 class ObjectDataConfig(StrictModel):
@@ -56,32 +54,6 @@ class ObjectDataConfig(StrictModel):
         return name
 
 
-class ObjectLossConfig(StrictModel):
-    """Terms of the loss and their weights. All but the mask terms are means over objects of any size.
-
-    cross_entropy, focal, dice: of the mask.
-    focal_gamma: how little correct pixels count, 1 or more.
-    rotation: name of the rotation loss, and its penalty on quaternion length.
-    rotation_weight: of it.
-    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
-        with its predicted length, which squared_error needs to train the length.
-    center: of the direction to the center at each pixel.
-    depth: of the logarithm of z.
-    size: relative to the true diagonal.
-    """
-
-    cross_entropy: Weight = 2.0
-    focal: Weight = 0.0
-    focal_gamma: float = Field(default=2.0, ge=1)
-    dice: Weight = 1.0
-    rotation: RotationLossConfig = RotationLossConfig()
-    rotation_weight: Weight = 1.0
-    rotation_of: Literal["object", "pixel"] = "object"
-    center: Weight = 1.0
-    depth: Weight = 1.0
-    size: Weight = 1.0
-
-
 class DetectionConfig(StrictModel):
     """From maps to objects in prediction.
 
@@ -118,7 +90,7 @@ class ObjectPoseConfig(RecipeConfig):
     name: str = "objectpose"
     data: ObjectDataConfig = ObjectDataConfig()
     model: ObjectPoseNetConfig = ObjectPoseNetConfig()
-    loss: ObjectLossConfig = ObjectLossConfig()
+    loss: ObjectPoseLossConfig = ObjectPoseLossConfig()
     detection: DetectionConfig = DetectionConfig()
     optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
+from stadia.core.array_files import MAX_ARRAY_BYTES
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import expand_home
-from stadia.core.input_files import MAX_ARRAY_BYTES, open_input
+from stadia.core.input_files import open_input
 from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
@@ -44,8 +45,9 @@ from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.camera import resize_camera
-from stadia.recipes.base.requests import EvaluateRequest, PredictionInput, open_inputs
-from stadia.recipes.base.scored_frames import TrainingOverlap
+from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.base.requests import EvaluateRequest
+from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.objectpose.config import ObjectDataConfig
 from stadia.recipes.objectpose.object_pose_scores import image_name

@@ -28,6 +28,7 @@ from stadia.geometry.boxes import Symmetry
 from stadia.geometry.instances import group_instances, vote_center, vote_center_ransac
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
 from stadia.losses.loss_report import LossReport
+from stadia.losses.object_pose_loss import ObjectPoseLoss, ObjectPosePrediction
 from stadia.metrics.object_metrics import (
     ImageComparison,
     PosedObjects,
@@ -43,16 +44,17 @@ from stadia.models.object_pose_net import (
     ObjectMaps,
     ObjectPoseNet,
     aggregate_objects,
+    average_object_pixels,
     predict_object_class,
     score_classes,
 )
 from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch, ObjectData, open_objects
-from stadia.recipes.objectpose.objectpose_loss import (
-    ObjectPoseLoss,
+from stadia.recipes.objectpose.ground_truth import (
     ground_truth_objects,
     image_objects,
-    object_loss_case,
+    label_object_poses,
+    make_object_pose_case,
 )
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
@@ -98,13 +100,29 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return group_pixels(self.network, self.network(image), camera, self.config.detection)
 
     def training_step(self, batch: ObjectBatch) -> LossReport:
-        return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
+        return self.compute_loss(self.network(batch.inputs.image), batch.targets)
+
+    def compute_loss(self, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
+        """Compare predictions with labels at the pixels of the true objects."""
+        true, labels = label_object_poses(targets)
+        pixels = self.network.pixels(maps, labels.segments, true.class_id, targets.camera)
+        found = average_object_pixels(pixels, labels.segments)
+        prediction = ObjectPosePrediction(
+            class_logits=maps.class_logits,
+            place=pixels.place,
+            pixel_quaternion=pixels.quaternion,
+            pixel_to_center=pixels.to_center,
+            quaternion=found.quaternion_wxyz,
+            log_depth=found.log_depth,
+            size_m=found.size_m,
+        )
+        return self.loss(prediction, labels)
 
     def loss_cases(self, batch: ObjectBatch) -> Mapping[str, LossCase]:
         """Return the loss case of the first images' true objects; none if they show no object."""
         shown = take_samples(batch, 2).targets.to("cpu")
         return (
-            {"loss": object_loss_case(self.loss, self.network, shown, len(self.classes))}
+            {"loss": make_object_pose_case(self.compute_loss, self.config.loss, shown, len(self.classes))}
             if shown.instance.any()
             else {}
         )

@@ -26,8 +26,8 @@ from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.models.config import OVERLAY_STRIDE
+from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.base.runner import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.overlay.data import OverlayData
 from stadia.recipes.overlay.recipe import OverlayRecipe
 from stadia.synthetic.composites.composer import CompositeSource
@@ -104,7 +104,7 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
         predict_composites(self.recipe, track(images, count, "predicting"), folder, provenance, given.name)
         yield f"{folder}: depth and mask of {count} image{'s' * (count != 1)}"
         if given.samples is not None:
-            yield f"note: of its split '{given.samples.split}'; `stadia evaluate` scores it"
+            yield f"note: the images are of the split '{given.samples.split}', which `stadia evaluate` scores"
 
     def closing_lines(self) -> Iterator[str]:
         yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.depth_scale]}"
@@ -260,10 +260,12 @@ def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]
     named = _by_stem(background)
     if missing := [image.name for stem, image in images.items() if stem not in named]:
         found, expected = (
-            f"none called as {missing[0]} ({len(missing)} such)",
+            f"no image with the name of {missing[0]} ({len(missing)} are missing)",
             "a background of the same name for each image",
         )
-        raise DataError(background, found=found, expected=expected, fix="name them alike, or pass one image for all")
+        raise DataError(
+            background, found=found, expected=expected, fix="rename the backgrounds, or pass one image for all"
+        )
     return [(image, named[stem]) for stem, image in images.items()]
 
 

@@ -42,7 +42,7 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
     preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a
     recipe, DataError for a file that is no YAML.
     """
-    from stadia.core.input_files import read_yaml
+    from stadia.core.yaml_files import read_yaml
 
     path = _find_file(str(preset))
     values = read_yaml(path, expected=_EXPECTED, fix=_COPY)

@@ -127,9 +127,11 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             )
         if 0 < len(mono) < len(data.each):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
+        config = config.model_copy(update={"data": data.config})
+        if config.start_from is not None and config.model.init_depth_m != "auto":
+            return config, data  # the bias of the heads comes from the checkpoint
         stereo = [one for each in data.each.values() if each.config.stereo for one in each.recordings["train"]]
-        model = resolve_initial_depth(config.model, stereo, console)
-        return config.model_copy(update={"data": data.config, "model": model}), data
+        return config.model_copy(update={"model": resolve_initial_depth(config.model, stereo, console)}), data
 
     def save_data_stats(self, data: VideoData) -> None:
         """Keep the focal length, and the stereo rig of the right view if all pairs share one."""

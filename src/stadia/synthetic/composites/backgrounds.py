@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.array_files import read_npz
 from stadia.core.errors import DataError
 from stadia.core.files import expand_home, safe_join
-from stadia.core.input_files import read_json, read_npz
+from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale

@@ -21,7 +21,7 @@ import numpy as np
 
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_folder, atomic_write, safe_join, write_json
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.types import DepthScale
 from stadia.datasets.image_files import read_label_png, read_rgb
 from stadia.synthetic.composites.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
@@ -103,8 +103,8 @@ def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -
     found: Any = read_json(record) if folder.exists() else None
     existing = found.get("overlay") if isinstance(found, dict) else None
     if isinstance(existing, dict) and existing != wanted and {**existing, "images": len(numbers)} == wanted:
-        state, expected = f"{existing.get('images')} of these images", f"{len(numbers)}: another count"
-        fix = "delete this folder, and it is written again (those before it stay), or choose another --out"
+        state, expected = f"{existing.get('images')} images of this set", f"{len(numbers)} images, as --count asks"
+        fix = "delete this folder to have it written again, or choose another --out"
         raise DataError(folder, found=state, expected=expected, fix=fix)
     return is_finished(record, "overlay", wanted)
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import write_json
-from stadia.core.input_files import read_json
+from stadia.core.json_files import read_json
 from stadia.core.registry import find_nearest_name
 from stadia.core.seeds import derive_seed
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stadia.core.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Mesh, Points
-from stadia.synthetic.rendering.renderer import RenderScene, SurfaceTable, TextureAtlas
+from stadia.synthetic.rendering.renderer import RenderScene
+from stadia.synthetic.rendering.shading_kernels import SurfaceTable, TextureAtlas
 
 Map = NDArray[np.float32]
 Image = NDArray[np.float32]

@@ -16,9 +16,6 @@ from stadia.geometry.rasterizer import (
 )
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import (
-    SceneLight,
-    SunLight,
-    add_contact_shadow,
     light_bodies,
     make_shadow_map,
     make_shadow_projection,
@@ -26,6 +23,7 @@ from stadia.synthetic.rendering.renderer import (
     render_image,
     transform_to_frame,
 )
+from stadia.synthetic.rendering.shading_kernels import SceneLight, SunLight, add_contact_shadow
 from stadia.synthetic.roadworld import road_course, street_scene
 from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from stadia.core.array_files import read_npy
 from stadia.core.files import atomic_folder, write_json
-from stadia.core.input_files import read_npy
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
 from stadia.datasets.image_files import read_label_png, read_rgb
@@ -28,7 +28,7 @@ from stadia.synthetic.rendering.dataset_files import (
     run_jobs,
     write_png,
 )
-from stadia.synthetic.rendering.renderer import GAMMA
+from stadia.synthetic.rendering.shading_kernels import GAMMA
 from stadia.synthetic.roadworld.config import DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, make_world
 from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass

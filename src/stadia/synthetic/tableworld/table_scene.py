@@ -24,16 +24,8 @@ from stadia.synthetic.rendering.mesh import (
     make_quad,
     transform_mesh,
 )
-from stadia.synthetic.rendering.renderer import (
-    RenderScene,
-    SceneLight,
-    SunLight,
-    add_contact_shadow,
-    light_bodies,
-    make_shadow_map,
-    make_sun_frame,
-    render_image,
-)
+from stadia.synthetic.rendering.renderer import RenderScene, light_bodies, make_shadow_map, make_sun_frame, render_image
+from stadia.synthetic.rendering.shading_kernels import SceneLight, SunLight, add_contact_shadow
 from stadia.synthetic.rendering.surfaces import assemble_parts
 from stadia.synthetic.tableworld.config import CLASSES, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import (

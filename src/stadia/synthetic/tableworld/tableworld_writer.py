@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from stadia.core.array_files import read_npy
 from stadia.core.files import atomic_folder, write_json
-from stadia.core.input_files import read_npy
 from stadia.core.seeds import make_generator
 from stadia.datasets.image_files import read_label_png, read_rgb, read_rgba
 from stadia.geometry.rasterizer import make_intrinsics
@@ -32,7 +32,8 @@ from stadia.synthetic.rendering.dataset_files import (
     write_png,
 )
 from stadia.synthetic.rendering.mesh import make_direction, transform_mesh
-from stadia.synthetic.rendering.renderer import develop_image, render_linear
+from stadia.synthetic.rendering.renderer import render_linear
+from stadia.synthetic.rendering.shading_kernels import develop_image
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
 from stadia.synthetic.tableworld.config import CLASSES, CutoutConfig, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES, make_table_textures

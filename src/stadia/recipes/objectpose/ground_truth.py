@@ -1,10 +1,10 @@
-"""The loss of `objectpose`, and its loss case: the ground truth as maps."""
+"""Labeled objects of images: as rows, as labels of the loss, as maps of a perfect network, and as a loss case."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,22 +17,12 @@ from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.instances import center_from_translation, unit_directions
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
-from stadia.geometry.segments import Segments, segment_means, segments_from_instances
-from stadia.losses import ROTATION_LOSSES
-from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
-from stadia.losses.object_pose_loss import (
-    center_error,
-    cross_entropy,
-    dice_loss,
-    focal_loss,
-    labeled_pixels,
-    log_depth_error,
-    norm_penalty,
-    size_error,
-)
+from stadia.geometry.segments import Segments, segments_from_instances
+from stadia.losses.config import ObjectPoseLossConfig
+from stadia.losses.loss_report import LossReport
+from stadia.losses.object_pose_loss import ObjectPoseLabels
 from stadia.metrics.object_metrics import PosedObjects
-from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet, average_object_pixels
-from stadia.recipes.objectpose.config import ObjectLossConfig
+from stadia.models.object_pose_net import ObjectMaps
 
 CERTAIN_LOGIT = 20.0
 """Logit of the true class in the maps of a perfect network."""
@@ -41,83 +31,6 @@ CERTAIN_LOGIT = 20.0
 TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
 TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
 LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
-
-
-class ObjectPoseLoss:
-    """Terms by name, weighted by the configuration. An image without objects trains the mask only.
-
-    Terms are means over pixels, images or objects of all processes, so every process must call it. Accumulated batches
-    have equal weight, since the object count of the next batches is unknown.
-    """
-
-    def __init__(self, config: ObjectLossConfig) -> None:
-        self.config = config
-        self.rotation = ROTATION_LOSSES.load(config.rotation.name)
-
-    def __call__(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
-        segments, known = segments_from_instances(targets.instance), labeled_pixels(targets.class_map)
-        shown = (targets.class_map > 0).flatten(1).any(1)
-        count = known.new_full((), segments.count, dtype=torch.float32)
-        pixels, images, objects = average_count_over_processes(
-            torch.stack((known.sum().float(), shown.sum().float(), count))
-        )
-        terms = self._mask_terms(maps.class_logits, targets.class_map, pixels, images)
-        terms |= {
-            name: divide_sum(values, objects)
-            for name, values in self._object_terms(network, maps, targets, segments).items()
-        }
-        weighted = {name: self._weight(name) * value for name, value in terms.items()}
-        total = torch.stack([*weighted.values(), _zero_term(maps)]).sum()
-        terms = {name: value.detach() for name, value in weighted.items()}
-        return LossReport(total, terms, {}, least=dict.fromkeys(terms, 0.0))
-
-    def _weight(self, term: str) -> float:
-        of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
-        return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
-
-    def _mask_terms(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """Return the mask terms, means over labeled pixels and over images with objects."""
-        config, terms = self.config, {}
-        if config.cross_entropy:
-            terms["cross_entropy"] = divide_sum(cross_entropy(logits, classes), pixels)
-        if config.focal:
-            terms["focal"] = divide_sum(focal_loss(logits, classes, config.focal_gamma), pixels)
-        if config.dice:
-            terms["dice"] = divide_sum(dice_loss(logits, classes), images)  # 0 of an image without an object
-        return terms
-
-    def _object_terms(
-        self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets, segments: Segments
-    ) -> dict[str, Tensor]:
-        """Return the terms of each object, (M,)."""
-        if not segments.count:
-            return dict.fromkeys(("rotation", "norm", "center", "depth", "size"), maps.class_logits.new_zeros(0))
-        true, row = ground_truth_objects(targets, segments), (segments.image, segments.instance - 1)
-        predicted = network.pixels(maps, segments, true.class_id, targets.camera)
-        found = average_object_pixels(predicted, segments)
-        of_pixel, count = segments.segment, segments.count
-        quaternion_true = targets.quaternion_wxyz[row]
-        if self.config.rotation_of == "object":
-            rotation = self.rotation(found.quaternion_wxyz, quaternion_true, true.symmetry)
-        else:
-            each = self.rotation(predicted.quaternion, quaternion_true[of_pixel], true.symmetry[of_pixel])
-            rotation = segment_means(each, of_pixel, count)
-        camera, t_m = targets.camera, true.T_camera_object[:, :3, 3]
-        center = center_from_translation(t_m, Camera(camera.K[segments.image], camera.height, camera.width))
-        direction = unit_directions(center[of_pixel], predicted.place)
-        return {
-            "rotation": rotation,
-            "norm": segment_means(norm_penalty(predicted.quaternion), of_pixel, count),
-            "center": segment_means(center_error(predicted.to_center, direction), of_pixel, count),
-            "depth": log_depth_error(found.log_depth, t_m[:, 2]),
-            "size": size_error(found.size_m, true.size_m),
-        }
-
-
-def _zero_term(maps: ObjectMaps) -> Tensor:
-    """Return 0 with a zero gradient for every map: DDP requires a gradient for each weight."""
-    outputs = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
-    return torch.stack([output[:0].sum() for output in outputs]).sum()
 
 
 # -- labeled objects, one a row
@@ -140,6 +53,17 @@ def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> PosedObjec
     return PosedObjects(
         targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0])
     )
+
+
+def label_object_poses(targets: ObjectTargets) -> tuple[PosedObjects, ObjectPoseLabels]:
+    """Return the M objects that pixels of `targets.instance` show, and their labels for the loss."""
+    segments = segments_from_instances(targets.instance)
+    true, camera = ground_truth_objects(targets, segments), targets.camera
+    t_m = true.T_camera_object[:, :3, 3]
+    center = center_from_translation(t_m, Camera(camera.K[segments.image], camera.height, camera.width))
+    quaternion = targets.quaternion_wxyz[segments.image, segments.instance - 1]
+    labels = ObjectPoseLabels(targets.class_map, segments, quaternion, center, t_m[:, 2], true.size_m, true.symmetry)
+    return true, labels
 
 
 # -- the loss case: the true objects of images as network maps
@@ -177,16 +101,21 @@ def ground_truth_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
     return ObjectMaps(logits, *expanded)
 
 
-def object_loss_case(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, classes: int) -> LossCase:
+def make_object_pose_case(
+    compute_loss: Callable[[ObjectMaps, ObjectTargets], LossReport],
+    config: ObjectPoseLossConfig,
+    targets: ObjectTargets,
+    classes: int,
+) -> LossCase:
     """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes. In float64, on the CPU.
 
-    network: gives the channel of each class; its weights are not used.
+    compute_loss: loss of network maps, with weights `config`.
     """
     true = ground_truth_maps(replace(targets, camera=targets.camera.to(torch.float64)), classes)
     right = {name: getattr(true, name).double() for name in true.__dataclass_fields__}
 
-    def evaluate(maps: Outputs) -> Any:
-        return loss(network, ObjectMaps(**maps), targets)
+    def evaluate(maps: Outputs) -> LossReport:
+        return compute_loss(ObjectMaps(**maps), targets)
 
     def turned(degrees: float) -> Tensor:
         """About the object's x axis, which no symmetry of a body of revolution about y forgives."""
@@ -205,7 +134,6 @@ def object_loss_case(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: Obje
             {x: {**right, "class_logits": right["class_logits"] * x} for x in LOGITS},
         )
     ]
-    config = loss.config
     if config.rotation_weight:
         axes.append(
             ErrorAxis(

@@ -24,8 +24,8 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base import depth_commands
 from stadia.recipes.base.depth_commands import thin_frames
-from stadia.recipes.base.runner import score_validation
-from stadia.recipes.base.scored_frames import TrainingOverlap, index_spans
+from stadia.recipes.base.recipe_commands import score_validation
+from stadia.recipes.base.training_overlap import TrainingOverlap, index_spans
 from stadia.recipes.base.video_data import frame_indices, open_video
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
@@ -68,7 +68,7 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
     scored = [image["name"] for image in json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]]
     assert [int(Path(name).stem) for name in scored] == ([1, 2, 3] if listed else [0, 1, 2, 3, 4])
     assert all(int(Path(b).stem) == int(Path(a).stem) + 1 for a, b in pairwise(scored))
-    (path,) = (run.folder / "scores").glob("val-*.json")
+    (path,) = (run.folder / "scores").glob("val-*-val-*.json")
     assert len(json.loads(path.read_text())["path_true_m"]) == len(scored)
 
 

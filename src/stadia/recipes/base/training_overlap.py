@@ -1,4 +1,4 @@
-"""Select the frames that are scored, and find those that trained the network."""
+"""Find the scored frames that trained the network, and read frame lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_json
+from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes
+from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file

@@ -1,91 +1,26 @@
-"""Train three steps to measure their time and peak memory."""
+"""Train three steps of a configuration to measure their time and peak memory."""
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-import psutil
 import torch
 
 from stadia.core.errors import RunError
+from stadia.core.quick_stop import discard_if_interrupted
 from stadia.core.terminal import Terminal
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.peak_memory import PeakMemory
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-
-
-class PeakMemory:
-    """Context manager that records the peak resident memory of this process and its children together.
-
-    Samples every `interval_s`, so shorter peaks are missed. A page shared by several processes counts for each.
-    """
-
-    def __init__(self, interval_s: float = 0.5) -> None:
-        self.interval_s = interval_s
-        self.bytes = 0
-        self._over = threading.Event()
-        self._lock = threading.Lock()  # else a sample begun before `restart` would restore the old peak
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    @property
-    def mb(self) -> float:
-        """Return the peak so far, in units of 2^20 bytes."""
-        return self.bytes / (1 << 20)
-
-    def __enter__(self) -> Self:
-        self.bytes = resident_bytes()
-        self._thread.start()
-        return self
-
-    def restart(self) -> None:
-        """Discard the peak so far."""
-        with self._lock:
-            self.bytes = resident_bytes()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        processes, listed_s = list[psutil.Process](), 0.0
-        while not self._over.wait(self.interval_s):
-            if not processes or time.monotonic() - listed_s > CHILDREN_INTERVAL_S:
-                processes, listed_s = list_processes(), time.monotonic()
-            with self._lock:
-                self.bytes = max(self.bytes, resident_bytes(processes))
-
-
-CHILDREN_INTERVAL_S = 1.0
-"""Between two lists of children: listing reads every process of the machine, which would slow the steps down."""
-
-
-def list_processes() -> list[psutil.Process]:
-    """Return this process and its children."""
-    this = psutil.Process()
-    return [this, *this.children(recursive=True)]
-
-
-def resident_bytes(processes: Sequence[psutil.Process] | None = None) -> int:
-    """Return the resident memory of processes together; by default of this one and its children."""
-    total = 0
-    for process in list_processes() if processes is None else processes:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended
-            total += process.memory_info().rss
-    return total
-
-
-# -- three full steps, of which nothing is kept
 
 PROBE_STEPS = 3
 """The second step adds the optimizer's state; the third shows that memory stays constant."""
@@ -127,7 +62,11 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
     few = {"max_steps": PROBE_STEPS * sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
     training = config.training.model_copy(update=few)
     probe = MemoryProbe()
-    with tempfile.TemporaryDirectory(prefix="stadia-dry-run-") as folder, probe.process:
+    with (
+        tempfile.TemporaryDirectory(prefix="stadia-dry-run-", ignore_cleanup_errors=True) as folder,
+        discard_if_interrupted(Path(folder)),
+        probe.process,
+    ):
         run = Run.create(
             Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts
         )

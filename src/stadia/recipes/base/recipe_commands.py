@@ -1,14 +1,14 @@
 """Run `stadia predict` and `stadia evaluate` for any trained recipe, and score a training's validation data.
 
-The runner does what all recipes share: load the checkpoint, refuse unused options, choose folders, write score files.
+All recipes share what is here: load the checkpoint, refuse unused options, choose folders, write score files.
 A recipe adds its hooks, a subclass of `Commands` in the table `stadia.recipes.COMMANDS`.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -23,11 +23,11 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
+from stadia.recipes.base.prediction_outputs import list_files
 from stadia.recipes.base.requests import (
     EvaluateRequest,
     PredictRequest,
     Size,
-    list_files,
     network_size_notes,
     refuse_unused,
     requested_size,
@@ -201,7 +201,7 @@ def run_evaluate(
     origin = f"{checkpoint.path.stem}-step{checkpoint.header.step}{suffix}"
     folder = request.out or safe_join(run / "predictions", origin if commands.reuse_predictions else name)
     if request.out is None and not commands.reuse_predictions:
-        _remove_folder(folder)  # of the same images, by an earlier evaluation
+        _take_back(folder, run)  # of the same images, by an earlier evaluation
     scores = (run if is_run else folder) / "scores"
     out = ScoreOutput(folder, provenance, scores / f"{labeled.name}{request.suffix}.json")
     score = commands.score(labeled, out, track)
@@ -230,18 +230,24 @@ def score_split(
 ) -> ScoreT:
     """Score labeled data into a run's folder: predictions/NAME and scores/NAME.json."""
     folder = safe_join(run.folder / "predictions", labeled.name)
-    _remove_folder(folder)  # of this run before it was resumed, or half-written when it was killed
+    _take_back(folder, run.folder)  # of this run before it was resumed, or half-written when it was killed
     found = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
     found.write(run.folder / "scores", labeled.name, about)
     return found
 
 
-def _remove_folder(folder: Path) -> None:
-    """Remove earlier predictions. Raises StadiaError where another process writes them."""
+def _take_back(folder: Path, run: Path) -> None:
+    """Move earlier predictions into the run's folder `taken-back`: they may hold files that stadia did not write.
+
+    Raises StadiaError where another process writes them.
+    """
     if folder.is_dir():
         with hold_lock(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            kept = run / "taken-back" / "predictions"
+            kept.mkdir(parents=True, exist_ok=True)
+            numbered = (kept / f"{folder.name}-{number}" for number in count(1))
+            folder.rename(next(path for path in numbered if not path.exists()))
 
 
 def _find_commands(recipe: str) -> type[Commands[Any, Any, Any, Any]]:

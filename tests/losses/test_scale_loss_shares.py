@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.recipes.metric.camera_heights import FINAL_OBJECT_SHARE, compute_scale_loss_shares
+from stadia.losses.metric_scale import FINAL_OBJECT_SHARE, compute_scale_loss_shares
 
 CAMERA_SHARE = {0: 0, 1: 0.228, 2: 0.361, 3: 0.455, 5: 0.589, 8: 0.722, 10: 0.788, 15: 0.911, 19: 0.984, 20: 1, 50: 1}
 

@@ -1,0 +1,181 @@
+r"""Compare a training step with Monodepth2's own code, interleaved, on the same images.
+
+    git clone https://github.com/nianticlabs/monodepth2 CLONE
+    python benchmarks/peers.py --monodepth2 CLONE [--batch 4] [--height 192] [--width 640] [--repeats 3] \
+        [--threads N] [--busy] [--json FILE]
+
+A step is forward, loss, backward and optimizer of two ResNet-18, sources -1, +1 and stereo, four scales at full size.
+
+monodepth2: their networks, view synthesis and loss, by their Trainer's methods, and their Adam.
+float32, bf16: ours, as `training.precision=32` and `bf16` run it.
+bare, bare bf16: our networks with the mean of their outputs as the loss.
+
+Printed are median seconds and ratios of the steps of one round: how many times as long theirs takes as ours (median,
+smallest, largest). Where other programs use the processor, it stops; `--busy` compares all the same, with a mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from step import SOURCES, bare_loss, made_up_batch
+from torch import Tensor
+from torch.nn import functional
+
+from stadia.core.types import Batch
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.training.config import OptimizerConfig
+from stadia.training.optim import build_optimizer
+
+MAX_BUSY = 0.1
+"""Share of the processors that other programs may use."""
+
+LR = 1e-5  # small: every repeat works on nearly the same depth
+FRAMES = {-1: 0, 1: 1, "s": 2}
+"""Their names of the sources -> the positions in SOURCES."""
+
+
+def measure_busy_share(seconds: float = 1.0) -> float:
+    """Return the share of all processors that is in use while this process sleeps."""
+
+    def read() -> tuple[int, int]:
+        counts = [int(word) for word in Path("/proc/stat").read_text(encoding="ascii").split("\n")[0].split()[1:9]]
+        return sum(counts), counts[3] + counts[4]
+
+    (total, idle), _ = read(), time.sleep(seconds)
+    later_total, later_idle = read()
+    return 1 - (later_idle - idle) / max(later_total - total, 1)
+
+
+def load_trainer(clone: Path) -> tuple[Any, Any, Any]:
+    """Import their Trainer, networks and layers, without the packages that only their logging and data need."""
+    for name in ("tensorboardX", "IPython", "datasets", "six", "six.moves"):
+        module: Any = types.ModuleType(name)
+        module.SummaryWriter = module.embed = module.urllib = None
+        sys.modules[name] = module
+    sys.path.insert(0, str(clone))
+    import layers
+    import networks
+    import trainer
+
+    return trainer.Trainer, networks, layers
+
+
+def make_peer_step(clone: Path, batch: Batch[Any, Any]) -> Callable[[], float]:
+    """Return a function that makes one step of their code on the batch, and returns its loss."""
+    trainer_class, networks, layers = load_trainer(clone)
+    size, _, height, width = batch.inputs.image.shape
+    trainer = trainer_class.__new__(trainer_class)
+    trainer.device, trainer.use_pose_net, trainer.num_pose_frames, trainer.num_scales = torch.device("cpu"), True, 2, 4
+    trainer.opt = types.SimpleNamespace(
+        height=height, width=width, batch_size=size, scales=[0, 1, 2, 3], frame_ids=[0, -1, 1, "s"],
+        pose_model_type="separate_resnet", pose_model_input="pairs", predictive_mask=False, v1_multiscale=False,
+        min_depth=0.1, max_depth=100.0, disable_automasking=False, no_ssim=False, avg_reprojection=False,
+        disparity_smoothness=1e-3,
+    )  # fmt: skip
+    encoder, pose_encoder = networks.ResnetEncoder(18, False), networks.ResnetEncoder(18, False, num_input_images=2)
+    trainer.models = {
+        "encoder": encoder,
+        "depth": networks.DepthDecoder(encoder.num_ch_enc, trainer.opt.scales),
+        "pose_encoder": pose_encoder,
+        "pose": networks.PoseDecoder(pose_encoder.num_ch_enc, num_input_features=1, num_frames_to_predict_for=2),
+    }
+    trainer.ssim = layers.SSIM()
+    trainer.backproject_depth = {0: layers.BackprojectDepth(size, height, width)}
+    trainer.project_3d = {0: layers.Project3D(size, height, width)}
+    optimizer = torch.optim.Adam([p for model in trainer.models.values() for p in model.parameters()], LR)
+    inputs: dict[Any, Tensor] = {"stereo_T": batch.inputs.T_source_target_rig[:, 2].clone()}
+    K = torch.eye(4).repeat(size, 1, 1)
+    K[:, :3, :3] = batch.inputs.camera.K
+    inputs["K", 0], inputs["inv_K", 0] = K, torch.linalg.inv(K)
+    images = {0: batch.inputs.image} | {name: batch.inputs.sources[:, number] for name, number in FRAMES.items()}
+    for name, image in images.items():
+        inputs["color_aug", name, 0] = image.contiguous()
+        for scale in range(4):
+            small = functional.interpolate(image, (height >> scale, width >> scale), mode="area")
+            inputs["color", name, scale] = small.contiguous()
+
+    def step() -> float:
+        _, losses = trainer.process_batch(inputs)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        return float(losses["loss"].detach())
+
+    return step
+
+
+def make_step(batch: Batch[Any, Any], *, is_bare: bool, precision: str) -> Callable[[], float]:
+    """Return a function that makes one step of ours, and returns its loss."""
+    model = DepthPoseNet(DepthPoseNetConfig(encoder="resnet18", pose_encoder="resnet18", pretrained=False))
+    optimizer = build_optimizer(model, OptimizerConfig(name="adam", lr=LR))
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig())
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            prediction = model(batch)
+            total = bare_loss(prediction) if is_bare else loss(batch.targets, prediction, SOURCES).total
+        total.backward()
+        optimizer.step()
+        return float(total.detach())
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--monodepth2", type=Path, required=True, metavar="CLONE")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--height", type=int, default=192)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--busy", action="store_true", help="compare although other programs use the processor")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    busy = min(measure_busy_share() for _ in range(3))
+    if busy > MAX_BUSY and not arguments.busy:
+        sys.exit(f"processor: found {busy:.0%} in use; expected at most {MAX_BUSY:.0%}. Fix: wait, or pass --busy")
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
+    steps = {"monodepth2": make_peer_step(arguments.monodepth2, batch)}
+    for name, is_bare in (("", False), ("bare ", True)):
+        for precision in ("float32", "bf16"):
+            steps[f"{name}{precision}"] = make_step(batch, is_bare=is_bare, precision=precision)
+    losses = {name: step() for name, step in steps.items()}  # compiles, and fills the pools of memory
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(arguments.repeats):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    mark = f", BUSY: {busy:.0%} of the processors were in use" if busy > MAX_BUSY else ""
+    print(f"{arguments.width}x{arguments.height}, batch {arguments.batch}, {arguments.threads} threads{mark}")
+    for name, seconds in times.items():
+        ratios = [theirs / own for theirs, own in zip(times["monodepth2"], seconds, strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:13} {statistics.median(seconds):7.3f} s  {spread:24} first loss {losses[name]:.4f}")
+    for precision in ("float32", "bf16"):
+        shares = [own / bare for own, bare in zip(times[precision], times[f"bare {precision}"], strict=True)]
+        print(f"step over bare networks, {precision}: {statistics.median(shares):.2f}")
+    if arguments.json:
+        found = {"seconds": times, "busy_share": busy, "settings": f"{arguments.width}x{arguments.height}"}
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

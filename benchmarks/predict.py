@@ -1,0 +1,123 @@
+"""Compare `stadia predict` with a plain PyTorch loop over the same network that reads and writes the same files.
+
+    python benchmarks/predict.py CHECKPOINT VIDEO [--focal-px F] [--repeats 3] [--frames 51] [--json FILE]
+
+The loop decodes, resizes, runs the depth network, and writes depth as npz and 16-bit PNG and in colors as JPEG, frame
+after frame, with the same libraries. It has no checks, no path, no record, and does not sync its files. Ours:
+
+    maps      the same files, by the same functions that `stadia predict` calls, without a path
+    network   also the path by the pose network (--motion network --no-video --no-cloud)
+    all       all outputs: video, point cloud, and the path by image alignment
+
+Rounds are interleaved. Printed are frames a second (median) and ratios to the loop (median, smallest, largest). Imports
+and the first round, which prepares the operators, are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from stadia.core.types import Camera, Predictor
+from stadia.datasets.video_decoding import stream_video
+from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.plots.videos import depth_color_writer
+from stadia.evaluation.predict_frames import predict_to_folder
+from stadia.geometry.numpy_camera import resize_K
+from stadia.recipes.base.build_recipe import load_predictor
+from stadia.recipes.base.depth_commands import predict_input
+from stadia.recipes.base.prediction_inputs import PredictionInput
+
+
+def read(video: Path, K: np.ndarray, count: int) -> Iterable[Frame]:
+    """Yield the frames of a video."""
+    for decoded in itertools.islice(stream_video(video), count):
+        yield Frame(f"{decoded.index:06d}", decoded.image, K, decoded.time_s)
+
+
+def run_plain_loop(predictor: Predictor, frames: Iterable[Frame], out: Path) -> None:
+    """Predict as one would without a library."""
+    (out / "depth").mkdir(parents=True)
+    (out / "depth_color").mkdir()
+    for frame in frames:
+        small = cv2.resize(frame.image, (predictor.width, predictor.height), interpolation=cv2.INTER_AREA)
+        image = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            K = resize_K(frame.K, frame.image.shape[:2], predictor.height, predictor.width)
+            camera = Camera(torch.from_numpy(K), predictor.height, predictor.width)
+            inverse_depth = predictor.inverse_depth(image, camera)[0, 0].numpy()
+        np.savez(out / "depth" / f"{frame.name}.npz", depth=1 / inverse_depth, K=frame.K)
+        size = frame.image.shape[1::-1]
+        full = cv2.resize(inverse_depth, size, interpolation=cv2.INTER_LINEAR)
+        png = np.clip(np.rint(256 / full), 1, 65535).astype(np.uint16)
+        cv2.imwrite(str(out / "depth" / f"{frame.name}.png"), png)
+        gray = (np.clip(full / np.percentile(inverse_depth, 95), 0, 1) * 255).astype(np.uint8)
+        colors = cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA)
+        cv2.imwrite(str(out / "depth_color" / f"{frame.name}.jpg"), colors)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--focal-px", type=float, default=707.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=51)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    predictor = load_predictor(arguments.checkpoint)
+    first = next(iter(stream_video(arguments.video)))
+    height, width = first.image.shape[:2]
+    focal = arguments.focal_px
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    made_by = {name: Provenance.from_checkpoint(arguments.checkpoint, name) for name in ("network", "aligned")}
+
+    def frames() -> Iterable[Frame]:
+        return read(arguments.video, K, arguments.frames)
+
+    def given() -> PredictionInput:
+        return PredictionInput("video", frames(), arguments.frames, 10.0)
+
+    def write_maps(out: Path) -> None:
+        off_path = (replace(frame, on_path=False) for frame in frames())
+        listeners = [depth_color_writer(out / "depth_color")]
+        predict_to_folder(predictor, off_path, out, made_by["network"], source="video", listeners=listeners)
+
+    runs: dict[str, Callable[[Path], object]] = {
+        "loop": lambda out: run_plain_loop(predictor, frames(), out),
+        "maps": write_maps,
+        "network": lambda out: predict_input(predictor, given(), out, made_by["network"], video=False, cloud=False),
+        "all": lambda out: predict_input(predictor, given(), out, made_by["aligned"]),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(arguments.repeats + 1):
+        for name, run in runs.items():
+            folder = Path(tempfile.mkdtemp())
+            start = time.perf_counter()
+            run(folder / "out")
+            if number:  # the first round prepares
+                rates[name].append(arguments.frames / (time.perf_counter() - start))
+            shutil.rmtree(folder)
+    for name, found in rates.items():
+        ratios = [own / loop for own, loop in zip(found, rates["loop"], strict=True)]
+        spread = f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:8} {statistics.median(found):6.1f} frames/s  {spread}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

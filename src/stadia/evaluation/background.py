@@ -1,0 +1,85 @@
+"""Decode ahead and write behind, in threads, with few items in memory. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+MAX_WAITING, MAX_WAITING_BYTES = 4, 128 << 20
+"""Items that are ready and not yet used, or not yet written, and their bytes."""
+
+LARGE_BYTES = 16 << 20
+"""A larger item (4K has 25 MB, 8K has 100 MB, and ten times that while it is computed) is alone in memory."""
+
+
+def bound_count(count: int, item_bytes: int) -> int:
+    """Return how many items of a size may wait: at most `count`, and none of a large one."""
+    return 0 if item_bytes > LARGE_BYTES else max(min(count, MAX_WAITING_BYTES // max(item_bytes, 1)), 1)
+
+
+def run_ahead(
+    items: Iterable[T], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
+    """Yield the items in order, while a thread computes the next ones, at most `count` of them.
+
+    weigh: returns the bytes of an item; as many of its size are computed as fit into MAX_WAITING_BYTES, at least one,
+        and none while a large one is used.
+
+    An exception of `items` is raised here, at its place. Where the caller stops early, the thread ends with the item
+    that it is computing.
+    """
+    iterator, end = iter(items), object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="stadia-ahead")
+    try:
+        waiting: deque[Future[Any]] = deque([pool.submit(next, iterator, end)])
+        while (item := waiting.popleft().result()) is not end:
+            most = bound_count(count, weigh(item))
+            while len(waiting) < most:
+                waiting.append(pool.submit(next, iterator, end))
+            yield item
+            item = None
+            if not waiting:
+                waiting.append(pool.submit(next, iterator, end))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if hasattr(iterator, "close"):
+            iterator.close()
+
+
+@contextmanager
+def run_behind(
+    functions: Sequence[Callable[[T], object]], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
+) -> Iterator[Callable[[T], None]]:
+    """Yield a function that passes an item to all `functions`: each runs in a thread of its own, item after item.
+
+    It waits while `count` items are unfinished. When the block ends, all that were passed are finished. The first
+    exception of a function is raised by a later call, or at the end of the block. weigh: as of `run_ahead`.
+    """
+    pools = [ThreadPoolExecutor(1, thread_name_prefix="stadia-behind") for _ in functions]
+    waiting: deque[list[Future[object]]] = deque()
+
+    def finish(most: int) -> None:
+        while len(waiting) > most:
+            for future in waiting.popleft():
+                future.result()
+
+    def add(item: T) -> None:
+        most = bound_count(count, weigh(item))
+        finish(max(most - 1, 0))
+        if most:
+            waiting.append([pool.submit(function, item) for pool, function in zip(pools, functions, strict=True)])
+            return
+        for function in functions:  # of a large item one after the other: together they take gigabytes
+            function(item)
+
+    try:
+        yield add
+        finish(0)
+    finally:
+        for pool in pools:
+            pool.shutdown()

@@ -1,0 +1,187 @@
+"""Compiled loops of the backward pass of the fused comparison; the forward pass is in `reprojection_kernels`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.losses.reprojection_kernels import Floats, Indices, clamped, row_kernel
+
+
+@row_kernel
+def backward_rows(
+    first: int,
+    last: int,
+    grad: Floats,  # (H, W) of the residual
+    winner: Indices,  # (H, W)
+    slopes: Floats,  # (9, H, W), with brightness (12, H, W)
+    views: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    # The target as bright as each source (N, 3, H, W), and where it is changed (N, H, W); None without brightness.
+    brightened: Floats | None,
+    changed: NDArray[np.bool_] | None,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W)
+    transform: Floats,  # (N, 3, 4)
+    grad_inverse_depth: Floats,  # out (H, W)
+    grad_transform: NDArray[np.float64],  # out (H, N, 3, 4): what each row adds
+    grad_brightness: NDArray[np.float64] | None,  # out (H, N, 2)
+    weights: Floats,
+    column: Floats,
+    near: float,
+) -> None:
+    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
+    count, _, _, width = views.shape
+    zero, one, two = column[0], column[1], column[2]
+    difference_share = (one - weights[0]) / column[3]
+    factors, gathered = np.empty((3, width), views.dtype), np.empty((slopes.shape[0], width), views.dtype)
+    sums, grad_view = np.empty(width + 2, views.dtype), np.empty((3, width), views.dtype)
+    for y in range(first, last):
+        grad_inverse_depth[y], grad_transform[y] = zero, 0.0
+        if grad_brightness is not None:
+            grad_brightness[y] = 0.0
+        for n in range(count):
+            if not _winning_factors(y, n, grad, winner, column, factors):
+                continue
+            _gather_windows(y, slopes, factors, sums, gathered)
+            compared = target
+            if brightened is not None:
+                compared = brightened[n]
+            for c in range(3):
+                for x in range(width):
+                    w, t = views[n, c, y, x], compared[c, y, x]
+                    sign = one if w > t else (-one if w < t else zero)
+                    own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
+                    grad_view[c, x] = (
+                        gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
+                    )
+            out, out_transform = grad_inverse_depth[y], grad_transform[y, n]
+            _backward_sampling(
+                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, out, out_transform
+            )
+            if grad_brightness is not None and changed is not None:
+                view, changed_row, out_brightness = views[n], changed[n, y], grad_brightness[y, n]
+                _backward_brightness(
+                    y, n, grad, winner, view, compared, target, changed_row, gathered, weights, column, out_brightness
+                )
+
+
+@row_kernel
+def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
+    """Weight the windows centered in rows y - 1, y, y + 1, if source n won: out (3, W). False if it never won.
+
+    A window at the border is reflected, so it counts the second row (and column) twice.
+    """
+    height, width = grad.shape
+    won = False
+    for i in range(3):
+        row = y - 1 + i
+        if row < 0 or row >= height:
+            factors[i] = column[0]
+            continue
+        twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
+        weight = column[2] if twice else column[1]
+        for x in range(width):
+            wins = winner[row, x] == n
+            won |= wins
+            factors[i, x] = weight * grad[row, x] if wins else column[0]
+    return won
+
+
+@row_kernel
+def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathered: Floats) -> None:
+    """Apply the adjoint of the window means: weighted slopes of the windows around each pixel of row y, out (K, W)."""
+    height, width = slopes.shape[1:]
+    above, below = max(y - 1, 0), min(y + 1, height - 1)  # beyond the border the factor is 0
+    sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
+    for k in range(slopes.shape[0]):
+        for x in range(width):
+            sums[x + 1] = (
+                factors[0, x] * slopes[k, above, x]
+                + factors[1, x] * slopes[k, y, x]
+                + factors[2, x] * slopes[k, below, x]
+            )
+        for x in range(width):
+            gathered[k, x] = sums[x] + sums[x + 1] + sums[x + 2]
+        gathered[k, 1] += sums[1]
+        gathered[k, width - 2] += sums[width]
+
+
+@row_kernel
+def _backward_brightness(
+    y: int,
+    n: int,
+    grad: Floats,  # (H, W) of the residual
+    winner: Indices,  # (H, W)
+    view: Floats,  # (3, H, W)
+    compared: Floats,  # (3, H, W) the target as bright as the view
+    target: Floats,  # (3, H, W)
+    changed: NDArray[np.bool_],  # (W) where it is
+    gathered: Floats,  # (12, W)
+    weights: Floats,
+    column: Floats,
+    grad_brightness: NDArray[np.float64],  # (2) is added to
+) -> None:
+    """Propagate through a * target + b for one row."""
+    zero, one, two = column[0], column[1], column[2]
+    difference_share = (one - weights[0]) / column[3]
+    for c in range(3):
+        for x in range(changed.size):
+            if not changed[x]:
+                continue
+            w, t = view[c, y, x], compared[c, y, x]
+            sign = one if w > t else (-one if w < t else zero)
+            own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
+            g = gathered[9 + c, x] + two * t * gathered[3 * c + 1, x] + w * gathered[3 * c + 2, x] - own
+            grad_brightness[0] += g * target[c, y, x]
+            grad_brightness[1] += g
+
+
+@row_kernel
+def _backward_sampling(
+    y: int,
+    grad_view: Floats,  # (3, W)
+    source: Floats,  # (Hs, Ws, 3)
+    inverse_depth: Floats,  # (W)
+    m: Floats,  # (3, 4)
+    column: Floats,
+    near: float,
+    grad_inverse_depth: Floats,  # (W) is added to
+    grad_transform: NDArray[np.float64],  # (3, 4) is added to
+) -> None:
+    """Propagate through the bilinear sampler and the projection for one row."""
+    source_height, source_width, _ = source.shape
+    zero, one = column[0], column[1]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for x in range(inverse_depth.size):
+        if grad_view[0, x] == zero and grad_view[1, x] == zero and grad_view[2, x] == zero:
+            continue
+        known = inverse_depth[x] > near
+        inverse = inverse_depth[x] if known else zero
+        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        before = q2 > near
+        scale = one / q2 if before else one
+        u, v = q0 * scale, q1 * scale
+        in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
+        if not (in_x or in_y):
+            continue
+        clamped_u, clamped_v = clamped(u, zero, right), clamped(v, zero, bottom)
+        x0, y0 = int(clamped_u), int(clamped_v)
+        x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+        fx, fy = clamped_u - column[x0], clamped_v - column[y0]
+        grad_u = grad_v = zero
+        for c in range(3):
+            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
+            grad_u += grad_view[c, x] * ((one - fy) * (s01 - s00) + fy * (s11 - s10))
+            grad_v += grad_view[c, x] * ((one - fx) * (s10 - s00) + fx * (s11 - s01))
+        grad_0 = grad_u * scale if in_x else zero
+        grad_1 = grad_v * scale if in_y else zero
+        grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
+        grad_inverse_depth[x] += grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3] if known else zero
+        for i, g in enumerate((grad_0, grad_1, grad_2)):
+            grad_transform[i, 0] += g * column[x]
+            grad_transform[i, 1] += g * column[y]
+            grad_transform[i, 2] += g
+            grad_transform[i, 3] += g * inverse

@@ -1,0 +1,68 @@
+"""Predict with an exported network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from stadia.core.files import expand_home, safe_join
+from stadia.core.types import TrackProgress
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.video_files import find_camera_file
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
+from stadia.evaluation.frame_preparation import Listener
+from stadia.evaluation.io.predictions_folder import write_predictions
+from stadia.evaluation.plots.videos import depth_color_writer
+from stadia.recipes.base.prediction_gate import PredictionGate
+from stadia.recipes.base.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
+from stadia.recipes.base.prediction_outputs import (
+    DEPTH_COLOR,
+    list_files,
+    prediction_lines,
+    side_by_side_writer,
+    trust_line,
+)
+from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
+
+EXPORTED_OPTIONS = ("options", "every", "size", "video")
+
+
+def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
+    """Predict an input with an exported network, as `recipes.base.recipe_commands.run_predict` does with a checkpoint.
+
+    An exported network predicts depth only: no trajectory, no point cloud.
+    """
+    refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
+    network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
+    trained = {"data": network.about.model_dump(include={"height", "width"})}
+    size = requested_size(request.size, trained)
+    yield from (f"note: {note}" for note in network_size_notes(size, trained))
+    own = is_own_video(request.source, request.options.get("format", "auto"))
+    options = ({"stride": 1} if own else {}) | dict(request.options)  # no frame selection without a trajectory
+    source = expand_home(request.source)
+    is_given = "camera" in options or find_camera_file(source) is not None
+    if (known := network.about.camera) is not None and own and not is_given:
+        camera = CameraConfig(K=known.K, size=known.size)
+        options["camera"] = camera.model_dump()
+        yield f"note: {describe_assumed_camera(camera)}"
+    inputs = open_inputs(request.source, every=request.every, **options)
+    no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
+    yield f"note: an exported network predicts depth only: {no_path}no point cloud"
+    for given in inputs:
+        folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
+        listeners: list[Listener] = []
+        with ExitStack() as files:
+            listeners.append(depth_color_writer(folder / DEPTH_COLOR))
+            if request.video:
+                listeners.append(files.enter_context(side_by_side_writer(given, folder)))
+            shown = track(given.frames, given.count, f"predicting {given.name}")
+            frames, provenance = stream_exported_predictions(network, shown), network.provenance(size)
+            training = TrainingRecord(focal=(network.about.focal,))
+            gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)
+            about: dict[str, Any] = {"source": given.name, "listeners": listeners, "checker": gate}
+            written = write_predictions(frames, network, folder, provenance, **about)
+        yield from prediction_lines(folder, written)
+        yield from list_files(folder)
+        yield trust_line(written)

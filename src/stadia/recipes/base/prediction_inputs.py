@@ -1,0 +1,137 @@
+"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import DataError
+from stadia.core.files import expand_home
+from stadia.core.recording import Recording
+from stadia.datasets import DATASETS
+from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.frame_selection import FrameSelector
+from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
+from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
+from stadia.datasets.video_files import read_user_intrinsics
+from stadia.evaluation.frame_preparation import Frame, read_frames
+from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """Frames to predict, in order.
+
+    count: None if the video file does not give it.
+    recording: of a data set, else None.
+    """
+
+    name: str
+    frames: Iterable[Frame]
+    count: int | None
+    rate_hz: float
+    recording: Recording | None = None
+
+
+def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[PredictionInput]:
+    """Open an image, a video file, a folder of images, or a data set that `open_recordings` reads (left cameras).
+
+    Args:
+        path: of it.
+        every: take each `every`-th frame.
+        format: a name of `stadia.datasets.DATASETS`, or "auto".
+        options: fields of `datasets.config.SourceOptions`. An image uses `camera`; a video file `camera`, `frames` and
+            `stride`.
+
+    A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
+    video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
+    because its neighbors are that far apart; see `recipes.base.training_camera.add_training_options`.
+    Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
+    """
+    path = expand_home(path)
+    own_file = path.is_file() and format in ("auto", "video")
+    if own_file and path.suffix.lower() in IMAGE_SUFFIXES:
+        return [_open_image(path, resolve_config(SourceOptions, options))]
+    if own_file and path.suffix.lower() in VIDEO_SUFFIXES:
+        return [_open_video(path, resolve_config(SourceOptions, options), every)]
+    own, stride = is_own_video(path, format), resolve_config(SourceOptions, options).stride
+    inputs = []
+    for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
+        indices = range(0, len(recording), every)
+        frames = read_frames(recording, indices)
+        shown = _mark_on_path(frames, stride) if own else frames
+        rate_hz = estimate_frame_rate_hz(recording, every)
+        inputs.append(PredictionInput(recording.name, shown, len(indices), rate_hz, recording))
+    return inputs
+
+
+def is_own_video(path: Path, format: str) -> bool:
+    """Return whether this is your own video or images, not a data set."""
+    if format == "auto":
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
+    return format == "video"
+
+
+def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
+    """Yield all frames; those that a training selects are on the trajectory."""
+    chooser = FrameSelector(stride)
+    for frame in frames:
+        yield replace(frame, on_path=chooser.keep(frame.image))
+
+
+def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "an image")
+    image = read_rgb(path)
+    camera = read_user_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
+    return PredictionInput(path.stem, [Frame(path.stem, image, camera.select_K(0))], 1, DEFAULT_RATE_HZ)
+
+
+def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
+    """Read two frames for size and frame rate."""
+    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}
+    refuse_idle_options(options, idle, "predicting a video file")
+    head = list(itertools.islice(stream_video(path), 2))
+    height, width = head[0].image.shape[:2]
+    announced = count_indexed_frames(path)
+    cameras = read_user_intrinsics(options.camera, path, height, width, frames=announced)
+    interval_s = head[-1].time_s - head[0].time_s
+    start, stop = options.frames or (0, None)
+    if announced is not None and stop is not None and stop > announced:
+        raise DataError(
+            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="correct data.frames"
+        )
+
+    def frames() -> Iterator[Frame]:
+        chooser = FrameSelector(options.stride)
+        for decoded in itertools.islice(stream_video(path), start, stop, every):
+            on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
+            yield Frame(
+                f"{decoded.index:06d}",
+                decoded.image,
+                cameras.select_K(decoded.index),
+                decoded.time_s,
+                every == 1,
+                on_path,
+            )
+
+    last = announced if stop is None else stop
+    count = None if last is None else len(range(start, last, every))
+    return PredictionInput(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)
+
+
+def describe_assumed_camera(camera: CameraConfig) -> str:
+    """Return the sentence for a training's camera, with K and size, that is used where none is given."""
+    assert camera.K is not None
+    assert camera.size is not None
+    height, width = camera.size
+    fov_deg = math.degrees(2 * math.atan(width / 2 / camera.K[0][0]))
+    return (
+        f"no camera is given, so that of the training is used: field of view {fov_deg:.1f} degrees, from images of"
+        f" {width}x{height}; data.camera.horizontal_fov_deg=DEGREES sets another"
+    )

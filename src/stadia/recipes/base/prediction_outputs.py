@@ -1,0 +1,46 @@
+"""Files beside predictions, and lines about them for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from stadia.evaluation.frame_preparation import Listener
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
+from stadia.recipes.base.prediction_gate import describe_trust, verdict_lines
+from stadia.recipes.base.prediction_inputs import PredictionInput
+
+VIDEO = "side_by_side.mp4"
+IMAGE = "side_by_side.png"
+DEPTH_COLOR = "depth_color"
+
+
+def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextManager[Listener]:
+    """Return a listener that writes side_by_side.mp4 into `out`, or side_by_side.png for one image."""
+    if given.count == 1:
+        return nullcontext(side_by_side_image_writer(out / IMAGE))
+    return open_side_by_side_video(out / VIDEO, given.rate_hz)
+
+
+def list_files(folder: Path) -> Iterator[str]:
+    """Yield one line for each file and folder in it."""
+    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
+
+
+def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
+    """Yield how many frames were predicted, and a note if the trajectory ends early."""
+    posed = len(predictions.record.path) if predictions.record else 0
+    frames = len(predictions.files)
+    yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
+    if predictions.record and predictions.record.path_ends:
+        yield f"note: {predictions.record.path_ends}"
+    if predictions.record and predictions.record.checks:
+        yield from verdict_lines(predictions.record.checks)
+
+
+def trust_line(predictions: Predictions) -> str:
+    """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
+    checks = predictions.record.checks if predictions.record else None
+    return f"depth scale: {describe_trust(predictions.depth_scale, checks)}"

@@ -1,0 +1,66 @@
+"""Keep the verdict on predictions in the run that made them, for `stadia diagnose` and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import StadiaError
+from stadia.diagnostics.catalog import VERDICT_CODES
+from stadia.diagnostics.finding import Finding, append_finding, read_valid_findings, write_findings
+from stadia.diagnostics.prediction_checks import PredictionVerdict, TrainingRecord, Verdict, find_verdict
+from stadia.training.run_folder import Run
+
+WORST_FIRST = Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE
+
+
+def replace_verdict(run: Run, judged: PredictionVerdict, training: TrainingRecord) -> None:
+    """Write the verdict at a training's end over that of an earlier end of the same run.
+
+    run.json has it as `predictions`, and as `judged` the checkpoint and residual that it is about.
+    """
+    if not run.writes:
+        return
+    path = run.folder / "findings.jsonl"
+    known = read_valid_findings(path)[0] if path.exists() else []
+    if any(finding.code in VERDICT_CODES for finding in known):
+        write_findings(path, [finding for finding in known if finding.code not in VERDICT_CODES])
+    for finding in judged.findings:
+        if finding.code in VERDICT_CODES:  # another camera (K30) is about an input alone
+            append_finding(path, finding)
+    run.note(predictions=str(judged.verdict), judged=training.to_json())
+
+
+def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> Iterator[str]:
+    """Add the verdict on an input to the findings of the checkpoint's run where it is worse than that on record.
+
+    folder: of the run; nothing is written where it is none.  name: of the input.
+
+    Yields a note where the run cannot be written. Another camera (K30) is about the input alone, and is not recorded.
+    """
+    found = [replace(one, where=(name,)) for one in judged.findings if one.code in VERDICT_CODES]
+    if not found or not (folder / "run.json").is_file():
+        return
+    try:
+        run, path = Run.open(folder), folder / "findings.jsonl"
+        with run.held():
+            known = read_valid_findings(path)[0] if path.exists() else []
+            on_record = read_verdict(run.facts, known)
+            if on_record is None or WORST_FIRST.index(find_verdict(found)) < WORST_FIRST.index(on_record):
+                for finding in found:
+                    append_finding(path, finding)
+    except (StadiaError, OSError) as error:
+        yield f"note: the verdict was not added to the findings of {folder}: {error}"
+
+
+def read_verdict(facts: dict[str, Any], findings: Sequence[Finding]) -> Verdict | None:
+    """Return the worst verdict on record, of a training's end or of a later prediction; None without any.
+
+    facts, findings: of run.json and of findings.jsonl.
+    """
+    recorded = [finding for finding in findings if finding.code in VERDICT_CODES]
+    verdicts = [find_verdict(recorded)] if recorded else []
+    verdicts += [one for one in Verdict if one == facts.get("predictions")]
+    return min(verdicts, key=WORST_FIRST.index, default=None)

@@ -1,0 +1,23 @@
+"""Steps of the set-up are printed when they begin."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from stadia.core import terminal
+from stadia.core.terminal import announce_step
+
+
+@pytest.mark.parametrize(("seconds", "ending"), [(2.5, "  done in 2.5 s\n"), (0.5, "")])
+def test_a_step_is_printed_when_it_begins_and_its_time_where_it_was_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, ending: str
+) -> None:
+    out, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with announce_step(Console(file=out), "checking the data"):
+        assert out.getvalue() == "checking the data ...\n"
+        now[0] += seconds
+    assert out.getvalue() == f"checking the data ...\n{ending}"

@@ -1,0 +1,104 @@
+"""Items computed ahead and functions called behind: order, bounds, and errors at their place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from stadia.evaluation.background import MAX_WAITING_BYTES, run_ahead, run_behind
+
+
+def test_items_come_in_order_and_their_error_after_them() -> None:
+    def items() -> Iterator[int]:
+        yield from range(20)
+        raise KeyError("end")
+
+    iterator = run_ahead(items(), 3)
+    assert [next(iterator) for _ in range(20)] == list(range(20))
+    with pytest.raises(KeyError):
+        next(iterator)
+
+
+def test_no_more_is_computed_than_fits_and_nothing_after_an_early_end() -> None:
+    begun: list[int] = []
+    closed = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            for number in range(100):
+                begun.append(number)
+                yield number
+        finally:
+            closed.set()
+
+    iterator = run_ahead(items(), 3)
+    assert next(iterator) == 0
+    iterator.close()
+    assert closed.is_set()
+    assert len(begun) <= 4
+
+
+def test_each_function_gets_every_item_in_order() -> None:
+    first: list[int] = []
+    second: list[int] = []
+    with run_behind([first.append, second.append], 2) as add:
+        for number in range(50):
+            add(number)
+    assert first == second == list(range(50))
+
+
+def test_few_items_wait() -> None:
+    release, done = threading.Event(), list[int]()
+
+    def slow(number: int) -> None:
+        release.wait(10)
+        done.append(number)
+
+    with run_behind([slow], 3) as add:
+        for number in range(3):
+            add(number)
+        threading.Timer(0.05, release.set).start()
+        add(3)  # waits for the first
+        assert done[:1] == [0]
+    assert done == [0, 1, 2, 3]
+
+
+def test_an_error_is_raised_and_the_items_before_it_are_finished() -> None:
+    done: list[int] = []
+
+    def fail_at_second(number: int) -> None:
+        if number == 1:
+            raise OSError("disk full")
+
+    def add_all() -> None:
+        with run_behind([done.append, fail_at_second]) as add:
+            for number in range(100):
+                add(number)
+
+    with pytest.raises(OSError, match="disk full"):
+        add_all()
+    assert done[:2] == [0, 1]
+    assert len(done) < 10
+
+
+def test_items_that_were_passed_are_finished_where_the_block_fails() -> None:
+    done: list[int] = []
+
+    def interrupted() -> None:
+        with run_behind([done.append]) as add:
+            add(1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == [1]
+
+
+def test_one_large_item_waits() -> None:
+    begun: list[int] = []
+    iterator = run_ahead((begun.append(number) or number for number in range(9)), 4, weigh=lambda _: MAX_WAITING_BYTES)
+    assert next(iterator) == 0
+    iterator.close()
+    assert len(begun) <= 2

@@ -1,0 +1,139 @@
+"""The path of the predicted motion: where it ends, how it is repeated, and how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from stadia.core.types import Camera, DepthScale
+from stadia.evaluation.frame_preparation import read_frames
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.plots.charts import draw_paths
+from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_to_folder, stream_predictions
+from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
+from stadia.geometry.camera import intrinsics
+
+MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
+Make = Callable[..., object]
+
+
+def run(recording: object, predictor: object, out: Path) -> Predictions:
+    return predict_to_folder(predictor, read_frames(recording), out, MADE_BY, source="drive")  # type: ignore[arg-type]
+
+
+def test_path_ends_at_unknown_motion(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    """The fourth image has another camera, whose motion the predictor does not predict."""
+    predictor, recording = red_reader(), drive(6)
+    usual, other = recording.camera(0), intrinsics(70, 60, 44.5, 14.5, height=30, width=90)
+    recording.camera = lambda index, side="left": other if index == 3 else usual
+
+    def unknown_of_other(
+        now: torch.Tensor, camera: Camera, following: torch.Tensor, then: Camera
+    ) -> torch.Tensor | None:
+        is_known = torch.equal(camera.K, then.K)
+        return torch.eye(4).repeat(len(now), 1, 1) if is_known else None
+
+    predictor.T_next_now = unknown_of_other
+    record = run(recording, predictor, tmp_path / "out").record
+    assert record is not None
+    assert (len(record.entries), record.path) == (6, ("000000", "000001", "000002"))
+    assert record.path_ends == "the path ends at 000002: the motion to 000003 is unknown"
+    assert len(read_kitti_trajectory(tmp_path / "out" / "trajectory.txt").T_world_camera) == 3
+
+
+def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    """Of a recipe without an answer, of images of a camera that stands, and of one image, which asks for no path."""
+    predictor = red_reader()
+    predictor.T_next_now = lambda *_: None
+    record = run(drive(3), predictor, tmp_path / "unknown").record
+    assert (record.path, record.path_ends) == ((), "no path: the motion to 000001 is unknown")
+    standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(read_frames(drive(3)))]
+    record = predict_to_folder(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
+    assert record.path == ()
+    assert (
+        record.path_ends
+        == "no path: no frame shows that the camera has moved since 000000 (data.stride=1 takes each frame)"
+    )
+    assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
+
+
+def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make) -> None:
+    told = []
+
+    def counting(
+        predictor: object, now: FrameTensors, following: FrameTensors, T_before: torch.Tensor | None
+    ) -> list[torch.Tensor | None]:
+        told.append((len(now.image), T_before if T_before is None else int(T_before[0, 3])))
+        T = torch.eye(4, dtype=torch.float64).repeat(len(now.image), 1, 1)
+        T[:, 0, 3] = 10 * len(told) + torch.arange(len(T))
+        return list(T)
+
+    list(stream_predictions(red_reader(), read_frames(drive(10)), counting))
+    assert told == [(3, None), (4, 12), (2, 23)], "pairs of a batch, and the motion before the first"
+    told.clear()
+    cameras = [
+        replace(frame, K=frame.K * [[1 + number], [1], [1]]) for number, frame in enumerate(read_frames(drive(4)))
+    ]
+    list(stream_predictions(red_reader(), cameras, counting))
+    assert told == [(1, None), (1, 10), (1, 20)], "other cameras, one by one"
+
+
+@pytest.mark.parametrize(("residual", "expected"), [(0.06, -1.2), (0.2, 1.0)])
+def test_an_alignment_that_turns_back_is_repeated_from_the_motion_before(
+    drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch, residual: float, expected: float
+) -> None:
+    """From a network without motion the fourth pair ends a metre back, with a residual of 0.14."""
+
+    def align(*given: object) -> DirectAlignment:
+        start = given[-1]
+        assert isinstance(start, torch.Tensor)
+        is_again = bool(start[0, 2, 3] != 0)
+        pairs.extend([is_again] * len(start))
+        T, one = torch.eye(4, dtype=torch.float64).repeat(len(start), 1, 1), torch.ones(len(start))
+        T[:, 2, 3] = -1.2 if is_again or len(pairs) < 4 else 1.0
+        return DirectAlignment(T, one, 0 * one, one, one * (residual if is_again else 0.14))
+
+    pairs: list[bool] = []
+    monkeypatch.setattr("stadia.evaluation.predict_frames.align_direct", align)
+    network = red_reader()
+    network.T_next_now = lambda now, *_: torch.eye(4, dtype=torch.float64).repeat(len(now), 1, 1)
+    *_, before, last = stream_predictions(network, read_frames(drive(5)), align_motion)
+    assert pairs == [False, False, False, False, True]
+    assert last.T_world_camera[2, 3] - before.T_world_camera[2, 3] == pytest.approx(-expected)
+
+
+def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
+    T = np.stack([drive().T_world_camera(0)] * 3)
+    for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE):
+        draw_paths(tmp_path / f"{depth_scale}.png", {"estimate": T, "reference": T}, depth_scale)
+    metres, scaled = (
+        cv2.imread(str(tmp_path / f"{depth_scale}.png")) for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
+    )
+    assert metres.shape == scaled.shape == (696, 1200, 3)
+    assert (metres != scaled).any()
+
+
+def test_a_path_is_drawn_from_above_and_from_the_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A climb of 2 m over 10 m ahead is seen from the side, at the scale of the view from above."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(
+        "matplotlib.backends.backend_agg.FigureCanvasAgg", lambda figure: figures.append(figure) or Mock()
+    )
+    T = np.tile(np.eye(4), (11, 1, 1))
+    T[:, 1, 3], T[:, 2, 3] = np.linspace(0, -2, 11), np.arange(11.0)
+    draw_paths(tmp_path / "path.png", {"estimate": T}, DepthScale.METRES)
+    above, side = figures[0].axes
+    assert np.ptp(above.lines[0].get_xdata()) == 0
+    np.testing.assert_allclose(side.lines[0].get_xdata()[[0, -1]], [0, 2])
+    assert side.get_xlabel() == "height (m)"
+    assert np.ptp(above.get_xlim()) == pytest.approx(np.ptp(side.get_xlim())) == pytest.approx(np.ptp(side.get_ylim()))
+    assert above.get_aspect() == side.get_aspect() == 1

@@ -1,0 +1,107 @@
+"""What a reader who never saw the program needs of the page: terms explained, few figures, no broken words."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stadia import report
+from stadia.report.path_figures import make_path_figures
+from stadia.report.run_files import read_run
+
+
+def build(folder: Path) -> str:
+    return report.build_report(folder).read_text(encoding="utf-8")
+
+
+def visible(text: str) -> str:
+    """The page's words without tags, scripts and styles."""
+    text = re.sub(r"<(script|style).*?</\1>", " ", text.replace("<wbr>", ""), flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def test_of_many_paths_the_worst_and_the_median_are_open(make_run):
+    """Sorted by error over length: 0.1, 0.2, 0.3, 0.4, 0.6 of a path of 10 m."""
+    folder = make_run(without=("scores", "result.json"))
+    (folder / "scores").mkdir()
+    for number, error in enumerate((2.0, 6.0, 1.0, 3.0, 4.0)):
+        score = {
+            "recording": f"world/{number}",
+            "metrics": {"ate_rmse_m": error},
+            "path_m": 10.0,
+            "path_estimated_m": [[0, 0], [0, 5]],
+            "path_true_m": [[0, 0], [0, 6 + number]],
+        }
+        (folder / "scores" / f"test-{number}.json").write_text(json.dumps(score), encoding="utf-8")
+    found = make_path_figures(read_run(folder).scores)
+    assert [(one.recording, one.place) for one in found if one.is_open] == [("world/1", "worst"), ("world/3", "median")]
+    words = visible(build(folder))
+    assert "those with the worst and the median ATE over path length are shown, the others are folded" in words
+    assert "3 more recordings" in words
+    (folder / "scores" / "test-4.json").unlink()
+    assert all(one.is_open and not one.place for one in make_path_figures(read_run(folder).scores))
+    assert "<details><summary>1 more" not in build(folder)
+
+
+def test_depth_of_two_ways_of_motion_is_one_column(make_run):
+    """Test and test-network are of one checkpoint: the same depth, and two paths."""
+    folder = make_run()
+    depth = json.loads((folder / "scores" / "depth-test.json").read_text())
+    for name, motion in (("test", "aligned"), ("test-network", "network")):
+        (folder / "scores" / f"{name}.json").write_text(json.dumps({**depth, "motion": motion}), encoding="utf-8")
+    (folder / "scores" / "depth-test.json").unlink()
+    page = build(folder)
+    assert page.count("<strong>test, test-network</strong>") == 1
+    assert "<strong>test</strong>" not in page
+    assert visible(page).count("AbsRel of each image") == 1
+
+
+def test_terms_of_the_field_are_explained(make_run):
+    """Scale ratio, auto-mask and best source have a sentence each; the motion chart names whose motion it is."""
+    folder = make_run()
+    with (folder / "metrics.csv").open("w", encoding="utf-8") as file:
+        file.write("step,epoch,train/auto_masked,train/update_ratio\n1,0,0.5,0.01\n2,0,0.4,0.01\n3,0,0.3,0.01\n")
+    (folder / "images" / "motion").mkdir()
+    cv2.imwrite(str(folder / "images" / "motion" / "step-000003.png"), np.zeros((70, 100, 3), np.uint8))
+    words = visible(build(folder))
+    for sentence in (
+        "Its spread: standard deviation over the images, divided by their median.",
+        "Size of an update of the weights over the size of the weights.",
+        "Auto-mask: a pixel does not train where an unwarped source explains it at least as well",
+        "Best source: the source with the smallest residual at each pixel (minimum reprojection).",
+        "some samples are mirrored",
+        "Motion of the pose network, validation at step 3",
+        "paths by image alignment refine it with the predicted depth",
+    ):
+        assert sentence in words, sentence
+
+
+def test_evidence_without_entries_has_no_row(make_run):
+    finding = {"code": "T40", "severity": "warn", "stage": "evaluation", "measured": "55 steps"}
+    page = build(make_run(findings=[finding | {"evidence": {"steps": 55, "codes": []}}]))
+    assert "<dt>steps</dt><dd>55</dd>" in page
+    assert "<dt>codes</dt>" not in page
+
+
+def test_every_table_scrolls_in_its_box(make_run):
+    """A table that is wider than a phone must not widen the page; the boxes are `wide`."""
+    folder = make_run()
+    make_run("2026-03-01-101500-demo", config={"optimizer": {"lr": 2e-3}})
+    text = build(folder)
+    boxes = re.findall(r'<div class="([^"]*)">\s*<table', text)
+    assert len(boxes) == text.count("<table") > 5
+    assert all("wide" in box.split() for box in boxes)
+    assert ".wide { overflow-x: auto; }" in text
+
+
+def test_names_break_between_words(make_run):
+    """A key wraps after a dot or an underscore, and nothing of a table may be broken anywhere."""
+    make_run("2026-03-01-101500-demo", config={"training": {"checkpoint_every": 2}})
+    text = build(make_run(config={"training": {"checkpoint_every": 5}}))
+    assert "<code>training.<wbr>checkpoint_<wbr>every</code>" in text
+    assert "overflow-wrap: anywhere" not in text

@@ -1,0 +1,146 @@
+"""Every command line of README.md and docs/ is run as printed, on small files of the names that the documents use.
+
+A line that is not in NOT_RUN is run. SMALLER adds words that shorten a line; the printed ones are all there.
+`test_documents.py` parses every line, also those that are not run.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.campaign.sound import TINY, build
+from tests.test_documents import SHELL, commands
+
+from stadia.cli.main import run
+
+NOT_RUN = {
+    r"KITTI/raw|KITTI/odometry.*extra_datasets|EUROC|CITY|7scenes|kitti_object|bop/lmo|DATA data.split|ROADWORLD": (
+        "data that cannot be published with the tests"
+    ),
+    r"-dpt\b|dpt-": "a run of dpt, which tests/recipes/test_dpt.py trains",
+    r"RUN (table|image).jpg|train objectpose|evaluate RUN DATA|DATA --recipe objectpose|show DATA": (
+        "data and a run of objectpose, which tests/recipes/test_objectpose_commands.py has"
+    ),
+    r"train overlay|RUN composed|data overlay|data foregrounds": (
+        "minutes of rendering; tests/recipes/test_overlay.py and tests/synthetic/composites have small ones"
+    ),
+    r"--by |camera-height|train metric|masks=": "a segmentation network, and cars in a drive of a minute",
+    r"stadia demo": "ten minutes: tests/apps/test_demo.py",
+    r"data (roadworld|tableworld) --preset (demo|full)": "minutes of rendering; `tiny` is run",
+    r"--slurm": "a cluster",
+    r"overlay_hypotheses": "hours; test_documents.py parses the studies",
+    r"^stadia sweep|^stadia ablate (?!.*--dry-run)": "several trainings: tests/apps/test_studies.py and test_sweep.py",
+    r"--frames|--depth crops|kitti-eigen": "images of KITTI's size: tests/evaluation/test_protocols.py",
+    r"--resume": "tests/training/test_resume.py",
+    r"monodepth2-kitti": "data that cannot be published with the tests",
+    r"--data PATH --dry-run": "a placeholder for your own recipe",
+}
+"""Pattern of a line -> what it needs, or which test runs the command."""
+
+NETWORK = [word for word in TINY if "=" in word and not word.startswith("training.")]
+SHORT = ["training.max_steps=2", "training.batch_size=2", "--on-stop", "warn"]
+SMALLER = {
+    r"^stadia train selfsup .*--minutes": [*NETWORK, "--minutes", "0.6", "--on-stop", "warn"],
+    r"^stadia train selfsup (?!.*(--help|--minutes))": ["--preset", "tiny-laptop", *NETWORK, *SHORT],
+}
+"""Pattern of a line -> words that are added to it. The last setting of a key counts."""
+
+NAMES = {
+    "run": ("RUN", "RUN_A", "RUN_B", *(f"runs/2026-{day}-selfsup" for day in ("01-31-120000", "03-01-142530"))),
+    "drive.mp4": ("video.mp4", "left.mp4", "right.mp4"),
+    "images": ("photos", "left", "right", "street"),
+    "kitti": ("KITTI/odometry", "data/kitti_odometry"),
+    "stadia": ("DATASET", "DATA"),
+    "kitti.txt": ("estimate.txt", "truth.txt"),
+    "depth.onnx": ("model.onnx",),
+    "depth_png": ("truth", "ground_truth"),
+}
+"""Sound input of tests/campaign -> names in the documents."""
+
+LINES = {line: block.where for block in SHELL for line in commands(block) if line.startswith("stadia ")}
+
+
+def find_reason(line: str) -> str | None:
+    """Return why a line is not run; None for one that is run."""
+    return next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, line)), None)
+
+
+RUN = sorted(line for line in LINES if find_reason(line) is None)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a run, predictions and calibrations under the names in the documents."""
+    folder = build(tmp_path_factory.mktemp("examples") / "files")
+    for own, names in NAMES.items():
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (folder / own).is_dir() else shutil.copy
+            copy(folder / own, folder / name)
+    shutil.copytree(folder / "run", folder / "runs" / "2026-03-02-101500-selfsup")
+    with Image.open(folder / "images" / "000000.png") as image:
+        width, height = image.size
+    x, y = (width - 1) / 2, (height - 1) / 2
+    chain = f"cam0: {{camera_model: pinhole, intrinsics: [120, 120, {x}, {y}], resolution: [{width}, {height}]}}"
+    rows = [f"P{n}: 120 0 {x} {-60 * n} 0 120 {y} 0 0 0 1 0\n" for n in range(2)]
+    texts = {"camchain.yaml": chain, "calib.txt": "".join(rows), "K.txt": f"120 0 {x}\n0 120 {y}\n0 0 1\n"}
+    for n, side in enumerate(("left", "right")):
+        P = [120, 0, x, -60 * n, 0, 120, y, 0, 0, 0, 1, 0]
+        sizes = f"image_width: {width}\nimage_height: {height}"
+        texts[f"{side}.yaml"] = f"{sizes}\nprojection_matrix: {{data: {P}}}\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    for path in (folder / "photos").iterdir():
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".jpg"), exif=exif)
+        path.unlink()
+    K = [[120, 0, x], [0, 120, y], [0, 0, 1]]
+    known = {"format": "stadia-camera", "K": K, "height": height, "width": width, "origin": "focal length 120 px"}
+    for name in ("drive", "video"):
+        (folder / f"{name}.K.json").write_text(json.dumps(known))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("line", RUN)
+def test_a_line_runs_as_printed(
+    line: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(examples, tmp_path / "files", copy_function=os.link)
+    monkeypatch.chdir(tmp_path / "files")
+    added = next((words for pattern, words in SMALLER.items() if re.search(pattern, line)), [])
+    if " camera " in line:
+        Path("drive.K.json").unlink()  # what this line writes
+    if "--depth drive-depth" in line:
+        Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
+    with pytest.raises(SystemExit) as ending:
+        run([*shlex.split(line)[1:], *added])
+    done = (0, 1) if line.split()[1] in ("check", "diagnose") else (0,)  # 1: they found what stops a training
+    assert ending.value.code in done, f"{LINES[line]}: {line}\n{capfd.readouterr().err}"
+
+
+def test_every_line_is_run_or_has_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each reason belongs to a line, and the commands that a new user needs are run."""
+    reasons = collections.Counter(filter(None, map(find_reason, LINES)))
+    smaller = sum(any(re.search(pattern, line) for pattern in SMALLER) for line in RUN)
+    counts = [f"  {count:3} {reason}" for reason, count in reasons.most_common()]
+    title = f"{len(RUN)} documented lines are run, {smaller} of them shortened; {reasons.total()} are parsed alone:"
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", title, *counts, ""]))
+    unused = [pattern for pattern in NOT_RUN if not any(re.search(pattern, line) for line in LINES)]
+    assert unused == []
+    assert len(RUN) > reasons.total() / 2
+    needed = {"doctor", "camera", "check", "train", "predict", "init", "odometry", "diagnose", "explain", "export"}
+    assert {line.split()[1] for line in RUN} >= needed
