@@ -40,7 +40,9 @@ def test_a_field_of_view_is_written_once_and_read_from_then_on(stadia, photos):
     assert out.startswith(f"{photos / 'K.json'}: field of view 90 degrees; 64x48, field of view 90.0 x 73.7 degrees")
     (recording,) = open_recordings(photos, stride=1)
     np.testing.assert_allclose(recording.K(0), [[32, 0, 31.5], [0, 32, 23.5], [0, 0, 1]])
-    assert stadia("camera", photos, "--focal-px", "50")[0] == 0, "its own file may be replaced"
+    code, _, err = stadia("camera", photos, "--focal-px", "50")
+    assert (code, err) == (0, "note: it replaces the camera that was there (field of view 90 degrees)\n")
+    assert stadia("camera", photos, "--focal-px", "50")[2] == "", "the same again"
     assert json.loads((photos / "K.json").read_text())["K"][0][0] == 50
 
 
@@ -105,10 +107,23 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
     code, out, err = stadia("camera", photos, "--calibration", calibration)
     assert code == 0
     assert "cam0 of cam.yaml; 64x48" in out
-    assert err.startswith("note: the lens has distortion (0.1, 0, 0, 0)")
+    assert "note: the lens has distortion (0.1, 0, 0, 0)" in err
+    assert "note: K was scaled from images of 128x96 to 64x48" in err
     np.testing.assert_allclose(open_recordings(photos, stride=1)[0].K(0), [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
     code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "cam7")
     assert (code, "found no camera 'cam7'; expected one of cam0" in err) == (2, True)
+
+
+def test_the_first_of_several_cameras_is_told(stadia, photos, tmp_path):
+    calibration = tmp_path / "calib.txt"
+    rows = [f"P_rect_0{index}: {50 + index} 0 31.5 0 0 {50 + index} 23.5 0 0 0 1 0\n" for index in range(3)]
+    calibration.write_text("".join(rows))
+    err = stadia("camera", photos, "--calibration", calibration)[2]
+    assert err == "note: P_rect_00 is the first of 3 cameras; --camera chooses P_rect_01 or P_rect_02\n"
+    code, out, err = stadia("camera", photos, "--calibration", calibration, "--camera", "02")
+    assert (code, "P_rect_02 of calib.txt" in out) == (0, True), err
+    code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "rect")
+    assert (code, "found no camera 'rect'; expected one of P_rect_00" in err) == (2, True)
 
 
 def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photos, tmp_path):
@@ -124,9 +139,10 @@ def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photo
         " distortion: -0.35, 0.12, 0, 0, 0)\n"
     )
     code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "camera_matrix")
-    assert (code, err.startswith("note: the lens has distortion (-0.35, 0.12, 0, 0, 0)")) == (0, True)
+    assert (code, "note: the lens has distortion (-0.35, 0.12, 0, 0, 0)" in err) == (0, True)
     calibration.write_text(camera_matrix + projection.replace("48, 0", "60, 0").replace("50, 23", "60, 23"))
-    assert stadia("camera", photos, "--calibration", calibration)[2] == "", "the raw images are rectified"
+    err = stadia("camera", photos, "--calibration", calibration)[2]
+    assert "raw images" not in err, "they are rectified"
 
 
 @pytest.mark.parametrize(

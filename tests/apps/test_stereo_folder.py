@@ -46,6 +46,12 @@ def test_a_pair_of_folders_becomes_a_recording(stadia, pair, tmp_path):
     np.testing.assert_allclose(recording.K(0, "right"), K)
 
 
+def test_a_contradicting_baseline_is_told(stadia, pair, tmp_path):
+    err = stadia("init", *pair, "--out", tmp_path / "rig", "--baseline", "0.6")[2]
+    assert f"note: --baseline 0.6 m is used; {pair[2]} has 0.5 (every depth follows it)" in err
+    assert stadia("init", *pair, "--out", tmp_path / "same", "--baseline", "0.501")[2] == ""
+
+
 def test_a_pair_of_videos_becomes_a_recording(stadia, pair, tmp_path):
     for side, frames in (("left", 6), ("right", 6), ("short", 4)):
         with av.open(str(tmp_path / f"{side}.mp4"), "w") as container:

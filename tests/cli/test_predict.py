@@ -89,7 +89,9 @@ class TestPredict:
         assert text.splitlines()[-1] == (
             "depth scale: metres; these predictions are doubtful: do not rely on any depth, ratio or path of them (T40)"
         )
-        checks = json.loads((out / "predictions.json").read_text())["checks"]
+        record = json.loads((out / "predictions.json").read_text())
+        assert "do not rely on any depth, ratio or path of them (T40)" in record["trust"], "as printed"
+        checks = record["checks"]
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
         assert checks["measured"]["frames"] > 0
 

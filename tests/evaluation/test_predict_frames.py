@@ -319,9 +319,9 @@ def test_memory_of_an_8k_frame(tmp_path: Path, red_reader: Make) -> None:
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
     """180 further frames add less than the bytes of 18 images: neither images nor maps are kept.
 
-    What grows are names, poses and paths of the files, about 1 KB a frame at the end (an image has 32 KB). The peak also
-    varies by the few frames that are read ahead and written behind. Poses were tensors of torch once, whose memory is
-    not traced.
+    What grows are names, poses and paths of the files, about 1 KB a frame at the end (an image has 32 KB). The peak
+    also varies by the few frames that are read ahead and written behind. Poses were tensors of torch once, whose memory
+    is not traced.
     """
 
     def peak_bytes(frames: int) -> int:

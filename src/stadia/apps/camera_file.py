@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import expand_home, write_json
+from stadia.core.json_files import read_json
 from stadia.core.output_files import check_replaceable
 from stadia.datasets.calibration_files import CalibratedCamera, read_calibration
 from stadia.datasets.config import CameraConfig
@@ -55,6 +56,7 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
     path = find_camera_output(source, force=request.force)
     height, width = read_image_size(source)
     known, origin, notes = _find_camera(request, source, height, width)
+    replaced = describe_camera_file(path)
     values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
     write_json(path, values)
     across_deg, down_deg = (
@@ -62,7 +64,18 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
         for side, focal in ((width, known.K[0, 0]), (height, known.K[1, 1]))
     )
     yield f"{path}: {origin}; {width}x{height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
+    if replaced is not None and replaced != origin:
+        yield f"note: it replaces the camera that was there ({replaced})"
     yield from notes
+
+
+def describe_camera_file(path: Path) -> str | None:
+    """Return where the intrinsics in a file of `stadia camera` come from; None where there is no such file."""
+    try:
+        values = read_json(path)
+    except (OSError, StadiaError):
+        return None
+    return str(values.get("origin", "another program's")) if isinstance(values, dict) else "another program's"
 
 
 def find_camera_output(source: Path, *, force: bool) -> Path:
@@ -96,7 +109,10 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         camera = choose_camera(request.calibration, request.name)
         known = Intrinsics(camera.K, *(camera.size or (height, width)))
         origin = f"{camera.name} of {request.calibration.name}"
-        return fit_to_size(known, source, height, width), origin, describe_distortion(camera)
+        notes += [*describe_choice(request.calibration, request.name), *describe_distortion(camera)]
+        if (known.height, known.width) != (height, width):
+            notes.append(f"note: K was scaled from images of {known.width}x{known.height} to {width}x{height}")
+        return fit_to_size(known, source, height, width), origin, notes
     if request.fov_deg is not None:
         config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
     elif request.focal_px is not None:
@@ -115,15 +131,25 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
 
 
 def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
-    """Return the camera of this name, or the first one. Raises DataError."""
+    """Return the camera of this name, or of the one name that ends with it, or the first one. Raises DataError."""
     cameras = read_calibration(path)
     if name is None:
         return cameras[0]
-    found = next((camera for camera in cameras if camera.name == name), None)
-    if found is None:
+    named = [camera for camera in cameras if camera.name == name]
+    named = named or [camera for camera in cameras if camera.name.endswith(name)]
+    if len(named) != 1:
         expected = f"one of {', '.join(camera.name for camera in cameras)}"
         raise DataError(path, found=f"no camera '{name}'", expected=expected, fix="choose it by --camera")
-    return found
+    return named[0]
+
+
+def describe_choice(path: Path, name: str | None) -> list[str]:
+    """Return a note where the first one of several cameras is taken because none was named."""
+    first, *others = read_calibration(path)
+    names = [camera.name for camera in others if camera.name != first.raw_name]
+    if name is not None or not names:
+        return []
+    return [f"note: {first.name} is the first of {len(names) + 1} cameras; --camera chooses {' or '.join(names)}"]
 
 
 def describe_distortion(camera: CalibratedCamera) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ MAX_OFF_AXIS = 0.02
 """Largest share of the baseline that lies across it."""
 MAX_BASELINE_M = 10.0
 """Above, the calibration is in millimetres: chessboard squares were given so."""
+SAME_BASELINE = 0.005
+"""Relative difference of two baselines that counts as rounding."""
 
 Array = NDArray[np.float64]
 
@@ -76,6 +79,7 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
         found = f"images of {sizes[1][1]}x{sizes[1][0]}, left {sizes[0][1]}x{sizes[0][0]}"
         raise DataError(sources[1], found=found, expected="two images of one size", fix="rectify the pair")
     left, right, baseline_m = find_rig(request)
+    yield from compare_baselines(request, left, right)
     intrinsics = [
         fit_to_size(Intrinsics(camera.K, *(camera.size or size)), source, *size)
         for camera, source, size in zip((left, right), sources, sizes, strict=True)
@@ -120,6 +124,17 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
         fix = f"pass metres: {request.baseline_m / 1000:g} where it is in millimetres"
         raise ConfigError("--baseline", found=found, expected=expected, fix=fix)
     return left, right, request.baseline_m
+
+
+def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: CalibratedCamera) -> Iterator[str]:
+    """Yield a note where the calibration has another baseline than the one that is asked for."""
+    if request.baseline_m is None or left.T_camera_first is None or right.T_camera_first is None:
+        return
+    T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)
+    calibrated_m = float(np.linalg.norm(T[:3, 3]))
+    if calibrated_m > 0 and not math.isclose(request.baseline_m, calibrated_m, rel_tol=SAME_BASELINE):
+        given, file = request.baseline_m, request.calibrations[-1]
+        yield f"note: --baseline {given:g} m is used; {file} has {calibrated_m:.4g} (every depth follows it)"
 
 
 def _choose_pair(

@@ -107,6 +107,7 @@ class Provenance(StrictModel):
 class PredictionsRecord(StrictModel):
     """Content of predictions.json.
 
+    trust: what users may rely on, by the depth scale and, where the predictions were checked, by their verdict.
     source, fingerprint: of the recording.
     image_size, network_size: (height, width); None where images differ.
     requested_size: as network_size, where it is not the training size; else None.
@@ -115,8 +116,8 @@ class PredictionsRecord(StrictModel):
     entries: the frames, in order.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
     path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
-    checks: verdict ("usable", "doubtful", "unusable"), findings and measurements of these predictions; None where they
-        were not checked.
+    checks: verdict ("usable", "doubtful", "unusable", "not judged"), findings and measurements of these predictions;
+        None where they were not checked.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -235,6 +236,10 @@ class PredictionChecker(Protocol):
         """Return what predictions.json keeps in `checks`."""
         ...
 
+    def describe_trust(self) -> str:
+        """Return what predictions.json says in `trust`: what users may rely on after this verdict."""
+        ...
+
 
 def write_predictions(
     frames: Iterable[PredictedFrame],
@@ -290,7 +295,8 @@ def write_predictions(
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         complete()
-        ended["checks"] = None if checker is None else dict(checker.to_json())
+        if checker is not None:
+            ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}
         record = record.model_copy(update={**ended, "entries": tuple(written.entries)})
         record.write(out)  # a kill between any two of these lines leaves a record of each file
         (out / UNFINISHED).unlink()

@@ -94,6 +94,10 @@ class PredictionGate:
         """Return the verdict as predictions.json holds it."""
         return self.judge().to_json()
 
+    def describe_trust(self) -> str:
+        """Return what users may rely on after the verdict, as predictions.json holds it."""
+        return describe_trust(self.depth_scale, self.to_json())
+
 
 def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None) -> str:
     """Return what users may rely on, after the verdict on the predictions.
