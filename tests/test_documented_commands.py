@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.campaign.sound import TINY, build
+from tests.campaign.cases import copy_sound
+from tests.campaign.sound import TINY
 from tests.test_documents import SHELL, commands
 
 from stadia.cli.main import run
@@ -78,9 +79,11 @@ RUN = sorted(line for line in LINES if find_reason(line) is None)
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, a run, predictions and calibrations under the names in the documents."""
-    folder = build(tmp_path_factory.mktemp("examples") / "files")
+    folder = tmp_path_factory.mktemp("examples") / "files"
+    folder.mkdir()
+    copy_sound(sound, folder, [path.name for path in sound.iterdir()])
     for own, names in NAMES.items():
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
