@@ -58,7 +58,7 @@ class SiftOnce:
 
         self._detect = detect
 
-    def detectAndCompute(self, gray: NDArray[np.uint8], mask: None) -> Any:  # noqa: N802 - OpenCV's name
+    def detectAndCompute(self, gray: NDArray[np.uint8], mask: None) -> Any:
         return self._detect(gray.tobytes(), gray.shape)
 
 
@@ -98,6 +98,22 @@ def build_once(
         return folder
 
     return get
+
+
+@pytest.fixture(scope="session")
+def worlds(
+    build_once: Callable[[str, Callable[[Path], object]], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """RoadWorld in miniature: a training, a validation and a test world of five stereo pairs, in stadia's layout.
+
+    It is rendered once; each process has a copy.
+    """
+    from stadia.synthetic.roadworld.config import TINY
+    from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+    config = TINY.model_copy(update={"frames": 5})
+    rendered = build_once("worlds", lambda folder: write_roadworld(config, folder / "tiny", workers=1))
+    return shutil.copytree(rendered / "tiny", tmp_path_factory.mktemp("worlds") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -120,10 +120,11 @@ def estimate_drive_heights(
     generator = torch.Generator().manual_seed(0)
     drives = int(drive.max()) + 1
     draws = [torch.randint(drives, (drives,), generator=generator) for _ in range(_DRAWS)]
-    times = torch.stack([torch.bincount(draw, minlength=drives)[drive] for draw in draws])
-    parts = times.split(max(1, _VALUES_AT_ONCE // len(drive)))
-    again = [one for part in parts for one in _fit(drive, weight * part, foot, px, metres, focal_px)[0]]
-    logs = [math.log(one) for one in again if 0 < one < math.inf]
+    count, logs = max(1, _VALUES_AT_ONCE // len(drive)), list[float]()
+    for first in range(0, _DRAWS, count):
+        times = torch.stack([torch.bincount(one, minlength=drives)[drive] for one in draws[first : first + count]])
+        again = _fit(drive, weight * times, foot, px, metres, focal_px)[0]
+        logs += [math.log(one) for one in again if 0 < one < math.inf]
     spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > _DRAWS // 2 else math.inf
     width = math.hypot(1.96 * spread, 1.96 * HEIGHT_STD / math.sqrt(inlier_count))
     return DriveHeights(height, height * math.exp(-width), height * math.exp(width), horizon, inlier_count)
