@@ -34,7 +34,7 @@ SPACE = """optimizer.lr: {low: 1.0e-5, high: 1.0e-3, log: true}
 
 def _stadia(server: Server, folder: Path, *words: str) -> None:
     output = folder.with_name(f"{folder.name}.output")
-    limits = {"seconds": 300.0, "max_bytes": 4 << 30}
+    limits = {"seconds": 3600.0, "max_bytes": 4 << 30}
     env = {"CUDA_VISIBLE_DEVICES": ""}
     outcome = server.run_job({"argv": words, "cwd": str(folder), "env": env, "out": str(output), **limits})
     text = output.read_text(encoding="utf-8", errors="replace")
