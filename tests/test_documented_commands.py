@@ -116,6 +116,7 @@ def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the inputs are made by forked processes")
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("line", RUN)
 def test_a_line_runs_as_printed(
