@@ -32,10 +32,10 @@ demo: $(VENV)/.installed
 	$(BIN)/stadia demo --out $(OUT)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not real"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not real"
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 campaign: $(VENV)/.installed-dev
 	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)
