@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from website.markdown_text import code, escape, table
 
@@ -68,8 +68,17 @@ def _usage(argument: Any) -> str:
 
 def _names(option: Any) -> str:
     names = [*option.opts, *option.secondary_opts]
-    value = "" if option.is_flag else f" {option.metavar or getattr(option.type, 'name', 'value').upper()}"
+    value = "" if option.is_flag else f" {option.metavar or _name_value(option)}"
     return ", ".join(f"`{name}{value}`" for name in names)
+
+
+def _name_value(option: Any) -> str:
+    """Return PATH, NUMBER or TEXT for an option. Older versions of typer use click's types."""
+    if (descriptor := getattr(option, "type_descriptor", None)) is None:
+        return str(option.type.name).upper()
+    members = get_args(descriptor.annotation) or (descriptor.annotation,)
+    kind = next(member for member in members if member is not type(None))
+    return {"Path": "PATH", "int": "NUMBER", "float": "NUMBER"}.get(getattr(kind, "__name__", ""), "TEXT")
 
 
 def _default(option: Any) -> str:

@@ -90,7 +90,7 @@ def animate_demo(job: Job) -> str | None:
     for recording in open_recordings(worlds, split="test")[: 1 if job.tiny else 3]:
         folder = job.run / "predictions" / "test" / recording.name
         rows = np.loadtxt(folder / "trajectory.txt").reshape(-1, 3, 4)
-        true = np.stack([recording.pose(frame) for frame in range(len(recording))])
+        true = np.stack([recording.T_world_camera(frame) for frame in range(len(recording))])
         true = np.linalg.inv(true[0]) @ true
         for frame in range(len(recording)):
             with np.load(folder / "depth" / f"{frame:06d}.npz") as file:
@@ -117,7 +117,7 @@ def draw_roadworld(job: Job) -> str:
     folder = job.work / "road"
     size = ("frames=6", "height=64", "width=160") if job.tiny else ("frames=12", "height=192", "width=640")
     call("data", "roadworld", "--preset", "tiny", "--out", folder, *size)
-    return _keep(job, folder / "preview.png", "gallery-roadworld.jpg")
+    return _keep(job, folder / "preview.png", "roadworld.jpg")
 
 
 def draw_tableworld(job: Job) -> str:
@@ -125,7 +125,7 @@ def draw_tableworld(job: Job) -> str:
     folder = job.work / "table"
     counts = ("train=4", "val=2", "test=2") if job.tiny else ("train=12", "val=2", "test=2")
     call("data", "tableworld", "--preset", "tiny", "--out", folder, *counts)
-    return _keep(job, folder / "preview.png", "gallery-tableworld.jpg")
+    return _keep(job, folder / "preview.png", "tableworld.jpg")
 
 
 def draw_composites(job: Job) -> str:

@@ -66,11 +66,14 @@ def _title(text: str) -> str:
     return text.partition("\n")[0].removeprefix("# ").replace("`", "").removeprefix("stadia ").removeprefix("Keys of ")
 
 
-def write_settings(folder: Path, source: Path, site: Path, pages: dict[str, str]) -> Path:
-    """Write the complete settings of the builder into a folder; return their path."""
+def write_settings(folder: Path, pages: dict[str, str]) -> Path:
+    """Write the complete settings of the builder into a folder that holds `docs`; return their path."""
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     settings["nav"] = complete_navigation(settings["nav"], pages)
-    settings["docs_dir"], settings["site_dir"] = str(source), str(site)
+    settings |= {"docs_dir": "docs", "site_dir": "site"}
+    for plugin in settings["plugins"]:
+        if "mkdocstrings" in plugin:
+            plugin["mkdocstrings"]["handlers"]["python"]["paths"] = [str(ROOT / "src")]
     path = folder / "mkdocs.yml"
     path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
