@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def _expand(entry: Any, pages: dict[str, str]) -> list[Any]:
 
 
 def _title(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("# ").replace("`", "").removeprefix("stadia ").removeprefix("Keys of ")
+    title = text.partition("\n")[0].removeprefix("# ").replace("`", "")
+    return re.sub(r"^(stadia |stadia\.|Keys of |Findings )", "", title)
 
 
 def write_settings(folder: Path, pages: dict[str, str]) -> Path:
