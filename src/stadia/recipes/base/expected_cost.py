@@ -361,7 +361,7 @@ SMALL_NETWORKS = (
     *("loss.pyramid=4", "loss.auto_mask_from_step=100"),
     *("training.batch_size=4", "optimizer.lr=1e-3", "training.clip_norm=1.0"),
 )
-"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results/index.md)."""
+"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results/mono.md)."""
 
 
 def choose_settings(

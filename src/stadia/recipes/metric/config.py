@@ -71,7 +71,7 @@ class MetricConfig(SelfSupervisedConfig):
 
     Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
     Command: `stadia train metric --data PATH`.
-    Measured time and scores: docs/results/index.md. The method: docs/how-to/metric.md.
+    Measured time and scores: docs/results/metric.md. The method: docs/how-to/metric.md.
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
