@@ -60,7 +60,7 @@ def blocks(text: str, name: str) -> Iterator[Block]:
         yield Block(f"{name}:{line}", match["language"], match["body"], match["mark"] is not None)
 
 
-BLOCKS = [block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.name)]
+BLOCKS = [block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())]
 SHELL = [block for block in BLOCKS if block.language != "python"]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
@@ -194,6 +194,13 @@ def test_links_lead_somewhere(path):
     assert find_broken_links(path, path.read_text(encoding="utf-8")) == []
 
 
+def test_pages_are_short():
+    """One page for each question. Of a table that a program printed, every row counts as a line."""
+    lines = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in DOCUMENTS}
+    printed = {"docs/results/preflight.md", "docs/developing/changes.md"}
+    assert {name: count for name, count in lines.items() if count > 150 and name not in printed} == {}
+
+
 def test_links_of_generated_pages_lead_somewhere():
     broken = {str(path): find_broken_links(path, text) for path, text in generated_pages().items()}
     assert {name: links for name, links in broken.items() if links} == {}
@@ -212,7 +219,7 @@ def test_headings_have_the_same_anchor_on_github_and_on_the_site():
     assert {name: set(anchors) & linked for name, anchors in differing.items() if set(anchors) & linked} == {}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_tests_that_are_named_exist(path):
     """Of `FOLDER/FILE.py::TEST`, from tests/ on."""
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text(encoding="utf-8"))
@@ -373,7 +380,7 @@ NAMING = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_names_in_the_text_exist(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     text = (
