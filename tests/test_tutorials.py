@@ -28,7 +28,7 @@ PAGES = [*TUTORIALS, ROOT / "docs" / "start" / "first-video.md"]
 
 SHORT = "training.max_steps=2 training.batch_size=2 training.validate_every=2 training.threads=1 --on-stop warn"
 SMALLER = {
-    r"--preset demo --worlds 8,1,1": "--preset tiny --worlds 1,1,1 frames=12 height=64 width=160",
+    r"--preset demo --worlds 8,1,1": "--preset tiny --worlds 1,1,1 frames=12 height=128 width=416",
     r"^stadia train selfsup (\S+) --preset \S+( --minutes \d+)?": f"stadia train selfsup \\1 --preset tiny-laptop "
     f"{shlex.join(NETWORK)} {SHORT}",
     r"^stadia train metric (\S+) --preset metric-demo": f"stadia train metric \\1 {shlex.join(NETWORK)} {SHORT}",
@@ -41,6 +41,7 @@ SMALLER = {
 NOT_RUN = {
     r"--slurm": "a cluster",
     r"^stadia ablate (?!.*--dry-run)|--reuse": "several trainings: tests/apps/test_studies.py",
+    r"--resume": "tests/training/test_resume.py",
     r"training.devices=2": "two processes: tests/training/test_distributed.py and test_sharding.py",
 }
 """Pattern of a line -> what it needs, or which test runs the command."""
@@ -89,7 +90,7 @@ def folder(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     shutil.copytree(examples, tmp_path / "files", copy_function=os.link)
     monkeypatch.chdir(tmp_path / "files")
     shutil.rmtree("runs")
-    for name in ("predictions", "truth", "study.yaml", "drive.K.json"):
+    for name in ("predictions", "truth", "drive.K.json"):
         path = Path(name)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     shutil.copytree("stadia", "DATASET", dirs_exist_ok=True)
@@ -100,8 +101,6 @@ def folder(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
-    if path.stem in ("several-machines",):
-        run_line(f"stadia train selfsup drive.mp4 --preset auto data.camera.focal_px=120")  # noqa: F541
     for language, text in read_steps(path):
         if language.startswith("save "):
             Path(language.removeprefix("save ")).write_text(text)

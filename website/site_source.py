@@ -20,6 +20,11 @@ DOCS = ROOT / "docs"
 SETTINGS = Path(__file__).with_name("mkdocs.yml")
 
 
+WIDE = ("results/index.md", "reference/findings.md", "reference/configuration/*", "reference/command-line/*")
+"""Pages of wide tables, which use the place of the table of contents."""
+HIDE_CONTENTS = "---\nhide:\n  - toc\n---\n\n"
+
+
 def generate_pages() -> dict[str, str]:
     """Return the text of every generated page by its path below docs/."""
     return {**write_commands(), **write_configuration(), **write_findings(), **write_api()}
@@ -38,6 +43,8 @@ def collect_source(folder: Path, *, formulas: bool = True) -> dict[str, str]:
             raise FileExistsError(f"{path}: found a page of docs/; expected a generated page. Fix: rename one of them.")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    for path in (path for pattern in WIDE for path in folder.glob(pattern)):
+        path.write_text(HIDE_CONTENTS + path.read_text(encoding="utf-8"), encoding="utf-8")
     if formulas:
         for path in folder.rglob("*.md"):
             text = path.read_text(encoding="utf-8")
