@@ -60,7 +60,9 @@ def blocks(text: str, name: str) -> Iterator[Block]:
         yield Block(f"{name}:{line}", match["language"], match["body"], match["mark"] is not None)
 
 
-BLOCKS = [block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())]
+BLOCKS = [
+    block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
+]
 SHELL = [block for block in BLOCKS if block.language != "python"]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
@@ -174,9 +176,9 @@ def find_broken_links(path: Path, text: str) -> list[str]:
         target = (path.parent / file).resolve() if file else path.resolve()
         if "://" in link or link.startswith("mailto:"):
             continue
-        if not (target.exists() or target in generated_pages()):
-            broken.append(link)
-        elif anchor and anchor not in find_anchors(read_page(target)):
+        if not (target.exists() or target in generated_pages()) or (
+            anchor and anchor not in find_anchors(read_page(target))
+        ):
             broken.append(link)
     return broken
 

@@ -20,12 +20,18 @@ Most commands take configuration keys as `KEY=VALUE`: [configuration](configurat
 def write_commands() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
     import typer
+
     from stadia.cli.main import app
 
     commands = dict(_collect(typer.main.get_command(app), ""))
-    rows = [(f"[`stadia {name}`](command-line/{_slug(name)}.md)", escape(_paragraphs(one)[0])) for name, one in commands.items()]
+    rows = [
+        (f"[`stadia {name}`](command-line/{_slug(name)}.md)", escape(_paragraphs(one)[0]))
+        for name, one in commands.items()
+    ]
     pages = {"reference/command-line.md": "\n".join((INTRODUCTION, table(("command", "what it does"), rows), ""))}
-    return pages | {f"reference/command-line/{_slug(name)}.md": _write_command(name, one) for name, one in commands.items()}
+    return pages | {
+        f"reference/command-line/{_slug(name)}.md": _write_command(name, one) for name, one in commands.items()
+    }
 
 
 def _slug(name: str) -> str:

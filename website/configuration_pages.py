@@ -48,7 +48,12 @@ def _write_keys(model: type, title: str, command: str) -> str:
     groups: dict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
     for one in describe_keys(model):
         if ".NAME." not in one.key:  # the same keys again, for other data sets
-            row = (code(one.key), code(one.default) if one.default is not None else "required", escape(one.allowed), escape(one.sentence))
+            row = (
+                code(one.key),
+                code(one.default) if one.default is not None else "required",
+                escape(one.allowed),
+                escape(one.sentence),
+            )
             groups[one.key.rpartition(".")[0]].append(row)
     introduction = "\n\n".join(map(escape, _read_introduction(model)))
     parts = [f"# Keys of {title}", introduction, f"Command: `{command}`."]
@@ -67,7 +72,10 @@ def _read_introduction(model: type) -> list[str]:
 def _write_presets() -> str:
     from stadia.recipes import presets
 
-    parts = ["# Presets", "Pass the name, or the path of a copy: `stadia train selfsup --preset tiny-laptop --data DATA`."]
+    parts = [
+        "# Presets",
+        "Pass the name, or the path of a copy: `stadia train selfsup --preset tiny-laptop --data DATA`.",
+    ]
     for path in sorted(Path(presets.__file__).parent.glob("*.yaml")):
         parts.append(f"## {path.stem}\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```")
     return "\n\n".join(parts) + "\n"
@@ -76,7 +84,10 @@ def _write_presets() -> str:
 def _write_parts() -> str:
     from stadia.cli.list_parts import PART_KINDS, list_rows
 
-    parts = ["# Parts", "The names that a configuration key may have, as `stadia list` prints them. Encoders are the models of timm: `stadia list encoders`."]
+    parts = [
+        "# Parts",
+        "The names that a key may have, as `stadia list` prints them. Encoders are those of timm.",
+    ]
     for kind in PART_KINDS:
         if kind != "encoders":
             rows = [(code(name), escape(line)) for name, line in list_rows(kind)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, Entry
-
 from website.markdown_text import escape, table
 
 INTRODUCTION = """\
@@ -35,7 +34,11 @@ def write_findings() -> dict[str, str]:
     readings = [(r.measurement, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
     head = ("measurement", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
     measured = table(head, ([escape(cell) for cell in row] for row in readings))
-    pages = {"reference/findings.md": "\n".join((INTRODUCTION, table(("code", "finding", "family"), rows), "", CALIBRATED, measured, ""))}
+    pages = {
+        "reference/findings.md": "\n".join(
+            (INTRODUCTION, table(("code", "finding", "family"), rows), "", CALIBRATED, measured, "")
+        )
+    }
     for letter, entries in families.items():
         title = f"# Findings {letter}: {FAMILIES[letter]}"
         pages[f"reference/findings/{_slug(letter)}.md"] = "\n\n".join((title, *map(_write_entry, entries))) + "\n"
@@ -47,6 +50,9 @@ def _slug(letter: str) -> str:
 
 
 def _write_entry(entry: Entry) -> str:
-    rows = [("When", entry.stage.value.replace("_", " ")), *((name.capitalize(), getattr(entry, name)) for name in ("symptom", "cause", "fix", "measured", "source"))]
+    rows = [
+        ("When", entry.stage.value.replace("_", " ")),
+        *((name.capitalize(), getattr(entry, name)) for name in ("symptom", "cause", "fix", "measured", "source")),
+    ]
     items = [f"- **{name}:** {escape(text)}{'' if text.rstrip().endswith('.') else '.'}" for name, text in rows]
     return "\n".join((f"## {entry.code} {escape(entry.title)} {{ #{entry.code.lower()} }}", "", *items))

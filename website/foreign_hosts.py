@@ -10,7 +10,16 @@ from pathlib import Path
 FOREIGN = re.compile(r"\s*(?:https?:)?//", re.IGNORECASE)
 LOADS = {"src", "srcset", "poster", "data"}
 """Attributes whose value a browser loads by itself."""
-LINKS_THAT_LOAD = {"stylesheet", "icon", "preload", "prefetch", "preconnect", "dns-prefetch", "modulepreload", "manifest"}
+LINKS_THAT_LOAD = {
+    "stylesheet",
+    "icon",
+    "preload",
+    "prefetch",
+    "preconnect",
+    "dns-prefetch",
+    "modulepreload",
+    "manifest",
+}
 IN_STYLES = re.compile(r"(?:url\(|@import\s+)\s*['\"]?(?:https?:)?//[^)'\"\s;]+", re.IGNORECASE)
 IN_SCRIPTS = re.compile(
     r"(?:fetch|importScripts|import|XMLHttpRequest|\.open|new\s+Worker|EventSource|WebSocket)\s*\(\s*[^)]{0,40}?['\"`](?:https?|wss?):?//[^'\"`]+"
