@@ -84,10 +84,7 @@ def _write_presets() -> str:
 def _write_parts() -> str:
     from stadia.cli.list_parts import PART_KINDS, list_rows
 
-    parts = [
-        "# Parts",
-        "The names that a key may have, as `stadia list` prints them. Encoders are those of timm.",
-    ]
+    parts = ["# Parts", "The names that a key may have, as `stadia list` prints them. Encoders are those of timm."]
     for kind in PART_KINDS:
         if kind != "encoders":
             rows = [(code(name), escape(line)) for name, line in list_rows(kind)]
