@@ -18,6 +18,7 @@ from stadia.diagnostics.preflight import (
     frame_checks,
     ground_truth_checks,
     intrinsics_checks,
+    parallax_checks,
     pose_checks,
     scale_consistency,
     stereo_checks,
@@ -125,6 +126,7 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
     used = {
         "frames that repeat an earlier one": (frame_checks.REPEATED_WARN, frame_checks.REPEATED_STOP),
         "neighbors with a flow below 0.1 px": (frame_checks.STATIC_WARN, frame_checks.STATIC_STOP),
+        "displacement from frame to frame beyond rotation, px of 320": (parallax_checks.MIN_PARALLAX_PX,),
         "cx / W and cy / H": (*intrinsics_checks.CENTER, intrinsics_checks.MAX_OUTSIDE),
         "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics_checks.SIZE_ALIKE, intrinsics_checks.SIZE_APART),
         "distance to epipolar lines, over another K": (
