@@ -7,17 +7,17 @@ tested elsewhere.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_documented_commands import NETWORK, examples  # noqa: F401  (a fixture)
+from tests.campaign.sound import STUDY, write_video
+from tests.datasets.rendered_world import World, pose, rows
+from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
@@ -85,16 +85,15 @@ def read_steps(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def folder(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
-    """The data of the examples without their runs and outputs, as the current folder."""
-    shutil.copytree(examples, tmp_path / "files", copy_function=os.link)
-    monkeypatch.chdir(tmp_path / "files")
-    shutil.rmtree("runs")
-    for name in ("predictions", "truth", "drive.K.json"):
-        path = Path(name)
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    shutil.copytree("stadia", "DATASET", dirs_exist_ok=True)
-    return tmp_path / "files"
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a reader has before the first line, as the current folder: a video, a data set, two paths, a study."""
+    World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
+    write_video(tmp_path / "drive.mp4")
+    for name in ("estimate.txt", "truth.txt"):
+        (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
+    (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.slow
