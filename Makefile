@@ -35,10 +35,10 @@ demo: $(VENV)/.installed
 	$(BIN)/stadia demo --out $(OUT)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not real"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not real"
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m website.build
