@@ -5,6 +5,7 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --run runs/<date>-demo     # also what needs a trained demo
     python -m website.gallery --tiny --out FOLDER
     python -m website.gallery --only findings
+    python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Job:
-    """What a picture is drawn from. run: a folder of a trained demo, or None.  work: a folder for data."""
+    """What a picture is drawn from. run: a folder of a trained demo; shots: one of screenshots.  work: for data."""
 
     out: Path
     work: Path
     run: Path | None
     tiny: bool
+    shots: Path | None = None
 
 
 def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
@@ -164,6 +166,26 @@ def draw_training(job: Job) -> str | None:
     return _keep(job, sheets[-1], "gallery-sheet.jpg") if sheets else None
 
 
+# -- The site
+
+
+def join_screenshots(job: Job) -> str | None:
+    """Pages of the site on a screen and on a phone."""
+    if job.shots is None:
+        return None
+    for kind, width in (("wide", 700), ("phone", 260)):
+        tiles = []
+        for path in sorted(job.shots.glob(f"{kind}-*.png")):
+            with Image.open(path) as image:
+                tile = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
+            tiles.append(np.pad(np.asarray(tile), ((0, 8), (0, 8), (0, 0)), constant_values=128))
+        columns = 2 if kind == "wide" else len(tiles)
+        tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % columns)
+        lines = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+        Image.fromarray(np.vstack(lines)).save(job.out / f"site-{kind}.webp", quality=70, method=6)
+    return "site-wide.webp, site-phone.webp"
+
+
 def _keep(job: Job, path: Path, name: str) -> str:
     """Write an image as JPEG of at most 1600 pixels a side into the gallery; return its name."""
     with Image.open(path) as image:
@@ -180,6 +202,7 @@ PICTURES: dict[str, Callable[[Job], str | None]] = {
     "tableworld": draw_tableworld,
     "overlay": draw_composites,
     "findings": draw_findings,
+    "site": join_screenshots,
 }
 
 
@@ -187,17 +210,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--run", type=Path, help="a run of `stadia demo`, for the pictures of a training")
+    parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
     parser.add_argument("--only", choices=PICTURES, action="append")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
     try:
-        job = Job(arguments.out, work, arguments.run, arguments.tiny)
+        job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots)
         for name in arguments.only or PICTURES:
             started = time.monotonic()
             made = PICTURES[name](job)
-            print(f"{name:10} {made or 'left out: needs --run'} ({time.monotonic() - started:.1f} s)")
+            print(f"{name:10} {made or 'left out: needs --run or --shots'} ({time.monotonic() - started:.1f} s)")
     finally:
         shutil.rmtree(work)
 
