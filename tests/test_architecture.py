@@ -1,4 +1,4 @@
-"""Which package may import which: the table of docs/architecture.md, held against every import of every file."""
+"""Which package may import which: the table of docs/developing/architecture.md, held against every import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.source_trees import list_nodes
 import stadia
 
 PACKAGE = Path(stadia.__file__).parent
-DOCUMENT = Path(__file__).parents[1] / "docs" / "architecture.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "developing" / "architecture.md"
 WITHOUT_TORCH = ("report",)
 FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""

@@ -1,5 +1,7 @@
 """Every command line of README.md and docs/ is run as printed, on small files of the names that the documents use.
 
+test_tutorials.py runs those of the tutorials, in order.
+
 A line that is not in NOT_RUN is run. SMALLER adds words that shorten a line; the printed ones are all there.
 `test_documents.py` parses every line, also those that are not run.
 """
@@ -67,7 +69,11 @@ NAMES = {
 }
 """Sound input of tests/campaign -> names in the documents."""
 
-LINES = {line: block.where for block in SHELL for line in commands(block) if line.startswith("stadia ")}
+IN_ORDER = ("docs/tutorials/", "docs/start/first-video.md")
+"""Pages whose lines test_tutorials.py runs one after the other."""
+
+ALONE = [block for block in SHELL if not block.where.startswith(IN_ORDER)]
+LINES = {line: block.where for block in ALONE for line in commands(block) if line.startswith("stadia ")}
 
 
 def find_reason(line: str) -> str | None:

@@ -13,7 +13,6 @@ from stadia.core.errors import DataError
 from stadia.diagnostics import catalog, loss_checks
 from stadia.diagnostics.catalog import CATALOG, make_finding, sort_findings
 from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, read_tables
-from stadia.diagnostics.catalog.findings_page import write_markdown
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.preflight import (
     frame_checks,
@@ -24,6 +23,7 @@ from stadia.diagnostics.preflight import (
     scale_consistency,
     stereo_checks,
 )
+from website.findings_pages import write_findings as write_finding_pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,13 +158,12 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
         assert set(reading.codes.split()) <= set(CATALOG)
 
 
-def test_page_is_up_to_date() -> None:
-    page = (ROOT / "docs" / "findings.md").read_text()
-    assert page == write_markdown(), "run: python -m stadia.diagnostics.catalog.findings_page > docs/findings.md"
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)
-    }
-    assert set(re.findall(r"\(#([^)]*)\)", page)) == headings
+def test_pages_have_every_entry_once_and_link_to_it() -> None:
+    pages = write_finding_pages()
+    headings = [code for text in pages.values() for code in re.findall(r"^## .* \{ #(\w+) \}$", text, re.MULTILINE)]
+    assert headings == [code.lower() for code in sorted(CATALOG, key=lambda code: list(FAMILIES).index(code[0]))]
+    linked = re.findall(r"\(findings/[a-z-]+\.md#(\w+)\)", pages["reference/findings.md"])
+    assert linked == headings
 
 
 def write_catalog(folder: Path, text: str) -> Path:
