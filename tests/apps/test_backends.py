@@ -168,7 +168,8 @@ class TestCache:
 
 @pytest.mark.slow
 def test_odometry_by_a_backend(trained: Path, images: Path, tmp_path: Path, stadia: Stadia) -> None:
-    words = ("odometry", trained, images, *CAMERA, "--method", "network", "--backend", "onnxruntime")
+    camera = ("data.camera.focal_px=140", "data.stride=1")  # that of the training: the pose network needs it
+    words = ("odometry", trained, images, *camera, "--method", "network", "--backend", "onnxruntime")
     code, _, err = stadia(*words, "--out", tmp_path / "path")
     assert code == 0, err
     record = json.loads((tmp_path / "path" / "odometry.json").read_text())

@@ -48,7 +48,7 @@ def predict(
     """
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends.backend import check_backend
-    from stadia.recipes.base.requests import PredictRequest, parse_source_options
+    from stadia.recipes.base.requests import PredictRequest, describe_checkpoint, parse_source_options
 
     options = parse_source_options(overrides or [])
     outputs = out, every, motion, size, video, cloud, background
@@ -57,6 +57,7 @@ def predict(
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
     else:
+        echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
         from stadia.recipes.base.recipe_commands import run_predict
     with show_progress() as bars:
         print_lines(run_predict(request, bars.track))

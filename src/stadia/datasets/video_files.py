@@ -10,11 +10,11 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,11 @@ class FileVideo(StoredRecording):
         return None if masks is None else resize_masks(masks, self.store.height, self.store.width)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageSegment(ImageRecording):
+    """Images of a part of a folder, selected as in training."""
+
+
 def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
     every = _list_frames(path, options)
     selection = select_images(every, options.stride, options.cache, progress)
@@ -150,7 +155,14 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
                 kept.append(index)
             if len(kept) == MAX_KEPT:
                 break
-        segments.append(replace(every.select_frames(kept), name=f"{every.name} from {every.images[LEFT][start].name}"))
+        part, name = every.select_frames(kept), f"{every.name} from {every.images[LEFT][start].name}"
+        values: dict[str, Any] = {
+            "images": part.images,
+            "intrinsics": part.intrinsics,
+            "numbers": kept,
+            "times_s": part.times_s,
+        }
+        segments.append(ImageSegment(name=name, **values))
     return segments
 
 

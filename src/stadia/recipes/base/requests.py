@@ -102,6 +102,19 @@ class OdometryRequest:
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
 
 
+def describe_checkpoint(checkpoint: Path) -> str:
+    """Return which checkpoint of a path is read, its recipe, its step and its image size, from its header.
+
+    Raises CheckpointError where there is none. Imports no torch.
+    """
+    from stadia.training.checkpoint import Checkpoint
+
+    opened = Checkpoint.open(checkpoint)
+    size = trained_size(opened.header.config)
+    at = "" if size is None else f", trained at {size_text(size)}"
+    return f"reading {opened.path}: {opened.header.recipe}, step {opened.header.step}{at}"
+
+
 def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[str], what: str) -> None:
     """Raise ConfigError for options that were given and have no effect. An option that is switched off is allowed.
 
