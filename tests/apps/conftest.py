@@ -1,4 +1,4 @@
-"""A tiny road world, rendered once, and a run of a small network."""
+"""A run of a small network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import torch
 
 from stadia.recipes import configure
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.synthetic.roadworld.config import TINY
-from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 SMALL = (
@@ -25,13 +23,6 @@ SMALL = (
     "model.decoder_channels=[4,4,8,8,8]",
 )
 CAMERA = {"K": [[140, 0, 99.5], [0, 140, 64.5], [0, 0, 1]], "size": [130, 200]}
-
-
-@pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training, a validation and a test world of five stereo pairs, in the stadia layout."""
-    config = TINY.model_copy(update={"frames": 5})
-    return write_roadworld(config, tmp_path_factory.mktemp("worlds") / "tiny", workers=1).parent
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""Write and read checkpoints as safetensors, with SHA-256 and a readable header: `docs/checkpoint-format.md`.
+"""Write and read checkpoints as safetensors, with SHA-256 and a readable header.
 
-A header is read without torch, so that a wrong checkpoint is refused before seconds of imports.
+A header is read without torch, so that a wrong checkpoint is refused before seconds of imports. The format:
+`docs/reference/checkpoint-format.md`.
 """
 
 from __future__ import annotations
