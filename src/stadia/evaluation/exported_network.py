@@ -233,9 +233,9 @@ class ExportedNetwork:
 
     def _check_size(self, height: int, width: int) -> None:
         stride = self.about.stride
-        if self.only_size not in (None, (height, width)):
+        if self.only_size is not None and self.only_size != (height, width):
             fix = "take this size, or export it again without one"
-            expected = "x".join(map(str, reversed(self.only_size or ())))
+            expected = f"{self.only_size[1]}x{self.only_size[0]}"
             raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
         if height % stride or width % stride:
             near = f"{max(round(width / stride), 2) * stride}x{max(round(height / stride), 2) * stride}"

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import atomic_write, check_no_links, write_json
-from stadia.core.input_files import open_input
+from stadia.core.input_files import CHUNK_BYTES, open_input
 from stadia.core.json_files import read_json
-
-log = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 31
 _DIGITS = 16
@@ -57,5 +54,8 @@ def _is_intact(path: Path, record: Path, fingerprint: Mapping[str, Any]) -> bool
 
 
 def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
     with open_input(path, expected="an exported network", max_bytes=_MAX_BYTES) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -65,7 +65,7 @@ def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], ex
     """Write a network with all but some operations in int8."""
     from onnxruntime import quantization
 
-    class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Images(quantization.CalibrationDataReader):
         """Passes the images on, one by one."""
 
         def __init__(self) -> None:

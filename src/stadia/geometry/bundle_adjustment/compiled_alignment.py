@@ -61,7 +61,8 @@ class CompiledPair:
         """Return one pair of a batch: target (B, 1, H, W), source (B, 3, Hs, Ws), inverse depth (B, 1, H, W)."""
         K, K_source = (one.K.double().expand(len(target), 3, 3)[number].numpy() for one in (camera, source_camera))
         images = target[number, 0], source[number].permute(1, 2, 0), inverse_depth[number, 0]
-        return cls(*(np.ascontiguousarray(image.numpy()) for image in images), np.linalg.inv(K), K_source)
+        own, other, inverse = (np.ascontiguousarray(image.numpy()) for image in images)
+        return cls(own, other, inverse, np.linalg.inv(K), K_source)
 
     def align(self, T: Doubles, brightness: Doubles, settings: AlignmentSettings) -> _State:
         """Take steps that lower the cost of pixels visible before and after."""
@@ -72,7 +73,7 @@ class CompiledPair:
                 variance = self._find_variance(state, settings)
                 curvature, downhill = self._normal_equations(state, 1 / (variance * freedom))
             damped = curvature + np.diag(damping * curvature.diagonal() + NEAR)
-            step = np.linalg.solve(damped, downhill)
+            step = np.asarray(np.linalg.solve(damped, downhill), np.float64)
             trial = self._linearize(_exponential(step[:6]) @ state.T_source_target, state.brightness + step[6:])
             images = state.residual, state.seen, trial.residual, trial.seen
             before, after = kernels.compare_costs(*images, np.float32(1 / (variance * freedom)))

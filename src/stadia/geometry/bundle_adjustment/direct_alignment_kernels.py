@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from stadia.core.numba_jit import compile_loops
 
 Floats = NDArray[np.float32]
+Scalar = Any
+"""A float32. A Python number would make the arithmetic float64."""
 
 row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz", "reassoc"})
 
@@ -28,7 +31,7 @@ def warp_row(
     source: Floats,  # (Hs, Ws, 3): gray, its slopes along x and y
     inverse_depth: Floats,  # (H, W), 0 = none
     transform: Floats,  # (3, 4): [at infinity | epipole], see geometry.warp
-    near: float,
+    near: Scalar,
     channels: int,
     buffer: Floats,  # out (CHANNELS, W)
     seen: Floats,  # out (W,), 1 or 0
@@ -70,9 +73,9 @@ def compute_residuals(
     target: Floats,  # (H, W) gray
     inverse_depth: Floats,
     transform: Floats,
-    gain: float,
-    offset: float,
-    near: float,
+    gain: Scalar,
+    offset: Scalar,
+    near: Scalar,
     residual: Floats,  # out (H, W), 0 where not seen
     seen: Floats,  # out (H, W)
 ) -> None:
@@ -94,8 +97,8 @@ def find_variance(residual: Floats, seen: Floats, freedom: float, least: float, 
         for x in range(residual.shape[1]):
             row_count += seen[y, x]
             row_squared += residual[y, x] * residual[y, x]
-        count += row_count
-        squared += row_squared
+        count += float(row_count)
+        squared += float(row_squared)
     count = max(count, 1.0)
     variance = squared / count
     for _ in range(rounds):
@@ -106,7 +109,7 @@ def find_variance(residual: Floats, seen: Floats, freedom: float, least: float, 
             for x in range(residual.shape[1]):
                 square = residual[y, x] * residual[y, x]
                 row += square * more / (freedom_ + square * inverse)
-            weighted += row
+            weighted += float(row)
         variance = weighted / count
     return variance
 
@@ -118,10 +121,10 @@ def add_normal_equations(
     inverse_depth: Floats,
     transform: Floats,
     lens: Floats,  # (2, 3) of the source's inverse K, then its fx, skew and fy: (3, 3)
-    gain: float,
-    near: float,
+    gain: Scalar,
+    near: Scalar,
     residual: Floats,
-    inverse_variance: float,  # over the degrees of freedom
+    inverse_variance: Scalar,  # over the degrees of freedom
     curvature: NDArray[np.float64],  # out (8, 8), upper triangle
     downhill: NDArray[np.float64],  # out (8,)
 ) -> None:
@@ -165,7 +168,7 @@ def add_normal_equations(
 
 @row_kernel
 def compare_costs(
-    before: Floats, seen_before: Floats, after: Floats, seen_after: Floats, inverse_variance: float
+    before: Floats, seen_before: Floats, after: Floats, seen_after: Floats, inverse_variance: Scalar
 ) -> tuple[float, float]:
     """Return the negative log-likelihoods of two states over the pixels that both see.
 
