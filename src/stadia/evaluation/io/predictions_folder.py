@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import check_no_links, hold_folder, open_scratch_file, open_to_append, write_json
+from stadia.core.files import check_no_links, hold_folder, open_scratch_file, open_to_append, sync_later, write_json
 from stadia.core.input_files import read_text
 from stadia.core.json_files import parse_json, read_json
 from stadia.core.registry import check_file_keys
@@ -301,7 +301,7 @@ def write_predictions(
         _check_writable(out, record, further)
         record.write(out)
         taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
-        with open_to_append(out / UNFINISHED) as begun:
+        with open_to_append(out / UNFINISHED) as begun, sync_later(out):
             written = _write_frames(frames, out, source, taking, log_file, begun)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
