@@ -8,12 +8,13 @@ TARGETS ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: help demo test test-fast gpu-check campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
+	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"
 	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
 	@echo "make faults      fail each call that changes files, in each command (hours)"
 	@echo "make kills       kill commands at 200 random moments"
@@ -36,6 +37,9 @@ test-fast: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS)
+
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu_check.py --out $(OUT)
 
 campaign: $(VENV)/.installed-dev
 	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)
