@@ -42,9 +42,7 @@ def loss_and_gradients(scene: PlaneScene, device: torch.device) -> tuple[dict[st
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-3)])
-def test_the_loss_and_its_gradients_are_those_of_the_cpu(
-    device: torch.device, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_loss_and_gradients_match_the_cpu(device: torch.device, dtype: torch.dtype, tolerance: float) -> None:
     """In float32 a pixel between two candidates may change its winner."""
     scene = render(dtype)
     terms, gradients = loss_and_gradients(scene, torch.device("cpu"))
@@ -98,7 +96,7 @@ def train_one_step(network: DepthPoseNet, batch: Batch, *, bf16: bool = False) -
 
 
 @pytest.mark.slow
-def test_a_training_step_is_that_of_the_cpu(device: torch.device) -> None:
+def test_a_training_step_matches_the_cpu(device: torch.device) -> None:
     network, batch = make_network(), make_batch()
     other = copy.deepcopy(network).to(device)
     loss, gradient = train_one_step(network, batch)

@@ -31,7 +31,7 @@ def test_a_crashed_training_resumes_exactly(device: torch.device, tmp_path: Path
     assert table(run) == table(undisturbed.folder)
 
 
-def test_losses_without_random_numbers_are_those_of_the_cpu(device: torch.device, tmp_path: Path) -> None:
+def test_losses_without_random_numbers_match_the_cpu(device: torch.device, tmp_path: Path) -> None:
     losses = {}
     for name in ("cpu", device.type):
         recipe = SmallRecipe()

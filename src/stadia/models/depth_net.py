@@ -52,9 +52,26 @@ class Snake(nn.Module):
 # -- the network
 
 
-def _make_conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """Create a 3x3 convolution. Zero padding would draw a frame around the depth; reflection cannot pad one row."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
+class EdgePaddedConv(nn.Conv2d):
+    """A 3x3 convolution that repeats the edge. Zeros would draw a frame around the depth; reflection pads no one row.
+
+    Compiled code pads by concatenation: torch.compile expects the gradient of torch's padding in contiguous memory,
+    and it comes in the order of the image (channels last), which ends the first backward pass (torch 2.13).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, padding_mode="replicate")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return super().forward(x)
+        return functional.conv2d(repeat_edges(x), self.weight, self.bias)
+
+
+def repeat_edges(x: Tensor) -> Tensor:
+    """Return (B, C, H + 2, W + 2): the image with its edge repeated once on each side."""
+    x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
+    return torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
 
 
 class DepthDecoder(nn.Module):
@@ -86,11 +103,11 @@ class DepthDecoder(nn.Module):
         width = {1 << i: c for i, c in enumerate(channels)}
         before, after, current = {}, {}, channels_in[-1]
         for stride in self.strides:
-            before[str(stride)] = _make_conv(current, width[stride])
-            after[str(stride)] = _make_conv(width[stride] + skips.get(stride, 0), width[stride])
+            before[str(stride)] = EdgePaddedConv(current, width[stride])
+            after[str(stride)] = EdgePaddedConv(width[stride] + skips.get(stride, 0), width[stride])
             current = width[stride]
         self.before, self.after = nn.ModuleDict(before), nn.ModuleDict(after)
-        self.heads = nn.ModuleDict({str(1 << s): _make_conv(width[1 << s], outputs) for s in range(scales)})
+        self.heads = nn.ModuleDict({str(1 << s): EdgePaddedConv(width[1 << s], outputs) for s in range(scales)})
         self.skips = {stride: index for index, stride in enumerate(strides)}
         self.activation = activation()
         self.checkpoint_gradients = checkpoint_gradients
