@@ -1,4 +1,4 @@
-# `make wheel`, then `docker build -t stadia .`; for NVIDIA GPUs see docs/install.md.
+# `make wheel`, then `docker build -t stadia .`; for NVIDIA GPUs see docs/start/install.md.
 FROM python:3.11-slim
 
 # The index of PyTorch with the build for this machine, as https://download.pytorch.org/whl/cu130

@@ -4,17 +4,20 @@ OUT ?= runs
 WORKERS ?= 2
 MINUTES ?= 1
 TARGETS ?= all
+GALLERY ?= docs/images
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast gpu-check campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: help demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
 	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"
+	@echo "make docs        build the documentation site into build/site; every warning is an error"
+	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training)"
 	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
 	@echo "make faults      fail each call that changes files, in each command (hours)"
 	@echo "make kills       kill commands at 200 random moments"
@@ -33,10 +36,16 @@ demo: $(VENV)/.installed
 	$(BIN)/stadia demo --out $(OUT)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not real"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not real"
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m website.build
+
+gallery: $(VENV)/.installed-docs
+	$(BIN)/python -m website.gallery --out $(GALLERY) $(if $(RUN),--run $(RUN)) $(TINY)
 
 gpu-check: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu_check.py --out $(OUT)
@@ -99,3 +108,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SEPARATE = ("torch",)
 HEADER = """\
-# The tested environment ({platform}) with the SHA-256 of each file. Written by `make lock`; see docs/security.md.
+# The tested environment ({platform}) with the SHA-256 of each file, by `make lock`: docs/explanation/security.md.
 # pip install --require-hashes --no-deps -r requirements-torch.txt -r requirements.txt
 """
 TORCH = """\

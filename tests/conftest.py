@@ -2,19 +2,75 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from numpy.typing import NDArray
 
 from stadia.cli.main import run as run_command_line
+from stadia.diagnostics.preflight import two_view_geometry
+from stadia.training import run_folder
 
 torch.set_num_threads(1)  # the suite runs one worker a core
+cv2.setNumThreads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background jobs so, and they pass it on
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported: millions of objects, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_git_and_disk() -> Iterator[None]:
+    """Ask git once for the version of the code, which hundreds of runs record, and let no file wait for the disk.
+
+    tests/training/test_run_folder.py and tests/core/test_files.py prove what is recorded, and that files are synced.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+class SiftOnce:
+    """SIFT that keeps the features of the last images: most tests check, train on and predict the same few."""
+
+    def __init__(self) -> None:
+        sift = _make_sift()
+
+        @functools.lru_cache(512)
+        def detect(data: bytes, shape: tuple[int, ...]) -> Any:
+            return sift.detectAndCompute(np.frombuffer(data, np.uint8).reshape(shape), None)
+
+        self._detect = detect
+
+    def detectAndCompute(self, gray: NDArray[np.uint8], mask: None) -> Any:
+        return self._detect(gray.tobytes(), gray.shape)
+
+
+_make_sift = two_view_geometry._sift
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _detect_features_once() -> Iterator[None]:
+    """Detection is most of the time of a check, and a third of that of a small training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(two_view_geometry, "_sift", functools.cache(SiftOnce))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +78,50 @@ def _restore_path_of_modules() -> Iterator[None]:
     """Remove what the command line sets for the processes that it starts: a test's program imports its neighbors."""
     yield
     os.environ.pop("PYTHONSAFEPATH", None)
+
+
+@pytest.fixture(scope="session")
+def build_once(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a folder of the suite by its name; the first process that needs it builds it, and tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if hasattr(request.config, "workerinput") else base  # of all parallel workers
+
+    def get(name: str, build: Callable[[Path], object]) -> Path:
+        folder, built = base / name, base / f"{name}.built"
+        with FileLock(base / f"{name}.lock"):
+            if not built.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                build(folder)
+                built.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def worlds(
+    build_once: Callable[[str, Callable[[Path], object]], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """RoadWorld in miniature: a training, a validation and a test world of five stereo pairs, in stadia's layout.
+
+    It is rendered once; each process has a copy.
+    """
+    from stadia.synthetic.roadworld.config import TINY
+    from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+    config = TINY.model_copy(update={"frames": 5})
+    rendered = build_once("worlds", lambda folder: write_roadworld(config, folder / "tiny", workers=1))
+    return shutil.copytree(rendered / "tiny", tmp_path_factory.mktemp("worlds") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def sound(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The sound inputs of tests/campaign: data sets, a video, a trained run, predictions."""
+    from tests.campaign.sound import build
+
+    return build_once("sound", build)
 
 
 @pytest.fixture(scope="session")

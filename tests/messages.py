@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.source_trees import list_nodes, parse_file
+
 SOURCE = Path(__file__).parents[1] / "src" / "stadia"
 PARTS = ("what", "found", "expected", "fix")
 PRINTERS = {"print", "echo", "warning", "info"}
@@ -68,8 +70,8 @@ def read_assignments(function: ast.AST) -> dict[str, ast.expr]:
 
 def find_messages(path: Path) -> Iterator[Message]:
     """Yield the errors, notes and printed lines of a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    tree = parse_file(path)
+    functions = [node for node in list_nodes(path) if isinstance(node, ast.FunctionDef)]
     seen: set[int] = set()
     for scope in (*reversed(functions), tree):  # inner functions first
         names = read_assignments(scope)

@@ -1,8 +1,9 @@
-"""Which package may import which: the table of docs/architecture.md, held against every import of every file."""
+"""Which package may import which: the table of docs/developing/architecture.md, held against every import."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 import subprocess
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.source_trees import list_nodes
 
 import stadia
 
 PACKAGE = Path(stadia.__file__).parent
-DOCUMENT = Path(__file__).parents[1] / "docs" / "architecture.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "developing" / "architecture.md"
 WITHOUT_TORCH = ("report",)
 FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
@@ -44,21 +46,25 @@ def module_of(path: Path) -> str:
     return ".".join(("stadia", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-def find_imports(path: Path) -> Iterator[tuple[int, str, bool]]:
+@functools.cache
+def find_imports(path: Path) -> tuple[tuple[int, str, bool], ...]:
     """(line, module, at the top) of every import and of every "module:attribute" string of a table.
 
     `from stadia.apps import demo` may import the module stadia.apps.demo, so it counts as that one.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tuple(_list_imports(path))
+
+
+def _list_imports(path: Path) -> Iterator[tuple[int, str, bool]]:
     late = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in list_nodes(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
         for inner in ast.walk(node)
     }
     package = ".".join(("stadia", *path.relative_to(PACKAGE).parent.parts))
-    for node in ast.walk(tree):
+    for node in list_nodes(path):
         top = id(node) not in late
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, top) for alias in node.names)

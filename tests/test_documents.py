@@ -24,6 +24,7 @@ import pytest
 import typer
 
 from stadia.cli.main import app, run
+from website.site_source import generate_pages
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,7 +60,9 @@ def blocks(text: str, name: str) -> Iterator[Block]:
         yield Block(f"{name}:{line}", match["language"], match["body"], match["mark"] is not None)
 
 
-BLOCKS = [block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.name)]
+BLOCKS = [
+    block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
+]
 SHELL = [block for block in BLOCKS if block.language != "python"]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
@@ -150,14 +153,75 @@ def test_python_compiles_and_its_imports_exist(block, tmp_path, monkeypatch):
             assert hasattr(owner, node.attr), f"{block.where}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@functools.cache
+def generated_pages() -> dict[Path, str]:
+    """Text of each page of the reference that `make docs` generates, by its place beside the pages of docs/."""
+    return {(ROOT / "docs" / name).resolve(): text for name, text in generate_pages().items()}
+
+
+def read_page(path: Path) -> str:
+    """Return the text of a page, written by hand or generated."""
+    return generated_pages().get(path.resolve()) or path.read_text(encoding="utf-8")
+
+
+def remove_code(text: str) -> str:
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.M | re.S)
+
+
+def find_broken_links(path: Path, text: str) -> list[str]:
+    """Return the links of a page to files of the project or headings that do not exist; not those of the web."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", remove_code(text)):
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path.resolve()
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        if not (target.exists() or target in generated_pages()) or (
+            anchor and anchor not in find_anchors(read_page(target))
+        ):
+            broken.append(link)
+    return broken
+
+
+def find_anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings: those of GitHub and of the site, or the one that `{ #name }` gives."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    named = [re.fullmatch(r"(.*?)(?: \{ #(\S+) \})?", title) for title in titles]
+    plain = (re.sub(r"[^\w\- ]", "", match[1].lower()).strip() for match in named if match and not match[2])
+    return {match[2] for match in named if match and match[2]} | {title.replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=str)
 def test_links_lead_somewhere(path):
-    """Files of the project; what is on the web is not asked for."""
-    links = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
-    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+    assert find_broken_links(path, path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_pages_are_short():
+    """One page for each question. Of a table that a program printed, every row counts as a line."""
+    lines = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in DOCUMENTS}
+    printed = {"docs/results/preflight.md", "docs/developing/changes.md"}
+    assert {name: count for name, count in lines.items() if count > 150 and name not in printed} == {}
+
+
+def test_links_of_generated_pages_lead_somewhere():
+    broken = {str(path): find_broken_links(path, text) for path, text in generated_pages().items()}
+    assert {name: links for name, links in broken.items() if links} == {}
+
+
+def test_the_guard_sees_broken_links():
+    page = ROOT / "docs" / "index.md"
+    text = "[a](start/demo.md) [b](start/demos.md) [c](start/install.md#docker) [d](start/install.md#podman) `[e](f)`"
+    assert find_broken_links(page, text) == ["start/demos.md", "start/install.md#podman"]
+
+
+def test_headings_have_the_same_anchor_on_github_and_on_the_site():
+    """The site joins hyphens that GitHub keeps apart, as in `a + b`."""
+    differing = {path.name: [a for a in find_anchors(read_page(path)) if "--" in a] for path in DOCUMENTS}
+    linked = {link for path in DOCUMENTS for link in re.findall(r"\]\([^)\s]*#([^)\s]+)\)", path.read_text("utf-8"))}
+    assert {name: set(anchors) & linked for name, anchors in differing.items() if set(anchors) & linked} == {}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_tests_that_are_named_exist(path):
     """Of `FOLDER/FILE.py::TEST`, from tests/ on."""
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text(encoding="utf-8"))
@@ -318,7 +382,7 @@ NAMING = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_names_in_the_text_exist(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     text = (
@@ -342,23 +406,12 @@ def test_programs_and_their_options_exist(block):
         assert [key for key in keys if not configuration_keys()[0].fullmatch(key)] == [], line
 
 
-@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
-def test_links_lead_to_a_heading(path):
-    for file, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8")):
-        if "://" in file:
-            continue
-        text = ((path.parent / file) if file else path).read_text(encoding="utf-8")
-        titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
-        slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-        assert anchor in slugs, f"{file}#{anchor}"
-
-
 # -- The glossary
 
 
 def read_glossary() -> list[list[str]]:
-    """Rows of docs/glossary.md: term, name in the code, meaning, source."""
-    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+    """Rows of docs/reference/glossary.md: term, name in the code, meaning, source."""
+    lines = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8").splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
 
 

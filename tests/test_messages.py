@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 
 import pytest
 from tests.messages import PARTS, SOURCE, UNKNOWN, Message, find_messages, list_messages
+from tests.source_trees import list_nodes
 
 pytestmark = pytest.mark.slow  # reads every file of the package
 
-MESSAGES = list_messages()
-ERRORS = [message for message in MESSAGES if message.kind == "error"]
 EMPTY_WORDS = re.compile(r"(given|nothing|none|unset|wrong|invalid|both)")
 """A part that is one of these words alone has no information, except as the end of "found none; expected depth"."""
 SPEAKING = re.compile(r"\b(says?|said|tells?|told|believes?|knows?)\b")
 """Verbs that a file or program cannot do."""
 
 
+@functools.cache
+def read_messages() -> list[Message]:
+    return list_messages()
+
+
+def read_errors() -> list[Message]:
+    return [message for message in read_messages() if message.kind == "error"]
+
+
 def test_the_messages_are_found() -> None:
     """Hundreds of errors, of nearly every package, and lines that are printed."""
-    assert len(ERRORS) > 450
-    assert {message.where.partition("/")[0] for message in ERRORS} >= {"apps", "cli", "core", "datasets", "recipes"}
-    assert {message.kind for message in MESSAGES} >= {"error", "line", "print", "echo", "warning"}
+    assert len(read_errors()) > 450
+    places = {message.where.partition("/")[0] for message in read_errors()}
+    assert places >= {"apps", "cli", "core", "datasets", "recipes"}
+    assert {message.kind for message in read_messages()} >= {"error", "line", "print", "echo", "warning"}
 
 
 def check(message: Message) -> None:
@@ -44,23 +54,21 @@ def check(message: Message) -> None:
 
 
 def test_each_part_of_an_error_is_a_phrase() -> None:
-    for message in ERRORS:
+    for message in read_errors():
         check(message)
 
 
 def test_errors_are_made_with_all_parts() -> None:
     """No StadiaError is made from one text, which could have any shape."""
     classes = {"StadiaError"}
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+    nodes = {path: list_nodes(path) for path in sorted(SOURCE.rglob("*.py"))}
+    defined = [node for each in nodes.values() for node in each if isinstance(node, ast.ClassDef)]
     for _ in range(3):  # classes of classes
-        for tree in trees.values():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef) and {getattr(base, "id", "") for base in node.bases} & classes:
-                    classes.add(node.name)
+        classes |= {node.name for node in defined if {getattr(base, "id", "") for base in node.bases} & classes}
     mistakes = [
         f"{path.relative_to(SOURCE)}:{node.lineno}"
-        for path, tree in trees.items()
-        for node in ast.walk(tree)
+        for path, each in nodes.items()
+        for node in each
         if isinstance(node, ast.Call)
         and getattr(node.func, "id", "") in classes - {"ConfigMistakes"}
         and not {"found", "expected", "fix"} <= {one.arg for one in node.keywords}

@@ -22,7 +22,7 @@ import stadia
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DEVELOPER_EXTRAS = {"all", "audit", "dev", "fuzz"}
+DEVELOPER_EXTRAS = {"all", "audit", "dev", "fuzz", "docs"}
 MACHINE_PATH = re.compile(rb"/(?:home|Users|root)/\w|" + re.escape(str(ROOT).encode()))
 
 
@@ -140,7 +140,7 @@ def test_image_holds_the_wheel_and_runs_it_as_another_user_than_root() -> None:
 
 
 def test_the_page_of_installation_names_this_version_and_every_extra() -> None:
-    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "start" / "install.md").read_text(encoding="utf-8")
     assert set(re.findall(r"stadia-([\d.]+)-py3", text)) == {stadia.__version__}
     rows = re.findall(r"^\| (`.*?) \|", text, re.M)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(PROJECT["optional-dependencies"])

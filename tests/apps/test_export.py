@@ -141,8 +141,8 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
 
 
 def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/export.md, with onnxruntime alone."""
-    document = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    """docs/how-to/export.md, with onnxruntime alone."""
+    document = (Path(__file__).parents[2] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
     monkeypatch.chdir(exported.parent)
     exec(program, names := {})

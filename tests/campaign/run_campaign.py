@@ -26,13 +26,16 @@ BATCH = 40
 """Cases that one server runs."""
 
 
-def run_cases(cases: Sequence[Case], folder: Path, servers: int) -> Iterator[Outcome]:
-    """Run cases on several servers below `folder`, and yield their outcomes in order. A passed case's folder goes."""
+def run_cases(cases: Sequence[Case], folder: Path, servers: int, batch: int = BATCH) -> Iterator[Outcome]:
+    """Run cases on several servers below `folder`, and yield their outcomes in order. A passed case's folder goes.
 
-    def run_batch(batch: Sequence[tuple[int, Case]]) -> list[Outcome]:
+    batch: cases that one server runs.
+    """
+
+    def run_batch(some: Sequence[tuple[int, Case]]) -> list[Outcome]:
         with Server() as server:
             found = []
-            for number, case in batch:
+            for number, case in some:
                 place = folder / f"{number:05d}"
                 outcome = server.run(case, place)
                 if not outcome.faults:
@@ -41,7 +44,7 @@ def run_cases(cases: Sequence[Case], folder: Path, servers: int) -> Iterator[Out
             return found
 
     numbered = iter(enumerate(cases))
-    batches = iter(lambda: list(islice(numbered, BATCH)), [])
+    batches = iter(lambda: list(islice(numbered, batch)), [])
     with ThreadPoolExecutor(servers) as threads:
         for found in threads.map(run_batch, batches):
             yield from found

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from tests.campaign.harness import Server
 from tests.datasets.euroc_layout import write_flat_sequence
 from tests.datasets.objects.conftest import write_bop
 from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
@@ -33,11 +32,15 @@ SPACE = """optimizer.lr: {low: 1.0e-5, high: 1.0e-3, log: true}
 """
 
 
-def _stadia(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> None:
-    command = [sys.executable, "-m", "stadia", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode not in codes:
-        raise RuntimeError(f"stadia {' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
+def _stadia(server: Server, folder: Path, *words: str) -> None:
+    output = folder.with_name(f"{folder.name}.output")
+    limits = {"seconds": 3600.0, "max_bytes": 4 << 30}
+    env = {"CUDA_VISIBLE_DEVICES": ""}
+    outcome = server.run_job({"argv": words, "cwd": str(folder), "env": env, "out": str(output), **limits})
+    text = output.read_text(encoding="utf-8", errors="replace")
+    output.unlink()
+    if outcome["code"]:
+        raise RuntimeError(f"stadia {' '.join(words)} ended with {outcome['code']}: {text[-2000:]}")
 
 
 def write_video(path: Path, frames: int = 12) -> None:
@@ -133,8 +136,8 @@ def _write_composite_parts(folder: Path) -> None:
         cv2.imwrite(str(folder / "cutouts" / f"disc{number}.png"), image)
 
 
-def _write_objects(folder: Path) -> None:
-    """Write images of objects in every layout, masks, and composite images (about 10 s on one core)."""
+def _write_objects(folder: Path, server: Server) -> None:
+    """Write images of objects in every layout, masks, and composite images."""
     write_bop(folder / "bop")
     row = "1,3,{},0.9,1 0 0 0 1 0 0 0 1,{},-1\n"
     results = row.format(1, "0 0 500") + row.format(2, "30 0 700")
@@ -143,9 +146,9 @@ def _write_objects(folder: Path) -> None:
     _write_masks(folder)
     _write_composite_parts(folder)
     tables = ("--preset", "tiny", "--tables", "1,1,1", "views=1", "height=64", "width=80", "supersampling=1")
-    _stadia(folder, "data", "tableworld", *tables, "--out", "objects")
+    _stadia(server, folder, "data", "tableworld", *tables, "--out", "objects")
     sources = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")
-    _stadia(folder, "data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites")
+    _stadia(server, folder, "data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites")
 
 
 def build(folder: Path) -> Path:
@@ -177,12 +180,18 @@ def build(folder: Path) -> Path:
     (folder / "objects.csv").write_text(
         "scene_id,im_id,obj_id,score,R,t,time\n1,0,1,0.9,1 0 0 0 1 0 0 0 1,0 0 900,-1\n"
     )
-    _write_objects(folder)
-    _stadia(folder, "train", "selfsup", "data.path=stadia", *TINY, "--out", "runs")
+    with Server() as server:
+        _write_objects(folder, server)
+        _write_run(folder, server)
+    return folder
+
+
+def _write_run(folder: Path, server: Server) -> None:
+    """Write a trained run, its predictions, and its network as an ONNX file."""
+    _stadia(server, folder, "train", "selfsup", "data.path=stadia", *TINY, "--out", "runs")
     (folder / "runs").rename(folder / "all")
     (run,) = (path for path in (folder / "all").iterdir() if path.is_dir())
     run.rename(folder / "run")
     (folder / "all").rmdir()
-    _stadia(folder, "predict", "run", "images", *CAMERA, "--out", "predictions", "--no-video", "--no-cloud")
-    _stadia(folder, "export", "run", "--out", "depth.onnx")
-    return folder
+    _stadia(server, folder, "predict", "run", "images", *CAMERA, "--out", "predictions", "--no-video", "--no-cloud")
+    _stadia(server, folder, "export", "run", "--out", "depth.onnx")

@@ -329,7 +329,7 @@ def test_part_conforms_to_its_interface(table, name, tmp_path):
 
 
 def test_documented_loss_conforms_and_its_negative_does_not(tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "add-a-loss.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "tutorials" / "add-a-loss.md").read_text(encoding="utf-8")
     for sign in ("", "-"):
         names: dict[str, Any] = {}
         code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.source_trees import list_nodes
 
 SOURCE = Path(__file__).parents[2] / "src" / "stadia"
 BOUNDARY = (
@@ -88,8 +89,8 @@ def _is_read(node: ast.Call, name: str) -> bool:
     return not any(set(mode) & set("wax") and len(mode) <= 3 for mode in modes)
 
 
-def _list_calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
+def _list_calls(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
+    for node in nodes:
         if isinstance(node, ast.Call) and (name := _name_call(node)) in FORBIDDEN and _is_read(node, name):
             yield node.lineno, name
 
@@ -98,7 +99,7 @@ def test_every_file_from_outside_is_read_at_the_boundary() -> None:
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
         place = path.relative_to(SOURCE).as_posix()
-        for line, name in _list_calls(ast.parse(path.read_text())):
+        for line, name in _list_calls(list_nodes(path)):
             if place not in BOUNDARY and f"{place}:{name}" not in ALLOWED:
                 found.append(f"{place}:{line}: {name}; use {FORBIDDEN[name]}")
     assert not found, "\n".join(found)
@@ -109,7 +110,7 @@ def test_no_allowance_is_left_over() -> None:
     used = {
         f"{path.relative_to(SOURCE).as_posix()}:{name}"
         for path in SOURCE.rglob("*.py")
-        for _, name in _list_calls(ast.parse(path.read_text()))
+        for _, name in _list_calls(list_nodes(path))
     }
     assert set(ALLOWED) <= used
 
@@ -132,4 +133,4 @@ def test_no_allowance_is_left_over() -> None:
     ],
 )
 def test_a_reader_beside_the_boundary_is_found(code: str, is_found: bool) -> None:
-    assert bool(list(_list_calls(ast.parse(code)))) == is_found
+    assert bool(list(_list_calls(ast.walk(ast.parse(code))))) == is_found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import stat
@@ -50,8 +51,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def run_kernel(home: Path, cwd: Path | None = None) -> tuple[int, str]:
-    """Call a kernel in a new process; return the calls that the cache served, and the folder of its cache."""
+def run_kernel(home: Path) -> tuple[int, str]:
+    """Call a kernel of a module that is loaded anew; return the calls that the cache served, and its folder.
+
+    The new module compiles for itself, as in a new process: only the files of the cache outlast the one before.
+    `test_compiled_code_lies_in_a_private_folder_and_is_used_again` shows both to be equal.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(home.parent / "source")
+        patch.delitem(sys.modules, "kernel", raising=False)
+        kernel = importlib.import_module("kernel")
+        assert kernel.double(3.0) == 6.0
+        del sys.modules["kernel"]
+    return sum(kernel.double.stats.cache_hits.values()), str(kernel.double.stats.cache_path)
+
+
+def run_process(home: Path, cwd: Path | None = None) -> tuple[int, str]:
+    """As `run_kernel`, in a new process."""
     command = [sys.executable, "-c", PROGRAM, str(home.parent / "source"), str(Path(numba_jit.__file__).parents[2])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd)
     value, hits, folder = done.stdout.strip().split(" ", 2)
@@ -69,11 +85,11 @@ needs_modes = pytest.mark.skipif(sys.platform == "win32", reason="no modes of fi
 @pytest.mark.slow
 @needs_modes
 def test_compiled_code_lies_in_a_private_folder_and_is_used_again(home: Path) -> None:
-    hits, folder = run_kernel(home)
+    hits, folder = run_process(home)
     assert (hits, private_folder(home)) == (0, Path(folder).parent)
     assert stat.S_IMODE(private_folder(home).stat().st_mode) == 0o700
     assert not list(home.parent.glob("source/**/*.nb*"))
-    assert run_kernel(home)[0] == 1
+    assert run_process(home) == run_kernel(home) == (1, folder)
 
 
 @pytest.mark.slow
@@ -141,7 +157,7 @@ def test_a_settings_file_in_the_current_folder_chooses_no_cache(home: Path, tmp_
     (tmp_path / "foreign").mkdir()
     settings = "cache_dir: stolen\ncache_locator_classes: InTreeCacheLocator"
     (tmp_path / "foreign" / ".numba_config.yaml").write_text(settings)
-    assert Path(run_kernel(home, tmp_path / "foreign")[1]).parent == private_folder(home)
+    assert Path(run_process(home, tmp_path / "foreign")[1]).parent == private_folder(home)
     assert not (tmp_path / "foreign" / "stolen").exists()
 
 

@@ -1,4 +1,4 @@
-"""A RoadWorld of one world, rendered once; images whose features are computed once, however they are broken."""
+"""A RoadWorld of one world, rendered once; images whose features are matched once, however they are broken."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which benchmarks/preflight.py uses as well
 
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.preflight import recording_survey, split_checks, two_view_geometry
+from stadia.diagnostics.preflight import recording_survey
+from stadia.diagnostics.preflight.two_view_geometry import FeatureMatches, SiftFeatures, match_features
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+MATCHES_KEPT = 500
 
 
 @pytest.fixture(scope="session")
@@ -34,21 +35,22 @@ def recording(roadworld: Path) -> Recording:
 
 
 @cache
-def _detect_once() -> Callable[[NDArray[np.uint8]], two_view_geometry.SiftFeatures]:
-    known: dict[tuple[tuple[int, ...], bytes], two_view_geometry.SiftFeatures] = {}
-    detect = two_view_geometry.detect_features
+def _match_once() -> Callable[[SiftFeatures, SiftFeatures], FeatureMatches]:
+    known: dict[tuple[object, ...], tuple[SiftFeatures, SiftFeatures, FeatureMatches]] = {}
 
-    def detect_once(image: NDArray[np.uint8]) -> two_view_geometry.SiftFeatures:
-        key = (image.shape, split_checks.image_digest(image))
+    def match_once(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
+        both = first, second  # tests/conftest.py returns the same descriptors for the same image
+        key = (*(id(one.descriptors) for one in both), *(one.pixels.tobytes() for one in both))
         if key not in known:
-            known[key] = detect(image)
-        return known[key]
+            if len(known) > MATCHES_KEPT:
+                known.clear()
+            known[key] = first, second, match_features(first, second)
+        return known[key][2]
 
-    return detect_once
+    return match_once
 
 
 @pytest.fixture(autouse=True)
-def _features_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most mutations leave the images alone, and detection is most of the time of a check."""
-    monkeypatch.setattr(recording_survey, "detect_features", _detect_once())
-    monkeypatch.setattr(split_checks, "detect_features", _detect_once())
+def _matches_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most mutations leave the images alone, whose features tests/conftest.py keeps."""
+    monkeypatch.setattr(recording_survey, "match_features", _match_once())

@@ -13,16 +13,17 @@ from stadia.core.errors import DataError
 from stadia.diagnostics import catalog, loss_checks
 from stadia.diagnostics.catalog import CATALOG, make_finding, sort_findings
 from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, read_tables
-from stadia.diagnostics.catalog.findings_page import write_markdown
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.preflight import (
     frame_checks,
     ground_truth_checks,
     intrinsics_checks,
+    parallax_checks,
     pose_checks,
     scale_consistency,
     stereo_checks,
 )
+from website.findings_pages import write_findings as write_finding_pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +126,7 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
     used = {
         "frames that repeat an earlier one": (frame_checks.REPEATED_WARN, frame_checks.REPEATED_STOP),
         "neighbors with a flow below 0.1 px": (frame_checks.STATIC_WARN, frame_checks.STATIC_STOP),
+        "displacement from frame to frame beyond rotation, px of 320": (parallax_checks.MIN_PARALLAX_PX,),
         "cx / W and cy / H": (*intrinsics_checks.CENTER, intrinsics_checks.MAX_OUTSIDE),
         "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics_checks.SIZE_ALIKE, intrinsics_checks.SIZE_APART),
         "distance to epipolar lines, over another K": (
@@ -156,13 +158,12 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
         assert set(reading.codes.split()) <= set(CATALOG)
 
 
-def test_page_is_up_to_date() -> None:
-    page = (ROOT / "docs" / "findings.md").read_text()
-    assert page == write_markdown(), "run: python -m stadia.diagnostics.catalog.findings_page > docs/findings.md"
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)
-    }
-    assert set(re.findall(r"\(#([^)]*)\)", page)) == headings
+def test_pages_have_every_entry_once_and_link_to_it() -> None:
+    pages = write_finding_pages()
+    headings = [code for text in pages.values() for code in re.findall(r"^## .* \{ #(\w+) \}$", text, re.MULTILINE)]
+    assert headings == [code.lower() for code in sorted(CATALOG, key=lambda code: list(FAMILIES).index(code[0]))]
+    linked = re.findall(r"\(findings/[a-z-]+\.md#(\w+)\)", pages["reference/findings.md"])
+    assert linked == headings
 
 
 def write_catalog(folder: Path, text: str) -> Path:

@@ -291,6 +291,18 @@ def test_findings_after_the_checkpoint_or_mended_before_it_do_not_count(tmp_path
     assert TrainingRecord.read(tmp_path, steps=40).codes == ("T02", "T15")
 
 
+def test_what_the_data_lack_comes_before_its_symptoms(tmp_path: Path, drive: list[SampledFrame]) -> None:
+    turning = make_finding("D18", Severity.NOTE, "-", "-", cause="the camera mostly turns", fix="move the camera")
+    found = [turning, make_finding("D03", Severity.WARN, "-", "-"), make_finding("K03", Severity.WARN, "-", "-")]
+    write_findings(tmp_path / "findings.jsonl", found)
+    training = replace(LEARNED, data_causes=TrainingRecord.read(tmp_path).data_causes)
+    flat = [replace(frame, inverse_depth=np.full_like(frame.inverse_depth, 0.1)) for frame in drive]
+    first, *others = judge_predictions(flat, training).findings
+    assert (first.code, first.severity, first.fix) == ("D18", Severity.WARN, "move the camera")
+    assert others[0].code == "M30"
+    assert judge_predictions(drive, training).verdict is Verdict.USABLE, "what trained well needs no cause"
+
+
 def test_the_record_of_a_run_ends_at_its_checkpoint(tmp_path: Path) -> None:
     rows = ["step,epoch,train/loss,train/warped_over_unwarped,train/auto_masked"]
     rows += [f"{step},0,1.0,{0.4 if step <= 100 else 0.99},0.25" for step in range(10, 210, 10)]

@@ -14,7 +14,7 @@ from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, f
 from stadia.geometry.numpy_camera import crop_window
 from stadia.metrics import METRICS
 
-PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "protocols.md"
 
 BOXES = {  # rows and columns, by hand: floor(fraction * size)
     ("garg", 375, 1242): ((153, 371), (44, 1197)),
@@ -119,7 +119,7 @@ def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
 
 
 def _row(protocol: Protocol) -> str:
-    """The table row that docs/evaluation.md must hold."""
+    """The table row that docs/reference/protocols.md must hold."""
     near, far = protocol.scored_m
     cap = f"{near:g} to {far:g} m" if math.isfinite(far) else "all"
     clamp = f"{protocol.clamp_m[0]:g} to {protocol.clamp_m[1]:g} m"

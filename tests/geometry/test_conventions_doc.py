@@ -1,4 +1,4 @@
-"""docs/conventions.md is law: every example on the page is run."""
+"""The pages of conventions in docs/explanation are law: every example on them is run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-PAGE = (Path(__file__).parents[2] / "docs" / "conventions.md").read_text(encoding="utf-8")
+FOLDER = Path(__file__).parents[2] / "docs" / "explanation"
+PAGE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("conventions*.md")))
 IMPORTS = re.search(r"^```python imports\n(.*?)^```$", PAGE, re.S | re.M).group(1)
 SECTIONS = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.S | re.M)
 EXAMPLES = [
@@ -25,7 +26,7 @@ def test_every_convention_has_an_example_and_every_example_is_found():
 def test_example(title: str, code: str):
     assert "assert" in code
     torch.manual_seed(0)
-    exec(compile(IMPORTS + code, f"docs/conventions.md: {title}", "exec"), {})
+    exec(compile(IMPORTS + code, f"docs/explanation: {title}", "exec"), {})
 
 
 def test_a_wrong_number_on_the_page_would_fail():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,6 +80,23 @@ class Exposed(Mutated):
         return np.clip(self._times(index, side) * super().image(index, side).astype(np.float64), 0, 255).astype(
             np.uint8
         )
+
+
+class Turning(Mutated):
+    """The left camera of a recording, which turns to and fro in place: its first image seen through K R inv(K)."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording, frame=lambda i: 0, depth_frame=lambda i: None)
+        self.sides, self.T_right_left = (LEFT,), None
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        image, K = super().image(index, side), self.camera(index, side).K.numpy().astype(np.float64)
+        R = cv2.Rodrigues(np.radians([0.0, 5 * np.sin(1.3 * index), 0.0]))[0]
+        size = image.shape[1], image.shape[0]
+        return np.asarray(cv2.warpPerspective(image, K @ R @ np.linalg.inv(K), size, borderMode=cv2.BORDER_REFLECT))
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> Matrix | None:
+        return None
 
 
 class ShiftedRight(Mutated):

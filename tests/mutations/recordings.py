@@ -19,6 +19,7 @@ from mutations.mutated_recording import (
     Mutated,
     ShiftedPoses,
     ShiftedRight,
+    Turning,
 )
 from mutations.stereo_rigs import (
     IN_BODY_AXES,
@@ -174,6 +175,7 @@ MUTATIONS = (
         lambda r: Mutated(r, frame=lambda i: 0, depth_frame=lambda i: 0, image=_noisy()),
         warns=True,
     ),
+    _mutation("turning in place", "parallax", "D18", Turning, warns=True),
     _mutation("right is left", "frames", "D04", lambda r: Mutated(r, side=lambda s: LEFT), "stereo"),
     _mutation("letterboxed", "borders", "D14", lambda r: Mutated(r, image=_bars(0.1, 0)), warns=True),
     _mutation("a bar on the left", "borders", "D14", lambda r: Mutated(r, image=_bars(0, 0.05)), warns=True),

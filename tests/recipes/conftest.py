@@ -1,4 +1,4 @@
-"""A tiny road world, rendered once, and a configuration of `selfsup` that trains on it in seconds."""
+"""A configuration of `selfsup` that trains on the tiny road world in seconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from stadia.evaluation.plots.charts import draw_motions
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base import self_supervised
 from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.synthetic.roadworld.config import TINY
-from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.loop import TrainingLoop
 
 SMALL = (
@@ -60,15 +58,6 @@ def motions_are_drawn_once() -> Iterator[None]:
             lambda *given, drawn=[]: (drawn or drawn.append(draw_motions(*given)) or drawn)[0],
         )
         yield
-
-
-@pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RoadWorld in miniature: a training, a validation and a test world of five stereo pairs, in stadia's folder
-    layout.
-    """
-    config = TINY.model_copy(update={"frames": 5})
-    return write_roadworld(config, tmp_path_factory.mktemp("worlds") / "tiny", workers=1).parent
 
 
 @pytest.fixture

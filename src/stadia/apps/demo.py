@@ -4,7 +4,7 @@ Data: 20 worlds of 25 stereo pairs for training, two for validation, four for th
 
 `run_demo` learns depth and motion from stereo video, on two cores in ten minutes. `run_metric_demo` learns metres from
 the left images: it trains `selfsup` without scale, then `metric` from its weights, and compares both. It uses
-RoadWorld's masks of road and cars; depth and camera height are used for scores only. Measured scores: docs/results.md.
+RoadWorld's masks of road and cars; depth and camera height are used for scores only. Measured: docs/results/demo.md.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class StereoRequest:
 
 
 def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterator[str]:
-    """Write a recording of the stadia layout (docs/own-data.md); yield lines for people.
+    """Write a recording of the stadia layout (docs/reference/stadia-folder.md); yield lines for people.
 
     Images are hard links where the disk allows them, else copies; frames of a video become PNG files. Raises DataError
     where the pair does not fit together, StadiaError where `out` has files: nothing is overwritten.

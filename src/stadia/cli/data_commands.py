@@ -216,7 +216,7 @@ def camera_height(
     source: Annotated[Path, argument("A video, images or a dataset with masks; KITTI boxes.", metavar="INPUT")],
     overrides: Annotated[
         list[str] | None,
-        argument("masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md", metavar="KEY=VALUE"),
+        argument("masks=FOLDER, priors=mixed, horizon=edges: docs/how-to/camera-height.md", metavar="KEY=VALUE"),
     ] = None,
     out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
     every: EveryOption = 1,

@@ -34,6 +34,7 @@ from stadia.core.errors import ConfigMistakes, StadiaError
 from stadia.core.registry import RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
+TRAINING_COMMANDS = {"train", "demo", "ablate", "sweep"}
 
 app = typer.Typer(
     name="stadia",
@@ -208,9 +209,9 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments: the words after `stadia`; those of this process by default.
     """
     line = list(sys.argv[1:] if arguments is None else arguments)
-    # Torch's OpenMP reads this when it loads. Threads that wait otherwise spin: where another program has one of the
-    # cores, a training step of 0.5 s takes 4 s.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from stadia.core.waiting_threads import choose_waiting
+
+    choose_waiting(is_training=bool(line) and line[0] in TRAINING_COMMANDS and "--help" not in line)
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     from stadia.core.parent_process import stop_with_parent
 

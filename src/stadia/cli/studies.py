@@ -22,7 +22,7 @@ BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", m
 
 
 def ablate(
-    study: Annotated[Path | None, argument("A study as YAML, see docs/experiments.md.")] = None,
+    study: Annotated[Path | None, argument("A study as YAML, see docs/how-to/experiments.md.")] = None,
     base: BaseSettings = None,
     change: Annotated[list[str] | None, option('A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
     recipe: Annotated[str | None, option("The recipe to train.")] = None,
@@ -236,7 +236,7 @@ def _judge(
 def sweep(
     recipe: Annotated[str, argument("The recipe to train.")],
     base: BaseSettings = None,
-    space: Annotated[Path, typer.Option(help="Ranges as YAML, see docs/experiments.md.")] = Path("space.yaml"),
+    space: Annotated[Path, typer.Option(help="Ranges as YAML, see docs/how-to/experiments.md.")] = Path("space.yaml"),
     data: DataOption = None,
     metric: MetricOption = None,
     better: BetterOption = None,

@@ -2,8 +2,8 @@
 
 Every reader of stadia uses these functions, and those of `json_files`, `yaml_files` and `array_files`, which use them;
 `tests/core/test_input_boundary.py` finds a reader that does not. A file is hostile until it is parsed: it may be a pipe
-that never ends, claim more data than it has, unpack to terabytes, or make a parser recurse. `docs/security.md` lists
-what is promised.
+that never ends, claim more data than it has, unpack to terabytes, or make a parser recurse.
+`docs/explanation/security.md` lists what is promised.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compile Python loops with Numba, and keep the compiled code in a private folder of the user.
 
 Numba stores compiled code as pickles, and reading a pickle can run any code. So the cache is a program, and lies where
-nobody else can write: `docs/security.md`.
+nobody else can write: `docs/explanation/security.md`.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
             )
         cameras = [CalibratedCamera("K", K)]
     if not cameras or len(cameras) > MAX_CAMERAS:
-        fix = "see docs/own-data.md for the keys that are read"
+        fix = "see docs/how-to/own-data.md for the keys that are read"
         raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
     return cameras
 

@@ -213,7 +213,7 @@ def read_camera(path: Path) -> CameraFile:
     model = DISTORTION_MODELS.get(camera.distortion_model)
     if model is None:
         expected = f"one of {', '.join(DISTORTION_MODELS)}"
-        fix = "calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)"
+        fix = "calibrate with one of these, or undistort them into the stadia layout: docs/reference/stadia-folder.md"
         raise DataError(path, found=f"distortion_model '{camera.distortion_model}'", expected=expected, fix=fix)
     if len(camera.distortion_coefficients) != model.coefficients:
         found = f"{len(camera.distortion_coefficients)} distortion_coefficients"

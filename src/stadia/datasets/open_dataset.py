@@ -164,7 +164,7 @@ def _detect_format(path: Path) -> str:
     refuse_objects(path)
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     found = _describe_contents(path)
-    raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path, or see docs/own-data.md")
+    raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path; docs/how-to/own-data.md")
 
 
 def _describe_contents(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Read the stadia folder layout: written by RoadWorld and by users (docs/own-data.md).
+"""Read the stadia folder layout: written by RoadWorld and by users (docs/reference/stadia-folder.md).
 
 DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
 and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
@@ -55,7 +55,7 @@ class _RecordingFile(FileEntry):
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    return read_typed_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
+    return read_typed_json(path, model, expected="the stadia layout", fix="see docs/reference/stadia-folder.md")
 
 
 class StadiaFolder(DatasetFormat):

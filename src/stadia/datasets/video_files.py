@@ -1,4 +1,4 @@
-"""Read a user's video or folder of images with its camera (docs/own-data.md).
+"""Read a user's video or folder of images with its camera (docs/how-to/own-data.md).
 
 A video file is decoded whole into the cache, or in a few segments into memory for checks of the data.
 """

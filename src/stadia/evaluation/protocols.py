@@ -202,6 +202,6 @@ def find_protocol(name: str) -> Protocol:
     """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one."""
     if name not in PROTOCOLS:
         near = find_nearest_name(name, list(PROTOCOLS))
-        fix = f"did you mean '{near}'?" if near else "docs/evaluation.md describes them"
+        fix = f"did you mean '{near}'?" if near else "docs/reference/protocols.md describes them"
         raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", fix=fix)
     return PROTOCOLS[name]

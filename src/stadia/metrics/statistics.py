@@ -107,8 +107,14 @@ def compute_power(difference: float, sd: float, n: int, *, alpha: float = 0.05) 
 @lru_cache
 def _spreads(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (K,) sample over true standard deviations, and their probabilities (Gauss-Legendre over chi square)."""
-    nodes, weights = np.polynomial.legendre.leggauss(400)
+    nodes, weights = _quadrature()
     return np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom), weights / 2
+
+
+@lru_cache
+def _quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return nodes and weights of Gauss-Legendre, whose eigenvalues take longer than all that follows."""
+    return np.polynomial.legendre.leggauss(400)
 
 
 def detectable_difference(sd: float, n: int, *, alpha: float = 0.05, target_power: float = 0.8) -> float:

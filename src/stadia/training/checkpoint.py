@@ -1,4 +1,7 @@
-"""Write and read checkpoints as safetensors, with SHA-256 and a readable header: `docs/checkpoint-format.md`."""
+"""Write and read checkpoints as safetensors, with SHA-256 and a readable header.
+
+The format: `docs/reference/checkpoint-format.md`.
+"""
 
 from __future__ import annotations
 

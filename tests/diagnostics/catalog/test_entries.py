@@ -1,5 +1,5 @@
-"""Every line of the specifications' lists of failures is in a finding's trace, or in docs/lines-without-a-finding.md,
-and in one of both.
+"""Every line of the specifications' lists of failures is in a finding's trace, or in
+docs/developing/lines-without-a-finding.md, and in one of both.
 
 The specifications are no part of the project: where they are absent the page and the traces are held to one another
 alone.
@@ -18,7 +18,7 @@ from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.catalog.entries import TRACES
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "lines-without-a-finding.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "developing" / "lines-without-a-finding.md").read_text(encoding="utf-8")
 UNTOLD, KINDS = "Not detected, or only in part", ("ruled out", "reported elsewhere", "advice")
 TRACED = {line for trace in TRACES.values() for line in trace.lines}
 
@@ -83,13 +83,13 @@ def _names(section: str, body: str) -> list[str]:
 def test_every_line_is_in_a_trace_or_on_the_page(lines: set[str]) -> None:
     named = TRACED | {line for line, _, _ in ROWS}
     assert sorted(named - lines) == [], "are no lines of the specifications"
-    assert sorted(lines - named) == [], "are in no trace: say in docs/lines-without-a-finding.md what becomes of them"
+    assert sorted(lines - named) == [], "are in no trace: list them in lines-without-a-finding.md"
 
 
 def test_no_line_is_in_both_or_twice_on_the_page() -> None:
     on_page = [line for line, _, _ in ROWS]
     assert [line for line, times in Counter(on_page).items() if times > 1] == []
-    assert sorted(TRACED & set(on_page)) == [], "have a finding: take them off docs/lines-without-a-finding.md"
+    assert sorted(TRACED & set(on_page)) == [], "have a finding: take them off lines-without-a-finding.md"
 
 
 def test_every_line_of_the_page_has_a_verdict() -> None:

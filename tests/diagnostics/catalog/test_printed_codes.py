@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+from tests.source_trees import list_nodes
+
 import stadia
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.catalog.entries import FAMILIES
@@ -16,16 +18,16 @@ CODE = re.compile(rf"(?<![\w/.#-])[{''.join(FAMILIES)}]-?\d\d(?!\w|\.\d)")
 
 def find_texts(path: Path) -> list[str]:
     """Every string of a file that is no docstring."""
-    tree = ast.parse(path.read_text())
+    nodes = list_nodes(path)
     notes = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    notes |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    notes |= {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return [node.value for node in texts if id(node) not in notes]
 
 

@@ -33,7 +33,7 @@ from stadia.recipes.base.config import RecipeConfig
 BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_SEED = 2**32 - 1
-SEE_DOCS = "see docs/experiments.md"
+SEE_DOCS = "see docs/how-to/experiments.md"
 CORRECT = "correct the study"
 OTHER_STUDY = "start another study, with --out or another name"
 

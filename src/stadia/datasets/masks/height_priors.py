@@ -114,7 +114,7 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
 class RoadConfig(StrictModel):
     """Masks of road and objects, and the heights of the objects.
 
-    masks: a folder with masks of recordings that have none beside their images (docs/metric.md).
+    masks: a folder with masks of recordings that have none beside their images (docs/how-to/metric.md).
     objects: classes whose heights give the scale. People stand on curbs or ride, so the default is cars only.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (a name of `PRIORS`), or your own by class.
     heights: "class" uses the class's height for every object; "each" an object's own from heights.json, else its

@@ -3,7 +3,7 @@
 FOLDER/semantic/SIDE/STEM.png has class numbers, and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
 FOLDER/instance/SIDE/STEM.png has object numbers, 0 = none. Without it, `mask_objects` splits each class into objects.
 FOLDER/heights.json has known heights of objects ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by
-object). See docs/metric.md.
+object). See docs/how-to/metric.md.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class MaskFiles:
         return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
 
     def _parse(self, kind: Any, name: str) -> Any:
-        return read_typed_json(self.folder / name, kind, expected=_LAYOUT, fix="see docs/metric.md")
+        return read_typed_json(self.folder / name, kind, expected=_LAYOUT, fix="see docs/how-to/metric.md")
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:

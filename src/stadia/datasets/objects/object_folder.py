@@ -1,4 +1,4 @@
-"""Read images of objects in stadia's own layout: written by TableWorld and by users (docs/tableworld.md).
+"""Read images of objects in stadia's own layout: written by TableWorld and by users (docs/reference/tableworld.md).
 
 DATASET/dataset.json names the classes, and the folders of each split. Each folder has scene.json (cameras, objects and
 their poses), image/000.png and instance/000.png; depth/000.npy is optional.
@@ -40,7 +40,7 @@ from stadia.datasets.objects.object_labels import (
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry
 
-_FIX = "see docs/tableworld.md for the layout"
+_FIX = "see docs/reference/tableworld.md for the layout"
 
 _Row = Annotated[list[float], Field(min_length=4, max_length=4)]
 

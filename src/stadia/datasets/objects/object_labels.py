@@ -284,7 +284,7 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
 def make_no_masks_error(what: object) -> DataError:
     """Return the error for labels that are boxes, where masks are needed."""
     expected = "a mask of every object, for training and scoring"
-    layout = "add masks in stadia's layout (docs/tableworld.md)"
+    layout = "add masks in stadia's layout (docs/reference/tableworld.md)"
     fix = f"{layout}; `stadia data show` draws boxes, `stadia evaluate --objects` scores them"
     return DataError(what, found="boxes without masks", expected=expected, fix=fix)
 

@@ -28,7 +28,7 @@ OBJECT_FORMATS = Registry(
         "kitti": "stadia.datasets.objects.kitti_objects:KittiObjectImages",
     },
 )
-"""Stadia's own layout (TableWorld and users, docs/tableworld.md), BOP's, NOCS's, KITTI's."""
+"""Stadia's own layout (TableWorld and users, docs/reference/tableworld.md), BOP's, NOCS's, KITTI's."""
 
 LAYOUTS: Mapping[str, str] = {
     "objects": "dataset.json of stadia's own layout",
@@ -87,7 +87,7 @@ def detect_object_format(path: Path) -> str:
     if (layout := detect_object_layout(path)) is not None:
         return layout
     found = "no images of objects" if path.is_dir() else "no such folder"
-    fix = "check the path; docs/objectpose.md describes each layout"
+    fix = "check the path; docs/how-to/objectpose.md describes each layout"
     raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
 
 

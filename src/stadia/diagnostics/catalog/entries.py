@@ -2,7 +2,7 @@
 
 Each table is an entry (what a finding means) with its trace: the lines of the project's specifications behind it, or a
 bug of this project, and the test that proves it. Lines are "4.1 A5" (self-supervised), "F-09" (metric scale), "D-09",
-"P-20" or "M-14" (DPT, pose, mask). docs/lines-without-a-finding.md lists the other lines, and
+"P-20" or "M-14" (DPT, pose, mask). docs/developing/lines-without-a-finding.md lists the other lines, and
 tests/diagnostics/catalog/test_entries.py checks both.
 """
 

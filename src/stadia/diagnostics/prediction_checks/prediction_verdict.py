@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -50,6 +50,9 @@ MAX_AUTO_MASKED = 0.75
 
 MIN_TRAINED_STEPS = 100
 """Updates of a checkpoint; below, its training hardly began."""
+
+DEPTH_CODES = {"M30", "M31", "S30", "T40"}
+"""Findings of predictions whose cause may lie in the data of the training."""
 
 
 class Verdict(StrEnum):
@@ -127,6 +130,8 @@ def judge_measurements(
     found += _check_training(training)
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
+    if {finding.code for finding in found} & DEPTH_CODES:  # what the data lack comes before its symptoms
+        found = [*(replace(cause, severity=Severity.WARN) for cause in training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     is_judged = not {"M31", "S30"} <= not_checked.keys()
     return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
@@ -210,7 +215,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
             f"at least {MIN_TRAINED_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that"
             " of the unwarped images, no finding"
         )
-        unnamed = ("focal", "folder")
+        unnamed = ("focal", "folder", "data_causes")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }

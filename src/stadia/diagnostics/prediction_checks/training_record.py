@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stadia.core.errors import DataError
-from stadia.diagnostics.finding import Severity, Stage, read_valid_findings
+from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings
 
 LEARNING_CODES = {
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
     *("T02", "T03", "T07", "T08", "T09", "T10", "T15"),
 }
 """Findings of a training whose network learns little or nothing."""
+
+DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN, "K06": Severity.WARN}
+"""Findings of the data that explain why a network learned no depth, from this severity on."""
 
 LAST_ROWS = 10
 
@@ -28,6 +31,7 @@ class TrainingRecord:
     auto_masked: share of the pixels. Both are medians of the last logged rows up to the checkpoint.
     codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
     focal: fx / width of each of its data sets.
+    data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
     folder: of the run.
     """
 
@@ -37,6 +41,7 @@ class TrainingRecord:
     codes: tuple[str, ...] = ()
     focal: tuple[float, ...] = ()
     trained_steps: int | None = None
+    data_causes: tuple[Finding, ...] = ()
     folder: Path | None = field(default=None, compare=False)
 
     @classmethod
@@ -57,6 +62,7 @@ class TrainingRecord:
             warped_over_unwarped=_last_median(rows, "train/warped_over_unwarped"),
             auto_masked=_last_median(rows, "train/auto_masked"),
             codes=_read_codes(run / "findings.jsonl", rows, steps),
+            data_causes=_read_data_causes(run / "findings.jsonl"),
             focal=focal,
             trained_steps=max(ends, default=None),
             folder=run if rows else None,
@@ -92,6 +98,14 @@ def _read_codes(path: Path, rows: list[dict[str, float]], steps: int | None) -> 
     known = (one for one in found if one.stage is Stage.TRAINING and one.severity is not Severity.NOTE)
     early = [one.code for one in known if steps is None or one.evidence.get("step", 0) <= steps]
     return tuple(code for code in dict.fromkeys(early) if _still_holds(code, rows))
+
+
+def _read_data_causes(path: Path) -> tuple[Finding, ...]:
+    found, _ = read_valid_findings(path) if path.is_file() else ([], [])
+    rank = list(Severity).index
+    known = [one for one in found if one.stage is Stage.DATA and one.code in DATA_CAUSES]
+    severe = [one for one in known if rank(one.severity) <= rank(DATA_CAUSES[one.code])]
+    return tuple({one.code: one for one in reversed(severe)}.values())
 
 
 def _still_holds(code: str, rows: list[dict[str, float]]) -> bool:

@@ -21,6 +21,7 @@ CHECKS = Registry(
         "exposure": "stadia.diagnostics.preflight.frame_checks:check_exposure",
         "intrinsics": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics",
         "resize": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics_size",
+        "parallax": "stadia.diagnostics.preflight.parallax_checks:check_parallax",
         "synchronization": "stadia.diagnostics.preflight.time_shift_checks:check_synchronization",
         "sides": "stadia.diagnostics.preflight.stereo_checks:check_sides",
         "baseline": "stadia.diagnostics.preflight.stereo_checks:check_baseline",
@@ -35,6 +36,7 @@ SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.diagnostics.prefli
 
 PREREQUISITES = {
     "resize": ("frames", "intrinsics"),
+    "parallax": ("frames", "intrinsics", "resize"),
     "synchronization": ("frames", "intrinsics", "resize"),
     "sides": ("frames", "intrinsics", "resize", "synchronization"),
     "baseline": ("frames", "intrinsics", "resize", "synchronization", "sides"),

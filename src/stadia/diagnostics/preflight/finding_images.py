@@ -234,6 +234,7 @@ DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
     "D06": lambda finding, survey: _draw_motions(finding, survey) or _draw_ground_truth(finding, survey),
     "D07": _draw_ground_truth,
     "D08": _draw_ground_truth,
+    "D18": _draw_two_images,
     "K03": _draw_sizes,
     "K04": _draw_sizes,
     "E01": _draw_sides,

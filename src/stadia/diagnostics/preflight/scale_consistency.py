@@ -42,7 +42,7 @@ class ScaleComparison:
 
 
 WARN_FROM, STOP_FROM = 0.05, 0.08
-"""Deviations (of log ratio) where the rig takes part. See `docs/findings.md` for what clean data shows."""
+"""Deviations (of log ratio) where the rig takes part. See `docs/reference/findings.md` for what clean data shows."""
 
 WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
 """Deviations between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""

@@ -72,6 +72,7 @@ PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
 MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image, from where it stands
 _ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
 _DRAWS = 100  # of the bootstrap over drives
+_VALUES_AT_ONCE = 1 << 20  # draws times detections that are fitted together
 _LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
 
 
@@ -112,18 +113,18 @@ def estimate_drive_heights(
     foot, px, metres = foot_px.double(), height_px.double(), height_m.double()
     _, place, counts = torch.unique(torch.stack((drive, track)), dim=1, return_inverse=True, return_counts=True)
     weight = 1 / counts[place].double()
-    height, horizon, weights = _fit(drive, weight, foot, px, metres, focal_px)
+    (height,), (horizon,), (weights,) = _fit(drive, weight[None], foot, px, metres, focal_px)
     inlier_count = int(torch.unique(torch.stack((drive, track))[:, weights > 0.5 * weight], dim=1).shape[1])
     if inlier_count < _MIN_OBJECTS or not 0 < height < math.inf:
         raise _too_few_error(inlier_count)
     generator = torch.Generator().manual_seed(0)
     drives = int(drive.max()) + 1
-    logs = []
-    for _ in range(_DRAWS):
-        times = torch.bincount(torch.randint(drives, (drives,), generator=generator), minlength=drives)[drive]
+    draws = [torch.randint(drives, (drives,), generator=generator) for _ in range(_DRAWS)]
+    count, logs = max(1, _VALUES_AT_ONCE // len(drive)), list[float]()
+    for first in range(0, _DRAWS, count):
+        times = torch.stack([torch.bincount(one, minlength=drives)[drive] for one in draws[first : first + count]])
         again = _fit(drive, weight * times, foot, px, metres, focal_px)[0]
-        if 0 < again < math.inf:
-            logs.append(math.log(again))
+        logs += [math.log(one) for one in again if 0 < one < math.inf]
     spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > _DRAWS // 2 else math.inf
     width = math.hypot(1.96 * spread, 1.96 * HEIGHT_STD / math.sqrt(inlier_count))
     return DriveHeights(height, height * math.exp(-width), height * math.exp(width), horizon, inlier_count)
@@ -136,39 +137,48 @@ def _too_few_error(inlier_count: int) -> GeometryError:
 
 def _fit(
     drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor, focal_px: float
-) -> tuple[float, Tensor, Tensor]:
-    """Return height, horizons (D,), weights (N,): px / metres = (foot - horizon) / height, reweighted each round."""
-    horizon = foot.new_zeros(int(drive.max()) + 1)
-    per_m, between = foot.new_tensor(1 / _INIT_HEIGHT_M), focal_px * math.radians(DRIVE_PITCH_STD_DEG)
-    kept = weight
+) -> tuple[list[float], Tensor, Tensor]:
+    """Fit px / metres = (foot - horizon) / height, reweighted each round, for each row of `weight` (B, N).
+
+    Returns B heights, horizons (B, D), weights (B, N).
+    """
+    horizon = foot.new_zeros(len(weight), int(drive.max()) + 1)
+    per_m = foot.new_full((len(weight), 1), 1 / _INIT_HEIGHT_M)
+    between, kept = focal_px * math.radians(DRIVE_PITCH_STD_DEG), weight
     for turn in range(_ROUNDS):
-        below = (foot - horizon[drive]).clamp(min=1.0)
+        below = (foot - horizon[:, drive]).clamp(min=1.0)
         flat = _correct_length(px, below, metres, 1 / per_m, focal_px) / metres
         by_pitch = per_m * focal_px * math.radians(PITCH_STD_DEG)
         deviation = ((HEIGHT_STD * per_m * below) ** 2 + by_pitch**2 + (BOX_STD_PX / metres) ** 2).sqrt()
-        error = (flat - per_m * (foot - horizon[drive])) / deviation
+        error = (flat - per_m * (foot - horizon[:, drive])) / deviation
         power = 1 if turn < _ROUNDS // 2 else _LATE_POWER
         kept = torch.where(per_m * below * metres >= MIN_HEIGHT_PX, weight / (1 + error.square()) ** power, 0.0)
         per_m, level = _fit_drive_lines(drive, kept / deviation.square(), foot, flat, 1 / (per_m * between).square())
         horizon = level / per_m
-    return float(1 / per_m), horizon, kept
+    return (1 / per_m)[:, 0].tolist(), horizon, kept
 
 
 def _fit_drive_lines(drive: Tensor, precision: Tensor, x: Tensor, y: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit slope and level (D,) of each drive in y = slope x - level; `alike`: precision of levels about their mean."""
+    """Fit slope (B, 1) and level (B, D) of each drive in y = slope x - level.
+
+    precision, y: (B, N).  x: (N,).  alike: (B, 1) precision of levels about their mean.
+    """
     drives = int(drive.max()) + 1
 
     def total(values: Tensor) -> Tensor:
-        return x.new_zeros(drives).index_add(0, drive, precision * values)
+        return x.new_zeros(len(precision), drives).index_add(1, drive, precision * values)
+
+    def add(values: Tensor) -> Tensor:
+        return values.sum(1, keepdim=True)
 
     sure = total(torch.ones_like(x))
     some = sure.clamp(min=torch.finfo(x.dtype).tiny)
     x_of, y_of = total(x) / some, total(y) / some
-    within_x, within_y = x - x_of[drive], y - y_of[drive]
+    within_x, within_y = x - x_of[:, drive], y - y_of[:, drive]
     share = sure * alike / (sure + alike)
-    x_mean, y_mean = (share * x_of).sum() / share.sum(), (share * y_of).sum() / share.sum()
-    across = (share * (x_of - x_mean) * (y_of - y_mean)).sum() + (precision * within_x * within_y).sum()
-    slope = across / ((share * (x_of - x_mean).square()).sum() + (precision * within_x.square()).sum())
+    x_mean, y_mean = add(share * x_of) / add(share), add(share * y_of) / add(share)
+    across = add(share * (x_of - x_mean) * (y_of - y_mean)) + add(precision * within_x * within_y)
+    slope = across / (add(share * (x_of - x_mean).square()) + add(precision * within_x.square()))
     mean = slope * x_mean - y_mean
     return slope, (sure * (slope * x_of - y_of) + alike * mean) / (sure + alike)
 

@@ -319,7 +319,7 @@ def shorten_warmup(config: RecipeConfig, steps: int) -> tuple[RecipeConfig, list
 
 AUTO_MINUTES = 20.0
 MIN_USEFUL_STEPS = 1000
-"""Fewer steps give no usable depth (docs/own-data.md); a smaller image is better then."""
+"""Fewer steps give no usable depth (docs/how-to/own-data.md); a smaller image is better then."""
 MAX_MEMORY_SHARE = 0.6
 """Of the free memory. The estimate for larger images is within 30 % of the measured peak."""
 AREAS = (30720, 53248, 122880)
@@ -332,7 +332,7 @@ SMALL_NETWORKS = (
     *("loss.pyramid=4", "loss.auto_mask_from_step=100"),
     *("training.batch_size=4", "optimizer.lr=1e-3", "training.clip_norm=1.0"),
 )
-"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results.md)."""
+"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results/mono.md)."""
 
 
 def choose_settings(

@@ -146,7 +146,7 @@ Size = tuple[int, int]
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 MAX_SILOG_RATIO = 1.3
-"""SILog at another size over SILog at the training size; above, the size is the cause (docs/dpt.md)."""
+"""SILog at another size over SILog at the training size; above, the size is the cause (docs/how-to/dpt.md)."""
 
 
 def parse_size(text: str) -> Size:

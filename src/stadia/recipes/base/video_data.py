@@ -158,7 +158,7 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
     return {name: sorted(indices) for name, indices in found.items()}
 
 
-MOTION_FINDINGS = {"D03"}
+MOTION_FINDINGS = {"D03", "D18"}
 """Findings that stop nothing without neighbors in time: a camera may stand still."""
 
 MAX_SPARSE_SHARE = 0.35

@@ -35,7 +35,7 @@ class DptRecipeConfig(RecipeConfig):
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
     Depth is in metres; with affine-invariant losses alone, up to scale and shift.
     Command: `stadia train dpt --data PATH`.
-    Measured time and scores: docs/results.md.
+    Measured time and scores: docs/results/dpt.md.
 
     recipe: name of this recipe.
     backbone_lr_factor: learning rate of the transformer over that of decoder and head (`optimizer.lr`); null = 0.1 with

@@ -67,16 +67,16 @@ class CameraHeightsConfig(StrictModel):
 
 
 class MetricConfig(SelfSupervisedConfig):
-    """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530): docs/metric.md.
+    """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530).
 
     Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
     Command: `stadia train metric --data PATH`.
-    Measured time and scores: docs/results.md.
+    Measured time and scores: docs/results/metric.md. The method: docs/how-to/metric.md.
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
     first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
-        alone, if precise enough (docs/metric.md); it supervises from the first step. "depth" waits for
+        alone, if precise enough (docs/how-to/metric.md); it supervises from the first step. "depth" waits for
         `heights.first_epoch`.
     max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because
         one pass through few data changes depth too little to estimate a height.

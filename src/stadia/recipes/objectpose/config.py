@@ -71,8 +71,8 @@ class ObjectPoseConfig(RecipeConfig):
     """Class, mask, rotation, translation and size of objects from one image (FastPoseCNN, arXiv 2406.11063).
 
     Data: none required, TableWorld is rendered; or images with known poses: BOP, NOCS, or your own
-        (docs/objectpose.md). The defaults train on two cores in 15 minutes. Command: `stadia train objectpose`.
-    Measured scores: docs/results.md.
+        (docs/how-to/objectpose.md). The defaults train on two cores in 15 minutes. Command: `stadia train objectpose`.
+    Measured scores: docs/results/object-pose.md.
 
     recipe: name of this recipe.
     """

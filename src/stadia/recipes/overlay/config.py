@@ -13,11 +13,11 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConf
 
 
 class OverlayConfig(RecipeConfig):
-    """Depth and foreground mask of a composite image, from it and its background image (docs/overlay.md).
+    """Depth and foreground mask of a composite image, from it and its background image (docs/how-to/overlay.md).
 
     Data: none required, RoadWorld and TableWorld are rendered; or your own backgrounds with depth and cut-outs with
         alpha. The defaults train on two cores in 10 minutes. Command: `stadia train overlay`.
-    Measured scores: docs/results.md.
+    Measured scores: docs/results/overlay.md.
 
     recipe: name of this recipe.
     depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the data set.

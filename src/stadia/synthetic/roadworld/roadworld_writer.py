@@ -1,6 +1,6 @@
 """Write RoadWorld as recordings in stadia's folder layout, each complete or absent, so that rendering resumes.
 
-DATASET/dataset.json names the recordings of each split and is written last. See docs/roadworld.md for every file.
+DATASET/dataset.json names the recordings of each split and is written last. Every file: docs/reference/roadworld.md.
 """
 
 from __future__ import annotations

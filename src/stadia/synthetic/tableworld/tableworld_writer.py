@@ -1,6 +1,6 @@
 """Write TableWorld as one folder a table, and cut-outs as one folder an object: each complete or absent, to resume.
 
-DATASET/dataset.json names the folders of each split and is written last. See docs/tableworld.md for every file.
+DATASET/dataset.json names the folders of each split and is written last. Every file: docs/reference/tableworld.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Check how much of the image motion is parallax: what a camera shows by turning holds no depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, Array, pixel_rays
+
+MIN_PARALLAX_PX, GOOD_PARALLAX_PX = 0.8, 1.6
+"""Median displacement between neighboring frames that is not rotation, at FLOW_WIDTH. Trainings on mono video found
+depth from 1.3 (RoadWorld) and 1.9 px (KITTI 06) on, and none at .2 to .5 (KITTI raw at walking pace, 7-Scenes).
+"""
+TURNING_SHARE = 0.4
+"""Parallax over displacement below which the camera mostly turns: .13 to .35 in 7-Scenes, .48 to 1.2 in drives."""
+
+MIN_STEPS, ITERATIONS, LEAST_PX = 2, 20, 0.3
+
+
+def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
+    """Return the (3, 3) rotation that explains most of the matches (M, 2): least absolute distances of rays.
+
+    Kabsch's solution with weights 1 / distance, which count far points alone once near ones have moved.
+    """
+    rays = [pixel_rays(pixels, K) for pixels in (first_px, second_px)]
+    first, second = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays)
+    weights = np.ones(len(first))
+    R = np.eye(3)
+    for _ in range(ITERATIONS):
+        left, _, right = np.linalg.svd((second * weights[:, None]).T @ first)
+        R = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
+        weights = 1 / np.maximum(rotation_residuals_px(first_px, second_px, K, R), LEAST_PX)
+    return np.asarray(R, dtype=np.float64)
+
+
+def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array) -> Array:
+    """Return (M,) displacements of matches beyond a rotation."""
+    turned = pixel_rays(first_px, K) @ R.T @ K.T
+    return np.asarray(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1), dtype=np.float64)
+
+
+def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
+    """D18, for one camera: a note where ground truth could supervise the training instead."""
+    if survey.stereo:
+        return
+    if len(survey.steps) < MIN_STEPS:
+        raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
+    parallax_px, shares = [], []
+    for step in survey.steps:
+        pixels, K = (step.matches.first_px, step.matches.second_px), survey.K(step.first)
+        residual = float(np.median(rotation_residuals_px(*pixels, K, estimate_rotation(*pixels, K))))
+        scale = FLOW_WIDTH / survey.recording.camera(step.first).width
+        parallax_px.append(residual * scale / abs(step.second - step.first))
+        shares.append(residual / max(step.matches.displacement_px, LEAST_PX))
+    found_px, share = float(np.median(parallax_px)), float(np.median(shares))
+    if found_px >= MIN_PARALLAX_PX:
+        return
+    if share < TURNING_SHARE:
+        cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
+        fix = "record with a camera that moves, or train with stereo pairs or ground truth"
+    else:
+        stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), 16)
+        cause = "the camera moves little between two frames"
+        fix = f"take frames that lie farther apart (data.stride=auto, or {stride} times the stride)"
+    measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
+    has_truth = any(survey.depth(step.first) is not None for step in survey.steps)
+    columns = {"first": [s.first for s in survey.steps], "second": [s.second for s in survey.steps]}
+    evidence = {"rotation_share": 1 - share, "pairs": columns | {"parallax_px": parallax_px}}
+    severity = Severity.NOTE if has_truth else Severity.WARN
+    yield make_finding(
+        "D18", severity, measured, f"at least {MIN_PARALLAX_PX} px", cause=cause, fix=fix, evidence=evidence
+    )

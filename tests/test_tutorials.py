@@ -1,0 +1,152 @@
+"""Each tutorial runs from its first line to its last, in one folder, on small data; so do the README's Python and the
+notebooks.
+
+RUN is the newest run. SMALLER changes a printed line so that it ends in seconds; NOT_RUN names the lines that are
+tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.campaign.sound import STUDY, write_video
+from tests.datasets.rendered_world import World, pose, rows
+from tests.test_documented_commands import NETWORK
+from tests.test_documents import ROOT, blocks, commands
+
+from stadia.cli.main import run
+from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
+
+TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
+PAGES = [*TUTORIALS, ROOT / "docs" / "start" / "first-video.md"]
+
+SHORT = "training.max_steps=2 training.batch_size=2 training.validate_every=2 training.threads=1 --on-stop warn"
+SMALLER = {
+    r"--preset demo --worlds 8,1,1": "--preset tiny --worlds 1,1,1 frames=12 height=128 width=416",
+    r"^stadia train selfsup (\S+) --preset (?!metric-)\S+( --minutes \d+)?": f"stadia train selfsup \\1 --preset tiny-laptop "
+    f"{shlex.join(NETWORK)} {SHORT}",
+    r"^(stadia train \S+ \S+ --preset metric-\S+)": f"\\1 {shlex.join(NETWORK)} {SHORT}",
+    r"model.network=depth-anything-small data.height=98 data.width=322": "model.network=dpt-tiny data.height=64 "
+    "data.width=96",
+    r"^(stadia train dpt .*) training.max_steps=1000": f"\\1 {SHORT}",
+}
+"""Pattern in a printed line -> its replacement."""
+
+NOT_RUN = {
+    r"--slurm": "a cluster",
+    r"^stadia ablate (?!.*--dry-run)|--reuse": "several trainings: tests/apps/test_studies.py",
+    r"--resume": "tests/training/test_resume.py",
+    r"training.devices=2": "two processes: tests/training/test_distributed.py and test_sharding.py",
+}
+"""Pattern of a line -> what it needs, or which test runs the command."""
+
+
+def make_smaller(line: str) -> str:
+    for pattern, replacement in SMALLER.items():
+        line = re.sub(pattern, replacement, line)
+    return line
+
+
+def find_newest_run() -> Path:
+    return max(Path("runs").iterdir(), key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
+
+
+def run_line(line: str) -> None:
+    """Run a line of `stadia` in this process, made smaller."""
+    if any(re.search(pattern, line) for pattern in NOT_RUN):
+        return
+    words = shlex.split(re.sub(r"\bRUN\b", lambda _: str(find_newest_run()), make_smaller(line)))
+    assert words[0] == "stadia", line
+    started = time.time()
+    with pytest.raises(SystemExit) as ending:
+        run(words[1:])
+    allowed = (0, 1) if words[1] in ("check", "diagnose") else (0,)  # 1: they found what stops a training
+    assert ending.value.code in allowed, f"{line} ended with {ending.value.code} after {time.time() - started:.0f} s"
+
+
+def read_steps(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield language and text of each command and each Python block; a YAML block that is to be saved, too."""
+    text = path.read_text(encoding="utf-8")
+    saved = [(m.start(), "save " + m[1], m[2]) for m in re.finditer(r"as `(\S+)`:\s+```yaml\n(.*?)```", text, re.S)]
+    steps: list[tuple[int, str, str]] = list(saved)
+    for block in blocks(text, path.name):
+        line = int(block.where.rpartition(":")[2])
+        position = sum(map(len, text.splitlines(keepends=True)[: line - 1]))
+        parts = [block.body] if block.language == "python" else commands(block)
+        steps += [(position, block.language, part) for part in parts]
+    for _, language, part in sorted(steps, key=lambda step: step[0]):
+        yield language, part
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a reader has before the first line, as the current folder: a video, a data set, two paths, a study."""
+    World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
+    write_video(tmp_path / "drive.mp4")
+    for name in ("estimate.txt", "truth.txt"):
+        (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
+    (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
+    for language, text in read_steps(path):
+        if language.startswith("save "):
+            Path(language.removeprefix("save ")).write_text(text)
+        elif language == "python":
+            if path.stem not in ("add-a-loss", "add-a-dataset", "several-machines"):  # test_documents.py has them
+                exec(compile(text, path.name, "exec"), {"__name__": "tutorial"})
+        elif text.startswith("stadia "):
+            run_line(text)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_python_of_the_readme_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stadia import recipes
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    marked = re.search(r"<!-- run in small -->\n```python\n(.*?)```", text, re.S)
+    assert marked is not None
+    assert len(marked[1].splitlines()) <= 12
+    small = [*(word for word in NETWORK if "=" in word), *(word for word in SHORT.split() if "=" in word)]
+    configure = recipes.configure
+    monkeypatch.setattr(recipes, "configure", lambda *args, **values: configure(args[0], small, **values))
+    monkeypatch.setattr(recipes, "train", lambda config, train=recipes.train: train(config, on_stop="warn"))
+    exec(compile(marked[1], "README.md", "exec"), {"__name__": "readme"})
+    assert (find_newest_run() / "report.html").is_file()
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_a_notebook_is_that_of_its_page(page: str) -> None:
+    path = FOLDER / f"{page.replace('-', '_')}.ipynb"
+    assert path.read_text(encoding="utf-8") == write_notebook(page), "run: python -m website.notebooks"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_a_notebook_runs(page: str, folder: Path) -> None:
+    names: dict[str, Any] = {"__name__": "notebook"}
+    for cell in make_notebook(page)["cells"]:
+        if cell["cell_type"] != "code" or cell["source"][0].startswith("%pip"):
+            continue
+        python: list[str] = []
+        for line in [*cell["source"], "!"]:
+            if not line.startswith("!"):
+                python.append(line)
+                continue
+            exec(compile("".join(python), page, "exec"), names)
+            python = []
+            if line != "!":
+                run_line(line.removeprefix("!").strip().format(**names))

@@ -1,0 +1,58 @@
+"""Write the pages of the findings from the catalog: a table of all codes, and a page for each family."""
+
+from __future__ import annotations
+
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, Entry
+from website.markdown_text import escape, table
+
+INTRODUCTION = """\
+# Findings
+
+A finding has a code, what was measured, what was expected, the likely cause and the fix.
+[How checks work](../explanation/checks.md) explains when each is computed and in which order to fix
+them. `stadia explain CODE` prints an entry in a terminal.
+"""
+
+CALIBRATED = """\
+## Measured values behind the thresholds
+
+Clean: nine RoadWorld worlds of three seeds, KITTI odometry 06 (stereo), KITTI raw (mono, LiDAR,
+LiDAR odometry), 7-Scenes kitchen (RGB-D). Broken: the mutations of `tests/mutations`.
+`python benchmarks/preflight.py` prints every value.
+"""
+
+
+def write_findings() -> dict[str, str]:
+    """Return the text of each page by its path below docs/."""
+    families = {letter: [e for e in CATALOG.values() if e.code[0] == letter] for letter in FAMILIES}
+    rows = [
+        (f"[{entry.code}](findings/{_slug(letter)}.md#{entry.code.lower()})", escape(entry.title), FAMILIES[letter])
+        for letter, entries in families.items()
+        for entry in entries
+    ]
+    readings = [(r.measurement, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
+    head = ("measurement", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
+    measured = table(head, ([escape(cell) for cell in row] for row in readings))
+    pages = {
+        "reference/findings.md": "\n".join(
+            (INTRODUCTION, table(("code", "finding", "family"), rows), "", CALIBRATED, measured, "")
+        )
+    }
+    for letter, entries in families.items():
+        title = f"# Findings {letter}: {FAMILIES[letter]}"
+        pages[f"reference/findings/{_slug(letter)}.md"] = "\n\n".join((title, *map(_write_entry, entries))) + "\n"
+    return pages
+
+
+def _slug(letter: str) -> str:
+    return FAMILIES[letter].replace(" ", "-")
+
+
+def _write_entry(entry: Entry) -> str:
+    rows = [
+        ("When", entry.stage.value.replace("_", " ")),
+        *((name.capitalize(), getattr(entry, name)) for name in ("symptom", "cause", "fix", "measured", "source")),
+    ]
+    items = [f"- **{name}:** {escape(text)}{'' if text.rstrip().endswith('.') else '.'}" for name, text in rows]
+    return "\n".join((f"## {entry.code} {escape(entry.title)} {{ #{entry.code.lower()} }}", "", *items))

@@ -1,0 +1,230 @@
+"""Make the pictures of the documentation: `make gallery`, or with `--tiny` small ones in a minute, as CI does.
+
+Each picture is a function that draws into a folder with the program's own commands. The page of the gallery lists them.
+
+    python -m website.gallery --run runs/<date>-demo     # also what needs a trained demo
+    python -m website.gallery --tiny --out FOLDER
+    python -m website.gallery --only findings
+    python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "images"
+MAX_ANIMATION_BYTES = 2_000_000
+NEAREST_M = 5.0  # drawn brightest
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a picture is drawn from. run: a folder of a trained demo; shots: one of screenshots.  work: for data."""
+
+    out: Path
+    work: Path
+    run: Path | None
+    tiny: bool
+    shots: Path | None = None
+
+
+def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
+    """Run a command of stadia; raise with its output where it fails."""
+    line = [sys.executable, "-P", "-m", "stadia", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode not in codes:
+        raise RuntimeError(f"stadia {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+# -- The animation of the README
+
+
+def draw_path(predicted: NDArray[Any], true: NDArray[Any], count: int, side: int) -> Pixels:
+    """Draw the first `count` positions of a path from above on a square canvas, forward up, over the whole true one.
+
+    predicted, true: (N, 2) metres, right and forward.
+    """
+    every = np.concatenate([predicted, true])
+    scale = 0.84 * side / max(float(np.ptp(every, axis=0).max()), 1e-6)
+    middle = (every.min(axis=0) + every.max(axis=0)) / 2
+
+    def place(points: NDArray[Any]) -> NDArray[np.int32]:
+        x, z = ((points - middle) * scale).T
+        return np.round(np.stack([side / 2 + x, side / 2 - z], axis=1) * 16).astype(np.int32)
+
+    canvas = np.full((side, side, 3), 18, np.uint8)
+    cv2.polylines(canvas, [place(true)], False, (90, 90, 90), 2, cv2.LINE_AA, shift=4)
+    cv2.polylines(canvas, [place(predicted[:count])], False, (255, 176, 59), 3, cv2.LINE_AA, shift=4)
+    x, y = place(predicted[count - 1 : count])[0]
+    cv2.circle(canvas, (int(x), int(y)), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
+    for text, color, row in (("predicted path", (255, 176, 59), 20), ("true path", (150, 150, 150), 38)):
+        cv2.putText(canvas, text, (10, row), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
+    return canvas
+
+
+def animate_demo(job: Job) -> str | None:
+    """A road, its predicted depth, and the predicted path of the camera."""
+    if job.run is None:
+        return None
+    from stadia.datasets.open_dataset import open_recordings
+    from stadia.evaluation.plots.colormaps import color_inverse_depth
+
+    worlds = json.loads((job.run / "config.json").read_text())["data"]["path"]
+    width, frames = (320, []) if job.tiny else (448, [])
+    for recording in open_recordings(worlds, split="test")[: 1 if job.tiny else 3]:
+        folder = job.run / "predictions" / "test" / recording.name
+        rows = np.loadtxt(folder / "trajectory.txt").reshape(-1, 3, 4)
+        true = np.stack([recording.T_world_camera(frame) for frame in range(len(recording))])
+        true = np.linalg.inv(true[0]) @ true
+        for frame in range(len(recording)):
+            with np.load(folder / "depth" / f"{frame:06d}.npz") as file:
+                inverse = 1 / file["depth_m"]
+            image = recording.image(frame)
+            size = width, round(width * image.shape[0] / image.shape[1])
+            depth = color_inverse_depth(cv2.resize(inverse, size), top=1 / NEAREST_M)
+            tiles = np.vstack([cv2.resize(image, size, interpolation=cv2.INTER_AREA), depth])
+            path = draw_path(rows[:, [0, 2], 3], true[:, [0, 2], 3], frame + 1, tiles.shape[0])
+            frames.append(Image.fromarray(np.hstack([tiles, path])))
+    target = job.out / "demo.webp"
+    for quality in (80, 65, 50, 35):
+        frames[0].save(target, save_all=True, append_images=frames[1:], duration=100, loop=0, quality=quality, method=4)
+        if target.stat().st_size < MAX_ANIMATION_BYTES:
+            break
+    return target.name
+
+
+# -- The worlds and the inputs of the recipes
+
+
+def draw_roadworld(job: Job) -> str:
+    """RoadWorld: left images beside their depth, normals and classes."""
+    folder = job.work / "road"
+    size = ("frames=6", "height=64", "width=160") if job.tiny else ("frames=12", "height=192", "width=640")
+    call("data", "roadworld", "--preset", "tiny", "--out", folder, *size)
+    return _keep(job, folder / "preview.png", "roadworld.jpg")
+
+
+def draw_tableworld(job: Job) -> str:
+    """TableWorld: objects on tables with boxes, axes and masks."""
+    folder = job.work / "table"
+    counts = ("train=4", "val=2", "test=2") if job.tiny else ("train=12", "val=2", "test=2")
+    call("data", "tableworld", "--preset", "tiny", "--out", folder, *counts)
+    return _keep(job, folder / "preview.png", "tableworld.jpg")
+
+
+def draw_composites(job: Job) -> str:
+    """Composite images: background, image, depth and mask."""
+    sheet = job.work / "sheet.png"
+    small = () if not job.tiny else ("foregrounds.rendered.train=2",)
+    call("data", "overlay", "--sheet", sheet, *small)
+    return _keep(job, sheet, "gallery-overlay.jpg")
+
+
+# -- Findings
+
+
+def draw_findings(job: Job) -> str:
+    """A finding: the right image of a broken rig, warped with both signs of the baseline (E01)."""
+    folder = job.work / "broken"
+    call("data", "roadworld", "--preset", "tiny", "--out", folder)
+    for path in folder.glob("*/recording.json"):
+        recording = json.loads(path.read_text())
+        recording["T_right_left"][0][3] *= -1
+        path.write_text(json.dumps(recording))
+    found = job.work / "findings"
+    call("check", folder, "--out", found, codes=(0, 1))
+    image = min((p for p in found.rglob("*.png") if "E01" in p.name), default=min(found.rglob("*.png")))
+    return _keep(job, image, "gallery-finding.jpg")
+
+
+# -- A training and its report
+
+
+def draw_training(job: Job) -> str | None:
+    """An image sheet of a training: input, depth, warped sources, residual and winners."""
+    if job.run is None:
+        return None
+    sheets = sorted((job.run / "images").glob("step-*.png"))
+    return _keep(job, sheets[-1], "gallery-sheet.jpg") if sheets else None
+
+
+# -- The site
+
+
+def join_screenshots(job: Job) -> str | None:
+    """Pages of the site on a screen and on a phone."""
+    if job.shots is None:
+        return None
+    for kind, width in (("wide", 700), ("phone", 260)):
+        tiles = []
+        for path in sorted(job.shots.glob(f"{kind}-*.png")):
+            with Image.open(path) as image:
+                tile = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
+            tiles.append(np.pad(np.asarray(tile), ((0, 8), (0, 8), (0, 0)), constant_values=128))
+        columns = 2 if kind == "wide" else len(tiles)
+        tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % columns)
+        lines = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+        Image.fromarray(np.vstack(lines)).save(job.out / f"site-{kind}.webp", quality=70, method=6)
+    return "site-wide.webp, site-phone.webp"
+
+
+def _keep(job: Job, path: Path, name: str) -> str:
+    """Write an image as JPEG of at most 1600 pixels a side into the gallery; return its name."""
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+        small.thumbnail((1600, 1600))
+        small.save(job.out / name, quality=85)
+    return name
+
+
+PICTURES: dict[str, Callable[[Job], str | None]] = {
+    "animation": animate_demo,
+    "sheet": draw_training,
+    "roadworld": draw_roadworld,
+    "tableworld": draw_tableworld,
+    "overlay": draw_composites,
+    "findings": draw_findings,
+    "site": join_screenshots,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--run", type=Path, help="a run of `stadia demo`, for the pictures of a training")
+    parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
+    parser.add_argument("--only", choices=PICTURES, action="append")
+    parser.add_argument("--tiny", action="store_true")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
+    try:
+        job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots)
+        for name in arguments.only or PICTURES:
+            started = time.monotonic()
+            made = PICTURES[name](job)
+            print(f"{name:10} {made or 'left out: needs --run or --shots'} ({time.monotonic() - started:.1f} s)")
+    finally:
+        shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Write the tutorials that are notebooks too, from their pages: `python -m website.notebooks`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TUTORIALS = ROOT / "docs" / "tutorials"
+FOLDER = TUTORIALS / "notebooks"
+NOTEBOOKS = {"depth-from-your-video": "drive.mp4", "wrong-calibration": None}
+"""Page -> the file that a reader uploads, if any."""
+
+INSTALL = "%pip install --quiet 'stadia[weights]'"
+UPLOAD = """\
+import sys
+
+if "google.colab" in sys.modules:  # elsewhere, put {name} beside this notebook
+    from google.colab import files
+
+    files.upload()  # choose a video named {name}"""
+SHOW = """\
+from pathlib import Path
+
+from PIL import Image
+
+Image.open(sorted(Path("{folder}").rglob("*.{suffix}"))[0])"""
+SHOWN = {"depth-from-your-video": ("drive-depth/depth_color", "jpg"), "wrong-calibration": ("broken-findings", "png")}
+"""Page -> folder and suffix of the image that the last cell shows."""
+
+LAST_RUN = 'from pathlib import Path\n\nrun = sorted(Path("runs").iterdir())[-1]\n'
+BLOCK = re.compile(r"(?:<!-- run -->\n)?^```(sh|python)\n(.*?)^```\n?", re.MULTILINE | re.DOTALL)
+
+
+def make_notebook(page: str) -> dict[str, Any]:
+    """Return the notebook of a page, without outputs. Shell lines become `!` lines; RUN becomes the last run."""
+    text = (TUTORIALS / f"{page}.md").read_text(encoding="utf-8")
+    cells, position = [], 0
+    for match in BLOCK.finditer(text):
+        cells += _make_text(text[position : match.start()])
+        cells.append(_make_cell("code", _convert(match[1], match[2].strip())))
+        position = match.end()
+    cells += _make_text(text[position:])
+    folder, suffix = SHOWN[page]
+    cells.append(_make_cell("code", SHOW.format(folder=folder, suffix=suffix)))
+    setup = [_make_cell("code", INSTALL)]
+    if NOTEBOOKS[page]:
+        setup.append(_make_cell("code", UPLOAD.format(name=NOTEBOOKS[page])))
+    cells[1:1] = setup
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _convert(language: str, body: str) -> str:
+    if language == "python":
+        return body
+    lines = body.replace("\\\n", " ").splitlines()
+    words = [re.sub(r"\s+#.*", "", line) for line in lines]
+    command = "\n".join("!" + re.sub(r"\s+", " ", re.sub(r"\bRUN\b", "{run}", line)) for line in words if line)
+    return (LAST_RUN if "{run}" in command else "") + command
+
+
+def _make_text(text: str) -> list[dict[str, Any]]:
+    plain = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text).strip()  # pages are not beside a notebook
+    return [_make_cell("markdown", plain)] if plain else []
+
+
+def _make_cell(kind: str, source: str) -> dict[str, Any]:
+    cell: dict[str, Any] = {"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True)}
+    return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+
+
+def write_notebook(page: str) -> str:
+    """Return the text of a notebook's file."""
+    return json.dumps(make_notebook(page), indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for page in NOTEBOOKS:
+        (FOLDER / f"{page.replace('-', '_')}.ipynb").write_text(write_notebook(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
