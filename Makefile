@@ -9,12 +9,13 @@ GALLERY ?= docs/images
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: help demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
+	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"
 	@echo "make docs        build the documentation site into build/site; every warning is an error"
 	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training)"
 	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
@@ -45,6 +46,9 @@ docs: $(VENV)/.installed-docs
 
 gallery: $(VENV)/.installed-docs
 	$(BIN)/python -m website.gallery --out $(GALLERY) $(if $(RUN),--run $(RUN)) $(TINY)
+
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu_check.py --out $(OUT)
 
 campaign: $(VENV)/.installed-dev
 	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)

@@ -2,7 +2,7 @@ r"""Compare a training step with Monodepth2's own code, interleaved, on the same
 
     git clone https://github.com/nianticlabs/monodepth2 CLONE
     python benchmarks/peers.py --monodepth2 CLONE [--batch 4] [--height 192] [--width 640] [--repeats 3] \
-        [--threads N] [--busy] [--json FILE]
+        [--threads N] [--memory] [--busy] [--json FILE] [--history FILE]
 
 A step is forward, loss, backward and optimizer of two ResNet-18, sources -1, +1 and stereo, four scales at full size.
 
@@ -10,15 +10,19 @@ monodepth2: their networks, view synthesis and loss, by their Trainer's methods,
 float32, bf16: ours, as `training.precision=32` and `bf16` run it.
 bare, bare bf16: our networks with the mean of their outputs as the loss.
 
-Printed are median seconds and ratios of the steps of one round: how many times as long theirs takes as ours (median,
-smallest, largest). Where other programs use the processor, it stops; `--busy` compares all the same, with a mark.
+`--memory` trains three steps of each in a process of its own and compares the largest resident memory; "kept low" is
+ours with `model.checkpoint_gradients=true`. Without it, printed are median seconds and ratios of the steps of one
+round: how many times as long theirs takes as ours (median, smallest, largest). Where other programs use the processor,
+it stops; `--busy` compares all the same, with a mark. The largest memory does not depend on other programs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
+import subprocess
 import sys
 import time
 import types
@@ -26,7 +30,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+from history import add_entry, add_history_option
 from step import SOURCES, bare_loss, made_up_batch
 from torch import Tensor
 from torch.nn import functional
@@ -117,9 +123,12 @@ def make_peer_step(clone: Path, batch: Batch[Any, Any]) -> Callable[[], float]:
     return step
 
 
-def make_step(batch: Batch[Any, Any], *, is_bare: bool, precision: str) -> Callable[[], float]:
+def make_step(
+    batch: Batch[Any, Any], *, is_bare: bool, precision: str, checkpoints: bool = False
+) -> Callable[[], float]:
     """Return a function that makes one step of ours, and returns its loss."""
-    model = DepthPoseNet(DepthPoseNetConfig(encoder="resnet18", pose_encoder="resnet18", pretrained=False))
+    encoders = {"encoder": "resnet18", "pose_encoder": "resnet18"}
+    model = DepthPoseNet(DepthPoseNetConfig(**encoders, pretrained=False, checkpoint_gradients=checkpoints))
     optimizer = build_optimizer(model, OptimizerConfig(name="adam", lr=LR))
     loss = SelfSupervisedLoss(SelfSupervisedLossConfig())
 
@@ -135,6 +144,54 @@ def make_step(batch: Batch[Any, Any], *, is_bare: bool, precision: str) -> Calla
     return step
 
 
+MEMORY_KINDS = {
+    "monodepth2": {},
+    "float32": {"precision": "float32"},
+    "bf16": {"precision": "bf16"},
+    "float32 kept low": {"precision": "float32", "checkpoints": True},
+    "bf16 kept low": {"precision": "bf16", "checkpoints": True},
+}
+"""What `--memory` compares -> arguments of `make_step`."""
+
+
+def measure_memory(kind: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train three steps in this process; return its resident memory before and at its largest, and the seconds."""
+    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
+    clone: Path = arguments.monodepth2
+    step = make_step(batch, is_bare=False, **MEMORY_KINDS[kind]) if MEMORY_KINDS[kind] else make_peer_step(clone, batch)
+    before_mb, started = psutil.Process().memory_info().rss / 2**20, time.perf_counter()
+    for _ in range(3):
+        step()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"before_mb": before_mb, "peak_mb": peak_mb, "seconds": time.perf_counter() - started}
+
+
+def compare_memory(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Measure each kind in a process of its own."""
+    found = {}
+    for kind in MEMORY_KINDS:
+        done = subprocess.run([sys.executable, *sys.argv, "--alone", kind], capture_output=True, text=True, check=True)
+        found[kind] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare_times(arguments: argparse.Namespace, batch: Batch[Any, Any]) -> dict[str, list[float]]:
+    """Measure all steps, interleaved; print the losses of the first ones."""
+    steps = {"monodepth2": make_peer_step(arguments.monodepth2, batch)}
+    for name, is_bare in (("", False), ("bare ", True)):
+        for precision in ("float32", "bf16"):
+            steps[f"{name}{precision}"] = make_step(batch, is_bare=is_bare, precision=precision)
+    losses = {name: step() for name, step in steps.items()}  # compiles, and fills the pools of memory
+    print("first losses:", ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(arguments.repeats):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--monodepth2", type=Path, required=True, metavar="CLONE")
@@ -143,37 +200,53 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory", action="store_true", help="compare the largest memory instead of the time")
     parser.add_argument("--busy", action="store_true", help="compare although other programs use the processor")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--alone", choices=MEMORY_KINDS, help=argparse.SUPPRESS)
+    add_history_option(parser)
     arguments = parser.parse_args()
-    busy = min(measure_busy_share() for _ in range(3))
-    if busy > MAX_BUSY and not arguments.busy:
-        sys.exit(f"processor: found {busy:.0%} in use; expected at most {MAX_BUSY:.0%}. Fix: wait, or pass --busy")
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
-    steps = {"monodepth2": make_peer_step(arguments.monodepth2, batch)}
-    for name, is_bare in (("", False), ("bare ", True)):
+    if arguments.alone:
+        print(json.dumps(measure_memory(arguments.alone, arguments)))
+        return
+    busy = min(measure_busy_share() for _ in range(3))
+    if busy > MAX_BUSY and not (arguments.busy or arguments.memory):
+        sys.exit(f"processor: found {busy:.0%} in use; expected at most {MAX_BUSY:.0%}. Fix: wait, or pass --busy")
+    is_busy = busy > MAX_BUSY
+    mark = f", BUSY: {busy:.0%} of the processors were in use" if is_busy and not arguments.memory else ""
+    settings = f"{arguments.width}x{arguments.height}, batch {arguments.batch}"
+    print(f"{settings}, {arguments.threads} threads{mark}")
+    found: dict[str, Any] = {"busy_share": busy, "settings": settings}
+    if arguments.memory:
+        found["memory"] = memory = compare_memory(arguments)
+        theirs = memory["monodepth2"]
+        ratios = {f"memory of {name} over theirs": one["peak_mb"] / theirs["peak_mb"] for name, one in memory.items()}
+        for name, one in memory.items():
+            steps_mb = one["peak_mb"] - one["before_mb"]
+            share = steps_mb / (theirs["peak_mb"] - theirs["before_mb"])
+            text = f"peak {one['peak_mb']:6.0f} MB, {one['peak_mb'] / theirs['peak_mb']:.2f} of theirs"
+            print(f"{name:18} {text}; the steps {steps_mb:6.0f} MB, {share:.2f} of theirs")
+        better = dict.fromkeys(ratios, "lower")
+    else:
+        batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
+        found["seconds"] = times = compare_times(arguments, batch)
+        ratios = {}
+        for name, seconds in times.items():
+            each = [theirs / own for theirs, own in zip(times["monodepth2"], seconds, strict=True)]
+            spread = f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+            print(f"{name:13} {statistics.median(seconds):7.3f} s  {spread}")
+            ratios[f"theirs over {name}"] = statistics.median(each)
+        better = dict.fromkeys(ratios, "higher")
         for precision in ("float32", "bf16"):
-            steps[f"{name}{precision}"] = make_step(batch, is_bare=is_bare, precision=precision)
-    losses = {name: step() for name, step in steps.items()}  # compiles, and fills the pools of memory
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(arguments.repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    mark = f", BUSY: {busy:.0%} of the processors were in use" if busy > MAX_BUSY else ""
-    print(f"{arguments.width}x{arguments.height}, batch {arguments.batch}, {arguments.threads} threads{mark}")
-    for name, seconds in times.items():
-        ratios = [theirs / own for theirs, own in zip(times["monodepth2"], seconds, strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name:13} {statistics.median(seconds):7.3f} s  {spread:24} first loss {losses[name]:.4f}")
-    for precision in ("float32", "bf16"):
-        shares = [own / bare for own, bare in zip(times[precision], times[f"bare {precision}"], strict=True)]
-        print(f"step over bare networks, {precision}: {statistics.median(shares):.2f}")
+            shares = [own / bare for own, bare in zip(times[precision], times[f"bare {precision}"], strict=True)]
+            print(f"step over bare networks, {precision}: {statistics.median(shares):.2f}")
+            ratios[f"{precision} over bare"], better[f"{precision} over bare"] = statistics.median(shares), "lower"
+    ratios, better = ({n: v for n, v in of.items() if "monodepth2" not in n} for of in (ratios, better))
+    if arguments.history:
+        add_entry(arguments.history, "peers", settings, ratios, better, threads=arguments.threads, is_busy=bool(mark))
     if arguments.json:
-        found = {"seconds": times, "busy_share": busy, "settings": f"{arguments.width}x{arguments.height}"}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.camera import intrinsics
 from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth_net import repeat_edges
 from stadia.models.depth_pose_net import DepthPoseNet
 
 SMALL = DepthPoseNetConfig(
@@ -108,3 +109,9 @@ def test_an_encoder_without_fine_skips_decodes_to_full_size() -> None:
 def test_start_depth_outside_the_range_is_refused() -> None:
     with pytest.raises(ValidationError, match="init_depth_m"):
         DepthPoseNetConfig(init_depth_m=200.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 6)])
+def test_compiled_code_repeats_the_edge_as_torch_does(size: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *size)
+    assert torch.equal(repeat_edges(image), torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate"))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from test_depth_pose_net import batch_of
 from torch.nn import functional as F
 
+from stadia.geometry.se3 import inverse
+from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose_net import CorrelationPoseEncoder, compute_correlation_volume, compute_expected_shift
 
 
@@ -44,3 +49,26 @@ def test_images_of_one_color_have_features_and_gradients() -> None:
     assert features.shape == (2, 128, 2, 3)
     assert features.isfinite().all()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("brightness", [False, True])
+def test_a_frame_of_several_pairs_is_encoded_once(brightness: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prediction and gradients are those of pairs whose frames are encoded for each pair."""
+    torch.manual_seed(0)
+    encoders = {"encoder": "mobilenetv3_small_050", "pose_net": "correlation"}
+    network = DepthPoseNet(DepthPoseNetConfig(**encoders, pretrained=False, brightness=brightness)).eval()
+    batch = batch_of(("-1", "+1", "stereo"))
+    encoded = []
+    encode = CorrelationPoseEncoder.encode_frames
+    monkeypatch.setattr(
+        CorrelationPoseEncoder,
+        "encode_frames",
+        lambda self, images: encoded.append(len(images)) or encode(self, images),
+    )
+    prediction = network(batch)
+    assert encoded == [2 * (4 if brightness else 3)], "the target, and each source of a pair"
+    earlier, later = batch.inputs.sources[:, 0], batch.inputs.image
+    alone = network.motion(earlier, later).T_later_earlier
+    torch.testing.assert_close(prediction.T_source_target[:, 0], inverse(alone), rtol=1e-5, atol=1e-6)
+    following = network.motion(batch.inputs.image, batch.inputs.sources[:, 1]).T_later_earlier
+    torch.testing.assert_close(prediction.T_source_target[:, 1], following, rtol=1e-5, atol=1e-6)

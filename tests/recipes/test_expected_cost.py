@@ -22,7 +22,6 @@ from stadia.recipes.base.expected_cost import (
     SKIPPED_STEPS,
     ExpectedCost,
     MeasuredTraining,
-    choose_precision,
     choose_steps,
     describe_time,
 )
@@ -332,24 +331,3 @@ def test_auto_is_of_selfsup_alone(stadia, tmp_path) -> None:
     assert (code, "--preset auto: found recipe 'dpt'; expected selfsup" in err) == (2, True)
     code, _, err = stadia("train", "selfsup", tmp_path, "--preset", "auto", "--dry-run")
     assert (code, "--preset auto: found used together with --dry-run" in err) == (2, True)
-
-
-@pytest.mark.parametrize(("bf16_s", "taken"), [(0.5, "bf16"), (1.5, "32")])
-def test_the_faster_precision_is_taken(
-    bf16_s: float, taken: str, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the fastest step but the first, which compiles."""
-    seconds = {"32": (9.0, 1.0, 1.2), "bf16": (0.1, 3.0, bf16_s)}
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(
-        expected_cost,
-        "measure_steps",
-        lambda _, config, data: SimpleNamespace(seconds=seconds[config.training.precision]),
-    )
-    config = recipes.configure("selfsup", ["training.precision=auto"], data={"path": "drive.mp4"})
-    chosen = choose_precision(config, None, Console(file=out, width=200))
-    assert chosen.training.precision == taken
-    assert f"training.precision=auto: {taken}, measured in three steps each (32 1 s, bf16 {bf16_s} s a step)" in (
-        out.getvalue()
-    )
-    assert choose_precision(chosen, None, Console(file=out)) is chosen, "a given precision stays"

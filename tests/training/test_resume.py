@@ -22,6 +22,7 @@ from tests.campaign.harness import fingerprint
 
 from stadia.core import files
 from stadia.core.errors import CheckpointError, DataError, RunError
+from stadia.training import optim
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
@@ -111,6 +112,23 @@ def test_crashed_training_resumes_exactly(tmp_path: Path, values: dict[str, Any]
     assert Run.open(run).facts["status"] == "failed"
     small_recipe.train(tmp_path, resume=run, **values)
     assert table(run) == table(undisturbed.folder)
+
+
+@pytest.mark.slow
+def test_a_training_that_began_without_the_fused_update_resumes_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of an earlier version. The checkpoint chooses the update, so that no digit changes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(optim, "has_fused_update", lambda groups: None)
+        undisturbed, _ = small_recipe.train(tmp_path / "undisturbed")
+        with pytest.raises(Crash):
+            small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)])
+    (run,) = (tmp_path / "crashed").iterdir()
+    small_recipe.train(tmp_path, resume=run)
+    assert table(run) == table(undisturbed.folder)
+    fused, _ = small_recipe.train(tmp_path / "fused")
+    assert table(fused.folder) != table(undisturbed.folder), "the two updates cannot be told apart"
 
 
 @pytest.mark.slow

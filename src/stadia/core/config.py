@@ -337,7 +337,7 @@ def shorten(value: object) -> str:
 ABSENT = "not there"
 
 _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")
-KEYS_WITHOUT_EFFECT = frozenset({"name", *(f"training.{key}" for key in _UNTRAINED)})
+KEYS_WITHOUT_EFFECT = frozenset({"name", "model.checkpoint_gradients", *(f"training.{key}" for key in _UNTRAINED)})
 """Keys of a configuration that change no loss and no weight."""
 
 LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")

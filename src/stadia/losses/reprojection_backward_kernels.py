@@ -153,20 +153,23 @@ def _backward_sampling(
     source_height, source_width, _ = source.shape
     zero, one = column[0], column[1]
     right, bottom = column[source_width - 1], column[source_height - 1]
+    us, vs, scales = np.empty_like(inverse_depth), np.empty_like(inverse_depth), np.empty_like(inverse_depth)
+    for x in range(inverse_depth.size):  # a loop of its own, without sampling, runs on several pixels at once
+        inverse = inverse_depth[x] if inverse_depth[x] > near else zero
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        scale = one / q2 if q2 > near else one
+        us[x] = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
+        vs[x] = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
+        scales[x] = scale if q2 > near else -scale  # negative behind the camera
     for x in range(inverse_depth.size):
         if grad_view[0, x] == zero and grad_view[1, x] == zero and grad_view[2, x] == zero:
             continue
-        known = inverse_depth[x] > near
-        inverse = inverse_depth[x] if known else zero
-        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
-        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
-        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
-        before = q2 > near
-        scale = one / q2 if before else one
-        u, v = q0 * scale, q1 * scale
+        u, v, before, scale = us[x], vs[x], scales[x] > zero, abs(scales[x])
         in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
         if not (in_x or in_y):
             continue
+        known = inverse_depth[x] > near
+        inverse = inverse_depth[x] if known else zero
         clamped_u, clamped_v = clamped(u, zero, right), clamped(v, zero, bottom)
         x0, y0 = int(clamped_u), int(clamped_v)
         x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)

@@ -54,24 +54,16 @@ def warp_rows(
 ) -> None:
     """Sample every source at the projections of the target's pixels."""
     count, source_height, source_width, _ = sources.shape
-    zero, one = column[0], column[1]
-    half = one / column[2]
-    right, bottom = column[source_width - 1], column[source_height - 1]
+    width = inverse_depth.shape[1]
+    one = column[1]
+    us, vs = np.empty(width, views.dtype), np.empty(width, views.dtype)
     for n in range(count):
-        m = transform[n]
         for y in range(first, last):
-            for x in range(inverse_depth.shape[1]):
-                known = inverse_depth[y, x] > near
-                inverse = inverse_depth[y, x] if known else zero
-                q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
-                q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
-                q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
-                before = q2 > near
-                scale = one / q2 if before else one
-                u, v = q0 * scale, q1 * scale
-                inside = -half <= u <= right + half and -half <= v <= bottom + half
-                seen[n, y, x] = known and before and inside
-                u, v = clamped(u, zero, right), clamped(v, zero, bottom)
+            _project_row(
+                y, inverse_depth[y], transform[n], source_height, source_width, us, vs, seen[n, y], column, near
+            )
+            for x in range(width):
+                u, v = us[x], vs[x]
                 x0, y0 = int(u), int(v)
                 x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
                 fx, fy = u - column[x0], v - column[y0]
@@ -79,6 +71,36 @@ def warp_rows(
                     upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
                     lower = (one - fx) * sources[n, y1, x0, c] + fx * sources[n, y1, x1, c]
                     views[n, c, y, x] = (one - fy) * upper + fy * lower
+
+
+@row_kernel
+def _project_row(
+    y: int,
+    inverse_depth: Floats,  # (W), 0 = none
+    m: Floats,  # (3, 4)
+    source_height: int,
+    source_width: int,
+    us: Floats,  # out (W), clamped to the source
+    vs: Floats,  # out (W)
+    seen: NDArray[np.bool_],  # out (W)
+    column: Floats,
+    near: float,
+) -> None:
+    """Project a row of pixels. A loop of its own, without sampling, runs on several pixels at once."""
+    zero, one = column[0], column[1]
+    half = one / column[2]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for x in range(inverse_depth.size):
+        known = inverse_depth[x] > near
+        inverse = inverse_depth[x] if known else zero
+        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        before = q2 > near
+        scale = one / q2 if before else one
+        u, v = q0 * scale, q1 * scale
+        seen[x] = known & before & (u >= -half) & (u <= right + half) & (v >= -half) & (v <= bottom + half)
+        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
 
 
 @row_kernel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,7 @@ class SelfSupervisedLoss:
     ) -> None:
         self.config = config or SelfSupervisedLossConfig()
         self.reprojector = reprojector
+        self._compiled_compute: Callable[..., _Computed] | None = None
         self.smoothness: Callable[[Tensor, Tensor], Tensor] = SMOOTHNESS.load(self.config.smoothness_type)
 
     def __call__(
@@ -98,7 +100,29 @@ class SelfSupervisedLoss:
             images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names)
             return self._report(images, prediction, step, road if self.auto_masks(names, step) else None)
 
+    def compile(self, **options: Any) -> None:
+        """Compute the loss by its torch version, compiled as one region.
+
+        options: of torch.compile.
+        """
+        self.reprojector = TorchReprojector
+        self._compiled_compute = torch.compile(self._compute, **options)
+
     def _report(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> LossReport:
+        compute = self._compiled_compute or self._compute
+        means, maps, logged = compute(images, prediction, self._last_change(step), road)
+        weighted = self._uncertainty(prediction, step) is not None
+        least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
+        return LossReport.from_terms(means, maps, least=least, logged=logged)
+
+    def _last_change(self, step: int) -> int:
+        """Return the latest step at which the schedule changed: compiled code is generated for each number."""
+        config = self.config
+        changes = (config.temporal_from_step, config.auto_mask_from_step, config.uncertainty_from_step)
+        return max((change for change in changes if change is not None and change <= step), default=0)
+
+    def _compute(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> _Computed:
+        """Return the terms, the maps of the finest scale and the logged scalars, by name."""
         terms = _Terms(_scale_weights(prediction, self.config.scale_weights))
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
         teachers, others = self.teachers(images.source_names, step)
@@ -118,11 +142,7 @@ class SelfSupervisedLoss:
             logged["saturated"] = saturated.to(images.target.dtype).mean()
         # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
-        means = terms.means()
-        weighted = self._uncertainty(prediction, step) is not None
-        least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
-        maps = _make_maps(finest, teachers, len(images.source_names))
-        return LossReport.from_terms(means, maps, least=least, logged=logged)
+        return terms.means(), _make_maps(finest, teachers, len(images.source_names)), logged
 
     def _compare(
         self,
@@ -238,6 +258,9 @@ class SelfSupervisedLoss:
         brightness = None if brightness is None else select_sources(brightness, indices)
         ssim_weight = self.config.ssim_weight
         return reprojector(images.select(indices), ssim_weight=ssim_weight, auto_mask=auto_mask, brightness=brightness)
+
+
+_Computed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
 
 class _Terms:

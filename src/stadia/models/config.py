@@ -46,6 +46,8 @@ class DepthPoseNetConfig(StrictModel):
     rotation: parametrization, axis_angle or euler (`stadia list rotations`).
     activation, decoder_activation: of the pose network's own layers, and of the depth decoder (`stadia list
         activations`).
+    checkpoint_gradients: compute activations again in the backward pass instead of keeping them: less memory, more
+        time, and the same losses and weights.
     """
 
     encoder: str = "resnet18"
@@ -67,6 +69,7 @@ class DepthPoseNetConfig(StrictModel):
     rotation: Annotated[str, AfterValidator(check_registered(ROTATIONS))] = "axis_angle"
     activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "relu"
     decoder_activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "elu"
+    checkpoint_gradients: bool = False
 
     def encoders(self, *, motion: bool) -> tuple[str, ...]:
         """Return the timm models it consists of, with a pose network or without."""

@@ -6,6 +6,7 @@ Optional head channels predict the right view's inverse depth and the residual's
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from stadia.geometry.depth_maps import init_depth_bias, sigmoid_to_inverse_depth
 from stadia.models import ACTIVATIONS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.encoders import Encoder
+from stadia.models.gradient_checkpointing import run_checkpointed
 
 # -- activation functions of `models.ACTIVATIONS`; each keeps the shape and has no weights
 
@@ -50,9 +52,26 @@ class Snake(nn.Module):
 # -- the network
 
 
-def _make_conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """Create a 3x3 convolution. Zero padding would draw a frame around the depth; reflection cannot pad one row."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
+class EdgePaddedConv(nn.Conv2d):
+    """A 3x3 convolution that repeats the edge. Zeros would draw a frame around the depth; reflection pads no one row.
+
+    Compiled code pads by concatenation: torch.compile expects the gradient of torch's padding in contiguous memory,
+    and it comes in the order of the image (channels last), which ends the first backward pass (torch 2.13).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, padding_mode="replicate")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return super().forward(x)
+        return functional.conv2d(repeat_edges(x), self.weight, self.bias)
+
+
+def repeat_edges(x: Tensor) -> Tensor:
+    """Return (B, C, H + 2, W + 2): the image with its edge repeated once on each side."""
+    x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
+    return torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
 
 
 class DepthDecoder(nn.Module):
@@ -64,6 +83,7 @@ class DepthDecoder(nn.Module):
         outputs: channels of each head.
         scales: number of heads, at strides 1, 2, 4, ...
         activation: creates the layer after each convolution, from `models.ACTIVATIONS`.
+        checkpoint_gradients: see `models.gradient_checkpointing`.
     """
 
     def __init__(
@@ -75,6 +95,7 @@ class DepthDecoder(nn.Module):
         outputs: int = 1,
         scales: int = 4,
         activation: Callable[[], nn.Module] = nn.ELU,
+        checkpoint_gradients: bool = False,
     ) -> None:
         super().__init__()
         skips = dict(zip(strides, channels_in, strict=True))
@@ -82,26 +103,32 @@ class DepthDecoder(nn.Module):
         width = {1 << i: c for i, c in enumerate(channels)}
         before, after, current = {}, {}, channels_in[-1]
         for stride in self.strides:
-            before[str(stride)] = _make_conv(current, width[stride])
-            after[str(stride)] = _make_conv(width[stride] + skips.get(stride, 0), width[stride])
+            before[str(stride)] = EdgePaddedConv(current, width[stride])
+            after[str(stride)] = EdgePaddedConv(width[stride] + skips.get(stride, 0), width[stride])
             current = width[stride]
         self.before, self.after = nn.ModuleDict(before), nn.ModuleDict(after)
-        self.heads = nn.ModuleDict({str(1 << s): _make_conv(width[1 << s], outputs) for s in range(scales)})
+        self.heads = nn.ModuleDict({str(1 << s): EdgePaddedConv(width[1 << s], outputs) for s in range(scales)})
         self.skips = {stride: index for index, stride in enumerate(strides)}
         self.activation = activation()
+        self.checkpoint_gradients = checkpoint_gradients
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """Map features to logits (B, outputs, H / 2^s, W / 2^s) per scale; both finest first."""
         x, maps = features[-1], []
         for stride in self.strides:
-            x = self.activation(self.before[str(stride)](x))
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            if stride in self.skips:
-                x = torch.cat([x, features[self.skips[stride]]], dim=1)
-            x = self.activation(self.after[str(stride)](x))
+            upsample = partial(self._upsample, stride)
+            skips = [features[self.skips[stride]]] if stride in self.skips else []
+            x = run_checkpointed(upsample, x, *skips) if self.checkpoint_gradients else upsample(x, *skips)
             if str(stride) in self.heads:
                 maps.append(self.heads[str(stride)](x))
         return tuple(reversed(maps))
+
+    def _upsample(self, stride: int, x: Tensor, *skips: Tensor) -> Tensor:
+        x = self.activation(self.before[str(stride)](x))
+        x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = torch.cat([x, *skips], dim=1) if skips else x
+        result: Tensor = self.activation(self.after[str(stride)](x))
+        return result
 
 
 class DepthMaps(NamedTuple):
@@ -133,7 +160,8 @@ class DepthNet(nn.Module):
     def __init__(self, config: DepthPoseNetConfig) -> None:
         super().__init__()
         self.right_view, self.uncertainty = config.right_view, config.uncertainty
-        self.encoder = Encoder(config.encoder, pretrained=config.pretrained)
+        checkpoints = config.checkpoint_gradients
+        self.encoder = Encoder(config.encoder, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
         self.decoder = DepthDecoder(
             self.encoder.channels,
             self.encoder.strides,
@@ -141,6 +169,7 @@ class DepthNet(nn.Module):
             outputs=1 + self.right_view + self.uncertainty,
             scales=config.scales,
             activation=ACTIVATIONS.load(config.decoder_activation),
+            checkpoint_gradients=checkpoints,
         )
         self.min_depth_m, self.max_depth_m = config.min_depth_m, config.max_depth_m
         bias = float(init_depth_bias(config.start_m, self.min_depth_m, self.max_depth_m))

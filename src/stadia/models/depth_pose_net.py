@@ -11,7 +11,7 @@ from stadia.geometry.warp import invert_brightness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder
-from stadia.models.pose_net import PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
+from stadia.models.pose_net import CorrelationPoseEncoder, PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
 from stadia.models.pretrained_weights import InitialWeights
 
 
@@ -38,6 +38,11 @@ class DepthPoseNet(nn.Module):
         """Return the initial weights of each timm encoder by its configuration key."""
         encoders = {"encoder": self.depth.encoder, "pose_encoder": self.pose.encoder if self.pose else None}
         return {name: encoder.weights for name, encoder in encoders.items() if isinstance(encoder, Encoder)}
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """Return the modules whose forward a training step calls."""
+        parts: list[nn.Module] = [self.depth.encoder, self.depth.decoder]
+        return parts if self.pose is None else [*parts, self.pose]
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict inverse depth, T_source_target, and the optional outputs of the configuration."""
@@ -70,6 +75,10 @@ class DepthPoseNet(nn.Module):
             if isinstance(self.pose.encoder, SharedPoseEncoder):  # the depth network's coarsest features
                 sources = self.depth.encoder(torch.cat([batch.inputs.sources[:, i] for i in indices]))[-1]
                 inputs = _sort_by_time(features[-1], list(sources.chunk(len(indices))), before)
+            elif isinstance(self.pose.encoder, CorrelationPoseEncoder):  # the target is in every pair
+                frames = [batch.inputs.image, *(batch.inputs.sources[:, i] for i in indices)]
+                target, *each = self.pose.encoder.encode_frames(torch.cat(frames)).chunk(len(frames))
+                inputs = _sort_by_time(target, each, before)
             T_later_earlier, pair_brightness = self.pose(*inputs, moments)
             for i, b, T in zip(indices, before, T_later_earlier.chunk(len(indices)), strict=True):
                 if is_temporal(batch.source_names[i]):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 from stadia.models.config import REVISION_PATTERN
+from stadia.models.gradient_checkpointing import compute_features
 from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
 from stadia.models.pretrained_weights import (
     HUB_FILE,
@@ -48,6 +49,7 @@ class Encoder(nn.Module):
         images: number of RGB images concatenated along the channels (1 for depth, 2 for pose).
         pretrained: load timm's weights; if unavailable, warn in one line and start at random. `weights` has the
             revision that was loaded.
+        checkpoint_gradients: see `models.gradient_checkpointing`.
 
     Raises ConfigError for an unknown name, or strides that are no powers of two.
     """
@@ -56,8 +58,11 @@ class Encoder(nn.Module):
     std: Tensor
     weights: InitialWeights
 
-    def __init__(self, name: str, *, images: int = 1, pretrained: bool = True) -> None:
+    def __init__(
+        self, name: str, *, images: int = 1, pretrained: bool = True, checkpoint_gradients: bool = False
+    ) -> None:
         super().__init__()
+        self.checkpoint_gradients = checkpoint_gradients
         self.backbone, self.weights = _create_backbone(name, 3 * images, pretrained)
         info: Any = self.backbone.feature_info
         last = {stride: index for index, stride in enumerate(info.reduction())}  # the deepest feature of each stride
@@ -76,7 +81,8 @@ class Encoder(nn.Module):
         """Map (B, 3 * images, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map per stride."""
         _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         normalized = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.backbone(normalized)  # forward and backward are 1.1 to 1.5 times as fast on a CPU
+        compute = partial(compute_features, self.backbone) if self.checkpoint_gradients else self.backbone
+        features = compute(normalized)  # in this order of memory 1.1 to 1.5 times as fast on a CPU
         chosen = [features[index] for index in self._chosen]
         return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
 

@@ -53,6 +53,8 @@ def compute_expected_shift(alike: Tensor, reach: int) -> Tensor:
 class CorrelationPoseEncoder(nn.Module):
     """Map (B, 6, H, W) RGB in [0, 1] to (B, 128, H / 32, W / 32), sides rounded up; normalizes inside.
 
+    A frame of several pairs can be encoded once: pass the two `encode_frames` of a pair, (B, 2 FEATURES, H / 4, W / 4).
+
     Features at 1/4 size are correlated within 4 of their pixels, which are 16 of the image. The next layers receive the
     correlations, the expected shift, the image coordinates, and the features of the first image.
     """
@@ -73,8 +75,14 @@ class CorrelationPoseEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.channels, self.strides = [128], [32]
 
+    def encode_frames(self, images: Tensor) -> Tensor:
+        """Return the features (B, FEATURES, H / 4, W / 4) of images (B, 3, H, W)."""
+        return self._directions((images - self.MEAN) / self.STD)
+
     def forward(self, pair: Tensor) -> list[Tensor]:
-        earlier, later = (self._directions((image - self.MEAN) / self.STD) for image in (pair[:, :3], pair[:, 3:]))
+        if pair.shape[1] == 6:
+            pair = torch.cat([self.encode_frames(pair[:, :3]), self.encode_frames(pair[:, 3:])], dim=1)
+        earlier, later = pair.chunk(2, dim=1)
         alike = compute_correlation_volume(earlier, later, self.REACH)
         shift = compute_expected_shift((self.sharpness * alike).softmax(1), self.REACH)
         return [self.layers(torch.cat([alike, shift, _places(earlier), earlier], dim=1))]
@@ -95,7 +103,8 @@ def _places(like: Tensor) -> Tensor:
 
 def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> Encoder:
     """A separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
-    return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained)
+    checkpoints = config.checkpoint_gradients
+    return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
 
 
 def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> D3voPoseEncoder:

@@ -96,6 +96,9 @@ class TrainingConfig(StrictModel):
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in
         float16 with a gradient scaler, on CUDA GPUs. "auto" is bf16 on a GPU that has it; on the CPU three steps of
         "32" and of "bf16" are measured before the training, and the faster one is taken.
+    compile: what torch.compile compiles: "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA graphs).
+        Three steps are tried before the training; where compiling fails, one line names the cause and nothing is
+        compiled. "auto" is "off" on a CPU; on a GPU it measures three steps of each and takes the fastest.
     workers: processes that load; 0 loads in the training process.
     threads: of torch on the CPU; null leaves the default of torch.
     log_every, images_every, histograms_every, checkpoint_every: in steps. Images, and histograms of weights and
@@ -119,6 +122,7 @@ class TrainingConfig(StrictModel):
     grad_accumulation_steps: int = Field(default=1, ge=1, le=MAX_BATCH)
     clip_norm: float | None = Field(default=None, gt=0)
     precision: Literal["auto", "32", "bf16", "fp16"] = "32"
+    compile: Literal["auto", "off", "loss", "networks", "all", "graphs"] = "off"
     workers: int = Field(default=1, ge=0, le=MAX_PROCESSES)
     threads: int | None = Field(default=None, ge=1, le=MAX_PROCESSES)
     log_every: int = Field(default=10, ge=1, le=MAX_STEPS)
@@ -150,6 +154,13 @@ class TrainingConfig(StrictModel):
     def _check_length(self) -> TrainingConfig:
         if self.max_epochs is None and self.max_steps is None:
             raise ValueError("set max_epochs or max_steps: a training has to end")
+        return self
+
+    @model_validator(mode="after")
+    def _check_graphs(self) -> TrainingConfig:
+        if self.compile == "graphs" and (self.grad_accumulation_steps > 1 or self.stages):
+            other = "stages" if self.stages else f"grad_accumulation_steps={self.grad_accumulation_steps}"
+            raise ValueError(f"compile=graphs replays one batch of one size a step, found {other}: set compile=all")
         return self
 
     @model_validator(mode="after")

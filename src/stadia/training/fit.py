@@ -203,9 +203,13 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
-    if config.precision == "auto":
-        fix = "train by stadia.recipes.train, which measures them"
-        raise ConfigError("training.precision", found="'auto', unresolved", expected="32, bf16 or fp16", fix=fix)
+    for key, value, expected in (
+        ("training.precision", config.precision, "32, bf16 or fp16"),
+        ("training.compile", config.compile, "off, loss, networks, all or graphs"),
+    ):
+        if value == "auto":
+            fix = "train by stadia.recipes.train, which measures them"
+            raise ConfigError(key, found="'auto', unresolved", expected=expected, fix=fix)
     precision = _PRECISION[config.precision]
     return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
 
@@ -239,10 +243,13 @@ def check_devices(config: TrainingConfig) -> None:
 def check_precision(config: TrainingConfig) -> None:
     """Raise ConfigError for fp16 without a scaler (no CUDA GPU, or sharded), and for auto of several sizes."""
     place = select_device(config.accelerator).type
-    if config.precision == "auto" and (config.devices != 1 or config.stages):
-        found = "auto with training.stages" if config.stages else f"auto with training.devices={config.devices}"
-        expected, fix = "one device and one image size, to measure", "set training.precision=bf16 or 32"
-        raise ConfigError("training.precision", found=found, expected=expected, fix=fix)
+    for key, value, fix in (
+        ("training.precision", config.precision, "set training.precision=bf16 or 32"),
+        ("training.compile", config.compile, "set training.compile=all or off"),
+    ):
+        if value == "auto" and (config.devices != 1 or config.stages):
+            found = "auto with training.stages" if config.stages else f"auto with training.devices={config.devices}"
+            raise ConfigError(key, found=found, expected="one device and one image size, to measure", fix=fix)
     if config.precision == "fp16" and (place != "cuda" or config.strategy == "fsdp"):
         found = "fp16 with training.strategy=fsdp" if config.strategy == "fsdp" else f"fp16 on {place}"
         expected, fix = "fp16 on a CUDA GPU, with another strategy than fsdp", "set training.precision=bf16 or 32"

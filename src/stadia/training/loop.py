@@ -16,6 +16,7 @@ from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
+from stadia.training.compilation import begin_graph
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
@@ -85,6 +86,8 @@ class TrainingLoop(TrainingState):
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
         self.optimizer.zero_grad()
         self.losses = []
+        if self.config.compile == "graphs":
+            begin_graph()  # the outputs of the last step may be overwritten from here on
         for number in range(1, self.plan.grad_accumulation_steps + 1):
             is_last = number == self.plan.grad_accumulation_steps
             self.batch = next(stream).to(self.fabric.device, non_blocking=True)

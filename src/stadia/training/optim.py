@@ -30,17 +30,31 @@ SAMPLE_SIZE = 4096
 
 def adam(groups: Groups, config: OptimizerConfig) -> Optimizer:
     """Adam (arXiv 1412.6980); weight decay is added to the gradient."""
-    return torch.optim.Adam(groups, lr=config.lr, betas=config.betas)
+    return torch.optim.Adam(groups, lr=config.lr, betas=config.betas, fused=has_fused_update(groups))
 
 
 def adamw(groups: Groups, config: OptimizerConfig) -> Optimizer:
     """Adam with decoupled weight decay (arXiv 1711.05101)."""
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=has_fused_update(groups))
 
 
 def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
     """Gradient descent, with Nesterov's momentum where it is not 0."""
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+FUSED_DEVICES = ("cpu", "cuda")
+
+
+def has_fused_update(groups: Groups) -> bool | None:
+    """Return True where Adam can update each weight in one fused operation, None where torch is to choose.
+
+    On a CPU the fused update takes a third of the time. On a GPU it also keeps its step counters there, so that no step
+    waits for them. A checkpoint has the choice in its parameter groups: a training that began without it resumes
+    without it, so that it is the undisturbed one bit for bit.
+    """
+    is_supported = all(one.device.type in FUSED_DEVICES for group in groups for one in group["params"])
+    return True if is_supported else None
 
 
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
@@ -226,7 +240,8 @@ class BatchLoss:
         for values in report.maps.values():
             if values.shape[:1] == sums.shape:
                 sums = sums + values.detach().reshape(len(meta), -1).sum(1, dtype=torch.float32)
-        return cls(report.total.detach().float(), report.terms, sums, meta)
+        terms = {name: value.clone() for name, value in report.terms.items()}  # CUDA graphs reuse their outputs
+        return cls(report.total.detach().float().clone(), terms, sums, meta)
 
     @property
     def samples(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, Protocol
 
 import numpy as np
@@ -85,6 +85,14 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     def parameter_groups(self) -> optim.Groups:
         """Return the groups for the optimizer, every trainable parameter once."""
         return optim.group_parameters(self.parameters(), self.config.optimizer.weight_decay)
+
+    def modules_to_compile(self) -> Iterable[nn.Module]:
+        """Return the modules that `training.compile` compiles; by default the parts of its networks."""
+        parts = [part for network in self.children() for part in network.children()]
+        return [part for part in parts if any(weight.requires_grad for weight in part.parameters())]
+
+    def compile_loss(self, **options: Any) -> None:
+        """Compile the loss with these options of torch.compile; by default nothing."""
 
     def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Return (H, W, 3) RGB images by label, for the image sheet of a step: input, depth, warped, residual."""

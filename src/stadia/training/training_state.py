@@ -21,6 +21,7 @@ from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.batches import BatchStream
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.compilation import compile_recipe
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import TimeLimit
 from stadia.training.recipe import AnyRecipe
@@ -48,6 +49,7 @@ class TrainingState:
         self.batches, self.plan = batches, batches.plan
         self.time_limit = TimeLimit(config.max_minutes)
         self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
+        compile_recipe(recipe, config.compile)
         optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
         self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
         self.optimizer = fabric.setup_optimizers(optimizer)

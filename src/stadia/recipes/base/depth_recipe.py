@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
@@ -135,6 +135,10 @@ class DepthRecipe(
     def stride(self) -> int:
         """Return the number that divides both sides of its network images."""
         return STRIDE
+
+    def modules_to_compile(self) -> Iterable[nn.Module]:
+        net = self.depth_pose_net
+        return super().modules_to_compile() if net is None else net.modules_to_compile()
 
     # -- shared by all
 

@@ -23,8 +23,8 @@ from stadia.datasets.recordings import FrameRange
 from stadia.datasets.video_files import FileVideo, read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES
-from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.measured_choices import choose_fastest
 from stadia.recipes.base.prediction_inputs import is_own_video
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
@@ -34,7 +34,7 @@ from stadia.recipes.base.progressive_resizing import (
     prepare_stages,
 )
 from stadia.recipes.base.step_measurement import PROBE_INTERVAL_S, PROBE_STEPS, DryRunResult, measure_steps
-from stadia.training.batches import batch_sizes, select_device
+from stadia.training.batches import batch_sizes
 from stadia.training.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP, check_devices
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.peak_memory import PeakMemory, unshared_child_bytes
@@ -223,7 +223,7 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
     check_devices(config.training)
     opened = open_data(recipe_class, config, console)
     with announce_step(console, "measuring three steps of this training"):
-        chosen = choose_precision(opened.config, opened.data, console)
+        chosen = choose_fastest(opened.config, opened.data, console)
         prepared = prepare_stages(recipe_class, chosen) if chosen.training.stages else [(chosen, opened.data)]
         steps = tuple(measure_steps(recipe_class, *one) for one in prepared)
     return MeasuredTraining(opened, steps, time.perf_counter() - started)
@@ -315,35 +315,6 @@ def shorten_warmup(config: RecipeConfig, steps: int) -> tuple[RecipeConfig, list
     warmup_steps = round(USUAL_WARMUP * steps)
     schedule = schedule.model_copy(update={"warmup_steps": warmup_steps})
     return config.model_copy(update={"schedule": schedule}), [f"schedule.warmup_steps={warmup_steps}"]
-
-
-def choose_precision(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
-    """Return the configuration with `training.precision=auto` resolved; any other one as it is.
-
-    On one CPU, three steps are trained in float32 and in bfloat16, and the faster precision is taken. Weights and
-    optimizer are float32 in both. On a GPU it is bf16 where the GPU has it, without measuring.
-
-    data: of the configuration.
-    """
-    training = config.training
-    if training.precision != "auto":
-        return config
-
-    def resolve(precision: str) -> RecipeConfig:
-        return config.model_copy(update={"training": training.model_copy(update={"precision": precision})})
-
-    if select_device(training.accelerator).type == "cuda":
-        return resolve("bf16" if torch.cuda.is_bf16_supported() else "32")
-    recipe_class = RECIPES.load(config.recipe)
-    seconds = {
-        precision: min(measure_steps(recipe_class, resolve(precision), data).seconds[1:])
-        for precision in ("32", "bf16")
-    }
-    fastest = min(seconds, key=lambda precision: seconds[precision])
-    times = ", ".join(f"{precision} {step_s:.2g} s" for precision, step_s in seconds.items())
-    line = f"training.precision=auto: {fastest}, measured in three steps each ({times} a step)"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return resolve(fastest)
 
 
 # -- `--preset auto`: encoder, size, batch and precision for this machine and the minutes

@@ -31,7 +31,8 @@ from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_k
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.base.expected_cost import LOSS_CHECK_SECONDS, ExpectedCost, choose_precision
+from stadia.recipes.base.expected_cost import LOSS_CHECK_SECONDS, ExpectedCost
+from stadia.recipes.base.measured_choices import choose_fastest
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
     check_stages,
@@ -99,7 +100,7 @@ def train(
     if opened is None or resolved is None:
         opened = open_data(recipe_class, config, console)
         resolved = opened.config
-    config, data = choose_precision(resolved, opened.data, console), opened.data
+    config, data = choose_fastest(resolved, opened.data, console), opened.data
     with announce_step(console, "checking the data"):
         findings = report_findings(data.findings(), console, on_stop)
     if resume:
@@ -155,7 +156,7 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     check_stages(recipe_class, config)
     check_devices(config.training)
     opened = open_data(recipe_class, config, console)
-    config, data = choose_precision(opened.config, opened.data, console), opened.data
+    config, data = choose_fastest(opened.config, opened.data, console), opened.data
     with announce_step(console, "checking the data"):
         report_findings(data.findings(), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)

@@ -182,6 +182,9 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             return shares._replace(objects=1.0)
         return shares._replace(camera=1.0) if len(self.config.heights.known_m) >= len(self.groups) else shares
 
+    def compile_loss(self, **options: Any) -> None:
+        self.view_synthesis.loss.compile(**options)
+
     def loss_cases(self, batch: RoadBatch) -> Mapping[str, LossCase]:
         """Return the loss cases of `selfsup`, and the camera height over a flat road."""
         cases = self.view_synthesis.loss_cases(batch.source_names, self.last_step)

@@ -6,6 +6,7 @@ With a stereo source, whose transform is the rig's in metres, depth is in metres
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +62,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     def training_step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)  # depth at several scales, motion to each source
         return self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
+
+    def compile_loss(self, **options: Any) -> None:
+        self.view_synthesis.loss.compile(**options)
 
     def loss_cases(self, batch: Batch) -> Mapping[str, LossCase]:
         return self.view_synthesis.loss_cases(batch.source_names, self.last_step)

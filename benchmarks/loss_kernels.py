@@ -1,0 +1,58 @@
+"""Processor time of the compiled loops of the photometric loss, by kernel: one thread, forward and backward.
+
+    python benchmarks/loss_kernels.py [--batch 8] [--height 96] [--width 320] [--repeats 4]
+
+Depth is nearly constant, at four scales, with sources -1, +1 and stereo. Processor time depends little on what other
+programs do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import time
+from typing import Any
+
+import torch
+from step import SOURCES, made_up_batch
+
+from stadia.core.types import Prediction
+from stadia.losses import fused_reprojector
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--height", type=int, default=96)
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--repeats", type=int, default=4)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    spent, run = collections.Counter[str](), fused_reprojector._run
+
+    def timed(kernel: Any, *others: Any) -> None:
+        started = time.process_time()
+        run(kernel, *others)
+        spent[kernel.__name__] += time.process_time() - started
+
+    fused_reprojector._run = timed
+    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
+    loss, T_source_target = SelfSupervisedLoss(SelfSupervisedLossConfig()), batch.targets.T_source_target_true
+    size = arguments.batch, 1, arguments.height, arguments.width
+    maps = [(0.08 + 0.01 * torch.rand(*size[:2], size[2] >> s, size[3] >> s)).requires_grad_() for s in range(4)]
+    for repeat in range(arguments.repeats + 1):
+        if repeat == 1:  # the first compiles
+            spent.clear()
+            begun = time.process_time()
+        prediction = Prediction(tuple(maps), T_source_target.clone().requires_grad_())
+        loss(batch.targets, prediction, SOURCES).total.backward()
+    whole = time.process_time() - begun
+    for name, seconds in (*spent.most_common(), ("whole loss", whole)):
+        print(f"{name:16}{1e3 * seconds / arguments.repeats:8.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

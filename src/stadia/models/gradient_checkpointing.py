@@ -1,0 +1,62 @@
+"""Gradient checkpointing: activations are computed again in the backward pass instead of being kept in memory.
+
+Losses, gradients and running statistics are those without it, bit for bit (Chen et al., arXiv 1604.06174).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from timm.models._features import FeatureDictNet
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Sequence[nn.Module] = ()) -> Any:
+    """Return `function(*inputs)`; for the backward pass only the inputs are kept.
+
+    modules: used by the function. Their running statistics are updated once, although the function runs twice.
+    """
+    if not torch.is_grad_enabled():
+        return function(*inputs)
+
+    def make_contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        return contextlib.nullcontext(), keep_buffers(modules)
+
+    # Stopped early, the second run would leave the random numbers of its last operation unfilled.
+    return checkpoint(function, *inputs, use_reentrant=False, context_fn=make_contexts, early_stop=False)
+
+
+@contextlib.contextmanager
+def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Restore all buffers of these modules at the end."""
+    kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in kept:
+                buffer.copy_(before)
+
+
+def compute_features(backbone: nn.Module, image: Tensor) -> list[Tensor]:
+    """Return what a timm feature extractor returns, checkpointed from each feature to the next.
+
+    A backbone of another structure (transformers) is checkpointed as a whole.
+    """
+    if not isinstance(backbone, FeatureDictNet):
+        whole: list[Tensor] = run_checkpointed(backbone, image, modules=[backbone])
+        return whole
+    features: list[Tensor] = []
+    stage: list[nn.Module] = []
+    value: Any = image
+    for name, module in backbone.items():
+        stage.append(module)
+        if name in backbone.return_layers:
+            value = run_checkpointed(nn.Sequential(*stage), value, modules=stage)
+            features.append(value if isinstance(value, Tensor) else value[0])
+            stage = []
+    return features

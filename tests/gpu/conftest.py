@@ -1,0 +1,31 @@
+"""Tests marked `gpu` run on the CUDA GPU where there is one, else on the CPU, so that they stay correct without one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import stadia.core.torchvision_shim  # noqa: F401 - before any test imports lightning
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # small_recipe
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    """The GPU, with float32 products in full precision; the CPU without one."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture
+def gpu(device: torch.device) -> torch.device:
+    """The GPU; the test is skipped without one."""
+    if device.type != "cuda":
+        pytest.skip("no CUDA GPU")
+    return device

@@ -1,0 +1,98 @@
+"""`make gpu-check` without a GPU: every part is executed, and what it estimates is marked as an estimate."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import gpu_check
+import gpu_estimate
+from gpu_estimate import CARDS, Operation
+
+TINY = gpu_check.Setting(torch.device("cpu"), 2, 64, 96, "mobilenetv3_small_050", 1, time.monotonic() + 1e6, "a100")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """The results of all parts but the tests, which are in tests/gpu."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(gpu_estimate, "HEIGHT", 64)
+        patch.setattr(gpu_estimate, "WIDTH", 128)
+        patch.setattr(gpu_check, "SMALL_VARIANTS", (gpu_check.Variant(), gpu_check.Variant("bf16")))
+        folder = tmp_path_factory.mktemp("gpu-check")
+        assert gpu_check.main(["--out", str(folder), "--parts", "agreement,step,waits,loader,estimate"]) == 0
+    return json.loads((folder / "gpu-check.json").read_text()), (folder / "gpu-check.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_dry_run_executes_every_part(found: tuple[dict[str, Any], str]) -> None:
+    results, table = found
+    assert results["dry_run"] is True
+    assert {name: part["ok"] for name, part in results["parts"].items()} == dict.fromkeys(
+        list(gpu_check.PARTS)[1:], True
+    )
+    assert set(results["parts"]["step"]["variants"]) == {"32", "bf16"}
+    assert results["parts"]["agreement"]["device_over_cpu"]["loss"] == 0, "the CPU is compared with itself"
+    assert results["parts"]["waits"]["waits"] == {}
+    assert "DRY RUN on the CPU: no number of it is of a GPU" in table.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_the_estimate_is_marked_and_names_its_assumptions(found: tuple[dict[str, Any], str]) -> None:
+    results, table = found
+    estimate = results["parts"]["estimate"]
+    assert estimate["is_estimate"] is True
+    assert estimate["card"]["name"] == CARDS["a100"].name
+    assert 0 < estimate["seconds"]["networks"] < estimate["seconds"]["step"]
+    rows = [line for line in table.splitlines() if "ms" in line and CARDS["a100"].name in line]
+    assert rows
+    assert all(line.startswith("| ESTIMATE ") for line in rows)
+    assert "launch 5 us" in estimate["assumptions"]
+
+
+def test_an_operation_takes_the_longest_of_arithmetic_memory_and_launch() -> None:
+    card = gpu_estimate.Card("even", 1e12, 1e12, 1e12)
+    arithmetic = Operation(1e9, 0, is_bf16=True).seconds(card, 2)
+    assert arithmetic == pytest.approx(2e-3 / gpu_estimate.FLOP_SHARE)
+    assert Operation(0, 1e9, is_bf16=False).seconds(card, 2) == pytest.approx(2e-3 / gpu_estimate.BANDWIDTH_SHARE)
+    assert Operation(0, 4, is_bf16=False).seconds(card, 2) == gpu_estimate.LAUNCH_S
+    update = Operation(0, 1e9, is_bf16=False, per_sample=False)
+    assert update.seconds(card, 1) == update.seconds(card, 8)
+
+
+def test_a_part_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(setting: object) -> dict[str, Any]:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setitem(gpu_check.PARTS, "agreement", fail)
+    monkeypatch.setitem(gpu_check.PARTS, "waits", lambda setting: {"waits": {}, "operations": 3, "ok": True})
+    results = gpu_check.check(TINY, ("agreement", "waits"))
+    assert results["ok"] is False
+    assert results["parts"]["agreement"]["failed"] == "RuntimeError: no kernel image"
+    assert results["parts"]["waits"]["ok"] is True
+    assert "| agreement | failed: RuntimeError: no kernel image |" in gpu_check.format_table(results)
+
+
+def test_another_gradient_than_the_cpus_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {"terms": {"photometric": 0.1}, "loss": 0.1, "inverse_depth": torch.ones(1), "weights": torch.ones(1)}
+    steps = [one | {"gradient": torch.tensor(gradient)} for gradient in ([1.0, 0.0], [0.7, 0.7], [0.7, 0.7])]
+    monkeypatch.setattr(gpu_check, "_make_one_step", lambda *_: steps.pop(0))
+    monkeypatch.setattr(gpu_check, "make_recipe", lambda setting: torch.nn.Identity())
+    compared = gpu_check.compare_devices(TINY)
+    assert compared["ok"] is False
+    assert compared["device_over_cpu"]["gradient_cosine"] == pytest.approx(0.5**0.5, abs=1e-3)
+
+
+def test_a_part_is_skipped_where_no_time_is_left() -> None:
+    late = gpu_check.Setting(torch.device("cpu"), 2, 64, 96, "mobilenetv3_small_050", 1, time.monotonic(), "a100")
+    assert gpu_check.check(late, ("waits",))["parts"]["waits"]["failed"] == "TimeoutError: no time left"
