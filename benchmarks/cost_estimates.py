@@ -20,9 +20,11 @@ from pathlib import Path
 import psutil
 
 LAUNCH = (
-    "import stadia.recipes.base.expected_cost as cost; cost.MIN_TOTAL_S = 0; from stadia.cli.main import run; run()"
+    "import stadia.recipes.base.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
+    "import stadia.cli.progress_display as display; display.MIN_EXPECTED_S = 0;"
+    "from stadia.cli.main import run; run()"
 )
-"""`stadia`, whose trainings print the line however short they are."""
+"""`stadia`, which prints the line however short the work is."""
 SMALL = ("data.height=96", "data.width=320", "training.batch_size=4", "--on-stop", "warn")
 LITE = ("model.encoder=tf_efficientnet_lite0", "model.pose_encoder=tf_efficientnet_lite0")
 MINI = ("model.encoder=mobilenetv3_small_100", "model.pose_encoder=mobilenetv3_small_100", "model.pretrained=false")
@@ -36,7 +38,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "overlay": ("train", "overlay", "training.max_steps=60", "--on-stop", "warn"),
     "objectpose": ("train", "objectpose", "training.max_steps=60", "--on-stop", "warn"),
     "predict": ("predict", "RUN", "world", "data.split=train", "--out", "predicted"),
-    "odometry": ("odometry", "RUN", "world", "data.split=train", 'data.recordings=["train/000"]', "--out", "path"),
+    "odometry": ("odometry", "RUN", "world", "data.split=train", 'data.recordings=["train-000"]', "--out", "path"),
 }
 TIME = re.compile(r"expected: .*?(?:, ([\d.]+) (s|min|h) in all|: (\d+) s more)")
 SECONDS = {"s": 1, "min": 60, "h": 3600}
