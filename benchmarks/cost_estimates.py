@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,11 @@ from pathlib import Path
 import psutil
 
 LAUNCH = (
-    "import stadia.recipes.base.expected_cost as cost; cost.MIN_TOTAL_S = 0; from stadia.cli.main import run; run()"
+    "import stadia.recipes.base.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
+    "import stadia.cli.progress_display as display; display.MIN_EXPECTED_S = 0;"
+    "from stadia.cli.main import run; run()"
 )
-"""`stadia`, whose trainings print the line however short they are."""
+"""`stadia`, which prints the line however short the work is."""
 SMALL = ("data.height=96", "data.width=320", "training.batch_size=4", "--on-stop", "warn")
 LITE = ("model.encoder=tf_efficientnet_lite0", "model.pose_encoder=tf_efficientnet_lite0")
 MINI = ("model.encoder=mobilenetv3_small_100", "model.pose_encoder=mobilenetv3_small_100", "model.pretrained=false")
@@ -35,9 +38,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "dpt": ("train", "dpt", "world", *SMALL, "model.network=dpt-tiny", "training.max_steps=60"),
     "overlay": ("train", "overlay", "training.max_steps=60", "--on-stop", "warn"),
     "objectpose": ("train", "objectpose", "training.max_steps=60", "--on-stop", "warn"),
-    "predict": ("predict", "RUN", "world", "data.split=train", "--out", "predicted"),
-    "odometry": ("odometry", "RUN", "world", "data.split=train", 'data.recordings=["train/000"]', "--out", "path"),
+    "predict": ("predict", "RUN", "long", "data.split=train", "--out", "predicted"),
+    "odometry": ("odometry", "RUN", "long", "data.split=train", "--out", "path"),
 }
+WORLDS = {"world": ("--worlds", "4,1,0"), "long": ("--worlds", "1,0,0", "frames=400")}
+"""Data sets that are rendered first: `predict` and `odometry` print what they expect of a loop of 20 s and more."""
 TIME = re.compile(r"expected: .*?(?:, ([\d.]+) (s|min|h) in all|: (\d+) s more)")
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 MEMORY = re.compile(r"memory ([\d.]+) GB")
@@ -91,9 +96,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stadia-costs-"))
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "world").exists():
-        world = ("--preset", "demo", "--worlds", "4,1,0", "--out", "world")
-        subprocess.run([sys.executable, "-m", "stadia", "data", "roadworld", *world], cwd=folder, check=True)
+    for name, words in WORLDS.items():
+        if not (folder / name).exists():
+            rendering = ("data", "roadworld", "--preset", "demo", "--out", name, *words)
+            subprocess.run([sys.executable, "-m", "stadia", *rendering], cwd=folder, check=True)
+    for name in ("predicted", "path"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     sys.stdout.write("command                      expected s  measured s  ratio   expected GB  measured GB  ratio\n")
     for name in options.only:
         runs = sorted(path for path in (folder / "runs").glob("*selfsup") if (path / "report.html").exists())

@@ -28,10 +28,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stadia.apps.export import export_onnx
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.network_export import export_onnx
 
 
 class Finest(nn.Module):

@@ -27,13 +27,14 @@ TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES = [*TUTORIALS, ROOT / "docs" / "start" / "first-video.md"]
 
 SHORT = "training.max_steps=2 training.batch_size=2 training.validate_every=2 training.threads=1 --on-stop warn"
+TINY_LAPTOP = f"--preset tiny-laptop {shlex.join(NETWORK)} {SHORT}"
 SMALLER = {
     r"--preset demo --worlds 8,1,1": "--preset tiny --worlds 1,1,1 frames=12 height=128 width=416",
-    r"^stadia train selfsup (\S+) --preset (?!metric-)\S+( --minutes \d+)?": f"stadia train selfsup \\1 --preset tiny-laptop "
-    f"{shlex.join(NETWORK)} {SHORT}",
+    r"^(stadia train selfsup \S+) --preset (?!metric-)\S+( --minutes \d+)?": f"\\1 {TINY_LAPTOP}",
     r"^(stadia train \S+ \S+ --preset metric-\S+)": f"\\1 {shlex.join(NETWORK)} {SHORT}",
     r"model.network=depth-anything-small data.height=98 data.width=322": "model.network=dpt-tiny data.height=64 "
     "data.width=96",
+    r"^stadia evaluate RUN roads data.split=test": "\\g<0> --protocol relative",  # two steps give no metres
     r"^(stadia train dpt .*) training.max_steps=1000": f"\\1 {SHORT}",
 }
 """Pattern in a printed line -> its replacement."""

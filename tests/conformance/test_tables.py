@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import backend_interfaces
 import loss_interfaces
 import model_interfaces
 import numpy as np
@@ -316,6 +317,7 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         check,
         check_of_splits,
         *recipe_interfaces.INTERFACE_CHECKS,
+        *backend_interfaces.INTERFACE_CHECKS,
         kind_of_part,
     )
 }

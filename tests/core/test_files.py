@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from stadia.core.files import (
     open_to_append,
     remove_stale_files,
     safe_join,
+    sync_later,
     write_json,
     write_text,
 )
@@ -270,3 +272,24 @@ def test_file_and_folder_are_synced(tmp_path, monkeypatch):
     )
     write_text(tmp_path / "a.txt", "text")
     assert synced == [False, True]  # first the content, then its name
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files come from /proc")
+def test_files_of_a_block_are_synced_once_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of other threads; files of other folders are synced at once, and nothing is after an error."""
+    synced: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").resolve().name))
+    out = tmp_path / "out"
+    with sync_later(out), ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: write_text(out / "maps" / name, "-"), ("a", "b")))
+        assert synced == []
+        write_text(tmp_path / "c", "-")
+        assert synced[1:] == [tmp_path.name], "the file, under its temporary name, and its folder"
+        synced.clear()
+    assert sorted(synced) == ["a", "b", "maps", "out"]
+    synced.clear()
+    with pytest.raises(ZeroDivisionError), sync_later(out):
+        write_text(out / "d", str(1 // len(synced)))
+    assert synced == []
+    write_text(out / "e", "-")
+    assert len(synced) == 2, "after the block each file is synced by itself"

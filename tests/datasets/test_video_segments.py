@@ -93,3 +93,26 @@ def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, 
     assert sampled.fingerprint() == opened.fingerprint()
     with pytest.raises(ConfigError, match=r"data\.color"):
         sample_recordings(drive, camera=FOCAL, color="gray")
+
+
+def test_a_folder_of_many_images_is_sampled(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selection by motion reads each image. Of many only those of four segments are read; files keep their names."""
+    read: list[str] = []
+    for index in range(40):
+        world.save(tmp_path / "images" / f"{index:06d}.png", np.roll(world.render(0)[0], 4 * index, 1))
+    monkeypatch.setattr(video_files, "MAX_DECODED", 5)
+    real = video_files.ImageRecording.image
+    monkeypatch.setattr(
+        video_files.ImageRecording,
+        "image",
+        lambda one, index: read.append(one.images["left"][index].stem) or real(one, index),
+    )
+    parts = sample_recordings(tmp_path / "images", camera=FOCAL)
+    assert [part.name for part in parts] == [f"video/images from {start:06d}.png" for start in (0, 11, 23, 35)]
+    assert len(read) == len(set(read)) == 4 * 5
+    assert [part.file(0).stem for part in parts] == ["000000", "000011", "000023", "000035"]  # type: ignore[union-attr]
+    assert [part.number(1) for part in parts] == [1, 12, 24, 36]
+    (whole,) = sample_recordings(tmp_path / "images", camera=FOCAL, stride=2)
+    assert len(whole) == 20
+    (one,) = sample_recordings(tmp_path / "images", camera=FOCAL, stride=1)
+    assert type(one) is type(open_recordings(tmp_path / "images", camera=FOCAL, stride=1)[0])

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.apps.export import DESCRIPTION, _comparison, export_onnx, export_torch
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.network_export import DESCRIPTION, compare_prediction, export_onnx, export_torch
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.from_provenance(
@@ -123,11 +123,13 @@ def test_far_away_the_last_digits_do_not_count() -> None:
         return torch.tensor([[[[1.0, 1e-6]]]])
 
     image = np.zeros((1, 3, 1, 2), np.float32)
-    assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).of_spread == pytest.approx(
+    assert compare_prediction(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).of_spread == pytest.approx(
         1e-6, rel=1e-5
     )  # type: ignore[arg-type]
-    assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).relative == pytest.approx(1e-4)  # type: ignore[arg-type]
-    assert _comparison(network, lambda image: np.array([[[[1.01, 1e-6]]]]), image).relative == pytest.approx(1e-2)  # type: ignore[arg-type]
+    assert compare_prediction(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).relative == pytest.approx(1e-4)  # type: ignore[arg-type]
+    assert compare_prediction(network, lambda image: np.array([[[[1.01, 1e-6]]]]), image).relative == pytest.approx(
+        1e-2
+    )  # type: ignore[arg-type]
 
 
 def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.apps.export._MAX_ONNX_BYTES", 3000)
+    monkeypatch.setattr("stadia.evaluation.network_export._MAX_ONNX_BYTES", 3000)
     with pytest.raises(StadiaError, match=r"toy.onnx: found 0.0 GiB of weights.*export a .pt2 instead"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)
 

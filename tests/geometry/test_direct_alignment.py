@@ -13,6 +13,7 @@ from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment import direct_alignment
+from stadia.geometry.bundle_adjustment.compiled_alignment import _exponential
 from stadia.geometry.bundle_adjustment.direct_alignment import _Linearization, _Pair, align_direct
 from stadia.geometry.warp import reproject
 
@@ -238,3 +239,40 @@ def test_an_image_of_another_size_than_its_camera_is_refused():
     target, source, depth = scene(identities(1))
     with pytest.raises(GeometryError, match="96x48 for 95x48"):
         align_direct(target, source[..., 1:], depth, many(CAMERA), many(CAMERA), identities(1))
+
+
+class TestCompiled:
+    """Float32 on the processor runs compiled loops; float64 runs the reference, and finds the same."""
+
+    @pytest.mark.parametrize("case", ["whole", "sparse depth", "another camera", "another exposure", "away"])
+    def test_it_finds_what_the_reference_finds(self, case: str, motions):
+        target, source, depth = scene(motions)
+        start, own, other = identities(6), many(CAMERA, 6), many(CAMERA, 6)
+        if case == "sparse depth":
+            depth = torch.where(torch.rand(depth.shape, generator=torch.Generator().manual_seed(0)) < 0.5, depth, 0.0)
+        elif case == "another camera":
+            source, other = cameras.resize(source, other, 60, 80)
+            own = Camera(own.K.clone(), own.height, own.width)
+            own.K[:, 0, 1] = 2.0  # a skew
+        elif case == "another exposure":
+            source = 0.8 * source + 0.05
+        elif case == "away":
+            start[:, 0, 3] = 1000.0
+        expected = align_direct(target, source, depth, own, other, start)
+        found = align_direct(target.float(), source.float(), depth.float(), own, other, start)
+        metres, degrees = errors(found.T_source_target, expected.T_source_target)
+        assert (metres < 2e-5, degrees < 2e-4) == (True, True)
+        assert_close(found.seen, expected.seen, atol=1e-3, rtol=0)
+        for name in ("gain", "offset", "residual"):
+            assert_close(getattr(found, name).double(), getattr(expected, name), atol=1e-5, rtol=0)
+
+    def test_a_pair_does_not_feel_the_others_of_its_batch(self, motions):
+        images = [image.float() for image in scene(motions)]
+        together = aligned(*images, identities(6))
+        alone = aligned(*(image[4:5] for image in images), identities(1))
+        assert_close(together[4:5], alone, atol=0, rtol=0)
+
+    @pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3, 0.5, 3.0])
+    def test_its_exponential_is_that_of_se3(self, size: float):
+        twist = size * torch.tensor([0.3, -0.2, 0.5, 0.4, 0.7, -0.6], dtype=F64)
+        assert_close(torch.from_numpy(_exponential(twist.numpy())), se3.se3_exp(twist), atol=1e-13, rtol=0)

@@ -12,10 +12,10 @@ import torch
 from dpt_files import drawn
 from torch import Tensor
 
-from stadia.apps.export import export_onnx, export_torch
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.network_export import export_onnx, export_torch
 from stadia.models import dpt_architectures
 from stadia.models.dpt_architectures import DptArchitecture
 from stadia.models.dpt_net import DptNet

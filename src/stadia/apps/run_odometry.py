@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
+from stadia.recipes.base.backend_predictor import describe_choice, describe_cost, open_backend
 from stadia.recipes.base.depth_commands import observe_frames, read_training_record
 from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
@@ -75,16 +77,23 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     size = requested_size(request.size, opened.header.config)
     provenance = Provenance.from_checkpoint(request.checkpoint, requested_size=size)
     about = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
-    predictor = build_recipe.load_predictor(request.checkpoint, size)
+    predictor, choice = build_recipe.load_predictor(request.checkpoint, size), request.backend_choice
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
     options = dict(request.options)
     is_file = request.source.is_file() and request.source.suffix.lower() in VIDEO_SUFFIXES
     poses = _read_video_poses(request.source, options.pop("poses", None)) if is_file else None
-    inputs = open_inputs(request.source, **add_training_options(request.checkpoint, request.source, options))
+    options = add_training_options(request.checkpoint, request.source, options)
+    open_frames = partial(open_inputs, request.source, **options)
+    inputs = open_frames()
     out = request.out or _default_folder(request)
     folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
     for folder in folders:
         _check_empty(folder)
+    if not choice.is_torch:
+        yield describe_choice(choice)
+        predictor = open_backend(request.checkpoint, predictor, choice, open_frames)
+        yield from describe_cost(choice.precision, predictor.precision_cost)
+        about |= {"backend": choice.backend, "precision": choice.precision}
     for given, folder in zip(inputs, folders, strict=True):
         yield from _write(given, predictor, folder, request, poses, about, track)
 

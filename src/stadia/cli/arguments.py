@@ -41,6 +41,10 @@ MotionOption = Annotated[
     str | None, option("How to estimate the path: aligned (direct alignment, default) or network.")
 ]
 SizeOption = Annotated[str | None, option("Run CHECKPOINT at another size than in training: 1216x352.")]
+BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="float32, or int8: calibrated on frames of INPUT, with the difference printed.")
+]
 
 # -- metrics of a study
 MetricOption = Annotated[str | None, option("A column of metrics.csv; the recipe's best metric by default.")]

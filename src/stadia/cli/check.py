@@ -53,6 +53,7 @@ def check(
 
     from stadia.core.errors import DataError
     from stadia.core.terminal import Terminal
+    from stadia.datasets.recording_summary import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.recipes.base.requests import parse_data_config
 
@@ -63,6 +64,9 @@ def check(
         if as_json:
             echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
         raise
+    if not as_json:  # before the checks, which take seconds
+        for line in summarize_recordings(recordings):
+            Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     errors = Terminal(stderr=True)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -166,16 +170,13 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 def _print_findings(
     console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
 ) -> None:
-    """Print what was read, findings by family with numbers and tables, notes in one line each, and a verdict."""
+    """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
     from rich.markup import escape
 
     from stadia.cli.report import print_finding
-    from stadia.datasets.recording_summary import summarize_recordings
     from stadia.diagnostics.catalog.entries import FAMILIES
     from stadia.diagnostics.finding import WRONG_BASELINE
 
-    for read in summarize_recordings(recordings):
-        console.print(read, markup=False, soft_wrap=True)
     family, line = "", ""  # no empty line before the first
     for finding in findings:
         if FAMILIES[finding.code[0]] != family:
@@ -201,10 +202,10 @@ def _print_findings(
 
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:
-    """Describe how much of the data was opened. Of a video file it is only a part."""
-    from stadia.datasets.video_files import VideoSegment
+    """Describe how much of the data was opened. Of a video file and of a folder of many images it is only a part."""
+    from stadia.datasets.video_files import ImageSegment, VideoSegment
 
-    stretches = [recording for recording in recordings if isinstance(recording, VideoSegment)]
+    stretches = [recording for recording in recordings if isinstance(recording, VideoSegment | ImageSegment)]
     if not stretches:
         return f"{len(recordings)} recording{'s' * (len(recordings) != 1)}"
     camera, parts = stretches[0].camera(0), f"{len(stretches)} stretch{'es' * (len(stretches) > 1)}"

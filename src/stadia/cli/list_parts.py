@@ -48,6 +48,8 @@ PART_KINDS = Registry(
         "object-metrics": "stadia.metrics:OBJECT_METRICS",
         "protocols": "stadia.cli.list_parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
+        "backends": "stadia.evaluation.backends:BACKENDS",
+        "precisions": "stadia.evaluation.backends:PRECISIONS",
         "odometry-methods": "stadia.odometry:ODOMETRY_METHODS",
         "checks": "stadia.diagnostics.preflight:CHECKS",
         "split-checks": "stadia.diagnostics.preflight:SPLIT_CHECKS",

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import (
+    BackendOption,
     CheckpointArgument,
     EveryOption,
     ForceOption,
     InputArgument,
     InputSettings,
     MotionOption,
+    PrecisionOption,
     SizeOption,
     argument,
     flag,
@@ -35,6 +37,8 @@ def predict(
     background: Annotated[
         Path | None, option("Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
+    backend: BackendOption = None,
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
 
@@ -43,13 +47,17 @@ def predict(
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
     from stadia.cli.progress_display import print_lines, show_progress
-    from stadia.recipes.base.requests import PredictRequest, parse_source_options
+    from stadia.evaluation.backends.backend import check_backend
+    from stadia.recipes.base.requests import PredictRequest, describe_checkpoint, parse_source_options
 
     options = parse_source_options(overrides or [])
-    request = PredictRequest(checkpoint, source, options, out, every, motion, size, video, cloud, background)
+    outputs = out, every, motion, size, video, cloud, background
+    request = PredictRequest(checkpoint, source, options, *outputs, backend, precision)
+    check_backend(request.backend_choice)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
     else:
+        echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
         from stadia.recipes.base.recipe_commands import run_predict
     with show_progress() as bars:
         print_lines(run_predict(request, bars.track))
@@ -62,13 +70,19 @@ def odometry(
     out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
     method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
     size: SizeOption = None,
+    backend: BackendOption = None,
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
-    from stadia.apps.run_odometry import run_odometry
     from stadia.cli.progress_display import print_lines, show_progress
+    from stadia.evaluation.backends.backend import TORCH, BackendChoice, check_backend
     from stadia.recipes.base.requests import OdometryRequest, parse_source_options
 
-    request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out)
+    choice = BackendChoice(backend or TORCH, precision)
+    check_backend(choice)
+    request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out, choice)
+    from stadia.apps.run_odometry import run_odometry
+
     with show_progress() as bars:
         print_lines(run_odometry(request, bars.track))
 

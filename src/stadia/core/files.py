@@ -97,6 +97,8 @@ def open_to_append(path: Path) -> BinaryIO:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit sync it and rename it to `path`, else remove it.
 
+    In a block of `sync_later` it is renamed at once and synced at the end of the block.
+
     The temporary name keeps the suffix, because some writers choose the format by it. The first write into a folder
     removes the temporary files of processes that were killed there. Raises StadiaError where the disk is full or the
     folder cannot be written to.
@@ -109,11 +111,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
             remove_stale_files(path.parent)
             temporary = _make_temporary(path, locked)
             yield temporary
-            _sync(temporary)
+            is_synced_later = not _SYNCED_LATER.isdisjoint(path.absolute().parents)
+            if not is_synced_later:
+                _sync(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
             temporary = None
-            _sync_folder(path.parent)
+            if not is_synced_later:
+                _sync_folder(path.parent)
         except OSError as error:
             _explain(error, path)
             raise
@@ -121,6 +126,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
             if temporary is not None:
                 with suppress(OSError):  # the first error is the cause
                     temporary.unlink()
+
+
+_SYNCED_LATER: set[Path] = set()
+
+
+@contextmanager
+def sync_later(folder: Path) -> Iterator[None]:
+    """Sync the files that `atomic_write` writes into a folder, in any thread, once at the end of the block.
+
+    For many files that mean nothing before a last one says that they are whole: write that one after the block. To sync
+    each by itself takes longer than to compress it. Nothing is synced after an error.
+    """
+    folder = folder.absolute()
+    _SYNCED_LATER.add(folder)
+    try:
+        yield
+    finally:
+        _SYNCED_LATER.discard(folder)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(place, name))
+        _sync_folder(Path(place))
 
 
 def _make_temporary(path: Path, locked: ExitStack) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,13 +86,14 @@ class OwnVideo(DatasetFormat):
         return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return segments spread over a video file, each a recording; for a short video one, from its start.
+        """Return segments spread over a video, each a recording; for a short video one, from its start.
 
-        A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
+        Of a folder with few images all are examined. A video with a pose or a K for each frame has one segment too,
+        since frame numbers after a seek are inexact.
         Raises DataError where the file cannot be decoded or no camera is known.
         """
         if not path.is_file():
-            return self.open(path, options)
+            return _sample_folder(path, options)
         first, total = next(stream_video(path)), estimate_frame_count(path)
         height, width = first.image.shape[:2]
         camera = read_user_intrinsics(options.camera, path, height, width, total)
@@ -129,16 +130,51 @@ class FileVideo(StoredRecording):
         return None if masks is None else resize_masks(masks, self.store.height, self.store.width)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageSegment(ImageRecording):
+    """Images of a part of a folder, selected as in training."""
+
+
 def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
+    every = _list_frames(path, options)
+    selection = select_images(every, options.stride, options.cache, progress)
+    return every.select_frames(selection.kept, selection)
+
+
+def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
+    """Return segments of a folder of many images whose stride is not given, since selection by motion reads each."""
+    every = _list_frames(path, options)
+    if options.stride != "auto" or options.poses is not None or len(every) <= SEGMENTS * MAX_DECODED:
+        selection = select_images(every, options.stride, options.cache)
+        return [every.select_frames(selection.kept, selection)]
+    segments: list[Recording] = []
+    for start in np.linspace(0, len(every) - MAX_DECODED, SEGMENTS).astype(int).tolist():
+        chooser, kept = FrameSelector(options.stride), list[int]()
+        for index in range(start, start + MAX_DECODED):
+            if chooser.keep(every.image(index)):
+                kept.append(index)
+            if len(kept) == MAX_KEPT:
+                break
+        part, name = every.select_frames(kept), f"{every.name} from {every.images[LEFT][start].name}"
+        values: dict[str, Any] = {
+            "images": part.images,
+            "intrinsics": part.intrinsics,
+            "numbers": kept,
+            "times_s": part.times_s,
+        }
+        segments.append(ImageSegment(name=name, **values))
+    return segments
+
+
+def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
+    """Return every image of a folder."""
     images = list_images(path)
     frames = len(images)
     height, width = read_rgb(images[0]).shape[:2]
     name = f"video/{path.resolve().name}"
     camera = read_user_intrinsics(options.camera, path, height, width, frames)
     times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
-    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
-    selection = select_images(every, options.stride, options.cache, progress)
-    return every.select_frames(selection.kept, selection)
+    return ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
 
 
 def select_images(

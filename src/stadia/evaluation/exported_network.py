@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -44,12 +44,13 @@ _SUBGRAPHS = ((6, _MESSAGE), (11, _MESSAGE))  # an attribute,
 _DATA_TYPE, _EXTERNAL = (2, _NUMBER), (13, _MESSAGE)  # and a tensor
 _FLOATS = (1, 10, 11, 16)  # float, float16, double, bfloat16
 _OPERATIONS = (
-    "Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose DepthToSpace Div Elu Equal Erf"
-    " Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual"
-    " GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less"
-    " LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mish Mod Mul Neg Not Or Pad Pow PRelu Range Reciprocal"
-    " ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Selu Shape Sigmoid Size Slice"
-    " Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where"
+    "Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose DepthToSpace"
+    " DequantizeLinear Div Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool"
+    " Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization"
+    " LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mish Mod Mul Neg Not Or"
+    " Pad Pow PRelu Range Reciprocal QuantizeLinear ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
+    " Relu Reshape Resize Selu Shape Sigmoid Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh"
+    " Tile Transpose Unsqueeze Where"
 )
 """Operations of networks: arithmetic of tensors. None is a loop, a branch, a random number or a text."""
 _MAX_ARENA_BYTES = 3 << 29
@@ -137,12 +138,11 @@ class ExportDescription(StrictModel):
         return described
 
 
-def check_installed(*packages: str) -> None:
-    """Raise ConfigError where a package of the extra `onnx` is missing."""
+def check_installed(*packages: str, extra: str = "onnx") -> None:
+    """Raise ConfigError where a package of an extra is missing."""
     if missing := [package for package in packages if find_spec(package) is None]:
-        raise ConfigError(
-            missing[0], found="no such package", expected="the extra 'onnx'", fix="pip install 'stadia[onnx]'"
-        )
+        expected, fix = f"the extra '{extra}'", f"pip install 'stadia[{extra}]'"
+        raise ConfigError(missing[0], found="no such package", expected=expected, fix=fix)
 
 
 class ExportedNetwork:
@@ -150,6 +150,8 @@ class ExportedNetwork:
 
     size: (height, width) of its input; the training size by default.
     threads: number of cores; None takes all.
+
+    only_size: (height, width) of a file that is for one size; else None.
 
     `depth_scale`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
     Raises ConfigError where onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
@@ -162,9 +164,11 @@ class ExportedNetwork:
         self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._check_graph()
         _check_weights(self.path)
+        height, width = self._session.get_inputs()[0].shape[2:]
+        self.only_size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         self._check_prediction()
         self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
-        self.height, self.width = size or (self.about.height, self.about.width)
+        self.height, self.width = size or self.only_size or (self.about.height, self.about.width)
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -209,14 +213,14 @@ class ExportedNetwork:
         """Run two images of noise, soon: a network predicts something finite, and not the same for both."""
         from onnxruntime import RunOptions
 
-        side, options = 4 * self.about.stride, RunOptions()
+        size, options = self.only_size or (4 * self.about.stride,) * 2, RunOptions()
         options.log_severity_level = _FATAL
         timer = threading.Timer(_CHECK_S, setattr, (options, "terminate", True))
         timer.daemon = True
         timer.start()
         random = np.random.default_rng(0)
         try:
-            first, second = (self._run(random.random((1, 3, side, side), np.float32), options) for _ in range(2))
+            first, second = (self._run(random.random((1, 3, *size), np.float32), options) for _ in range(2))
         finally:
             timer.cancel()
         if not (np.isfinite(first).all() and np.isfinite(second).all()):
@@ -229,6 +233,10 @@ class ExportedNetwork:
 
     def _check_size(self, height: int, width: int) -> None:
         stride = self.about.stride
+        if self.only_size is not None and self.only_size != (height, width):
+            fix = "take this size, or export it again without one"
+            expected = f"{self.only_size[1]}x{self.only_size[0]}"
+            raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
         if height % stride or width % stride:
             near = f"{max(round(width / stride), 2) * stride}x{max(round(height / stride), 2) * stride}"
             fix = f"take {near}"
@@ -376,10 +384,18 @@ def _read_varint(stream: BinaryIO) -> int:
     raise ValueError("a number of more than 64 bits")
 
 
-def stream_exported_predictions(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
-    """Predict depth frame by frame, at any focal length; without motion."""
+def stream_exported_predictions(
+    network: ExportedNetwork,
+    frames: Iterable[Frame],
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+) -> Iterator[PredictedFrame]:
+    """Predict depth frame by frame, at any focal length; without motion.
+
+    run: predicts (B, 3, H, W) to (B, 1, H, W); `network.inverse_depth` by default.
+    """
+    run = run or network.inverse_depth
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for shown in run_ahead(PreparedFrame.prepare(network, frame) for frame in frames):
-        inverse_depth = network.inverse_depth(shown.image[None])[0, 0]
+        inverse_depth = run(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)
         yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

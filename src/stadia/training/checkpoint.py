@@ -1,6 +1,7 @@
 """Write and read checkpoints as safetensors, with SHA-256 and a readable header.
 
-The format: `docs/reference/checkpoint-format.md`.
+A header is read without torch, so that a wrong checkpoint is refused before seconds of imports. The format:
+`docs/reference/checkpoint-format.md`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import safetensors
-import safetensors.torch
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
@@ -29,6 +27,9 @@ from stadia.core.files import atomic_write, write_json
 from stadia.core.input_files import check_input_file, open_input
 from stadia.core.json_files import check_json_values
 from stadia.core.registry import RENAMED_WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FORMAT, VERSION = "stadia-checkpoint", 3
 READABLE, RESUMABLE = (1, 2, 3), (2, 3)
@@ -69,6 +70,8 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
         path: ends in .safetensors.
         state: nested dicts, lists, tuples, numbers, strings and tensors; TypeError for anything else.
     """
+    import safetensors.torch
+
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
     _separate(tensors)
@@ -146,7 +149,7 @@ class Checkpoint:
             return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
 
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
-        with _reading(self.path) as file:
+        with _reading(self.path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in keys}
         digest = _digest if self.version == VERSION else _crc32
         for key, tensor in tensors.items():
@@ -222,7 +225,9 @@ def _separate(tensors: dict[str, Tensor]) -> None:
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Return the JSON form of a nest; put its tensors into `tensors` under their paths."""
-    if isinstance(value, Tensor):
+    import torch
+
+    if isinstance(value, torch.Tensor):
         tensors[path] = value.detach().cpu().contiguous()
         return {"$tensor": path}
     if isinstance(value, Mapping):
@@ -259,6 +264,8 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _digest(tensor: Tensor) -> str:
     """Return the SHA-256 of the type, the shape and the bytes."""
+    import torch
+
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     if tensor.numel():
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -267,6 +274,8 @@ def _digest(tensor: Tensor) -> str:
 
 def _crc32(tensor: Tensor) -> int:
     """Return the CRC-32 of the bytes, as in versions 1 and 2."""
+    import torch
+
     return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
 
 
@@ -309,11 +318,11 @@ def _damaged(path: Path, found: str) -> CheckpointError:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    """Open a regular file with safetensors; turn its errors into CheckpointError."""
+def _reading(path: Path, framework: str = "np") -> Iterator[Any]:
+    """Open a regular file with safetensors; turn its errors into CheckpointError. framework: "pt" for tensors."""
     try:
         check_input_file(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES)
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        with safetensors.safe_open(path, framework=framework, device="cpu") as file:
             yield file
     except DataError as error:
         raise CheckpointError(path, found=error.found, expected=error.expected, fix=error.fix) from error

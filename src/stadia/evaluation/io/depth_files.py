@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,13 @@ def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
 def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
     """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
     stored = np.empty(depth.shape, np.uint16)
+    is_exact = depth.dtype == np.float32 and math.frexp(png_per_metre)[0] == 0.5  # a power of two rounds nothing
     for start in range(0, len(depth), _ROWS):
         rows = depth[start : start + _ROWS]
-        scaled = np.clip(np.rint(np.asarray(rows, np.float64) * png_per_metre), 1, 65535)
-        stored[start : start + _ROWS] = np.where(rows > 0, scaled, 0)
+        scaled = rows * np.float32(png_per_metre) if is_exact else np.asarray(rows, np.float64) * png_per_metre
+        np.clip(np.rint(scaled, out=scaled), 1, 65535, out=scaled)
+        scaled[~(rows > 0)] = 0
+        stored[start : start + _ROWS] = scaled
     write_image(path, stored)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import hold_folder, safe_join, write_json
+from stadia.core.files import hold_folder, safe_join, sync_later, write_json
 from stadia.core.image_io import write_image
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.depth_files import read_depth_map, write_depth_map, write_depth_png
@@ -42,6 +42,13 @@ def _hold_empty(out: Path) -> ExitStack:
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
         return held.pop_all()
+
+
+def _hold_unsynced(out: Path) -> ExitStack:
+    """Sync the files of a folder when this is closed, before the file that says that they are whole."""
+    held = ExitStack()
+    held.enter_context(sync_later(out))
+    return held
 
 
 def _check_not_empty(out: Path, images: Sequence[Any]) -> None:
@@ -115,6 +122,7 @@ class ObjectPredictionsWriter:
         self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
         self._made = not self.out.exists()
         self._held = _hold_empty(self.out)
+        self._unsynced = _hold_unsynced(self.out)
         self.entries: list[dict[str, Any]] = []
         self._names: set[str] = set()
 
@@ -130,6 +138,7 @@ class ObjectPredictionsWriter:
         if self.entries:
             self.finish()
             return
+        self._unsynced.close()
         for folder in (self.out / MASKS, self.out / DRAWN, *([self.out] if self._made else [])):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -148,6 +157,7 @@ class ObjectPredictionsWriter:
 
     def finish(self) -> Path:
         """Write objects.json. Return its path."""
+        self._unsynced.close()
         _check_not_empty(self.out, self.entries)
         made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
         path, head = self.out / OBJECTS_FILE, {"format": "stadia-found-objects", "version": 1, **made_by}
@@ -178,6 +188,7 @@ class OverlayPredictionsWriter:
         self.sizes: set[tuple[int, int]] = set()
         self.network_sizes: set[tuple[int, int]] = set()
         self.record.write(self.out)
+        self._unsynced = _hold_unsynced(self.out)
 
     def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
         """Write depth and logits (h, w) as predicted, for an image of `size` (height, width)."""
@@ -196,6 +207,7 @@ class OverlayPredictionsWriter:
 
     def finish(self) -> Predictions:
         """Write the final record. Raise StadiaError where no image was added."""
+        self._unsynced.close()
         _check_not_empty(self.out, self.names)
         sizes = {"image_size": self.sizes, "network_size": self.network_sizes}
         one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}

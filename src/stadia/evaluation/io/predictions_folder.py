@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import check_no_links, hold_folder, open_scratch_file, open_to_append, write_json
+from stadia.core.files import check_no_links, hold_folder, open_scratch_file, open_to_append, sync_later, write_json
 from stadia.core.input_files import read_text
 from stadia.core.json_files import parse_json, read_json
 from stadia.core.registry import check_file_keys
@@ -47,7 +47,14 @@ UNFINISHED = "unfinished.jsonl"
 
 TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 _MAX_BEGUN_BYTES = 1 << 28  # a million names as long as file systems allow
-_NOT_ENDED: Mapping[str, Any] = {"path": (), "path_ends": "", "image_size": None, "checks": None, "entries": ()}
+_NOT_ENDED: Mapping[str, Any] = {
+    "path": (),
+    "path_ends": "",
+    "image_size": None,
+    "checks": None,
+    "entries": (),
+    "precision_cost": None,
+}
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
     DepthScale.UP_TO_SCALE: "depth",
@@ -74,6 +81,7 @@ class Provenance(StrictModel):
     checkpoint: its file name and step; empty where there is none.
     motion: how its path was estimated, a row of `stadia.evaluation.MOTIONS`.
     requested_size: (height, width) of the network's input, where it is not the training size.
+    backend, precision: rows of the tables of `stadia.evaluation.backends`.
     """
 
     recipe: str
@@ -81,6 +89,8 @@ class Provenance(StrictModel):
     checkpoint: str = ""
     motion: str = "aligned"
     requested_size: tuple[int, int] | None = None
+    backend: str = "torch"
+    precision: str = "float32"
 
     @classmethod
     def from_checkpoint(
@@ -112,6 +122,8 @@ class PredictionsRecord(StrictModel):
     image_size, network_size: (height, width); None where images differ.
     requested_size: as network_size, where it is not the training size; else None.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
+    precision_cost: of another precision than float32: the median relative difference from float32 on frames of this
+        input, and the number of frames; else None.
     finished: false while predicting, so that an unfinished folder cannot be scored. UNFINISHED has its frames.
     entries: the frames, in order.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
@@ -129,6 +141,9 @@ class PredictionsRecord(StrictModel):
     checkpoint: str
     motion: str = "aligned"
     requested_size: tuple[int, int] | None = None
+    backend: str = "torch"
+    precision: str = "float32"
+    precision_cost: dict[str, float] | None = None
     source: str
     fingerprint: str = ""
     image_size: tuple[int, int] | None = None
@@ -253,6 +268,7 @@ def write_predictions(
     complete: Callable[[], None] = lambda: None,
     further: Collection[str] = (),
     checker: PredictionChecker | None = None,
+    precision_cost: Mapping[str, float] | None = None,
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
@@ -266,6 +282,7 @@ def write_predictions(
         complete: writes the last files of the folder; the prediction is finished after it.
         further: names of the files that listeners and `complete` write.
         checker: judges the predictions; its verdict goes into predictions.json.
+        precision_cost: as of `PredictionsRecord`.
 
     Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two
     frames have one name.
@@ -284,7 +301,7 @@ def write_predictions(
         _check_writable(out, record, further)
         record.write(out)
         taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
-        with open_to_append(out / UNFINISHED) as begun:
+        with open_to_append(out / UNFINISHED) as begun, sync_later(out):
             written = _write_frames(frames, out, source, taking, log_file, begun)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
@@ -294,6 +311,7 @@ def write_predictions(
             still = f"{moved} (data.stride=1 takes each frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
+        ended["precision_cost"] = None if precision_cost is None else dict(precision_cost)
         complete()
         if checker is not None:
             ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}

@@ -27,7 +27,9 @@ def color_inverse_depth(
     inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None
 ) -> NDArray[np.uint8]:
     """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile."""
-    values = np.nan_to_num(np.asarray(inverse_depth, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.asarray(inverse_depth, np.float32)
+    if not np.isfinite(values.sum(dtype=np.float64)):  # a sum costs a tenth of a copy
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if top is None:
         known = values[values > 0]
         top = float(np.percentile(known, percentile)) if known.size else 1.0
@@ -63,7 +65,12 @@ def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.ui
 def _apply_colormap(values: NDArray[np.float32], top: float, colormap: int) -> NDArray[np.uint8]:
     colors = np.empty((*values.shape, 3), np.uint8)
     for start in range(0, len(values), _ROWS):  # copies of a whole 8K map would take 500 MB
-        shares = np.clip(values[start : start + _ROWS] / top, 0, 1)
-        gray = (shares * 255 + 0.5).astype(np.uint8)
-        colors[start : start + _ROWS] = cv2.applyColorMap(gray, colormap)[..., ::-1]
+        shares = values[start : start + _ROWS] / np.float32(top)
+        np.clip(shares, 0, 1, out=shares)
+        shares *= 255
+        shares += 0.5
+        colored = cv2.applyColorMap(shares.astype(np.uint8), colormap)
+        cv2.cvtColor(
+            colored, cv2.COLOR_BGR2RGB, colors[start : start + _ROWS]
+        )  # a reversed slice takes 20 times as long
     return colors

@@ -101,7 +101,7 @@ def side_by_side_image_writer(path: Path) -> Listener:
         size = _half_size(predicted)
         values = predicted.frame.image, predicted.inverse_depth, _near_value(predicted)
         image = draw_side_by_side(*values, *size, predicted.depth_scale)
-        write_image(path, image[..., ::-1])
+        write_image(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     return add
 
@@ -118,7 +118,7 @@ def depth_color_writer(folder: Path) -> Listener:
         top = _near_value(predicted)
         colors[box.rows, box.columns] = color_inverse_depth(values, top=top)
         shown = np.vstack([colors, draw_color_scale(colors.shape[1], top, predicted.depth_scale)])
-        write_image(safe_join(folder, f"{predicted.frame.name}.jpg"), shown[..., ::-1])
+        write_image(safe_join(folder, f"{predicted.frame.name}.jpg"), cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
 
     return add
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +22,7 @@ _MAX_PIXELS = 1 << 21  # of the largest images compared: 300 bytes of memory eac
 _STEPS = 10  # Gauss-Newton steps a size, at most
 _MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
 _FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
+_SCALE_ROUNDS = 10  # of the likelihood of that distribution
 _MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
 
 
@@ -92,7 +94,7 @@ class _Linearization:
         """Return the scale (B, 1, 1, 1) of the residuals' t distribution by its likelihood (Kerl et al., eq. 15)."""
         squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
         variance = squared.sum((1, 2, 3), keepdim=True) / count
-        for _ in range(10):
+        for _ in range(_SCALE_ROUNDS):
             weighted = squared * (_FREEDOM + 1) / (_FREEDOM + squared / variance.clamp(min=NEAR**2))
             variance = weighted.sum((1, 2, 3), keepdim=True) / count
         return variance.sqrt().clamp(min=_MIN_SCALE)
@@ -148,6 +150,8 @@ class _Pair:
 
     def align(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
         """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
+        if self.target.dtype == torch.float32 and self.target.device.type == "cpu":
+            return self._align_compiled(T_source_target, brightness)
         state = self.linearize(T_source_target, brightness)
         damping = torch.full_like(brightness[:, 0], 1e-3)
         done = torch.zeros_like(damping, dtype=torch.bool)  # each pair stops by itself
@@ -164,6 +168,21 @@ class _Pair:
             if bool(done.all()):
                 break
         return state
+
+    def _align_compiled(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
+        """Return what `align` returns, by compiled loops and without slopes."""
+        from stadia.geometry.bundle_adjustment.compiled_alignment import AlignmentSettings, CompiledPair
+
+        settings = AlignmentSettings(_STEPS, _MIN_GAIN, _FREEDOM, _MIN_SCALE, _SCALE_ROUNDS)
+        images = self.target, self.source, inverse_from_depth(self.depth_m), self.camera, self.source_camera
+        found = []
+        for number, (T, change) in enumerate(zip(T_source_target.numpy(), brightness.numpy(), strict=True)):
+            found.append(CompiledPair.extract(*images, number).align(T, change, settings))
+        names = "T_source_target", "brightness", "residual", "seen"
+        T, change, residual, seen = (
+            torch.from_numpy(np.stack([getattr(one, name) for one in found])) for name in names
+        )
+        return _Linearization(T, change, residual[:, None], seen[:, None] > 0, residual.new_zeros(0))
 
     def linearize(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
         """Compute residuals and slopes; a twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11)."""

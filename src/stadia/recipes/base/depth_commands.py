@@ -34,6 +34,7 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
+from stadia.recipes.base.backend_predictor import BackendPredictor, describe_choice, describe_cost, open_backend
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_gate import PredictionGate, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
@@ -93,12 +94,14 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     reuse_predictions = True
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
-        return {"options", "every", "motion", "size", "video", "cloud", "protocol", "frames", "held_out"}
+        used = {"options", "every", "motion", "size", "video", "cloud", "protocol", "frames", "held_out"}
+        return used | {"backend", "precision"}
 
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
         self.predictor, self.trust_lines = self.recipe.predictor(self.size), dict[str, None]()
         options = add_training_options(request.checkpoint, request.source, request.options)
-        return open_inputs(request.source, every=request.every, **options)
+        self.open_again = partial(open_inputs, request.source, every=request.every, **options)
+        return self.open_again()
 
     def predict_input(
         self,
@@ -108,6 +111,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         provenance: Provenance,
         track: TrackProgress,
     ) -> Iterator[str]:
+        yield from self._start_backend(request)
         cloud = request.cloud is not False
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         training = read_training_record(request.checkpoint)
@@ -118,6 +122,15 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         yield from prediction_lines(folder, predictions)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         yield from record_worse_verdict(run, gate.judge(), given.name)
+
+    def _start_backend(self, request: PredictRequest) -> Iterator[str]:
+        """Replace the predictor, once, where the request names a backend; yield notes."""
+        choice = request.backend_choice
+        if choice.is_torch or isinstance(self.predictor, BackendPredictor):
+            return
+        yield describe_choice(choice)
+        self.predictor = open_backend(request.checkpoint, self.predictor, choice, self.open_again)
+        yield from describe_cost(choice.precision, self.predictor.precision_cost)
 
     def closing_lines(self) -> Iterator[str]:
         yield from self.trust_lines
@@ -277,6 +290,7 @@ def predict_input(
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
         about = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING), "checker": checker}
+        about["precision_cost"] = getattr(predictor, "precision_cost", None)
         return predict_to_folder(predictor, frames, out, provenance, listeners=listeners, complete=complete, **about)
 
 

@@ -60,6 +60,8 @@ LOSS_CHECK_SECONDS = 20.0
 VALIDATIONS = 5
 """Validations of a training of given minutes; fewer where they would take more than MAX_VALIDATION_SHARE of it."""
 MAX_VALIDATION_SHARE = 0.2
+REPORT_S = 5.0
+"""Verdict, report and the start of the scores at the end: 4 to 11 s in trainings of 12 to 50 s on busy cores."""
 SCORING_SHARE = 1.5
 """Time of the scores at the end over that of a validation: they also compute the metrics of each image."""
 
@@ -102,7 +104,7 @@ class ExpectedCost(Callback):
         validations = count_validations(loop, loop.step + left)
         batches = len(loop.val_batches) if isinstance(loop.val_batches, Sized) else 0
         batch_s = step_s / loop.plan.grad_accumulation_steps * relative_phase_costs(loop)[-1]
-        total_s = left_s + validations * batches * batch_s * VALIDATION_SHARE
+        total_s = left_s + validations * batches * batch_s * VALIDATION_SHARE + REPORT_S
         if total_s < MIN_TOTAL_S:
             return
         on_gpu = loop.fabric.device.type == "cuda"

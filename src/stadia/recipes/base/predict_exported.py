@@ -11,6 +11,8 @@ from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.video_files import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.evaluation.backends import BACKENDS
+from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
@@ -26,7 +28,7 @@ from stadia.recipes.base.prediction_outputs import (
 )
 from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
 
-EXPORTED_OPTIONS = ("options", "every", "size", "video")
+EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend")
 
 
 def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
@@ -37,7 +39,8 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
     network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
-    size = requested_size(request.size, trained)
+    size, name = requested_size(request.size, trained), request.backend or ONNXRUNTIME
+    backend: Backend = BACKENDS.load(name)(network)
     yield from (f"note: {note}" for note in network_size_notes(size, trained))
     own = is_own_video(request.source, request.options.get("format", "auto"))
     options = ({"stride": 1} if own else {}) | dict(request.options)  # no frame selection without a trajectory
@@ -58,7 +61,8 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
             if request.video:
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))
             shown = track(given.frames, given.count, f"predicting {given.name}")
-            frames, provenance = stream_exported_predictions(network, shown), network.provenance(size)
+            frames = stream_exported_predictions(network, shown, backend.inverse_depth)
+            provenance = network.provenance(size).model_copy(update={"backend": name})
             training = TrainingRecord(focal=(network.about.focal,))
             gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)
             about: dict[str, Any] = {"source": given.name, "listeners": listeners, "checker": gate}

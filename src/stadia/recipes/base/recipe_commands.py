@@ -262,7 +262,11 @@ def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[
     size = requested_size(request.size, header.config)
     commands = _find_commands(header.recipe)(recipe, header.config, size)
     refuse_unused(request, commands.used_options(request), f"recipe '{header.recipe}'")
-    return commands, Provenance.from_checkpoint(request.checkpoint, request.motion or "aligned", size)
+    provenance = Provenance.from_checkpoint(request.checkpoint, request.motion or "aligned", size)
+    if isinstance(request, PredictRequest):
+        choice = request.backend_choice
+        provenance = provenance.model_copy(update={"backend": choice.backend, "precision": choice.precision})
+    return commands, provenance
 
 
 def _console_track(console: Console) -> TrackProgress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.json_files import read_json
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
+from stadia.evaluation.backends.backend import TORCH, BackendChoice
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class PredictRequest:
     video: whether to write it.
     cloud: whether to write it; None = where the recipe predicts points.
     background: of a composite image, the same image without the foreground; or a folder of such images.
+    backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
+    precision: row of `stadia.evaluation.backends.PRECISIONS`.
     """
 
     checkpoint: Path
@@ -39,6 +42,12 @@ class PredictRequest:
     video: bool = True
     cloud: bool | None = None
     background: Path | None = None
+    backend: str | None = None
+    precision: str = "float32"
+
+    @property
+    def backend_choice(self) -> BackendChoice:
+        return BackendChoice(self.backend or TORCH, self.precision)
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class OdometryRequest:
     method: of `stadia.odometry.ODOMETRY_METHODS`.
     size: "1216x352", if it is not the training's.
     out: None = into the run.
+    backend_choice: of the depth network.
     """
 
     checkpoint: Path
@@ -89,6 +99,20 @@ class OdometryRequest:
     method: str = "refined"
     size: str | None = None
     out: Path | None = None
+    backend_choice: BackendChoice = field(default_factory=BackendChoice)
+
+
+def describe_checkpoint(checkpoint: Path) -> str:
+    """Return which checkpoint of a path is read, its recipe, its step and its image size, from its header.
+
+    Raises CheckpointError where there is none. Imports no torch.
+    """
+    from stadia.training.checkpoint import Checkpoint
+
+    opened = Checkpoint.open(checkpoint)
+    size = trained_size(opened.header.config)
+    at = "" if size is None else f", trained at {size_text(size)}"
+    return f"reading {opened.path}: {opened.header.recipe}, step {opened.header.step}{at}"
 
 
 def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[str], what: str) -> None:

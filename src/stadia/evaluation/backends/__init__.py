@@ -1,0 +1,26 @@
+"""Runtimes that run an exported depth network for `stadia predict --backend`, and their precisions."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+BACKENDS = Registry(
+    "backend",
+    {
+        "torch": "stadia.evaluation.backends.torch_backend:TorchBackend",
+        "onnxruntime": "stadia.evaluation.backends.onnxruntime_backend:OnnxruntimeBackend",
+        "openvino": "stadia.evaluation.backends.openvino_backend:OpenvinoBackend",
+    },
+)
+
+PRECISIONS = Registry(
+    "precision",
+    {
+        "float32": "stadia.evaluation.backends.quantization:keep_float32",
+        "int8": "stadia.evaluation.backends.quantization:quantize_int8",
+    },
+)

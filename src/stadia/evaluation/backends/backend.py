@@ -1,0 +1,64 @@
+"""The interface of a backend, and the check that one is installed. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError
+from stadia.evaluation.backends import BACKENDS, PRECISIONS
+from stadia.evaluation.exported_network import ExportedNetwork, check_installed
+
+TORCH, ONNXRUNTIME = "torch", "onnxruntime"
+"""The backends of a checkpoint, which torch runs without an export, and of an exported file."""
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """Rows of BACKENDS and PRECISIONS."""
+
+    backend: str = TORCH
+    precision: str = "float32"
+
+    @property
+    def is_torch(self) -> bool:
+        """Return whether the checkpoint runs by itself."""
+        return self.backend == TORCH
+
+
+class Backend(Protocol):
+    """Runs an exported network, which is checked already.
+
+    packages: that it imports.
+    extra: of pyproject.toml, which installs them.
+    precisions: rows of PRECISIONS that it runs.
+    """
+
+    packages: ClassVar[tuple[str, ...]]
+    extra: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
+
+    def __init__(self, network: ExportedNetwork) -> None: ...
+
+    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict (B, 3, H, W) RGB in [0, 1], at the size of the network, to (B, 1, H, W)."""
+        ...
+
+
+def check_backend(choice: BackendChoice) -> None:
+    """Raise ConfigError for an unknown backend or precision, a missing package, and a precision that it cannot run."""
+    name, precision = choice.backend, choice.precision
+    PRECISIONS.check(precision)
+    backend: type[Backend] = BACKENDS.load(name)
+    if precision not in backend.precisions:
+        able = [other for other in BACKENDS if precision in BACKENDS.load(other).precisions]
+        raise ConfigError(
+            "--precision",
+            found=f"{precision} with the backend '{name}'",
+            expected=" or ".join(backend.precisions),
+            fix=f"add --backend {able[-1]}",
+        )
+    check_installed(*backend.packages, extra=backend.extra)

@@ -1,0 +1,55 @@
+"""The backend `openvino`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, summarize_exception
+from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportedNetwork
+
+
+class OpenvinoBackend:
+    """OpenVINO on the processor: images of a batch run side by side, each on some of the cores."""
+
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime", "openvino")
+    extra: ClassVar[str] = "openvino"
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
+
+    def __init__(self, network: ExportedNetwork) -> None:
+        import openvino
+
+        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        self.path, self.size = network.path, (network.height, network.width)
+        try:
+            core = openvino.Core()
+            model = core.read_model(network.path)
+            model.reshape({IMAGE: [1, 3, *self.size]})
+            self._queue: Any = openvino.AsyncInferQueue(core.compile_model(model, "CPU", settings))
+        except Exception as error:  # its errors have no common base class
+            raise self._fail(error) from error
+        self._queue.set_callback(_copy_output)
+
+    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict (B, 3, H, W) to (B, 1, H, W)."""
+        output = np.empty((len(image), 1, *self.size), np.float32)
+        try:
+            for number in range(len(image)):
+                one = np.ascontiguousarray(image[number : number + 1], np.float32)
+                self._queue.start_async({IMAGE: one}, output[number])
+            self._queue.wait_all()
+        except Exception as error:
+            raise self._fail(error) from error
+        return output
+
+    def _fail(self, error: Exception) -> DataError:
+        found = f"a graph that OpenVINO cannot run at {self.size[1]}x{self.size[0]} ({summarize_exception(error)})"
+        expected, fix = "a network that it runs", "choose --backend onnxruntime"
+        return DataError(self.path, found=found, expected=expected, fix=fix)
+
+
+def _copy_output(request: Any, output: NDArray[np.float32]) -> None:
+    """Copy the result of a request (1, 1, H, W) into `output` (1, H, W), before the request is used again."""
+    output[...] = request.get_tensor(INVERSE_DEPTH).data[0]

@@ -1,0 +1,27 @@
+"""The backend `torch`: a checkpoint runs by itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError
+from stadia.evaluation.exported_network import ExportedNetwork
+
+
+class TorchBackend:
+    """PyTorch, the default for a checkpoint. It runs no exported file."""
+
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    extra: ClassVar[str] = ""
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+
+    def __init__(self, network: ExportedNetwork) -> None:
+        found, expected = f"torch for {network.path.name}", "onnxruntime or openvino for an ONNX file"
+        raise ConfigError("--backend", found=found, expected=expected, fix="leave it out, or pass the checkpoint")
+
+    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Never called."""
+        raise NotImplementedError

@@ -1,0 +1,191 @@
+"""Export a depth network to one file, ONNX or torch.export, and compare the file with the network."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import atomic_write
+from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
+
+TOLERANCE = 1e-3
+"""Largest difference between the network and its file, relative to the output and to the spread of the maps. The
+denominator is at least a hundredth of the largest output, so that rounding of far or constant depth does not count.
+"""
+
+OPSET = 18
+"""ONNX opset, the exporter's default. Newer ones bring nothing to these networks, and fewer runtimes support them."""
+
+DESCRIPTION = "stadia.json"
+"""File inside a torch.export archive with the `ExportDescription`."""
+
+_MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
+
+
+@dataclass(frozen=True, slots=True)
+class ExportComparison:
+    """Largest differences between a network and its file over images of one size.
+
+    relative: to the output.
+    of_spread: relative to the largest minus the smallest output, so that a map with little variation is compared by its
+    variation. Both as of TOLERANCE.
+    """
+
+    images: int
+    height: int
+    width: int
+    absolute: float
+    relative: float
+    of_spread: float
+
+    def __str__(self) -> str:
+        images = f"{self.images} image{'s' * (self.images > 1)}"
+        differences = f"{self.relative:.1e} relative, {self.of_spread:.1e} of the spread, {self.absolute:.1e} absolute"
+        return f"{images} of {self.width}x{self.height}: largest difference {differences}"
+
+
+def export_onnx(
+    network: nn.Module, path: Path, about: ExportDescription, size: tuple[int, int] | None = None
+) -> list[ExportComparison]:
+    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
+
+    Args:
+        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU. Its normalization becomes
+            part of the file.
+        path: of the file, which holds its weights.
+        about: becomes its metadata.
+        size: (H, W) that the file is for, alone; it is traced in a fraction of the time, and runs faster.
+
+    Returns the comparisons of network and file, run by onnxruntime, at the training size and at another, or at `size`.
+    Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
+    """
+    check_installed("onnx", "onnxscript", "onnxruntime")
+    program = _traced(network, about, size)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if held > _MAX_ONNX_BYTES:
+        found, fix = f"{held / (1 << 30):.1f} GiB of weights", "export a .pt2 instead"
+        raise StadiaError(path, found=found, expected="less than 2 in one file of ONNX", fix=fix)
+    names: dict[str, Any] = {"input_names": [IMAGE], "output_names": [INVERSE_DEPTH]}
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter copies trees of torch's that are of a deprecated class.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+        shapes = _dynamic_shapes(about.stride, size)
+        exported: Any = torch.onnx.export(
+            program, (), opset_version=OPSET, verbose=False, dynamic_shapes=shapes, **names
+        )
+    exported.model.metadata_props.update(about.texts())
+    with atomic_write(path) as temporary:
+        exported.save(temporary, external_data=False)
+        return _compared(network, ExportedNetwork(temporary, size).inverse_depth, path, about, size)
+
+
+def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
+    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`."""
+    program = _traced(network, about)
+    with atomic_write(path) as temporary:
+        description = json.dumps(about.model_dump(mode="json"), indent=2)
+        torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
+        module = torch.export.load(temporary).module()
+        return _compared(network, lambda image: module(torch.from_numpy(image)).numpy(), path, about)
+
+
+def _traced(network: nn.Module, about: ExportDescription, size: tuple[int, int] | None = None) -> ExportedProgram:
+    """Return the graph for any number of images of one size, by default of any size that the stride allows.
+
+    It has the weights that it uses.
+    """
+    stride = about.stride
+    example = torch.zeros(2, 3, *(size or (4 * stride, 6 * stride)))
+    try:
+        with torch.no_grad():
+            program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size))
+    except Exception as error:  # tracing raises many classes of errors
+        raise StadiaError(
+            f"export of '{about.recipe}'",
+            found=f"a network that torch.export cannot follow ({type(error).__name__}: {str(error)[:200]})",
+            expected="a graph that is the same for every image and size",
+            fix="run it with --traceback to see which line depends on the image",
+        ) from error
+    _drop_unused(program)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return program
+
+
+def _dynamic_shapes(stride: int, size: tuple[int, int] | None) -> tuple[dict[int, Any]]:
+    if size is not None:
+        return ({0: Dim("images")},)
+    # At two strides the coarsest map of Depth Anything has one pixel and is traced as constant.
+    rows, columns = Dim("rows_of_strides", min=3), Dim("columns_of_strides", min=3)
+    return ({0: Dim("images"), 2: stride * rows, 3: stride * columns},)
+
+
+def _drop_unused(program: ExportedProgram) -> None:
+    """Remove weights that depth does not need, such as those of a pose network."""
+    unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
+    specs = program.graph_signature.input_specs
+    for spec in [spec for spec in specs if spec.arg.name in unused and spec.target is not None]:
+        program.graph.erase_node(unused[spec.arg.name])
+        specs.remove(spec)
+        for held in (program.state_dict, program.constants):
+            held.pop(str(spec.target), None)
+    program.graph_module.recompile()
+
+
+def _compared(
+    network: nn.Module,
+    run: Callable[[NDArray[np.float32]], NDArray[np.floating]],
+    path: Path,
+    about: ExportDescription,
+    size: tuple[int, int] | None = None,
+) -> list[ExportComparison]:
+    """Compare network and file on random images, one of the training size and two of another, or all of `size`.
+
+    Raises StadiaError where the file cannot be run, or differs.
+    """
+
+    def run_file(image: NDArray[np.float32]) -> NDArray[np.floating]:
+        try:
+            return run(image)
+        except Exception as error:  # runtime errors have no common base class
+            cause = f"{type(error).__name__}: {str(error)[:200]}"
+            found = f"an export that fails at {image.shape[3]}x{image.shape[2]} ({cause})"
+            expected, fix = "one that runs at every size", "export the other format (--out model.pt2 or model.onnx)"
+            raise StadiaError(path, found=found, expected=expected, fix=fix) from error
+
+    random = np.random.default_rng(0)
+    sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
+    if size is not None:
+        sizes = [(1, *size), (2, *size)]
+    compared = [compare_prediction(network, run_file, random.random((n, 3, *size), np.float32)) for n, *size in sizes]
+    for comparison in compared:
+        if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # also refuses NaN
+            expected = f"less than {TOLERANCE:g} relative and of the spread"
+            fix = "choose a part that exports exactly (attention), and report it"
+            raise StadiaError(path, found=f"{comparison}, exported and in torch", expected=expected, fix=fix)
+    return compared
+
+
+@torch.no_grad()
+def compare_prediction(
+    network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], image: NDArray[np.float32]
+) -> ExportComparison:
+    """Compare network and file on images (B, 3, H, W)."""
+    expected = network(torch.from_numpy(image)).double().numpy()
+    difference = np.abs(run(image) - expected)
+    floor = np.abs(expected).max() / 100
+    relative = difference / np.maximum(np.abs(expected), floor)
+    of_spread = difference.max() / np.maximum(np.ptp(expected), floor)
+    largest = float(difference.max()), float(relative.max()), float(of_spread)
+    return ExportComparison(len(image), image.shape[2], image.shape[3], *largest)

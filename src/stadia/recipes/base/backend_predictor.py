@@ -1,0 +1,211 @@
+"""Predict depth of a checkpoint by another runtime: export it once, calibrate int8 on the user's frames, compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia import __version__
+from stadia.core.errors import StadiaError
+from stadia.core.types import Camera, PredictedMaps, Predictor
+from stadia.evaluation.backends import BACKENDS, PRECISIONS
+from stadia.evaluation.backends.backend import Backend, BackendChoice
+from stadia.evaluation.backends.export_cache import open_cached_file
+from stadia.evaluation.backends.quantization import median_relative_difference
+from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.network_export import OPSET, TOLERANCE, compare_prediction, export_onnx
+from stadia.recipes.base.depth_recipe import DepthPredictor
+from stadia.recipes.base.prediction_inputs import PredictionInput
+from stadia.recipes.base.recipe_export import InverseDepthNetwork, describe_export
+from stadia.training.checkpoint import Checkpoint
+
+Images = Sequence[NDArray[np.float32]]
+"""Images (3, H, W) of the network's size."""
+
+NUM_CALIBRATION, NUM_COMPARED = 32, 16
+"""Frames that int8 is calibrated on, and others between them on which it is compared with float32."""
+
+MAX_READ_FRAMES = 1000
+"""Of a video, which is decoded from its start."""
+
+MAX_DIFFERENCE = 0.02
+"""Median relative difference from float32, above which a note advises against a precision."""
+
+EXPORTS = "exports"
+"""Folder of a run with its exported networks. They are compared before each use; the folder may be removed."""
+
+
+class BackendPredictor(DepthPredictor):
+    """A trained DepthRecipe whose depth a backend predicts, on the processor. Motion is predicted by torch.
+
+    precision_cost: as of `PredictionsRecord`.
+    """
+
+    def __init__(self, predictor: DepthPredictor, backend: Backend, precision_cost: Mapping[str, float] | None) -> None:
+        super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop)
+        self.device = torch.device("cpu")
+        self.recipe = self.recipe.to(self.device)
+        self.backend, self.precision_cost = backend, precision_cost
+
+    @torch.inference_mode()
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        """Predict (B, 3, H, W) to (B, 1, H, W): inverse depth alone."""
+        inverse_depth = torch.from_numpy(self.backend.inverse_depth(image.cpu().numpy()))
+        return PredictedMaps(inverse_depth / self._focal_ratio(camera, inverse_depth))
+
+
+def open_backend(
+    checkpoint: Path, predictor: Predictor, choice: BackendChoice, open_frames: Callable[[], Sequence[PredictionInput]]
+) -> BackendPredictor:
+    """Return a predictor of a checkpoint that runs by a backend.
+
+    The network is exported into the run's folder EXPORTS once, and compared with the checkpoint at each use.
+
+    Args:
+        checkpoint: or the run's folder.
+        predictor: of this checkpoint.
+        choice: a backend other than torch.
+        open_frames: opens the input, whose frames other precisions than float32 are calibrated on.
+
+    Raises StadiaError where the network cannot be exported, or float32 differs by more than TOLERANCE.
+    """
+    assert isinstance(predictor, DepthPredictor)
+    predictor.recipe.cpu()
+    with ExitStack() as files:
+        folder = _find_export_folder(checkpoint)
+        if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+            folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
+        exporter = _Exporter(checkpoint, predictor, folder)
+        if choice.precision == "float32":
+            return BackendPredictor(predictor, exporter.open_float32(choice.backend), None)
+        calibration, compared = _sample_images(predictor, open_frames())
+        backend = exporter.open_precision(choice, calibration)
+        return BackendPredictor(predictor, backend, _measure_cost(exporter.network, backend, compared))
+
+
+def describe_choice(choice: BackendChoice) -> str:
+    """Return the note that another runtime predicts depth."""
+    return f"note: {choice.backend} runs the depth network in {choice.precision}; pose network and path stay in torch"
+
+
+def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
+    """Yield what a precision costs, for people; nothing for float32."""
+    if cost is None:
+        return
+    difference = cost["median_relative_difference"]
+    frames = f"{cost['frames']:.0f} frames of this input"
+    yield f"note: {precision} differs from float32 by {difference:.2%} (median over {frames})"
+    if not difference <= MAX_DIFFERENCE:
+        yield f"note: that is more than {MAX_DIFFERENCE:.0%}: use --precision float32 for depth that is measured by"
+
+
+def _find_export_folder(checkpoint: Path) -> Path:
+    """Return the run's folder for exports; for a checkpoint outside a run the one beside it."""
+    path = Checkpoint.open(checkpoint).path
+    run = path.parent.parent
+    return (run if (run / "run.json").is_file() else path.parent) / EXPORTS
+
+
+@dataclass
+class _Exporter:
+    """Exports the depth network of a checkpoint, or finds its export in a folder."""
+
+    checkpoint: Path
+    predictor: DepthPredictor
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.about, self.network = describe_export(self.checkpoint, self.predictor.recipe)
+        self.size = self.predictor.height, self.predictor.width
+        opened = Checkpoint.open(self.checkpoint)
+        weights = json.dumps([opened.header.config, sorted(opened.checksums.items())], sort_keys=True)
+        self.fingerprint: dict[str, Any] = {
+            "weights": hashlib.sha256(weights.encode()).hexdigest(),
+            "description": self.about.texts(),
+            "opset": OPSET,
+            "size": list(self.size),
+            "versions": {"stadia": __version__, "torch": torch.__version__},
+        }
+
+    def find_float32(self) -> Path:
+        """Return the export in float32."""
+        write = partial(export_onnx, self.network, about=self.about, size=self.size)
+        return open_cached_file(self.folder, "depth-float32", self.fingerprint, write)
+
+    def open_float32(self, backend: str) -> Backend:
+        """Return a backend that predicts as the checkpoint. An export that differs is written again."""
+        for _ in range(2):
+            path = self.find_float32()
+            opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size))
+            image = np.random.default_rng(0).random((1, 3, *self.size), np.float32)
+            compared = compare_prediction(self.network, opened.inverse_depth, image)
+            if compared.relative < TOLERANCE and compared.of_spread < TOLERANCE:
+                return opened
+            path.unlink()
+        found, expected = (
+            f"{compared}, by {backend} and by torch",
+            f"less than {TOLERANCE:g} relative and of the spread",
+        )
+        raise StadiaError(self.checkpoint, found=found, expected=expected, fix="leave --backend out, and report it")
+
+    def open_precision(self, choice: BackendChoice, images: Images) -> Backend:
+        """Return a backend of another precision, calibrated on images."""
+        digest = hashlib.sha256(str([image.shape for image in images]).encode())
+        for image in images:
+            digest.update(image.tobytes())
+        packages = {name: version(name) for name in ("onnx", "onnxruntime")}
+        versions = {**self.fingerprint["versions"], **packages}
+        fingerprint = {**self.fingerprint, "versions": versions, "images": digest.hexdigest()}
+
+        def write(path: Path) -> None:
+            PRECISIONS.load(choice.precision)(self.find_float32(), path, images)
+
+        path = open_cached_file(self.folder, f"depth-{choice.precision}", fingerprint, write)
+        opened: Backend = BACKENDS.load(choice.backend)(ExportedNetwork(path, self.size))
+        return opened
+
+
+def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Images, Images]:
+    """Return images to calibrate on, and others between them to compare with float32; of few frames all for both."""
+    most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
+    every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
+    frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))
+    images = [PreparedFrame.prepare(predictor, frame).image for frame in frames]
+    compared = images[1::3]
+    calibration = [image for number, image in enumerate(images) if number % 3 != 1]
+    return (calibration, compared) if len(images) >= 6 else (images, images)
+
+
+def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
+    """Yield at most so many frames, spread over the input; over the first MAX_READ_FRAMES of a video."""
+    if given.recording is not None:
+        indices = np.unique(np.linspace(0, len(given.recording) - 1, most).round().astype(int))
+        return read_frames(given.recording, indices.tolist())
+    count = MAX_READ_FRAMES if given.count is None else min(given.count, MAX_READ_FRAMES)
+    return islice(given.frames, 0, count, max(-(-count // most), 1))
+
+
+def _measure_cost(network: InverseDepthNetwork, backend: Backend, images: Images) -> dict[str, float]:
+    """Return the median relative difference of a backend from the checkpoint on images."""
+    differences = []
+    for image in images:
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(image)[None]).numpy()
+        differences.append(median_relative_difference(backend.inverse_depth(image[None]), expected))
+    return {"median_relative_difference": float(np.median(differences)), "frames": len(images)}

@@ -1,0 +1,221 @@
+"""`--backend` and `--precision`: another runtime predicts as the checkpoint, and int8 as nearly as it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.evaluation.backends import BACKENDS
+from stadia.evaluation.backends.backend import BackendChoice, check_backend
+from stadia.evaluation.io.predictions_folder import Predictions
+
+Stadia = Callable[..., tuple[int, str, str]]
+CAMERA = ("data.camera.horizontal_fov_deg=50", "data.stride=1")
+TOLERANCE = 1e-3  # as of docs/export.md, relative
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"no {name}"))
+    for name in BACKENDS
+    if name != "torch"
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine views along a texture."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    texture = cv2.GaussianBlur(random.integers(0, 256, (130, 260, 3), np.uint8), (0, 0), 4)
+    for number in range(9):
+        view = texture[:, 4 * number : 4 * number + 200]
+        cv2.imwrite(str(folder / f"{number}.png"), cv2.normalize(view, None, 0, 255, cv2.NORM_MINMAX))  # type: ignore
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_torch(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictions:
+    from stadia.cli.main import run as run_command_line
+
+    out = tmp_path_factory.mktemp("torch")
+    with pytest.raises(SystemExit) as ending:
+        run_command_line(["predict", str(trained), str(images), "--out", str(out), *CAMERA, "--no-video", "--no-cloud"])
+    assert not ending.value.code
+    return Predictions.open(out)
+
+
+def differences(found: Predictions, expected: Predictions) -> np.ndarray:
+    assert list(found.files) == list(expected.files)
+    return np.stack([np.abs(found.read(name) / expected.read(name) - 1) for name in found.files])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", OTHERS)
+def test_a_backend_predicts_as_torch(
+    backend: str, trained: Path, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia
+) -> None:
+    words = ("predict", trained, images, *CAMERA, "--no-video", "--no-cloud", "--backend", backend)
+    code, _, err = stadia(*words, "--out", tmp_path / "out")
+    assert code == 0, err
+    found = Predictions.open(tmp_path / "out")
+    assert differences(found, by_torch).max() < TOLERANCE
+    record, expected = found.record, by_torch.record
+    assert record is not None
+    assert expected is not None
+    assert (record.backend, record.precision, record.precision_cost) == (backend, "float32", None)
+    assert (record.path, record.motion) == (expected.path, expected.motion), "pose network and path stay in torch"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", OTHERS)
+def test_int8_differs_by_what_it_prints(
+    backend: str, trained: Path, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia
+) -> None:
+    words = ("predict", trained, images, *CAMERA, "--no-video", "--no-cloud", "--backend", backend)
+    code, _, err = stadia(*words, "--precision", "int8", "--out", tmp_path / "out")
+    assert code == 0, err
+    found = Predictions.open(tmp_path / "out")
+    assert found.record is not None
+    cost = found.record.precision_cost
+    assert cost is not None
+    assert (found.record.precision, cost["frames"]) == ("int8", 3)
+    difference = cost["median_relative_difference"]
+    assert f"int8 differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
+    assert 1e-4 < difference < 0.1
+    assert np.median(differences(found, by_torch)) == pytest.approx(difference, rel=0.5)
+
+
+@pytest.mark.slow
+class TestCache:
+    """The export in a run's folder is used again, and never trusted."""
+
+    @pytest.fixture
+    def run(self, trained: Path, tmp_path: Path) -> Path:
+        shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("exports"))
+        return tmp_path / "run"
+
+    @pytest.fixture
+    def predict(self, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia) -> Callable[[Path], Path]:
+        count = iter(range(9))
+
+        def run(checkpoint: Path) -> Path:
+            out = tmp_path / f"out-{next(count)}"
+            options = (*CAMERA, "--no-video", "--no-cloud", "--backend", "onnxruntime")
+            code, _, err = stadia("predict", checkpoint, images, "--out", out, *options)
+            assert code == 0, err
+            assert differences(Predictions.open(out), by_torch).max() < TOLERANCE
+            (file,) = (checkpoint / "exports").glob("*.onnx")
+            return file
+
+        return run
+
+    def test_is_written_once(self, run: Path, predict: Callable[[Path], Path]) -> None:
+        first = predict(run)
+        written = first.stat().st_mtime_ns
+        assert predict(run).stat().st_mtime_ns == written
+        assert sorted(path.suffix for path in first.parent.iterdir()) == [".json", ".onnx"]
+
+    def test_changed_bytes_are_written_again(self, run: Path, predict: Callable[[Path], Path]) -> None:
+        file = predict(run)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        file.write_bytes(data)
+        assert predict(run).read_bytes() != bytes(data)
+
+    def test_a_file_of_another_network_is_written_again(
+        self, run: Path, predict: Callable[[Path], Path], write_run: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        """Also where its record fits: what it predicts is compared with the checkpoint."""
+        import hashlib
+
+        import onnx
+        from onnx import numpy_helper
+
+        file = predict(run)
+        model = onnx.load(file)
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            if values.ndim == 4:
+                tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.1), tensor.name))
+        onnx.save(model, file)
+        record = json.loads(file.with_suffix(".json").read_text())
+        record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        file.with_suffix(".json").write_text(json.dumps(record))
+        predict(run)
+
+    def test_a_link_in_its_folder_is_refused(
+        self, run: Path, predict: Callable[[Path], Path], images: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        file = predict(run)
+        (tmp_path / "elsewhere").touch()
+        file.unlink()
+        file.symlink_to(tmp_path / "elsewhere")
+        words = ("predict", run, images, *CAMERA, "--backend", "onnxruntime", "--out", tmp_path / "refused")
+        code, _, err = stadia(*words)
+        assert code == 2
+        assert "found a symbolic link in a folder that is written into" in err
+        assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+@pytest.mark.slow
+def test_odometry_by_a_backend(trained: Path, images: Path, tmp_path: Path, stadia: Stadia) -> None:
+    camera = ("data.camera.focal_px=140", "data.stride=1")  # that of the training: the pose network needs it
+    words = ("odometry", trained, images, *camera, "--method", "network", "--backend", "onnxruntime")
+    code, _, err = stadia(*words, "--out", tmp_path / "path")
+    assert code == 0, err
+    record = json.loads((tmp_path / "path" / "odometry.json").read_text())
+    assert (record["backend"], record["precision"], len(record["frames"])) == ("onnxruntime", "float32", 9)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (("--backend", "openvin"), "backend: found 'openvin'; expected one of torch, .*did you mean 'openvino'"),
+            (
+                ("--precision", "int4"),
+                "precision: found 'int4'; expected one of float32, int8. Fix: did you mean 'int8'",
+            ),
+            (
+                ("--precision", "int8"),
+                "--precision: found int8 with the backend 'torch'; expected float32. Fix: add --b",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["predict", "odometry"])
+    def test_one_line_before_anything_is_read(
+        self, command: str, words: tuple[str, ...], line: str, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        code, _, err = stadia(command, tmp_path / "none", tmp_path / "none", "--out", tmp_path / "out", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert __import__("re").match(f"stadia: {line}", err), err
+
+    def test_a_missing_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from stadia.core.errors import ConfigError
+
+        monkeypatch.setattr(
+            "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "openvino" else 1
+        )
+        with pytest.raises(
+            ConfigError, match=r"openvino: found no such package; expected the extra 'openvino'. Fix: pip"
+        ):
+            check_backend(BackendChoice("openvino", "int8"))
+
+    def test_another_recipe_has_no_backend(self, tmp_path: Path) -> None:
+        from stadia.core.errors import ConfigError
+        from stadia.recipes.base.requests import PredictRequest, refuse_unused
+
+        request = PredictRequest(tmp_path, tmp_path, {}, tmp_path, backend="onnxruntime", precision="int8")
+        with pytest.raises(
+            ConfigError, match="--backend and --precision: found used together with recipe 'objectpose'"
+        ):
+            refuse_unused(request, ("options", "every"), "recipe 'objectpose'")
