@@ -102,6 +102,9 @@ RENAMED_KEYS: Mapping[str, str] = {
 RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image", "--claim": "--depth-scale"}
 """Old option of the command line to the new one."""
 
+OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
+"""Options of `stadia camera` that users pass to other commands, which read the camera's file."""
+
 RENAMED_COMMANDS: Mapping[str, str] = {"parts": "list"}
 """Old command to the new one."""
 
