@@ -14,6 +14,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -119,6 +120,8 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
         fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
+    elif comma := re.search(r"'(-?\d+),(\d+)' is not a valid (float|range)", found):
+        fix = f"use a point: {comma[1]}.{comma[2]}"
     elif word.startswith("--") and (setting := _find_setting(word, line, context)):
         fix = f"write it as a key: {setting}"
     else:  # also a setting, which is no misspelled command
@@ -137,7 +140,7 @@ def _find_option_value(option: str, line: Sequence[str]) -> str:
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
     """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
-    source = next((word for word in line[1:] if not word.startswith("-") and os.path.exists(word)), "INPUT")
+    source = next((word for word in line[1:] if not word.startswith("-") and Path(word).exists()), "INPUT")
     return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
 
 

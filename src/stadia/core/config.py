@@ -172,12 +172,14 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
         if field is None:
             if renamed := _find_renamed(prefix + name, value):
                 lines += [
-                    f"{old}: found an old key; expected '{new}'. Fix: rename it to '{new}'" for old, new in renamed
+                    f"{old}: found {'another spelling' if is_spelling(old, new) else 'an old key'}; expected '{new}'."
+                    f" Fix: rename it to '{new}'"
+                    for old, new in renamed
                 ]
                 continue
-            every = list_keys(model, prefix)
-            same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
-            leaf = find_nearest_name(name, list(model.model_fields), similarity=0.5)  # without the group: it is alike
+            every, usual = list_keys(model, prefix), COMMON_NAMES.get(name, name)
+            same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == usual)
+            leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)  # without the group: it is alike
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"
             fix = f". Fix: did you mean '{near}'?" if near else ""
