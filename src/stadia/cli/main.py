@@ -120,8 +120,8 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
         fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
-    elif comma := re.search(r"'(-?\d+),(\d+)' is not a valid (float|range)", found):
-        fix = f"use a point: {comma[1]}.{comma[2]}"
+    elif number := _find_decimal_comma(found, line):
+        found, fix = f"'{number}' for {found.split(chr(39))[1]}", f"use a point: {number.replace(',', '.')}"
     elif word.startswith("--") and (setting := _find_setting(word, line, context)):
         fix = f"write it as a key: {setting}"
     else:  # also a setting, which is no misspelled command
@@ -136,6 +136,13 @@ def _find_option_value(option: str, line: Sequence[str]) -> str:
     """Return the value of `--option VALUE` or `--option=VALUE` on the line; empty without any."""
     after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
     return next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
+
+
+def _find_decimal_comma(found: str, line: Sequence[str]) -> str | None:
+    """Return the number with a comma, such as `0,537`, that an option was refused for; None for another mistake."""
+    option = re.match(r"Invalid value for '(--[\w-]+)'", found)
+    value = _find_option_value(option[1], line) if option else ""
+    return value if re.fullmatch(r"-?\d+,\d+", value) else None
 
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.core.registry import Registry, find_nearest_name, find_new_key
+from stadia.core.registry import COMMON_NAMES, Registry, find_nearest_name, find_new_key, is_spelling
 
 
 class StrictModel(BaseModel):
@@ -348,6 +348,9 @@ other measures there, which are not compared.
 """
 
 
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
+
+
 @dataclass(frozen=True)
 class ValueChange:
     """One key whose value differs, both values as text; ABSENT where one side has no such key."""
@@ -374,6 +377,11 @@ def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
         elif old != new:
             changes.append(ValueChange(f"{prefix}{key}", str(old), str(new)))
     return changes
+
+
+def shorten_hashes(change: ValueChange) -> ValueChange:
+    """Return a change whose hashes have their first 12 digits alone; a record of many images has thousands."""
+    return ValueChange(change.key, *(_HASH.sub(r"\1…", text) for text in (change.before, change.now)))
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
