@@ -72,7 +72,7 @@ def test_exported_predictions_equal_the_checkpoint(
     assert by_torch.record is not None
     assert by_onnx.record is not None
     same = type(by_torch.record).model_fields.keys()
-    same -= {"backend", "checkpoint", "checks", "motion", "path", "path_ends"}
+    same -= {"backend", "checkpoint", "checks", "trust", "motion", "path", "path_ends"}
     assert by_torch.record.checks is not None
     assert by_onnx.record.checks is not None
     assert by_torch.record.checks["verdict"] == by_onnx.record.checks["verdict"]

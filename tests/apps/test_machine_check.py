@@ -55,7 +55,7 @@ def test_a_home_folder_is_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_every_extra_is_known() -> None:
     """Those for users; the others are for developers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) - {"dev", "fuzz", "audit", "all"} == set(EXTRAS)
+    assert set(project["optional-dependencies"]) - {"dev", "docs", "fuzz", "audit", "all"} == set(EXTRAS)
 
 
 def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

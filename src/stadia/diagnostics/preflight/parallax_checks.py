@@ -19,6 +19,9 @@ depth from 1.3 (RoadWorld) and 1.9 px (KITTI 06) on, and none at .2 to .5 (KITTI
 TURNING_SHARE = 0.4
 """Parallax over displacement below which the camera mostly turns: .13 to .35 in 7-Scenes, .48 to 1.2 in drives."""
 
+PURE_TURN_SHARE = 0.08
+"""Of matches that one homography explains: above, the camera moves along a plane, and does not only turn."""
+
 MIN_STEPS, ITERATIONS, LEAST_PX = 2, 20, 0.3
 
 
@@ -45,18 +48,29 @@ def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array)
 
 
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D18, for one camera: a note where ground truth could supervise the training instead."""
+    """D18, for one camera: a note where ground truth could supervise the training instead.
+
+    The rotation is that of the poses, where there are some.
+    """
     if survey.stereo:
         return
     if len(survey.steps) < MIN_STEPS:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
-    parallax_px, shares = [], []
+    parallax_px, shares, measured_steps = [], [], []
     for step in survey.steps:
         pixels, K = (step.matches.first_px, step.matches.second_px), survey.K(step.first)
-        residual = float(np.median(rotation_residuals_px(*pixels, K, estimate_rotation(*pixels, K))))
+        R = estimate_rotation(*pixels, K) if step.T_second_first is None else step.T_second_first[:3, :3]
+        residual = float(np.median(rotation_residuals_px(*pixels, K, R)))
+        share = residual / max(step.matches.displacement_px, LEAST_PX)
+        is_planar = step.by_matches is not None and step.by_matches.planar
+        if is_planar and share > PURE_TURN_SHARE and step.T_second_first is None:
+            continue
         scale = FLOW_WIDTH / survey.recording.camera(step.first).width
         parallax_px.append(residual * scale / abs(step.second - step.first))
-        shares.append(residual / max(step.matches.displacement_px, LEAST_PX))
+        shares.append(share)
+        measured_steps.append(step)
+    if len(measured_steps) < MIN_STEPS:
+        raise NotChecked("parallax between neighboring frames: one plane, where turning and moving look alike")
     found_px, share = float(np.median(parallax_px)), float(np.median(shares))
     if found_px >= MIN_PARALLAX_PX:
         return
@@ -68,8 +82,8 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         cause = "the camera moves little between two frames"
         fix = f"take frames that lie farther apart (data.stride=auto, or {stride} times the stride)"
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
-    has_truth = any(survey.depth(step.first) is not None for step in survey.steps)
-    columns = {"first": [s.first for s in survey.steps], "second": [s.second for s in survey.steps]}
+    has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
+    columns = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
     evidence = {"rotation_share": 1 - share, "pairs": columns | {"parallax_px": parallax_px}}
     severity = Severity.NOTE if has_truth else Severity.WARN
     yield make_finding(

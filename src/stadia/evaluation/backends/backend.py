@@ -61,4 +61,5 @@ def check_backend(choice: BackendChoice) -> None:
             expected=" or ".join(backend.precisions),
             fix=f"add --backend {able[-1]}",
         )
-    check_installed(*backend.packages, extra=backend.extra)
+    if backend.extra:  # an exported network needs no torch
+        check_installed(*backend.packages, extra=backend.extra)
