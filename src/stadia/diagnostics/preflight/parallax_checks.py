@@ -22,6 +22,9 @@ TURNING_SHARE = 0.4
 PURE_TURN_SHARE = 0.08
 """Of matches that one homography explains: above, the camera moves along a plane, and does not only turn."""
 
+MAX_STRIDE = 16
+"""Largest stride that a fix names; frames farther apart share little of the scene."""
+
 MIN_STEPS, ITERATIONS, LEAST_PX = 2, 20, 0.3
 
 
@@ -74,11 +77,16 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     found_px, share = float(np.median(parallax_px)), float(np.median(shares))
     if found_px >= MIN_PARALLAX_PX:
         return
+    stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
     if share < TURNING_SHARE:
         cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
         fix = "record with a camera that moves, or train with stereo pairs or ground truth"
+        if (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
+            fix += (
+                f"; data.stride={stride}, in steps of these frames, gives up to {wider_px:.1f} px of parallax, but the"
+                " camera still mostly turns, and turns further from frame to frame"
+            )
     else:
-        stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), 16)
         cause = "the camera moves little between two frames"
         fix = f"take frames that lie farther apart (data.stride=auto, or {stride} times the stride)"
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
