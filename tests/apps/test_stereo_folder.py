@@ -85,7 +85,7 @@ def test_nothing_is_overwritten(stadia, pair, tmp_path):
         (
             120,
             (0, 0),
-            "a baseline of 120 m; expected metres, at most 10. Fix: it may be in millimetres: pass --baseline",
+            "a baseline of 120 m; expected metres, at most 10. Fix: pass --baseline in metres: 0.12 where it is in mil",
         ),
         (0.5, (0.1, 0), "not side by side; expected a rectified pair"),
     ],
@@ -104,6 +104,9 @@ def test_a_calibration_of_one_camera_needs_the_baseline(stadia, pair, tmp_path):
     assert (code, "Fix: pass --baseline METRES" in err) == (2, True)
     code, _, err = stadia("init", *words, "--baseline", "120")
     assert (code, "--baseline: found 120 m" in err, "pass metres: 0.12" in err) == (2, True, True)
+    err = stadia("init", *words, "--baseline", "53.7")[2]
+    assert "0.0537 where it is in millimetres or 0.537 where it is in centimetres" in err
+    assert "Fix: use a point: 0.537" in stadia("init", *words, "--baseline", "0,537")[2]
     assert stadia("init", *words, "--baseline", "0.12")[0] == 0
     (recording,) = open_recordings(tmp_path / "rig")
     assert recording.T_right_left is not None

@@ -89,6 +89,13 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(StadiaError, match=r"file/runs: found a file where a folder should be"):
         check_writable(tmp_path / "file" / "runs")
 
+    def vanish(**_: object) -> None:  # as of /proc, where no file can be made
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/tmp3x")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", vanish)
+    with pytest.raises(StadiaError, match=r"runs: found a place where no file"):
+        check_writable(tmp_path / "runs")
+
     def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

@@ -83,7 +83,7 @@ def test_an_old_override_is_refused_in_one_line():
     with pytest.raises(ConfigError) as caught:
         resolve_config(RenamedRun, overrides=["optimiser.lr=2e-4"])
     assert str(caught.value) == (
-        "optimiser.lr: found an old key; expected 'optimizer.lr'. Fix: rename it to 'optimizer.lr'."
+        "optimiser.lr: found another spelling; expected 'optimizer.lr'. Fix: rename it to 'optimizer.lr'."
     )
 
 
@@ -93,13 +93,18 @@ def test_an_old_group_of_a_stored_configuration_is_refused_key_by_key():
     message = str(caught.value)
     assert "\n" not in message
     assert "2 mistakes" in message
-    assert "optimiser.lr: found an old key; expected 'optimizer.lr'" in message
-    assert "optimiser.name: found an old key; expected 'optimizer.name'" in message
+    assert "optimiser.lr: found another spelling; expected 'optimizer.lr'" in message
+    assert "optimiser.name: found another spelling; expected 'optimizer.name'" in message
 
 
 def test_an_empty_old_group_is_refused_by_its_own_name():
-    with pytest.raises(ConfigError, match="optimiser: found an old key; expected 'optimizer'"):
+    with pytest.raises(ConfigError, match="optimiser: found another spelling; expected 'optimizer'"):
         resolve_config(RenamedRun, {"optimiser": {}})
+
+
+def test_a_name_of_other_programs_has_the_key_as_its_fix():
+    with pytest.raises(ConfigError, match=r"did you mean 'optimizer\.lr'"):
+        resolve_config(RenamedRun, overrides=["optimizer.learning_rate=2e-4"])
 
 
 def test_old_keys_of_a_checkpoint_are_listed():

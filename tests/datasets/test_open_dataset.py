@@ -26,6 +26,13 @@ def test_every_format_has_layout_and_interface(tmp_path: Path) -> None:
         assert reader.splits(tmp_path) == {}
 
 
+def test_a_folder_with_one_video_names_the_video_to_pass(tmp_path: Path) -> None:
+    (tmp_path / "kitchen.mp4").write_bytes(b"video")
+    (tmp_path / "kitchen.K.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"one video, kitchen\.mp4.*Fix: pass the video itself: .*kitchen\.mp4"):
+        open_recordings(tmp_path)
+
+
 def test_formats_are_detected(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"]}, frames=1)
     world.kitti_odometry(tmp_path / "kitti", frames=1)

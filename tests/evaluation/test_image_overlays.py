@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs, draw_heights_over_frames
+from stadia.evaluation.plots.colormaps import describe_depth_range
 from stadia.evaluation.plots.image_overlays import (
     BAD,
     GOOD,
@@ -134,3 +135,10 @@ def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_b
 
 def near(image: np.ndarray, color: tuple[int, int, int]) -> int:
     return int((np.abs(image.astype(int) - color).max(-1) < 4).sum())
+
+
+def test_the_range_of_a_depth_map_is_written_in_metres_or_as_multiples() -> None:
+    inverse_depth = 1 / np.linspace(4.0, 250.0, 1000)
+    assert describe_depth_range(inverse_depth, is_metric=True) == "16 to 238 m"
+    assert describe_depth_range(inverse_depth, is_metric=False) == "1 to 15, no metres"
+    assert describe_depth_range(np.zeros(4), is_metric=True) == ""

@@ -174,7 +174,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     run.check_data(
         {"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2), "train_frames": {"drive": [[0, 3]]}}
     )
-    with pytest.raises(RunError, match=r"other data \(fingerprints\.drive: abc -> def\)"):
+    with pytest.raises(RunError, match=r"other data than the run was trained on \(fingerprints\.drive: abc -> def\)"):
         run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
 
 

@@ -25,6 +25,7 @@ from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.datasets.video_files import fit_to_size, read_image_size
+from stadia.diagnostics.preflight.scale_mistakes import suggest_baseline_units
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""
@@ -121,7 +122,7 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
         return left, right, _measure_baseline(file, left, right)
     if request.baseline_m > MAX_BASELINE_M:
         found, expected = f"{request.baseline_m:g} m", f"at most {MAX_BASELINE_M:g} m"
-        fix = f"pass metres: {request.baseline_m / 1000:g} where it is in millimetres"
+        fix = f"pass metres: {_suggest_metres(request.baseline_m)}"
         raise ConfigError("--baseline", found=found, expected=expected, fix=fix)
     return left, right, request.baseline_m
 
@@ -175,9 +176,15 @@ def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamer
         raise DataError(file, found=found, expected="the right camera on the right", fix=fix)
     if -x > MAX_BASELINE_M:
         found = f"a baseline of {-x:.4g} m"
-        fix = f"it may be in millimetres: pass --baseline {-x / 1000:.4g}"
+        fix = f"pass --baseline in metres: {_suggest_metres(float(-x))}"
         raise DataError(file, found=found, expected=f"metres, at most {MAX_BASELINE_M:g}", fix=fix)
     return float(-x)
+
+
+def _suggest_metres(baseline: float) -> str:
+    """Return what a baseline that is too long for metres would be, from each other unit."""
+    found = suggest_baseline_units(baseline) or [("millimetres", baseline / 1000)]
+    return " or ".join(f"{metres:.4g} where it is in {unit}" for unit, metres in found)
 
 
 def _link_images(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:

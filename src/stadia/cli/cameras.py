@@ -37,7 +37,9 @@ def init(
     calibrations: Annotated[list[Path], argument("Calibration of the rectified pair; or two files.", metavar="CALIB")],
     out: Annotated[Path, option("A new folder.")],
     cameras: Annotated[str | None, option("Names in CALIB, left first: P2,P3.", metavar="LEFT,RIGHT")] = None,
-    baseline: Annotated[float | None, typer.Option(min=1e-4, max=1e4, help="Distance of the cameras, metres.")] = None,
+    baseline: Annotated[
+        float | None, typer.Option(min=1e-4, help="Distance of the cameras, metres, at most 10.")
+    ] = None,
     every: EveryOption = 1,
 ) -> None:
     """Write a rectified stereo pair as a data set of stadia: images, cameras and baseline. Nothing is overwritten."""

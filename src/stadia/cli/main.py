@@ -10,9 +10,11 @@ import errno
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -31,7 +33,7 @@ from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
 from stadia.core.errors import ConfigMistakes, StadiaError
-from stadia.core.registry import RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
+from stadia.core.registry import OPTIONS_OF_CAMERA, RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
 TRAINING_COMMANDS = {"train", "demo", "ablate", "sweep"}
@@ -114,8 +116,12 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
         fix = f"it was renamed: use `stadia {RENAMED_COMMANDS[word]}`"
     elif RENAMED_OPTIONS.get(word) in valid:
         fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
+    elif word in OPTIONS_OF_CAMERA and word not in valid and valid:
+        fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
+    elif number := _find_decimal_comma(found, line):
+        found, fix = f"'{number}' for {found.split(chr(39))[1]}", f"use a point: {number.replace(',', '.')}"
     elif word.startswith("--") and (setting := _find_setting(word, line, context)):
         fix = f"write it as a key: {setting}"
     else:  # also a setting, which is no misspelled command
@@ -124,6 +130,25 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
     expected = f"one of {', '.join(valid)}" if valid else usage
     found = found[:1].lower() + found[1:]
     return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
+
+
+def _find_option_value(option: str, line: Sequence[str]) -> str:
+    """Return the value of `--option VALUE` or `--option=VALUE` on the line; empty without any."""
+    after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
+    return next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
+
+
+def _find_decimal_comma(found: str, line: Sequence[str]) -> str | None:
+    """Return the number with a comma, such as `0,537`, that an option was refused for; None for another mistake."""
+    option = re.match(r"Invalid value for '(--[\w-]+)'", found)
+    value = _find_option_value(option[1], line) if option else ""
+    return value if re.fullmatch(r"-?\d+,\d+", value) else None
+
+
+def _find_camera_command(option: str, line: Sequence[str]) -> str:
+    """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
+    source = next((word for word in line[1:] if not word.startswith("-") and Path(word).exists()), "INPUT")
+    return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
 
 
 def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
@@ -153,9 +178,7 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
     found = next(filter(None, of_each), [])
     if len(found) != 1:  # a word of several keys, or of none
         return None
-    after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
-    value = next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
-    return f"{found[0]}={value or 'VALUE'}"
+    return f"{found[0]}={_find_option_value(option, line) or 'VALUE'}"
 
 
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|insufficient memory", re.IGNORECASE)

@@ -215,7 +215,8 @@ def explain(
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
         lines = {"family": f"{FAMILIES[wanted[0]]}, checked at stage '{entry.stage}'"}
         lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "source")}
-        lines["from"] = f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here
+        if trace.here:  # lines of the specifications are for the generated page: no user has these
+            lines["from"] = trace.here
         lines["proof"] = trace.proof
         for name, text in lines.items():
             console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.core.registry import Registry, find_nearest_name, find_new_key
+from stadia.core.registry import COMMON_NAMES, Registry, find_nearest_name, find_new_key, is_spelling
 
 
 class StrictModel(BaseModel):
@@ -172,12 +172,14 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
         if field is None:
             if renamed := _find_renamed(prefix + name, value):
                 lines += [
-                    f"{old}: found an old key; expected '{new}'. Fix: rename it to '{new}'" for old, new in renamed
+                    f"{old}: found {'another spelling' if is_spelling(old, new) else 'an old key'}; expected '{new}'."
+                    f" Fix: rename it to '{new}'"
+                    for old, new in renamed
                 ]
                 continue
-            every = list_keys(model, prefix)
-            same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == name)
-            leaf = find_nearest_name(name, list(model.model_fields), similarity=0.5)  # without the group: it is alike
+            every, usual = list_keys(model, prefix), COMMON_NAMES.get(name, name)
+            same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == usual)
+            leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)  # without the group: it is alike
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"
             fix = f". Fix: did you mean '{near}'?" if near else ""
@@ -346,6 +348,9 @@ other measures there, which are not compared.
 """
 
 
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
+
+
 @dataclass(frozen=True)
 class ValueChange:
     """One key whose value differs, both values as text; ABSENT where one side has no such key."""
@@ -372,6 +377,11 @@ def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
         elif old != new:
             changes.append(ValueChange(f"{prefix}{key}", str(old), str(new)))
     return changes
+
+
+def shorten_hashes(change: ValueChange) -> ValueChange:
+    """Return a change whose hashes have their first 12 digits alone; a record of many images has thousands."""
+    return ValueChange(change.key, *(_HASH.sub(r"\1…", text) for text in (change.before, change.now)))
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:

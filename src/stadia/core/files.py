@@ -61,6 +61,9 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         _explain(error, folder)
+        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # as of /proc: it names a temporary file
+            found, expected = "a place where no file can be made", "a folder that can be written to"
+            raise StadiaError(folder, found=found, expected=expected, fix="choose another place to write to") from error
         raise
 
 

@@ -102,6 +102,20 @@ RENAMED_KEYS: Mapping[str, str] = {
 RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image", "--claim": "--depth-scale"}
 """Old option of the command line to the new one."""
 
+SPELLINGS: Mapping[str, str] = {"optimiser": "optimizer", "colour": "color", "centre": "center"}
+"""British words of keys, which are American here."""
+
+COMMON_NAMES: Mapping[str, str] = {
+    "learning_rate": "lr",
+    "epochs": "max_epochs",
+    "steps": "max_steps",
+    "num_workers": "workers",
+}
+"""Names of other programs for keys of a configuration."""
+
+OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
+"""Options of `stadia camera` that users pass to other commands, which read the camera's file."""
+
 RENAMED_COMMANDS: Mapping[str, str] = {"parts": "list"}
 """Old command to the new one."""
 
@@ -118,6 +132,13 @@ def check_file_keys(path: Path, values: Any) -> None:
         if isinstance(values, Mapping) and old in values and new not in values:
             fix = f"rename the key to '{new}' in this file, or write the file again"
             raise DataError(path, found=f"'{old}', a key of an earlier version", expected=f"'{new}'", fix=fix)
+
+
+def is_spelling(old: str, new: str) -> bool:
+    """Return whether an old key is the new one in another spelling."""
+    for british, american in SPELLINGS.items():
+        old = old.replace(british, american)
+    return old == new
 
 
 def find_new_key(key: str) -> str | None:

@@ -175,6 +175,10 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
     return stored.astype(np.int32)
 
 
+class ImageSizeError(DataError):
+    """An image that can be read, and whose size is not that of its camera."""
+
+
 def check_image_size(path: object, image: NDArray, height: int, width: int, *, like: str, fix: str) -> None:
     """Raise DataError where an image (h, w, ...) has another size; `like` ends the message's expected size."""
     if image.shape[:2] != (height, width):

@@ -162,9 +162,21 @@ def _detect_format(path: Path) -> str:
         if DATASETS.load(name)().recognizes(path):
             return name
     refuse_objects(path)
+    if (video := _find_only_video(path)) is not None:
+        found = f"a folder with one video, {video.name}"
+        raise DataError(path, found=found, expected="the video file", fix=f"pass the video itself: {video}")
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     found = _describe_contents(path)
     raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path; docs/how-to/own-data.md")
+
+
+def _find_only_video(path: Path) -> Path | None:
+    """Return the video of a folder that holds one, and no folder, beside its camera file; else None."""
+    from stadia.datasets.video_decoding import VIDEO_SUFFIXES
+
+    inside = list(path.iterdir()) if path.is_dir() else []
+    videos = [one for one in inside if one.suffix.lower() in VIDEO_SUFFIXES and one.is_file()]
+    return videos[0] if len(videos) == 1 and not any(one.is_dir() for one in inside) else None
 
 
 def _describe_contents(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
 from stadia.datasets.frame_selection import FrameSelection
 from stadia.datasets.image_files import (
+    ImageSizeError,
     check_depth_map,
-    check_image_size,
     count_image_bytes,
     encode_name,
     read_depth_png,
@@ -130,9 +130,11 @@ class ImageRecording(CalibratedRecording):
     """Frames as image files. Readers with depth derive from it.
 
     images: the files of each side; a pair has the same name on both.
+    size_origin: where the size of the images is from, for error messages.
     """
 
     images: Mapping[str, Sequence[Path]]
+    size_origin: ClassVar[str] = "the camera of its recording"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,9 +150,10 @@ class ImageRecording(CalibratedRecording):
         """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
         path = self.images[side][index]
         image, size = read_rgb(path), self.intrinsics[side]
-        like = " like the camera of its recording"
-        fix = "split the recording where the size changes, or correct the camera's size"
-        check_image_size(path, image, size.height, size.width, like=like, fix=fix)
+        if image.shape[:2] != (size.height, size.width):
+            found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{size.width}x{size.height}"
+            fix = f"rescale the images to {expected}, or K and the size of {self.size_origin} to {found}"
+            raise ImageSizeError(path, found=found, expected=f"{expected} of {self.size_origin}", fix=fix)
         return image
 
     def file(self, index: int, side: str = LEFT) -> Path | None:

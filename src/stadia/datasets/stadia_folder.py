@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,8 @@ class StadiaFolder(DatasetFormat):
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
     """A folder of one recording. camera_height_m: above the road, if recording.json has it."""
+
+    size_origin: ClassVar[str] = "recording.json"
 
     folder: Path
     camera_height_m: float | None = None

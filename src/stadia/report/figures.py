@@ -21,6 +21,7 @@ MIN_AXIS_SPAN = 1e-3
 """Least span of an axis, as a share of the values, so that the rounding of a constant does not fill the panel."""
 PALETTE_SIZE = 8  # the template's palette
 MIN_CURVE_STEPS = 3  # two points show no course
+MAX_SHORT_SERIES = 12  # listed by name; more are counted
 
 Point = tuple[float, float]
 

@@ -102,7 +102,7 @@ VALIDATION_IMAGES = {
 }
 SHEET_NOTES = (
     "The first training sample of the step, as the network gets it: colors are varied, and some samples are mirrored.",
-    "Inverse depth: bright is near.",
+    "Inverse depth: bright is near. Its label has the nearest and the farthest depth (95 % and 5 % of the pixels).",
     "Residual: photometric difference of the target and its best source, bright is large.",
     "Best source: the source with the smallest residual at each pixel (minimum reprojection)."
     " Pixels of an unwarped source are auto-masked: they do not train.",

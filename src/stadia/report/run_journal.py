@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes
+from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
 from stadia.report.figures import PALETTE_SIZE
@@ -122,6 +122,13 @@ class RunChanges:
             return ""
         return f"{len(keys)} keys changed at once ({', '.join(keys)}): scores do not show the effect of any single one."
 
+    @property
+    def data_note(self) -> str:
+        """Return a note where the runs trained on different data; else ""."""
+        if not any("fingerprint" in change.key for change in self.code_and_data):
+            return ""
+        return "The data differ from those of the previous run: scores may differ for that alone."
+
 
 def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
     """Compare two runs."""
@@ -130,7 +137,7 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
     return RunChanges(
         before=before.folder.resolve().name,
         config=diff_mappings(before.config, now.config),
-        code_and_data=diff_mappings(_flatten_identity(before), _flatten_identity(now)),
+        code_and_data=[_shorten_data(one) for one in diff_mappings(_flatten_identity(before), _flatten_identity(now))],
         environment=diff_mappings(old_environment, new_environment),
         outcome=[
             ValueChange(key, format_metric(key, old_result[key]), format_metric(key, value))
@@ -138,6 +145,13 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
             if key in old_result and metric_label(key).better != "neither"
         ],
     )
+
+
+def _shorten_data(change: ValueChange) -> ValueChange:
+    """Return a change of the data without long hashes, and of the trained images that they are others."""
+    if ".train_images" in change.key:
+        return ValueChange(change.key, "", "other images")
+    return shorten_hashes(change)
 
 
 def _flatten_identity(run: RunFiles) -> dict[str, Any]:
@@ -198,7 +212,8 @@ def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
-    """Shorten long values: a path to its end, others to the text around the first character that differs."""
+    """Shorten long values: hashes and paths to an end, others to the text around the first difference."""
+    change = _shorten_data(change)
     if max(map(len, (change.before, change.now))) <= MAX_VALUE_CHARS:
         return change
     shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import stadia
-from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
+from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
@@ -179,6 +179,11 @@ class Run:
         if changes:
             found, expected = f"other {what} ({'; '.join(map(str, changes))})", "what the run was made with"
             fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
+            if what == "data":
+                found = (
+                    f"other data than the run was trained on ({'; '.join(str(shorten_hashes(one)) for one in changes)})"
+                )
+                expected = f"the data of the run, {self.facts['data'].get('path', 'unchanged')}"
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
     def note(self, **facts: Any) -> None:

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.intrinsics_checks import _check_kitti_focal_length, _check_rotations
+from stadia.diagnostics.preflight.intrinsics_checks import (
+    _check_kitti_focal_length,
+    _check_rotations,
+    _describe_rescaling,
+)
 
 Pairs = list[
     tuple[tuple[float, float], tuple[float, float]]
@@ -55,7 +59,7 @@ def requested(pairs: Pairs) -> list[Finding]:
     steps = [
         SimpleNamespace(measured=SimpleNamespace(R=R(seen)), T_second_first=T(reported)) for reported, seen in pairs
     ]
-    return list(_check_rotations(SimpleNamespace(name="drive", steps=steps)))  # type: ignore[arg-type]
+    return list(_check_rotations(SimpleNamespace(name="drive", steps=steps, anchors=(0,), K=lambda _: np.eye(3))))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pairs", RIGHT.values(), ids=RIGHT)
@@ -87,3 +91,18 @@ def test_another_focal_length_than_that_of_kitti_has_its_own_cause(fx: float, wo
     found = _check_kitti_focal_length(K, SimpleNamespace(width=1226, height=370))  # type: ignore[arg-type]
     assert found is not None
     assert words in found.cause
+    assert found.fix.startswith("where the images are KITTI's")  # any camera may have this image size
+
+
+def test_a_focal_length_that_is_wrong_along_one_axis_is_named() -> None:
+    K = np.array([[353.6, 0, 601.9], [0, 707.1, 183.1], [0, 0, 1]])
+    found = _check_kitti_focal_length(K, SimpleNamespace(width=1226, height=370))  # type: ignore[arg-type]
+    assert found is not None
+    assert "fx (353.6) and fy (707.1) differ" in found.cause
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"), [(0.492, 0.498, "by about half (the exact sizes"), (0.8, 0.9, "x by 0.8")]
+)
+def test_factors_near_a_simple_one_are_that_one(x: float, y: float, words: str) -> None:
+    assert _describe_rescaling(x, y).startswith(words)

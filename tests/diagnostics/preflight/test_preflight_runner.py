@@ -12,9 +12,10 @@ from mutations.recordings import Mutated
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
+from stadia.datasets.image_files import ImageSizeError
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import frame_checks, preflight_runner, recording_survey
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
 from stadia.diagnostics.preflight.split_checks import MAX_HELD_OUT, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
 
@@ -77,6 +78,15 @@ def test_images_that_are_no_images_are_a_stop(
     stops = reported_codes(Own(recording, 6))
     assert list(stops) == ["D01"]
     assert stops["D01"].startswith(f"image of frame 0, left: {found}")
+
+
+def test_an_image_of_another_size_than_its_camera_can_be_read() -> None:
+    error = ImageSizeError("left/0.png", found="80x48", expected="160x96 of recording.json", fix="rescale the images")
+    found = make_unreadable_finding("drive", error)
+    assert (found.code, found.severity) == ("K04", Severity.STOP)
+    assert "80x48" in found.measured
+    assert "160x96 of recording.json" in found.expected
+    assert "the image can be read" in found.cause
 
 
 def test_without_a_camera_images_are_still_checked(recording: Recording) -> None:

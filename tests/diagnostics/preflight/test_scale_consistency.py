@@ -211,6 +211,21 @@ def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
     assert (found is not None and found.code == "E03") == is_found
 
 
+@pytest.mark.parametrize(
+    ("baseline", "cause", "fix"),
+    [
+        (537.0, "looks like millimetres", "divide it by 1000 (0.537 m)"),
+        (53.7, "millimetres or centimetres", "by 100 (0.537 m) where it is in centimetres"),
+    ],
+)
+def test_a_baseline_in_another_unit_is_named_by_its_value(
+    monkeypatch: pytest.MonkeyPatch, baseline: float, cause: str, fix: str
+) -> None:
+    (error,) = judge(monkeypatch, {RIG: baseline}, {})
+    assert cause in str(error.cause)
+    assert fix in str(error.fix)
+
+
 def test_crooked_ground_truth_has_no_length() -> None:
     logs = np.zeros(100)
     assert scale_consistency.DepthProportionality(logs, 0.95, 0.03, 0.01).straight

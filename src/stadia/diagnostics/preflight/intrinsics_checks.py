@@ -14,6 +14,7 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.kitti_rig import KITTI_FOCAL_PX, KITTI_SIZES
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.scale_mistakes import describe_unequal_focals
 from stadia.diagnostics.preflight.stereo_checks import median_row_offset_px
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.geometry.numpy_camera import resize_K
@@ -33,6 +34,19 @@ CENTER, MAX_OUTSIDE = (0.35, 0.65), 0.1
 FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
 SIZE_APART, SIZE_ALIKE, SIZE_AGREEMENT, SIZE_MOST = 1.3, 1.12, 0.10, 8.0
 SIDES_SHARE = 0.001
+
+SIMPLE_FACTORS = {
+    0.25: "a quarter",
+    1 / 3: "a third",
+    0.5: "half",
+    2 / 3: "2/3",
+    1.5: "3/2",
+    2.0: "2",
+    3.0: "3",
+    4.0: "4",
+}
+SIMPLE_TOLERANCE = 0.06
+"""Of the log of a factor, which cx and cy give: they lie up to 5 % off the center of KITTI's images."""
 
 MIN_ROTATION_DEG, MIN_TOTAL_ROTATION_DEG = 0.5, 1.2
 ROTATION_WARN, ROTATION_STOP = 1.4, 1.7
@@ -202,6 +216,8 @@ def _check_field_of_view(K: Array, camera: Camera) -> Finding | None:
         return None
     measured = f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
     expected = f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)"
+    if note := describe_unequal_focals(K):
+        measured += f"; {note}"
     evidence = {"fx": float(K[0, 0]), "width": camera.width}
     return make_finding("K05", Severity.stop_if(_is_outside(share, FOCAL_STOP)), measured, expected, evidence=evidence)
 
@@ -249,7 +265,7 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding
     measured = f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
     expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
     cause = None if lines.severity is Severity.STOP else f"images were resized and K was not, {CROPPED}"
-    fix = f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
+    fix = f"rescale K from {width}x{height} to {camera.width}x{camera.height}, {_describe_rescaling(1 / x, 1 / y)}: "
     fix += "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)"
     evidence = {
         "image": f"{camera.width}x{camera.height}",
@@ -268,6 +284,14 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding
     return make_finding("K04", lines.severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
+def _describe_rescaling(x: float, y: float) -> str:
+    """Return both factors, or the one simple factor that both are near."""
+    for factor, name in SIMPLE_FACTORS.items():
+        if all(abs(math.log(each / factor)) <= SIMPLE_TOLERANCE for each in (x, y)):
+            return f"by about {name} (the exact sizes of the original image decide)"
+    return f"x by {x:.4f} and y by {y:.4f}"
+
+
 def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
     if (camera.width, camera.height) not in KITTI_SIZES or not _is_outside(float(K[0, 0]), KITTI_FOCAL_PX):
         return None
@@ -277,7 +301,10 @@ def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
     cause = f"fx alone is wrong, about {factor:.2f} times that of KITTI: cx and cy are those of this image"
     if not _is_outside(float(K[0, 0]), KITTI_RAW_FOCAL_PX):
         cause = "K of the unrectified images (fx 960 to 985)"
-    fix = "take fx, fy, cx and cy from P_rect of the same day"
+    if note := describe_unequal_focals(K):
+        cause += f"; {note}"
+    fix = "where the images are KITTI's, take fx, fy, cx and cy from P_rect of the same day; "
+    fix += "change nothing where another camera of this image size took them"
     evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
     return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
@@ -338,6 +365,8 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     measured += f"{STANDARD_ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
     expected = f"1 within a factor of {ROTATION_WARN}"
     cause = f"fx and fy are about {factor:.2f} times too long"
+    if note := describe_unequal_focals(survey.K(survey.anchors[0])):
+        cause += f"; {note}"
     fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"
     columns = {"matches_deg": found.matches_deg, "poses_deg": found.poses_deg}
     evidence = {name: np.linalg.norm(turns, axis=1).tolist() for name, turns in columns.items()}

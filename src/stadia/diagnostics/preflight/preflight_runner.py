@@ -11,6 +11,7 @@ from functools import partial
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
+from stadia.datasets.image_files import ImageSizeError
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
@@ -126,7 +127,11 @@ def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
-    """Return D01, a frame that cannot be read, or D17, a file of the calibration, poses or times."""
+    """Return D01, a frame that cannot be read, D17, a file of the calibration, poses or times, or K04, another size."""
+    if isinstance(error, ImageSizeError):
+        cause = "the image can be read, and its size is not that of its camera: images were rescaled, and K was not"
+        measured = f"{error.what}: the image is {error.found}"
+        return make_finding("K04", Severity.STOP, measured, error.expected, where=where, cause=cause, fix=error.fix)
     measured, code = f"{error.what}: {error.found}", "D17" if TEXT_FILE.search(error.what) else "D01"
     return make_finding(code, Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 

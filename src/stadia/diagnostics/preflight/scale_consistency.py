@@ -11,7 +11,13 @@ import numpy as np
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, sample_depth
-from stadia.diagnostics.preflight.scale_mistakes import INTRINSICS_MISTAKES, ScaleSource, find_known_mistake
+from stadia.diagnostics.preflight.scale_mistakes import (
+    INTRINSICS_MISTAKES,
+    PLAUSIBLE_BASELINES_M,
+    ScaleSource,
+    find_baseline_unit,
+    find_known_mistake,
+)
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, estimate_metric_motion
 
 
@@ -47,7 +53,7 @@ WARN_FROM, STOP_FROM = 0.05, 0.08
 WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
 """Deviations between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""
 
-PLAUSIBLE = {ScaleSource.RIG: (0.02, 3.0), ScaleSource.POSES: (0.0, 80.0), ScaleSource.DEPTH: (0.1, 300.0)}
+PLAUSIBLE = {ScaleSource.RIG: PLAUSIBLE_BASELINES_M, ScaleSource.POSES: (0.0, 80.0), ScaleSource.DEPTH: (0.1, 300.0)}
 """Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
 
 MAX_CALIBRATION_ERROR = 2.0
@@ -375,6 +381,8 @@ def _make_error(
     best = min(against, key=lambda c: c.log_error, default=None)
     factor = None if best is None else best.ratio if best.first is source else 1 / best.ratio
     cause, fix = find_known_mistake(source, factor)
+    if source is ScaleSource.RIG and factor is None:
+        cause, fix = find_baseline_unit(values[source])
     return ScaleError(source, factor, severe, sure, cause, fix, values.get(source, float("nan")), against)
 
 

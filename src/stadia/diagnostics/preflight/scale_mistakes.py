@@ -43,6 +43,12 @@ INTRINSICS_MISTAKES: tuple[Mistake, ...] = (
 )
 """Of fx, which look like a wrong baseline: fx times baseline is measured."""
 
+PLAUSIBLE_BASELINES_M = (0.02, 3.0)
+UNITS = (("millimetres", 1000.0), ("centimetres", 100.0))
+
+MAX_FOCAL_RATIO = 1.25
+"""Between fx and fy, which differ where images were stretched, or where one of them is wrong."""
+
 FINGERPRINTS: dict[ScaleSource, tuple[Mistake, ...]] = {
     ScaleSource.POSES: (
         (1000.0, "the poses are in millimetres", "divide their translations by 1000"),
@@ -88,3 +94,28 @@ def find_known_mistake(source: ScaleSource, factor: float | None) -> tuple[str |
     known, cause, fix = min(FINGERPRINTS[source], key=lambda entry: abs(np.log(factor / entry[0])))
     tolerance = FINGERPRINT_TOLERANCE if 0.2 < known < 5 else FINGERPRINT_TOLERANCE_LOOSE
     return (cause, fix) if abs(np.log(factor / known)) <= tolerance else (None, None)
+
+
+def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
+    """Return (unit, metres) of each unit in which a baseline that is too long for metres is plausible."""
+    low, high = PLAUSIBLE_BASELINES_M
+    return [(unit, baseline / count) for unit, count in UNITS if baseline > high and low <= baseline / count <= high]
+
+
+def find_baseline_unit(baseline: float) -> tuple[str | None, str | None]:
+    """Return (cause, fix) of a baseline that looks like another unit by its value alone; (None, None) else."""
+    found = suggest_baseline_units(baseline)
+    if not found:
+        return None, None
+    steps = [f"divide it by {baseline / metres:g} ({metres:.4g} m)" for _, metres in found]
+    if len(found) > 1:
+        steps = [f"{step} where it is in {unit}" for step, (unit, _) in zip(steps, found, strict=True)]
+    return f"the baseline looks like {' or '.join(unit for unit, _ in found)}", ", ".join(steps)
+
+
+def describe_unequal_focals(K: np.ndarray) -> str:
+    """Return a note where fx and fy differ more than pixels of one lens do; empty where they agree."""
+    ratio = float(K[0, 0] / K[1, 1])
+    if 1 / MAX_FOCAL_RATIO <= ratio <= MAX_FOCAL_RATIO:
+        return ""
+    return f"fx ({K[0, 0]:.1f}) and fy ({K[1, 1]:.1f}) differ: one is wrong, or the images were stretched"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
 from stadia.diagnostics.preflight.kitti_rig import check_kitti_baseline, explain_kitti_sign
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
 from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison
-from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
+from stadia.diagnostics.preflight.scale_mistakes import ScaleSource, describe_unequal_focals
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,
@@ -199,6 +199,8 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
             return
     comparisons = compare_scales(survey)
     wrong_lengths = check_scale(survey, ScaleSource.RIG, comparisons)
+    if wrong_lengths and (note := describe_unequal_focals(survey.K(survey.anchors[0]))):
+        wrong_lengths = [replace(one, cause=f"{one.cause}; {note}") for one in wrong_lengths]
     yield from wrong_lengths
     if not has_comparison(comparisons, ScaleSource.RIG):
         if not wrong_lengths and (unlike_kitti := check_kitti_baseline(survey)):

@@ -36,6 +36,21 @@ def color_inverse_depth(
     return _apply_colormap(values, max(top, 1e-12), cv2.COLORMAP_MAGMA)
 
 
+def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
+    """Return `3.2 to 41 m`, the depths of the brightest and of the darkest colors: 95th and 5th percentile.
+
+    Depth up to scale is a multiple of the nearest one: `1 to 13, no metres`. Empty for maps without a positive value.
+    """
+    values = np.asarray(inverse_depth, np.float32)
+    known = values[np.isfinite(values) & (values > 0)]
+    if known.size == 0:
+        return ""
+    far, near = (1 / max(float(value), 1e-12) for value in np.percentile(known, (5.0, 95.0)))
+    near, far = (near, far) if is_metric else (1.0, far / near)
+    ends = " to ".join(f"{depth:.2g}" if depth < 10 else f"{depth:.0f}" for depth in (near, far))
+    return f"{ends} m" if is_metric else f"{ends}, no metres"
+
+
 def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
     """Color (H, W) non-negative values, dark = 0, bright = `top` and above."""
     return _apply_colormap(np.asarray(values, np.float32), top, cv2.COLORMAP_INFERNO)

@@ -19,7 +19,7 @@ from stadia.dataloading.config import STRIDE, DataConfig
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
-from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
+from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
 from stadia.losses.loss_report import LossReport
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
@@ -165,7 +165,7 @@ class DepthRecipe(
 
     @torch.no_grad()
     def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: input and predicted maps, with the depth of the brightest color where it is in metres.
+        """Draw the first sample: input and predicted maps, with the depths of the scale.
 
         Uncertainty has the colors of residuals.
         """
@@ -173,13 +173,13 @@ class DepthRecipe(
         maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
         inverse_depth = maps.inverse_depth[0, 0].float().cpu().numpy()
-        top, bright = None, ""
-        if self.depth_scale is DepthScale.METRES:
-            top = float(np.percentile(inverse_depth, 95))
-            bright = f": brightest {1 / top:.3g} m"
+        extent = ""
+        if self.depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE):
+            is_metric = self.depth_scale is DepthScale.METRES
+            extent = f": {describe_depth_range(inverse_depth, is_metric=is_metric)}"
         shown = {
             "input, mirrored" if batch.meta[0].mirrored else "input": to_uint8(batch.inputs.image[0]),
-            f"inverse depth{bright}": color_inverse_depth(inverse_depth, top=top),
+            f"inverse depth{extent}": color_inverse_depth(inverse_depth),
         }
         if maps.inverse_depth_right is not None:
             shown["inverse depth of the right view"] = color_inverse_depth(maps.inverse_depth_right[0, 0])
