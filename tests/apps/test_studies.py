@@ -207,6 +207,44 @@ def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
     assert {name: len(notes) for name, notes in told.items()} == {"fast": 0, "decayed": 0, "small": 1, "plain": 0}
     residual = ablate(Trainings(noise, column="val/residual"), *words, "--metric", "val/residual", "--dry-run")[1]
     assert "Measured otherwise than the base (loss.ssim_weight" in residual
+    assert "Ground-truth depth, if the data have it, decides: --metric val/abs_rel." in residual
+
+
+@pytest.mark.parametrize("has_truth", [True, False])
+def test_a_change_of_the_measurement_is_not_comparable(ablate, tmp_path, monkeypatch, has_truth):
+    """However large its effect; a term that does not enter the residual is judged. The plan reports it, too."""
+    monkeypatch.setattr("stadia.apps.studies.config.has_depth", lambda _: has_truth)
+    monkeypatch.setattr("stadia.apps.studies.study_verdicts.has_depth", lambda _: has_truth)
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("DATA", str(tmp_path)).replace("abs_rel", "residual").partition("changes:")[0]
+        + "changes: {l1: loss.ssim_weight=0, smoother: loss.smoothness=0.1}"
+    )
+    trainings = Trainings(lambda change, seed: noise(change, seed) - 0.05 * (change != "base"), column="val/residual")
+    plan = ablate(trainings, "--dry-run")[1]
+    decides = (
+        "Ground-truth depth of these data decides: --metric val/abs_rel." if has_truth else "no ground-truth depth"
+    )
+    assert plan.count("Not comparable in val/residual. Measured otherwise than the base (loss.ssim_weight") == 1
+    assert decides in plan
+    code, out, err = ablate(trainings)
+    assert code == 0, err
+    l1, smoother = verdicts(tmp_path)["verdicts"]
+    assert (l1["decision"], l1["shown"], l1["difference"]) == ("not comparable", "", None)
+    assert (smoother["decision"], smoother["notes"]) == ("confirmed", [])
+    assert "Not comparable: 'l1' changes how val/residual is measured" in out
+    assert "'l1' makes" not in out
+    assert "| not comparable |" in (tmp_path / "studies" / "study" / "table.md").read_text()
+    DRAW(verdicts(tmp_path), [], tmp_path / "plot.svg")
+
+
+def test_the_plan_names_the_metric_of_data_without_depth(ablate, tmp_path, monkeypatch):
+    """By default a study compares depth errors; without ground truth residuals, which depend on the loss."""
+    text = STUDY.replace("DATA", str(tmp_path)).replace("metric: val/abs_rel\n", "")
+    (tmp_path / "study.yaml").write_text(text)
+    monkeypatch.setattr("stadia.apps.studies.config.has_depth", lambda _: False)
+    out = ablate(Trainings(noise), "--dry-run", "--change", "l1: loss.ssim_weight=0")[1]
+    assert "compared in val/residual" in out
+    assert out.count("Not comparable in val/residual") == 1
 
 
 @pytest.mark.parametrize("recipe", recipes.CONFIGS)

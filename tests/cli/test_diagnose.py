@@ -62,7 +62,30 @@ def test_verdict_on_predictions_is_a_symptom(run: Run) -> None:
     parts = json.loads(run_diagnose(run, "--json")[1])
     assert parts.pop("predictions") == "unusable"
     order = {name: [one["code"] for one in some] for name, some in parts.items()}
-    assert order == {"first": ["S20"], "follows": ["M30", "T40"], "apart": [], "unchecked": []}
+    assert order == {"first": ["S20"], "follows": ["T40", "M30"], "apart": [], "unchecked": []}
+
+
+@pytest.mark.parametrize("severity", [Severity.WARN, Severity.STOP])
+def test_a_training_that_hardly_learned_comes_before_its_predictions(run: Run, severity: Severity) -> None:
+    """22 steps explain near sky and depth that explains no motion; what the data lack still comes first."""
+    found = [make_finding(code, severity, measured=code, expected="-") for code in ("M32", "S30")]
+    found.append(make_finding("T40", Severity.WARN, measured="22 steps", expected="-"))
+    write_findings(run.folder / "findings.jsonl", found)
+    parts = json.loads(run_diagnose(run, "--json")[1])
+    order = {name: [one["code"] for one in parts[name]] for name in ("first", "follows", "apart")}
+    assert (order["first"], set(order["follows"]), order["apart"]) == (["T40"], {"M32", "S30"}, [])
+    found.append(make_finding("D18", Severity.WARN, measured="-", expected="-"))
+    write_findings(run.folder / "findings.jsonl", found)
+    assert json.loads(run_diagnose(run, "--json")[1])["first"][0]["code"] == "D18"
+
+
+def test_a_prediction_does_not_repeat_what_is_known_of_the_training(run: Run) -> None:
+    unlearned, good = TrainingRecord(steps=22), FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0)
+    replace_verdict(run, judge_measurements(good, unlearned), unlearned)
+    bad = judge_measurements(replace(good, spread=1.01, change=0.01), unlearned)
+    assert list(record_worse_verdict(run.folder, bad, "drive")) == []
+    codes = [json.loads(line)["code"] for line in (run.folder / "findings.jsonl").read_text().splitlines()]
+    assert sorted(codes) == ["M30", "T40"]
 
 
 @pytest.mark.parametrize(

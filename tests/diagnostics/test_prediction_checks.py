@@ -148,9 +148,11 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     assert (verdict.verdict, [one.code for one in verdict.findings]) == (Verdict.DOUBTFUL, ["T40"])
     assert words in verdict.findings[0].measured
     assert judge_measurements(GOOD, replace(LEARNED, codes=("T06",))).verdict is Verdict.USABLE
-    (named,) = judge_measurements(GOOD, replace(training, folder=Path("runs/my run"))).findings
-    assert "start_from='runs/my run' training.max_steps=5000" in named.fix
-    assert "folder" not in named.evidence
+    (named,) = judge_measurements(GOOD, replace(training, folder=Path("runs/my run"), recipe="selfsup")).findings
+    command = "stadia train selfsup --config 'runs/my run/config.json' start_from='runs/my run' training.max_steps=5000"
+    assert command in named.fix
+    assert "training.max_minutes=null" in named.fix, "where --minutes had set it"
+    assert not {"folder", "recipe"} & named.evidence.keys()
 
 
 def test_an_early_best_checkpoint_is_named_as_such() -> None:

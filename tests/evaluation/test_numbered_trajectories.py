@@ -12,8 +12,10 @@ import pytest
 from stadia.core.errors import DataError
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
+    TrajectoryFormat,
     associate_trajectories,
     read_kitti_trajectory,
+    read_trajectory,
     write_kitti_trajectory,
     write_tum_trajectory,
 )
@@ -101,13 +103,30 @@ def test_a_frame_without_a_reference_is_named(tmp_path: Path) -> None:
         associate_trajectories(read, Trajectory(curve(3), name="ref.txt"))
 
 
+@pytest.mark.parametrize(
+    ("columns", "given", "fix"),
+    [
+        (8, "kitti", "pass --format tum"),
+        (12, "tum", "pass --format kitti"),
+        (13, "tum", "pass --format kitti"),
+        (7, "tum", "check --format and the file"),
+    ],
+)
+def test_the_format_that_the_columns_have_is_named(tmp_path: Path, columns: int, given: str, fix: str) -> None:
+    (tmp_path / "path.txt").write_text(" ".join(["0"] * columns) + "\n")
+    with pytest.raises(DataError) as error:
+        read_trajectory(tmp_path / "path.txt", TrajectoryFormat(given))
+    assert str(error.value).endswith(f"Fix: {fix}.")
+
+
 def test_estimate_and_reference_have_a_format_each(tmp_path: Path, stadia: Stadia) -> None:
     write_kitti_trajectory(tmp_path / "est.txt", Trajectory(curve(20)))
     write_tum_trajectory(tmp_path / "ref.txt", Trajectory(curve(20), np.arange(20) / 10))
     words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt")
     code, _, err = stadia(*words)
     assert code == 2
-    assert "check --format and --reference-format" in err
+    assert "found 8 columns, as in the format tum" in err
+    assert "Fix: pass --reference-format tum" in err
     code, out, err = stadia(*words, "--reference-format", "tum", "--json")
     assert code == 0, err
     assert json.loads(out)["poses"] == 20

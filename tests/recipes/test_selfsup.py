@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
 from stadia import recipes
+from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
@@ -171,8 +174,12 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
     record = read_training_record(run.folder)
     assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
-    assert "T40" in [finding.code for finding in read_findings(run.folder / "findings.jsonl")]
+    (found,) = (one for one in read_findings(run.folder / "findings.jsonl") if one.code == "T40")
     assert run.facts["judged"]["steps"] == record.steps
+    longer = found.fix.partition("`")[2].rstrip("`").replace("max_steps=5000", "max_steps=2")
+    result = CliRunner().invoke(app, [*shlex.split(longer)[1:], "--out", str(tmp_path / "longer")])
+    assert result.exit_code == 0, "the command of the fix, as printed, takes data and model from the run"
+    assert [*(tmp_path / "longer").glob("*/checkpoints/last.safetensors")]
 
 
 @pytest.mark.slow

@@ -349,9 +349,17 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     """In the middle of an epoch: the last step is validated and kept, and a run that has ended so trains no more."""
     told = Console(file=io.StringIO(), width=300)
     run, fitted = small_recipe.train(
-        tmp_path, pause_s=0.02, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100, console=told
+        tmp_path,
+        pause_s=0.02,
+        max_steps=500,
+        max_minutes=0.3 / 60,
+        checkpoint_every=100,
+        images_every=400,
+        console=told,
     )
     last = fitted.steps
+    shown = sorted(path.name for path in run.images.iterdir())
+    assert shown == ["step-000001.png", f"step-{last:06d}.png"], "the report shows what was learned"
     assert 2 <= last <= 15, "of 0.02 s and more"
     assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in told.file.getvalue()  # type: ignore[attr-defined]
     assert (run.facts["status"], run.facts["ended_by_time_at"], run.facts["time"]["steps"]) == ("finished", last, last)

@@ -149,6 +149,7 @@ def test_signal_saves_a_checkpoint_and_resume_is_exact(
     tmp_path: Path, number: signal.Signals, validate_every: int
 ) -> None:
     values = {"checkpoint_every": 100, "validate_every": validate_every, "grad_accumulation_steps": 2}
+    values |= {"images_every": 100}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     output = io.StringIO()
     before = signal.getsignal(number)
@@ -160,6 +161,7 @@ def test_signal_saves_a_checkpoint_and_resume_is_exact(
     assert output.getvalue().splitlines()[-1].endswith(f"--resume {run}")
     assert Run.open(run).facts["status"] == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 11
+    assert sorted(path.name for path in (run / "images").iterdir()) == ["step-000001.png", "step-000011.png"]
     small_recipe.train(tmp_path, resume=run, **values)
     assert table(run) == table(undisturbed.folder)
 

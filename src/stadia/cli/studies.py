@@ -59,7 +59,7 @@ def ablate(
     if config.metric is not None:
         check_has_depth(config.metric, runs[0].config)
     if dry_run:
-        _print_plan(config, runs, names[0])
+        _print_plan(config, runs, names)
         return
     check_writable(out)
     folder = StudyFolder(out / config.name)
@@ -123,19 +123,20 @@ def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[
     return names, "lower" if direction == "lower" else "higher"
 
 
-def _print_plan(study: StudyConfig, runs: list[PlannedRun], metric: str) -> None:
-    from stadia.apps.studies.config import changed_keys, count_samples
+def _print_plan(study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...]) -> None:
+    from stadia.apps.studies.config import changed_keys, choose_expected_metric, count_samples
     from stadia.apps.studies.study_verdicts import evaluation_notes
     from stadia.metrics.statistics import detectable_difference
 
     size, several = count_samples(runs[0].config), "s" * (len(study.changes) > 1)
     length = f"{size:,} samples each" if size else "as many epochs each"
-    echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}")
+    metric = choose_expected_metric(names, runs[0].config)
+    echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}, compared in {metric}")
     for run in runs[1 : 1 + len(study.changes)]:
         keys = changed_keys(runs[0].config, run.config)
         echo(f"  {run.change}: {'; '.join(map(str, keys))}")
-        for note in evaluation_notes(study.recipe, metric, keys):
-            echo(f"    {note}")
+        for note in evaluation_notes(study.recipe, metric, keys, runs[0].config):
+            echo(f"    Not comparable in {metric}. {note}")
     n = len(study.seeds)
     found = detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
     echo(f"with {n} seeds, a difference of {found:.2g} standard deviations between seeds is found in 4 of 5 studies")

@@ -6,7 +6,7 @@ Runs of one seed share initial weights and data order, so they are compared in p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -164,7 +164,7 @@ def _finite(differences: Sequence[float]) -> NDArray[np.float64]:
 
 Better = Literal["lower", "higher"]
 Expected = Literal["different", "better", "worse", "same"]
-Decision = Literal["confirmed", "refuted", "undecided"]
+Decision = Literal["confirmed", "refuted", "undecided", "not comparable"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
@@ -182,7 +182,8 @@ class ChangeVerdict:
     p_holm: of the paired t test, adjusted for the number of changes.
     p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; adjusted likewise.
         None without a margin.
-    expected, decision: the expectation, and the result of its test.
+    expected, decision: the expectation, and the result of its test; "not comparable" where nothing was tested since the
+        metric of both is measured differently.
     shown: what the differences show, whatever was expected: "identical" but for rounding, "better", "worse", or nothing
         ("").
     within_margin: shown to be smaller than the margin.
@@ -216,6 +217,7 @@ def judge_changes(
     expected: Mapping[str, Expected] | None = None,
     margin: float | None = None,
     alpha: float = 0.05,
+    not_comparable: Collection[str] = (),
 ) -> list[ChangeVerdict]:
     """Return a verdict for each change, in their order.
 
@@ -227,6 +229,7 @@ def judge_changes(
         margin: the smallest difference that matters, in the metric's unit. Without it nothing is called the same: an
             interval around 0 may be wide.
         alpha: the rate at which one or more changes without an effect may be called an effect (Holm).
+        not_comparable: changes whose metric is measured differently than the base's. They are not tested.
 
     Raises ValueError for a margin that is not positive, and for "same" without one.
     """
@@ -241,7 +244,7 @@ def judge_changes(
         for name, seeds in pairs.items()
     }
     differences = {n: [_difference(changes[n][seed], base[seed]) for seed in seeds] for n, seeds in usable.items()}
-    enough = [name for name in changes if len(usable[name]) >= MIN_SEEDS]
+    enough = [name for name in changes if len(usable[name]) >= MIN_SEEDS and name not in not_comparable]
     tested = {name: paired_t_test(differences[name], confidence=1 - alpha) for name in enough}
 
     def adjust(p_values: Iterable[float]) -> dict[str, float]:
@@ -269,7 +272,9 @@ def judge_changes(
                 p_same=p_same.get(name),
                 p_beyond=p_beyond.get(name),
                 expected=expectations[name],
-                decision=_decision(expectations[name], shown, within, p_beyond.get(name, 1.0) <= alpha)
+                decision="not comparable"
+                if name in not_comparable
+                else _decision(expectations[name], shown, within, p_beyond.get(name, 1.0) <= alpha)
                 if decided
                 else "undecided",
                 shown=shown,

@@ -166,6 +166,8 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
     """Describe what the data support about one change, with the numbers."""
     metric, d, change = str(study["metric"]), verdict["difference"], f"'{verdict['change']}'"
+    if verdict["decision"] == "not comparable":
+        return f"Not comparable: {change} changes how {metric} is measured; no difference is tested."
     if d is None:
         shared = f"{change} and the base share {len(verdict['seeds'])} seeds with a value"
         return f"Undecided: {shared}; at least three are needed."
@@ -269,6 +271,8 @@ def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, 
     value = {(row["change"], row["seed"]): row["value"] for row in results}
     colors = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
     for y, verdict in enumerate(verdicts):
+        if verdict["decision"] == "not comparable":
+            continue
         seeds = [seed for seed in verdict["seeds"] if ("base", seed) in value]
         differences = [value[verdict["change"], seed] - value["base", seed] for seed in seeds]
         axes.plot(differences, [y] * len(seeds), "o", color="0.7", markersize=4)

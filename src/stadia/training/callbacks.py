@@ -129,6 +129,7 @@ class Scalars(Callback):
 class Images(Callback):
     """Write images/step-000100.png every so many steps, at the first and the last: `Recipe.images` on one sheet.
 
+    The last step is also the one at which the time is over, or a signal requests a stop before its images are due.
     And images/NAME/step-000100.png of each validation: `Recipe.validation_images`. Never with every=0.
     """
 
@@ -138,7 +139,9 @@ class Images(Callback):
         self.run, self.loggers, self.every = run, loggers, every
 
     def on_step_end(self, loop: TrainingLoop) -> None:
-        if not is_due(self.every, loop.step, loop.plan.total_steps) or not loop.fabric.is_global_zero:
+        ends = self.every > 0 and (loop.is_finished or loop.stop_requested())
+        is_shown = ends or is_due(self.every, loop.step, loop.plan.total_steps)
+        if not is_shown or not loop.fabric.is_global_zero:
             return
         assert loop.batch is not None
         assert loop.report is not None

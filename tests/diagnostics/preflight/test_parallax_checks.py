@@ -10,7 +10,13 @@ from mutations.mutated_recording import Alone, Turning
 
 from stadia.core.recording import Recording
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight.parallax_checks import check_parallax, estimate_rotation, rotation_residuals_px
+from stadia.diagnostics.preflight.parallax_checks import (
+    MAX_STRIDE,
+    MIN_PARALLAX_PX,
+    check_parallax,
+    estimate_rotation,
+    rotation_residuals_px,
+)
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
 
 K = np.array([[185.0, 0, 159.5], [0, 185, 47.5], [0, 0, 1]])
@@ -44,6 +50,9 @@ def test_a_camera_that_turns_is_told() -> None:
     (found,) = check_parallax(RecordingSurvey(Turning(roadworld())))
     assert (found.code, found.severity) == ("D18", Severity.WARN)
     assert found.cause.startswith("the camera mostly turns")
+    parallax_px = float(np.median(found.evidence["pairs"]["parallax_px"]))
+    assert ("data.stride=" in found.fix) == (parallax_px >= MIN_PARALLAX_PX / MAX_STRIDE)
+    assert ("still mostly turns" in found.fix) == ("data.stride=" in found.fix)
     assert "beyond rotation at 320 px width" in found.measured
 
 

@@ -247,12 +247,26 @@ def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChan
     return select_relevant_changes(diff_mappings(base, config), ("seed",))
 
 
+NOT_IN_RESIDUAL = (
+    *("loss.smoothness", "loss.smoothness_type", "loss.brightness", "loss.brightness_from_step"),
+    *("loss.uncertainty_from_step", "loss.num_uncertainty_sizes"),
+    *("loss.right_view", "loss.left_right_consistency"),
+)
+"""Keys of the self-supervised loss that do not enter `val/residual` of a network."""
+
+
 def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueChange]) -> list[ValueChange]:
     """Return the changes that alter how `metric` is measured."""
     keys = CONFIGS.load(recipe).evaluation_keys
     if metric.startswith(LOSS_METRICS):
         keys = (*keys, "loss")
-    return [change for change in changes if change.is_within(keys)]
+    others = NOT_IN_RESIDUAL if metric.startswith("val/residual") else ()
+    return [change for change in changes if change.is_within(keys) and not change.is_within(others)]
+
+
+def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
+    """Return the first of `names` that a run of this configuration will log, as far as its data tell."""
+    return next((name for name in names if name not in DEPTH_METRICS or has_depth(config) is not False), names[-1])
 
 
 def check_metric(recipe: str, metric: str) -> None:
@@ -286,21 +300,26 @@ def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
 
     Data that cannot be opened are left to the training, which names what is wrong with them.
     """
-    data = config.get("data", {})
-    if metric not in DEPTH_METRICS or data.get("path") is None or data.get("extra_datasets"):
+    if metric not in DEPTH_METRICS or has_depth(config) is not False:
         return
+    found = f"'{metric}', and no ground-truth depth in {config['data']['path']}"
+    fix = "set --metric val/residual, or pass data with depth"
+    raise ConfigError("metric", found=found, expected="a metric that these data have", fix=fix)
+
+
+def has_depth(config: Mapping[str, Any]) -> bool | None:
+    """Return whether the data of a run have ground-truth depth; None where that is not known before the training."""
+    data = config.get("data", {})
+    if data.get("path") is None or data.get("extra_datasets"):
+        return None
     options = {name: data[name] for name in SourceOptions.model_fields if name in data}
     try:
         name = detect_format(expand_home(data["path"]), data.get("format", "auto"))
         recordings = [] if name == "video" else open_recordings(data["path"], name, **{**options, "size": None})
     except StadiaError:
-        return
+        return None
     frames = ((one, index) for one in recordings for index in {0, len(one) // 2, len(one) - 1})
-    if any(one.depth_m(index) is not None for one, index in frames):
-        return
-    found = f"'{metric}', and no ground-truth depth in {data['path']}"
-    fix = "set --metric val/residual, or pass data with depth"
-    raise ConfigError("metric", found=found, expected="a metric that these data have", fix=fix)
+    return any(one.depth_m(index) is not None for one, index in frames)
 
 
 def count_samples(config: dict[str, Any]) -> int | None:

@@ -10,10 +10,20 @@ from typing import Any
 
 from scipy import stats
 
-from stadia.apps.studies.config import BASE, SAMPLE_KEYS, PlannedRun, StudyConfig, changed_evaluation_keys, changed_keys
+from stadia.apps.studies.config import (
+    BASE,
+    DEPTH_METRICS,
+    SAMPLE_KEYS,
+    PlannedRun,
+    StudyConfig,
+    changed_evaluation_keys,
+    changed_keys,
+    has_depth,
+)
 from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.metrics.statistics import MIN_SEEDS, Better, judge_changes
+from stadia.recipes import CONFIGS
 
 Row = Mapping[str, Any]
 
@@ -37,6 +47,11 @@ def judge_study(
     values: dict[str, dict[int, float]] = {change: {} for change in (BASE, *study.changes)}
     for row in rows:
         values[row["change"]][row["seed"]] = math.nan if row["value"] is None else row["value"]
+    configs = {run.change: run.config for run in reversed(runs)}
+    keys = {change: changed_keys(configs[BASE], configs[change]) for change in study.changes}
+    remeasured = {
+        name: notes for name in keys if (notes := evaluation_notes(study.recipe, metric, keys[name], configs[BASE]))
+    }
     verdicts = judge_changes(
         values.pop(BASE),
         values,
@@ -44,9 +59,8 @@ def judge_study(
         expected={name: change.expect for name, change in study.changes.items()},
         margin=study.margin,
         alpha=study.alpha,
+        not_comparable=remeasured,
     )
-    configs = {run.change: run.config for run in reversed(runs)}
-    keys = {change: changed_keys(configs[BASE], configs[change]) for change in study.changes}
     return _replace_nan(
         {
             "study": study.name,
@@ -60,7 +74,7 @@ def judge_study(
                 | {
                     "claim": study.changes[verdict.change].claim,
                     "keys": list(map(str, keys[verdict.change])),
-                    "notes": evaluation_notes(study.recipe, metric, keys[verdict.change])
+                    "notes": remeasured.get(verdict.change, [])
                     + _change_notes(verdict.change, rows, keys[verdict.change]),
                 }
                 for verdict in verdicts
@@ -70,12 +84,26 @@ def judge_study(
     )
 
 
-def evaluation_notes(recipe: str, metric: str, keys: Sequence[ValueChange]) -> list[str]:
-    """Return a note if a change also alters how the metric is measured."""
+def evaluation_notes(recipe: str, metric: str, keys: Sequence[ValueChange], base: Mapping[str, Any]) -> list[str]:
+    """Return a note if a change also alters how the metric is measured, with the metric that would decide.
+
+    base: configuration of the base.
+    """
     if not (moved := changed_evaluation_keys(recipe, metric, keys)):
         return []
     listed = "; ".join(map(str, moved))
-    effect = f"{metric} of the same network would differ. Score both alike (stadia evaluate)."
+    depth_metric, validation = DEPTH_METRICS[0], CONFIGS.load(recipe).validation
+    is_fixed = depth_metric.removeprefix("val/") in validation and not changed_evaluation_keys(
+        recipe, depth_metric, keys
+    )
+    truth = has_depth(base) if is_fixed else None
+    decides = "Score both alike (stadia evaluate)."
+    if is_fixed and truth is not False:
+        where = "Ground-truth depth of these data" if truth else "Ground-truth depth, if the data have it,"
+        decides = f"{where} decides: --metric {depth_metric}."
+    elif is_fixed:
+        decides = f"These data have no ground-truth depth ({depth_metric}) that would decide. {decides}"
+    effect = f"{metric} of the same network would differ. {decides}"
     return [f"Measured otherwise than the base ({listed}): {effect}"]
 
 

@@ -49,28 +49,30 @@ OWN_LINK: dict[str, str] = {
     **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
     **dict.fromkeys(VERDICT_CODES, "V"),
+    "T40": "W",
 }
 """Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
 look like wrong data from S on. Splits that share data distort scores and no training. The verdict on predictions (V) is
-a symptom of everything before it.
+a symptom of everything before it: also of a training that hardly learned (W).
 """
 
 CAUSES: dict[str, str] = {
-    "D": "KESMLUBPRHOCTV",
-    "K": "ESMLUBPRHOTV",
-    "E": "SMLUBPRHTV",
-    "optimizer": "SMUBPRHOCTV",
-    "S": "MLUBPRHTV",
-    "M": "LUBPRHTV",
-    "L": "UBPRHTV",
-    "U": "BPRHTV",
-    "B": "PRHTV",
-    "P": "RHTV",
-    "R": "HTV",
-    "H": "TV",
+    "D": "KESMLUBPRHOCTWV",
+    "K": "ESMLUBPRHOTWV",
+    "E": "SMLUBPRHTWV",
+    "optimizer": "SMUBPRHOCTWV",
+    "S": "MLUBPRHTWV",
+    "M": "LUBPRHTWV",
+    "L": "UBPRHTWV",
+    "U": "BPRHTWV",
+    "B": "PRHTWV",
+    "P": "RHTWV",
+    "R": "HTWV",
+    "H": "TWV",
     "O": "T",
     "C": "T",
-    "T": "V",
+    "T": "WV",
+    "W": "V",
     "V": "",
     "splits": "",
     "N": "",
@@ -126,7 +128,7 @@ def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
     first = next((one for level in (Severity.STOP, Severity.WARN) for one in causes if one.severity is level), None)
     if first is not None and first.code in VERDICT_CODES:
         leading = (one for one in causes if one.severity is not Severity.NOTE and _may_follow(one, first))
-        first = next((one for one in leading if one.code not in VERDICT_CODES), first)
+        first = next((one for one in leading if find_link(one.code) != "V"), first)
     if first is None:
         return Diagnosis(None, (), tuple(checked), unchecked)
     rest = [one for one in checked if one is not first]

@@ -215,13 +215,15 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
             f"at least {MIN_TRAINED_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that"
             " of the unwarped images, no finding"
         )
-        unnamed = ("focal", "folder", "data_causes")
+        unnamed = ("focal", "folder", "recipe", "data_causes")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }
         fix = CATALOG["T40"].fix
         if training.folder is not None:
+            fix = fix.replace("RUN/config.json", shlex.quote(str(training.folder / "config.json")))
             fix = fix.replace("start_from=RUN", f"start_from={shlex.quote(str(training.folder))}")
+            fix = fix.replace("RECIPE", training.recipe or "RECIPE")
         yield make_finding("T40", Severity.WARN, "; ".join(reasons), expected, fix=fix, evidence=evidence)
 
 

@@ -6,7 +6,8 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.json_files import read_json
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings
 
 LEARNING_CODES = {
@@ -32,7 +33,7 @@ class TrainingRecord:
     codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
     focal: fx / width of each of its data sets.
     data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
-    folder: of the run.
+    folder, recipe: of the run.
     """
 
     steps: int | None = None
@@ -43,6 +44,7 @@ class TrainingRecord:
     trained_steps: int | None = None
     data_causes: tuple[Finding, ...] = ()
     folder: Path | None = field(default=None, compare=False)
+    recipe: str | None = field(default=None, compare=False)
 
     @classmethod
     def read(
@@ -66,12 +68,23 @@ class TrainingRecord:
             focal=focal,
             trained_steps=max(ends, default=None),
             folder=run if rows else None,
+            recipe=_read_recipe(run / "run.json"),
         )
 
     def to_json(self) -> dict[str, int | float]:
         """Return what run.json keeps in `judged`, and the report shows: of which checkpoint, and its residual."""
         names = ("steps", "trained_steps", "warped_over_unwarped")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _read_recipe(path: Path) -> str | None:
+    """Return the recipe of run.json; None where there is none."""
+    try:
+        facts = read_json(path) if path.is_file() else None
+    except StadiaError:
+        return None
+    recipe = facts.get("recipe") if isinstance(facts, dict) else None
+    return recipe if isinstance(recipe, str) and recipe.isidentifier() else None
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:

@@ -52,17 +52,25 @@ class Trajectory:
         return np.arange(len(self)) if self.frames is None else self.frames
 
 
-def _read_rows(path: Path, columns: Collection[int], row_is: str) -> Iterator[tuple[int, list[float]]]:
+FORMAT_OF_COLUMNS = {8: "tum", 12: "kitti", 13: "kitti"}
+"""Format of a trajectory by the number of its columns."""
+
+
+def _read_rows(
+    path: Path, columns: Collection[int], row_is: str, *, is_reference: bool
+) -> Iterator[tuple[int, list[float]]]:
     """Yield (line number, values) of every row. Raise DataError with file and line."""
+    option = "--reference-format" if is_reference else "--format"
     text = read_text(path, expected=row_is, fix="check the path", max_bytes=MAX_BYTES)
     for number, line in enumerate(text.splitlines(), 1):
         where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
         if len(words) not in columns:
-            raise DataError(
-                where, found=f"{len(words)} columns", expected=row_is, fix="check --format and --reference-format"
-            )
+            known = FORMAT_OF_COLUMNS.get(len(words))
+            fix = f"check {option} and the file" if known is None else f"pass {option} {known}"
+            found = f"{len(words)} columns" + (f", as in the format {known}" if known else "")
+            raise DataError(where, found=found, expected=row_is, fix=fix)
         try:
             values = [float(word) for word in words]
         except ValueError as error:
@@ -84,14 +92,15 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
     return U @ Vt
 
 
-def read_kitti_trajectory(path: Path) -> Trajectory:
+def read_kitti_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
     """Read rows of 12 numbers, or of 13 with the frame number in front, as kitti-odom-eval writes them.
 
     Row k of 12 numbers is frame k. Rows with a frame number may leave out frames. Raises DataError with file and line.
+    An error of a reference names `--reference-format`.
     """
     path, poses, frames = Path(path), list[NDArray[np.float64]](), list[int]()
     expected = "12 numbers, the upper 3x4 of a camera-to-world pose, or a frame number and these 12"
-    for number, values in _read_rows(path, (12, 13), expected):
+    for number, values in _read_rows(path, (12, 13), expected, is_reference=is_reference):
         where, numbered = f"{path}, line {number}", len(values) == 13
         if poses and numbered != bool(frames):
             found = "a row with a frame number after one without" if numbered else "a row without a frame number"
@@ -124,7 +133,8 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
     file and line.
     """
     path, rows, before, repeated = Path(path), [], -np.inf, 0
-    for number, values in _read_rows(path, (8,), "8 numbers, t x y z qx qy qz qw"):
+    expected = "8 numbers, t x y z qx qy qz qw"
+    for number, values in _read_rows(path, (8,), expected, is_reference=is_reference):
         what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
         if abs(length - 1) > ROTATION_TOLERANCE:
             fix = "check the order of the columns"
@@ -176,7 +186,7 @@ class TrajectoryFormat(StrEnum):
 def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool = False) -> Trajectory:
     """Read a file of this format; `is_reference` as in `read_tum_trajectory`."""
     if format is TrajectoryFormat.KITTI:
-        return read_kitti_trajectory(path)
+        return read_kitti_trajectory(path, is_reference=is_reference)
     return read_tum_trajectory(path, is_reference=is_reference)
 
 

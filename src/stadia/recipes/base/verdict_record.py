@@ -13,6 +13,9 @@ from stadia.diagnostics.finding import Finding, append_finding, read_valid_findi
 from stadia.diagnostics.prediction_checks import PredictionVerdict, TrainingRecord, Verdict, find_verdict
 from stadia.training.run_folder import Run
 
+OF_TRAINING = "T40"
+"""Finding of the verdict that is about the training, whatever the input. A run has it once."""
+
 WORST_FIRST = Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE
 
 
@@ -40,7 +43,8 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
 
     Yields a note where the run cannot be written. Another camera (K30) is about the input alone, and is not recorded.
     """
-    found = [replace(one, where=(name,)) for one in judged.findings if one.code in VERDICT_CODES]
+    recorded = [one for one in judged.findings if one.code in VERDICT_CODES]
+    found = [one if one.code == OF_TRAINING else replace(one, where=(name,)) for one in recorded]
     if not found or not (folder / "run.json").is_file():
         return
     try:
@@ -49,8 +53,10 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
             known = read_valid_findings(path)[0] if path.exists() else []
             on_record = read_verdict(run.facts, known)
             if on_record is None or WORST_FIRST.index(find_verdict(found)) < WORST_FIRST.index(on_record):
+                is_known = any(one.code == OF_TRAINING for one in known)
                 for finding in found:
-                    append_finding(path, finding)
+                    if not (is_known and finding.code == OF_TRAINING):
+                        append_finding(path, finding)
     except (StadiaError, OSError) as error:
         yield f"note: the verdict was not added to the findings of {folder}: {error}"
 
