@@ -20,7 +20,10 @@ TURNING_SHARE = 0.4
 """Parallax over displacement below which the camera mostly turns: .13 to .35 in 7-Scenes, .48 to 1.2 in drives."""
 
 PURE_TURN_SHARE = 0.08
-"""Of matches that one homography explains: above, the camera moves along a plane, and does not only turn."""
+"""Of matches that one homography explains: above, the camera moves along a plane, which looks much like a turn."""
+
+NOISE_PX = 0.15
+"""A camera that turns in place measures .08 px for the noise of its matches: a stride would multiply noise."""
 
 MAX_STRIDE = 16
 """Largest stride that a fix names; frames farther apart share little of the scene."""
@@ -53,7 +56,7 @@ def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array)
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """D18, for one camera: a note where ground truth could supervise the training instead.
 
-    The rotation is that of the poses, where there are some.
+    Over a plane a motion looks much like a turn: there the rotation is that of the poses, where there are some.
     """
     if survey.stereo:
         return
@@ -62,11 +65,12 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     parallax_px, shares, measured_steps = [], [], []
     for step in survey.steps:
         pixels, K = (step.matches.first_px, step.matches.second_px), survey.K(step.first)
-        R = estimate_rotation(*pixels, K) if step.T_second_first is None else step.T_second_first[:3, :3]
+        is_planar = step.by_matches is not None and step.by_matches.planar
+        posed = step.T_second_first if is_planar else None
+        R = estimate_rotation(*pixels, K) if posed is None else posed[:3, :3]
         residual = float(np.median(rotation_residuals_px(*pixels, K, R)))
         share = residual / max(step.matches.displacement_px, LEAST_PX)
-        is_planar = step.by_matches is not None and step.by_matches.planar
-        if is_planar and share > PURE_TURN_SHARE and step.T_second_first is None:
+        if is_planar and posed is None and share > PURE_TURN_SHARE:
             continue
         scale = FLOW_WIDTH / survey.recording.camera(step.first).width
         parallax_px.append(residual * scale / abs(step.second - step.first))
@@ -81,7 +85,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     if share < TURNING_SHARE:
         cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
         fix = "record with a camera that moves, or train with stereo pairs or ground truth"
-        if (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
+        if found_px >= NOISE_PX and (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
             fix += (
                 f"; data.stride={stride}, in steps of these frames, gives up to {wider_px:.1f} px of parallax, but the"
                 " camera still mostly turns, and turns further from frame to frame"
