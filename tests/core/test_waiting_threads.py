@@ -30,4 +30,4 @@ def test_what_is_set_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None
 
 
 def test_the_idle_share_is_a_share() -> None:
-    assert 0 <= measure_idle_share(0.01) <= 1
+    assert 0 <= measure_idle_share() <= 1

@@ -6,9 +6,8 @@ import os
 
 SPINS = "10000"
 """How often a thread of GNU OpenMP looks for work before it sleeps: some 50 microseconds."""
-IDLE_SHARE = 0.75
-"""Share of the processor's time that other programs leave on an idle machine."""
-MEASURED_S = 0.1
+IDLE_SHARE = 0.55
+"""Share of the cores without a program that runs, in the last minute, from which a machine counts as idle."""
 
 
 def choose_waiting(*, is_training: bool) -> None:
@@ -24,9 +23,11 @@ def choose_waiting(*, is_training: bool) -> None:
         os.environ["GOMP_SPINCOUNT"] = SPINS if is_training and measure_idle_share() > IDLE_SHARE else "0"
 
 
-def measure_idle_share(seconds: float = MEASURED_S) -> float:
-    """Return the share of the processor's time, 0 to 1, that no program uses while this one waits."""
-    import psutil
+def measure_idle_share() -> float:
+    """Return 1 - load / cores over the last minute, at least 0; 0 where the system has no load average (Windows).
 
-    found = psutil.cpu_times_percent(interval=seconds)
-    return float(found.idle + getattr(found, "iowait", 0.0)) / 100
+    Shares of the processor's time over a tenth of a second are wrong on some virtual machines.
+    """
+    if not hasattr(os, "getloadavg"):
+        return 0.0
+    return max(0.0, 1 - os.getloadavg()[0] / (os.cpu_count() or 1))
