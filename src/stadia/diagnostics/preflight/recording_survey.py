@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.two_view_geometry import (
-    FLOW_WIDTH,
     MAX_WIDTH,
     Array,
     FeatureMatches,
@@ -25,7 +25,6 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     estimate_motion,
     match_features,
     median_flow_px,
-    shrink_to_gray,
     triangulate,
 )
 

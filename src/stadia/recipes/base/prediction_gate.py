@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import (
@@ -20,7 +21,7 @@ from stadia.diagnostics.prediction_checks import (
     judge_predictions,
     reduce_image,
 )
-from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, median_flow_px, shrink_to_gray
+from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 
