@@ -109,6 +109,17 @@ def test_one_map_for_all_images_is_unusable(drive: list[SampledFrame]) -> None:
     assert "M31" in codes(with_maps(drive, [gradient] * len(drive)))
 
 
+def test_a_gradient_that_shifts_from_frame_to_frame_is_doubtful(drive: list[SampledFrame]) -> None:
+    """Every frame has the road that all frames share, a little nearer or farther, and none of its boxes."""
+    shared = np.mean([np.log(frame.inverse_depth) for frame in drive], axis=0).mean(1, keepdims=True)
+    ramp = np.linspace(-1, 1, HEIGHT)[:, None]
+    maps = [np.exp(np.repeat(shared + shift * ramp, WIDTH, 1)).astype(np.float32) for shift in (0.4, -0.4, 0.5, -0.5)]
+    verdict = judge_predictions(with_maps(drive, maps), LEARNED)
+    assert (verdict.verdict, [one.code for one in verdict.findings]) == (Verdict.DOUBTFUL, ["M34"])
+    assert "100% of a map lies between its rows" in verdict.findings[0].measured
+    assert verdict.findings[0].fix.startswith("train longer")
+
+
 def test_far_for_near_does_not_explain_the_motion(drive: list[SampledFrame]) -> None:
     assert "S30" in codes(with_maps(drive, [np.float32(0.002) / frame.inverse_depth for frame in drive]))
 

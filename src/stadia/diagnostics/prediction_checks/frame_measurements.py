@@ -72,6 +72,9 @@ class FrameMeasurements:
     match_error: median distance of matches from where the map and the camera's motion put them, over the same for
         constant depth.
     match_pairs: pairs of frames with enough parallax.
+    error_over_mean: median distance of matches from where the map and the camera's motion put them, over the same for
+        the mean map of the other frames; 1 where the image adds nothing.
+    row_share: median over frames of the share of the variance of a map that is between its rows.
     sky_nearer: share of the frames with sky where the median depth of the sky is below that of the lowest fifth of the
         image.
     invalid: frames with a value that is not finite or, unless inverse depth is up to scale and shift, not positive.
@@ -90,6 +93,8 @@ class FrameMeasurements:
     invalid: int = 0
     has_ratios: bool = True
     relative_range: float | None = None
+    error_over_mean: float | None = None
+    row_share: float | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -112,20 +117,23 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     maps = [np.log(one.inverse_depth) if has_ratios else _normalize(one.inverse_depth) for one in valid]
     size = valid[0].inverse_depth.shape if valid else ()
     skies = [found for found in map(_is_sky_nearer, valid) if found is not None]
-    errors = _match_errors(valid) if has_ratios else []
+    logs = [_resize(one, size) for one in maps]
+    errors = _match_errors(valid, _mean_of_others(logs)) if has_ratios else []
     spreads = [_range(one) for one in maps] if has_ratios else []
     ranges = [] if has_ratios else [_relative_range(one.inverse_depth) for one in valid]
     return FrameMeasurements(
         frames=len(frames),
         spread=float(np.exp(np.median(spreads))) if spreads else None,
-        change=_share_of_own([_resize(one, size) for one in maps]),
+        change=_share_of_own(logs),
         image_change=_share_of_own([_brightness(one.image, size) for one in valid]),
-        match_error=float(np.median(errors)) if errors else None,
+        match_error=float(np.median([one for one, _ in errors])) if errors else None,
         match_pairs=len(errors),
         sky_nearer=float(np.mean(skies)) if skies else None,
         invalid=len(frames) - len(valid),
         has_ratios=has_ratios,
         relative_range=float(np.median(ranges)) if ranges else None,
+        error_over_mean=float(np.median([one for _, one in errors])) if errors and len(valid) >= MIN_FRAMES else None,
+        row_share=float(np.median([_share_of_rows(one) for one in maps])) if maps else None,
     )
 
 
@@ -170,6 +178,18 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
     return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
 
 
+def _share_of_rows(values: Map) -> float:
+    """Return the share of the variance of a map that is between its rows."""
+    return float(values.mean(1).var() / max(float(values.var()), 1e-12))
+
+
+def _mean_of_others(maps: Sequence[Map]) -> list[Map]:
+    """Return, for each map of log inverse depth, the mean of the other ones with median 0; of one map, itself."""
+    centered = np.stack([one - np.median(one) for one in maps]) if maps else np.zeros((0, 1, 1))
+    count = max(len(maps) - 1, 1)
+    return [(centered.sum(0) - (one if len(maps) > 1 else 0)) / count for one in centered]
+
+
 def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     """Return whether sky is predicted nearer than the lowest fifth of the image; None without sky."""
     sky = find_sky(frame.image, frame.inverse_depth.shape)
@@ -179,22 +199,29 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     return bool(np.median(frame.inverse_depth[sky]) > np.median(lowest))
 
 
-def _match_errors(frames: Sequence[SampledFrame]) -> list[float]:
-    """Return, for each pair with parallax, the error of its map over that of constant depth."""
+def _match_errors(frames: Sequence[SampledFrame], means: Sequence[Map]) -> list[tuple[float, float]]:
+    """Return, for each pair with parallax, the error of its map over that of constant depth, and of the mean map.
+
+    means: log inverse depth of the mean map for each frame.
+    """
     errors = []
-    for frame in frames:
+    for frame, mean in zip(frames, means, strict=True):
         if (found := _match_pair(frame)) is None:
             continue
         first, second, motion = found
-        height, width = frame.inverse_depth.shape
-        scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
-        spots = ((first + 0.5) * scale - 0.5).astype(np.float32)
-        own, constant = (
-            _error_px(frame, first, second, motion, values)
-            for values in (_sample(frame.inverse_depth, spots), np.ones(len(spots)))
+        own, average, constant = (
+            _error_px(frame, first, second, motion, _sample(values, _scale_pixels(first, frame.image, values)))
+            for values in (frame.inverse_depth, np.exp(mean), np.ones((1, 1), np.float32))
         )
-        errors.append(own / max(constant, 1e-6))
+        errors.append((own / max(constant, 1e-6), own / max(average, 1e-6)))
     return errors
+
+
+def _scale_pixels(pixels: NDArray[np.float64], image: NDArray[np.uint8], values: Map) -> NDArray[np.float32]:
+    """Return pixels (N, 2) of an image as pixels of a map of the same view."""
+    height, width = values.shape
+    scale = np.array([width / image.shape[1], height / image.shape[0]])
+    return ((pixels + 0.5) * scale - 0.5).astype(np.float32)
 
 
 def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], TwoViewMotion] | None:
