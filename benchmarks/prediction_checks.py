@@ -272,13 +272,14 @@ def judge(name: str, case: Case, out: Path, real: Path) -> dict[str, Any]:
         "spread": measured.spread,
         "change": measured.change,
         "match_error": measured.match_error,
+        "row_correlation": measured.row_correlation,
         "right": label == "between" or (str(judged.verdict) == "usable") == (label == "good"),
     }
 
 
 def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
     """Train, judge, print the table and a line of JSON; return the exit status."""
-    head = ["case", "label", "verdict", "codes", "error / constant", "spread", "change", "matches"]
+    head = ["case", "label", "verdict", "codes", "error / constant", "spread", "change", "matches", "in rows"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     rows = []
     for name, case in CASES.items():
@@ -292,9 +293,8 @@ def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
             print(f"    {name}: {error}", file=sys.stderr)
             continue
         rows.append(row)
-        numbers = [
-            "-" if row[key] is None else f"{row[key]:.2f}" for key in ("error", "spread", "change", "match_error")
-        ]
+        measured = ("error", "spread", "change", "match_error", "row_correlation")
+        numbers = ["-" if row[key] is None else f"{row[key]:.2f}" for key in measured]
         cells = [name, row["label"], row["verdict"], " ".join(row["codes"]) or "-", *numbers]
         print(f"| {' | '.join(cells)} |{'' if row['right'] else ' wrong'}", flush=True)
     counts = {

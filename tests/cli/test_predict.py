@@ -100,12 +100,7 @@ class TestPredict:
         assert checks["measured"]["frames"] > 0
 
     def test_unusable_predictions_fail_with_strict_alone(
-        self,
-        checkpoint: Path,
-        drive_folder: Path,
-        tmp_path: Path,
-        stadia: Stadia,
-        monkeypatch: pytest.MonkeyPatch,
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The files are complete in both cases, of `odometry` too."""
         found = make_finding("M30", Severity.STOP, "-", "-")

@@ -139,7 +139,8 @@ def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
         codes = dict.fromkeys(found["code"] for one in unusable.values() for found in one["findings"])
         found = f"unusable ({', '.join(codes)})"
         fix = f"`stadia explain {next(iter(codes))}`, or leave --strict out"
-        raise VerdictError(f"predictions of {', '.join(unusable)}", found=found, expected="another verdict with --strict", fix=fix)
+        what, expected = f"predictions of {', '.join(unusable)}", "another verdict with --strict"
+        raise VerdictError(what, found=found, expected=expected, fix=fix)
 
 
 def _describe_code(code: str) -> str:
