@@ -128,7 +128,8 @@ def _is_composite(data: Path) -> bool:
 
 def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]], list[Recording]]:
     """Return the recordings of all data sets, their joined splits, and the recordings with `data.stereo=false`."""
-    recordings, one_camera = list[Recording](), list[Recording]()
+    recordings: list[Recording] = []
+    one_camera: list[Recording] = []
     splits: dict[str, list[SplitFrames]] = {}
     for one in config.sets.values():
         opened, named = _open(one)
