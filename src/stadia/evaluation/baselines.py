@@ -104,7 +104,7 @@ def score_mean_depth(
     if (mean := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
         return None
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
-        mean = 1 / mean
+        mean = np.reciprocal(mean)
     scores: list[tuple[str, ImageScore | None]] = []
     for recording in recordings:
         for index in indices[recording.name]:
