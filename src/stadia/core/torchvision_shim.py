@@ -51,7 +51,7 @@ def declare_missing_operators() -> list[str]:
     return missing
 
 
-_disable_now = torch.compiler.disable
+_disable_now: Any = torch.compiler.disable
 
 
 def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

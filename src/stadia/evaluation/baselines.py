@@ -101,10 +101,9 @@ def score_mean_depth(
                 count += 1
                 yield crop_window(predictor.crop, *true_m.shape).cut(true_m)
 
-    if (mean := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
+    if (average := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
         return None
-    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
-        mean = 1 / mean
+    mean = 1 / average if predictor.depth_scale is DepthScale.AFFINE_INVERSE else average
     scores: list[tuple[str, ImageScore | None]] = []
     for recording in recordings:
         for index in indices[recording.name]:
