@@ -15,15 +15,29 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
+from stadia.recipes.base import prediction_gate
 from stadia.recipes.base.depth_commands import predict_input
 from stadia.recipes.base.prediction_inputs import open_inputs
 from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
 
 Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("command", ["predict", "odometry"])
+def test_what_is_read_is_printed_first(command: str, checkpoint: Path, tmp_path: Path, stadia: Stadia) -> None:
+    code, _, err = stadia(command, checkpoint, tmp_path / "missing.mp4", "--out", tmp_path / "out")
+    first, *_, last = err.splitlines()
+    assert code != 0
+    assert first.startswith(f"reading {checkpoint}")
+    assert "step" in first
+    assert "missing.mp4" in last
 
 
 class TestPredict:
@@ -94,6 +108,23 @@ class TestPredict:
         checks = record["checks"]
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
         assert checks["measured"]["frames"] > 0
+
+    def test_unusable_predictions_fail_with_strict_alone(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The files are complete in both cases, of `odometry` too."""
+        found = make_finding("M30", Severity.STOP, "-", "-")
+        unusable = PredictionVerdict(Verdict.UNUSABLE, (found,), None)
+        monkeypatch.setattr(prediction_gate, "judge_predictions", lambda *_, **__: unusable)
+        for command, record in (("predict", "predictions.json"), ("odometry", "odometry.json")):
+            words = (*(("--no-video", "--no-cloud") if command == "predict" else ()), "data.split=test")
+            for number, strict in enumerate(((), ("--strict",))):
+                out = tmp_path / f"{command}{number}"
+                code, _, err = stadia(command, checkpoint, drive_folder, "--out", out, *words, *strict)
+                assert code == len(strict), err
+                assert ("predictions of world/a: found unusable (M30)" in err) == bool(strict)
+                assert json.loads((out / record).read_text())["checks"]["verdict"] == "unusable"
+        assert Predictions.open(tmp_path / "predict1").record is not None, "finished"
 
     def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"

@@ -82,3 +82,17 @@ def test_depth_without_neighbors_in_time_needs_no_parallax(
 
     assert list_codes((-1, 1)) == ["D18", "K03"]
     assert list_codes(()) == ["K03"]
+
+
+def test_the_checks_get_the_recordings_of_which_one_camera_trains(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[bool] = []
+    monkeypatch.setattr(
+        video_data, "run_preflight", lambda *_, one_camera, **__: checked.append(bool(one_camera)) or []
+    )
+    for stereo, offsets in ((False, (-1, 1)), (True, (-1, 1))):
+        cache = {"folder": str(tmp_path / "cache")}
+        config = DataConfig(path=str(worlds), height=32, width=96, offsets=offsets, stereo=stereo, cache=cache)
+        open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True)).findings()
+    assert checked == [True, False]

@@ -51,7 +51,7 @@ def declare_missing_operators() -> list[str]:
     return missing
 
 
-_disable_now: Any = torch.compiler.disable
+_disable_now = torch.compiler.disable
 
 
 def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
@@ -62,7 +62,7 @@ def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: st
     if fn is None and "torch._dynamo" not in sys.modules:
         return partial(_disable_at_first_call, recursive=recursive, reason=reason)
     if not inspect.isfunction(fn) or "torch._dynamo" in sys.modules:
-        return _disable_now(fn, recursive, reason=reason)
+        return _disable_now(fn, recursive, reason=reason)  # type: ignore[no-untyped-call]
     return torch._disable_dynamo(fn, recursive)  # type: ignore[attr-defined]
 
 

@@ -101,9 +101,10 @@ def score_mean_depth(
                 count += 1
                 yield crop_window(predictor.crop, *true_m.shape).cut(true_m)
 
-    if (average := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
+    if (mean := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
         return None
-    mean = 1 / average if predictor.depth_scale is DepthScale.AFFINE_INVERSE else average
+    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
+        mean = np.reciprocal(mean)
     scores: list[tuple[str, ImageScore | None]] = []
     for recording in recordings:
         for index in indices[recording.name]:

@@ -174,10 +174,11 @@ class LearningRate:
     def set(self, step: int, time_share: float = 0.0) -> None:
         """Set the rate of update number `step`, from 0.
 
-        time_share: of the time of the training that is over; the schedule is at least that far.
+        time_share: of the time of the training that is over; the schedule is at least that far. The warm-up counts
+            steps alone: the first ones are slow, and must not leave it out.
         """
         total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
-        scheduled_step = max(step, int(time_share * total_steps))
+        scheduled_step = max(step, int(time_share * total_steps)) if step >= self.config.warmup_steps else step
         scheduled = compute_lr_factor(
             scheduled_step, self.config, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )

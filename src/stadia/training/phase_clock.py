@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -280,6 +281,11 @@ class TimeLimit:
     @property
     def is_over(self) -> bool:
         return self.share >= 1
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left for steps; infinite without a limit."""
+        return math.inf if self.limit_s is None else max(self.limit_s - self.spent_s, 0.0)
 
     def restart(self) -> None:
         """Count from now on."""

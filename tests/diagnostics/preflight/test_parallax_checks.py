@@ -114,6 +114,17 @@ def test_a_camera_that_moves_is_not_told() -> None:
     assert list(check_parallax(RecordingSurvey(roadworld()))) == [], "a stereo pair has parallax at any speed"
 
 
+@pytest.mark.slow
+def test_one_camera_of_a_pair_that_trains_alone_needs_parallax() -> None:
+    """`data.stereo=false`: the stereo partner is there, and no source of the training."""
+    turning = Turning(roadworld(), alone=False)
+    assert list(check_parallax(RecordingSurvey(turning))) == []
+    (found,) = check_parallax(RecordingSurvey(turning, one_camera=True))
+    assert (found.code, found.severity) == ("D18", Severity.WARN)
+    assert found.fix.startswith("train with the stereo pairs (data.stereo=true)")
+    assert list(check_parallax(RecordingSurvey(roadworld(), one_camera=True))) == []
+
+
 def test_without_matches_nothing_is_measured() -> None:
     gray = Alone(roadworld(), image=lambda image: np.full_like(image, 90))
     with pytest.raises(NotChecked, match="too few frames with motion"):

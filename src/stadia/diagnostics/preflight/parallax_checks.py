@@ -31,6 +31,8 @@ NOISE_PX = 0.15
 MAX_STRIDE = 16
 """Largest stride that a fix names; frames farther apart share little of the scene."""
 
+PAIRS = "the stereo pairs (data.stereo=true), which have parallax at any motion"
+
 MIN_STEPS, ITERATIONS, LEAST_PX = 2, 20, 0.3
 
 
@@ -63,11 +65,11 @@ def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
 
 
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D18, for one camera: a note where ground truth could supervise the training instead.
+    """D18, for one camera, and for one of two that trains alone: a note where ground truth could supervise instead.
 
     Over a plane a motion looks much like a turn: there the rotation is that of the poses, where there are some.
     """
-    if survey.stereo:
+    if survey.stereo and not survey.one_camera:
         return
     if len(survey.steps) < MIN_STEPS:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
@@ -93,7 +95,11 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
     if share < TURNING_SHARE:
         cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
-        fix = "record with a camera that moves, or train with stereo pairs or ground truth"
+        fix = (
+            f"train with {PAIRS}"
+            if survey.stereo
+            else "record with a camera that moves, or train with stereo pairs or ground truth"
+        )
         if found_px >= NOISE_PX and (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
             fix += (
                 f"; data.stride={stride}, in steps of these frames, gives up to {wider_px:.1f} px of parallax, but the"
@@ -102,6 +108,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     else:
         cause = "the camera moves little between two frames"
         fix = f"take frames that lie farther apart (data.stride=auto, or {stride} times the stride)"
+        fix += f", or train with {PAIRS}" if survey.stereo else ""
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
     columns = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}

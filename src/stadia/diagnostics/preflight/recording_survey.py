@@ -129,10 +129,14 @@ class PairMatches:
 
 
 class RecordingSurvey:
-    """Measurements of a recording of any source: it is read where needed, and a few images are kept."""
+    """Measurements of a recording of any source: it is read where needed, and a few images are kept.
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
+    Args:
+        one_camera: whether the training uses one camera of a stereo recording.
+    """
+
+    def __init__(self, recording: Recording, *, one_camera: bool = False) -> None:
+        self.recording, self.one_camera = recording, one_camera
         self.length = len(recording)
         count = min(ANCHORS, self.length)
         spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)

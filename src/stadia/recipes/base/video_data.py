@@ -131,11 +131,14 @@ class VideoData:
     def findings(self) -> list[Finding]:
         """Check every recording, and what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
+        of_one = [part.split for part in self.each.values() if part.config.offsets and not part.config.stereo]
+        one_camera = [one for split in of_one for one in unique_recordings([*split.train, *split.val])]
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
         found = run_preflight(
             unique_recordings([*self.split.train, *self.split.val]),
             splits,
             seconds=MAX_PREFLIGHT_SECONDS * len(self.each),
+            one_camera=one_camera,
         )
         if self.config.offsets:
             return found
