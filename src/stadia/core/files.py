@@ -138,8 +138,8 @@ _SYNCED_LATER: set[Path] = set()
 def sync_later(folder: Path) -> Iterator[None]:
     """Sync the files that `atomic_write` writes into a folder, in any thread, once at the end of the block.
 
-    For many files that mean nothing before a last one says that they are whole: write that one after the block. To sync
-    each by itself takes longer than to compress it. Nothing is synced after an error.
+    For many files that mean nothing before a last one states that they are complete: write that one after the block.
+    To sync each by itself takes longer than to compress it. Nothing is synced after an error.
     """
     folder = folder.absolute()
     _SYNCED_LATER.add(folder)

@@ -11,7 +11,7 @@ IDLE_SHARE = 0.55
 
 
 def choose_waiting(*, is_training: bool) -> None:
-    """Let threads sleep while they wait; in a training on an idle machine, let them look for work a little longer.
+    """Let threads sleep while they wait; in a training on an idle machine, let them stay awake a little longer.
 
     Torch's OpenMP reads these variables of the environment when it loads; what the user has set is kept. To wake a
     thread takes long on some virtual machines: there a training on idle cores makes 2.8 steps a second with SPINS

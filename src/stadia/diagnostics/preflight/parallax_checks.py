@@ -56,7 +56,7 @@ def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array)
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """D18, for one camera: a note where ground truth could supervise the training instead.
 
-    Over a plane a motion looks much like a turn: there the rotation is that of the poses, where there are some.
+    Over a plane a translation resembles a turn: there the rotation is that of the poses, where there are some.
     """
     if survey.stereo:
         return
