@@ -54,6 +54,7 @@ class Intrinsics:
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
     def make_camera(self, index: int) -> Camera:
+        """Return the camera of a frame, by its index."""
         import torch  # here, since exported networks run on recordings without torch
 
         return Camera(torch.from_numpy(self.select_K(index)), self.height, self.width)
@@ -219,6 +220,7 @@ class RecordingView(Recording):
 
     @property
     def mask_reader(self) -> MaskReader | None:
+        """Return the reader of the masks, that of the recording behind this view."""
         return self.recording.mask_reader
 
     @mask_reader.setter

@@ -110,10 +110,12 @@ class CropWindow:
 
     @property
     def rows(self) -> slice:
+        """Return the rows of the image that the window shows."""
         return slice(self.top, self.top + self.height)
 
     @property
     def columns(self) -> slice:
+        """Return the columns of the image that the window shows."""
         return slice(self.left, self.left + self.width)
 
     def cut(self, array: Any) -> Any:

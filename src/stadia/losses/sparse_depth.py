@@ -151,6 +151,7 @@ class LabeledDepth:
     """ln z - ln z_true, 0 where not known."""
 
     def affine_residual(self) -> Tensor:
+        """Return the normalized prediction minus the normalized truth, (B, 1, H, W)."""
         true_inverse_depth = inverse_from_depth(self.true_m.where(self.known, 0.0))
         return affine_invariant_residual(self.inverse_depth, true_inverse_depth, self.known)
 

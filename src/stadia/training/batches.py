@@ -131,10 +131,12 @@ class TrainingPlan:
 
     @property
     def steps_per_epoch(self) -> float:
+        """Return the steps of an epoch; not a whole number where a step crosses its end."""
         return self.batches_per_epoch / self.grad_accumulation_steps
 
     @property
     def total_batches(self) -> int:
+        """Return the batches of the whole training."""
         return self.total_steps * self.grad_accumulation_steps
 
     @property

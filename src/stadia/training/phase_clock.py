@@ -277,6 +277,7 @@ class TimeLimit:
 
     @property
     def is_over(self) -> bool:
+        """Return whether the time is over."""
         return self.share >= 1
 
     def restart(self) -> None:

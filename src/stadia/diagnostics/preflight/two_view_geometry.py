@@ -61,6 +61,7 @@ class FeatureMatches:
         return len(self.first_index)
 
     def select(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
+        """Return the chosen matches; chosen: (N,) bool."""
         return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
 
     @property

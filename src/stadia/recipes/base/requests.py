@@ -47,6 +47,7 @@ class PredictRequest:
 
     @property
     def backend_choice(self) -> BackendChoice:
+        """Return the backend and its precision."""
         return BackendChoice(self.backend or TORCH, self.precision)
 
 
