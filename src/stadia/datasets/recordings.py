@@ -61,7 +61,12 @@ class Intrinsics:
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility."""
+    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility.
+
+    Examples:
+        >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
+        500.0
+    """
     fault = None
     if K.shape != (3, 3):
         fault = f"shape {K.shape}"

@@ -351,5 +351,10 @@ def scale_batch_size(stage: StageConfig, last: StageConfig, batch_size: int) -> 
 
 
 def select_device(accelerator: str = "auto") -> torch.device:
-    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU."""
+    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU.
+
+    Examples:
+        >>> select_device("cpu")
+        device(type='cpu')
+    """
     return torch.device("cuda" if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda") else "cpu")

@@ -199,7 +199,12 @@ class SlurmLauncher:
 
 
 def slurm_options(words: Sequence[str]) -> dict[str, Any]:
-    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "="."""
+    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "=".
+
+    Examples:
+        >>> slurm_options(["slurm_partition=gpu", "timeout_min=600"])
+        {'slurm_partition': 'gpu', 'timeout_min': 600}
+    """
     from stadia.core.config import parse_value
 
     if wrong := [word for word in words if "=" not in word]:
