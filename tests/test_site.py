@@ -99,6 +99,17 @@ def test_formulas_become_mathml_and_code_stays() -> None:
     assert "echo $A $B" in text
 
 
+def test_a_formula_at_the_start_of_a_line_stays_in_its_paragraph() -> None:
+    """Markdown takes a line that begins with `<math` as a block."""
+    pytest.importorskip("latex2mathml")
+    markdown = pytest.importorskip("markdown")
+    from website.markdown_text import render_formulas
+
+    html = markdown.markdown(render_formulas("- The scale is\n  $s$, and\n  $t$ is the shift.\n- Next"))
+    assert html.count("<li>") == 2
+    assert "</math></span> is the shift.</li>" in html
+
+
 @pytest.mark.slow
 def test_a_built_page_loads_nothing_from_another_host(tmp_path: Path) -> None:
     """The theme, its search and its scripts, on two pages; `make docs` searches the whole site."""
