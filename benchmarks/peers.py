@@ -1,7 +1,7 @@
 r"""Compare a training step with Monodepth2's own code, interleaved, on the same images.
 
     git clone https://github.com/nianticlabs/monodepth2 CLONE
-    python benchmarks/peers.py --monodepth2 CLONE [--batch 4] [--height 192] [--width 640] [--repeats 3] \
+    python benchmarks/peers.py --monodepth2 CLONE [--batch 4] [--height 192] [--width 640] [--repeats 9] \
         [--threads N] [--memory] [--busy] [--json FILE] [--history FILE]
 
 A step is forward, loss, backward and optimizer of two ResNet-18, sources -1, +1 and stereo, four scales at full size.
@@ -10,16 +10,19 @@ monodepth2: their networks, view synthesis and loss, by their Trainer's methods,
 float32, bf16: ours, as `training.precision=32` and `bf16` run it.
 bare, bare bf16: our networks with the mean of their outputs as the loss.
 
-`--memory` trains three steps of each in a process of its own and compares the largest resident memory; "kept low" is
-ours with `model.checkpoint_gradients=true`. Without it, printed are median seconds and ratios of the steps of one
-round: how many times as long theirs takes as ours (median, smallest, largest). Where other programs use the processor,
-it stops; `--busy` compares all the same, with a mark. The largest memory does not depend on other programs.
+Each runs in a process of its own, whose threads wait as that program starts them: theirs as torch does, ours as
+`stadia train` does (`core.waiting_threads`). The steps of a round follow each other. Printed are median seconds and how
+many times as long theirs takes as ours in a round (median, quartiles). `--memory` compares the largest resident memory
+of three steps instead; "kept low" is ours with `model.checkpoint_gradients=true`. Where other programs use the
+processor, it stops; `--busy` compares all the same, with a mark. The largest memory does not depend on other programs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -38,6 +41,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Batch
+from stadia.core.waiting_threads import SPINS
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.config import DepthPoseNetConfig
@@ -124,7 +128,7 @@ def make_peer_step(clone: Path, batch: Batch[Any, Any]) -> Callable[[], float]:
 
 
 def make_step(
-    batch: Batch[Any, Any], *, is_bare: bool, precision: str, checkpoints: bool = False
+    batch: Batch[Any, Any], *, precision: str, is_bare: bool = False, checkpoints: bool = False
 ) -> Callable[[], float]:
     """Return a function that makes one step of ours, and returns its loss."""
     encoders = {"encoder": "resnet18", "pose_encoder": "resnet18"}
@@ -144,21 +148,40 @@ def make_step(
     return step
 
 
-MEMORY_KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "monodepth2": {},
     "float32": {"precision": "float32"},
     "bf16": {"precision": "bf16"},
+    "bare float32": {"precision": "float32", "is_bare": True},
+    "bare bf16": {"precision": "bf16", "is_bare": True},
     "float32 kept low": {"precision": "float32", "checkpoints": True},
     "bf16 kept low": {"precision": "bf16", "checkpoints": True},
 }
-"""What `--memory` compares -> arguments of `make_step`."""
+"""What is compared -> arguments of `make_step`; those of `--memory` are not bare, those of time not kept low."""
+TIME_KINDS = [kind for kind in KINDS if "kept low" not in kind]
+MEMORY_KINDS = [kind for kind in KINDS if "bare" not in kind]
+
+
+def make_kind(kind: str, arguments: argparse.Namespace) -> Callable[[], float]:
+    """Return the step of a kind on the batch that all kinds have."""
+    torch.manual_seed(0)
+    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
+    return make_step(batch, **KINDS[kind]) if KINDS[kind] else make_peer_step(arguments.monodepth2, batch)
+
+
+def serve_steps(kind: str, arguments: argparse.Namespace) -> None:
+    """Make a step for each line of the input, and print its seconds; first the loss of a step that is not timed."""
+    step = make_kind(kind, arguments)
+    print(step(), flush=True)  # compiles, and fills the pools of memory
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(time.perf_counter() - start, flush=True)
 
 
 def measure_memory(kind: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Train three steps in this process; return its resident memory before and at its largest, and the seconds."""
-    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
-    clone: Path = arguments.monodepth2
-    step = make_step(batch, is_bare=False, **MEMORY_KINDS[kind]) if MEMORY_KINDS[kind] else make_peer_step(clone, batch)
+    step = make_kind(kind, arguments)
     before_mb, started = psutil.Process().memory_info().rss / 2**20, time.perf_counter()
     for _ in range(3):
         step()
@@ -175,21 +198,38 @@ def compare_memory(arguments: argparse.Namespace) -> dict[str, dict[str, float]]
     return found
 
 
-def compare_times(arguments: argparse.Namespace, batch: Batch[Any, Any]) -> dict[str, list[float]]:
-    """Measure all steps, interleaved; print the losses of the first ones."""
-    steps = {"monodepth2": make_peer_step(arguments.monodepth2, batch)}
-    for name, is_bare in (("", False), ("bare ", True)):
-        for precision in ("float32", "bf16"):
-            steps[f"{name}{precision}"] = make_step(batch, is_bare=is_bare, precision=precision)
-    losses = {name: step() for name, step in steps.items()}  # compiles, and fills the pools of memory
-    print("first losses:", ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()))
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(arguments.repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return times
+def compare_times(repeats: int) -> dict[str, list[float]]:
+    """Measure all steps, interleaved, each in a process of its own; print the losses of the first ones."""
+    with contextlib.ExitStack() as stack:
+        pipes, losses = {}, {}
+        for kind in TIME_KINDS:
+            command = [sys.executable, *sys.argv, "--serve", kind]
+            environment = os.environ | (choose_threads() if KINDS[kind] else {})
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, bufsize=1)
+            pipes[kind] = stack.enter_context(process)
+            losses[kind] = ask(process, "")
+        print("first losses:", ", ".join(f"{kind} {loss:.4f}" for kind, loss in losses.items()))
+        times: dict[str, list[float]] = {kind: [] for kind in pipes}
+        for _ in range(repeats):
+            for kind, process in pipes.items():
+                times[kind].append(ask(process, "step\n"))
+        return times
+
+
+def ask(process: subprocess.Popen[str], line: str) -> float:
+    """Send a line to a process of `serve_steps`; return the number that it answers."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line)
+    if not (answer := process.stdout.readline()):
+        sys.exit("peers: a process ended; expected a time. Fix: read its message above")
+    return float(answer)
+
+
+def choose_threads() -> dict[str, str]:
+    """Return the variables of the environment that `stadia train` sets on an idle machine."""
+    return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}
 
 
 def main() -> None:
@@ -198,16 +238,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--height", type=int, default=192)
     parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", action="store_true", help="compare the largest memory instead of the time")
     parser.add_argument("--busy", action="store_true", help="compare although other programs use the processor")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--alone", choices=MEMORY_KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=TIME_KINDS, help=argparse.SUPPRESS)
     add_history_option(parser)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
+    if arguments.serve:
+        serve_steps(arguments.serve, arguments)
+        return
     if arguments.alone:
         print(json.dumps(measure_memory(arguments.alone, arguments)))
         return
@@ -230,12 +273,12 @@ def main() -> None:
             print(f"{name:18} {text}; the steps {steps_mb:6.0f} MB, {share:.2f} of theirs")
         better = dict.fromkeys(ratios, "lower")
     else:
-        batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
-        found["seconds"] = times = compare_times(arguments, batch)
+        found["seconds"] = times = compare_times(arguments.repeats)
         ratios = {}
         for name, seconds in times.items():
             each = [theirs / own for theirs, own in zip(times["monodepth2"], seconds, strict=True)]
-            spread = f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+            low, middle, high = statistics.quantiles(each, n=4, method="inclusive")
+            spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
             print(f"{name:13} {statistics.median(seconds):7.3f} s  {spread}")
             ratios[f"theirs over {name}"] = statistics.median(each)
         better = dict.fromkeys(ratios, "higher")

@@ -1,9 +1,10 @@
-"""Measure the time from the start of a process until a command has imported what it needs.
+"""Measure the time from the start of a process until a command has imported what it needs, and until its first line.
 
-    python benchmarks/start.py [--repeats 5] [--against SRC]
+    python benchmarks/start.py [--repeats 5] [--against SRC] [--run RUN --data DATA]
 
 Medians over the repeats, interleaved, process start and end included. The goal is 2 s. `--against`: the `src` folder of
-another checkout, whose times and ratios are printed beside.
+another checkout, whose times and ratios are printed beside. `--run`, `--data`: a run and a dataset, to measure when
+`check`, `predict`, `odometry` and `train` print their first line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,10 +37,39 @@ def seconds(modules: str, source: Path) -> float:
     return time.perf_counter() - start
 
 
+def first_line_seconds(words: list[str]) -> float:
+    """Return the time until a command has printed a line; then it is stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "stadia", *words, "--out", str(Path(folder, "out"))]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise RuntimeError(f"'{' '.join(words)}' printed nothing")
+            spent = time.perf_counter() - start
+            process.kill()
+        return spent
+
+
+def print_first_lines(run: str, data: str, repeats: int) -> None:
+    commands = {
+        "check": ["check", data],
+        "predict": ["predict", run, data],
+        "odometry": ["odometry", run, data],
+        "train": ["train", "selfsup", data],
+    }
+    times = {name: [first_line_seconds(words) for _ in range(repeats)] for name, words in commands.items()}
+    for name, found in times.items():
+        here = statistics.median(found)
+        print(f"{name:12} {here:.2f} s to its first line{'' if here < GOAL_S else f'  above {GOAL_S} s'}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--run")
+    parser.add_argument("--data")
     arguments = parser.parse_args()
     sources = [Path(__file__).resolve().parents[1] / "src", *([arguments.against] if arguments.against else [])]
     times: dict[tuple[str, Path], list[float]] = {}
@@ -50,6 +81,8 @@ def main() -> None:
         here, *there = (statistics.median(times[name, source]) for source in sources)
         beside = f", {there[0]:.2f} s there, ratio {there[0] / here:.2f}" if there else ""
         print(f"{name:12} {here:.2f} s{beside}{'' if here < GOAL_S else f'  above {GOAL_S} s'}")
+    if arguments.run and arguments.data:
+        print_first_lines(arguments.run, arguments.data, arguments.repeats)
 
 
 if __name__ == "__main__":

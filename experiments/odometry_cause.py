@@ -13,6 +13,8 @@ each world and way:
 - "40 steps": up to 40 steps a size, and a threshold of 1e-5;
 - "two-way": the mean with the alignment of the next frame to this one;
 - "no edges": without pixels where inverse depth varies by half within 5 pixels;
+- "flipped": inverse depth is the mean with that of the mirrored image;
+- "both": "flipped" and "two-way";
 - "refined": the default of `stadia odometry`.
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
@@ -38,6 +41,7 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.geometry.bundle_adjustment import direct_alignment
+from stadia.geometry.camera import mirror
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log
 from stadia.metrics.trajectory_metrics import PathAlignment
@@ -52,11 +56,15 @@ SEED, MAX_DEPTH_M = 77, 80
 
 @dataclass(frozen=True)
 class View:
-    """image: (1, 3, H, W).  camera: K (1, 3, 3).  depth_m, true_m: (1, 1, H, W).  T_world_camera: (4, 4), true."""
+    """image: (1, 3, H, W).  camera: K (1, 3, 3).  depth_m, true_m: (1, 1, H, W).  T_world_camera: (4, 4), true.
+
+    flipped_m: (1, 1, H, W), of the mean inverse depth of the image and its mirror image, whose camera is mirrored too.
+    """
 
     image: Tensor
     camera: Camera
     depth_m: Tensor
+    flipped_m: Tensor
     true_m: Tensor
     T_world_camera: Tensor
 
@@ -68,11 +76,13 @@ def read_views(predictor: Predictor, recording: Recording) -> list[View]:
         shown = PreparedFrame.prepare(predictor, frame)
         image = torch.from_numpy(shown.image)[None]
         camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        depth_m = depth_from_inverse(predictor.inverse_depth(image, camera).float())
+        near = predictor.inverse_depth(image, camera).float()
+        mirrored = predictor.inverse_depth(*mirror(image, camera)).float().flip(-1)
+        depth_m, flipped_m = depth_from_inverse(near), depth_from_inverse((near + mirrored) / 2)
         true_m = torch.from_numpy(np.asarray(recording.depth_m(index), np.float32))[None, None]
         batched = Camera(camera.K[None], camera.height, camera.width)
         pose = torch.from_numpy(np.asarray(recording.T_world_camera(index)))
-        views.append(View(image, batched, depth_m, true_m, pose))
+        views.append(View(image, batched, depth_m, flipped_m, true_m, pose))
     return views
 
 
@@ -93,9 +103,9 @@ def drop_edges(now: View) -> Tensor:
     return now.depth_m * (most < 1.5 * least)
 
 
-def align_two_way(now: View, following: View, start: Tensor) -> Tensor:
-    there = align(now, following, now.depth_m, start)
-    back = align(following, now, following.depth_m, inverse(there))
+def align_two_way(now: View, following: View, start: Tensor, *, flipped: bool = False) -> Tensor:
+    there = align(now, following, now.flipped_m if flipped else now.depth_m, start)
+    back = align(following, now, following.flipped_m if flipped else following.depth_m, inverse(there))
     return compose(se3_exp(se3_log(compose(inverse(back), inverse(there))) / 2), there)
 
 
@@ -113,6 +123,8 @@ WAYS: dict[str, Callable[[View, View, Tensor], Tensor]] = {
     ),
     "40 steps": align_longer,
     "two-way": align_two_way,
+    "flipped": lambda now, following, start: align(now, following, now.flipped_m, start),
+    "both": partial(align_two_way, flipped=True),
     "no edges": lambda now, following, start: align(now, following, drop_edges(now), start),
 }
 

@@ -26,6 +26,16 @@ from stadia.recipes.base.training_camera import add_training_options, find_assum
 Stadia = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.parametrize("command", ["predict", "odometry"])
+def test_what_is_read_is_printed_first(command: str, checkpoint: Path, tmp_path: Path, stadia: Stadia) -> None:
+    code, _, err = stadia(command, checkpoint, tmp_path / "missing.mp4", "--out", tmp_path / "out")
+    first, *_, last = err.splitlines()
+    assert code != 0
+    assert first.startswith(f"reading {checkpoint}")
+    assert "step" in first
+    assert "missing.mp4" in last
+
+
 class TestPredict:
     def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         out = tmp_path / "out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -29,5 +30,17 @@ def test_what_is_set_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None
     assert os.environ == {name: "mine"}
 
 
-def test_the_idle_share_is_a_share() -> None:
-    assert 0 <= measure_idle_share() <= 1
+@pytest.mark.parametrize(("running", "idle_share"), [(1, 1.0), (2, 0.5), (3, 0.0), (9, 0.0)])
+def test_the_idle_share_counts_the_other_threads_that_run_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, running: int, idle_share: float
+) -> None:
+    load = tmp_path / "loadavg"
+    load.write_text(f"1.90 1.50 1.20 {running}/103 4711\n", encoding="ascii")  # a busy minute before
+    monkeypatch.setattr(waiting_threads, "LOAD_FILE", load)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert measure_idle_share() == idle_share
+
+
+def test_without_linux_no_machine_is_idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(waiting_threads, "LOAD_FILE", tmp_path / "missing")
+    assert measure_idle_share() == 0

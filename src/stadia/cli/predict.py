@@ -76,11 +76,12 @@ def odometry(
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends.backend import TORCH, BackendChoice, check_backend
-    from stadia.recipes.base.requests import OdometryRequest, parse_source_options
+    from stadia.recipes.base.requests import OdometryRequest, describe_checkpoint, parse_source_options
 
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
     request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out, choice)
+    echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
     from stadia.apps.run_odometry import run_odometry
 
     with show_progress() as bars:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
+from pathlib import Path
 
 SPINS = "10000"
 """How often a thread of GNU OpenMP looks for work before it sleeps: some 50 microseconds."""
 IDLE_SHARE = 0.55
-"""Share of the cores without a program that runs, in the last minute, from which a machine counts as idle."""
+"""Share of the cores without a thread that runs, from which a machine counts as idle."""
+SAMPLES = 5
+SAMPLE_PAUSE_S = 0.02
+LOAD_FILE = Path("/proc/loadavg")
 
 
 def choose_waiting(*, is_training: bool) -> None:
@@ -24,10 +30,15 @@ def choose_waiting(*, is_training: bool) -> None:
 
 
 def measure_idle_share() -> float:
-    """Return 1 - load / cores over the last minute, at least 0; 0 where the system has no load average (Windows).
+    """Return 1 - threads that run now, this one excepted, over cores, at least 0; 0 where Linux's LOAD_FILE is missing.
 
-    Shares of the processor's time over a tenth of a second are wrong on some virtual machines.
+    It is the median of a few looks over a tenth of a second. The load average of a minute would count an installation
+    that has just ended, and shares of processor time over a tenth of a second are wrong on some virtual machines.
     """
-    if not hasattr(os, "getloadavg"):
+    if not LOAD_FILE.exists():
         return 0.0
-    return max(0.0, 1 - os.getloadavg()[0] / (os.cpu_count() or 1))
+    running = []
+    for _ in range(SAMPLES):
+        time.sleep(SAMPLE_PAUSE_S)
+        running.append(int(LOAD_FILE.read_text(encoding="ascii").split()[3].split("/")[0]) - 1)
+    return max(0.0, 1 - statistics.median(running) / (os.cpu_count() or 1))

@@ -25,7 +25,7 @@ from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses import reprojection_kernels as kernels
 from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection
-from stadia.losses.photometric import SSIM_C1, SSIM_C2, window_statistics
+from stadia.losses.photometric import SSIM_C1, SSIM_C2
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 from stadia.losses.reprojection_backward_kernels import backward_rows
 
@@ -48,13 +48,17 @@ def _run(
     assert of_sample[0] is not None
     bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
 
-    def one(band: tuple[int, int, int]) -> None:
-        sample, first, last = band
-        kernel(first, last, *(None if array is None else array[sample] for array in of_sample), *shared)
+    remaining = iter(bands)  # shared: each thread takes the next band when it is done with one
+
+    def work() -> None:
+        for sample, first, last in remaining:
+            kernel(first, last, *(None if array is None else array[sample] for array in of_sample), *shared)
 
     threads = torch.get_num_threads()
-    for _ in map(one, bands) if threads == 1 else _pool(os.getpid(), threads).map(one, bands):
-        pass
+    others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(threads - 1)]
+    work()  # this thread works too: the others may wake late
+    for other in others:
+        other.result()
 
 
 class FusedReprojector:
@@ -75,8 +79,11 @@ class FusedReprojector:
         self.ends = np.array([MAX_DARK, MIN_BRIGHT], dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
-        statistics = window_statistics(target) if brightness is None else (target, target)  # unused with brightness
-        self.target_mean, self.target_variance = (statistic.numpy() for statistic in statistics)
+        self.target_mean, self.target_variance = (self.target, self.target)  # unused with brightness
+        if brightness is None:
+            self.target_mean, self.target_variance = np.empty_like(self.target), np.empty_like(self.target)
+            statistics = self.target, self.target_mean, self.target_variance
+            _run(kernels.statistics_rows, height, statistics, (self.column,))
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
 
         unwarped = torch.empty_like(sources[:, :, 0])

@@ -131,6 +131,24 @@ def brighten_rows(
 
 
 @row_kernel
+def statistics_rows(
+    first: int,
+    last: int,
+    image: Floats,  # (3, H, W)
+    mean: Floats,  # out (3, H, W)
+    variance: Floats,  # out (3, H, W)
+    column: Floats,
+) -> None:
+    """`photometric.window_statistics` of an image."""
+    _, height, width = image.shape
+    sums = np.empty((3, width + 2), image.dtype)
+    for c in range(3):
+        for y in range(first, last):
+            above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
+            _window_statistics(image[c], above, y, below, column, sums, mean[c, y], variance[c, y])
+
+
+@row_kernel
 def residual_rows(
     first: int,
     last: int,
@@ -222,7 +240,8 @@ def _residual_row(
         w, own = image[c, y], slopes[3 * c : 3 * c + 3]
         if brightened is not None:
             t = brightened[n, c]
-            mean, variance = _window_statistics(t, above, y, below, column, sums)
+            mean, variance = np.empty_like(w), np.empty_like(w)
+            _window_statistics(t, above, y, below, column, sums, mean, variance)
             _window_sums(image[c], t, above, y, below, sums)
             _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
         else:
@@ -233,17 +252,21 @@ def _residual_row(
 
 @row_kernel
 def _window_statistics(
-    rows: Floats, above: int, here: int, below: int, column: Floats, sums: Floats
-) -> tuple[Floats, Floats]:
-    """Compute mean and variance over the windows of a row, each (W)."""
-    width = rows.shape[1]
+    rows: Floats,
+    above: int,
+    here: int,
+    below: int,
+    column: Floats,
+    sums: Floats,  # scratch (3, W + 2)
+    mean: Floats,  # out (W)
+    variance: Floats,  # out (W)
+) -> None:
+    """Compute mean and variance over the windows of a row."""
     ninth = column[1] / column[9]
-    mean, variance = np.empty(width, rows.dtype), np.empty(width, rows.dtype)
     _window_sums(rows, rows, above, here, below, sums)
-    for x in range(width):
+    for x in range(rows.shape[1]):
         mean[x] = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
         variance[x] = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth - mean[x] * mean[x]
-    return mean, variance
 
 
 @row_kernel

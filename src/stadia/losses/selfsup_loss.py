@@ -221,8 +221,7 @@ class SelfSupervisedLoss:
     def _smooth(self, terms: _Terms, maps: Sequence[Tensor], target: Tensor, *, weight: float = 1.0) -> None:
         """Add the term "smoothness" of one view."""
         for scale, inverse_depth in enumerate(maps):
-            image = functional.interpolate(target, inverse_depth.shape[-2:], mode="area")
-            smoothness = self.smoothness(inverse_depth, image)
+            smoothness = self.smoothness(inverse_depth, _shrink(target, inverse_depth.shape[-2:]))
             terms.add("smoothness", scale, weight * self._smoothness_weight(scale) * smoothness)
 
     def _smoothness_weight(self, scale: int) -> float:
@@ -292,17 +291,27 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
 def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """Resize (B, 1, h, w) to the image's size (B, 1, H, W): bilinear upsampling, or area averages to downsample."""
     height, width = image.shape[-2:]
-    if inverse_depth.shape[-2] > height:
-        return functional.interpolate(inverse_depth, (height, width), mode="area")
+    if inverse_depth.shape[-2] >= height:
+        return _shrink(inverse_depth, (height, width))
     return resize_map(inverse_depth, height, width)
+
+
+def _shrink(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize (B, C, H, W) to (B, C, h, w) by area averages; the values themselves where the size is theirs."""
+    if values.shape[-2:] == tuple(size):
+        return values
+    return functional.interpolate(values, tuple(size), mode="area")
 
 
 def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
     """Return the maps of LossReport, with winners numbered among all `count` sources."""
     minimum = reprojection.minimum
-    winner = torch.full_like(minimum.winner, -1, dtype=torch.int64)
-    for own, number in enumerate([*indices, *(count + i for i in indices)]):
-        winner = winner.masked_fill(minimum.winner == own, number)
+    winner = minimum.winner.long()
+    if indices != list(range(count)):
+        numbers = [*indices, *(count + i for i in indices)]
+        winner = torch.full_like(winner, -1)
+        for own, number in enumerate(numbers):
+            winner = winner.masked_fill(minimum.winner == own, number)
     maps = {"residual": minimum.residual.detach(), "winner": winner}
     return {**maps, "warped": reprojection.nearest_view(), "unwarped": reprojection.identity_residual}
 
