@@ -61,6 +61,12 @@ MONO = (
     *("data.stereo=false", "data.offsets=[-1,1]", "loss.pyramid=1"),
     *("model.translation_scale=0.01", "optimizer.lr=5e-4"),
 )
+AUTO = (
+    *(*LITE, "data.offsets=[-1,1]", "model.decoder_channels=8,16,24,32,64", "model.scales=1"),
+    *("model.pose_net=correlation", "model.translation_scale=0.2", "loss.pyramid=4", "loss.auto_mask_from_step=100"),
+    *("optimizer.lr=1e-3", "training.clip_norm=1.0", "schedule.warmup_steps=12", "loss.temporal_from_step=0"),
+)
+"""What `--preset auto` chooses on a processor."""
 DPT = ("model.network=dpt-tiny", "optimizer.lr=1e-3", "training.max_epochs=null")
 
 
@@ -90,6 +96,7 @@ CASES: dict[str, Case] = {
     **{f"kitti, mobile, seed {s}": Case("kitti", 290, (f"seed={s}",)) for s in range(2)},
     **{f"euroc, lite, seed {s}": Case("euroc", 200, (*LITE, *NEAR, f"seed={s}")) for s in range(2)},
     **{f"kitchen, mono, seed {s}": Case("kitchen", 290, (*LITE, *MONO, *INDOORS, f"seed={s}")) for s in range(3)},
+    **{f"kitti, auto, seed {s}": Case("kitti", 200, (*AUTO, f"seed={s}")) for s in range(2)},
     "road, lite, 3 steps": Case("road", 3, LITE),
     "road, mobile, 10 steps": Case("road", 10),
     "road, mobile, 25 steps": Case("road", 25, ("seed=3",)),
@@ -111,6 +118,8 @@ CASES: dict[str, Case] = {
     "mono, road": Case("road", 150, MONO),
     "mono, road, high rate": Case("road", 150, (*MONO, "optimizer.lr=5e-3", "seed=1")),
     "mono, road, rate 2e-3": Case("road", 290, (*MONO, "optimizer.lr=2e-3", "seed=1")),
+    "mono, kitti, auto, 200 steps": Case("kitti", 200, (*AUTO, "data.stereo=false")),
+    "mono, road, auto, 200 steps": Case("road", 200, (*AUTO, "data.stereo=false")),
     "mono, kitti, seed 0": Case("kitti", 150, MONO),
     "mono, kitti, seed 1": Case("kitti", 200, (*MONO, "seed=1")),
     "mono, a camera that stands": Case("static", 150, MONO, broken="no motion", fov_deg=82),
@@ -263,13 +272,14 @@ def judge(name: str, case: Case, out: Path, real: Path) -> dict[str, Any]:
         "spread": measured.spread,
         "change": measured.change,
         "match_error": measured.match_error,
+        "row_correlation": measured.row_correlation,
         "right": label == "between" or (str(judged.verdict) == "usable") == (label == "good"),
     }
 
 
 def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
     """Train, judge, print the table and a line of JSON; return the exit status."""
-    head = ["case", "label", "verdict", "codes", "error / constant", "spread", "change", "matches"]
+    head = ["case", "label", "verdict", "codes", "error / constant", "spread", "change", "matches", "in rows"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     rows = []
     for name, case in CASES.items():
@@ -283,9 +293,8 @@ def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
             print(f"    {name}: {error}", file=sys.stderr)
             continue
         rows.append(row)
-        numbers = [
-            "-" if row[key] is None else f"{row[key]:.2f}" for key in ("error", "spread", "change", "match_error")
-        ]
+        measured = ("error", "spread", "change", "match_error", "row_correlation")
+        numbers = ["-" if row[key] is None else f"{row[key]:.2f}" for key in measured]
         cells = [name, row["label"], row["verdict"], " ".join(row["codes"]) or "-", *numbers]
         print(f"| {' | '.join(cells)} |{'' if row['right'] else ' wrong'}", flush=True)
     counts = {

@@ -15,10 +15,14 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
+from stadia.recipes.base import prediction_gate
 from stadia.recipes.base.depth_commands import predict_input
 from stadia.recipes.base.prediction_inputs import open_inputs
 from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
@@ -105,6 +109,23 @@ class TestPredict:
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
         assert checks["measured"]["frames"] > 0
 
+    def test_unusable_predictions_fail_with_strict_alone(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The files are complete in both cases, of `odometry` too."""
+        found = make_finding("M30", Severity.STOP, "-", "-")
+        unusable = PredictionVerdict(Verdict.UNUSABLE, (found,), None)
+        monkeypatch.setattr(prediction_gate, "judge_predictions", lambda *_, **__: unusable)
+        for command, record in (("predict", "predictions.json"), ("odometry", "odometry.json")):
+            words = (*(("--no-video", "--no-cloud") if command == "predict" else ()), "data.split=test")
+            for number, strict in enumerate(((), ("--strict",))):
+                out = tmp_path / f"{command}{number}"
+                code, _, err = stadia(command, checkpoint, drive_folder, "--out", out, *words, *strict)
+                assert code == len(strict), err
+                assert ("predictions of world/a: found unusable (M30)" in err) == bool(strict)
+                assert json.loads((out / record).read_text())["checks"]["verdict"] == "unusable"
+        assert Predictions.open(tmp_path / "predict1").record is not None, "finished"
+
     def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
         code, _, err = stadia("predict", checkpoint, image, "--out", out, "data.camera.horizontal_fov_deg=70")
@@ -153,6 +174,15 @@ class TestPredict:
             assert (code, text) == (2, "")
             assert said in err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
+
+    def test_a_camera_of_the_training_that_is_none(self, checkpoint: Path, video: Path) -> None:
+        """A run may come from somebody else."""
+        run_json = checkpoint.parents[1] / "run.json"
+        run_json.write_text(json.dumps({"camera": {"focal_px": 100}}))
+        assert find_assumed_camera(checkpoint, video, {}) is None, "of images of an unknown size"
+        run_json.write_text(json.dumps({"camera": {"K": [[0, 0, 63], [0, 0, 31], [0, 0, 1]], "size": [64, 128]}}))
+        with pytest.raises(DataError, match=r"run\.json: found fx 0, fy 0; expected K ="):
+            add_training_options(checkpoint, video, {})
 
     def test_the_camera_of_the_training_is_used_where_none_is_given(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture

@@ -21,8 +21,21 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
     out, err = capsys.readouterr()
     assert out == ""
     expected, *lines = err.splitlines()
-    assert re.fullmatch(r"expected: predicting, 10 in all: 96 s more; memory \d\.\d GB", expected)
+    assert re.fullmatch(r"expected: predicting, 10 in all: 100 s more; memory \d\.\d GB", expected)
     assert lines == ["predicting: 5 of 10", "predicting: 8 of 10"]
+
+
+def test_what_follows_the_last_frame_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verdict, the end of the video and of the files: an expected time of the frames alone is too short."""
+    now = [0.0]
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    with progress_display.show_progress() as lines:
+        for _ in lines.track(range(30), 30, "predicting"):
+            now[0] += 1.0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "30 in all: 28 s more" in line, "24 frames of 1 s, and 4 s after them"
 
 
 def test_short_work_has_no_expected_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,10 @@ def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     assert measured.match_pairs == 4
     assert measured.match_error is not None
     assert measured.match_error < 0.5
+    assert measured.row_correlation is None, "of three pairs with boxes"
+    correlation = measure_frames([*drive, *drive]).row_correlation
+    assert correlation is not None
+    assert correlation > 0.9
 
 
 def test_the_unit_of_depth_does_not_matter(drive: list[SampledFrame]) -> None:
@@ -107,6 +111,19 @@ def test_constant_depth_is_unusable(drive: list[SampledFrame]) -> None:
 def test_one_map_for_all_images_is_unusable(drive: list[SampledFrame]) -> None:
     gradient = np.repeat(np.linspace(0.02, 0.4, HEIGHT, dtype=np.float32)[:, None], WIDTH, 1)
     assert "M31" in codes(with_maps(drive, [gradient] * len(drive)))
+
+
+def test_a_gradient_that_shifts_from_frame_to_frame_is_doubtful(drive: list[SampledFrame]) -> None:
+    """Every frame has the road that all frames share, a little nearer or farther, and none of its boxes."""
+    drive = [*drive, *drive]
+    shared = np.mean([np.log(frame.inverse_depth) for frame in drive], axis=0).mean(1, keepdims=True)
+    ramp = np.linspace(-1, 1, HEIGHT)[:, None]
+    rows = [shared + shift * ramp for shift in (0.4, -0.4, 0.5, -0.5) * 2]
+    maps = [np.exp(np.repeat(one, WIDTH, 1)).astype(np.float32) for one in rows]
+    verdict = judge_predictions(with_maps(drive, maps), LEARNED)
+    assert (verdict.verdict, [one.code for one in verdict.findings]) == (Verdict.DOUBTFUL, ["M34"])
+    assert "100% of the variance of a map lies between its rows" in verdict.findings[0].measured
+    assert verdict.findings[0].fix.startswith("train longer")
 
 
 def test_far_for_near_does_not_explain_the_motion(drive: list[SampledFrame]) -> None:
@@ -161,6 +178,20 @@ def test_an_early_best_checkpoint_is_named_as_such() -> None:
     assert finding.measured == "best checkpoint: step 60 of 102"
     (finding,) = judge_measurements(GOOD, replace(LEARNED, steps=60, trained_steps=60)).findings
     assert finding.measured == "60 steps"
+
+
+def test_depth_that_is_a_gradient_is_doubtful_from_its_threshold_on() -> None:
+    for correlation, verdict in ((None, Verdict.USABLE), (0.41, Verdict.USABLE), (0.39, Verdict.DOUBTFUL)):
+        judged = judge_measurements(replace(GOOD, row_correlation=correlation), LEARNED)
+        assert (judged.verdict, "M34" in [one.code for one in judged.findings]) == (verdict, verdict != Verdict.USABLE)
+
+
+def test_one_map_for_a_street_that_is_alike_all_along_is_no_refusal() -> None:
+    """KITTI 06 has the same trees and walls at the sides of each frame: the mean map is nearly the right one."""
+    alike = replace(GOOD, change=0.047)
+    for correlation, verdict in ((0.74, Verdict.DOUBTFUL), (0.2, Verdict.UNUSABLE), (None, Verdict.UNUSABLE)):
+        judged = judge_measurements(replace(alike, row_correlation=correlation), LEARNED)
+        assert (judged.verdict, [one.code for one in judged.findings]) == (verdict, ["M31"])
 
 
 def test_few_pairs_with_motion_decide_nothing() -> None:
@@ -301,6 +332,7 @@ def test_what_the_data_lack_comes_before_its_symptoms(tmp_path: Path, drive: lis
     flat = [replace(frame, inverse_depth=np.full_like(frame.inverse_depth, 0.1)) for frame in drive]
     first, *others = judge_predictions(flat, training).findings
     assert (first.code, first.severity, first.fix) == ("D18", Severity.WARN, "move the camera")
+    assert first.measured == "in the training's data -", "the input may be another"
     assert others[0].code == "M30"
     assert judge_predictions(drive, training).verdict is Verdict.USABLE, "what trained well needs no cause"
 

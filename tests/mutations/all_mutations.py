@@ -95,6 +95,7 @@ PROVEN_ELSEWHERE = {
     "M31": "diagnostics/test_prediction_checks.py",
     "M33": "diagnostics/test_prediction_checks.py",
     "M32": "diagnostics/test_prediction_checks.py",
+    "M34": "diagnostics/test_prediction_checks.py",
     "S30": "diagnostics/test_prediction_checks.py",
     "T40": "diagnostics/test_prediction_checks.py",
     "N01": "diagnostics/preflight/test_preflight_runner.py",

@@ -83,11 +83,15 @@ class Exposed(Mutated):
 
 
 class Turning(Mutated):
-    """The left camera of a recording, which turns to and fro in place: its first image seen through K R inv(K)."""
+    """A recording that turns to and fro in place: its first image seen through K R inv(K).
 
-    def __init__(self, recording: Recording) -> None:
+    alone: the left camera without its stereo partner.
+    """
+
+    def __init__(self, recording: Recording, *, alone: bool = True) -> None:
         super().__init__(recording, frame=lambda i: 0, depth_frame=lambda i: None)
-        self.sides, self.T_right_left = (LEFT,), None
+        if alone:
+            self.sides, self.T_right_left = (LEFT,), None
 
     def image(self, index: int, side: str = LEFT) -> Image:
         image, K = super().image(index, side), self.camera(index, side).K.numpy().astype(np.float64)

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
 from stadia.recipes.base import prediction_gate
-from stadia.recipes.base.prediction_gate import MAX_SAMPLES, MAX_WAIT, PredictionGate, describe_trust, verdict_lines
+from stadia.recipes.base.prediction_gate import (
+    MAX_SAMPLES,
+    MAX_WAIT,
+    PredictionGate,
+    describe_trust,
+    refuse_unusable,
+    verdict_lines,
+)
 
 K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
 
@@ -93,6 +101,12 @@ def test_a_promise_is_for_usable_predictions_only() -> None:
     assert "no metres and no ratios; these" in describe_trust(DepthScale.AFFINE_INVERSE, checks("doubtful", "T40"))
     unjudged = describe_trust(DepthScale.METRES, checks("not judged"))
     assert unjudged.startswith("metres; these predictions are not judged: no check had the data")
+
+
+def test_only_unusable_predictions_are_refused() -> None:
+    refuse_unusable({"a": checks("usable"), "b": checks("doubtful", "T40"), "c": checks("not judged")})
+    with pytest.raises(VerdictError, match=r"predictions of b, d: found unusable \(M30, S30\).*`stadia explain M30`"):
+        refuse_unusable({"a": checks("usable"), "b": checks("unusable", "M30"), "d": checks("unusable", "S30")})
 
 
 def test_what_a_finding_does_not_affect_is_not_doubted() -> None:

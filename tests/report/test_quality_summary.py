@@ -171,7 +171,7 @@ def test_scored_depth_is_shown(make_run):
 
 @pytest.mark.parametrize(
     ("depth_scale", "labels", "unit"),
-    [("metres", ["2.00", "5", "10", "∞"], "metres"), ("up-to-scale", ["1.00", "2", "5", "∞"], "relative")],
+    [("metres", ["2", "5", "10", "∞"], "metres"), ("up-to-scale", ["1", "2", "5", "∞"], "relative")],
 )
 def test_depth_has_its_picture_and_a_color_scale(make_run, depth_scale, labels, unit):
     folder = make_run(without=("images", "findings.jsonl"))

@@ -475,6 +475,7 @@ def test_steps_are_those_of_the_checkpoint(make_run):
     [
         ("usable", "Predictions are usable by their checks"),
         ("doubtful", "Predictions are doubtful by their checks (T40): see the findings."),
+        ("not judged", "Predictions were not judged: too few validation frames"),
     ],
 )
 def test_verdict_on_predictions_is_at_the_top(make_run, verdict: str, text: str):

@@ -12,6 +12,7 @@ from stadia.core.errors import DataError
 from stadia.report.run_files import read_run
 from stadia.report.run_journal import (
     _split_panels,
+    compare_runs,
     diff_patches,
     diff_runs,
     draw_comparison,
@@ -127,6 +128,23 @@ def test_repeated_run_has_no_changes(make_run):
     runs = [make_run(f"2026-03-0{day}-100000-a", run={"started": f"2026-03-0{day}"}) for day in (1, 2)]
     assert "Changed against 2026-03-01-100000-a: nothing." in write_journal(find_runs(runs))
     assert "No difference" in write_comparison(*map(read_run, runs))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "shown"),
+    [
+        ((1.3295943915000377, 2.572190143603296), ("1.32959", "2.57219")),
+        ((1.3295943915000377, 1.3295943915010377), None),
+        ((1.5, 20.0), ("1.5", "20.0")),
+    ],
+)
+def test_long_numbers_are_rounded_where_they_still_differ(make_run, minutes, shown):
+    first, second = (
+        read_run(make_run(f"2026-03-0{day}-100000-a", config=BASE | {"training": {"max_minutes": one}}))
+        for day, one in enumerate(minutes, 1)
+    )
+    (change,) = compare_runs(first, second).config
+    assert (change.before, change.now) == (shown or tuple(map(str, minutes)))
 
 
 def test_patches_differ_by_their_lines():

@@ -361,7 +361,9 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     shown = sorted(path.name for path in run.images.iterdir())
     assert shown == ["step-000001.png", f"step-{last:06d}.png"], "the report shows what was learned"
     assert 2 <= last <= 15, "of 0.02 s and more"
-    assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in told.file.getvalue()  # type: ignore[attr-defined]
+    printed = told.file.getvalue()  # type: ignore[attr-defined]
+    assert f"step {last}/{last} " in printed, "the last line is about the last step"
+    assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in printed
     assert (run.facts["status"], run.facts["ended_by_time_at"], run.facts["time"]["steps"]) == ("finished", last, last)
     assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
@@ -383,6 +385,17 @@ def test_the_schedule_is_as_far_as_the_time() -> None:
     assert rates == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-6)
 
 
+def test_time_leaves_no_warmup_out() -> None:
+    """The first steps load, compile and are slow: half of the time may be over before the warm-up."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rate = LearningRate(optimizer, ScheduleConfig(name="constant", warmup_steps=4), TrainingPlan(10, 1, 100))
+    rates = []
+    for step in range(5):
+        rate.set(step, 0.5)
+        rates.append(rate.value)
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+
+
 def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: 0.0)
     limit = TimeLimit(1.0)
@@ -391,6 +404,21 @@ def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyP
     assert (limit.spent_s, limit.share, limit.is_over) == (15.0, 0.5, False)
     limit.restore(60.0)
     assert limit.is_over
+
+
+def test_checkpoints_take_no_time_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 1 s and a checkpoint 100 s, of 60 s in all."""
+    now, save = [0.0], TrainingLoop.save
+
+    def spend(seconds: float) -> float:
+        now[0] += seconds
+        return now[0]
+
+    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: spend(1e-6))
+    monkeypatch.setattr(small_recipe.SmallRecipe, "on_batch_start", lambda recipe: spend(1.0))
+    monkeypatch.setattr(TrainingLoop, "save", lambda loop, *what: (spend(100.0), save(loop, *what)))
+    _, fitted = small_recipe.train(tmp_path, max_steps=5, max_minutes=1.0, checkpoint_every=1)
+    assert fitted.steps == 5
 
 
 def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,9 +38,9 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.backend_predictor import describe_choice, describe_cost, open_backend
+from stadia.recipes.base.backend_predictor import describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.base.depth_commands import observe_frames, read_training_record
-from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, verdict_lines
+from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, refuse_unusable, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
 from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
@@ -70,7 +70,8 @@ class MeasuredPath:
 def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
     """Estimate the trajectory of every recording of an input; yield lines for people.
 
-    Raises StadiaError if a folder is not empty: nothing is overwritten.
+    Raises StadiaError if a folder is not empty: nothing is overwritten. Raises VerdictError where the request is strict
+    and the depth unusable.
     """
     ODOMETRY_METHODS.check(request.method)
     opened = Checkpoint.open(request.checkpoint)
@@ -90,12 +91,15 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     for folder in folders:
         _check_empty(folder)
     if not choice.is_torch:
-        yield describe_choice(choice)
+        yield describe_backend_choice(choice)
         predictor = open_backend(request.checkpoint, predictor, choice, open_frames)
         yield from describe_cost(choice.precision, predictor.precision_cost)
         about |= {"backend": choice.backend, "precision": choice.precision}
+    checks: dict[str, Mapping[str, Any]] = {}
     for given, folder in zip(inputs, folders, strict=True):
-        yield from _write(given, predictor, folder, request, poses, about, track)
+        checks[given.name] = yield from _write(given, predictor, folder, request, poses, about, track)
+    if request.strict:
+        refuse_unusable(checks)
 
 
 def _default_folder(request: OdometryRequest) -> Path:
@@ -158,8 +162,11 @@ def _write(
     poses: Mapping[str, Any] | None,
     about: dict[str, str],
     track: TrackProgress,
-) -> Iterator[str]:
-    """Estimate one recording into its folder, which appears whole or not at all; yield lines for people."""
+) -> Generator[str, None, Mapping[str, Any]]:
+    """Estimate one recording into its folder, which appears whole or not at all; yield lines for people.
+
+    Returns the verdict on the predicted depth, as odometry.json holds it.
+    """
     method = request.method
     with atomic_folder(folder) as new:
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
@@ -200,6 +207,7 @@ def _write(
     yield from (f"note: {note}" for note in notes)
     yield f"depth scale: {describe_trust(predictor.depth_scale, checks)}"
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
+    return checks
 
 
 def _estimate_path(

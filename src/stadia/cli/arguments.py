@@ -46,6 +46,10 @@ PrecisionOption = Annotated[
     str, typer.Option(help="float32, or int8: calibrated on frames of INPUT, with the difference printed.")
 ]
 
+StrictOption = Annotated[
+    bool, flag("--strict", "Exit with 1 where the verdict is unusable; the files are written all the same.")
+]
+
 # -- metrics of a study
 MetricOption = Annotated[str | None, option("A column of metrics.csv; the recipe's best metric by default.")]
 BetterOption = Annotated[str | None, option("Whether lower or higher values are better.")]

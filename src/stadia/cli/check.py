@@ -59,7 +59,7 @@ def check(
 
     config = parse_data_config(str(data), format, overrides or [])
     try:
-        recordings, splits = _open_all(config)
+        recordings, splits, one_camera = _open_all(config)
     except DataError as error:  # one line on stderr, and a finding for scripts
         if as_json:
             echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
@@ -76,6 +76,7 @@ def check(
             splits,
             checks=only or None,
             seconds=seconds,
+            one_camera=one_camera,
             progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
         )
     _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
@@ -125,16 +126,18 @@ def _is_composite(data: Path) -> bool:
     return is_composite_set(data) or is_published(data)
 
 
-def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]]]:
-    """Return the recordings of all data sets, and their joined splits."""
+def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]], list[Recording]]:
+    """Return the recordings of all data sets, their joined splits, and the recordings with `data.stereo=false`."""
     recordings: list[Recording] = []
+    one_camera: list[Recording] = []
     splits: dict[str, list[SplitFrames]] = {}
     for one in config.sets.values():
         opened, named = _open(one)
         recordings += opened
+        one_camera += opened if one.stereo is False and one.offsets else []
         for name, frames in named.items():
             splits.setdefault(name, []).extend(frames)
-    return recordings, splits
+    return recordings, splits, one_camera
 
 
 def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]]]:

@@ -32,10 +32,10 @@ from stadia.cli.printing import echo
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
-from stadia.core.errors import ConfigMistakes, StadiaError
+from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import OPTIONS_OF_CAMERA, RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
-DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
+DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 1, 2, 70, 130  # exit codes
 TRAINING_COMMANDS = {"train", "demo", "ablate", "sweep"}
 
 app = typer.Typer(
@@ -211,7 +211,7 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
         return "\n  ".join((error.title, *error.mistakes)), MISTAKE
     if isinstance(error, StadiaError):
-        return str(error), MISTAKE
+        return str(error), UNUSABLE if isinstance(error, VerdictError) else MISTAKE
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if (limit := _find_exhausted_limit(error)) is not None:
@@ -228,6 +228,8 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
+
+    1 is what a command found: a stop of `check` or `diagnose`, or unusable predictions with `--strict`.
 
     arguments: the words after `stadia`; those of this process by default.
     """

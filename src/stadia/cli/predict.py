@@ -17,6 +17,7 @@ from stadia.cli.arguments import (
     MotionOption,
     PrecisionOption,
     SizeOption,
+    StrictOption,
     argument,
     flag,
     option,
@@ -39,6 +40,7 @@ def predict(
     ] = None,
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
+    strict: StrictOption = False,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
 
@@ -52,11 +54,11 @@ def predict(
 
     options = parse_source_options(overrides or [])
     outputs = out, every, motion, size, video, cloud, background
-    request = PredictRequest(checkpoint, source, options, *outputs, backend, precision)
-    check_backend(request.backend_choice)
+    request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
     else:
+        check_backend(request.backend_choice)
         echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
         from stadia.recipes.base.recipe_commands import run_predict
     with show_progress() as bars:
@@ -72,6 +74,7 @@ def odometry(
     size: SizeOption = None,
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
+    strict: StrictOption = False,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.cli.progress_display import print_lines, show_progress
@@ -80,7 +83,8 @@ def odometry(
 
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
-    request = OdometryRequest(checkpoint, source, parse_source_options(overrides or []), method, size, out, choice)
+    options = parse_source_options(overrides or [])
+    request = OdometryRequest(checkpoint, source, options, method, size, out, choice, strict)
     echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
     from stadia.apps.run_odometry import run_odometry
 

@@ -24,6 +24,11 @@ MEASURED_S = 5.0
 
 MIN_EXPECTED_S = 20.0
 
+END_S = 4.0
+"""Time after the last frame: 1 to 3 s for the verdict on 16 to 32 frames, 1 s for the drawing of the path, and the end
+of video and files.
+"""
+
 
 @dataclass(frozen=True)
 class ProgressBars:
@@ -62,7 +67,7 @@ class ProgressLines:
                 first_s = now  # the first one also opens files and loads the network
             elif first_s is not None and count is not None and not is_expected and now - first_s >= MEASURED_S:
                 is_expected = True
-                self._print_expected(what, count, (now - first_s) / (done - 1) * (count - done))
+                self._print_expected(what, count, (now - first_s) / (done - 1) * (count - done) + END_S)
             self.progress(what, done, count)
             yield item
 

@@ -107,6 +107,10 @@ class NotFiniteError(RunError):
     """The loss or a gradient of a step is not finite; the weights are those from before it."""
 
 
+class VerdictError(StadiaError):
+    """Predictions are unusable, and `--strict` is set. All files are written; the exit status is 1."""
+
+
 def summarize_exception(error: BaseException) -> str:
     """Return the type and the first 300 characters of an exception of another library, on one line.
 

@@ -12,7 +12,9 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,9 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 
 IS_WINDOWS = sys.platform == "win32"
 """Whether an open file cannot be renamed or removed, and a folder cannot be opened."""
+
+SYNC_THREADS = 8
+"""A sync waits for the disk, and a journal commits those that wait together."""
 
 _STALE_S = 24 * 3600.0  # age of a temporary file that no process writes any more, where it cannot hold a lock
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
@@ -155,10 +160,10 @@ def sync_later(folder: Path) -> Iterator[None]:
         yield
     finally:
         _SYNCED_LATER.discard(folder)
-    for place, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(place, name))
-        _sync_folder(Path(place))
+    places = [(Path(place), names) for place, _, names in os.walk(folder)]
+    _sync_all([place / name for place, names in places for name in names])
+    for place, _ in places:
+        _sync_folder(place)
 
 
 def _make_temporary(path: Path, locked: ExitStack) -> Path:
@@ -227,9 +232,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise
         try:
             yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync(file)
+            _sync_all([file for file in temporary.rglob("*") if file.is_file()])
             if IS_WINDOWS:
                 with suppress(OSError):  # no folder can be renamed to one that exists, also an empty one
                     path.rmdir()
@@ -256,6 +259,12 @@ def _remove_content(folder: Path) -> None:
 def _sync(path: Path) -> None:
     with path.open("r+b" if IS_WINDOWS else "rb") as stream:  # Windows syncs only what can be written to
         os.fsync(stream.fileno())
+
+
+def _sync_all(paths: Iterable[Path]) -> None:
+    """Sync files in threads. Raises the error of the first one that cannot be synced."""
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        deque(pool.map(_sync, paths), maxlen=0)
 
 
 def _sync_folder(folder: Path) -> None:

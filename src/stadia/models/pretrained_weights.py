@@ -60,7 +60,11 @@ def offline_if_unreachable() -> Iterator[None]:
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
     """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
     fix = f". Fix: {package or describe_manual_copy(repository)}" if package or repository else ""
-    log.warning("'%s' starts from random weights: its pretrained weights cannot be loaded (%s)%s", name, why, fix)
+    log.warning(
+        "'%s' starts from random weights: its pretrained weights cannot be loaded (%s). It needs more steps, and depth"
+        " of new places is worse%s",
+        *(name, why, fix),
+    )
 
 
 def describe_manual_copy(repository: str) -> str:

@@ -32,7 +32,9 @@ QUANTITIES: dict[str, PanelLabel] = {
     "explained_by": PanelLabel(
         "Best source, share", "Minimum reprojection: share of the pixels that each source explains best."
     ),
-    "depth/median": PanelLabel("Median depth", "Of the predicted depth, in its unit."),
+    "depth/median": PanelLabel(
+        "Median depth", "Of the predicted depth: in metres where the scale is metric, else in a unit of its own."
+    ),
     "depth/spread": PanelLabel(
         "Spread of inverse depth",
         "Standard deviation of inverse depth over its mean, within an image. It is 0 for a constant map.",

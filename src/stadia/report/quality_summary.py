@@ -71,6 +71,9 @@ def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
         found = [one for one in run.findings if one.get("stage") == "evaluation"]
         codes = ", ".join(dict.fromkeys(str(one.get("code")) for one in found))
         yield QualitySentence(f"Predictions are {verdict} by their checks ({codes}): see the findings.", "warn")
+    elif verdict == "not judged":
+        text = "Predictions were not judged: too few validation frames, or frames without motion."
+        yield QualitySentence(f"{text} `stadia predict` judges longer input.", "warn")
 
 
 def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:

@@ -118,7 +118,7 @@ def _make_depth_figure(
 
 def choose_depth_ticks(near: float) -> list[tuple[float, str]]:
     """Return (position in percent, label) of round depths on a scale of inverse depth, from `near` (0) to infinity."""
-    ticks = [(0.0, format_number(near))]
+    ticks = [(0.0, f"{near:.3g}")]
     power = math.floor(math.log10(near))
     for depth in (m * 10.0**exponent for exponent in range(power, power + 3) for m in (1, 2, 5)):
         at = 100 * (1 - near / depth)

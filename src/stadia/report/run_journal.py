@@ -19,6 +19,7 @@ from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_fo
 
 MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
 MAX_CODE_FILES = 12
+_LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
 IDENTITY = ("code", "data", "version", "seed", "command")  # keys of run.json that identify code, data and command
 
@@ -137,7 +138,7 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
     old_environment, new_environment = (flatten_mapping(run.run.get("environment", {})) for run in (before, now))
     return RunChanges(
         before=before.folder.resolve().name,
-        config=diff_mappings(before.config, now.config),
+        config=[_round_change(one) for one in diff_mappings(before.config, now.config)],
         code_and_data=[_shorten_data(one) for one in diff_mappings(_flatten_identity(before), _flatten_identity(now))],
         environment=diff_mappings(old_environment, new_environment),
         outcome=[
@@ -146,6 +147,12 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
             if key in old_result and metric_label(key).better != "neither"
         ],
     )
+
+
+def _round_change(change: ValueChange) -> ValueChange:
+    """Return a change of a long number with six digits of both, where they still differ: 2.57219 minutes."""
+    before, now = (_LONG_NUMBER.sub(lambda found: f"{float(found[0]):.6g}", one) for one in (change.before, change.now))
+    return change if before == now else ValueChange(change.key, before, now)
 
 
 def _shorten_data(change: ValueChange) -> ValueChange:

@@ -186,20 +186,23 @@ class ProgressBar(Callback):
 
     def on_step_end(self, loop: TrainingLoop) -> None:
         assert loop.report is not None
-        now_s, step, total = time.perf_counter(), loop.step, loop.plan.total_steps
+        now_s, step = time.perf_counter(), loop.step
         rate = (step - self.first_step) / (now_s - self.started_s)
-        is_bar = self.console.is_terminal
+        left_s, by_time_s = (loop.plan.total_steps - step) / rate, loop.time_limit.left_s
+        is_last, is_bar = loop.is_finished, self.console.is_terminal
+        total = step if is_last else step + math.ceil(min(left_s, by_time_s) * rate)  # the time may end it earlier
         if is_bar:
-            self.bar.update(self.task, completed=step, rate=rate)
-        if now_s - self.shown_s < self.pause_s and step != total and not (is_bar and step == self.first_step + 1):
+            self.bar.update(self.task, completed=step, total=total, rate=rate)
+        if now_s - self.shown_s < self.pause_s and not is_last and not (is_bar and step == self.first_step + 1):
             return
         self.shown_s, loss = now_s, loop.report.total.item()
         if is_bar:
             self.bar.update(self.task, loss=loss)
             return
         spent = now_s - self.started_s
-        left = f"{_minutes(spent)} in all" if step == total else f"{_minutes((total - step) / rate)} left"
-        line = f"step {step}/{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left}"
+        left = f"{_minutes(spent)} in all" if is_last else f"{_minutes(min(left_s, by_time_s))} left"
+        about = "~" if by_time_s < left_s and not is_last else ""
+        line = f"step {step}/{about}{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left}"
         self.console.print(line, highlight=False)
 
     def on_validation_start(self, loop: TrainingLoop) -> None:

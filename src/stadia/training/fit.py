@@ -430,7 +430,8 @@ def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan,
     sizes = batches.batch_sizes(config) or [config.batch_size]
     of_step = config.grad_accumulation_steps * fabric.world_size
     samples = " to ".join(str(size * of_step) for size in dict.fromkeys((sizes[0], sizes[-1])))
-    steps = f"steps {step + 1} to {plan.total_steps}" if step else f"{plan.total_steps} steps"
+    last = f"at most {plan.total_steps}" if config.max_minutes is not None else str(plan.total_steps)
+    steps = f"steps {step + 1} to {last}" if step else f"{last} steps"
     return f"{steps} of {samples} samples"
 
 

@@ -179,6 +179,7 @@ class TrainingLoop(TrainingState):
             self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.save("last", "training")
+            self.time_limit.restart()
         self.clock.mark("checkpoints")
         if stops:
             raise StopRequest

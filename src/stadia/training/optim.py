@@ -57,6 +57,16 @@ def has_fused_update(groups: Groups) -> bool | None:
     return True if is_supported else None
 
 
+def follow_restored_update(optimizer: Any) -> None:
+    """Mark for the gradient scaler whether the restored parameter groups update fused, see `has_fused_update`.
+
+    torch notes that when the optimizer is built: the scaler lets a fused update itself skip a gradient that overflows,
+    and any other update raises AssertionError then.
+    """
+    if hasattr(optimizer, "_step_supports_amp_scaling"):
+        optimizer._step_supports_amp_scaling = all(group.get("fused") for group in optimizer.param_groups)
+
+
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
     trainable = [p for p in parameters if p.requires_grad]
@@ -164,10 +174,11 @@ class LearningRate:
     def set(self, step: int, time_share: float = 0.0) -> None:
         """Set the rate of update number `step`, from 0.
 
-        time_share: of the time of the training that is over; the schedule is at least that far.
+        time_share: of the time of the training that is over; the schedule is at least that far. The warm-up counts
+            steps alone: the first ones are slow, and must not leave it out.
         """
         total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
-        scheduled_step = max(step, int(time_share * total_steps))
+        scheduled_step = max(step, int(time_share * total_steps)) if step >= self.config.warmup_steps else step
         scheduled = compute_lr_factor(
             scheduled_step, self.config, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )

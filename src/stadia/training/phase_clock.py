@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -262,7 +263,9 @@ def describe_times(facts: dict[str, Any]) -> str:
 
 
 class TimeLimit:
-    """The time limit of a training (`training.max_minutes`): its steps count, validations do not. Kept in checkpoints.
+    """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
+
+    Kept in checkpoints.
 
     is_over: whether the steps have taken that long, in all processes alike; the latest step is the last one then.
     share: of the time that the steps have taken, in [0, 1] and in all processes alike; 0 without a limit.
@@ -279,6 +282,11 @@ class TimeLimit:
     def is_over(self) -> bool:
         """Return whether the time is over."""
         return self.share >= 1
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left for steps; infinite without a limit."""
+        return math.inf if self.limit_s is None else max(self.limit_s - self.spent_s, 0.0)
 
     def restart(self) -> None:
         """Count from now on."""

@@ -49,7 +49,7 @@ def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
 
 # -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
 
-VERDICT_CODES = "M30", "M31", "M32", "M33", "S30", "T40"
+VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "S30", "T40"
 """Findings of the verdict on a run's predictions."""
 
 OWN_LINK: dict[str, str] = {

@@ -16,6 +16,7 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     gray,
     match_features,
     pixel_rays,
+    triangulate,
 )
 from stadia.geometry.numpy_camera import resize_K
 from stadia.geometry.sky import find_sky
@@ -36,6 +37,16 @@ MIN_PARALLAX_PX = 2.0
 
 MATCH_WIDTH, MIN_MATCH_WIDTH = 640, 128
 """Pixels of width of the images in which matches are found, at most and at least."""
+
+MIN_ROW_PAIRS, MIN_ROW_MATCHES, ROW_MATCHES = 5, 30, 12
+"""Pairs that are compared within rows; matches of a pair that show how depth changes within rows; and those of them
+that count as nearly the same row.
+"""
+
+MIN_ROW_PARALLAX_PX, MATCH_NOISE_PX, MIN_ROW_SPREAD = 1.0, 0.5, 2.0
+"""Parallax of such a match at MATCH_WIDTH, the noise of its position, and the spread of log depth within rows over that
+by noise: below, the scene itself is a gradient.
+"""
 
 SCALES = np.geomspace(0.02, 50, 120)
 """Translations that are tried for a depth map, in units of its median depth."""
@@ -72,6 +83,9 @@ class FrameMeasurements:
     match_error: median distance of matches from where the map and the camera's motion put them, over the same for
         constant depth.
     match_pairs: pairs of frames with enough parallax.
+    row_correlation: median over these pairs of the rank correlation of predicted and triangulated depth among matches
+        of nearly the same row; 0 for a vertical gradient.
+    row_share: median over frames of the share of the variance of a map that is between its rows.
     sky_nearer: share of the frames with sky where the median depth of the sky is below that of the lowest fifth of the
         image.
     invalid: frames with a value that is not finite or, unless inverse depth is up to scale and shift, not positive.
@@ -90,6 +104,8 @@ class FrameMeasurements:
     invalid: int = 0
     has_ratios: bool = True
     relative_range: float | None = None
+    row_correlation: float | None = None
+    row_share: float | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -112,7 +128,9 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     maps = [np.log(one.inverse_depth) if has_ratios else _normalize(one.inverse_depth) for one in valid]
     size = valid[0].inverse_depth.shape if valid else ()
     skies = [found for found in map(_is_sky_nearer, valid) if found is not None]
-    errors = _match_errors(valid) if has_ratios else []
+    pairs = [_measure_pair(one) for one in valid] if has_ratios else []
+    errors = [one.error for one in pairs if one is not None]
+    correlations = [one.row_correlation for one in pairs if one is not None and one.row_correlation is not None]
     spreads = [_range(one) for one in maps] if has_ratios else []
     ranges = [] if has_ratios else [_relative_range(one.inverse_depth) for one in valid]
     return FrameMeasurements(
@@ -126,6 +144,8 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         invalid=len(frames) - len(valid),
         has_ratios=has_ratios,
         relative_range=float(np.median(ranges)) if ranges else None,
+        row_correlation=float(np.median(correlations)) if len(correlations) >= MIN_ROW_PAIRS else None,
+        row_share=float(np.median([_share_of_rows(one) for one in maps])) if maps else None,
     )
 
 
@@ -170,6 +190,11 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
     return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
 
 
+def _share_of_rows(values: Map) -> float:
+    """Return the share of the variance of a map that is between its rows."""
+    return float(values.mean(1).var() / max(float(values.var()), 1e-12))
+
+
 def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     """Return whether sky is predicted nearer than the lowest fifth of the image; None without sky."""
     sky = find_sky(frame.image, frame.inverse_depth.shape)
@@ -179,22 +204,73 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     return bool(np.median(frame.inverse_depth[sky]) > np.median(lowest))
 
 
-def _match_errors(frames: Sequence[SampledFrame]) -> list[float]:
-    """Return, for each pair with parallax, the error of its map over that of constant depth."""
-    errors = []
-    for frame in frames:
-        if (found := _match_pair(frame)) is None:
-            continue
-        first, second, motion = found
-        height, width = frame.inverse_depth.shape
-        scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
-        spots = ((first + 0.5) * scale - 0.5).astype(np.float32)
-        own, constant = (
-            _error_px(frame, first, second, motion, values)
-            for values in (_sample(frame.inverse_depth, spots), np.ones(len(spots)))
-        )
-        errors.append(own / max(constant, 1e-6))
-    return errors
+@dataclass(frozen=True, slots=True)
+class _MeasuredPair:
+    """A frame and the following one, with parallax.
+
+    error: of the map over that of constant depth.  row_correlation: as of `FrameMeasurements`; None without matches.
+    """
+
+    error: float
+    row_correlation: float | None
+
+
+def _measure_pair(frame: SampledFrame) -> _MeasuredPair | None:
+    """Compare the map of a frame with the matches of the following one; None without parallax."""
+    if (found := _match_pair(frame)) is None:
+        return None
+    first, second, motion = found
+    height, width = frame.inverse_depth.shape
+    scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
+    predicted = _sample(frame.inverse_depth, ((first + 0.5) * scale - 0.5).astype(np.float32))
+    own, constant = (_error_px(frame, first, second, motion, one) for one in (predicted, np.ones(len(first))))
+    return _MeasuredPair(own / max(constant, 1e-6), _correlate_in_rows(frame, first, second, motion, predicted))
+
+
+def _correlate_in_rows(
+    frame: SampledFrame,
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    motion: TwoViewMotion,
+    predicted: NDArray[np.float64],
+) -> float | None:
+    """Return the rank correlation of predicted and triangulated log depth, each less its median in nearly the same row.
+
+    None with fewer than MIN_ROW_MATCHES matches of enough parallax, or where all of a row are equally far.
+
+    predicted: (M,) inverse depth at the matches (M, 2).
+    """
+    K = frame.K if frame.following_K is None else frame.following_K
+    T_second_first = np.eye(4)
+    T_second_first[:3, :3], T_second_first[:3, 3] = motion.R, motion.t
+    z, _ = triangulate(first, second, frame.K, K, T_second_first)
+    turned = pixel_rays(first, frame.K) @ motion.R.T @ K.T
+    parallax_px = np.linalg.norm(turned[:, :2] / turned[:, 2:] - second, axis=1) * MATCH_WIDTH / frame.image.shape[1]
+    known = (z > 0) & np.isfinite(z) & (parallax_px > MIN_ROW_PARALLAX_PX)
+    if known.sum() < MIN_ROW_MATCHES:
+        return None
+    rows = first[known, 1]
+    measured, depth = (_subtract_row_medians(rows, one) for one in (np.log(z[known]), -np.log(predicted[known])))
+    noise = float(np.sqrt(np.mean((MATCH_NOISE_PX / parallax_px[known]) ** 2)))
+    if float(measured.std()) < MIN_ROW_SPREAD * noise:
+        return None
+    if float(np.ptp(depth)) < 1e-3:
+        return 0.0
+    return float(np.corrcoef(_rank(measured), _rank(depth))[0, 1])
+
+
+def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of each value; values that are equal to a thousandth have their mean rank."""
+    _, place, counts = np.unique(values.round(3), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], np.float64)
+
+
+def _subtract_row_medians(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values (N,) less the median of those of nearly the same row, ROW_MATCHES of them."""
+    order, less = np.argsort(rows, kind="stable"), values.copy()
+    for part in np.array_split(order, max(len(order) // ROW_MATCHES, 1)):
+        less[part] -= np.median(values[part])
+    return less
 
 
 def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], TwoViewMotion] | None:

@@ -30,6 +30,11 @@ MIN_CHANGE = 0.055
 MAX_MATCH_ERROR, MAX_DOUBTFUL_MATCH_ERROR = 0.95, 0.85
 """Of the error of constant depth: above the first depth explains no motion, above the second hardly any."""
 
+MIN_ROW_CORRELATION = 0.4
+"""Of predicted and triangulated depth within rows: below, depth is little more than a vertical gradient. Of good
+trainings (RoadWorld) 9 to 14 % of single pairs are below, and 2 % or less of the medians of MIN_ROW_PAIRS.
+"""
+
 MIN_PAIRS = 4
 """Pairs of frames with parallax that the median of S30 needs. Of a good training (RoadWorld) 1 of 21 pairs is above
 MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
@@ -51,7 +56,7 @@ MAX_AUTO_MASKED = 0.75
 MIN_TRAINED_STEPS = 100
 """Updates of a checkpoint; below, its training hardly began."""
 
-DEPTH_CODES = {"M30", "M31", "S30", "T40"}
+DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 """Findings of predictions whose cause may lie in the data of the training."""
 
 
@@ -131,10 +136,15 @@ def judge_measurements(
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
     if {finding.code for finding in found} & DEPTH_CODES:  # what the data lack comes before its symptoms
-        found = [*(replace(cause, severity=Severity.WARN) for cause in training.data_causes), *found]
+        found = [*map(_name_data_cause, training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     is_judged = not {"M31", "S30"} <= not_checked.keys()
     return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
+
+
+def _name_data_cause(found: Finding) -> Finding:
+    """Return a finding of the training's data as a warning that names these data: the input may be another."""
+    return replace(found, severity=Severity.WARN, measured=f"in the training's data {found.measured}")
 
 
 def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord) -> Iterator[tuple[str, str]]:
@@ -157,7 +167,7 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
 
 
 def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
-    """M33, M30, M31, M32 and S30."""
+    """M33, M30, M31, M34, M32 and S30."""
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "none", evidence={"frames": measured.invalid})
@@ -170,7 +180,11 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map differs from the mean of all maps, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
-        yield make_finding("M31", Severity.STOP, f"{text} images", f"above {MIN_CHANGE:.0%}", evidence=evidence)
+        follows_matches = (measured.row_correlation or 0) >= MIN_ROW_CORRELATION  # else a street is alike all along
+        severity = Severity.stop_if(not follows_matches)
+        yield make_finding("M31", severity, f"{text} images", f"above {MIN_CHANGE:.0%}", evidence=evidence)
+    elif (finding := _check_use_of_images(measured)) is not None:
+        yield finding
     if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
@@ -180,6 +194,18 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
         evidence = {"match_error": error, "pairs": measured.match_pairs}
         severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
         yield make_finding("S30", severity, text, f"at most {MAX_DOUBTFUL_MATCH_ERROR:g}", evidence=evidence)
+
+
+def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
+    """Return M34 where depth within rows hardly follows that of the matches."""
+    correlation = measured.row_correlation
+    if correlation is None or correlation >= MIN_ROW_CORRELATION:
+        return None
+    text = f"within rows, predicted depth has a rank correlation of {correlation:.2f} with that of matches"
+    if measured.row_share is not None:
+        text += f"; {measured.row_share:.0%} of the variance of a map lies between its rows"
+    evidence = {"row_correlation": correlation, "row_share": measured.row_share, "pairs": measured.match_pairs}
+    return make_finding("M34", Severity.WARN, text, f"at least {MIN_ROW_CORRELATION:g}", evidence=evidence)
 
 
 def _describe_flat(measured: FrameMeasurements) -> tuple[str, str] | None:

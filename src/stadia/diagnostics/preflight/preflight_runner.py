@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -39,6 +39,7 @@ def run_preflight(
     checks: Iterable[str] | None = None,
     seconds: float = MAX_PREFLIGHT_SECONDS,
     progress: Progress | None = None,
+    one_camera: Collection[Recording] = (),
 ) -> list[Finding]:
     """Run every check that needs no training, on every recording that fits the time limit. Return sorted findings.
 
@@ -48,6 +49,7 @@ def run_preflight(
         checks: names of CHECKS and SPLIT_CHECKS; all by default.
         seconds: no recording is started after this time, except the first one; skipped ones are reported as N02.
         progress: called with each recording before it is checked.
+        one_camera: stereo recordings of which the training uses one camera (`data.stereo=false`).
 
     Raises:
         ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
@@ -64,7 +66,9 @@ def run_preflight(
             found.append(make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause))
             break
         show(recordings[position].name, done, count + 1)
-        new = _check_recording(recordings[position], [name for name in CHECKS if name in wanted])
+        one = recordings[position]
+        survey = RecordingSurvey(one, one_camera=any(one is other for other in one_camera))
+        new = _check_recording(survey, [name for name in CHECKS if name in wanted])
         found = _merge_findings([*found, *new])
     show("splits", count, count + 1)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
@@ -73,11 +77,11 @@ def run_preflight(
     return sort_findings(found)
 
 
-def _check_recording(recording: Recording, checks: Sequence[str]) -> list[Finding]:
-    if len(recording) == 0:
-        empty = DataError(recording.name, found="no frames", expected="at least one", fix="check the folder")
-        return [make_unreadable_finding(recording.name, empty)]
-    name, survey = recording.name, RecordingSurvey(recording)
+def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Finding]:
+    name = survey.recording.name
+    if survey.length == 0:
+        empty = DataError(name, found="no frames", expected="at least one", fix="check the folder")
+        return [make_unreadable_finding(name, empty)]
 
     def complete(one: Finding) -> Finding:
         """Add the recording's name and the image."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.two_view_geometry import (
-    FLOW_WIDTH,
     MAX_WIDTH,
     Array,
     FeatureMatches,
@@ -25,7 +25,6 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     estimate_motion,
     match_features,
     median_flow_px,
-    shrink_to_gray,
     triangulate,
 )
 
@@ -130,10 +129,14 @@ class PairMatches:
 
 
 class RecordingSurvey:
-    """Measurements of a recording of any source: it is read where needed, and a few images are kept."""
+    """Measurements of a recording of any source: it is read where needed, and a few images are kept.
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
+    Args:
+        one_camera: whether the training uses one camera of a stereo recording.
+    """
+
+    def __init__(self, recording: Recording, *, one_camera: bool = False) -> None:
+        self.recording, self.one_camera = recording, one_camera
         self.length = len(recording)
         count = min(ANCHORS, self.length)
         spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)

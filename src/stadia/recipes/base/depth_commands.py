@@ -34,9 +34,9 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.base.backend_predictor import BackendPredictor, describe_choice, describe_cost, open_backend
+from stadia.recipes.base.backend_predictor import BackendPredictor, describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
-from stadia.recipes.base.prediction_gate import PredictionGate, verdict_lines
+from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.base.prediction_outputs import (
     DEPTH_COLOR,
@@ -95,10 +95,11 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
         used = {"options", "every", "motion", "size", "video", "cloud", "protocol", "frames", "held_out"}
-        return used | {"backend", "precision"}
+        return used | {"backend", "precision", "strict"}
 
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
         self.predictor, self.trust_lines = self.recipe.predictor(self.size), dict[str, None]()
+        self.strict, self.checks = request.strict, dict[str, Mapping[str, Any]]()
         options = add_training_options(request.checkpoint, request.source, request.options)
         self.open_again = partial(open_inputs, request.source, every=request.every, **options)
         return self.open_again()
@@ -121,6 +122,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
+        self.checks[given.name] = gate.to_json()
         yield from record_worse_verdict(run, gate.judge(), given.name)
 
     def _start_backend(self, request: PredictRequest) -> Iterator[str]:
@@ -128,12 +130,14 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         choice = request.backend_choice
         if choice.is_torch or isinstance(self.predictor, BackendPredictor):
             return
-        yield describe_choice(choice)
+        yield describe_backend_choice(choice)
         self.predictor = open_backend(request.checkpoint, self.predictor, choice, self.open_again)
         yield from describe_cost(choice.precision, self.predictor.precision_cost)
 
     def closing_lines(self) -> Iterator[str]:
         yield from self.trust_lines
+        if self.strict:
+            refuse_unusable(self.checks)
 
     def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledRecordings:
         """Open recordings, by default the held-out split of a dataset.

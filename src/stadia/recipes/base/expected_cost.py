@@ -24,7 +24,7 @@ from stadia.datasets.video_files import FileVideo, read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.measured_choices import choose_fastest
+from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.prediction_inputs import is_own_video
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
@@ -51,8 +51,12 @@ VALIDATION_SHARE = 0.4
 STATE_COPIES = 4
 """Weights in `best`, and weights with the two moments of adam in `last`."""
 
-STEP_SHARE = 0.9
-"""Share of the remaining time for which steps are planned; a machine that gets a little slower needs the rest."""
+PLANNED_STEPS = 1.28
+"""Planned steps over those that fit by the measured time. The time limit ends the training; a machine that was busy
+while it was measured makes more steps later.
+"""
+STAGED_STEPS = 0.9
+"""The same with `training.stages`: the time must not end before the last stage, which has the full size."""
 OTHER_S = 15.0
 """Time of what is not measured: loading the libraries, building the networks, writing the report."""
 LOSS_CHECK_SECONDS = 20.0
@@ -136,7 +140,7 @@ def count_steps_left(loop: TrainingLoop, step_s: float) -> tuple[int, float]:
 
     step_s: time of a step of the first stage.
     """
-    limit_s = math.inf if loop.time_limit.limit_s is None else loop.time_limit.limit_s - loop.time_limit.spent_s
+    limit_s = loop.time_limit.left_s
     phases = [phase.steps for phase in loop.plan.phases] or [loop.plan.total_steps]
     left, left_s, done = 0, 0.0, loop.step
     for steps, cost in zip(phases, relative_phase_costs(loop), strict=True):
@@ -226,16 +230,17 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
         chosen = choose_fastest(opened.config, opened.data, console)
         prepared = prepare_stages(recipe_class, chosen) if chosen.training.stages else [(chosen, opened.data)]
         steps = tuple(measure_steps(recipe_class, *one) for one in prepared)
-    return MeasuredTraining(opened, steps, time.perf_counter() - started)
+    return MeasuredTraining(replace(opened, config=chosen), steps, time.perf_counter() - started)
 
 
 def choose_steps(
     config: RecipeConfig, minutes: float, console: Console, measured: MeasuredTraining | None = None
 ) -> tuple[RecipeConfig, OpenedData]:
-    """Return the configuration with as many steps as fit into the minutes, by the measured time of a step.
+    """Return the configuration with more steps than fit into the minutes by the measured time of a step.
 
-    The minutes include opening the data, the loss checks, validating and scoring. `training.max_minutes` ends the steps
-    in time where the machine gets slower. A warm-up that is too long for so few steps is shortened.
+    The minutes include opening the data, the loss checks, validating and scoring. `training.max_minutes` ends the
+    steps, and the schedule of the learning rate ends with them. A warm-up that is too long for the steps that fit is
+    shortened.
 
     Args:
         measured: steps of a configuration before; they are used where the data are the same.
@@ -251,8 +256,9 @@ def choose_steps(
     length = choose_length(measured, left_s, config.training.validate_every)
     if length.steps >= FEW_STEPS:  # such a training checks its losses first
         shorter = choose_length(measured, left_s - LOSS_CHECK_SECONDS, config.training.validate_every)
-        length = max(shorter, replace(length, steps=FEW_STEPS - 1), key=lambda one: one.steps)
-    if length.steps < 1:
+        unchecked = replace(length, steps=FEW_STEPS - 1, expected_steps=min(length.expected_steps, FEW_STEPS - 1))
+        length = max(shorter, unchecked, key=lambda one: one.steps)
+    if length.expected_steps < 1:
         found = (
             f"{minutes:g}: opening the data took {spent_s:.0f} s, a step takes {measured.step_s:.2g} s and a validation"
             f" {measured.validation_s:.2g} s"
@@ -261,13 +267,19 @@ def choose_steps(
         raise ConfigError("--minutes", found=found, expected="time for one step and its scores", fix=fix)
     changes = {"max_steps": length.steps, "max_epochs": None, "max_minutes": length.steps_s / 60}
     changes["validate_every"] = length.validate_every
-    if config.training.stages:  # the searched batch sizes are kept
-        config = keep_batch_sizes(config, measured.opened.config.model_dump(mode="json"))
+    resolved = measured.opened.config.model_dump(mode="json")  # what was searched and measured is kept
+    config = keep_measured_choices(keep_batch_sizes(config, resolved), resolved)
     chosen = config.model_copy(update={"training": config.training.model_copy(update=changes)})
-    chosen, settings = shorten_warmup(chosen, length.steps)
-    settings = [f"training.max_steps={length.steps}", *settings]
+    chosen, settings = shorten_warmup(chosen, length.expected_steps)
+    settings = [f"training.max_steps={length.steps}", f"training.max_minutes={length.steps_s / 60:.3g}", *settings]
+    ends = (
+        f"; the time ends the training, after at most {length.steps} steps if the machine gets faster"
+        if length.steps > length.expected_steps
+        else ""
+    )
     console.print(
-        f"--minutes {minutes:g}: {length.steps} steps of {measured.step_s:.2g} s ({' '.join(settings)})",
+        f"--minutes {minutes:g}: about {length.expected_steps} steps of {measured.step_s:.2g} s{ends}"
+        f" ({' '.join(settings)})",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -279,10 +291,13 @@ def choose_steps(
 class Length:
     """The length of a training.
 
+    steps: planned; the training ends after them at the latest.
+    expected_steps: those of them that fit into the time as it was measured.
     steps_s: seconds after which its steps end, however many were made.
     """
 
     steps: int
+    expected_steps: int
     validate_every: int
     steps_s: float
 
@@ -294,14 +309,16 @@ def choose_length(measured: MeasuredTraining, left_s: float, validate_every: int
     """
     step_s, validation_s = measured.step_s, measured.validation_s
     usable_s = left_s - OTHER_S - SCORING_SHARE * validation_s
+    share = STAGED_STEPS if measured.opened.config.training.stages else PLANNED_STEPS
     if validate_every is None:
-        most = MAX_VALIDATION_SHARE * usable_s
+        most = MAX_VALIDATION_SHARE * max(usable_s, 0.0)
         validations = VALIDATIONS if VALIDATIONS * validation_s <= most else max(int(most / validation_s), 1)
         steps_s = usable_s - validations * validation_s
-        steps = int(STEP_SHARE * steps_s / step_s)
-        return Length(steps, max(-(-steps // validations), 1), steps_s)
-    steps = int(STEP_SHARE * (usable_s - validation_s) / (step_s + validation_s / validate_every))
-    return Length(steps, validate_every, usable_s - (steps // validate_every + 1) * validation_s)
+        steps = int(share * steps_s / step_s)
+        return Length(steps, min(int(steps_s / step_s), steps), max(-(-steps // validations), 1), steps_s)
+    fitting = int((usable_s - validation_s) / (step_s + validation_s / validate_every))
+    steps = int(share * fitting)
+    return Length(steps, min(fitting, steps), validate_every, fitting * step_s)
 
 
 def shorten_warmup(config: RecipeConfig, steps: int) -> tuple[RecipeConfig, list[str]]:
@@ -355,7 +372,7 @@ def choose_settings(
     peak = max(probe.peak_bytes)
     on_gpu = probe.device == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory_bytes() + peak
-    steps = choose_length(measured, 60 * minutes - measured.spent_s, None).steps
+    steps = choose_length(measured, 60 * minutes - measured.spent_s, None).expected_steps
     area = choose_area(steps, peak, free)
     warmup_steps = max(min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP)), 0)
     warmup = f"schedule.warmup_steps={warmup_steps}"

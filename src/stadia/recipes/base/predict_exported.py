@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,12 +12,12 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.video_files import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS
-from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend
+from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
-from stadia.recipes.base.prediction_gate import PredictionGate
+from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable
 from stadia.recipes.base.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
 from stadia.recipes.base.prediction_outputs import (
     DEPTH_COLOR,
@@ -28,7 +28,7 @@ from stadia.recipes.base.prediction_outputs import (
 )
 from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
 
-EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend")
+EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend", "strict")
 
 
 def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
@@ -37,9 +37,11 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     An exported network predicts depth only: no trajectory, no point cloud.
     """
     refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
+    name = request.backend or ONNXRUNTIME
+    check_backend(BackendChoice(name), is_exported=True)
     network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
-    size, name = requested_size(request.size, trained), request.backend or ONNXRUNTIME
+    size = requested_size(request.size, trained)
     backend: Backend = BACKENDS.load(name)(network)
     yield from (f"note: {note}" for note in network_size_notes(size, trained))
     own = is_own_video(request.source, request.options.get("format", "auto"))
@@ -53,6 +55,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     inputs = open_inputs(request.source, every=request.every, **options)
     no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
     yield f"note: an exported network predicts depth only: {no_path}no point cloud"
+    checks: dict[str, Mapping[str, Any]] = {}
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
         listeners: list[Listener] = []
@@ -70,3 +73,6 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
         yield from prediction_lines(folder, written)
         yield from list_files(folder)
         yield trust_line(written)
+        checks[given.name] = gate.to_json()
+    if request.strict:
+        refuse_unusable(checks)

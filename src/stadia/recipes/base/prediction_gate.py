@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import (
@@ -20,7 +22,7 @@ from stadia.diagnostics.prediction_checks import (
     judge_predictions,
     reduce_image,
 )
-from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, median_flow_px, shrink_to_gray
+from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 
@@ -126,6 +128,20 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
         yield f"    fix: {one['fix']}"
     for code, reason in checks.get("not_checked", {}).items():  # files of earlier versions have no such entry
         yield f"  not checked: {_describe_code(code)}: {reason}"
+
+
+def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise VerdictError, which names each input with unusable predictions and its findings.
+
+    checks: of predictions.json, by input.
+    """
+    unusable = {name: one for name, one in checks.items() if one["verdict"] == Verdict.UNUSABLE}
+    if unusable:
+        codes = dict.fromkeys(found["code"] for one in unusable.values() for found in one["findings"])
+        found = f"unusable ({', '.join(codes)})"
+        fix = f"`stadia explain {next(iter(codes))}`, or leave --strict out"
+        what, expected = f"predictions of {', '.join(unusable)}", "another verdict with --strict"
+        raise VerdictError(what, found=found, expected=expected, fix=fix)
 
 
 def _describe_code(code: str) -> str:

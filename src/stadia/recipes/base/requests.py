@@ -30,6 +30,7 @@ class PredictRequest:
     background: of a composite image, the same image without the foreground; or a folder of such images.
     backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
     precision: row of `stadia.evaluation.backends.PRECISIONS`.
+    strict: raise VerdictError, after all files are written, where the verdict is unusable.
     """
 
     checkpoint: Path
@@ -44,6 +45,7 @@ class PredictRequest:
     background: Path | None = None
     backend: str | None = None
     precision: str = "float32"
+    strict: bool = False
 
     @property
     def backend_choice(self) -> BackendChoice:
@@ -92,6 +94,7 @@ class OdometryRequest:
     size: "1216x352", if it is not the training's.
     out: None = into the run.
     backend_choice: of the depth network.
+    strict: as of `PredictRequest`.
     """
 
     checkpoint: Path
@@ -101,6 +104,7 @@ class OdometryRequest:
     size: str | None = None
     out: Path | None = None
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
+    strict: bool = False
 
 
 def describe_checkpoint(checkpoint: Path) -> str:

@@ -131,17 +131,21 @@ class VideoData:
     def findings(self) -> list[Finding]:
         """Check every recording, and what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
+        of_one = [part.split for part in self.each.values() if part.config.offsets and not part.config.stereo]
+        one_camera = [one for split in of_one for one in unique_recordings([*split.train, *split.val])]
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
         found = run_preflight(
             unique_recordings([*self.split.train, *self.split.val]),
             splits,
             seconds=MAX_PREFLIGHT_SECONDS * len(self.each),
+            one_camera=one_camera,
         )
         if self.config.offsets:
             return found
         return [
-            replace(finding, severity=Severity.NOTE) if finding.code in MOTION_FINDINGS else finding
+            replace(finding, severity=Severity.NOTE) if finding.code == STATIC_CAMERA else finding
             for finding in found
+            if finding.code != LITTLE_PARALLAX
         ]
 
 
@@ -158,8 +162,8 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
     return {name: sorted(indices) for name, indices in found.items()}
 
 
-MOTION_FINDINGS = {"D03", "D18"}
-"""Findings that stop nothing without neighbors in time: a camera may stand still."""
+STATIC_CAMERA, LITTLE_PARALLAX = "D03", "D18"
+"""Findings about motion. Without neighbors in time a camera may stand still, and depth is not learned from parallax."""
 
 MAX_SPARSE_SHARE = 0.35
 """Maximum labeled share of sparse depth: LiDAR .03 to .05, KITTI improved .16, depth cameras and renderers above .6."""
