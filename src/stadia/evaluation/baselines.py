@@ -117,7 +117,12 @@ def score_mean_depth(
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the largest difference of the three channels, 0 to 255: (H, W, 3) twice to (H, W)."""
+    """Return the largest difference of the three channels, 0 to 255: (H, W, 3) twice to (H, W).
+
+    Examples:
+        >>> max_channel_difference(np.full((1, 1, 3), 9, np.uint8), np.array([[[9, 5, 2]]], np.uint8)).tolist()
+        [[7]]
+    """
     return np.abs(image.astype(np.int16) - background).max(axis=2).astype(np.uint8)
 
 
@@ -125,6 +130,10 @@ def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.b
     """Return the smallest threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels.
 
     examples: differences (H, W) with their masks (H, W); consumed one by one.
+
+    Examples:
+        >>> find_best_threshold([(np.array([[10, 200]], np.uint8), np.array([[False, True]]))])
+        10
     """
     every, inside = np.zeros(NUM_THRESHOLDS), np.zeros(NUM_THRESHOLDS)
     for differs, mask in examples:

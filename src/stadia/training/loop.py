@@ -109,7 +109,7 @@ class TrainingLoop(TrainingState):
             self.clock.mark("optimizer")
             self.call("on_batch_end")
             if is_last:
-                self.time_limit.add_step(self.largest_of_processes)  # callbacks know the last step by `is_finished`
+                self.time_limit.add_step(self.largest_of_processes)  # callbacks find the last step by `is_finished`
                 self.call("on_step_end")
             self.report = None  # its maps would stay in memory during the next forward
         self.clock.end_step()

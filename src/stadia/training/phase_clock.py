@@ -280,6 +280,7 @@ class TimeLimit:
 
     @property
     def is_over(self) -> bool:
+        """Return whether the time is over."""
         return self.share >= 1
 
     @property

@@ -67,7 +67,7 @@ def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """D18, for one camera, and for one of two that trains alone: a note where ground truth could supervise instead.
 
-    Over a plane a motion looks much like a turn: there the rotation is that of the poses, where there are some.
+    Over a plane a translation resembles a turn: there the rotation is that of the poses, where there are some.
     """
     if survey.stereo and not survey.one_camera:
         return

@@ -147,6 +147,7 @@ class RecordingSurvey:
 
     @property
     def stereo(self) -> bool:
+        """Return whether the recording has stereo pairs."""
         return RIGHT in self.recording.sides and self.recording.T_right_left is not None
 
     @property
@@ -180,6 +181,7 @@ class RecordingSurvey:
         return np.where(known & is_valid, depth, 0).astype(np.float32)
 
     def features(self, index: int, side: str = LEFT) -> SiftFeatures:
+        """Return the SIFT features of an image, computed once."""
         key = (index, side)
         if key not in self._features:
             self._features[key] = detect_features(self.image(index, side))

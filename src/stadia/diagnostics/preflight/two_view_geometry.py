@@ -61,6 +61,7 @@ class FeatureMatches:
         return len(self.first_index)
 
     def select(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
+        """Return the chosen matches; chosen: (N,) bool."""
         return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
 
     @property
@@ -139,7 +140,15 @@ def rotation_vector_deg(R: Array) -> Array:
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3)."""
+    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+
+    Examples:
+        >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
+        >>> T[0, 3] = -0.5  # a rectified pair: matches lie in one row
+        >>> first_px, second_px = np.array([[60.0, 40.0]]), np.array([[55.0, 41.0]])
+        >>> epipolar_distance_px(first_px, second_px, K, K, T).round(2).tolist()
+        [0.71]
+    """
     x, y, z = T_second_first[:3, 3]
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     F = np.linalg.inv(K_second).T @ cross @ T_second_first[:3, :3] @ np.linalg.inv(K_first)
@@ -169,6 +178,13 @@ def triangulate_inverse_depth(
     """Return (N,) 1 / z of matches in the first camera: 0 at infinity, negative beyond.
 
     rays_second x (rotated + t / z) = 0, solved for 1 / z by least squares.
+
+    Examples:
+        >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
+        >>> T[0, 3] = -0.5
+        >>> first_px, second_px = np.array([[60.0, 40.0]]), np.array([[55.0, 40.0]])
+        >>> triangulate_inverse_depth(first_px, second_px, K, K, T).round(4).tolist()  # f b / d = 10 m
+        [0.1]
     """
     rotated, rays_second = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
     across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])

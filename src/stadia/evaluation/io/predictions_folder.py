@@ -252,7 +252,7 @@ class PredictionChecker(Protocol):
         ...
 
     def describe_trust(self) -> str:
-        """Return what predictions.json says in `trust`: what users may rely on after this verdict."""
+        """Return what predictions.json states in `trust`: what users may rely on after this verdict."""
         ...
 
 
