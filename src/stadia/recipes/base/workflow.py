@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.errors import RunError
+from stadia.core.errors import ConfigError, RunError
 from stadia.core.files import write_text
 from stadia.core.input_files import read_text
 from stadia.core.quick_stop import discard_if_interrupted
@@ -47,6 +47,9 @@ from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpo
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
+OWN_CLASS = "recipe_class"
+"""Key of run.json: the name of a user's class, where one trains."""
+
 LOSS_CHECKS = "loss checks of the training"
 
 NOT_CHECKED, DATA_NOT_CHECKED = "N01", "N02"
@@ -68,6 +71,7 @@ def train(
     ended: Callable[[Run], object] = lambda run: None,
     opened: OpenedData | None = None,
     begins: Callable[[], object] = lambda: None,
+    recipe_class: type[AnyRecipe] | None = None,
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
@@ -79,15 +83,18 @@ def train(
         ended: called with the run when it ends, also after an error; builds the report.
         opened: data that were opened for this configuration before; they are not read again.
         begins: called when the set-up is done. Ctrl-C before leaves no run.
+        recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
+            with another `training_step`; by default the recipe's own. A resume needs the same one.
 
     Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
     """
     console = Terminal(stderr=True)
-    recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
+    recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
     if resume:
         stopped = Run.open(resume)
+        check_class(stopped, recipe_class)
         config = keep_measured_choices(keep_batch_sizes(config, stopped.config), stopped.config)
         open_last_checkpoint(stopped, recipe_class.recipe)
         read_kept_findings(stopped.folder)
@@ -113,6 +120,7 @@ def train(
         is_new = run.writes and not resume
         with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
             if is_new:
+                run.note(**({OWN_CLASS: name} if (name := name_own_class(recipe_class)) else {}))
                 write_findings(run.folder / "findings.jsonl", findings)
             with announce_step(console, "building the networks"):
                 recipe = create_recipe(recipe_class, config, data, run)
@@ -143,6 +151,34 @@ def train(
             raise
         ended(run)
     return run
+
+
+# -- recipe classes of the user
+
+
+def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyRecipe]:
+    """Return the class that trains a configuration: the user's `own` one, or that of the recipe.
+
+    Raises ConfigError where `own` is of another recipe.
+    """
+    if own is not None and own.recipe != config.recipe:
+        found, fix = f"{own.__name__}, a class of '{own.recipe}'", "derive from that recipe's class, and keep its name"
+        raise ConfigError("recipe_class", found=found, expected=f"a class of '{config.recipe}'", fix=fix)
+    return own or RECIPES.load(config.recipe)
+
+
+def name_own_class(recipe_class: type[AnyRecipe]) -> str:
+    """Return the name of a user's class; "" for that of a recipe."""
+    return "" if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
+
+
+def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
+    """Raise RunError if another class than this one trained a run that shall be resumed."""
+    before, now = str(stopped.facts.get(OWN_CLASS, "")), name_own_class(recipe_class)
+    if before != now:
+        known = f"the recipe '{recipe_class.recipe}' itself"
+        fix = f"resume it from Python: train(config, resume=..., recipe_class={before or recipe_class.recipe})"
+        raise RunError(stopped.folder, found=now or known, expected=f"{before or known}, which trained it", fix=fix)
 
 
 def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunResult:
