@@ -197,6 +197,9 @@ def test_one_map_for_a_street_that_is_alike_all_along_is_no_refusal() -> None:
     ):
         judged = judge_measurements(replace(alike, row_correlation=correlation), LEARNED)
         assert (judged.verdict, [one.code for one in judged.findings]) == (verdict, ["M31"])
+    cause = make_finding("D18", Severity.NOTE, "-", "-")
+    judged = judge_measurements(replace(alike, row_correlation=0.74), replace(LEARNED, data_causes=(cause,)))
+    assert judged.verdict is Verdict.USABLE, "a note needs no cause"
 
 
 def test_few_pairs_with_motion_decide_nothing() -> None:

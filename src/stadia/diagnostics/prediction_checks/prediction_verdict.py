@@ -138,7 +138,8 @@ def judge_measurements(
     found += _check_training(training)
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
-    if {finding.code for finding in found} & DEPTH_CODES:  # what the data lack comes before its symptoms
+    severe = {finding.code for finding in found if finding.severity is not Severity.NOTE}
+    if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         found = [*(replace(cause, severity=Severity.WARN) for cause in training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     is_judged = not {"M31", "S30"} <= not_checked.keys()
