@@ -99,6 +99,26 @@ def test_formulas_become_mathml_and_code_stays() -> None:
     assert "echo $A $B" in text
 
 
+def test_a_formula_at_the_start_of_a_line_stays_in_its_paragraph() -> None:
+    """Markdown takes a line that begins with `<math` as a block."""
+    pytest.importorskip("latex2mathml")
+    markdown = pytest.importorskip("markdown")
+    from website.markdown_text import render_formulas
+
+    html = markdown.markdown(render_formulas("- The scale is\n  $s$, and\n  $t$ is the shift.\n- Next"))
+    assert html.count("<li>") == 2
+    assert "</math></span> is the shift.</li>" in html
+
+
+def test_fields_of_a_docstring_become_a_list() -> None:
+    pytest.importorskip("griffe")
+    from website.docstring_lists import list_fields
+
+    text = "Known heights.\n\nweight: (M,) bool,\n    0 = none.  a, b: (B,).\n\nArgs:\n    x: (B,).\n\nNote: see `y`."
+    listed = "- `weight`: (M,) bool,\n  0 = none.\n- `a, b`: (B,)."
+    assert list_fields(text) == f"Known heights.\n\n{listed}\n\nArgs:\n    x: (B,).\n\n- `Note`: see `y`."
+
+
 @pytest.mark.slow
 def test_a_built_page_loads_nothing_from_another_host(tmp_path: Path) -> None:
     """The theme, its search and its scripts, on two pages; `make docs` searches the whole site."""

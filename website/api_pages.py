@@ -15,6 +15,8 @@ INTRODUCTION = """\
 
 Every public name, by package. `from stadia.geometry import umeyama` works for each name of a page.
 Importing a package is fast: it loads a module when one of its names is used.
+
+Examples use `torch`, `np` (NumPy) and the names of their module. A test runs them.
 """
 
 

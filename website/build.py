@@ -33,7 +33,7 @@ def build_site(site: Path, work: Path) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     pages = collect_source(work / "docs")
     settings = write_settings(work, pages)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(settings)]
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if status == 0:

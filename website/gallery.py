@@ -5,7 +5,9 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --run runs/<date>-demo     # also what needs a trained demo
     python -m website.gallery --tiny --out FOLDER
     python -m website.gallery --only findings
+    python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
     python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
+    python -m website.gallery --only report --shots FOLDER  # of report.html in the folder of a run
 """
 
 from __future__ import annotations
@@ -37,13 +39,18 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Job:
-    """What a picture is drawn from. run: a folder of a trained demo; shots: one of screenshots.  work: for data."""
+    """What a picture is drawn from.
+
+    run: a folder of a trained demo; objectpose: one of a trained `objectpose`; shots: one of screenshots.
+    work: for data.
+    """
 
     out: Path
     work: Path
     run: Path | None
     tiny: bool
     shots: Path | None = None
+    objectpose: Path | None = None
 
 
 def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
@@ -166,6 +173,33 @@ def draw_training(job: Job) -> str | None:
     return _keep(job, sheets[-1], "gallery-sheet.jpg") if sheets else None
 
 
+def draw_objectpose(job: Job) -> str | None:
+    """Objects found by a trained `objectpose` on tables with shapes that never trained: boxes, axes and masks."""
+    if job.objectpose is None:
+        return None
+    tables, found = job.work / "tables", job.work / "found"
+    call("data", "tableworld", "--preset", "tiny", "--out", tables, "train=2", "val=2", "test=3", "--seed", 11)
+    call("predict", job.objectpose, tables, "--out", found, "data.split=test")
+    drawn = [cv2.imread(str(path)) for path in sorted(found.rglob("drawn/*.png"))]
+    large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for image in drawn[:6]]
+    rows = [np.hstack(large[start : start + 3]) for start in range(0, len(large), 3)]
+    sheet = job.work / "objectpose.png"
+    cv2.imwrite(str(sheet), np.vstack(rows))
+    return _keep(job, sheet, "gallery-objectpose.jpg")
+
+
+def join_report(job: Job) -> str | None:
+    """The report of a training on a screen, and on a phone beside it."""
+    if job.shots is None or not (shot := job.shots / "wide-report_html.png").exists():
+        return None
+    with Image.open(shot) as wide, Image.open(job.shots / "phone-report_html.png") as phone:
+        height = 640
+        sides = [one.convert("RGB").resize((round(one.width * height / one.height), height)) for one in (wide, phone)]
+    joined = np.hstack([np.pad(np.asarray(one), ((0, 0), (0, 8), (0, 0)), constant_values=128) for one in sides])
+    Image.fromarray(joined).save(job.out / "gallery-report.webp", quality=75, method=6)
+    return "gallery-report.webp"
+
+
 # -- The site
 
 
@@ -175,10 +209,12 @@ def join_screenshots(job: Job) -> str | None:
         return None
     for kind, width in (("wide", 700), ("phone", 260)):
         tiles = []
-        for path in sorted(job.shots.glob(f"{kind}-*.png")):
+        for path in sorted(set(job.shots.glob(f"{kind}-*.png")) - {job.shots / f"{kind}-report_html.png"}):
             with Image.open(path) as image:
                 tile = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
             tiles.append(np.pad(np.asarray(tile), ((0, 8), (0, 8), (0, 0)), constant_values=128))
+        if not tiles:
+            return None
         columns = 2 if kind == "wide" else len(tiles)
         tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % columns)
         lines = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
@@ -198,6 +234,8 @@ def _keep(job: Job, path: Path, name: str) -> str:
 PICTURES: dict[str, Callable[[Job], str | None]] = {
     "animation": animate_demo,
     "sheet": draw_training,
+    "objectpose": draw_objectpose,
+    "report": join_report,
     "roadworld": draw_roadworld,
     "tableworld": draw_tableworld,
     "overlay": draw_composites,
@@ -210,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--run", type=Path, help="a run of `stadia demo`, for the pictures of a training")
+    parser.add_argument("--objectpose", type=Path, help="a run of `stadia train objectpose`")
     parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
     parser.add_argument("--only", choices=PICTURES, action="append")
     parser.add_argument("--tiny", action="store_true")
@@ -217,11 +256,12 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
     try:
-        job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots)
+        job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots, arguments.objectpose)
         for name in arguments.only or PICTURES:
             started = time.monotonic()
             made = PICTURES[name](job)
-            print(f"{name:10} {made or 'left out: needs --run or --shots'} ({time.monotonic() - started:.1f} s)")
+            missing = "left out: needs --run, --objectpose or --shots"
+            print(f"{name:10} {made or missing} ({time.monotonic() - started:.1f} s)")
     finally:
         shutil.rmtree(work)
 

@@ -45,6 +45,6 @@ def render_formulas(text: str) -> str:
     def replace(match: re.Match[str]) -> str:
         if match["block"]:
             return f'<div class="formula">{convert(match["block"].strip(), display="block")}</div>'
-        return convert(match["inline"])
+        return f"<span>{convert(match['inline'])}</span>"  # a line that begins with <math is a block
 
     return _outside_code(text, lambda part: FORMULA.sub(replace, part))

@@ -392,6 +392,7 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
         "report": ("run", "report run --out @.html", ".html"),
         "compare": ("run", "compare run run --image @.png", ".png"),
         "scores": ("depth_npz depth_npy", score, ".json"),
+        "paths": ("kitti.txt", "evaluate --trajectory kitti.txt --reference kitti.txt --image @.png", ".png"),
         "journal": ("run", "journal run --out @.md", ".md"),
         "export": ("run", "export run --out @.onnx", ".onnx"),
         "activations": ("run images", "activations run images CAMERA --out @.mp4", ".mp4"),

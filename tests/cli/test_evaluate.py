@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -88,6 +89,18 @@ class TestTrajectory:
         assert code == 0
         assert "ate_rmse_m" in out
         assert json.loads((tmp_path / "score.json").read_text())["metrics"]["ate_rmse_m"] == 0
+
+    def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
+        words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--image")
+        (tmp_path / "photo.png").write_bytes(b"not ours")
+        for name in ("paths.png", "paths.png", "paths.svg", "paths.svg"):
+            code, _, err = stadia(*words, tmp_path / name)
+            assert (code, err.count("note: wrote")) == (0, 1), err
+        assert cv2.imread(str(tmp_path / "paths.png")).std() > 1
+        mistake(stadia(*words, tmp_path / "photo.png"), "photo.png", "no drawing of paths")
+        mistake(stadia(*words, tmp_path / "paths.pdf"), "--image", "paths.png")
+        assert (tmp_path / "photo.png").read_bytes() == b"not ours"
 
     @pytest.mark.parametrize(
         ("option", "value", "near"), [("--align", "sim", "'sim3'"), ("--format", "kiti", "'kitti'")]

@@ -175,6 +175,15 @@ class TestPredict:
             assert said in err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
 
+    def test_a_camera_of_the_training_that_is_none(self, checkpoint: Path, video: Path) -> None:
+        """A run may come from somebody else."""
+        run_json = checkpoint.parents[1] / "run.json"
+        run_json.write_text(json.dumps({"camera": {"focal_px": 100}}))
+        assert find_assumed_camera(checkpoint, video, {}) is None, "of images of an unknown size"
+        run_json.write_text(json.dumps({"camera": {"K": [[0, 0, 63], [0, 0, 31], [0, 0, 1]], "size": [64, 128]}}))
+        with pytest.raises(DataError, match=r"run\.json: found fx 0, fy 0; expected K ="):
+            add_training_options(checkpoint, video, {})
+
     def test_the_camera_of_the_training_is_used_where_none_is_given(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -33,3 +33,19 @@ def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
         "import torchvision\n"
     )
     assert done.returncode == 0, done.stderr[-500:]
+
+
+@pytest.mark.slow
+def test_a_module_without_compilation_stays_a_module():
+    """The compiler is loaded for functions at their first call alone; torch itself decorates all else, and says why."""
+    done = python(
+        "import sys, torch\n"
+        "import stadia.core.torchvision_shim\n"
+        "double = torch.compiler.disable(lambda x: 2 * x)\n"
+        "triple = torch.compiler.disable(recursive=False)(lambda x: 3 * x)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "assert (double(3), triple(3)) == (6, 9)\n"
+        "module = torch.compiler.disable(torch.nn.Linear(2, 2), reason='a test')\n"
+        "assert isinstance(module, torch.nn.Module), type(module)\n"
+    )
+    assert done.returncode == 0, done.stderr[-500:]

@@ -340,6 +340,7 @@ def test_what_the_data_lack_comes_before_its_symptoms(tmp_path: Path, drive: lis
     flat = [replace(frame, inverse_depth=np.full_like(frame.inverse_depth, 0.1)) for frame in drive]
     first, *others = judge_predictions(flat, training).findings
     assert (first.code, first.severity, first.fix) == ("D18", Severity.WARN, "move the camera")
+    assert first.measured == "in the training's data -", "the input may be another"
     assert others[0].code == "M30"
     assert judge_predictions(drive, training).verdict is Verdict.USABLE, "what trained well needs no cause"
 

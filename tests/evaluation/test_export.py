@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+import stadia.core.torchvision_shim  # noqa: F401 - before timm
+
+# isort: split
+from timm.layers import Conv2dSame, padding
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,7 +21,13 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.evaluation.network_export import DESCRIPTION, compare_prediction, export_onnx, export_torch
+from stadia.evaluation.network_export import (
+    DESCRIPTION,
+    _compute_same_padding,
+    compare_prediction,
+    export_onnx,
+    export_torch,
+)
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.from_provenance(
@@ -81,6 +93,34 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     assert str(Path(__file__).parent).encode() not in path.read_bytes(), "where it was made is nobody's business"
     image = torch.rand(3, 3, 80, 48)
     torch.testing.assert_close(loaded.module()(image), toy(image))
+
+
+class Padded(Toy):
+    """Four strides with TensorFlow's padding, which depends on the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = ((3, 3), (3, 5), (3, 3), (1, 5))
+        self.coarse = nn.Sequential(*(Conv2dSame(3, out, kernel, stride=2) for out, kernel in sizes))
+
+
+@pytest.mark.slow
+def test_padding_by_size_is_a_number_in_the_graph(tmp_path: Path) -> None:
+    """Timm's rounds quotients of sizes, which nests an expression for each stride; tracing an encoder took minutes."""
+    torch.manual_seed(0)
+    original = padding.get_same_padding
+    compared = export_torch(Padded().eval(), tmp_path / "padded.pt2", ABOUT)
+    assert max(each.relative for each in compared) < 1e-5
+    assert padding.get_same_padding is original
+    nodes = [str(node) for node in torch.export.load(tmp_path / "padded.pt2").graph.nodes]
+    assert any("pad" in node for node in nodes)
+    assert not [node for node in nodes if "ceil" in node or "truediv" in node or "float" in node]
+
+
+def test_padding_by_integers_is_that_of_timm() -> None:
+    for size, kernel, stride, dilation in itertools.product(range(1, 70), (1, 2, 3, 5, 7), (1, 2, 3, 4), (1, 2)):
+        given = size, kernel, stride, dilation
+        assert _compute_same_padding(*given) == padding.get_same_padding(*given), given
 
 
 def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:

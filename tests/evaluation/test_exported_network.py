@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.image_io import write_image
 from stadia.core.types import DepthScale
+from stadia.evaluation.backends.backend import BackendChoice, check_backend
 from stadia.evaluation.exported_network import (
     ExportDescription,
     ExportedNetwork,
@@ -150,9 +151,41 @@ for line in {lines!r}:
         assert code == 0, err
         assert json.loads(text)["abs_rel"] == pytest.approx(0, abs=1e-5)
 
+    @pytest.mark.parametrize("words", [(), ("--size", "90x30")])
+    def test_openvino_predicts_as_onnxruntime(
+        self, words: tuple[str, ...], model: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        pytest.importorskip("openvino")
+        found = []
+        for backend in ("onnxruntime", "openvino"):
+            out = tmp_path / backend
+            code, _, err = stadia("predict", model, drive_folder, "--out", out, "--backend", backend, *words)
+            assert code == 0, err
+            found.append(Predictions.open(out))
+            assert found[-1].record is not None
+            assert (found[-1].record.backend, found[-1].record.precision) == (backend, "float32")
+        for name in found[0].files:
+            np.testing.assert_allclose(found[1].read(name), found[0].read(name), rtol=1e-5)
+
+    def test_torch_runs_no_exported_file(self, model: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+        code, _, err = stadia("predict", model, video, "--out", tmp_path / "out", "--backend", "torch")
+        line = "stadia: --backend: found torch for model.onnx; expected onnxruntime or openvino for an ONNX file"
+        assert (code, err.startswith(line)) == (2, True)
+
+    def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            "stadia.evaluation.exported_network.find_spec", lambda name: 1 if name == "onnxruntime" else None
+        )
+        check_backend(BackendChoice("onnxruntime"), is_exported=True)
+        with pytest.raises(ConfigError, match="onnx: found no such package"):
+            check_backend(BackendChoice("onnxruntime"))
+        with pytest.raises(ConfigError, match="openvino: found no such package; expected the extra 'openvino'"):
+            check_backend(BackendChoice("openvino"), is_exported=True)
+
     @pytest.mark.parametrize(
         ("words", "named"),
         [
+            (["--precision", "int8"], "--precision"),
             (["--cloud"], "--cloud"),
             (["--motion", "network"], "--motion"),
             (["--cloud", "--motion", "aligned"], "--motion and --cloud"),
@@ -215,6 +248,13 @@ class TestAssumedCamera:
         assert code == 0, err
         assert "not checked: K30" not in text
         assert "K30 Camera differs from the training's: a field of view of 28 degrees, 74 in the training" in text
+
+    @pytest.mark.parametrize("focal", [0.0, -60.0])
+    def test_a_camera_that_is_none_is_refused(self, focal: float, model: Path) -> None:
+        camera = json.dumps({"K": [[focal, 0, 44.5], [0, 60, 14.5], [0, 0, 1]], "size": [30, 90]})
+        red_reader_onnx(model, {**ABOUT.texts(), "camera": camera})
+        with pytest.raises(DataError, match=r"camera.* in its metadata: .*fx -?6?0 and fy 60 are not above 0"):
+            ExportedNetwork(model)
 
     def test_a_file_without_the_training_camera_needs_one(
         self, model: Path, predict: Callable[..., tuple[int, str, str]]

@@ -13,6 +13,7 @@ from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation import predict_frames
 from stadia.evaluation.predict_frames import FrameTensors
+from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -156,3 +157,23 @@ def test_pairs_of_a_batch_are_aligned_as_each_alone(pair) -> None:
     )
     torch.testing.assert_close(second, align_motion(saying(None), following, now, first), atol=1e-5, rtol=0)
     assert error_m(there, true) < 0.02
+
+
+def test_of_two_alignments_a_reliable_one_counts(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one sees a corner of the image alone, where it fits better."""
+    now, following, true = pair
+    back = true.double().inverse()
+
+    def align(now: object, following: object, start: Tensor) -> list[DirectAlignment]:
+        is_again = bool(torch.allclose(start[0], back))
+        seen, residual = (0.05, 0.001) if is_again else (0.9, 0.02)
+        ones = torch.ones(1, dtype=torch.float64)
+        return [
+            DirectAlignment(
+                start[:1] if is_again else true[None].double(), ones, 0 * ones, seen * ones, residual * ones
+            )
+        ]
+
+    monkeypatch.setattr(predict_frames, "_align", align)
+    said = forward(0.3)
+    torch.testing.assert_close(align_motion(saying(said), now, following, back), true.double())

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.baselines import average_depths, average_recordings, score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.image_predictions import ObjectPredictionsWriter, OverlayPredictionsWriter
@@ -39,6 +41,7 @@ from stadia.evaluation.predict_frames import align_motion, predict_motion, predi
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
+from stadia.recipes.base.prediction_gate import PredictionGate
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -225,7 +228,10 @@ class TestFolder:
     def test_a_kill_at_its_end_leaves_a_record_of_each_file(
         self, with_field: str, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The names go into predictions.json before the list of them is removed, and it is finished after that."""
+        """The names go into predictions.json before the list of them is removed, and it is finished after that.
+
+        The verdict of a checker is in it by then, and does not make it the prediction of something else.
+        """
         out, write = tmp_path / "out", PredictionsRecord.write
 
         def stop(record: PredictionsRecord, folder: Path) -> None:
@@ -233,11 +239,17 @@ class TestFolder:
                 raise KeyboardInterrupt
             write(record, folder)
 
+        def predict() -> Predictions:
+            gate = PredictionGate(DepthScale.METRES, TrainingRecord(steps=3))
+            return run(drive(), red_reader(), out, checker=gate)
+
         monkeypatch.setattr(PredictionsRecord, "write", stop)
         with pytest.raises(KeyboardInterrupt):
-            predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
+            predict()
         monkeypatch.undo()
-        predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
+        record = predict().record
+        assert record is not None
+        assert "these predictions are doubtful" in record.trust
         assert Predictions.open(out).record
 
     def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
@@ -462,6 +474,28 @@ def test_the_mean_depth_is_scored_as_the_network(drive: Make, red_reader: Make) 
     blind = drive()
     blind.depth_m = lambda index, side="left": None
     assert score_mean_depth([(blind, range(2))], [drive()], indices, red_reader(), PROTOCOLS["metric"]) is None
+
+
+class CountedMap(np.ndarray):
+    """An array that can be counted."""
+
+
+def test_maps_of_the_training_are_averaged_one_by_one(drive: Make, red_reader: Make) -> None:
+    """200 maps of a camera of 4K take 6.6 GB."""
+    recording, alive, most = drive(), list["weakref.ref[CountedMap]"](), [0]
+
+    def read(index: int, side: str = "left") -> CountedMap:
+        depth_m = np.full((30, 90), 5.0, np.float32).view(CountedMap)
+        alive.append(weakref.ref(depth_m))
+        most[0] = max(most[0], sum(one() is not None for one in alive))
+        return depth_m
+
+    recording.depth_m = read
+    trained_on = [(recording, [index % 6 for index in range(40)])]
+    score = score_mean_depth(trained_on, [drive()], {drive().name: [0]}, red_reader(), PROTOCOLS["metric"])
+    assert score is not None
+    assert score["baseline"] == "the mean depth of 40 training images"
+    assert most[0] <= 3
 
 
 class TestMeanDepth:

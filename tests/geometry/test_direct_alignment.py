@@ -266,6 +266,14 @@ class TestCompiled:
         for name in ("gain", "offset", "residual"):
             assert_close(getattr(found, name).double(), getattr(expected, name), atol=1e-5, rtol=0)
 
+    @pytest.mark.parametrize("brightness", [3e-4, 1e-4, 1e-5])
+    def test_a_nearly_black_image_is_aligned_or_refused(self, brightness: float):
+        """A step of its gain goes beyond what has an exponential, and is refused."""
+        target, source, depth = (image.float() for image in scene(identities(1)))
+        found = align_direct(brightness * target, source, depth, many(CAMERA), many(CAMERA), identities(1))
+        assert bool(found.T_source_target.isfinite().all())
+        assert float(found.gain) > 1.4, "no plausible change of brightness"
+
     def test_a_pair_does_not_feel_the_others_of_its_batch(self, motions):
         images = [image.float() for image in scene(motions)]
         together = aligned(*images, identities(6))

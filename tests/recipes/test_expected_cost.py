@@ -240,6 +240,24 @@ def test_minutes_include_opening_validating_and_scoring(monkeypatch: pytest.Monk
     assert -(-training.max_steps // training.validate_every) == 1, "a validation of 160 s"
 
 
+def test_too_few_minutes_are_refused_without_validation_data_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = make_measured(selfsup(), (9.0, 1.0, 1.0), val_batches=0)
+    with pytest.raises(ConfigError, match=r"--minutes: found 0\.1: opening the data took 0 s, a step takes 1 s"):
+        choose(selfsup(), 0.1, measured, monkeypatch)
+
+
+def test_what_was_measured_for_the_minutes_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision of the measured steps is that of the training, whose data are open."""
+    given = selfsup("training.precision=auto", "training.compile=auto")
+    found = selfsup("training.precision=bf16", "training.compile=off")
+    steps = (SimpleNamespace(seconds=(9.0, 1.0, 1.0)),)
+    data = SimpleNamespace(train=None, val=None)
+    measured = MeasuredTraining(OpenedData(given, found, data), steps)  # type: ignore[arg-type]
+    chosen = choose(given, 20, measured, monkeypatch)
+    assert (chosen.training.precision, chosen.training.compile) == ("bf16", "off")
+    assert measured.opened.resolve(chosen) == chosen
+
+
 def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipes.configure("selfsup", ["training.accelerator=cuda"], data={"path": "drive.mp4"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -64,6 +64,19 @@ def compiled(kind: str, **others: Any) -> Any:
     return recipes.configure("selfsup", words, data={"path": "drive.mp4"})
 
 
+@pytest.mark.slow
+def test_a_resumed_training_keeps_what_was_measured(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["training.precision=auto"])
+    seconds = {"32": 1.0, "bf16": 2.0}
+    monkeypatch.setattr(measured_choices, "_measure", lambda config, data: seconds[config.training.precision])
+    run = recipes.train(config, out=tmp_path / "runs")
+    assert run.config["training"]["precision"] == "32"
+    seconds["bf16"] = 0.5  # another machine, or a busy one
+    assert recipes.train(config, resume=run.folder).config["training"]["precision"] == "32"
+
+
 def test_a_compilation_that_works_is_taken(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_as({"networks": 1.0}, monkeypatch)
     assert choose_compilation(compiled("networks"), None, Console(file=out)).training.compile == "networks"

@@ -406,6 +406,21 @@ def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyP
     assert limit.is_over
 
 
+def test_checkpoints_take_no_time_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 1 s and a checkpoint 100 s, of 60 s in all."""
+    now, save = [0.0], TrainingLoop.save
+
+    def spend(seconds: float) -> float:
+        now[0] += seconds
+        return now[0]
+
+    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: spend(1e-6))
+    monkeypatch.setattr(small_recipe.SmallRecipe, "on_batch_start", lambda recipe: spend(1.0))
+    monkeypatch.setattr(TrainingLoop, "save", lambda loop, *what: (spend(100.0), save(loop, *what)))
+    _, fitted = small_recipe.train(tmp_path, max_steps=5, max_minutes=1.0, checkpoint_every=1)
+    assert fitted.steps == 5
+
+
 def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:
     (timed, fitted), (plain, _) = (
         small_recipe.train(tmp_path / name, max_minutes=m) for name, m in (("a", 60.0), ("b", None))

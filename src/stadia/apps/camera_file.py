@@ -109,7 +109,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         camera = choose_camera(request.calibration, request.name)
         known = Intrinsics(camera.K, *(camera.size or (height, width)))
         origin = f"{camera.name} of {request.calibration.name}"
-        notes += [*describe_choice(request.calibration, request.name), *describe_distortion(camera)]
+        notes += [*describe_camera_choice(request.calibration, request.name), *describe_distortion(camera)]
         if (known.height, known.width) != (height, width):
             notes.append(f"note: K was scaled from images of {known.width}x{known.height} to {width}x{height}")
         return fit_to_size(known, source, height, width), origin, notes
@@ -143,7 +143,7 @@ def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
     return named[0]
 
 
-def describe_choice(path: Path, name: str | None) -> list[str]:
+def describe_camera_choice(path: Path, name: str | None) -> list[str]:
     """Return a note where the first one of several cameras is taken because none was named."""
     first, *others = read_calibration(path)
     names = [camera.name for camera in others if camera.name != first.raw_name]

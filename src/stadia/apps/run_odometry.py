@@ -38,7 +38,7 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.backend_predictor import describe_choice, describe_cost, open_backend
+from stadia.recipes.base.backend_predictor import describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.base.depth_commands import observe_frames, read_training_record
 from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, refuse_unusable, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
@@ -91,7 +91,7 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     for folder in folders:
         _check_empty(folder)
     if not choice.is_torch:
-        yield describe_choice(choice)
+        yield describe_backend_choice(choice)
         predictor = open_backend(request.checkpoint, predictor, choice, open_frames)
         yield from describe_cost(choice.precision, predictor.precision_cost)
         about |= {"backend": choice.backend, "precision": choice.precision}

@@ -128,7 +128,7 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
 
 
 def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: CalibratedCamera) -> Iterator[str]:
-    """Yield a note where the calibration has another baseline than the one that is asked for."""
+    """Yield a note where the calibration has another baseline than the given one."""
     if request.baseline_m is None or left.T_camera_first is None or right.T_camera_first is None:
         return
     T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)

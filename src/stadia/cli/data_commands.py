@@ -53,6 +53,7 @@ def _render(write: Callable[..., Path], title: str, unit: str, total: int, image
 
     class Speed(progress.ProgressColumn):
         def render(self, task: progress.Task) -> Text:
+            """Return the speed of a task as text."""
             return Text(f"{task.speed * images:.1f} images/s" if task.speed else "", style="cyan")
 
     columns = (

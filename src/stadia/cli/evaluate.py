@@ -22,7 +22,7 @@ _FORMS_OF = {
     **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
     **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
-    **dict.fromkeys(("format", "reference_format", "align", "max_difference_s"), (_TRAJECTORY,)),
+    **dict.fromkeys(("format", "reference_format", "align", "max_difference_s", "image"), (_TRAJECTORY,)),
     **dict.fromkeys(("split", "held_out_of"), (_OBJECTS,)),
     **dict.fromkeys(("reference", "scores", "force"), (_DEPTH, _TRAJECTORY, _OBJECTS)),
 }
@@ -56,6 +56,7 @@ def evaluate(
     size: SizeOption = None,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
+    image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +71,10 @@ def evaluate(
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
         formats = (format, reference_format or format)
-        summary = _score_trajectory(trajectory, truth, formats, align, max_difference_s, scores, as_json=as_json)
+        if image is not None:
+            _check_drawing(image, force=force)
+        outputs = (scores, image)
+        summary = _score_trajectory(trajectory, truth, formats, align, max_difference_s, outputs, as_json=as_json)
     elif objects is not None:
         from stadia.evaluation.recording_scores import write_score
         from stadia.recipes.objectpose.commands import score_results
@@ -156,11 +160,11 @@ def _score_trajectory(
     formats: tuple[str, str],
     align: str,
     max_difference_s: float,
-    scores: Path | None,
+    outputs: tuple[Path | None, Path | None],
     *,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Score a trajectory file. formats: of the estimate and of the reference."""
+    """Score a trajectory file. formats: of the estimate and of the reference.  outputs: score file and drawing."""
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
     from stadia.evaluation.recording_scores import score_trajectory, write_score
     from stadia.metrics.trajectory_metrics import PathAlignment
@@ -174,9 +178,27 @@ def _score_trajectory(
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if not as_json:
         echo(score.headline)
+    scores, image = outputs
     if scores is not None:
         write_score(scores, score.to_json())
+    if image is not None:
+        from stadia.core.types import DepthScale
+        from stadia.evaluation.plots.charts import draw_paths
+
+        draw_paths(image, score.paths_from_start, DepthScale.METRES)
+        echo(f"note: wrote {image}", err=True)
     return score.summary()
+
+
+def _check_drawing(image: Path, *, force: bool) -> None:
+    """Raise ConfigError for a format that is not drawn, and StadiaError for a file that is not stadia's."""
+    from stadia.core.errors import ConfigError
+    from stadia.core.output_files import check_replaceable
+
+    if image.suffix not in (".png", ".svg"):
+        fix = f"--image {image.with_suffix('.png').name}"
+        raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
+    check_replaceable(image, "drawing of paths", force=force)
 
 
 def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:

@@ -55,10 +55,10 @@ def predict(
     options = parse_source_options(overrides or [])
     outputs = out, every, motion, size, video, cloud, background
     request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
-    check_backend(request.backend_choice)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
     else:
+        check_backend(request.backend_choice)
         echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
         from stadia.recipes.base.recipe_commands import run_predict
     with show_progress() as bars:

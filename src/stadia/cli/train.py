@@ -31,10 +31,12 @@ class TrainCommand(TyperCommand):
     """`stadia train RECIPE --help` also prints every key of the recipe."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
         ctx.meta["words"] = list(args)
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with the keys of the recipe."""
         super().format_help(ctx, formatter)
         _print_keys(ctx.meta["words"])
 

@@ -88,7 +88,12 @@ def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
 
 
 def parse_value(text: str) -> Any:
-    """Parse `2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; return any other text unchanged."""
+    """Parse `2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; return any other text unchanged.
+
+    Examples:
+        >>> parse_value("2e-4"), parse_value("[1,2]"), parse_value("drive.mp4")
+        (0.0002, [1, 2], 'drive.mp4')
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -256,6 +261,12 @@ def resolve_config(
         overrides: `dotted.key=value`, later ones win.
         fix: what the error message recommends.
         missing: what it recommends where one of these dotted keys is missing.
+
+    Examples:
+        >>> class Small(StrictModel):
+        ...     lr: float = 0.1
+        >>> resolve_config(Small, overrides=["lr=0.2"]).lr
+        0.2
     """
     values = merge_overrides(base or {}, overrides, model)
     mistakes = _unknown(model, values)
@@ -368,7 +379,12 @@ class ValueChange:
 
 
 def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[ValueChange]:
-    """Return each dotted key that differs; a list, or a group that only one side has, is one change."""
+    """Return each dotted key that differs; a list, or a group that only one side has, is one change.
+
+    Examples:
+        >>> [change.key for change in diff_mappings({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})]
+        ['a.b']
+    """
     changes = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key, ABSENT), now.get(key, ABSENT)

@@ -112,5 +112,10 @@ class VerdictError(StadiaError):
 
 
 def summarize_exception(error: BaseException) -> str:
-    """Return the type and the first 300 characters of an exception of another library, on one line."""
+    """Return the type and the first 300 characters of an exception of another library, on one line.
+
+    Examples:
+        >>> summarize_exception(ValueError("bad value"))
+        'ValueError: bad value'
+    """
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -110,6 +110,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because some writers choose the format by it. The first write into a folder
     removes the temporary files of processes that were killed there. Raises StadiaError where the disk is full or the
     folder cannot be written to.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_write(Path(folder, "a.txt")) as temporary:
+        ...         _ = temporary.write_text("complete")
+        ...     Path(folder, "a.txt").read_text()
+        'complete'
     """
     path = Path(path)
     temporary: Path | None = None
@@ -143,8 +151,8 @@ _SYNCED_LATER: set[Path] = set()
 def sync_later(folder: Path) -> Iterator[None]:
     """Sync the files that `atomic_write` writes into a folder, in any thread, once at the end of the block.
 
-    For many files that mean nothing before a last one says that they are whole: write that one after the block. To sync
-    each by itself takes longer than to compress it. Nothing is synced after an error.
+    For many files that mean nothing before a last one states that they are complete: write that one after the block.
+    To sync each by itself takes longer than to compress it. Nothing is synced after an error.
     """
     folder = folder.absolute()
     _SYNCED_LATER.add(folder)
@@ -356,14 +364,27 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: indented, keys in the given order, NaN refused."""
+    """Write JSON atomically: indented, keys in the given order, NaN refused.
+
+    Examples:
+        >>> import json, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder, "a.json"), {"depth_scale": "metres"})
+        ...     json.loads(Path(folder, "a.json").read_text())
+        {'depth_scale': 'metres'}
+    """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))  # piece by piece
         stream.write("\n")
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError where that leaves the folder, or is a name that no file can have."""
+    """Return `folder / name`. Raises DataError where that leaves the folder, or is a name that no file can have.
+
+    Examples:
+        >>> safe_join(Path("run"), "images/0.png").name
+        '0.png'
+    """
     try:
         path = (Path(folder) / name).resolve()
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):

@@ -153,7 +153,12 @@ def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def parse_image_header(data: bytes) -> ImageHeader | None:
-    """Return size, bits and channels of a PNG or JPEG from its header; None for another file."""
+    """Return size, bits and channels of a PNG or JPEG from its header; None for another file.
+
+    Examples:
+        >>> parse_image_header(b"not an image") is None
+        True
+    """
     if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
         width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
         return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))

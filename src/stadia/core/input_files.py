@@ -162,7 +162,12 @@ def read_csv(
 
 
 def parse_csv(path: object, text: str, expected: str, *, skip_damaged: bool = False) -> list[dict[str, str]]:
-    """Return the rows of CSV text as `read_csv` does; `path` is its place, for messages."""
+    r"""Return the rows of CSV text as `read_csv` does; `path` is its place, for messages.
+
+    Examples:
+        >>> parse_csv("rows.csv", "step,loss\n1,0.5\n", "a table")
+        [{'step': '1', 'loss': '0.5'}]
+    """
     rows, cells = list[dict[str, str]](), 0
     with name_parser_errors(path, expected=expected):
         for row in csv.DictReader(io.StringIO(text, newline=""), strict=not skip_damaged):
@@ -180,5 +185,10 @@ def parse_csv(path: object, text: str, expected: str, *, skip_damaged: bool = Fa
 
 
 def parse_integer(text: str, *, most: int) -> int | None:
-    """Return a whole number of ASCII digits from 0 to `most`, else None: `str.isdigit` also allows '²'."""
+    """Return a whole number of ASCII digits from 0 to `most`, else None: `str.isdigit` also allows '²'.
+
+    Examples:
+        >>> parse_integer("12", most=100), parse_integer("-1", most=100), parse_integer("²", most=100)
+        (12, None, None)
+    """
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) <= most else None

@@ -28,6 +28,7 @@ MARKS: Mapping[str, bytes] = {
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
     "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
+    "drawing of paths": rb"tEXtSoftware\0stadia-paths|>stadia-paths<",
     "overview": rb"tEXtSoftware\0stadia-overview",
     "video of activations": rb"stadia-activations",
     "exported network": rb"stadia-depth|stadia\.json",

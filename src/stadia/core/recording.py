@@ -35,7 +35,8 @@ class MaskReader(Protocol):
     """
 
     @property
-    def classes(self) -> Mapping[int, str]: ...
+    def classes(self) -> Mapping[int, str]:
+        """Return the names of the classes by their numbers."""
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
         """Return the masks at this size, None without any. Raises DataError where they are damaged."""

@@ -13,7 +13,12 @@ from stadia.core.errors import ConfigError, DataError
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
-    """Return the valid name closest to a misspelt one, or None where nothing is close."""
+    """Return the valid name closest to a misspelt one, or None where nothing is close.
+
+    Examples:
+        >>> find_nearest_name("optimser", ["optimizer", "schedule"])
+        'optimizer'
+    """
     found = difflib.get_close_matches(name, list(valid), n=1, cutoff=similarity)
     return found[0] if found else None
 

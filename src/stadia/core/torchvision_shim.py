@@ -12,7 +12,10 @@ to 3 s less.
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import sys
 from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,11 +51,18 @@ def declare_missing_operators() -> list[str]:
     return missing
 
 
+_disable_now = torch.compiler.disable
+
+
 def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
     """Return what `torch.compiler.disable` returns, without its import of the compiler, which takes a second.
 
-    timm decorates functions by it that few programs call.
+    timm decorates functions by it that few programs call. Modules, classes and all else are passed to torch's own.
     """
+    if fn is None and "torch._dynamo" not in sys.modules:
+        return partial(_disable_at_first_call, recursive=recursive, reason=reason)
+    if not inspect.isfunction(fn) or "torch._dynamo" in sys.modules:
+        return _disable_now(fn, recursive, reason=reason)  # type: ignore[no-untyped-call]
     return torch._disable_dynamo(fn, recursive)  # type: ignore[attr-defined]
 
 

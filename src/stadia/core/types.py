@@ -49,6 +49,7 @@ class Camera:
             raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
+        """Return the camera with K on another device or of another type."""
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
 
     @property
@@ -76,6 +77,8 @@ class TensorDataclass:
     """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it, those of tuples too."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Return a copy with every tensor on another device, or floating tensors of another type."""
+
         def moved(value: Any) -> Any:
             if isinstance(value, tuple):
                 return tuple(map(moved, value))
@@ -181,7 +184,12 @@ class Meta:
 
 
 def is_temporal(source_name: str) -> bool:
-    """Return True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo")."""
+    """Return True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo").
+
+    Examples:
+        >>> is_temporal("-1"), is_temporal("stereo")
+        (True, False)
+    """
     return source_name.lstrip("+-").isdigit()
 
 
@@ -206,6 +214,7 @@ class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
 
     @property
     def size(self) -> int:
+        """Return B, the number of samples."""
         return len(self.meta)
 
 
@@ -293,5 +302,10 @@ class TrackProgress(Protocol):
 
 
 def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-    """Show nothing."""
+    """Show nothing.
+
+    Examples:
+        >>> list(no_progress([1, 2], 2, "counting"))
+        [1, 2]
+    """
     return items

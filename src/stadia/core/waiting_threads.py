@@ -17,7 +17,7 @@ LOAD_FILE = Path("/proc/loadavg")
 
 
 def choose_waiting(*, is_training: bool) -> None:
-    """Let threads sleep while they wait; in a training on an idle machine, let them look for work a little longer.
+    """Let threads sleep while they wait; in a training on an idle machine, let them stay awake a little longer.
 
     Torch's OpenMP reads these variables of the environment when it loads; what the user has set is kept. To wake a
     thread takes long on some virtual machines: there a training on idle cores makes 2.8 steps a second with SPINS
@@ -32,7 +32,7 @@ def choose_waiting(*, is_training: bool) -> None:
 def measure_idle_share() -> float:
     """Return 1 - threads that run now, this one excepted, over cores, at least 0; 0 where Linux's LOAD_FILE is missing.
 
-    It is the median of a few looks over a tenth of a second. The load average of a minute would count an installation
+    It is the median of a few samples over a tenth of a second. The load average of a minute would count an installation
     that has just ended, and shares of processor time over a tenth of a second are wrong on some virtual machines.
     """
     if not LOAD_FILE.exists():

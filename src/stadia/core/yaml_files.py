@@ -76,7 +76,12 @@ def read_yaml(path: Path, *, expected: str, fix: str = "correct the file", max_b
 
 
 def parse_yaml(path: object, text: str, expected: str, *, fix: str = "correct the file") -> Any:
-    """Return the content of YAML text as `read_yaml` does; `path` is its place, for messages."""
+    """Return the content of YAML text as `read_yaml` does; `path` is its place, for messages.
+
+    Examples:
+        >>> parse_yaml("study.yaml", "seeds: [0, 1]", "a study")
+        {'seeds': [0, 1]}
+    """
     loader = None
     try:
         loader = _StrictLoader(text)

@@ -242,9 +242,14 @@ class BatchLoader(Protocol[BatchT_co]):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[BatchT_co]: ...
-    def start(self) -> None: ...
-    def set_position(self, epoch: int, batch: int = 0) -> None: ...
-    def shard(self, rank: int, world_size: int) -> None: ...
+    def start(self) -> None:
+        """Start the loading processes, if there are any."""
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """Continue at a batch of an epoch, both from 0."""
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Load only the share of one process."""
 
 
 class MixtureLoader(Generic[BatchT]):

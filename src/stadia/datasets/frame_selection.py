@@ -22,14 +22,14 @@ MAX_STANDING_MOTION = 0.0003
 """
 
 MIN_MOTION = 0.002  # the next frame is kept from this motion on: 1.3 px of 640; with less, depth is dominated by noise
-_WIDTH = 320  # width of the gray image that motion is measured on
+FLOW_WIDTH = 320  # width of the gray image that motion is measured on
 _MIN_POINTS = 10
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert (H, W, 3) RGB to the gray image, 320 wide, that motion is measured on."""
-    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
-    return cv2.cvtColor(cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    """Convert (H, W, 3) RGB to the gray image, FLOW_WIDTH wide, that motion is measured on."""
+    height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
+    return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
 def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -42,6 +42,10 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     """Resize (h, w, 3) to (height, width, 3): area average where it shrinks, bilinear where it grows.
 
     Pixel x goes to (x + 0.5) s - 0.5, as the principal point in `geometry.camera.resize_camera`.
+
+    Examples:
+        >>> resize_image(np.full((4, 4, 3), 7, np.uint8), 2, 2)[0, 0].tolist()
+        [7, 7, 7]
     """
     if image.shape[:2] == (height, width):
         return image
@@ -52,7 +56,12 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed, 0 stays none."""
+    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed, 0 stays none.
+
+    Examples:
+        >>> resize_depth(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), 1, 2).shape
+        (1, 2)
+    """
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
@@ -61,6 +70,11 @@ def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -
 
     The nearest of several returns on one pixel stays, since it occludes the others. Enlarging keeps their number.
     (`resize_depth` reads one pixel in each neighborhood and would drop most returns.)
+
+    Examples:
+        >>> depth_m = np.array([[0.0, 5.0], [0.0, 9.0]], np.float32)
+        >>> resize_sparse_depth(depth_m, 1, 1).tolist()  # the nearest return of the pixel
+        [[5.0]]
     """
     rows, columns = np.nonzero(depth_m > 0)
     h, w = depth_m.shape
@@ -143,7 +157,12 @@ class StoredRecording(CalibratedRecording):
 
 
 def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
-    """Convert (H, W, 3) to the bytes of a store."""
+    """Convert (H, W, 3) to the bytes of a store.
+
+    Examples:
+        >>> list(to_planar_bytes(np.array([[[1, 2, 3]]], np.uint8)))
+        [1, 2, 3]
+    """
     return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 

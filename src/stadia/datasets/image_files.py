@@ -31,7 +31,12 @@ _COPY = "copy or extract it again, or remove its frame"
 
 
 def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key that puts `frame2` before `frame10`."""
+    """Return a sort key that puts `frame2` before `frame10`.
+
+    Examples:
+        >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
+        'frame2.png'
+    """
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
 
 
@@ -229,10 +234,20 @@ def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
 
 
 def join_hashes(digits: Sequence[str]) -> str:
-    """Join hashes to one string: a run's record of 44 000 images is one line of half a megabyte."""
+    """Join hashes to one string: a run's record of 44 000 images is one line of half a megabyte.
+
+    Examples:
+        >>> split_hashes(join_hashes(["0123456789ab", "ba9876543210"]))
+        ['0123456789ab', 'ba9876543210']
+    """
     return "".join(digits)
 
 
 def split_hashes(digits: str) -> list[str]:
-    """Split a string of `join_hashes` into hashes."""
+    """Split a string of `join_hashes` into hashes.
+
+    Examples:
+        >>> split_hashes("0123456789abba9876543210")
+        ['0123456789ab', 'ba9876543210']
+    """
     return [digits[start : start + HASH_DIGITS] for start in range(0, len(digits), HASH_DIGITS)]

@@ -189,7 +189,12 @@ def _describe_contents(path: Path) -> str:
 
 
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
-    """Return the selected names (given in full or by their end), in that order; all of them without a selection."""
+    """Return the selected names (given in full or by their end), in that order; all of them without a selection.
+
+    Examples:
+        >>> select_names(["kitti/06", "kitti/07"], ["06"], Path("kitti"))
+        ['kitti/06']
+    """
     if not selected:
         return list(available)
     chosen = []

@@ -54,13 +54,19 @@ class Intrinsics:
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
     def make_camera(self, index: int) -> Camera:
+        """Return the camera of a frame, by its index."""
         import torch  # here, since exported networks run on recordings without torch
 
         return Camera(torch.from_numpy(self.select_K(index)), self.height, self.width)
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility."""
+    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility.
+
+    Examples:
+        >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
+        500.0
+    """
     fault = None
     if K.shape != (3, 3):
         fault = f"shape {K.shape}"
@@ -219,6 +225,7 @@ class RecordingView(Recording):
 
     @property
     def mask_reader(self) -> MaskReader | None:
+        """Return the reader of the masks, that of the recording behind this view."""
         return self.recording.mask_reader
 
     @mask_reader.setter

@@ -121,6 +121,13 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
 
     Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with
     these names.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_findings(Path(folder, "findings.jsonl"), [])
+        ...     read_findings(Path(folder, "findings.jsonl"))
+        []
     """
     written, count = [], Counter[str]()
     for finding in findings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -44,18 +44,25 @@ def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width:
     A map of another size is averaged by area, without its holes. A pixel without any depth (sky) gets the mean of its
     row, or else the mean of all. Raises DataError where no map has a depth.
     """
+    if (mean := _average_maps(depths_m, height, width)) is None:
+        fix = "use recordings with ground truth"
+        raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", fix=fix)
+    return MeanDepthPredictor(torch.from_numpy(mean))
+
+
+def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> NDArray[np.float32] | None:
+    """Return the mean (height, width) of `average_depths`; None where no map has a depth."""
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
         valid = (depth_m > 0).astype(np.float64)
         total += cv2.resize(depth_m * valid, (width, height), interpolation=cv2.INTER_AREA)
         weight += cv2.resize(valid, (width, height), interpolation=cv2.INTER_AREA)
     if not weight.any():
-        fix = "use recordings with ground truth"
-        raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", fix=fix)
+        return None
     row_total, row_weight = total.sum(1, keepdims=True), weight.sum(1, keepdims=True)
     row = np.where(row_weight > 0, row_total / np.maximum(row_weight, 1e-12), total.sum() / weight.sum())
-    mean = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
-    return MeanDepthPredictor(torch.from_numpy(mean.astype(np.float32)))
+    mean: NDArray[np.float64] = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
+    return mean.astype(np.float32)
 
 
 def average_recordings(
@@ -85,26 +92,37 @@ def score_mean_depth(
     """
     frames = [(recording, index) for recording, chosen in trained_on for index in chosen]
     step = max(-(-len(frames) // MAX_AVERAGED_FRAMES), 1)
-    maps = [true_m for recording, index in frames[::step] if (true_m := recording.depth_m(index)) is not None]
-    cut = [crop_window(predictor.crop, *true_m.shape).cut(true_m) for true_m in maps]
-    if not any(true_m.any() for true_m in cut):
+    count = 0
+
+    def read_maps() -> Iterator[NDArray[np.floating]]:
+        nonlocal count
+        for recording, index in frames[::step]:
+            if (true_m := recording.depth_m(index)) is not None:
+                count += 1
+                yield crop_window(predictor.crop, *true_m.shape).cut(true_m)
+
+    if (mean := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
         return None
-    mean = average_depths(cut, predictor.height, predictor.width).depth_m.numpy()
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
-        mean = 1 / mean
+        mean = np.reciprocal(mean)
     scores: list[tuple[str, ImageScore | None]] = []
     for recording in recordings:
         for index in indices[recording.name]:
             name, true_m = f"{recording.name}/{frame_name(recording, index)}", recording.depth_m(index)
             view = predictor.depth_scale, protocol, predictor.crop
             scores.append((name, None if true_m is None else score_image(name, mean, true_m, *view)))
-    what = f"the mean depth of {len(maps)} training image{'s' * (len(maps) != 1)}"
+    what = f"the mean depth of {count} training image{'s' * (count != 1)}"
     score = collect_scores(scores, predictor.depth_scale, protocol).to_json()
     return {"checkpoint": what, "baseline": what, **score, "per_image": []}
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the largest difference of the three channels, 0 to 255: (H, W, 3) twice to (H, W)."""
+    """Return the largest difference of the three channels, 0 to 255: (H, W, 3) twice to (H, W).
+
+    Examples:
+        >>> max_channel_difference(np.full((1, 1, 3), 9, np.uint8), np.array([[[9, 5, 2]]], np.uint8)).tolist()
+        [[7]]
+    """
     return np.abs(image.astype(np.int16) - background).max(axis=2).astype(np.uint8)
 
 
@@ -112,6 +130,10 @@ def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.b
     """Return the smallest threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels.
 
     examples: differences (H, W) with their masks (H, W); consumed one by one.
+
+    Examples:
+        >>> find_best_threshold([(np.array([[10, 200]], np.uint8), np.array([[False, True]]))])
+        10
     """
     every, inside = np.zeros(NUM_THRESHOLDS), np.zeros(NUM_THRESHOLDS)
     for differs, mask in examples:

@@ -250,6 +250,13 @@ def score_image(
         log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
 
     Raises ProtocolError where a scored pixel has no prediction.
+
+    Examples:
+        >>> from stadia.evaluation.protocols import find_protocol
+        >>> same = np.full((4, 6), 2.0)
+        >>> score = score_image("000000", same, same, DepthScale.METRES, find_protocol("metric"))
+        >>> round(float(score.metrics["abs_rel"]), 6)
+        0.0
     """
     whole = torch.from_numpy(np.asarray(true_m, np.float64))
     values = torch.from_numpy(np.asarray(predicted, np.float64))

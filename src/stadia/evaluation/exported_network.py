@@ -57,7 +57,7 @@ _MAX_ARENA_BYTES = 3 << 29
 """1.5 GiB of intermediate results. Weights are not among them: the file bounds those."""
 _MAX_NODES = 4000  # the networks have at most about a thousand; onnxruntime takes a minute to open 10,000
 _FATAL = 4  # level of onnxruntime's log
-_CHECK_S = 30.0  # of the check's prediction, which takes milliseconds: its image has four strides
+_CHECK_S = 30.0  # of the check's predictions: milliseconds for images of four strides, seconds for a file of one size
 
 MAX_STRIDE = 256
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -68,6 +68,13 @@ class TrainingCamera(StrictModel):
 
     K: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
     size: tuple[Annotated[int, Field(ge=1, le=1 << 16)], Annotated[int, Field(ge=1, le=1 << 16)]]
+
+    @field_validator("K")
+    @classmethod
+    def _check_focal_lengths(cls, K: Any) -> Any:
+        if not min(K[0][0], K[1][1]) > 0:
+            raise ValueError(f"fx {K[0][0]:g} and fy {K[1][1]:g} are not above 0")
+        return K
 
 
 class ExportDescription(StrictModel):

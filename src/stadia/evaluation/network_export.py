@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +110,7 @@ def _traced(network: nn.Module, about: ExportDescription, size: tuple[int, int] 
     stride = about.stride
     example = torch.zeros(2, 3, *(size or (4 * stride, 6 * stride)))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _pad_by_integers():
             program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size))
     except Exception as error:  # tracing raises many classes of errors
         raise StadiaError(
@@ -121,6 +123,34 @@ def _traced(network: nn.Module, about: ExportDescription, size: tuple[int, int] 
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
+
+
+@contextmanager
+def _pad_by_integers() -> Iterator[None]:
+    """Let timm compute TensorFlow's SAME padding by integers while a graph is traced.
+
+    timm rounds a quotient up as a floating-point number. Of a size that is not known, this stays in the expressions of
+    all sizes behind it, and each stride nests another one: tracing took minutes (`tf_efficientnet_*`). By integers the
+    padding is a number, because the sizes are multiples of the strides.
+    """
+    padding: Any = sys.modules.get("timm.layers.padding")  # absent where no network is of timm
+    if padding is None:
+        yield
+        return
+    original = padding.get_same_padding
+    padding.get_same_padding = _compute_same_padding
+    try:
+        yield
+    finally:
+        padding.get_same_padding = original
+
+
+def _compute_same_padding(size: int, kernel_size: int, stride: int, dilation: int) -> int:
+    """Return the padding of both sides together, for a result of ceil(size / stride)."""
+    reach = (kernel_size - 1) * dilation + 1
+    if size % stride == 0:
+        return max(reach - stride, 0)
+    return max((-(-size // stride) - 1) * stride + reach - size, 0)
 
 
 def _dynamic_shapes(stride: int, size: tuple[int, int] | None) -> tuple[dict[int, Any]]:

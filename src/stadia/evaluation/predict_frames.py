@@ -198,6 +198,14 @@ def _continues(found: DirectAlignment, T_before: Tensor) -> bool:
     return float(found.T_source_target[0, :3, 3].cpu() @ T_before[:3, 3]) >= 0
 
 
+def _rank(found: DirectAlignment) -> tuple[bool, float]:
+    """Return what orders two alignments of a pair, the better first: reliable ones, then by their residual.
+
+    An unreliable one may have the smaller residual over the few pixels that it shares with the next image.
+    """
+    return not is_reliable(found), float(found.residual)
+
+
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[Tensor | None]:
@@ -224,7 +232,7 @@ def align_motion(
 
     Arguments and result are those of `predict_motion`. The network's motion is kept for unreliable alignments, and for
     inverse depth up to an unknown shift. An alignment that is unreliable or turns back may have found a wrong minimum:
-    it is repeated from the motion before, and the one with the smaller residual counts.
+    it is repeated from the motion before. Of the two a reliable one counts, then the one with the smaller residual.
     """
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
@@ -238,7 +246,7 @@ def align_motion(
         if together:
             (found,) = together[number : number + 1]
             if before is not None and not (is_reliable(found) and _continues(found, before)):
-                found = min(found, *_align(*pair, before[None]), key=lambda one: float(one.residual))
+                found = min(found, *_align(*pair, before[None]), key=_rank)
         else:
             (found,) = _align(*pair, (torch.eye(4, dtype=torch.float64) if before is None else before)[None])
         motions.append(found.T_source_target[0].cpu() if is_reliable(found) else T)

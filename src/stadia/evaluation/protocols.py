@@ -199,7 +199,12 @@ PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _AL
 
 
 def find_protocol(name: str) -> Protocol:
-    """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one."""
+    """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one.
+
+    Examples:
+        >>> find_protocol("kitti-eigen").crop
+        'garg'
+    """
     if name not in PROTOCOLS:
         near = find_nearest_name(name, list(PROTOCOLS))
         fix = f"did you mean '{near}'?" if near else "docs/reference/protocols.md describes them"

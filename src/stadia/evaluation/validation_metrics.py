@@ -45,6 +45,12 @@ def compute_depth_scores(
     inverse_depth: (B, 1, H, W), with the scale of `depth_scale`.
     true_m: (B, 1, H, W) metres, 0 = none; scored below MAX_DEPTH_M.
     log_uncertainty: (B, 1, H, W), larger for less certain depth.
+
+    Examples:
+        >>> true_m = torch.rand(2, 1, 4, 6) + 1
+        >>> scores = compute_depth_scores(0.5 / true_m, true_m, DepthScale.UP_TO_SCALE)  # the scale is free
+        >>> round(scores["abs_rel"].max().item(), 5)
+        0.0
     """
     mask = (true_m > 0) & (true_m < MAX_DEPTH_M)
     if depth_scale is DepthScale.AFFINE_INVERSE:
@@ -142,7 +148,12 @@ def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
 
 
 def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two depth scales: the one at which both can be compared."""
+    """Return the weaker of two depth scales: the one at which both can be compared.
+
+    Examples:
+        >>> weaker_scale(DepthScale.METRES, DepthScale.UP_TO_SCALE)
+        <DepthScale.UP_TO_SCALE: 'up-to-scale'>
+    """
     order = list(DepthScale)
     return max(predicted, labeled, key=order.index)
 

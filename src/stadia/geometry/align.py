@@ -46,6 +46,12 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
 
     Raises GeometryError for shapes that do not correspond, and where all points of the source are one point.
     On a straight line the rotation about that line is not determined; any of the best ones is returned.
+
+    Examples:
+        >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+        >>> found = umeyama(source, 2 * source + 1, "sim3")
+        >>> (round(found.scale.item(), 6), found.t.numpy().round(6).tolist())
+        (2.0, [1.0, 1.0, 1.0])
     """
     if source.shape != target.shape or source.shape[-1] != 3 or source.shape[-2] < 3:
         found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "associate the trajectories by time first"
@@ -75,7 +81,12 @@ def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN for none."""
+    """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN for none.
+
+    Examples:
+        >>> masked_median(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False])).item()
+        1.5
+    """
     known = _expand_mask(values, known)
     ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
     count = known.sum(-1, keepdim=True)
@@ -88,6 +99,10 @@ def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[T
     """Return the median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN where none is known.
 
     (x - t) / s does not depend on the scale and shift of the values (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+
+    Examples:
+        >>> [x.item() for x in median_and_deviation(torch.tensor([1.0, 3.0, 5.0, 7.0]))]
+        [4.0, 2.0]
     """
     known = _expand_mask(values, known)
     median = masked_median(values, known)
@@ -104,12 +119,22 @@ def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> t
 
 
 def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return median(target) / median(prediction) (...) over known values (..., N) (Zhou et al., CVPR 2017)."""
+    """Return median(target) / median(prediction) (...) over known values (..., N) (Zhou et al., CVPR 2017).
+
+    Examples:
+        >>> fit_scale_median(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])).item()
+        2.0
+    """
     return masked_median(target, known) / masked_median(prediction, known)
 
 
 def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the scale (...) that minimizes sum (scale prediction - target)^2 over known values (..., N)."""
+    """Return the scale (...) that minimizes sum (scale prediction - target)^2 over known values (..., N).
+
+    Examples:
+        >>> fit_scale_least_squares(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])).item()
+        3.0
+    """
     prediction, target, _ = _mask_unknown(prediction, target, known)
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
@@ -118,6 +143,11 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
     """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
 
     For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+
+    Examples:
+        >>> scale, shift = fit_scale_and_shift(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, 5.0]))
+        >>> (round(scale.item(), 5), round(shift.item(), 5))
+        (2.0, 1.0)
     """
     prediction, target, weights = _mask_unknown(prediction, target, known)
     total = weights.sum(-1, keepdim=True)
@@ -247,6 +277,15 @@ def umeyama_ransac(
 
     Raises GeometryError (and never returns an identity instead) where points do not correspond, are too few or not
     finite, or where less than a tenth are inliers: wrong correspondences, another unit, or mirrored axes.
+
+    Examples:
+        >>> source = torch.rand(20, 3, dtype=torch.float64)
+        >>> target = 2 * source + 1
+        >>> target[0] += 9  # an outlier
+        >>> seeded = torch.Generator().manual_seed(0)
+        >>> found = umeyama_ransac(source, target, "sim3", inlier_distance=0.01, generator=seeded)
+        >>> round(found.similarity.scale.item(), 6)
+        2.0
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < _SAMPLE:
         found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "leave out objects with so few pixels"

@@ -72,6 +72,11 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
         symmetry: of the objects, its leading axes those of both.
 
     Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 where they are 0.
+
+    Examples:
+        >>> sine, cosine = half_angle_sin_cos(torch.tensor([0.6, 0, 0.8, 0]), torch.tensor([1.0, 0, 0, 0]))
+        >>> (round(sine.item(), 3), round(cosine.item(), 3))
+        (0.8, 0.6)
     """
     dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
     left = quaternion_multiply(quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
@@ -91,6 +96,13 @@ def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | N
 
     2 atan2(sine, cosine) of `half_angle_sin_cos`: never NaN, and exact where arccos loses half its digits.
     For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
+
+    Examples:
+        >>> upright, turned = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0.6, 0, 0.8, 0]])  # about y
+        >>> round(symmetric_angle_deg(turned, upright).item(), 2)
+        106.26
+        >>> symmetric_angle_deg(turned, upright, Symmetry.parse(["revolution"])).item() < 1e-3
+        True
     """
     sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
     angle = torch.rad2deg(2 * torch.atan2(sine, cosine))
@@ -111,13 +123,25 @@ ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for
 
 
 def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
-    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
+    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS.
+
+    Examples:
+        >>> compute_box_corners(torch.eye(4), torch.tensor([2.0, 4.0, 6.0])).amax(0).tolist()
+        [1.0, 2.0, 3.0]
+    """
     unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
     return transform(T_camera_object, unit * size_m[..., None, :])
 
 
 def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return intersection over union (...), 0 to 1, exact. 0 for boxes that do not meet, and for two without volume."""
+    """Return intersection over union (...), 0 to 1, exact. 0 for boxes that do not meet, and for two without volume.
+
+    Examples:
+        >>> size_m, moved = torch.ones(3), torch.eye(4)
+        >>> moved[0, 3] = 0.5  # half of the box
+        >>> round(box_iou(torch.eye(4), size_m, moved, size_m).item(), 4)
+        0.3333
+    """
     shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
     joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
     return (shared / joint.where(joint > 0, 1.0)).clamp(max=1)
@@ -128,6 +152,10 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
 
     It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
     hulls. (The code of Wang et al., CVPR 2019, takes extremes along the wrong axis; later evaluations do not.)
+
+    Examples:
+        >>> round(box_hull_iou(torch.eye(4), torch.ones(3), torch.eye(4), 2 * torch.ones(3)).item(), 4)
+        0.125
     """
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)

@@ -21,6 +21,11 @@ def intrinsics(
     """Return a camera from focal lengths and principal point in pixels.
 
     Raises GeometryError where a number is not finite or a focal length is not positive.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> float(cam.fx), float(cam.cx), cam.height, cam.width
+        (100.0, 50.0, 81, 101)
     """
     if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
         found, expected = f"fx {fx}, fy {fy}, cx {cx}, cy {cy}", "finite, fx and fy above 0"
@@ -29,13 +34,23 @@ def intrinsics(
 
 
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Camera:
-    """Return a camera with square pixels and a centered axis, from its horizontal field of view."""
+    """Return a camera with square pixels and a centered axis, from its horizontal field of view.
+
+    Examples:
+        >>> round(float(from_field_of_view(90, height=48, width=64).fx), 4)
+        32.0
+    """
     K = centered_K(focal_px_from_fov(horizontal_deg, width), height, width)
     return Camera(torch.from_numpy(K), height, width)
 
 
 def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int) -> Camera:
-    """Return a camera with square pixels and a centered axis, from a lens and the width of its sensor."""
+    """Return a camera with square pixels and a centered axis, from a lens and the width of its sensor.
+
+    Examples:
+        >>> float(from_focal_mm(18, 36, height=48, width=64).fx)
+        32.0
+    """
     K = centered_K(focal_px_from_lens(focal_mm, sensor_width_mm, width), height, width)
     return Camera(torch.from_numpy(K), height, width)
 
@@ -56,7 +71,13 @@ def _moved(
 
 
 def resize_camera(camera: Camera, height: int, width: int) -> Camera:
-    """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with separate s for x and y."""
+    """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with separate s for x and y.
+
+    Examples:
+        >>> small = resize_camera(intrinsics(100, 100, 49.5, 39.5, height=80, width=100), 40, 50)
+        >>> float(small.fx), float(small.cx), float(small.cy)
+        (50.0, 24.5, 19.5)
+    """
     sx, sy = width / camera.width, height / camera.height
     return _moved(camera, sx, sy, (sx - 1) / 2, (sy - 1) / 2, height, width)
 
@@ -65,6 +86,12 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
     """Return the camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
 
     Raises GeometryError where the window is not inside the image.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> window = crop_camera(cam, left=10, top=20, height=50, width=60)
+        >>> float(window.cx), float(window.cy), float(window.fx)
+        (40.0, 20.0, 100.0)
     """
     if left < 0 or top < 0 or left + width > camera.width or top + height > camera.height:
         found, expected = f"{width}x{height} at ({left}, {top})", f"a window inside {camera.width}x{camera.height}"
@@ -73,14 +100,26 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
 
 
 def mirror_camera(camera: Camera) -> Camera:
-    """Return the camera of the mirrored image: cx' = (W - 1) - cx; `se3.mirror_x` mirrors the world with it."""
+    """Return the camera of the mirrored image: cx' = (W - 1) - cx; `se3.mirror_x` mirrors the world with it.
+
+    Examples:
+        >>> float(mirror_camera(intrinsics(100, 100, 52, 40, height=81, width=101)).cx)
+        48.0
+    """
     sign = camera.K.new_tensor([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
     shift = camera.K.new_tensor([[0, 0, camera.width - 1], [0, 0, 0], [0, 0, 0]])
     return Camera(camera.K * sign + shift, camera.height, camera.width)
 
 
 def pad_camera(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
-    """Return the camera of the image with pixels added on each side: left and top are added to c."""
+    """Return the camera of the image with pixels added on each side: left and top are added to c.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> larger = pad_camera(cam, left=3, top=4, right=5, bottom=6)
+        >>> float(larger.cx), float(larger.cy), larger.width, larger.height
+        (53.0, 44.0, 109, 91)
+    """
     if min(left, top, right, bottom) < 0:
         found, fix = f"{(left, top, right, bottom)}", "use crop to cut"
         raise GeometryError("padding", found=found, expected="none below 0", fix=fix)
@@ -98,27 +137,53 @@ def _check_size(image: Tensor, camera: Camera) -> None:
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Resize (B, C, H, W) bilinearly with its camera; low-passed where it shrinks, outer edges on outer edges."""
+    """Resize (B, C, H, W) bilinearly with its camera; low-passed where it shrinks, outer edges on outer edges.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 49.5, 39.5, height=80, width=100)
+        >>> image, small = resize(torch.rand(1, 3, 80, 100), cam, 40, 50)
+        >>> tuple(image.shape), float(small.fx)
+        ((1, 3, 40, 50), 50.0)
+    """
     _check_size(image, camera)
     resampled = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
     return resampled, resize_camera(camera, height, width)
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Crop (..., H, W) to the window whose top-left pixel is (left, top), with its camera."""
+    """Crop (..., H, W) to the window whose top-left pixel is (left, top), with its camera.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> image, window = crop(torch.rand(1, 3, 81, 101), cam, left=10, top=20, height=50, width=60)
+        >>> tuple(image.shape), float(window.cx)
+        ((1, 3, 50, 60), 40.0)
+    """
     _check_size(image, camera)
     window = crop_camera(camera, left, top, height, width)
     return image[..., top : top + height, left : left + width], window
 
 
 def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
-    """Mirror (..., H, W) left to right with its camera. Depth stays; poses and stereo sides mirror too."""
+    """Mirror (..., H, W) left to right with its camera. Depth stays; poses and stereo sides mirror too.
+
+    Examples:
+        >>> image, cam = mirror(torch.tensor([[1.0, 2.0, 3.0]]), intrinsics(10, 10, 0.5, 0, height=1, width=3))
+        >>> image.tolist(), float(cam.cx)
+        ([[3.0, 2.0, 1.0]], 1.5)
+    """
     _check_size(image, camera)
     return image.flip(-1), mirror_camera(camera)
 
 
 def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: int) -> tuple[Tensor, Camera]:
-    """Pad (..., H, W) with black (for depth: none) on each side, with its camera."""
+    """Pad (..., H, W) with black (for depth: none) on each side, with its camera.
+
+    Examples:
+        >>> image, cam = pad(torch.ones(1, 1, 2), intrinsics(10, 10, 0.5, 0, height=1, width=2), 1, 0, 0, 0)
+        >>> image.tolist(), float(cam.cx)
+        ([[[0.0, 1.0, 1.0]]], 1.5)
+    """
     _check_size(image, camera)
     larger = pad_camera(camera, left, top, right, bottom)
     return F.pad(image, (left, right, top, bottom)), larger
@@ -128,7 +193,12 @@ def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: 
 
 
 def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (2, H, W): x, then y, of every pixel's center."""
+    """Return (2, H, W): x, then y, of every pixel's center.
+
+    Examples:
+        >>> pixel_grid(2, 3)[:, 1, 2].tolist()  # x, then y, of the bottom right pixel
+        [2.0, 1.0]
+    """
     y, x = torch.meshgrid(torch.arange(height, dtype=dtype), torch.arange(width, dtype=dtype), indexing="ij")
     return torch.stack((x, y))
 
@@ -137,6 +207,10 @@ def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
     """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel: (..., 3, H, W).
 
     A linear function of the pixel is the sum of a part of the column and a part of the row.
+
+    Examples:
+        >>> apply_to_pixels(torch.eye(3), 2, 3)[:, 1, 2].tolist()  # (x, y, 1)
+        [2.0, 1.0, 1.0]
     """
     x = torch.arange(width, device=matrix.device, dtype=matrix.dtype)
     y = torch.arange(height, device=matrix.device, dtype=matrix.dtype)
@@ -146,7 +220,13 @@ def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def inverse_intrinsics(K: Tensor) -> Tensor:
-    """Return K^-1 of (..., 3, 3) upper-triangular intrinsics (skew is respected)."""
+    """Return K^-1 of (..., 3, 3) upper-triangular intrinsics (skew is respected).
+
+    Examples:
+        >>> K = torch.tensor([[2.0, 0, 4], [0, 2, 6], [0, 0, 1]])
+        >>> (inverse_intrinsics(K) @ K).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     fx, skew, cx, fy, cy = K[..., 0, 0], K[..., 0, 1], K[..., 0, 2], K[..., 1, 1], K[..., 1, 2]
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
     first = torch.stack((1 / fx, -skew / (fx * fy), (skew * cy - cx * fy) / (fx * fy)), -1)
@@ -158,6 +238,11 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
     """Back-project depth (..., 1, H, W) to points (..., 3, H, W) of the camera's frame, in the unit of depth.
 
     Where depth is 0 (none) the point is the camera's center. camera.K is (3, 3) or has the depth's leading axes.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 1, 0, height=1, width=3)
+        >>> backproject(torch.full((1, 1, 3), 10.0), cam)[:, 0, 2]  # x, y, z of the last pixel
+        tensor([ 0.1000,  0.0000, 10.0000])
     """
     _check_size(depth_m, camera)
     rays = apply_to_pixels(inverse_intrinsics(camera.K), camera.height, camera.width).to(depth_m.dtype)
@@ -168,6 +253,12 @@ def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
 
     Pixels of points with z <= NEAR are finite but invalid: test z, or use `warp.inside_frame`.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> pixel, z = project(torch.tensor([1.0, 0.5, 10.0]).view(3, 1, 1), cam)
+        >>> (pixel.flatten().tolist(), z.item())
+        ([60.0, 45.0], 10.0)
     """
     z = points[..., 2:3, :, :]
     normalized = points[..., :2, :, :] / torch.where(z > NEAR, z, torch.ones_like(z))

@@ -19,14 +19,24 @@ from stadia.geometry.se3 import transform
 
 
 def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
-    """Convert 1/m to metres; 0 stays 0 = none. The gradient is finite, and 0 where the value is none."""
+    """Convert 1/m to metres; 0 stays 0 = none. The gradient is finite, and 0 where the value is none.
+
+    Examples:
+        >>> depth_from_inverse(torch.tensor([0.0, 0.25])).tolist()  # 0 = none
+        [0.0, 4.0]
+    """
     known = inverse_depth > NEAR
     safe = torch.where(known, inverse_depth, torch.ones_like(inverse_depth))
     return torch.where(known, 1 / safe, torch.zeros_like(inverse_depth))
 
 
 def inverse_from_depth(depth_m: Tensor) -> Tensor:
-    """Convert metres to 1/m; 0 stays 0 = none."""
+    """Convert metres to 1/m; 0 stays 0 = none.
+
+    Examples:
+        >>> inverse_from_depth(torch.tensor([0.0, 4.0])).tolist()  # 0 = none
+        [0.0, 0.25]
+    """
     return depth_from_inverse(depth_m)
 
 
@@ -35,6 +45,10 @@ def resize_map(values: Tensor, height: int, width: int) -> Tensor:
 
     Not for sparse ground truth, whose zeros would be mixed in, nor for disparity in pixels, whose values scale with the
     width.
+
+    Examples:
+        >>> resize_map(torch.tensor([[[[1.0, 3.0]]]]), 1, 4).tolist()
+        [[[[1.0, 1.5, 2.5, 3.0]]]]
     """
     return F.interpolate(values, size=(height, width), mode="bilinear", align_corners=False)
 
@@ -46,7 +60,12 @@ def _check_range(min_depth_m: float, max_depth_m: float) -> None:
 
 
 def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """Return 1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Monodepth2, arXiv 1806.01260, section 3.3)."""
+    """Return 1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Monodepth2, arXiv 1806.01260, section 3.3).
+
+    Examples:
+        >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 2)  # metres
+        0.2
+    """
     _check_range(min_depth_m, max_depth_m)
     return 1 / max_depth_m + (1 / min_depth_m - 1 / max_depth_m) * torch.sigmoid(logit)
 
@@ -55,6 +74,11 @@ def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float)
     """Return the logit at which `sigmoid_to_inverse_depth` gives init_depth_m: the initial bias of a depth head.
 
     At bias 0 the range 0.1 to 100 m starts at 0.2 m, where a true baseline moves every pixel out of the image.
+
+    Examples:
+        >>> bias = init_depth_bias(20, 0.1, 100)
+        >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(bias), 0.1, 100).item(), 2)
+        20.0
     """
     _check_range(min_depth_m, max_depth_m)
     if not min_depth_m < init_depth_m < max_depth_m:
@@ -75,6 +99,13 @@ def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | No
     Returns:
         points (..., H W, 3) in metres, and known (..., H W) bool, False where depth is none. Their colors are
         `image.flatten(-2).transpose(-1, -2)`.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(1, 1, 0, 0, height=1, width=2)
+        >>> points, known = depth_to_points(torch.tensor([[[2.0, 0.0]]]), cam)
+        >>> (points[0].tolist(), known.tolist())
+        ([0.0, 0.0, 2.0], [True, False])
     """
     points = backproject(depth_m, camera).flatten(-2).transpose(-1, -2)
     known = (depth_m > NEAR).flatten(-3)

@@ -25,6 +25,10 @@ def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
     Instances are numbered from 1 in each image, class by class. Components of fewer than `min_px` pixels are
     dropped. Two touching objects of one class are one component, and an object that is cut in two is two. Classes are
     below 256.
+
+    Examples:
+        >>> label_components(torch.tensor([[[1, 0, 1], [1, 0, 2]]])).tolist()
+        [[[1, 0, 2], [1, 0, 3]]]
     """
     classes = class_map.detach().to(torch.uint8).cpu().numpy()
     found = np.zeros(classes.shape, np.int32)
@@ -184,7 +188,12 @@ class VotedCenters:
 
 
 def unit_directions(center: Tensor, pixels: Tensor) -> Tensor:
-    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself."""
+    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself.
+
+    Examples:
+        >>> unit_directions(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor([[0.6000, 0.8000]])
+    """
     return F.normalize(center - pixels, dim=-1)
 
 
@@ -200,6 +209,12 @@ def vote_center(
         weights: (P,), none below 0.
 
     Differentiable.
+
+    Examples:
+        >>> pixels = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+        >>> directions = unit_directions(torch.tensor([[2.0, 3.0]]), pixels)
+        >>> vote_center(pixels, directions, torch.tensor([0, 0]), 1).pixel
+        tensor([[2.0000, 3.0000]])
     """
     pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)
@@ -257,6 +272,12 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
     """Return translations z K^-1 (u, v, 1) (..., 3) in metres of centers at pixels (..., 2) and z = depth_m (...).
 
     camera.K is (3, 3), or has the leading axes of both.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> translation_from_center(torch.tensor([60.0, 50.0]), torch.tensor(2.0), cam)
+        tensor([0.2000, 0.2000, 2.0000])
     """
     rays = inverse_intrinsics(camera.K).to(center.dtype)
     homogeneous = torch.cat((center, torch.ones_like(center[..., :1])), -1)
@@ -264,7 +285,14 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
 
 
 def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
-    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`."""
+    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> center_from_translation(torch.tensor([0.2, 0.2, 2.0]), cam)
+        tensor([60., 50.])
+    """
     projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
     return projected[..., :2] / projected[..., 2:]
 

@@ -19,7 +19,12 @@ _MAX_VALUES = 1 << 22  # of an image that are resized at once: SciPy copies them
 
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
-    """Return the focal length from the angle between the left and right edge of an image, above 0 and below 180."""
+    """Return the focal length from the angle between the left and right edge of an image, above 0 and below 180.
+
+    Examples:
+        >>> round(focal_px_from_fov(90, 640), 3)
+        320.0
+    """
     if not 0 < horizontal_deg < 180:
         found, expected = f"{horizontal_deg} deg", "between 0 and 180"
         raise GeometryError("field of view", found=found, expected=expected, fix="pass degrees")
@@ -30,6 +35,10 @@ def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> f
     """Return the focal length of a lens and a sensor; for a "35 mm equivalent" a sensor of 3:2 is 36 mm wide.
 
     Raises GeometryError where a number is not positive.
+
+    Examples:
+        >>> focal_px_from_lens(26, 36, 1080)
+        780.0
     """
     if not (0 < focal_mm < math.inf and 0 < sensor_width_mm < math.inf):
         found, fix = f"{focal_mm} mm on {sensor_width_mm} mm", "pass focal length and sensor width"
@@ -38,19 +47,34 @@ def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> f
 
 
 def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return (3, 3) of square pixels and an axis through the image's center."""
+    """Return (3, 3) of square pixels and an axis through the image's center.
+
+    Examples:
+        >>> centered_K(500, 48, 64).tolist()
+        [[500.0, 0.0, 31.5], [0.0, 500.0, 23.5], [0.0, 0.0, 1.0]]
+    """
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
 def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
-    """Return (..., 3, 3) of the window whose top-left pixel is (left, top)."""
+    """Return (..., 3, 3) of the window whose top-left pixel is (left, top).
+
+    Examples:
+        >>> crop_K(centered_K(500, 48, 64), left=10, top=4)[:2, 2].tolist()
+        [21.5, 19.5]
+    """
     moved = K.copy()
     moved[..., :2, 2] -= (left, top)
     return moved
 
 
 def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
-    """Return (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5."""
+    """Return (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5.
+
+    Examples:
+        >>> resize_K(centered_K(500, 48, 64), (48, 64), 24, 32).tolist()
+        [[250.0, 0.0, 15.5], [0.0, 250.0, 11.5], [0.0, 0.0, 1.0]]
+    """
     s = np.array([width / size[1], height / size[0]])
     moved = K.copy()
     moved[..., :2, :] *= s[:, None]
@@ -59,7 +83,12 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
 
 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed, outer edges aligned."""
+    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed, outer edges aligned.
+
+    Examples:
+        >>> resize_to_planar(np.full((4, 6, 3), 255, np.uint8), 2, 3).shape
+        (3, 2, 3)
+    """
     rows, columns, channels = image.shape
     lines, step = image.reshape(rows, -1), max(_MAX_VALUES // rows, 1)
     weights = _triangle_weights(rows, height)
@@ -110,10 +139,12 @@ class CropWindow:
 
     @property
     def rows(self) -> slice:
+        """Return the rows of the image that the window shows."""
         return slice(self.top, self.top + self.height)
 
     @property
     def columns(self) -> slice:
+        """Return the columns of the image that the window shows."""
         return slice(self.left, self.left + self.width)
 
     def cut(self, array: Any) -> Any:
@@ -126,6 +157,11 @@ def crop_window(crop: str, height: int, width: int) -> CropWindow:
 
     top = H - h, left = floor((W - w) / 2). For an image that is already cropped so it is the whole.
     Raises GeometryError where the image is smaller, ConfigError for an unknown crop.
+
+    Examples:
+        >>> window = crop_window("kb", 375, 1242)
+        >>> (window.rows, window.columns)
+        (slice(23, 375, None), slice(13, 1229, None))
     """
     if crop not in IMAGE_CROPS:
         expected = f"one of {', '.join(IMAGE_CROPS)}"

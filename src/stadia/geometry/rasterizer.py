@@ -37,7 +37,12 @@ class RasterCamera(NamedTuple):
 
 
 def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return (3, 3) K with square pixels and the principal point at the image's center."""
+    """Return (3, 3) K with square pixels and the principal point at the image's center.
+
+    Examples:
+        >>> make_intrinsics(90, 48, 64).round(3).tolist()
+        [[32.0, 0.0, 31.5], [0.0, 32.0, 23.5], [0.0, 0.0, 1.0]]
+    """
     return centered_K(0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg)), height, width)
 
 

@@ -41,17 +41,32 @@ def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Promote half precision to float32: its 3 digits would be errors of pixels."""
+    """Promote half precision to float32: its 3 digits would be errors of pixels.
+
+    Examples:
+        >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply small matrices (..., n, k) and (..., k, m) element by element: neither autocast nor TF32 changes it."""
+    """Multiply small matrices (..., n, k) and (..., k, m) element by element: neither autocast nor TF32 changes it.
+
+    Examples:
+        >>> matmul(torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [[1.0, 2.0], [3.0, 4.0]]
+    """
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 def hat(w: Tensor) -> Tensor:
-    """Return the (..., 3, 3) matrix [w]x of (..., 3) with [w]x v = w x v."""
+    """Return the (..., 3, 3) matrix [w]x of (..., 3) with [w]x v = w x v.
+
+    Examples:
+        >>> hat(torch.tensor([1.0, 2.0, 3.0])).tolist()
+        [[0.0, -3.0, 2.0], [3.0, 0.0, -1.0], [-2.0, 1.0, 0.0]]
+    """
     x, y, z = w.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*w.shape[:-1], 3, 3)
@@ -61,7 +76,13 @@ def hat(w: Tensor) -> Tensor:
 
 
 def so3_exp(w: Tensor) -> Tensor:
-    """Convert axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues)."""
+    """Convert axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues).
+
+    Examples:
+        >>> R = so3_exp(torch.tensor([0.0, 0.0, torch.pi / 2]))  # a quarter turn about z
+        >>> round((R @ torch.tensor([1.0, 0.0, 0.0]))[1].item(), 4)  # x becomes y
+        1.0
+    """
     w = at_least_float32(w)
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
@@ -72,7 +93,12 @@ def so3_exp(w: Tensor) -> Tensor:
 
 
 def so3_log(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to axis-angle (..., 3) in radians, angle in [0, pi]; accurate at 0 and at pi."""
+    """Convert rotations (..., 3, 3) to axis-angle (..., 3) in radians, angle in [0, pi]; accurate at 0 and at pi.
+
+    Examples:
+        >>> so3_log(so3_exp(torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))).numpy().round(6).tolist()
+        [0.1, 0.2, 0.3]
+    """
     quaternion = quaternion_wxyz_from_matrix(R)
     cosine, axis = quaternion[..., :1], quaternion[..., 1:]  # of half the angle; cosine >= 0
     squared = (axis * axis).sum(-1, keepdim=True)
@@ -84,7 +110,12 @@ def so3_log(R: Tensor) -> Tensor:
 
 
 def se3_exp(twist: Tensor) -> Tensor:
-    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0)."""
+    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0).
+
+    Examples:
+        >>> se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))[:3, 3].tolist()  # without rotation t = v
+        [1.0, 2.0, 3.0]
+    """
     twist = at_least_float32(twist)
     v, w = twist[..., :3], twist[..., 3:]
     squared = (w * w).sum(-1)
@@ -97,7 +128,13 @@ def se3_exp(twist: Tensor) -> Tensor:
 
 
 def se3_log(T: Tensor) -> Tensor:
-    """Convert motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi."""
+    """Convert motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi.
+
+    Examples:
+        >>> twist = torch.tensor([1.0, 2.0, 3.0, 0.1, 0.2, 0.3], dtype=torch.float64)
+        >>> se3_log(se3_exp(twist)).numpy().round(6).tolist()
+        [1.0, 2.0, 3.0, 0.1, 0.2, 0.3]
+    """
     w, t = so3_log(T[..., :3, :3]), at_least_float32(T[..., :3, 3])
     squared = (w * w).sum(-1)
     small, angle = _split(squared)
@@ -111,7 +148,12 @@ def se3_log(T: Tensor) -> Tensor:
 
 
 def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
-    """Return (..., 4, 4) from R (..., 3, 3) and t (..., 3)."""
+    """Return (..., 4, 4) from R (..., 3, 3) and t (..., 3).
+
+    Examples:
+        >>> from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, 5.0])).tolist()
+        [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
+    """
     top = torch.cat((R, t[..., None]), -1)
     bottom = torch.zeros_like(top[..., :1, :])
     bottom[..., 3] = 1
@@ -119,25 +161,49 @@ def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
 
 
 def inverse(T: Tensor) -> Tensor:
-    """Return T_a_b of T_b_a: (R^T, -R^T t)."""
+    """Return T_a_b of T_b_a: (R^T, -R^T t).
+
+    Examples:
+        >>> T_b_a = from_rotation_translation(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]))
+        >>> inverse(T_b_a)[:3, 3].tolist()
+        [-1.0, -2.0, -3.0]
+    """
     R_inverse = T[..., :3, :3].transpose(-1, -2)
     return from_rotation_translation(R_inverse, -matmul(R_inverse, T[..., :3, 3:])[..., 0])
 
 
 def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
-    """Return T_c_a = T_c_b T_b_a: neighboring letters are equal."""
+    """Return T_c_a = T_c_b T_b_a: neighboring letters are equal.
+
+    Examples:
+        >>> step = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
+        >>> compose(step, step)[:3, 3].tolist()  # two steps of 1 m ahead
+        [0.0, 0.0, -2.0]
+    """
     return matmul(T_c_b, T_b_a)
 
 
 def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Transform points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4)."""
+    """Transform points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4).
+
+    Examples:
+        >>> T_b_a = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
+        >>> transform(T_b_a, torch.tensor([[0.0, 0.0, 10.0]])).tolist()  # 10 m ahead becomes 9 m ahead
+        [[0.0, 0.0, 9.0]]
+    """
     x, y, z = points[..., 0:1], points[..., 1:2], points[..., 2:3]
     column = [T[..., None, :3, i] for i in range(4)]  # (..., 1, 3)
     return x * column[0] + y * column[1] + z * column[2] + column[3]
 
 
 def mirror_x(T: Tensor) -> Tensor:
-    """Return the mirrored motion S T S with S = diag(-1, 1, 1, 1), for `camera.mirror` of both images."""
+    """Return the mirrored motion S T S with S = diag(-1, 1, 1, 1), for `camera.mirror` of both images.
+
+    Examples:
+        >>> T_right_left = from_rotation_translation(torch.eye(3), torch.tensor([-0.5, 0.0, 0.0]))
+        >>> mirror_x(T_right_left)[:3, 3].tolist()
+        [0.5, 0.0, 0.0]
+    """
     sign = T.new_ones(4)
     sign[0] = -1
     return sign[:, None] * T * sign
@@ -150,6 +216,10 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
     """Convert rotations (..., 3, 3) to unit quaternions (..., 4) in the order w, x, y, z, with w >= 0.
 
     4 q q^T is linear in R, so each of its rows is a multiple of q; the longest one is read (Shepperd 1978).
+
+    Examples:
+        >>> quaternion_wxyz_from_matrix(torch.eye(3)).tolist()
+        [1.0, 0.0, 0.0, 0.0]
     """
     R = at_least_float32(R)
     (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in R.unbind(-2))
@@ -167,7 +237,12 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
 
 
 def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
-    """Convert quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3)."""
+    """Convert quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3).
+
+    Examples:
+        >>> matrix_from_quaternion_wxyz(torch.tensor([2.0, 0.0, 0.0, 0.0])).tolist()  # of any length
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     w, x, y, z = F.normalize(at_least_float32(quaternion), dim=-1).unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -178,7 +253,12 @@ def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
 
 
 def rotation_angle_deg(R: Tensor) -> Tensor:
-    """Return the angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate at 0 (arccos is not)."""
+    """Return the angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate at 0 (arccos is not).
+
+    Examples:
+        >>> round(rotation_angle_deg(so3_exp(torch.tensor([0.0, torch.pi / 2, 0.0]))).item(), 3)
+        90.0
+    """
     quaternion = quaternion_wxyz_from_matrix(R)
     return torch.rad2deg(2 * torch.atan2(quaternion[..., 1:].norm(dim=-1), quaternion[..., 0]))
 
@@ -187,7 +267,12 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
 
 
 def matrix_from_6d(values: Tensor) -> Tensor:
-    """Convert (..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019)."""
+    """Convert (..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019).
+
+    Examples:
+        >>> matrix_from_6d(torch.tensor([2.0, 0.0, 0.0, 0.0, 3.0, 0.0])).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     values = at_least_float32(values)
     first = F.normalize(values[..., :3], dim=-1)
     second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
@@ -196,7 +281,12 @@ def matrix_from_6d(values: Tensor) -> Tensor:
 
 
 def matrix_to_6d(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to (..., 6): first column, then second."""
+    """Convert rotations (..., 3, 3) to (..., 6): first column, then second.
+
+    Examples:
+        >>> matrix_to_6d(torch.eye(3)).tolist()
+        [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    """
     return R[..., :2].transpose(-1, -2).flatten(-2)
 
 
@@ -204,6 +294,11 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
     """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
 
     Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz, as in SciPy.
+
+    Examples:
+        >>> R = matrix_from_euler(torch.tensor([0.0, 0.0, torch.pi / 2]), "xyz")
+        >>> round((R @ torch.tensor([1.0, 0.0, 0.0]))[1].item(), 4)  # a quarter turn about z: x becomes y
+        1.0
     """
     axes = ["xyz".find(letter) for letter in order.lower()]
     is_repeated = len(order) != 3 or axes[0] == axes[1] or axes[1] == axes[2]
@@ -219,12 +314,23 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
 
 
 def quaternion_conjugate(quaternion: Tensor) -> Tensor:
-    """Return the inverse rotation (..., 4), of the same length."""
+    """Return the inverse rotation (..., 4), of the same length.
+
+    Examples:
+        >>> quaternion_conjugate(torch.tensor([0.5, 0.5, 0.5, 0.5])).tolist()
+        [0.5, -0.5, -0.5, -0.5]
+    """
     return quaternion * quaternion.new_tensor([1, -1, -1, -1])
 
 
 def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply."""
+    """Return the product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply.
+
+    Examples:
+        >>> quarter = torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5])  # about z
+        >>> quaternion_multiply(quarter, quarter).round(decimals=3).tolist()  # a half turn
+        [0.0, 0.0, 0.0, 1.0]
+    """
     a_w, a_x, a_y, a_z = a.unbind(-1)
     b_w, b_x, b_y, b_z = b.unbind(-1)
     product = (
@@ -241,6 +347,10 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
 
     An object's appearance depends on the rotation relative to the ray to it, not to the camera's axes (Kundu et al.,
     "3D-RCNN", CVPR 2018, section 3.3): q_camera = quaternion_of_ray * q_ray.
+
+    Examples:
+        >>> quaternion_from_ray(torch.tensor([0.0, 0.0, 3.0])).abs().tolist()  # straight ahead: no rotation
+        [1.0, 0.0, 0.0, 0.0]
     """
     x, y, z = F.normalize(ray, dim=-1).unbind(-1)
     return F.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
@@ -255,6 +365,11 @@ def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None) -> Tenso
 
     Where the two largest eigenvalues are equal (two rotations half a turn apart and equally heavy) every mix of both is
     as near: one of them is returned, and the gradient leaves that direction out.
+
+    Examples:
+        >>> q = torch.tensor([1.0, 0.0, 0.0, 0.0])
+        >>> quaternion_mean(torch.stack((q, -q))).abs().tolist()  # q and -q are one rotation
+        [1.0, 0.0, 0.0, 0.0]
     """
     quaternions = at_least_float32(quaternions)
     weighted = quaternions if weights is None else quaternions * weights[..., None]
@@ -267,6 +382,11 @@ def quaternion_mean_by_segment(
     """Return `quaternion_mean` (count, 4) of pixels (P, 4), each of the object `segment` (P,).
 
     weights: (P,). An object without a pixel has the zero quaternion.
+
+    Examples:
+        >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])
+        >>> quaternion_mean_by_segment(pixels, torch.tensor([0, 0, 1]), 2).abs().tolist()
+        [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
     """
     quaternions = at_least_float32(quaternions)
     weighted = quaternions if weights is None else quaternions * weights[:, None].to(quaternions.dtype)

@@ -36,7 +36,13 @@ class Segments:
 
 
 def segments_from_instances(instances: Tensor) -> Segments:
-    """Return the objects of instance maps (B, H, W), whole numbers, 0 = none. A number without a pixel is no object."""
+    """Return the objects of instance maps (B, H, W), whole numbers, 0 = none. A number without a pixel is no object.
+
+    Examples:
+        >>> found = segments_from_instances(torch.tensor([[[0, 1, 1], [0, 0, 2]]]))
+        >>> (found.count, found.pixel.tolist(), found.segment.tolist())
+        (2, [1, 2, 5], [0, 0, 1])
+    """
     of_image = instances.flatten(1).long()
     base = int(of_image.max()) + 1 if of_image.numel() else 1
     numbered = (of_image + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
@@ -48,13 +54,24 @@ def segments_from_instances(instances: Tensor) -> Segments:
 
 
 def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
-    """Return the same objects with at most `max_pixels` pixels each, evenly spaced."""
+    """Return the same objects with at most `max_pixels` pixels each, evenly spaced.
+
+    Examples:
+        >>> found = segments_from_instances(torch.ones(1, 2, 4, dtype=torch.long))
+        >>> len(subsample_segments(found, 4).pixel)
+        4
+    """
     chosen = subsample_evenly(segments.segment, segments.count, max_pixels)
     return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
 
 def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
-    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or of all it has."""
+    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or of all it has.
+
+    Examples:
+        >>> subsample_evenly(torch.zeros(6, dtype=torch.long), 1, 3).tolist()
+        [0, 2, 4]
+    """
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
@@ -62,12 +79,22 @@ def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
-    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for one without a pixel."""
+    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for one without a pixel.
+
+    Examples:
+        >>> segment_sums(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
+        [3.0, 5.0]
+    """
     return values.new_zeros(count, *values.shape[1:]).index_add(0, segment, values)
 
 
 def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
-    """Return the means (count, ...) of values (P, ...), weighted by (P,); 0 for a segment without weight."""
+    """Return the means (count, ...) of values (P, ...), weighted by (P,); 0 for a segment without weight.
+
+    Examples:
+        >>> segment_means(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
+        [1.5, 5.0]
+    """
     weights = torch.ones_like(segment, dtype=values.dtype) if weights is None else weights.to(values.dtype)
     total = segment_sums(weights, segment, count)
     weights, total = (x.reshape(-1, *[1] * (values.ndim - 1)) for x in (weights, total))
@@ -80,6 +107,10 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 
     0 is the minimum, 0.5 the median, 1 the maximum; between two values they are interpolated, as in `torch.quantile`.
     Each carries the gradient of the one or two values that it comes from.
+
+    Examples:
+        >>> segment_quantiles(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2, (0.5,)).tolist()
+        [[2.0, 5.0]]
     """
     if not len(values):
         return values.new_full((len(quantiles), count), torch.nan)
@@ -102,6 +133,11 @@ def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> T
 
     It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there.
     index: (P,) which map.  place: (P, 2) x, y in the large image; values at NaN are NaN.
+
+    Examples:
+        >>> maps = torch.tensor([[[[0.0, 1.0]]]])  # one map of 1x2, of an image of 2x4
+        >>> interpolate_at(maps, torch.tensor([0]), torch.tensor([[1.5, 0.5]]), stride=2).tolist()
+        [[0.5]]
     """
     height, width = maps.shape[-2:]
     at = (place.to(maps.dtype) + 0.5) / stride - 0.5

@@ -36,6 +36,11 @@ def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
 
     `align_corners=False` maps pixel x to (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True; mixing the two moves the
     image by half a pixel at its edges.) h and w are free: maps of several scales, stacked along h, need one call.
+
+    Examples:
+        >>> image = torch.tensor([[[[0.0, 1.0]]]])
+        >>> sample_image(image, torch.tensor([0.25, 0.0]).view(1, 2, 1, 1)).item()
+        0.25
     """
     image = _to_powers_of_two(image)
     height, width = image.shape[-2:]
@@ -55,7 +60,14 @@ def _to_powers_of_two(image: Tensor) -> Tensor:
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """Return (..., 1, H, W) bool: pixels (..., 2, H, W) inside the image, its outer edges included, and z > 0."""
+    """Return (..., 1, H, W) bool: pixels (..., 2, H, W) inside the image, its outer edges included, and z > 0.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> pixels = torch.tensor([[[0.0, 9.0]], [[0.0, 0.0]]])  # x, then y, of two pixels
+        >>> inside_frame(pixels, torch.ones(1, 1, 2), intrinsics(1, 1, 0, 0, height=1, width=5)).tolist()
+        [[[True, False]]]
+    """
     x, y = pixels[..., 0:1, :, :], pixels[..., 1:2, :, :]
     in_x = (x >= -0.5) & (x <= camera.width - 0.5)
     in_y = (y >= -0.5) & (y <= camera.height - 0.5)
@@ -66,6 +78,13 @@ def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target:
     """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second / depth.
 
     In float64 where the device has it: rounding here would move whole images.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam = from_field_of_view(90, height=4, width=6)
+        >>> _, epipole = infinity_and_epipole(cam, cam, torch.eye(4)[None])
+        >>> epipole[0].tolist()  # a camera that stands has none
+        [0.0, 0.0, 0.0]
     """
     wide = torch.float32 if T_source_target.device.type == "mps" else torch.float64
     K_source, K_target, T = source_camera.K.to(wide), camera.K.to(wide), T_source_target.to(wide)
@@ -89,6 +108,13 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     Returns:
         pixels (..., 2, H, W) in the source image, and nearness (..., 1, H, W) = z_source / z_target, 0 where depth is
         none.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam = from_field_of_view(90, height=4, width=6)
+        >>> pixels, z = reproject(torch.full((1, 1, 4, 6), 5.0), cam, cam, torch.eye(4)[None])
+        >>> torch.allclose(pixels[0, :, 3, 5], torch.tensor([5.0, 3.0]), atol=1e-4)  # a camera that stands
+        True
     """
     at_infinity, epipole = infinity_and_epipole(camera, source_camera, T_source_target)
     dtype = torch.promote_types(depth_m.dtype, torch.float32)
@@ -116,6 +142,13 @@ def warp_image(
         image (B, C, H, W), and valid (B, 1, H, W) bool.
 
     Raises GeometryError where an image and its camera differ in size.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam, image = from_field_of_view(90, height=4, width=6), torch.rand(1, 3, 4, 6)
+        >>> warped, valid = warp_image(image, torch.full((1, 1, 4, 6), 5.0), cam, cam, torch.eye(4)[None])
+        >>> (torch.allclose(warped, image, atol=1e-6), bool(valid.all()))
+        (True, True)
     """
     check_sizes(source_image, depth_m, camera, source_camera)
     pixels, nearness = reproject(depth_m, camera, source_camera, T_source_target)
@@ -135,6 +168,13 @@ def synthesize_views(
         T_source_target: (B, N, 4, 4).
 
     Raises GeometryError where an image and its camera differ in size, and where there is not one camera per source.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam, still = from_field_of_view(90, height=4, width=6), torch.eye(4).expand(2, 3, 4, 4)
+        >>> views = synthesize_views(torch.rand(2, 3, 3, 4, 6), torch.ones(2, 1, 4, 6), cam, cam, still)
+        >>> tuple(views.image.shape)  # batch, sources, RGB, height, width
+        (2, 3, 3, 4, 6)
     """
     check_sizes(sources, depth_m, camera, source_camera)
     if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:
@@ -148,7 +188,13 @@ def synthesize_views(
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
-    """Raise GeometryError where depth or a source image is not of its camera's size."""
+    """Raise GeometryError where depth or a source image is not of its camera's size.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam = from_field_of_view(90, height=4, width=6)
+        >>> check_sizes(torch.rand(1, 3, 4, 6), torch.rand(1, 1, 4, 6), cam, cam)  # raises for other sizes
+    """
     for name, image, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
         if image.shape[-2:] != (its_camera.height, its_camera.width):
             found = f"{its_camera.width}x{its_camera.height} for {image.shape[-1]}x{image.shape[-2]}"
@@ -157,6 +203,11 @@ def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
 
 
 def invert_brightness(brightness: Tensor) -> Tensor:
-    """Return gain and offset (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a."""
+    """Return gain and offset (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a.
+
+    Examples:
+        >>> invert_brightness(torch.tensor([2.0, 0.5])).tolist()
+        [0.5, -0.25]
+    """
     gain, offset = brightness.unbind(-1)
     return torch.stack((1 / gain, -offset / gain), dim=-1)

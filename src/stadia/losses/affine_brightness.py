@@ -19,7 +19,12 @@ MAX_DARK, MIN_BRIGHT = 0.02, 0.98
 
 
 def find_saturated_pixels(images: Tensor) -> Tensor:
-    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end, so pure colors do not count."""
+    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end, so pure colors do not count.
+
+    Examples:
+        >>> find_saturated_pixels(torch.tensor([1.0, 0.99, 0.98]).view(3, 1, 1)).item()
+        True
+    """
     return (images.amin(dim=-3, keepdim=True) >= MIN_BRIGHT) | (images.amax(dim=-3, keepdim=True) <= MAX_DARK)
 
 
@@ -34,6 +39,11 @@ def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tens
         brightness: (B, N, 2) gain and offset.
 
     Returns: (B, N, 3, H, W), differentiable with respect to the brightness.
+
+    Examples:
+        >>> target, source = torch.full((1, 3, 1, 1), 0.4), torch.full((1, 1, 3, 1, 1), 0.8)
+        >>> apply_brightness(source, target, torch.tensor([[[2.0, 0.0]]])).flatten()
+        tensor([0.8000, 0.8000, 0.8000])
     """
     gain, offset = brightness[..., None, None, None].unbind(dim=2)
     target = target[:, None]
@@ -41,7 +51,12 @@ def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tens
 
 
 def brightness_penalty(brightness: Tensor) -> Tensor:
-    """Mean over samples of the sum over sources of (a - 1)^2 + b^2, for brightness (B, N, 2) (D3VO, supplement)."""
+    """Mean over samples of the sum over sources of (a - 1)^2 + b^2, for brightness (B, N, 2) (D3VO, supplement).
+
+    Examples:
+        >>> round(brightness_penalty(torch.tensor([[[1.1, 0.0], [1.0, 0.2]]])).item(), 4)
+        0.05
+    """
     gain, offset = brightness.unbind(-1)
     return ((gain - 1).square() + offset.square()).sum(dim=1).mean()
 

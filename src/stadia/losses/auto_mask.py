@@ -23,6 +23,11 @@ def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tens
         source_names: N names.
 
     Returns: (B, N, H, W).
+
+    Examples:
+        >>> unwarped = torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
+        >>> identity_reprojection(unwarped, ["-1", "+1"]).flatten()
+        tensor([0.2000, 0.2000])
     """
     least: dict[bool, Tensor] = {}
     for residual, name in zip(unwarped.unbind(1), source_names, strict=True):
@@ -68,6 +73,13 @@ def minimum_reprojection(
         seen: (B, N, H, W) bool, true where the candidate projects into its source's image.
         unwarped: (B, N, H, W) residuals of the sources as recorded; no gradient.
         identity_residual: (B, N, H, W) from `identity_reprojection`; no gradient.
+
+    Examples:
+        >>> residuals, unwarped = torch.tensor([0.1, 0.4]).view(1, 2, 1, 1), torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
+        >>> identity = identity_reprojection(unwarped, ["-1", "+1"])
+        >>> found = minimum_reprojection(residuals, torch.ones(1, 2, 1, 1, dtype=torch.bool), unwarped, identity)
+        >>> (round(found.residual.item(), 3), found.winner.item())
+        (0.1, 0)
     """
     count = residuals.shape[1]
     nothing = torch.inf
@@ -91,6 +103,10 @@ def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
 
     winner: of `MinimumReprojection`, also `LossReport.maps["winner"]`.
     sources: their number N.
+
+    Examples:
+        >>> find_masked_pixels(torch.tensor([[0, 2, -1]]), sources=2).tolist()
+        [[False, True, True]]
     """
     return (winner < 0) | (winner >= sources)
 

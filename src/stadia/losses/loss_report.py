@@ -52,6 +52,11 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
 
     Returns: the total; weighted terms and lower bounds as NAME/TERM, which add up to it; all maps under their names.
     Raises ValueError without parts, or if two parts have a map of one name.
+
+    Examples:
+        >>> parts = {"a": (2.0, LossReport.from_terms({"x": torch.tensor(1.0)}, {}))}
+        >>> combine_losses(parts).total.item()
+        2.0
     """
     if not parts:
         raise ValueError("no loss to combine")
@@ -75,7 +80,12 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
 
 
 def masked_mean(values: Tensor, known: Tensor) -> Tensor:
-    """Average values over `known` (bool, broadcast to them), a scalar; 0 if none is known, still in the graph."""
+    """Average values over `known` (bool, broadcast to them), a scalar; 0 if none is known, still in the graph.
+
+    Examples:
+        >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
+        2.0
+    """
     known = known.expand_as(values)
     return values.where(known, 0.0).sum() / known.sum().clamp(min=1)
 
@@ -117,6 +127,10 @@ def find_loss_errors(
         terms: its parts by name, weighted as they enter.
         least: the minimum of a term, by name; a term without one (a logarithm) is left out.
         dtype: of the loss: in half precision sums agree less.
+
+    Examples:
+        >>> find_loss_errors(1.0, {"x": 0.5}, {"x": 0.0}, torch.float32)  # the terms do not add up
+        ['the total is 1, the sum of its terms 0.5']
     """
     rounding = max(ROUNDING_TOLERANCE, 8 * torch.finfo(dtype).eps)
     broken = [

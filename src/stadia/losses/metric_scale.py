@@ -40,6 +40,16 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     h is the mask's height, from the upper edge of its first row to the lower edge of its last. Per pixel, so that
     errors within an object cannot cancel. The minimum is a plane that faces the camera: lower its weight as the camera
     height becomes known.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> from stadia.geometry.segments import segments_from_instances
+        >>> cam, depth_m = intrinsics(100, 100, 1, 7, height=15, width=3), torch.full((1, 1, 15, 3), 10.0)
+        >>> mask = torch.zeros(1, 15, 3, dtype=torch.long)
+        >>> mask[0, 2:14, 1] = 1  # 12 pixels tall at 10 m: 1.2 m
+        >>> error = object_height_error(depth_m, cam, segments_from_instances(mask), torch.tensor([1.5]))
+        >>> round(error.max().item(), 3)
+        0.3
     """
     row = objects.pixel // depth_m.shape[-1] % depth_m.shape[-2]
     first = row.new_full((objects.count,), depth_m.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
@@ -60,7 +70,12 @@ def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tens
 
 
 def erode_road_mask(road: Tensor) -> Tensor:
-    """Erode a road mask (B, 1, H, W) bool by one pixel: normals beside a car belong to neither road nor car."""
+    """Erode a road mask (B, 1, H, W) bool by one pixel: normals beside a car belong to neither road nor car.
+
+    Examples:
+        >>> erode_road_mask(torch.ones(1, 1, 3, 3, dtype=torch.bool)).sum().item()  # the border counts as road
+        9
+    """
     return ~(functional.max_pool2d((~road).float(), kernel_size=3, stride=1, padding=1) > 0)
 
 
@@ -105,6 +120,12 @@ def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
 
     Args:
         epochs: the schedule ends at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on Cityscapes).
+
+    Examples:
+        >>> compute_scale_loss_shares(0, epochs=20)
+        ScaleLossShares(objects=1.0, camera=0.0)
+        >>> compute_scale_loss_shares(20, epochs=20)
+        ScaleLossShares(objects=0.005, camera=1.0)
     """
     if epoch >= epochs:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)

@@ -42,6 +42,11 @@ def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None)
     """Compute the angle in radians, 0 to pi. The gradient's size is constant, so steps have to shrink to converge.
 
     Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(torch.rad2deg(geodesic(turned, upright)).item(), 2)
+        106.26
     """
     return 2 * torch.atan2(*_some_angle(quaternion, true, symmetry))
 
@@ -50,6 +55,11 @@ def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = No
     """Compute log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth.
 
     Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(bounded_log(turned, upright).item(), 3), bounded_log(-upright, upright).item()
+        (2.001, 0.0)
     """
     return torch.log1p(one_minus_dot_squared(quaternion, true, symmetry) / BOUNDED_LOG_EPS)
 
@@ -58,6 +68,11 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
     """Compute 1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1, smooth, flat at both ends.
 
     Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(one_minus_dot_squared(turned, upright).item(), 3)
+        0.64
     """
     sine, cosine = _some_angle(quaternion, true, symmetry)
     return sine.square() / (sine.square() + cosine.square())
@@ -68,13 +83,23 @@ def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = 
 
     It also trains the length to 1 (`loss.rotation_of=pixel`). The mean of an object has length 1 already, which leaves
     2 - 2 |q . q_true|. Symmetric objects: to the nearest equivalent quaternion.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(squared_error(turned, upright).item(), 3)
+        0.8
     """
     sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
     return sine.square() + (cosine - 1).square()
 
 
 def norm_penalty(quaternion: Tensor) -> Tensor:
-    """Compute (|q| - 1)^2, (...). Losses that ignore the length only make it grow, which shrinks the steps."""
+    """Compute (|q| - 1)^2, (...). Losses that ignore the length only make it grow, which shrinks the steps.
+
+    Examples:
+        >>> norm_penalty(torch.tensor([2.0, 0.0, 0.0, 0.0])).item()
+        1.0
+    """
     dtype = torch.promote_types(quaternion.dtype, torch.float32)
     return (torch.linalg.vector_norm(quaternion.to(dtype), dim=-1) - 1).square()
 
@@ -84,13 +109,22 @@ def center_error(predicted: Tensor, true: Tensor) -> Tensor:
 
     true: unit vectors (`unit_directions`). The prediction is not normalized: its length is trained to 1, and the
     opposite direction still has a gradient.
+
+    Examples:
+        >>> center_error(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).item()
+        1.0
     """
     dtype = torch.promote_types(predicted.dtype, torch.float32)
     return F.smooth_l1_loss(predicted.to(dtype), true.to(dtype), reduction="none").sum(-1)
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
-    """Compute |log_depth - ln z_true|, (...); 0 where true_m is 0 = none, so exclude it from means."""
+    """Compute |log_depth - ln z_true|, (...); 0 where true_m is 0 = none, so exclude it from means.
+
+    Examples:
+        >>> round(log_depth_error(torch.tensor(0.0), torch.tensor(torch.e)).item(), 4)
+        1.0
+    """
     known = true_m > 0
     return (log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0)
 
@@ -99,6 +133,10 @@ def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
     """Average |size - size_true| over x, y, z, divided by the true diagonal, (..., 3) to (...).
 
     true_m: with a diagonal above 0. Predicted sizes may have any sign.
+
+    Examples:
+        >>> round(size_error(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 1.0])).item(), 4)
+        0.1925
     """
     return (size_m - true_m).abs().mean(-1) / torch.linalg.vector_norm(true_m, dim=-1)
 
@@ -112,12 +150,22 @@ IGNORE_INDEX = -1
 
 
 def labeled_pixels(classes: Tensor) -> Tensor:
-    """Return (B, 1, H, W) bool, true where the class is labeled."""
+    """Return (B, 1, H, W) bool, true where the class is labeled.
+
+    Examples:
+        >>> labeled_pixels(torch.tensor([[[0, 2, IGNORE_INDEX]]])).tolist()
+        [[[[True, True, False]]]]
+    """
     return (classes != IGNORE_INDEX)[:, None]
 
 
 def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Compute -log p of the true class at each pixel, (B, 1, H, W)."""
+    """Compute -log p of the true class at each pixel, (B, 1, H, W).
+
+    Examples:
+        >>> round(cross_entropy(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)  # ln 2: undecided
+        0.6931
+    """
     values = F.cross_entropy(at_least_float32(logits), classes.long(), reduction="none", ignore_index=IGNORE_INDEX)
     return values[:, None]
 
@@ -126,6 +174,10 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
     """Compute -(1 - p)^gamma log p at each pixel, (B, 1, H, W): correct pixels count little (Lin et al., ICCV 2017).
 
     gamma: 0 is cross-entropy; from 1 on the gradient is finite everywhere. Raises ValueError for other values.
+
+    Examples:
+        >>> round(focal_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)
+        0.1733
     """
     if gamma != 0 and gamma < 1:
         raise ValueError(f"gamma={gamma:g}: 0, or at least 1")
@@ -139,6 +191,11 @@ def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
     Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t of the class (Milletari
     et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An image
     without objects gives 0 (exclude it from the mean), so a pixel loss has to penalize its false positives.
+
+    Examples:
+        >>> logits = torch.tensor([[-9.0, -9.0], [9.0, 9.0]]).view(1, 2, 1, 2)  # both pixels: the object
+        >>> round(dice_loss(logits, torch.ones(1, 1, 2)).item(), 4)
+        0.0
     """
     p = (at_least_float32(logits).softmax(1)[:, 1:] * labeled_pixels(classes)).flatten(2)
     t = F.one_hot(classes.long().clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(p.dtype)

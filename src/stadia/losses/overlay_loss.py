@@ -49,6 +49,7 @@ class OverlayComparison:
 
     @property
     def error(self) -> Tensor:
+        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 where not known."""
         return self.depth - self.true
 
 

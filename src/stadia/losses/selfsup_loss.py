@@ -120,7 +120,7 @@ class SelfSupervisedLoss:
         config = self.config
         changes = (config.temporal_from_step, config.auto_mask_from_step, config.uncertainty_from_step)
         made = [change for change in changes if change is not None and change <= step]
-        return max([0, *made])  # torch.compile knows no default of max
+        return max([0, *made])  # torch.compile does not support a default of max
 
     def _compute(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> _Computed:
         """Return the terms, the maps of the finest scale and the logged scalars, by name."""

@@ -41,6 +41,10 @@ def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
 
     Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
     by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
+
+    Examples:
+        >>> log_ratio(torch.tensor([0.1]), torch.tensor([10.0]), torch.tensor([True])).abs().item() < 1e-6
+        True
     """
     near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent propagates
     tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
@@ -48,7 +52,13 @@ def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
 
 
 def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
-    """Compute mean(d^2) - lam mean(d)^2 of each image, (B,) (Eigen). lam = 0 is the mean square."""
+    """Compute mean(d^2) - lam mean(d)^2 of each image, (B,) (Eigen). lam = 0 is the mean square.
+
+    Examples:
+        >>> d, known = torch.full((1, 1, 1, 4), 0.1), torch.ones(1, 1, 1, 4, dtype=torch.bool)
+        >>> round(silog_variance(d, known, lam=1.0).item(), 6), round(silog_variance(d, known, lam=0.0).item(), 6)
+        (0.0, 0.01)
+    """
     d, known = d.flatten(1), known.flatten(1)
     count = known.sum(1).clamp(min=1)
     mean = d.where(known, 0.0).sum(1) / count
@@ -60,6 +70,11 @@ def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10
     """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with a finite gradient everywhere.
 
     ROOT_EPS is added under the root and its root subtracted: value and gradient are 0 at the truth.
+
+    Examples:
+        >>> d, known = torch.full((1, 1, 1, 4), 0.1), torch.ones(1, 1, 1, 4, dtype=torch.bool)
+        >>> round(silog_root(d, known).item(), 3)
+        0.377
     """
     return alpha * ((silog_variance(d, known, lam=lam) + ROOT_EPS).sqrt() - ROOT_EPS**0.5)
 
@@ -68,12 +83,21 @@ def pool_batch(d: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Reshape the pixels of a batch to those of one image, (1, N) each, as input of the functions above.
 
     The ignored factor is then that of the batch, and the value depends on the batch size.
+
+    Examples:
+        >>> pool_batch(torch.zeros(2, 1, 3, 4), torch.ones(2, 1, 3, 4))[0].shape
+        torch.Size([1, 24])
     """
     return d.reshape(1, -1), known.reshape(1, -1)
 
 
 def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
-    """Average (B,) over images with a label, a scalar; 0 if no image has one. `known`: (B, ...)."""
+    """Average (B,) over images with a label, a scalar; 0 if no image has one. `known`: (B, ...).
+
+    Examples:
+        >>> mean_over_labeled_images(torch.tensor([1.0, 5.0]), torch.tensor([[True], [False]])).item()
+        1.0
+    """
     labeled = known.flatten(1).any(1)
     return of_each.where(labeled, 0.0).sum() / labeled.sum().clamp(min=1)
 
@@ -91,6 +115,11 @@ def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
     """Compute (x - median) / mean |x - median| of each image, 0 where not known. (B, 1, H, W).
 
     A constant image has no deviation: it becomes 0 everywhere, with a slope of 1 instead of infinity.
+
+    Examples:
+        >>> x = torch.tensor([1.0, 2.0, 6.0]).view(1, 1, 1, 3)
+        >>> normalize_median_deviation(x, torch.ones(1, 1, 1, 3, dtype=torch.bool)).flatten()
+        tensor([-0.6000,  0.0000,  2.4000])
     """
     x, where = inverse_depth.flatten(1), known.flatten(1)
     x = x.where(where, 0.0)
@@ -101,7 +130,13 @@ def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
 
 
 def affine_invariant_residual(inverse_depth: Tensor, true_inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Return the normalized prediction minus the normalized truth, (B, 1, H, W), 0 where not known."""
+    """Return the normalized prediction minus the normalized truth, (B, 1, H, W), 0 where not known.
+
+    Examples:
+        >>> x, known = torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)
+        >>> affine_invariant_residual(3 * x + 1, x, known).abs().max().item() < 1e-4  # scale and shift cost nothing
+        True
+    """
     return normalize_median_deviation(inverse_depth, known) - normalize_median_deviation(true_inverse_depth, known)
 
 
@@ -110,6 +145,11 @@ def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor
 
     Wrong labels are among the largest errors, which get no gradient; they still affect the mean deviation. 0 for an
     image without labels.
+
+    Examples:
+        >>> r = torch.tensor([1.0, 1.0, 1.0, 1.0, 9.0]).view(1, 1, 1, 5)  # one wrong label
+        >>> round(trimmed_mean(r, torch.ones(1, 1, 1, 5, dtype=torch.bool)).item(), 4)
+        0.4
     """
     where = known.flatten(1)
     size = difference.flatten(1).abs().where(where, 0.0)
@@ -126,6 +166,11 @@ def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) 
 
     Only between neighbors that are both known; M is the number of known pixels at full size. 0 for an image without
     labels. For dense ground truth: sparse labels have almost no such neighbors.
+
+    Examples:
+        >>> r, known = torch.full((1, 1, 8, 8), 2.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        >>> gradient_matching_error(r, known).item()  # a constant error has no gradient
+        0.0
     """
     total = difference.new_zeros(difference.shape[0])
     for scale in range(scales):
@@ -151,6 +196,7 @@ class LabeledDepth:
     """ln z - ln z_true, 0 where not known."""
 
     def affine_residual(self) -> Tensor:
+        """Return the normalized prediction minus the normalized truth, (B, 1, H, W)."""
         true_inverse_depth = inverse_from_depth(self.true_m.where(self.known, 0.0))
         return affine_invariant_residual(self.inverse_depth, true_inverse_depth, self.known)
 

@@ -19,6 +19,11 @@ def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
         log_uncertainty: (B, 1, H, W) log Sigma, which needs no floor and has bounded slopes.
 
     Returns: (B, 1, H, W). Raises GeometryError if the shapes differ, since (B, H, W) would broadcast over sample pairs.
+
+    Examples:
+        >>> r = torch.full((1, 1, 1, 1), 0.5)
+        >>> round(weight_by_uncertainty(r, r.log()).item(), 4)  # 1 + ln r, the minimum for this residual
+        0.3069
     """
     if residual.shape != log_uncertainty.shape:
         found, expected = f"shape {tuple(log_uncertainty.shape)}", f"{tuple(residual.shape)}, the residual's"

@@ -31,22 +31,46 @@ def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
 
 
 def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |p - g| / g, no unit."""
+    """Return the mean of |p - g| / g, no unit.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> abs_rel(predicted, true, mask).item()
+        0.5
+    """
     return _mean((predicted_m - true_m).abs() / true_m, mask)
 
 
 def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of (p - g)^2 / g, metres. (KITTI's benchmark divides by g^2: `sq_error_rel_percent`.)"""
+    """Return the mean of (p - g)^2 / g, metres. (KITTI's benchmark divides by g^2: `sq_error_rel_percent`.)
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> sq_rel(predicted, true, mask).item()
+        1.0
+    """
     return _mean((predicted_m - true_m).square() / true_m, mask)
 
 
 def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean of (p - g)^2, metres."""
+    """Return the root of the mean of (p - g)^2, metres.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> round(rmse(predicted, true, mask).item(), 4)
+        1.4142
+    """
     return _mean((predicted_m - true_m).square(), mask).sqrt()
 
 
 def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean of (ln p - ln g)^2, no unit."""
+    """Return the root of the mean of (ln p - ln g)^2, no unit.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> round(rmse_log(predicted, true, mask).item(), 4)
+        0.4901
+    """
     return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
 
 
@@ -54,6 +78,11 @@ def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image.
 
     The mean is subtracted first: mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be NaN.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> silog(2 * true, true, mask).item()  # one factor is free
+        0.0
     """
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
@@ -61,12 +90,24 @@ def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |log10 p - log10 g|, no unit."""
+    """Return the mean of |log10 p - log10 g|, no unit.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> round(log10(predicted, true, mask).item(), 4)
+        0.1505
+    """
     return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
 
 
 def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |p - g|, metres."""
+    """Return the mean of |p - g|, metres.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> mae(predicted, true, mask).item()
+        1.0
+    """
     return _mean((predicted_m - true_m).abs(), mask)
 
 
@@ -77,32 +118,68 @@ def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) ->
 
 
 def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25."""
+    """Return the share of pixels within a factor of 1.25.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> d1(predicted, true, mask).item()
+        0.5
+    """
     return _within(predicted_m, true_m, mask, 1.25)
 
 
 def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25^2."""
+    """Return the share of pixels within a factor of 1.25^2.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> d2(predicted, true, mask).item()
+        0.5
+    """
     return _within(predicted_m, true_m, mask, 1.25**2)
 
 
 def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25^3."""
+    """Return the share of pixels within a factor of 1.25^3.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> d3(predicted, true, mask).item()
+        0.5
+    """
     return _within(predicted_m, true_m, mask, 1.25**3)
 
 
 def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's absErrorRel: 100 times AbsRel."""
+    """Return KITTI's absErrorRel: 100 times AbsRel.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> abs_error_rel_percent(predicted, true, mask).item()
+        50.0
+    """
     return 100 * abs_rel(predicted_m, true_m, mask)
 
 
 def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel."""
+    """Return KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> sq_error_rel_percent(predicted, true, mask).item()
+        50.0
+    """
     return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
 
 
 def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km."""
+    """Return KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> round(irmse_per_km(predicted, true, mask).item(), 2)
+        176.78
+    """
     return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
 
 
@@ -110,6 +187,11 @@ def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Return median(g) / median(p), the factor of per-image median scaling: 1 where the scale is right.
 
     Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
+
+    Examples:
+        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+        >>> round(scale_ratio(predicted, true, mask).item(), 4)
+        0.6
     """
     return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
 
@@ -129,6 +211,12 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
 
     predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite has an infinite
         error.
+
+    Examples:
+        >>> predicted, true = torch.tensor([[[1.0, 4.0]]]), torch.tensor([[[1.0, 2.0]]])
+        >>> sums = depth_error_sums(predicted, true, torch.ones(1, 1, 2, dtype=torch.bool))
+        >>> sums["depth_pixels"].tolist(), sums["mse"].numpy().round(6).tolist()
+        ([2.0], [4.0])
     """
     predicted, true, count = predicted.double(), true.double(), mask.flatten(1).sum(1).double()
     broken = (mask & ~predicted.isfinite()).flatten(1).any(1)
@@ -140,7 +228,12 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return `rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of summed errors; empty without a scored pixel."""
+    """Return `rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of summed errors; empty without a scored pixel.
+
+    Examples:
+        >>> pooled_depth_scores({})  # no scored pixel
+        {}
+    """
     if not (pixels := sums.get("depth_pixels")):
         return {}
     scores = {name: sums[name] / pixels for name in ("abs_rel", "mse", "mae", "log10", "d1", "d2", "d3")}
@@ -148,7 +241,12 @@ def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the sums of each name over images; exact, so that their order does not matter."""
+    """Return the sums of each name over images; exact, so that their order does not matter.
+
+    Examples:
+        >>> sum_over_images([{"mse": 1.0}, {"mse": 2.0}])
+        {'mse': 3.0}
+    """
     each = list(images)
     names = dict.fromkeys(name for one in each for name in one)
     return {name: fsum(one[name] for one in each if name in one) for name in names}
@@ -174,6 +272,12 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
     Args:
         depth: (B, 1, H, W) z in any unit.
         objects: of (B, H, W).
+
+    Examples:
+        >>> from stadia.geometry.segments import segments_from_instances
+        >>> depth = torch.full((1, 1, 20, 20), 10.0)  # a flat object
+        >>> object_extent(depth, segments_from_instances(torch.ones(1, 20, 20, dtype=torch.long))).item()
+        0.0
     """
     if objects.count == 0:
         return depth.new_zeros(0)
@@ -188,6 +292,11 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
     Args:
         depth: (B, 1, H, W) z in any unit.
         road: (B, 1, H, W) bool. NaN for an image without two neighboring rows of road.
+
+    Examples:
+        >>> depth = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 3, 1).expand(1, 1, 3, 40)  # deeper upwards
+        >>> rows_out_of_order(depth, torch.ones(1, 1, 3, 40, dtype=torch.bool)).item()
+        0.0
     """
     count = road.sum(-1)[:, 0]
     mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
@@ -197,5 +306,11 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
-    """Return () the share of `pixels` (B, 1, H, W) with depth (B, 1, H, W) near the largest; NaN without pixels."""
+    """Return () the share of `pixels` (B, 1, H, W) with depth (B, 1, H, W) near the largest; NaN without pixels.
+
+    Examples:
+        >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)
+        >>> share_at_max_depth(depth, torch.ones(1, 1, 1, 2, dtype=torch.bool), 100.0).item()
+        0.5
+    """
     return ((depth > LIMIT_SHARE * max_depth) & pixels).sum() / pixels.sum()

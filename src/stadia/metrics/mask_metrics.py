@@ -23,6 +23,11 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
     of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
     boundary_predicted_near, boundary_true_near: those near a boundary pixel of the other mask. Values that are not
     finite count as outside, with the largest error.
+
+    Examples:
+        >>> logits = torch.tensor([[[[5.0, -5.0]]]])
+        >>> mask_counts(logits, torch.tensor([[[[True, False]]]]))["mask_both"].tolist()
+        [1.0]
     """
     finite, truth = logits.isfinite(), true.double()
     predicted, x = (logits > 0) & finite, logits.double()
@@ -59,7 +64,14 @@ def dilate_boundary(boundary: Tensor) -> Tensor:
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return the IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images."""
+    """Return the IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images.
+
+    Examples:
+        >>> logits, true = torch.full((1, 1, 8, 8), 9.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        >>> sums = {name: float(value.sum()) for name, value in mask_counts(logits, true).items()}
+        >>> mask_scores(sums)["mask_iou"]
+        1.0
+    """
     if not sums.get("mask_pixels"):
         return {}
     both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]

@@ -58,6 +58,15 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
     none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion with the least
         ATE, in closed form (Umeyama, PAMI 1991).
     Raises GeometryError where that is not determined: a path that does not move, or fewer than three poses.
+
+    Examples:
+        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+        >>> estimated = reference.clone()
+        >>> estimated[:, :3, 3] /= 2  # half of the true scale
+        >>> round(align_path(estimated, reference, PathAlignment.SIM3).scale, 6)
+        2.0
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
@@ -69,7 +78,14 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
 
 
 def path_length_m(T_world_camera: Tensor) -> float:
-    """Return the length of the path, metres."""
+    """Return the length of the path, metres.
+
+    Examples:
+        >>> T = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
+        >>> T[:, 2, 3] = torch.tensor([0.0, 1.0, 3.0])  # z of the camera
+        >>> path_length_m(T)
+        3.0
+    """
     return float(_distances_m(T_world_camera)[-1])
 
 
@@ -77,6 +93,15 @@ def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
     """Return the absolute trajectory error: root mean square distance of the positions, metres. Align first.
 
     Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
+
+    Examples:
+        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+        >>> estimated = reference.clone()
+        >>> estimated[:, 1, 3] = 0.5  # half a metre too low
+        >>> ate_rmse_m(estimated, reference)
+        0.5
     """
     return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
 
@@ -92,13 +117,31 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames: root mean square translation, metres; None below two poses."""
+    """Return the relative pose error between frames: root mean square translation, metres; None below two poses.
+
+    Examples:
+        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+        >>> estimated = reference.clone()
+        >>> rpe_trans_m(estimated, reference)
+        0.0
+    """
     errors = _frame_errors(estimated, reference)
     return float(errors[:, :3, 3].square().sum(-1).mean().sqrt()) if len(errors) else None
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames: root mean square rotation, degrees; None below two poses."""
+    """Return the relative pose error between frames: root mean square rotation, degrees; None below two poses.
+
+    Examples:
+        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+        >>> estimated = reference.clone()
+        >>> rpe_rot_deg(estimated, reference)
+        0.0
+    """
     errors = _frame_errors(estimated, reference)
     return float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt()) if len(errors) else None
 
@@ -148,12 +191,23 @@ MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
 
 
 def motion_components(T_b_a: Tensor) -> Tensor:
-    """Convert (..., 4, 4) to (..., 6) in the order of AXES: translation, and the rotation vector in degrees."""
+    """Convert (..., 4, 4) to (..., 6) in the order of AXES: translation, and the rotation vector in degrees.
+
+    Examples:
+        >>> motion_components(torch.eye(4)[None]).tolist()
+        [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    """
     return torch.cat([T_b_a[..., :3, 3], torch.rad2deg(so3_log(T_b_a[..., :3, :3]))], dim=-1)
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths."""
+    """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths.
+
+    Examples:
+        >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
+        >>> median_length_ratio(0.5 * true, true).item()
+        2.0
+    """
     true_m, predicted_m = (motions[:, :3].norm(dim=-1).median() for motions in (true, predicted))
     return true_m / predicted_m.clamp(min=torch.finfo(predicted.dtype).tiny)
 
@@ -163,6 +217,11 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
 
     1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None where the truth
     does not move.
+
+    Examples:
+        >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
+        >>> median_translation_ratio(-true, true)  # inverted motion
+        -1.0
     """
     predicted, true = predicted[:, :3], true[:, :3]
     length = true.norm(dim=-1)

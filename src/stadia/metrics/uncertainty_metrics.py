@@ -69,7 +69,16 @@ class Sparsification:
 def sparsification(
     predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
 ) -> Sparsification:
-    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and already aligned."""
+    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and already aligned.
+
+    Examples:
+        >>> true = torch.full((1, 4), 10.0)
+        >>> predicted = torch.tensor([[10.0, 11.0, 12.0, 15.0]])
+        >>> error = (predicted - true).abs()
+        >>> found = sparsification(predicted, true, error, torch.ones(1, 4, dtype=torch.bool))
+        >>> found.ause.item()  # the error itself is the perfect uncertainty
+        0.0
+    """
     chosen = DEPTH_ERRORS[error]
     each = torch.where(mask, chosen.of_pixel(predicted_m, true_m), 0.0)
     by_uncertainty, oracle = (sparsification_curve(each, order, mask) for order in (uncertainty, each))
@@ -116,7 +125,13 @@ def _ranks(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """Return Spearman's rank correlation of two maps, -1 to 1; NaN where one is constant."""
+    """Return Spearman's rank correlation of two maps, -1 to 1; NaN where one is constant.
+
+    Examples:
+        >>> a = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> round(spearman(a, a**2, torch.ones(1, 3, dtype=torch.bool)).item(), 4)  # the same order
+        1.0
+    """
     scored = mask.flatten(-2)
     count = scored.sum(dim=-1, keepdim=True)
 
@@ -129,12 +144,22 @@ def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
 
 
 def laplace_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a Laplace distribution of scale 1."""
+    """Return half the interval about 0 with this share of a Laplace distribution of scale 1.
+
+    Examples:
+        >>> round(laplace_width(0.5), 4)
+        0.6931
+    """
     return -math.log1p(-share)
 
 
 def normal_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1."""
+    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1.
+
+    Examples:
+        >>> round(normal_width(0.6827), 3)
+        1.0
+    """
     return math.sqrt(2) * float(torch.erfinv(torch.tensor(share, dtype=torch.float64)))
 
 

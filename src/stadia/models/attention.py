@@ -136,6 +136,7 @@ class PerformerAttention(nn.Module):
         return torch.tensor(self._passes)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Restore the number of passes since the last draw of the features."""
         self._passes = int(state)
 
 

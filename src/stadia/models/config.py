@@ -134,6 +134,10 @@ def count_attention_macs(
     Args:
         grid: (height, width) of the tokens.
         first: tokens before the grid.
+
+    Examples:
+        >>> count_attention_macs(AttentionConfig(), grid=(12, 40), heads=12, head_dim=64)
+        355370496
     """
     places, width = grid[0] * grid[1], heads * head_dim
     tokens = places + first
@@ -148,7 +152,12 @@ def count_attention_macs(
 
 
 def count_block_macs(tokens: int, width: int) -> int:
-    """Count the rest of a transformer block: 4 N D^2 for the projections, 8 N D^2 for an MLP four times as wide."""
+    """Count the rest of a transformer block: 4 N D^2 for the projections, 8 N D^2 for an MLP four times as wide.
+
+    Examples:
+        >>> count_block_macs(tokens=481, width=768)
+        3404464128
+    """
     return 12 * tokens * width**2
 
 
@@ -157,6 +166,10 @@ def find_break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -
 
     performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), ignoring grid edges.
     token_merging: 1, where merging saves more than the matching costs, 1 / (8 heads) of exact attention.
+
+    Examples:
+        >>> find_break_even_tokens(AttentionConfig(name="performer"), heads=12, head_dim=64)
+        532
     """
     if config.name == "performer":
         return 2 * config.features_for(head_dim)
@@ -168,7 +181,12 @@ def find_break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -
 
 
 def describe_attention_cost(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int) -> str:
-    """Describe in one line the cost of attention on this grid, against exact attention and the rest of the block."""
+    """Describe in one line the cost of attention on this grid, against exact attention and the rest of the block.
+
+    Examples:
+        >>> describe_attention_cost(AttentionConfig(), (12, 40), heads=12, head_dim=64)
+        'attention sdpa on 481 tokens: 0.355 GMAC a layer, 9% of the block'
+    """
     tokens, width = grid[0] * grid[1] + 1, heads * head_dim
     core = count_attention_macs(config, grid, heads, head_dim)
     exact = count_attention_macs(AttentionConfig(), grid, heads, head_dim)
@@ -267,5 +285,9 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_overlay_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE."""
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE.
+
+    Examples:
+        >>> check_overlay_size(64, 128)  # multiples of 8 pass
+    """
     check_stride_multiples("overlay", OVERLAY_STRIDE, height=height, width=width)

@@ -63,6 +63,7 @@ class EdgePaddedConv(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, outputs, H, W), padded with the nearest pixels."""
         if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return super().forward(x)
         return functional.conv2d(repeat_edges(x), self.weight, self.bias)

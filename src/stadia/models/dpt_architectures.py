@@ -73,7 +73,11 @@ def check_transformers_installed() -> None:
 
 
 def check_stride_multiples(name: str, stride: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of the stride."""
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of the stride.
+
+    Examples:
+        >>> check_stride_multiples("dpt-tiny", 32, height=192, width=640)  # multiples of 32 pass
+    """
     if height % stride or width % stride or not (height and width):
         near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"
         found, expected = f"{width}x{height}", f"multiples of {stride}"

@@ -53,10 +53,12 @@ class Segmenter(Protocol):
     """
 
     @property
-    def classes(self) -> Mapping[int, str]: ...
+    def classes(self) -> Mapping[int, str]:
+        """Return the names of the classes by their numbers."""
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """Return what identifies the network and its weights."""
 
     def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
 

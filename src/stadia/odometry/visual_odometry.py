@@ -29,7 +29,8 @@ class OdometryMethod(Protocol):
     """An odometry method that places frame after frame. keyframes: number of its keyframes, 0 without any."""
 
     @property
-    def keyframes(self) -> int: ...
+    def keyframes(self) -> int:
+        """Return the number of keyframes so far."""
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends before it."""
@@ -53,6 +54,7 @@ class FrameToFrameOdometry:
     keyframes: ClassVar[int] = 0
 
     def add(self, image: Tensor, camera: Camera) -> bool:
+        """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
         needs_depth = self.motion != "network"
         inverse_depth = self.predictor.inverse_depth(image, camera).float() if needs_depth else None
         now = FrameTensors(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
@@ -67,6 +69,7 @@ class FrameToFrameOdometry:
         return True
 
     def path(self) -> Tensor:
+        """Return (N, 4, 4) float64 T_world_camera of the frames so far."""
         return torch.stack(self.poses)
 
 
@@ -91,9 +94,11 @@ class SlidingWindowOdometry:
 
     @property
     def keyframes(self) -> int:
+        """Return the number of keyframes so far."""
         return len(self.window.numbers)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
+        """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
         now = FrameTensors(image, camera)
         motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0]
         self.before = now
@@ -101,6 +106,7 @@ class SlidingWindowOdometry:
         return self.window.add(IncomingFrame(image, camera, maps), motion)
 
     def path(self) -> Tensor:
+        """Finish the window; return (N, 4, 4) float64 T_world_camera of the frames."""
         self.window.finish()
         return self.window.path()
 

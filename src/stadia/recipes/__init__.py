@@ -63,6 +63,11 @@ def configure(
     preset: a name of `stadia list presets`, or the path of a YAML file.
 
     Raises ConfigError with every mistake at once, and for a preset of another recipe.
+
+    Examples:
+        >>> config = configure("selfsup", ["training.max_steps=100"], data={"path": "drive.mp4"})
+        >>> config.training.max_steps, config.loss.ssim_weight
+        (100, 0.85)
     """
     from stadia.core.config import resolve_config
     from stadia.recipes.presets import merge_values, read_preset_for

@@ -118,9 +118,11 @@ class FigureAxes:
     log: bool
 
     def x(self, step: float) -> float:
+        """Return the horizontal position of a step in the figure."""
         return LEFT + (step - self.first) / (self.last - self.first) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
+        """Return the vertical position of a value in the figure."""
         if self.log:
             share = math.log(value / self.low) / math.log(self.high / self.low)
         else:
@@ -138,6 +140,7 @@ class FigureAxes:
         return found
 
     def y_ticks(self) -> list[AxisTick]:
+        """Return the ticks of the vertical axis."""
         if not self.log:
             return place_ticks(choose_ticks(self.low, self.high), self.y)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)

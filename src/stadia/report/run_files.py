@@ -74,6 +74,7 @@ class RunFiles:
 
     @property
     def recipe(self) -> str:
+        """Return the name of the recipe that trained the run."""
         return str(self.run.get("recipe") or self.config.get("recipe") or "run")
 
     @property

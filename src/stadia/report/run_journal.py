@@ -110,6 +110,7 @@ class RunChanges:
 
     @property
     def is_empty(self) -> bool:
+        """Return whether nothing changed."""
         return not (self.config or self.code_and_data or self.environment)
 
     @property

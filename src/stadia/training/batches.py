@@ -131,10 +131,12 @@ class TrainingPlan:
 
     @property
     def steps_per_epoch(self) -> float:
+        """Return the steps of an epoch; not a whole number where a step crosses its end."""
         return self.batches_per_epoch / self.grad_accumulation_steps
 
     @property
     def total_batches(self) -> int:
+        """Return the batches of the whole training."""
         return self.total_steps * self.grad_accumulation_steps
 
     @property
@@ -349,5 +351,10 @@ def scale_batch_size(stage: StageConfig, last: StageConfig, batch_size: int) -> 
 
 
 def select_device(accelerator: str = "auto") -> torch.device:
-    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU."""
+    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU.
+
+    Examples:
+        >>> select_device("cpu")
+        device(type='cpu')
+    """
     return torch.device("cuda" if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda") else "cpu")

@@ -24,9 +24,11 @@ COMPILED_PARTS: dict[str, frozenset[str]] = {
 class CompilableRecipe(Protocol):
     """The part of a recipe that is compiled."""
 
-    def modules_to_compile(self) -> Iterable[nn.Module]: ...
+    def modules_to_compile(self) -> Iterable[nn.Module]:
+        """Return the modules whose forward a training step calls."""
 
-    def compile_loss(self, **options: Any) -> None: ...
+    def compile_loss(self, **options: Any) -> None:
+        """Compile the loss with the options of torch.compile."""
 
 
 def compile_recipe(recipe: CompilableRecipe, kind: str) -> None:

@@ -205,6 +205,10 @@ def compose_image_sheet(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.u
 
     All tiles have the size of the largest image. Smaller ones are enlarged with nearest-neighbor sampling at their
     aspect ratio. Where labels are wider than that, all are enlarged by an integer factor.
+
+    Examples:
+        >>> compose_image_sheet({"input": np.zeros((32, 64, 3), np.uint8)}).dtype
+        dtype('uint8')
     """
     if not images:
         raise ValueError("a sheet needs an image")

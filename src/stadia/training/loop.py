@@ -109,7 +109,7 @@ class TrainingLoop(TrainingState):
             self.clock.mark("optimizer")
             self.call("on_batch_end")
             if is_last:
-                self.time_limit.add_step(self.largest_of_processes)  # callbacks know the last step by `is_finished`
+                self.time_limit.add_step(self.largest_of_processes)  # callbacks find the last step by `is_finished`
                 self.call("on_step_end")
             self.report = None  # its maps would stay in memory during the next forward
         self.clock.end_step()
@@ -179,6 +179,7 @@ class TrainingLoop(TrainingState):
             self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.save("last", "training")
+            self.time_limit.restart()
         self.clock.mark("checkpoints")
         if stops:
             raise StopRequest

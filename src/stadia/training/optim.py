@@ -57,6 +57,16 @@ def has_fused_update(groups: Groups) -> bool | None:
     return True if is_supported else None
 
 
+def follow_restored_update(optimizer: Any) -> None:
+    """Mark for the gradient scaler whether the restored parameter groups update fused, see `has_fused_update`.
+
+    torch notes that when the optimizer is built: the scaler lets a fused update itself skip a gradient that overflows,
+    and any other update raises AssertionError then.
+    """
+    if hasattr(optimizer, "_step_supports_amp_scaling"):
+        optimizer._step_supports_amp_scaling = all(group.get("fused") for group in optimizer.param_groups)
+
+
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
     trainable = [p for p in parameters if p.requires_grad]

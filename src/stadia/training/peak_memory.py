@@ -35,14 +35,14 @@ class PeakMemory:
         return self.bytes / (1 << 20)
 
     def __enter__(self) -> Self:
-        self.bytes = resident_bytes(None if self.with_children else [psutil.Process()])
+        self.restart()
         self._thread.start()
         return self
 
     def restart(self) -> None:
         """Discard the peak so far."""
         with self._lock:
-            self.bytes = resident_bytes()
+            self.bytes = resident_bytes(None if self.with_children else [psutil.Process()])
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

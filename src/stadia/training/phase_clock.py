@@ -263,7 +263,9 @@ def describe_times(facts: dict[str, Any]) -> str:
 
 
 class TimeLimit:
-    """The time limit of a training (`training.max_minutes`): its steps count, validations do not. Kept in checkpoints.
+    """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
+
+    Kept in checkpoints.
 
     is_over: whether the steps have taken that long, in all processes alike; the latest step is the last one then.
     share: of the time that the steps have taken, in [0, 1] and in all processes alike; 0 without a limit.
@@ -278,6 +280,7 @@ class TimeLimit:
 
     @property
     def is_over(self) -> bool:
+        """Return whether the time is over."""
         return self.share >= 1
 
     @property

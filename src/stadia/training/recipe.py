@@ -24,9 +24,12 @@ class HasOptimizer(Protocol):
     """The part of a recipe's configuration that the training loop reads."""
 
     @property
-    def optimizer(self) -> OptimizerConfig: ...
+    def optimizer(self) -> OptimizerConfig:
+        """Return the optimizer's configuration."""
+
     @property
-    def schedule(self) -> ScheduleConfig: ...
+    def schedule(self) -> ScheduleConfig:
+        """Return the configuration of the learning-rate schedule."""
 
 
 ConfigT = TypeVar("ConfigT", bound=HasOptimizer)

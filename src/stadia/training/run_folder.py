@@ -129,10 +129,12 @@ class Run:
 
     @property
     def metrics_csv(self) -> Path:
+        """Return the path of the table of logged values."""
         return self.folder / "metrics.csv"
 
     @property
     def histograms_csv(self) -> Path:
+        """Return the path of the table of weights and gradients."""
         return self.folder / "histograms.csv"
 
     @property
@@ -142,10 +144,12 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
+        """Return the folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def images(self) -> Path:
+        """Return the folder of the image sheets."""
         return self.folder / "images"
 
     def check_config(

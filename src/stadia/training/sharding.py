@@ -34,14 +34,17 @@ class ShardedStrategy(ModelParallelStrategy):
         self.module: FSDPModule | None = None
 
     def setup_environment(self) -> None:
+        """Start the processes and their device mesh."""
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
         super().setup_environment()
 
     def setup_module(self, module: nn.Module) -> nn.Module:
+        """Distribute the weights of a module over the devices."""
         self.module = cast(FSDPModule, super().setup_module(module))
         return module
 
     def setup_optimizer(self, optimizer: Optimizer) -> Optimizer:
+        """Return the optimizer, whose state is distributed with the weights."""
         optimizer.register_state_dict_post_hook(_gather_optimizer_state)
         optimizer.register_load_state_dict_pre_hook(_shard_optimizer_state)
         return super().setup_optimizer(optimizer)

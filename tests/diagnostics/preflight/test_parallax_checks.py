@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,8 +16,9 @@ from mutations.mutated_recording import Alone, Turning
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight.parallax_checks import check_parallax, estimate_rotation, rotation_residuals_px
+from stadia.diagnostics.preflight.parallax_checks import check_parallax, estimate_rotation
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import FeatureMatches, rotation_residuals_px
 
 K = np.array([[185.0, 0, 159.5], [0, 185, 47.5], [0, 0, 1]])
 
@@ -31,6 +34,43 @@ def test_a_rotation_is_found_whatever_a_third_of_the_points_do() -> None:
     np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-12)
     assert np.degrees(np.arccos((np.trace(found @ R.T) - 1) / 2)) < 0.05
     assert np.median(rotation_residuals_px(first, second, K, found)[100:]) < 0.2
+
+
+def survey_homography(K: np.ndarray, second_px: Callable[[np.ndarray], np.ndarray]) -> SimpleNamespace:
+    """Three steps of a camera, whose matches one homography explains, with their noise."""
+    random = np.random.default_rng(0)
+    steps = []
+    for first in range(3):
+        pixels = random.uniform((0, 0), (320, 180), (200, 2))
+        matches = FeatureMatches(np.arange(200), pixels, second_px(pixels) + random.normal(0, 0.07, (200, 2)))
+        motion = SimpleNamespace(planar=True)
+        steps.append(
+            SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion, T_second_first=None)
+        )
+    recording = SimpleNamespace(camera=lambda index: SimpleNamespace(width=320))
+    survey = {"stereo": False, "steps": steps, "K": lambda index: K, "recording": recording}
+    return SimpleNamespace(**survey, depth=lambda index: None)
+
+
+@pytest.mark.parametrize("fov_deg", [10, 20, 40, 60, 80])
+@pytest.mark.parametrize("shift", [(12.0, 0.0), (0.0, -12.0)])
+def test_a_flight_above_a_plane_is_no_turn_in_a_narrow_view(fov_deg: float, shift: tuple[float, float]) -> None:
+    focal = 160 / np.tan(np.radians(fov_deg) / 2)
+    narrow = np.array([[focal, 0, 159.5], [0, focal, 89.5], [0, 0, 1]])
+    with pytest.raises(NotChecked, match="one plane, where turning and moving look alike"):
+        list(check_parallax(survey_homography(narrow, lambda pixels: pixels + shift)))
+
+
+def test_a_turn_in_a_wide_view_is_found_by_a_homography_too() -> None:
+    R = cv2.Rodrigues(np.radians([0.0, 4, 0]))[0]
+    wide = np.array([[185.0, 0, 159.5], [0, 185, 89.5], [0, 0, 1]])
+
+    def turn(pixels: np.ndarray) -> np.ndarray:
+        turned = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(wide).T @ R.T @ wide.T
+        return turned[:, :2] / turned[:, 2:]
+
+    (found,) = check_parallax(survey_homography(wide, turn))
+    assert found.cause.startswith("the camera mostly turns: 99% of the image motion")
 
 
 class Slowed(Alone):

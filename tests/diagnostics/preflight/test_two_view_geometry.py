@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from stadia.datasets.frame_selection import shrink_to_gray
 from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.recording_survey import sample_depth
 from stadia.diagnostics.preflight.two_view_geometry import (
     compute_gray_residual,
     median_flow_px,
     plane_sweep,
-    shrink_to_gray,
     warp_identity_ratio,
 )
 

@@ -70,6 +70,7 @@ class RoadFrame:
 
     @property
     def camera(self) -> Camera:
+        """Return the camera of the frame."""
         return Camera(torch.from_numpy(self.K), self.height, self.width)
 
 

@@ -265,7 +265,7 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
 
 
 def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
-    """Return the first of `names` that a run of this configuration will log, as far as its data tell."""
+    """Return the first of `names` that a run of this configuration will log, as far as its data show."""
     return next((name for name in names if name not in DEPTH_METRICS or has_depth(config) is not False), names[-1])
 
 

@@ -37,6 +37,7 @@ class Job:
 
     @property
     def command(self) -> list[str]:
+        """Return the command line of the training."""
         return [sys.executable, "-P", "-m", "stadia", *self.words]  # -P: no module of the current folder
 
     def start(self, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -67,7 +68,8 @@ JobEnded = Callable[[Job, int], None]
 class Launcher(Protocol):
     """Runs jobs and calls `ended` with the exit code as each one ends. Ctrl-C raises KeyboardInterrupt."""
 
-    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None: ...
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        """Run the jobs; call `ended` with each that ends."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class LocalLauncher:
     at_once: int = 1
 
     def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        """Run the jobs in processes of this machine; call `ended` with each that ends."""
         waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
         with _sigterm_as_interrupt():
             try:
@@ -162,6 +165,7 @@ class SlurmLauncher:
     options: dict[str, Any]
 
     def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        """Submit the jobs to SLURM and wait; call `ended` with each that ends."""
         try:
             import submitit
         except ImportError as error:
@@ -195,7 +199,12 @@ class SlurmLauncher:
 
 
 def slurm_options(words: Sequence[str]) -> dict[str, Any]:
-    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "="."""
+    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "=".
+
+    Examples:
+        >>> slurm_options(["slurm_partition=gpu", "timeout_min=600"])
+        {'slurm_partition': 'gpu', 'timeout_min': 600}
+    """
     from stadia.core.config import parse_value
 
     if wrong := [word for word in words if "=" not in word]:

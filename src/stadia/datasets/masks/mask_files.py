@@ -151,7 +151,12 @@ def _check_shape(what: object, mask_height: int, mask_width: int, height: int, w
 
 
 def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
-    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed."""
+    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed.
+
+    Examples:
+        >>> resize_labels(np.array([[0, 1], [2, 3]], np.int32), 4, 4)[0].tolist()
+        [0, 0, 1, 1]
+    """
     if numbers.shape == (height, width):
         return numbers
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -160,12 +165,22 @@ def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
 def select_classes(
     semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true for pixels of these classes. classes: the names of the numbers."""
+    """Return (H, W), true for pixels of these classes. classes: the names of the numbers.
+
+    Examples:
+        >>> select_classes(np.array([[1, 9]]), {1: "road", 9: "car"}, ["car"]).tolist()
+        [[False, True]]
+    """
     return np.isin(semantic, [number for number, name in classes.items() if name in names])
 
 
 def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Return whether more than `MIN_ROAD_SHARE` of an image is road."""
+    """Return whether more than `MIN_ROAD_SHARE` of an image is road.
+
+    Examples:
+        >>> has_road(np.ones((4, 4), np.int32), {1: "road"})
+        True
+    """
     return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
 
 
@@ -228,7 +243,12 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int) -> float:
 
 
 def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """Return numbers of objects within `margin` pixels of the image border, which may be truncated there."""
+    """Return numbers of objects within `margin` pixels of the image border, which may be truncated there.
+
+    Examples:
+        >>> find_edge_objects(np.array([[1, 0, 0], [0, 2, 0], [0, 0, 0]]), margin=1).tolist()
+        [1]
+    """
     if margin < 1:
         return instance[:0, 0]
     edges = instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:]

@@ -181,7 +181,12 @@ def find_mask_boxes(
 
 
 def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width: int, margin_px: float) -> bool:
-    """Return whether a box, edges in pixels, is within a margin of the image border."""
+    """Return whether a box, edges in pixels, is within a margin of the image border.
+
+    Examples:
+        >>> is_cut_by_edge((0.0, 10.0, 30.0, 40.0), height=100, width=100, margin_px=2.0)
+        True
+    """
     left, top, right, bottom = box_px
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 

@@ -152,6 +152,7 @@ class BopModel:
 
     @property
     def name(self) -> str:
+        """Return the name of the class: obj_ and six digits."""
         return f"obj_{self.obj_id:06d}"
 
 

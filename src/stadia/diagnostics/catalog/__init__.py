@@ -24,7 +24,14 @@ def make_finding(
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> Finding:
-    """Return a finding of a code in the catalog; its cause and fix default to those of the entry."""
+    """Return a finding of a code in the catalog; its cause and fix default to those of the entry.
+
+    Examples:
+        >>> from stadia.diagnostics.finding import Severity
+        >>> finding = make_finding("E01", Severity.STOP, "baseline -0.54 m", "baseline 0.54 m")
+        >>> finding.code, finding.measured
+        ('E01', 'baseline -0.54 m')
+    """
     entry = CATALOG[code]
     places = ((where,) if where else ()) if isinstance(where, str) else tuple(where)
     cause, fix = cause or entry.cause, fix or entry.fix
@@ -87,7 +94,12 @@ NEVER_A_CAUSE = {"T06"}
 
 
 def find_link(code: str) -> str:
-    """Return the link of a code in CAUSES. Raises KeyError for an unknown family."""
+    """Return the link of a code in CAUSES. Raises KeyError for an unknown family.
+
+    Examples:
+        >>> find_link("E01")
+        'E'
+    """
     link = OWN_LINK.get(code, code[:1])
     if link not in CAUSES:
         raise KeyError(code)

@@ -103,10 +103,12 @@ class LossCase:
 
     @cached_property
     def report_at_truth(self) -> Any:
+        """Return the loss at the correct outputs."""
         return self.report(self.right)
 
     @cached_property
     def report_at_wrong(self) -> Any:
+        """Return the loss at the wrong outputs."""
         return self.report(self.off)
 
     @cached_property

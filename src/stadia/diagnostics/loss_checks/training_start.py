@@ -51,16 +51,19 @@ class PredictsDepth(Protocol):
     """A recipe whose networks predict depth of an image."""
 
     @property
-    def depth_scale(self) -> DepthScale: ...
+    def depth_scale(self) -> DepthScale:
+        """Return the scale of the predicted depth."""
 
-    def inverse_depth(self, image: Tensor) -> Tensor: ...
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        """Map (B, 3, H, W) RGB in [0, 1] to inverse depth (B, 1, H, W)."""
 
 
 @runtime_checkable
 class PredictsMotion(Protocol):
     """A recipe whose networks predict motion between images."""
 
-    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None: ...
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        """Return the motion (B, 4, 4) between neighboring images; None without a pose network."""
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ class LossSpikeMonitor:
         return loss / median
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
+        """Return T01 for a loss many times its median; None otherwise."""
         times = self.ratio_to_median(loss)
         if times <= MAX_SPIKE:
             return None
@@ -110,6 +111,7 @@ class UpdateRatioMonitor:
         self.large: tuple[int, float] | None = None  # step and ratio of the row before, where it was large
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         ratio, loss = row.get("train/update_ratio"), row.get("train/loss")
         if ratio is None or loss is None:  # rows of a validation have neither
             return None
@@ -139,6 +141,7 @@ class StallMonitor:
         self.loss = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         rate, norm, loss = (row.get(f"train/{name}") for name in ("lr", "gradient_norm", "loss"))
         if loss is None:
             return None
@@ -166,6 +169,7 @@ class LearningRateMonitor:
         self.rows = self.low_rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         rate = row.get("train/lr")
         if rate is None:
             return None
@@ -217,6 +221,7 @@ class TimingMonitor:
         self.rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         return self._check_parts(step, row) or self._check_peak(step, row)
 
     def _check_parts(self, step: int, row: Row) -> Finding | None:
@@ -254,6 +259,7 @@ class ConstantTermMonitor:
         self.loss = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if loss is None or len(terms) < 2:
             return None
@@ -275,6 +281,7 @@ class TermSumMonitor:
         self.rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if not terms or loss is None or not math.isfinite(loss):
             return None
@@ -293,6 +300,7 @@ class ProportionalTermsMonitor:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         terms = get_logged_parts(row, "term")
         if len(terms) < 2:
             return None

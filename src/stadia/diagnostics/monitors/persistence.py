@@ -112,6 +112,7 @@ class PersistentMonitor:
         raise NotImplementedError
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding of a state that persists, once."""
         reading = self.read(row)
         if reading is None or not self.persists(step, row, reading.is_bad):
             return None
@@ -141,6 +142,7 @@ class Rule:
     improves: Callable[[float, float], bool] = lambda value, before: False
 
     def report(self, step: int, value: float, duration: str, part: str = "") -> Finding:
+        """Return the finding of a value that persisted for so long."""
         measured = f"{self.message.format(value)}, {duration}"
         measured = f"of '{part}' {measured}" if part else measured
         return warn_at(step, self.code, measured, self.expected, where=part, **{self.name.rpartition("/")[2]: value})
@@ -178,6 +180,7 @@ class PersistentRule:
         return {} if value is None else {"": value}
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding of a state that persists, once."""
         values = self.read(row)
         bad = [part for part, value in values.items() if self.persists[part](step, row, self.rule.is_bad(value))]
         if not bad:
@@ -199,6 +202,7 @@ class ValidationRule:
         self.rule, self.persists, self.before = rule, PersistenceCounter(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding of a validation score that persists, once."""
         value = row.get(f"val/{self.rule.name}")
         if value is None:
             return None

@@ -170,6 +170,7 @@ class ValidationWarpMonitor:
         self.along_before = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         along, ratio = row.get("val/motion_along"), row.get("val/warped_over_unwarped")
         if ratio is None:
             return None
@@ -203,6 +204,7 @@ class DepthScaleMonitor:
         self.last: deque[float] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         median = row.get("train/depth/median")
         if median is None or not self.is_past_start(step, row):
             return None
@@ -263,6 +265,7 @@ class UncertaintyOnlyMonitor:
         self.persists = PersistenceCounter(1)  # of the medians over rows
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         middle, fit = row.get(f"train/{PERCENTILES[1]}"), row.get("train/warped_over_unwarped")
         if middle is None or fit is None:
             return None
@@ -311,11 +314,16 @@ class HeightEstimateResult(Protocol):
     """Camera height of a group in an epoch (`recipes.metric.epoch_height.EpochEstimate`)."""
 
     @property
-    def refused(self) -> str: ...
+    def refused(self) -> str:
+        """Return why the height of the epoch is not used; empty where it is."""
+
     @property
-    def apart(self) -> str: ...
+    def apart(self) -> str:
+        """Return why the cameras of the group cannot have one height; empty where they can."""
+
     @property
-    def locked_height(self) -> str: ...
+    def locked_height(self) -> str:
+        """Return the height that the absolute test confirms by itself; empty where it does not."""
 
 
 def check_epoch(

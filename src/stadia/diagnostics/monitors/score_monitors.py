@@ -66,6 +66,7 @@ class RmseMonitor:
     """C11: compares `val/rmse` with the root of `val/mse` of each validation."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         rmse, mse = row.get("val/rmse"), row.get("val/mse")
         if rmse is None or mse is None or not (math.isfinite(rmse) and math.isfinite(mse)):
             return None
@@ -83,6 +84,7 @@ class FrozenScoresMonitor:
         self.before: dict[str, float] = {}
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         scores = {name: value for name, value in row.items() if name.startswith("val/") and math.isfinite(value)}
         if not scores:
             return None
@@ -101,6 +103,7 @@ class ScoreRangeMonitor:
     """
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         values = {name: value for name, value in row.items() if name.startswith("val/") and not math.isnan(value)}
         scores = {name.rpartition("/")[2]: value for name, value in values.items()}
         fractions = {name: scores[name] for name in FRACTIONS if name in scores}
@@ -124,11 +127,13 @@ class TrainingCourse:
         self.pairs: list[tuple[float, float]] = []
 
     def add_validation(self, error: float) -> None:
+        """Pair the error of a validation with the median training value since the one before."""
         self.pairs.append((statistics.median(self.values), error))
         self.values = []
 
     @property
     def last(self) -> list[tuple[float, float]]:
+        """Return the last pairs of training value and validation error."""
         return self.pairs[-RISING_VALIDATIONS - 1 :]
 
     @property
@@ -145,6 +150,7 @@ class OverfittingMonitor:
         self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         if math.isfinite(loss := row.get("train/loss", math.nan)):
             self.course.values.append(loss)
         name = next((name for name in MAIN_ERRORS if math.isfinite(row.get(f"val/{name}", math.nan))), None)
@@ -170,6 +176,7 @@ class RotationMonitor:
         self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         if (term := row.get("train/term/rotation")) is not None:
             self.course.values.append(term)
         angle = row.get("val/rotation_error_deg")
@@ -206,6 +213,7 @@ class NanScoreMonitor:
         self.finite: set[str] = set()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         scores = {name: value for name, value in row.items() if name.startswith("val/")}
         bad = {name for name, value in scores.items() if not math.isfinite(value)}
         self.finite |= scores.keys() - bad
@@ -241,6 +249,7 @@ class ForgettingMonitor:
         self.least: dict[str, float] = {}
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         residuals = scores_by_data_set(row, "residual")
         worse = {name: value / self.least[name] for name, value in residuals.items() if self.least.get(name, 0.0) > 0}
         self.least |= {name: min(value, self.least.get(name, value)) for name, value in residuals.items()}
@@ -259,6 +268,7 @@ class DataSetScaleMonitor:
         self.before = 1.0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or None."""
         residuals, unwarped = scores_by_data_set(row, "residual"), scores_by_data_set(row, "residual_unwarped")
         if not residuals:
             return None  # no validation

@@ -71,6 +71,7 @@ class TrainingMonitor(Callback):
             self._notify("on_batch", loop.step, value, loss.samples)
 
     def on_row(self, loop: TrainingLoop, step: int, row: Row) -> None:
+        """Read a logged row; return the finding that it causes, or None."""
         self._notify("on_row", step, rename_base_values(row, loop.recipe.base_recipe))
 
     def _notify(self, when: str, *values: Any) -> None:

@@ -140,10 +140,15 @@ def judge_measurements(
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
     severe = {finding.code for finding in found if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
-        found = [*(replace(cause, severity=Severity.WARN) for cause in training.data_causes), *found]
+        found = [*map(_name_data_cause, training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     is_judged = not {"M31", "S30"} <= not_checked.keys()
     return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
+
+
+def _name_data_cause(found: Finding) -> Finding:
+    """Return a finding of the training's data as a warning that names these data: the input may be another."""
+    return replace(found, severity=Severity.WARN, measured=f"in the training's data {found.measured}")
 
 
 def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord) -> Iterator[tuple[str, str]]:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.recording import LEFT, RIGHT
 from stadia.core.types import Camera
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
-from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, gray, median_flow_px, shrink_to_gray
+from stadia.diagnostics.preflight.two_view_geometry import gray, median_flow_px
 
 SAME_SHAPE = 0.02
 """Relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels."""

@@ -39,6 +39,7 @@ class MatchDepth:
 
     @property
     def median_m(self) -> float:
+        """Return the median depth of the matches in metres."""
         return float(np.median(self.depth_m))
 
     def is_in_reach(self, start_m: float) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stadia.datasets.frame_selection import FLOW_WIDTH
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
-from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, Array, pixel_rays
+from stadia.diagnostics.preflight.two_view_geometry import Array, parallax_px, pixel_rays, rotation_residuals_px
 
 MIN_PARALLAX_PX, GOOD_PARALLAX_PX = 0.8, 1.6
 """Median displacement between neighboring frames that is not rotation, at FLOW_WIDTH. Trainings on mono video found
@@ -19,8 +20,10 @@ depth from 1.3 (RoadWorld) and 1.9 px (KITTI 06) on, and none at .2 to .5 (KITTI
 TURNING_SHARE = 0.4
 """Parallax over displacement below which the camera mostly turns: .13 to .35 in 7-Scenes, .48 to 1.2 in drives."""
 
-PURE_TURN_SHARE = 0.08
-"""Of matches that one homography explains: above, the camera moves along a plane, which looks much like a turn."""
+MAX_SHARE_OF_PLANE = 0.5
+"""Of matches that one homography explains: parallax over displacement, relative to that of a camera that moves along a
+facing plane. Above, it may move so. The narrower the view, the more a motion along a plane resembles a turn.
+"""
 
 NOISE_PX = 0.15
 """A camera that turns in place measures .08 px for the noise of its matches: a stride would multiply noise."""
@@ -49,38 +52,44 @@ def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
     return np.asarray(R, dtype=np.float64)
 
 
-def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array) -> Array:
-    """Return (M,) displacements of matches beyond a rotation."""
-    turned = pixel_rays(first_px, K) @ R.T @ K.T
-    return np.asarray(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1), dtype=np.float64)
+def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
+    """Return parallax over displacement of matches (M, 2) as a motion along a facing plane would displace them.
+
+    It displaces all of them alike: as much as their median, in the same direction. A rotation displaces those at the
+    edge more, by little in a narrow view.
+    """
+    displaced = second_px - first_px
+    length, along = float(np.median(np.linalg.norm(displaced, axis=1))), np.median(displaced, axis=0)
+    shifted = first_px + along * (length / max(float(np.linalg.norm(along)), 1e-9))
+    return parallax_px(first_px, shifted, K, estimate_rotation(first_px, shifted, K)) / max(length, LEAST_PX)
 
 
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """D18, for one camera, and for one of two that trains alone: a note where ground truth could supervise instead.
 
-    Over a plane a motion looks much like a turn: there the rotation is that of the poses, where there are some.
+    Over a plane a translation resembles a turn: there the rotation is that of the poses, where there are some.
     """
     if survey.stereo and not survey.one_camera:
         return
     if len(survey.steps) < MIN_STEPS:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
-    parallax_px, shares, measured_steps = [], [], []
+    parallaxes_px, shares, measured_steps = [], [], []
     for step in survey.steps:
         pixels, K = (step.matches.first_px, step.matches.second_px), survey.K(step.first)
         is_planar = step.by_matches is not None and step.by_matches.planar
         posed = step.T_second_first if is_planar else None
         R = estimate_rotation(*pixels, K) if posed is None else posed[:3, :3]
-        residual = float(np.median(rotation_residuals_px(*pixels, K, R)))
+        residual = parallax_px(*pixels, K, R)
         share = residual / max(step.matches.displacement_px, LEAST_PX)
-        if is_planar and posed is None and share > PURE_TURN_SHARE:
+        if is_planar and posed is None and share > MAX_SHARE_OF_PLANE * facing_plane_share(*pixels, K):
             continue
         scale = FLOW_WIDTH / survey.recording.camera(step.first).width
-        parallax_px.append(residual * scale / abs(step.second - step.first))
+        parallaxes_px.append(residual * scale / abs(step.second - step.first))
         shares.append(share)
         measured_steps.append(step)
     if len(measured_steps) < MIN_STEPS:
         raise NotChecked("parallax between neighboring frames: one plane, where turning and moving look alike")
-    found_px, share = float(np.median(parallax_px)), float(np.median(shares))
+    found_px, share = float(np.median(parallaxes_px)), float(np.median(shares))
     if found_px >= MIN_PARALLAX_PX:
         return
     stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
@@ -103,7 +112,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
     columns = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
-    evidence = {"rotation_share": 1 - share, "pairs": columns | {"parallax_px": parallax_px}}
+    evidence = {"rotation_share": 1 - share, "pairs": columns | {"parallax_px": parallaxes_px}}
     severity = Severity.NOTE if has_truth else Severity.WARN
     yield make_finding(
         "D18", severity, measured, f"at least {MIN_PARALLAX_PX} px", cause=cause, fix=fix, evidence=evidence

@@ -136,6 +136,7 @@ class PoseFit:
 
     @property
     def is_good(self) -> bool:
+        """Return whether direction and rotation fit those of the matches."""
         return self.direction_deg < DIRECTION_WARN_DEG and self.rotation_error < STOP_ROTATION_ERROR
 
 

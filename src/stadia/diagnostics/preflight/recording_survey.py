@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.two_view_geometry import (
-    FLOW_WIDTH,
     MAX_WIDTH,
     Array,
     FeatureMatches,
@@ -25,7 +25,6 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     estimate_motion,
     match_features,
     median_flow_px,
-    shrink_to_gray,
     triangulate,
 )
 
@@ -148,6 +147,7 @@ class RecordingSurvey:
 
     @property
     def stereo(self) -> bool:
+        """Return whether the recording has stereo pairs."""
         return RIGHT in self.recording.sides and self.recording.T_right_left is not None
 
     @property
@@ -181,6 +181,7 @@ class RecordingSurvey:
         return np.where(known & is_valid, depth, 0).astype(np.float32)
 
     def features(self, index: int, side: str = LEFT) -> SiftFeatures:
+        """Return the SIFT features of an image, computed once."""
         key = (index, side)
         if key not in self._features:
             self._features[key] = detect_features(self.image(index, side))

@@ -103,7 +103,7 @@ def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
 
 
 def find_baseline_unit(baseline: float) -> tuple[str | None, str | None]:
-    """Return (cause, fix) of a baseline that looks like another unit by its value alone; (None, None) else."""
+    """Return (cause, fix) of a baseline that resembles another unit by its value alone; (None, None) else."""
     found = suggest_baseline_units(baseline)
     if not found:
         return None, None

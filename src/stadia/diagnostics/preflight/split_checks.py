@@ -60,6 +60,7 @@ class Split:
 
     @property
     def frames(self) -> list[Frame]:
+        """Return the frames of the split."""
         return [(recording, index) for recording, indices in self.recordings for index in indices]
 
 

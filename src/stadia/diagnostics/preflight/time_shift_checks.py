@@ -68,6 +68,7 @@ class ShiftedDistances:
 
     @property
     def distance_px(self) -> float:
+        """Return the median over the pairs of their distances at `shift`."""
         return float(np.median(self.shifted))
 
     @property

@@ -37,8 +37,8 @@ MIN_WIDTH, MAX_WIDTH = 640, 1280
 MAX_FEATURES, RATIO = 1500, 0.8
 """A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, 7.1)."""
 
-FLOW_WIDTH, MIN_CORNERS = 320, 10
-"""Pixels of width of the images for optical flow, and corners that it needs."""
+MIN_CORNERS = 10
+"""Corners that optical flow needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class FeatureMatches:
         return len(self.first_index)
 
     def select(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
+        """Return the chosen matches; chosen: (N,) bool."""
         return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
 
     @property
@@ -107,15 +108,11 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
     return FeatureMatches(rows[:, 0], first.pixels[rows[:, 0]], second.pixels[rows[:, 1]])
 
 
-def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert (H, W, 3) RGB to gray at FLOW_WIDTH pixels of width."""
-    gray_image = gray(image)
-    height = max(1, round(gray_image.shape[0] * FLOW_WIDTH / gray_image.shape[1]))
-    return np.asarray(cv2.resize(gray_image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
-    """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners."""
+    """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners.
+
+    before, after: gray images, as of `datasets.frame_selection.shrink_to_gray`.
+    """
     corners = cv2.goodFeaturesToTrack(before, maxCorners=200, qualityLevel=0.01, minDistance=5)
     if corners is None or len(corners) < MIN_CORNERS:
         return None
@@ -143,7 +140,15 @@ def rotation_vector_deg(R: Array) -> Array:
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3)."""
+    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+
+    Examples:
+        >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
+        >>> T[0, 3] = -0.5  # a rectified pair: matches lie in one row
+        >>> first_px, second_px = np.array([[60.0, 40.0]]), np.array([[55.0, 41.0]])
+        >>> epipolar_distance_px(first_px, second_px, K, K, T).round(2).tolist()
+        [0.71]
+    """
     x, y, z = T_second_first[:3, 3]
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     F = np.linalg.inv(K_second).T @ cross @ T_second_first[:3, :3] @ np.linalg.inv(K_first)
@@ -173,6 +178,13 @@ def triangulate_inverse_depth(
     """Return (N,) 1 / z of matches in the first camera: 0 at infinity, negative beyond.
 
     rays_second x (rotated + t / z) = 0, solved for 1 / z by least squares.
+
+    Examples:
+        >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
+        >>> T[0, 3] = -0.5
+        >>> first_px, second_px = np.array([[60.0, 40.0]]), np.array([[55.0, 40.0]])
+        >>> triangulate_inverse_depth(first_px, second_px, K, K, T).round(4).tolist()  # f b / d = 10 m
+        [0.1]
     """
     rotated, rays_second = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
     across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])
@@ -199,10 +211,13 @@ class TwoViewMotion:
 
 def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
     """Return the median displacement of matches beyond a rotation; 0 without matches."""
-    if not len(first_px):
-        return 0.0
+    return float(np.median(rotation_residuals_px(first_px, second_px, K, R))) if len(first_px) else 0.0
+
+
+def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array) -> Array:
+    """Return (M,) displacements of matches beyond a rotation."""
     turned = pixel_rays(first_px, K) @ R.T @ K.T
-    return float(np.median(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1)))
+    return np.asarray(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1), dtype=np.float64)
 
 
 def is_planar(first_px: Array, second_px: Array, grain_px: float) -> bool:

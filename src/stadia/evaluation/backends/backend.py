@@ -15,6 +15,9 @@ from stadia.evaluation.exported_network import ExportedNetwork, check_installed
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
 """The backends of a checkpoint, which torch runs without an export, and of an exported file."""
 
+EXPORT_PACKAGES = "onnx", "onnxscript", "onnxruntime"
+"""What exports a checkpoint, and compares the file with it."""
+
 
 @dataclass(frozen=True)
 class BackendChoice:
@@ -32,8 +35,8 @@ class BackendChoice:
 class Backend(Protocol):
     """Runs an exported network, which is checked already.
 
-    packages: that it imports.
-    extra: of pyproject.toml, which installs them.
+    packages: that it imports to run an exported network.
+    extra: of pyproject.toml, which installs them, and what exports a checkpoint.
     precisions: rows of PRECISIONS that it runs.
     """
 
@@ -48,8 +51,11 @@ class Backend(Protocol):
         ...
 
 
-def check_backend(choice: BackendChoice) -> None:
-    """Raise ConfigError for an unknown backend or precision, a missing package, and a precision that it cannot run."""
+def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
+    """Raise ConfigError for an unknown backend or precision, a missing package, and a precision that it cannot run.
+
+    is_exported: the network is a file already, which needs no packages to export it, and no torch.
+    """
     name, precision = choice.backend, choice.precision
     PRECISIONS.check(precision)
     backend: type[Backend] = BACKENDS.load(name)
@@ -61,5 +67,5 @@ def check_backend(choice: BackendChoice) -> None:
             expected=" or ".join(backend.precisions),
             fix=f"add --backend {able[-1]}",
         )
-    if backend.extra:  # an exported network needs no torch
-        check_installed(*backend.packages, extra=backend.extra)
+    if backend.extra:
+        check_installed(*(() if is_exported else EXPORT_PACKAGES), *backend.packages, extra=backend.extra)

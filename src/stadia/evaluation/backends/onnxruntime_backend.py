@@ -13,7 +13,7 @@ from stadia.evaluation.exported_network import ExportedNetwork
 class OnnxruntimeBackend:
     """ONNX Runtime, on the GPU where its build has one, else on all cores."""
 
-    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime",)
     extra: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
 

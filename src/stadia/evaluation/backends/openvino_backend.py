@@ -14,7 +14,7 @@ from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportedNet
 class OpenvinoBackend:
     """OpenVINO on the processor: images of a batch run side by side, each on some of the cores."""
 
-    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime", "openvino")
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
     extra: ClassVar[str] = "openvino"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
 

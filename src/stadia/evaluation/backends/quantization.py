@@ -72,6 +72,7 @@ def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], ex
             self.images: Iterator[NDArray[np.float32]] = iter(images)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            """Return the next calibration image by the name of the input; None at the end."""
             image = next(self.images, None)
             return None if image is None else {IMAGE: image[None]}
 

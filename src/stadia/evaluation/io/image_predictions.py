@@ -45,7 +45,7 @@ def _hold_empty(out: Path) -> ExitStack:
 
 
 def _hold_unsynced(out: Path) -> ExitStack:
-    """Sync the files of a folder when this is closed, before the file that says that they are whole."""
+    """Sync the files of a folder when this is closed, before the file that states that they are complete."""
     held = ExitStack()
     held.enter_context(sync_later(out))
     return held

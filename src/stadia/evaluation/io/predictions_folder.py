@@ -252,7 +252,7 @@ class PredictionChecker(Protocol):
         ...
 
     def describe_trust(self) -> str:
-        """Return what predictions.json says in `trust`: what users may rely on after this verdict."""
+        """Return what predictions.json states in `trust`: what users may rely on after this verdict."""
         ...
 
 
@@ -417,7 +417,7 @@ def _check_writable(out: Path, record: PredictionsRecord, further: Collection[st
         return
     check_no_links(out)
     there = read_record(out) if RECORD in visible else None
-    begun = None if there is None else there.model_copy(update=_NOT_ENDED)
+    begun = None if there is None else there.model_copy(update={**_NOT_ENDED, "trust": record.trust})
     kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}
     found = f"{kinds[there.finished] if there else 'something'} in it"
     if there is not None and not there.finished and begun == record:

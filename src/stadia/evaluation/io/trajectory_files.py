@@ -184,8 +184,8 @@ class TrajectoryFormat(StrEnum):
 
 
 def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool = False) -> Trajectory:
-    """Read a file of this format; `is_reference` as in `read_tum_trajectory`."""
-    if format is TrajectoryFormat.KITTI:
+    """Read a file of this format, also by its name: "kitti" or "tum"; `is_reference` as in `read_tum_trajectory`."""
+    if TrajectoryFormat(format) is TrajectoryFormat.KITTI:
         return read_kitti_trajectory(path, is_reference=is_reference)
     return read_tum_trajectory(path, is_reference=is_reference)
 

@@ -39,6 +39,9 @@ def render_figure(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it
+
+
 def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale) -> None:
     """Plot camera paths from above and from the side into a .png or .svg, forward is up. A dot marks each start.
 
@@ -67,8 +70,9 @@ def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale
         axes.set_ylim(middle[2] - half, middle[2] + half)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)
+    mark = {"Date": None, "Identifier": PATHS_MARK} if path.suffix == ".svg" else {"Software": PATHS_MARK}
     with atomic_write(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."))
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."), metadata=mark)
 
 
 def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:

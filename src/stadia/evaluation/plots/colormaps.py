@@ -18,7 +18,12 @@ _ROWS = 256  # of a map that are colored at once
 
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
-    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8.
+
+    Examples:
+        >>> to_uint8(torch.ones(3, 1, 2)).tolist()
+        [[[255, 255, 255], [255, 255, 255]]]
+    """
     scaled = np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
@@ -26,7 +31,12 @@ def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
 def color_inverse_depth(
     inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None
 ) -> NDArray[np.uint8]:
-    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile."""
+    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile.
+
+    Examples:
+        >>> color_inverse_depth(np.array([[0.0, 0.5, 1.0]])).shape
+        (1, 3, 3)
+    """
     values = np.asarray(inverse_depth, np.float32)
     if not np.isfinite(values.sum(dtype=np.float64)):  # a sum costs a tenth of a copy
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
@@ -52,12 +62,22 @@ def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
 
 
 def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
-    """Color (H, W) non-negative values, dark = 0, bright = `top` and above."""
+    """Color (H, W) non-negative values, dark = 0, bright = `top` and above.
+
+    Examples:
+        >>> color_heat(np.array([[0.0, 1.0]]), top=1.0).shape
+        (1, 2, 3)
+    """
     return _apply_colormap(np.asarray(values, np.float32), top, cv2.COLORMAP_INFERNO)
 
 
 def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
-    """Color (H, W) integers below `count`; negative ones are black."""
+    """Color (H, W) integers below `count`; negative ones are black.
+
+    Examples:
+        >>> color_categories(np.array([[-1, 0]]), 3)[0, 0].tolist()  # none is black
+        [0, 0, 0]
+    """
     chosen = np.asarray(values).astype(np.int64)
     colors = _CATEGORIES[np.arange(max(count, 1)) % len(_CATEGORIES)]
     drawn = np.where((chosen >= 0)[..., None], colors[np.clip(chosen, 0, count - 1)], 0)

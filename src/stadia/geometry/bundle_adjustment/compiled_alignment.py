@@ -93,9 +93,9 @@ class CompiledPair:
         transform: Any = self.K_source @ np.hstack((T[:3, :3] @ self.K_target_inverse, T[:3, 3:]))
         transform = transform.astype(np.float32)
         residual, seen = np.empty_like(self.target), np.empty_like(self.target)
-        gain, offset = np.float32(math.exp(brightness[0])), np.float32(brightness[1])
+        gain, offset = _gain(brightness), np.float32(brightness[1])
         values = transform, gain, offset, np.float32(NEAR), residual, seen
-        kernels.compute_residuals(self.source, self.target, self.inverse_depth, *values)
+        kernels.warp_residuals(self.source, self.target, self.inverse_depth, *values)
         return _State(T, brightness, transform, residual, seen)
 
     def _normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
@@ -109,7 +109,7 @@ class CompiledPair:
             self.inverse_depth,
             state.transform,
             lens.astype(np.float32),
-            np.float32(math.exp(state.brightness[0])),
+            _gain(state.brightness),
             np.float32(NEAR),
             state.residual,
             np.float32(inverse_variance),
@@ -117,6 +117,14 @@ class CompiledPair:
             downhill,
         )
         return np.triu(curvature) + np.triu(curvature, 1).T, downhill
+
+
+_MAX_LOG_GAIN = 80.0  # its exponential is within float32; a step that goes there is refused for its cost
+
+
+def _gain(brightness: Doubles) -> np.float32:
+    """Return the gain of a logarithm, which a step of a nearly black image takes far beyond what has an exponential."""
+    return np.float32(math.exp(min(float(brightness[0]), _MAX_LOG_GAIN)))
 
 
 _SMALL_RAD = 1e-4  # below it the series are exact to float64

@@ -68,7 +68,7 @@ def warp_row(
 
 
 @row_kernel
-def compute_residuals(
+def warp_residuals(
     source: Floats,
     target: Floats,  # (H, W) gray
     inverse_depth: Floats,

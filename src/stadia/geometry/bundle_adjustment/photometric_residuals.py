@@ -236,7 +236,12 @@ def gradient_weight(slope_squared: Tensor) -> Tensor:
 
 
 def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha)."""
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha).
+
+    Examples:
+        >>> uncertainty_weight(torch.tensor([-5.0, 0.0]))  # certain, uncertain
+        tensor([0.9955, 0.0099])
+    """
     return _ALPHA**2 / (_ALPHA**2 + (2 * log_uncertainty).exp())
 
 
@@ -263,7 +268,12 @@ def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
 
 
 def squared_gradient(gray: Tensor) -> Tensor:
-    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge."""
+    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge.
+
+    Examples:
+        >>> squared_gradient(torch.tensor([[[0.0, 1, 2], [0, 1, 2], [0, 1, 2]]]))[0, 1].tolist()
+        [0.0, 1.0, 0.0]
+    """
     squared = torch.zeros_like(gray)
     along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
     along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2

@@ -68,6 +68,7 @@ class MarginalPrior:
         return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
 
     def cost(self, frames: WindowFrames) -> Tensor:
+        """Return the cost of the frames' deviation from the prior, a scalar."""
         x = self.deviation(frames)
         return x @ self.H @ x / 2 + self.g @ x
 

@@ -105,14 +105,29 @@ class HeightSurvey:
 
 
 def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
-    """Return the horizon (3,) of a camera pitched up by `pitch_deg`, its right side rolled down by `roll_deg`."""
+    """Return the horizon (3,) of a camera pitched up by `pitch_deg`, its right side rolled down by `roll_deg`.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> horizon_from_angles(intrinsics(100, 100, 50, 40, height=81, width=101)).tolist()
+        [0.0, -1.0, 40.0]
+    """
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
     return horizon_from_normal(torch.tensor(up, dtype=torch.float64), camera)
 
 
 def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
-    """Return pitch and roll in degrees, as of `horizon_from_angles`, from the unit normal (3,) towards the camera."""
+    """Return pitch and roll in degrees, as of `horizon_from_angles`, from the unit normal (3,) towards the camera.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> from stadia.geometry.ground.horizon import normal_from_horizon
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> pitch, roll = pitch_roll_deg(normal_from_horizon(horizon_from_angles(cam, pitch_deg=3.0), cam))
+        >>> round(pitch, 3)
+        3.0
+    """
     x, y, z = normal.tolist()
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
@@ -413,6 +428,10 @@ def weight_objects(
         reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
         spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
         tolerance: largest accepted oddness.
+
+    Examples:
+        >>> weight_objects(torch.tensor([1.6, 2.5]), torch.tensor([1.65, 1.65])).tolist()
+        [1.0, 0.0]
     """
     odd = log_height_ratio(horizon_m, reference_m)
     if spread is None:

@@ -29,6 +29,11 @@ def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
         box: (N, 4) left, top, right, bottom.
 
     Pairs are joined by falling overlap with the object's last box, each object and box once.
+
+    Examples:
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 0, 60, 10]])
+        >>> track_boxes(torch.tensor([0, 1, 1]), boxes).tolist()
+        [0, 0, 1]
     """
     track = torch.full((len(frame),), -1, dtype=torch.int64)
     last: dict[int, int] = {}  # of each object that may go on, its last box

@@ -24,6 +24,12 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
     camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis has no horizon: NaN.
     Differentiable. Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> horizon_from_normal(torch.tensor([0.0, -1.0, 0.0]), cam).tolist()  # 40 - y: pixels above row 40
+        [0.0, -1.0, 40.0]
     """
     inverse = inverse_intrinsics(camera.K).to(normal.dtype)
     line = (inverse * normal[..., :, None]).sum(-2)  # element by element: a matrix product could be rounded
@@ -32,12 +38,25 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_from_horizon(horizon: Tensor, camera: Camera) -> Tensor:
-    """Return the unit normal K^T l (..., 3) towards the camera of planes that vanish in a horizon l (..., 3)."""
+    """Return the unit normal K^T l (..., 3) towards the camera of planes that vanish in a horizon l (..., 3).
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> round(normal_from_horizon(torch.tensor([0.0, -1.0, 40.0]), cam)[1].item(), 4)  # straight up
+        -1.0
+    """
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
 def distance_above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
-    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it."""
+    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it.
+
+    Examples:
+        >>> line = torch.tensor([0.0, -1.0, 40.0])  # row 40
+        >>> distance_above_horizon(line, torch.tensor([[50.0, 30.0], [50.0, 60.0]])).tolist()
+        [10.0, -20.0]
+    """
     return (horizon[..., None, :2] * pixels).sum(-1) + horizon[..., None, 2]
 
 
@@ -250,6 +269,10 @@ def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
     """Return the camera height (M,) in metres implied by each object's known height (M,); 0 for an infinite ratio.
 
     NaN for an object without a known height. Its median over many objects is an estimate that needs no depth.
+
+    Examples:
+        >>> implied_camera_height(torch.tensor([1.5]), torch.tensor([1.0])).item()  # the car reaches up to the horizon
+        1.5
     """
     return object_height_m / ratio
 
@@ -265,5 +288,9 @@ def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
         reference_m: (M,) or one for all. Centered: the median over all objects of the cameras, which does not depend on
             a start. Absolute: a camera height from before, which locks in: from a height 1.6 times too large it accepts
             only objects that agree with it, and a height fitted to those does not change.
+
+    Examples:
+        >>> log_height_ratio(torch.tensor([1.65]), torch.tensor([1.65])).item()
+        0.0
     """
     return (implied_height_m / reference_m).log()

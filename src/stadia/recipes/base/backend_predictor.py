@@ -99,7 +99,7 @@ def open_backend(
         return BackendPredictor(predictor, backend, _measure_cost(exporter.network, backend, compared))
 
 
-def describe_choice(choice: BackendChoice) -> str:
+def describe_backend_choice(choice: BackendChoice) -> str:
     """Return the note that another runtime predicts depth."""
     return f"note: {choice.backend} runs the depth network in {choice.precision}; pose network and path stay in torch"
 

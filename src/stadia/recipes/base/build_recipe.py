@@ -35,11 +35,16 @@ class TrainingData(Protocol):
     """
 
     @property
-    def train(self) -> EpochLoader: ...
+    def train(self) -> EpochLoader:
+        """Return the loader of the training batches."""
+
     @property
-    def val(self) -> BatchIterable | None: ...
+    def val(self) -> BatchIterable | None:
+        """Return the validation batches; None without validation."""
+
     @property
-    def facts(self) -> dict[str, object]: ...
+    def facts(self) -> dict[str, object]:
+        """Return facts for the run's record."""
 
     def findings(self) -> list[Finding]:
         """Return the findings of the checks that run before training."""

@@ -34,7 +34,7 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.base.backend_predictor import BackendPredictor, describe_choice, describe_cost, open_backend
+from stadia.recipes.base.backend_predictor import BackendPredictor, describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
@@ -130,7 +130,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         choice = request.backend_choice
         if choice.is_torch or isinstance(self.predictor, BackendPredictor):
             return
-        yield describe_choice(choice)
+        yield describe_backend_choice(choice)
         self.predictor = open_backend(request.checkpoint, self.predictor, choice, self.open_again)
         yield from describe_cost(choice.precision, self.predictor.precision_cost)
 

@@ -36,7 +36,8 @@ class HasVideo(HasOptimizer, Protocol):
     """Configuration of a recipe that learns from video."""
 
     @property
-    def data(self) -> DataConfig: ...
+    def data(self) -> DataConfig:
+        """Return the configuration of the data."""
 
 
 VideoConfigT = TypeVar("VideoConfigT", bound=HasVideo)

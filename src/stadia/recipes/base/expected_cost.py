@@ -24,7 +24,7 @@ from stadia.datasets.video_files import FileVideo, read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.measured_choices import choose_fastest
+from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.prediction_inputs import is_own_video
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
@@ -230,7 +230,7 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
         chosen = choose_fastest(opened.config, opened.data, console)
         prepared = prepare_stages(recipe_class, chosen) if chosen.training.stages else [(chosen, opened.data)]
         steps = tuple(measure_steps(recipe_class, *one) for one in prepared)
-    return MeasuredTraining(opened, steps, time.perf_counter() - started)
+    return MeasuredTraining(replace(opened, config=chosen), steps, time.perf_counter() - started)
 
 
 def choose_steps(
@@ -267,8 +267,8 @@ def choose_steps(
         raise ConfigError("--minutes", found=found, expected="time for one step and its scores", fix=fix)
     changes = {"max_steps": length.steps, "max_epochs": None, "max_minutes": length.steps_s / 60}
     changes["validate_every"] = length.validate_every
-    if config.training.stages:  # the searched batch sizes are kept
-        config = keep_batch_sizes(config, measured.opened.config.model_dump(mode="json"))
+    resolved = measured.opened.config.model_dump(mode="json")  # what was searched and measured is kept
+    config = keep_measured_choices(keep_batch_sizes(config, resolved), resolved)
     chosen = config.model_copy(update={"training": config.training.model_copy(update=changes)})
     chosen, settings = shorten_warmup(chosen, length.expected_steps)
     settings = [f"training.max_steps={length.steps}", f"training.max_minutes={length.steps_s / 60:.3g}", *settings]
@@ -311,7 +311,7 @@ def choose_length(measured: MeasuredTraining, left_s: float, validate_every: int
     usable_s = left_s - OTHER_S - SCORING_SHARE * validation_s
     share = STAGED_STEPS if measured.opened.config.training.stages else PLANNED_STEPS
     if validate_every is None:
-        most = MAX_VALIDATION_SHARE * usable_s
+        most = MAX_VALIDATION_SHARE * max(usable_s, 0.0)
         validations = VALIDATIONS if VALIDATIONS * validation_s <= most else max(int(most / validation_s), 1)
         steps_s = usable_s - validations * validation_s
         steps = int(share * steps_s / step_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from stadia.training.batches import select_device
 GPU_KINDS = ("off", "loss", "networks", "all", "graphs")
 """Values of `training.compile` that "auto" measures on a GPU."""
 
+MEASURED_KEYS = ("precision", "compile")
+"""Keys of `training` whose "auto" is resolved by measuring; the data do not depend on them."""
+
 _NOT_COMPILED = "note: training.compile={} failed ({}). Nothing is compiled. Fix: set training.compile=off"
 
 
@@ -27,6 +30,13 @@ def choose_fastest(config: RecipeConfig, data: TrainingData, console: Console) -
     data: of the configuration.
     """
     return choose_compilation(choose_precision(config, data, console), data, console)
+
+
+def keep_measured_choices(config: RecipeConfig, saved: Mapping[str, Any]) -> RecipeConfig:
+    """Replace "auto" by what a previous run chose, so that a resumed run measures nothing and stays the same."""
+    known = saved.get("training", {})
+    kept = {name: known[name] for name in MEASURED_KEYS if getattr(config.training, name) == "auto" and name in known}
+    return _replace_training(config, **kept) if kept else config
 
 
 def choose_precision(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:

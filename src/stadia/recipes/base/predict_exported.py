@@ -12,7 +12,7 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.video_files import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS
-from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend
+from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
@@ -37,9 +37,11 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     An exported network predicts depth only: no trajectory, no point cloud.
     """
     refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
+    name = request.backend or ONNXRUNTIME
+    check_backend(BackendChoice(name), is_exported=True)
     network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
-    size, name = requested_size(request.size, trained), request.backend or ONNXRUNTIME
+    size = requested_size(request.size, trained)
     backend: Backend = BACKENDS.load(name)(network)
     yield from (f"note: {note}" for note in network_size_notes(size, trained))
     own = is_own_video(request.source, request.options.get("format", "auto"))

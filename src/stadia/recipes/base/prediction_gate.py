@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
+from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import (
@@ -21,7 +22,7 @@ from stadia.diagnostics.prediction_checks import (
     judge_predictions,
     reduce_image,
 )
-from stadia.diagnostics.preflight.two_view_geometry import FLOW_WIDTH, median_flow_px, shrink_to_gray
+from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 

@@ -16,6 +16,7 @@ from stadia.core.machine_memory import available_memory_bytes
 from stadia.core.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
+from stadia.recipes.base.measured_choices import MEASURED_KEYS
 from stadia.recipes.base.step_measurement import measure_steps
 from stadia.training.batches import StagedBatches, scale_batch_size, select_device
 from stadia.training.config import StageConfig, TrainingConfig
@@ -84,7 +85,7 @@ def stage_config(config: RecipeConfig, number: int, batch_size: int | None = Non
 
 @dataclass(frozen=True)
 class OpenedData:
-    """Data that were opened for a configuration, for trainings that differ in their length alone.
+    """Data that were opened for a configuration, for trainings that differ in KEYS_WITHOUT_DATA alone.
 
     given: the configuration before the data were opened.
     config: the same with every "auto" resolved.
@@ -96,17 +97,18 @@ class OpenedData:
 
     def resolve(self, config: RecipeConfig) -> RecipeConfig | None:
         """Return a configuration with every "auto" resolved; None where it needs other data."""
-        if config.training.stages or _without_length(config) != _without_length(self.given):
+        if config.training.stages or _select_data_keys(config) != _select_data_keys(self.given):
             return None
         return self.config.model_copy(update={"training": config.training, **_find_schedule(config)})
 
 
-LENGTH_KEYS = frozenset({"max_steps", "max_epochs", "max_minutes", "validate_every"})
+KEYS_WITHOUT_DATA = frozenset({"max_steps", "max_epochs", "max_minutes", "validate_every", *MEASURED_KEYS})
+"""Keys of `training` on which the data do not depend."""
 
 
-def _without_length(config: RecipeConfig) -> dict[str, Any]:
+def _select_data_keys(config: RecipeConfig) -> dict[str, Any]:
     values = config.model_dump(exclude={"schedule"})
-    values["training"] = {key: value for key, value in values["training"].items() if key not in LENGTH_KEYS}
+    values["training"] = {key: value for key, value in values["training"].items() if key not in KEYS_WITHOUT_DATA}
     return values
 
 

@@ -44,7 +44,8 @@ class NamedInput(Protocol):
     """An input to predict. name: of its folder, if there are several inputs."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the name of the input, for files and messages."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ class PredictRequest:
 
     @property
     def backend_choice(self) -> BackendChoice:
+        """Return the backend and its precision."""
         return BackendChoice(self.backend or TORCH, self.precision)
 
 
@@ -162,7 +163,12 @@ class _DataKeys(StrictModel):
 
 
 def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
-    """Return the data configuration of `data.key=value` options, as in a training. Raises ConfigError."""
+    """Return the data configuration of `data.key=value` options, as in a training. Raises ConfigError.
+
+    Examples:
+        >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
+        2
+    """
     return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
 

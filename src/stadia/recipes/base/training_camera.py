@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stadia.core.config import resolve_config
 from stadia.core.files import expand_home
 from stadia.core.json_files import read_json
 from stadia.datasets.config import CameraConfig
+from stadia.datasets.recordings import check_K
 from stadia.datasets.video_files import find_camera_file
 from stadia.recipes.base.prediction_inputs import describe_assumed_camera, is_own_video
 from stadia.training.checkpoint import Checkpoint
@@ -48,11 +51,18 @@ def find_assumed_camera(checkpoint: Path, path: Path, options: Mapping[str, Any]
 
 
 def find_training_camera(checkpoint: Path) -> CameraConfig | None:
-    """Return the one camera of a training from its run.json; None where it had several or is not known."""
+    """Return the one camera of a training, K and size, from its run.json; None where it had several or is not known.
+
+    Raises DataError for a K that cannot be intrinsics.
+    """
     facts = Checkpoint.open(checkpoint).path.parent.parent / "run.json"
     stored = read_json(facts) if facts.is_file() else {}
     camera = stored.get("camera") if isinstance(stored, dict) else None
-    return None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
+    known = None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
+    if known is None or known.K is None or known.size is None:
+        return None
+    check_K(facts, np.array(known.K, dtype=np.float64))
+    return known
 
 
 def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:

@@ -143,8 +143,9 @@ class VideoData:
         if self.config.offsets:
             return found
         return [
-            replace(finding, severity=Severity.NOTE) if finding.code in MOTION_FINDINGS else finding
+            replace(finding, severity=Severity.NOTE) if finding.code == STATIC_CAMERA else finding
             for finding in found
+            if finding.code != LITTLE_PARALLAX
         ]
 
 
@@ -161,8 +162,8 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
     return {name: sorted(indices) for name, indices in found.items()}
 
 
-MOTION_FINDINGS = {"D03", "D18"}
-"""Findings that stop nothing without neighbors in time: a camera may stand still."""
+STATIC_CAMERA, LITTLE_PARALLAX = "D03", "D18"
+"""Findings about motion. Without neighbors in time a camera may stand still, and depth is not learned from parallax."""
 
 MAX_SPARSE_SHARE = 0.35
 """Maximum labeled share of sparse depth: LiDAR .03 to .05, KITTI improved .16, depth cameras and renderers above .6."""

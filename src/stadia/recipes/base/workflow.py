@@ -32,7 +32,7 @@ from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.expected_cost import LOSS_CHECK_SECONDS, ExpectedCost
-from stadia.recipes.base.measured_choices import choose_fastest
+from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
     check_stages,
@@ -88,7 +88,7 @@ def train(
     check_devices(config.training)
     if resume:
         stopped = Run.open(resume)
-        config = keep_batch_sizes(config, stopped.config)
+        config = keep_measured_choices(keep_batch_sizes(config, stopped.config), stopped.config)
         open_last_checkpoint(stopped, recipe_class.recipe)
         read_kept_findings(stopped.folder)
     else:

@@ -71,13 +71,13 @@ class MetricConfig(SelfSupervisedConfig):
 
     Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
     Command: `stadia train metric --data PATH`.
-    Measured time and scores: docs/results/metric.md. The method: docs/how-to/metric.md.
+    Measured time and scores: docs/results/metric.md. The method: docs/explanation/metric.md.
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
     first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
-        alone, if precise enough (docs/how-to/metric.md); it supervises from the first step. "depth" waits for
-        `heights.first_epoch`.
+        alone, if precise enough (docs/explanation/metric.md); it supervises from the first step. "depth" waits
+        for `heights.first_epoch`.
     max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because
         one pass through few data changes depth too little to estimate a height.
     scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of

@@ -214,7 +214,8 @@ def _print_notes(
 # -- initial heights from silhouettes alone
 #
 # Self-supervised depth has a wrong minimum: a tilted road with matching motion explains images nearly as well as a
-# level road, and its height is wrong (docs/how-to/metric.md). Objects of known height avoid it: they need no depth.
+# level road, and its height is wrong (docs/explanation/metric.md). Objects of known height avoid it: they need no
+# depth.
 
 MAX_HEIGHT_FRAMES = 1000
 """Maximum frames of a group, evenly spaced: takes seconds for data of any size."""

@@ -70,6 +70,7 @@ class EvaluatedObjects:
     csv_scores: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
+        """Return the scores that are printed."""
         scores = self.score.summary()
         shown = {"images": scores["images"], "objects counted": COUNTED_OBJECTS, **scores["metrics"]}
         if self.csv_scores:
@@ -78,6 +79,7 @@ class EvaluatedObjects:
         return {**shown, "class": scores["per_class"], "as published": {"nocs_compat": scores["nocs_compat"]}}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write the score as FOLDER/NAME.json, with the facts `about` it; return the files."""
         of_csv = {"bop_csv": self.csv_scores} if self.csv_scores else {}
         return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
 

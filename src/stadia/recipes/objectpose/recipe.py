@@ -179,6 +179,7 @@ class FoundObjects:
     center_known: Tensor
 
     def of_image(self, index: int) -> PosedObjects:
+        """Return the objects of one image of the batch."""
         return self.objects[self.image == index]
 
 

@@ -74,10 +74,12 @@ class CompositeScore:
     values: Mapping[str, Any]
 
     def summary(self) -> dict[str, Any]:
+        """Return the scores and what they mean, without those of single images."""
         shown = {key: value for key, value in self.values.items() if key not in ("per_image", "metrics")}
         return {**shown, **self.values["metrics"]}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write the score as FOLDER/NAME.json, with the facts `about` it; return the files."""
         write_score(folder / f"{name}.json", {**about, **self.values})
         return [folder / f"{name}.json"]
 

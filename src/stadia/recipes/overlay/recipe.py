@@ -245,8 +245,10 @@ class GradientBalance:
         return {name: size / total for name, size in sizes.items()} if total else {}
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the measured sizes, for a checkpoint."""
         return {"sizes": dict(self.sizes), "measured_at": self._measured_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the sizes of a checkpoint."""
         self.sizes = {str(name): float(size) for name, size in state["sizes"].items()}
         self._measured_at = int(state["measured_at"])

@@ -21,7 +21,12 @@ _COPY = "copy a preset of `stadia list presets`"
 
 
 def preset_names() -> list[str]:
-    """Return the names of all presets, sorted."""
+    """Return the names of all presets, sorted.
+
+    Examples:
+        >>> "tiny-laptop" in preset_names()
+        True
+    """
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -41,6 +46,10 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
 
     preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a
     recipe, DataError for a file that is no YAML.
+
+    Examples:
+        >>> read_preset("tiny-laptop")["recipe"]
+        'selfsup'
     """
     from stadia.core.yaml_files import read_yaml
 
@@ -71,7 +80,12 @@ def preset_overrides(preset: str | Path) -> tuple[str, ...]:
 
 
 def merge_values(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values with those of `over` in place of those of `base`, key by key."""
+    """Return nested values with those of `over` in place of those of `base`, key by key.
+
+    Examples:
+        >>> merge_values({"data": {"height": 192, "width": 640}}, {"data": {"height": 96}})
+        {'data': {'height': 96, 'width': 640}}
+    """
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)

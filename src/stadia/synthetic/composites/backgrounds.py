@@ -175,10 +175,12 @@ class Background:
 
     @property
     def name(self) -> str:
+        """Return the name of the recording, side and frame."""
         return f"{self.recording.name}/{self.side}/{self.recording.stem(self.index, self.side)}"
 
     @property
     def file(self) -> Path | None:
+        """Return the file of the image; None if the recording has none for each frame."""
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> BackgroundImage:

@@ -229,7 +229,9 @@ class CompositeSource(Protocol):
     label: DepthLabel
 
     @property
-    def count(self) -> int | None: ...
+    def count(self) -> int | None:
+        """Return the number of images; None for unlimited."""
+
     def pair(self, number: int) -> CompositePair:
         """Return what the n-th sample is composed of, without opening an image."""
         ...
@@ -288,9 +290,11 @@ class CompositeComposer:
         )
 
     def pair(self, number: int) -> CompositePair:
+        """Return what a sample is composed of, by its number."""
         return self._pair(number, draw_placement(self.placement, self._random(number)))
 
     def composed(self, number: int) -> CompositeSample:
+        """Compose a sample by its number."""
         b, f = self.choose_parts(number)
         scenery = _get_cached(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
         whole = _get_cached(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
@@ -306,6 +310,7 @@ class CompositeComposer:
         return CompositeSample(pasted.image, scenery.image, pasted.depth, pasted.mask, scenery.K, pair)
 
     def facts(self) -> dict[str, Any]:
+        """Return facts for the run's record: splits, sources and labels."""
         return {
             "backgrounds": len(self.backgrounds),
             "worlds": len({one.recording.name for one in self.backgrounds}),

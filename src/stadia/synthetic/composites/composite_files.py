@@ -206,6 +206,7 @@ class CompositeFiles:
         return folder, samples[place], f"{place:03d}"
 
     def pair(self, number: int) -> CompositePair:
+        """Return what a sample was composed of, by its number."""
         folder, about, _ = self._read_shard(number)
         try:
             parts = {key: str(about[key]) for key in ("background", "world", "foreground", "object")}
@@ -219,6 +220,7 @@ class CompositeFiles:
         return safe_join(self.folder.parent / "backgrounds", str(self._read_shard(number)[1].get("background_file")))
 
     def composed(self, number: int) -> CompositeSample:
+        """Read a composed sample by its number."""
         folder, about, name = self._read_shard(number)
         image = read_rgb(folder / "image" / f"{name}.png")
         background_file = self.background_file(number)
@@ -240,6 +242,7 @@ class CompositeFiles:
         return CompositeSample(image, background, depth, mask == 255, K, self.pair(number))
 
     def facts(self) -> dict[str, Any]:
+        """Return facts for the run's record: splits, sources and labels."""
         return {"images": self.count, "fingerprints": [self.origin]}
 
 

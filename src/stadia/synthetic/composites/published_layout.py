@@ -145,9 +145,11 @@ class PublishedComposites:
 
     @property
     def count(self) -> int:
+        """Return the number of samples."""
         return len(self.indices)
 
     def pair(self, number: int) -> CompositePair:
+        """Return what a sample was composed of, by its number."""
         background, folder, file = self._location(number)
         return CompositePair(f"bg{background}", f"bg{background}", folder.name, folder.name, file - 1)
 
@@ -157,6 +159,7 @@ class PublishedComposites:
         return background, self.root / f"bg{background}" / f"fg_{foreground}", file
 
     def composed(self, number: int) -> CompositeSample:
+        """Read a composed sample by its number."""
         background, folder, file = self._location(number)
         image = read_rgb(self._image(folder, "overlay", file))
         height, width = image.shape[:2]
@@ -190,6 +193,7 @@ class PublishedComposites:
         return len(np.unique(background)), len(np.unique(foreground))
 
     def facts(self) -> dict[str, Any]:
+        """Return facts for the run's record: splits, sources and labels."""
         backgrounds, foregrounds = self._parts_used
         first = self._image(self.root / "bg1" / "fg_1", "overlay", 1)
         size = first.stat().st_size if first.is_file() else 0

@@ -170,7 +170,12 @@ def write_png(path: Path, image: NDArray) -> None:
 
 
 def colorize_depth(depth_m: NDArray[np.float32], near_m: float, far_m: float) -> Image:
-    """Color depth as (H, W, 3) RGB on a logarithmic scale: near is bright, far is dark, none is black."""
+    """Color depth as (H, W, 3) RGB on a logarithmic scale: near is bright, far is dark, none is black.
+
+    Examples:
+        >>> colorize_depth(np.array([[1.0, 10.0]], np.float32), 1.0, 10.0).shape
+        (1, 2, 3)
+    """
     import cv2
 
     share = np.log(np.clip(depth_m, near_m, far_m) / near_m) / np.log(far_m / near_m)
@@ -188,7 +193,12 @@ def draw_caption(text: str, width: int) -> Image:
 
 
 def stack_tiles(tiles: list[Image], columns: int) -> Image:
-    """Join tiles of one size row by row; the rest of the last row is black."""
+    """Join tiles of one size row by row; the rest of the last row is black.
+
+    Examples:
+        >>> stack_tiles([np.zeros((2, 3, 3), np.uint8)] * 3, columns=2).shape
+        (4, 6, 3)
+    """
     missing = -len(tiles) % columns
     tiles = tiles + [np.zeros_like(tiles[0])] * missing
     return np.vstack([np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)])

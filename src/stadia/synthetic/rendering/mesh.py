@@ -19,7 +19,12 @@ WHITE: Color = (1.0, 1.0, 1.0)
 
 
 def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
-    """Return the (3,) unit vector of an elevation over the horizon and an azimuth from z towards x; y is down."""
+    """Return the (3,) unit vector of an elevation over the horizon and an azimuth from z towards x; y is down.
+
+    Examples:
+        >>> make_direction(np.pi / 2, 0.0).round(6)[1].item()  # straight up
+        -1.0
+    """
     horizontal = np.cos(elevation_rad)
     return np.array([horizontal * np.sin(azimuth_rad), -np.sin(elevation_rad), horizontal * np.cos(azimuth_rad)])
 
@@ -104,7 +109,13 @@ _BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the 
 
 
 def make_box(low: ArrayLike, high: ArrayLike, material: str, tint: Color = WHITE) -> Mesh:
-    """Make an axis-aligned box between two corners."""
+    """Make an axis-aligned box between two corners.
+
+    Examples:
+        >>> low, high = compute_bounds(make_box((0, 0, 0), (1, 2, 3), "plastic", (1.0, 1.0, 1.0)))
+        >>> low.tolist(), high.tolist()
+        ([0, 0, 0], [1, 2, 3])
+    """
     a, b = np.minimum(low, high), np.maximum(low, high)
     bits = np.stack([np.arange(8) & 1, np.arange(8) >> 1 & 1, np.arange(8) >> 2], 1)
     faces = (a + bits * (b - a))[_BOX_FACES]  # (6, 4, 3)
@@ -179,18 +190,39 @@ def join_parts(mesh: Iterable[MeshPart]) -> Mesh:
 
 
 def transform_mesh(mesh: Iterable[MeshPart], T: Points) -> Mesh:
-    """Transform the mesh by T (4, 4)."""
+    """Transform the mesh by T (4, 4).
+
+    Examples:
+        >>> T = np.eye(4)
+        >>> T[0, 3] = 5
+        >>> box = make_box((0, 0, 0), (1, 1, 1), "plastic", (1.0, 1.0, 1.0))
+        >>> compute_bounds(transform_mesh(box, T))[0].tolist()
+        [5.0, 0.0, 0.0]
+    """
     return [replace(part, vertices=part.vertices @ T[:3, :3].T + T[:3, 3]) for part in mesh]
 
 
 def compute_bounds(mesh: Iterable[MeshPart]) -> tuple[Points, Points]:
-    """Return the lowest and the highest x, y, z, each (3,)."""
+    """Return the lowest and the highest x, y, z, each (3,).
+
+    Examples:
+        >>> low, high = compute_bounds(make_box((0, 0, 0), (1, 2, 3), "plastic", (1.0, 1.0, 1.0)))
+        >>> high.tolist()
+        [1, 2, 3]
+    """
     vertices = np.concatenate([part.vertices for part in mesh])
     return vertices.min(0), vertices.max(0)
 
 
 def fit_mesh_to_size(mesh: Mesh, size_hwl_m: tuple[float, float, float]) -> Mesh:
-    """Scale the mesh to exactly this height, width and length, standing on y = 0 and centered over the origin."""
+    """Scale the mesh to exactly this height, width and length, standing on y = 0 and centered over the origin.
+
+    Examples:
+        >>> box = make_box((0, 0, 0), (1, 1, 1), "plastic", (1.0, 1.0, 1.0))
+        >>> low, high = compute_bounds(fit_mesh_to_size(box, (1.5, 1.8, 4.2)))
+        >>> (high - low).round(3).tolist()  # width, height, length along x, y, z
+        [1.8, 1.5, 4.2]
+    """
     low, high = compute_bounds(mesh)
     height, width, length = size_hwl_m
     scale = np.array([width, height, length]) / (high - low)

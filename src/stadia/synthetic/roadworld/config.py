@@ -52,5 +52,10 @@ PRESETS: dict[str, RoadWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL}
 
 
 def find_roadworld_preset(name: str) -> RoadWorldConfig:
-    """Return the preset of this name. Raises ConfigError with the nearest name."""
+    """Return the preset of this name. Raises ConfigError with the nearest name.
+
+    Examples:
+        >>> find_roadworld_preset("tiny").frames
+        6
+    """
     return find_preset(PRESETS, name)

@@ -38,10 +38,12 @@ class StreetSection:
 
     @property
     def sidewalk_edge_m(self) -> float:
+        """Return the distance of the sidewalk's outer edge from the middle of the road, metres."""
         return self.half_width_m + self.sidewalk_m
 
     @property
     def edge_m(self) -> float:
+        """Return the distance of the verge's outer edge from the middle of the road, metres."""
         return self.sidewalk_edge_m + self.verge_m
 
 

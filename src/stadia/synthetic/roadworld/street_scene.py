@@ -37,6 +37,7 @@ class SemanticClass(IntEnum):
 
     @property
     def label(self) -> str:
+        """Return the name of the class, in lower case."""
         return {"SIGN": "traffic sign"}.get(self.name, self.name.lower())
 
 
@@ -64,6 +65,7 @@ class SceneObject:
 
     @property
     def moves(self) -> bool:
+        """Return whether the object moves during the recording."""
         return self.T_world_object.ndim == 3
 
 
@@ -78,6 +80,7 @@ class ObjectInstance:
 
     @property
     def moves(self) -> bool:
+        """Return whether the object moves during the recording."""
         return self.T_world_instance.ndim == 3
 
 

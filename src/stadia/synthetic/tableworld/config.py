@@ -69,5 +69,10 @@ PRESETS: dict[str, TableWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL
 
 
 def find_tableworld_preset(name: str) -> TableWorldConfig:
-    """Return the preset of this name. Raises ConfigError with the nearest name."""
+    """Return the preset of this name. Raises ConfigError with the nearest name.
+
+    Examples:
+        >>> find_tableworld_preset("demo").views
+        4
+    """
     return find_preset(PRESETS, name)
