@@ -189,9 +189,17 @@ def test_depth_that_is_a_gradient_is_doubtful_from_its_threshold_on() -> None:
 def test_one_map_for_a_street_that_is_alike_all_along_is_no_refusal() -> None:
     """KITTI 06 has the same trees and walls at the sides of each frame: the mean map is nearly the right one."""
     alike = replace(GOOD, change=0.047)
-    for correlation, verdict in ((0.74, Verdict.DOUBTFUL), (0.2, Verdict.UNUSABLE), (None, Verdict.UNUSABLE)):
+    for correlation, verdict in (
+        (0.74, Verdict.USABLE),
+        (0.5, Verdict.DOUBTFUL),
+        (0.2, Verdict.UNUSABLE),
+        (None, Verdict.UNUSABLE),
+    ):
         judged = judge_measurements(replace(alike, row_correlation=correlation), LEARNED)
         assert (judged.verdict, [one.code for one in judged.findings]) == (verdict, ["M31"])
+    cause = make_finding("D18", Severity.NOTE, "-", "-")
+    judged = judge_measurements(replace(alike, row_correlation=0.74), replace(LEARNED, data_causes=(cause,)))
+    assert judged.verdict is Verdict.USABLE, "a note needs no cause"
 
 
 def test_few_pairs_with_motion_decide_nothing() -> None:

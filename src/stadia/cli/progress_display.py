@@ -24,6 +24,9 @@ MEASURED_S = 5.0
 
 MIN_EXPECTED_S = 20.0
 
+MAX_SKIPPED = 8
+"""The first items, at most a fifth of all, are not measured: they open files, load the network and compile loops."""
+
 END_S = 4.0
 """Time after the last frame: 1 to 3 s for the verdict on 16 to 32 frames, 1 s for the drawing of the path, and the end
 of video and files.
@@ -61,13 +64,14 @@ class ProgressLines:
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.core.types.TrackProgress`."""
         first_s, is_expected = None, False
+        skipped = 1 if count is None else max(min(MAX_SKIPPED, count // 5), 1)
         for done, item in enumerate(items):
             now = time.monotonic()
-            if done == 1:
-                first_s = now  # the first one also opens files and loads the network
+            if done == skipped:
+                first_s = now
             elif first_s is not None and count is not None and not is_expected and now - first_s >= MEASURED_S:
                 is_expected = True
-                self._print_expected(what, count, (now - first_s) / (done - 1) * (count - done) + END_S)
+                self._print_expected(what, count, (now - first_s) / (done - skipped) * (count - done) + END_S)
             self.progress(what, done, count)
             yield item
 

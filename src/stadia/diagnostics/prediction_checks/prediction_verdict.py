@@ -35,6 +35,9 @@ MIN_ROW_CORRELATION = 0.4
 trainings (RoadWorld) 9 to 14 % of single pairs are below, and 2 % or less of the medians of MIN_ROW_PAIRS.
 """
 
+GOOD_ROW_CORRELATION = 0.6
+"""From here on M31 is a note: good trainings have .61 to .79, those of 10 to 40 steps -.11 to .56."""
+
 MIN_PAIRS = 4
 """Pairs of frames with parallax that the median of S30 needs. Of a good training (RoadWorld) 1 of 21 pairs is above
 MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
@@ -135,7 +138,8 @@ def judge_measurements(
     found += _check_training(training)
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
-    if {finding.code for finding in found} & DEPTH_CODES:  # what the data lack comes before its symptoms
+    severe = {finding.code for finding in found if finding.severity is not Severity.NOTE}
+    if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         found = [*map(_name_data_cause, training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     is_judged = not {"M31", "S30"} <= not_checked.keys()
@@ -180,8 +184,9 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map differs from the mean of all maps, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
-        follows_matches = (measured.row_correlation or 0) >= MIN_ROW_CORRELATION  # else a street is alike all along
-        severity = Severity.stop_if(not follows_matches)
+        correlation = measured.row_correlation or 0.0  # frames of a street may be alike all along
+        severity = Severity.stop_if(correlation < MIN_ROW_CORRELATION)
+        severity = Severity.NOTE if correlation >= GOOD_ROW_CORRELATION else severity
         yield make_finding("M31", severity, f"{text} images", f"above {MIN_CHANGE:.0%}", evidence=evidence)
     elif (finding := _check_use_of_images(measured)) is not None:
         yield finding
