@@ -113,6 +113,24 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+def test_a_loss_of_the_reader_trains(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stadia import recipes
+
+    text = (ROOT / "docs" / "tutorials" / "train-with-your-loss.md").read_text(encoding="utf-8")
+    small = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
+    configure, train = recipes.configure, recipes.train
+    monkeypatch.setattr(recipes, "configure", lambda name, words: configure(name, [*words, *small]))
+    monkeypatch.setattr(recipes, "train", lambda config, **values: train(config, on_stop="warn", **values))
+    code = re.search(r"```python\n(.*?)```", text, re.S)
+    assert code is not None
+    exec(compile(code[1], "train_mine.py", "exec"), {"__name__": "__main__"})
+    newest = find_newest_run()
+    assert "train/term/huber/slope" in (newest / "metrics.csv").read_text().partition("\n")[0]
+    assert (newest / "report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_the_python_of_the_readme_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stadia import recipes
 

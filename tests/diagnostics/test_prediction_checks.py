@@ -186,6 +186,20 @@ def test_depth_that_is_a_gradient_is_doubtful_from_its_threshold_on() -> None:
         assert (judged.verdict, "M34" in [one.code for one in judged.findings]) == (verdict, verdict != Verdict.USABLE)
 
 
+def test_depth_that_explains_little_motion_and_little_within_rows_is_doubtful() -> None:
+    """Five minutes on a street with moving cars: worse than constant depth by LiDAR."""
+    for error, correlation, verdict in (
+        (0.766, 0.57, Verdict.DOUBTFUL),
+        (0.766, 0.62, Verdict.USABLE),
+        (0.766, None, Verdict.USABLE),
+        (0.73, 0.57, Verdict.USABLE),
+        (0.86, 0.62, Verdict.DOUBTFUL),
+    ):
+        judged = judge_measurements(replace(GOOD, match_error=error, row_correlation=correlation), LEARNED)
+        expected = (verdict, ["S30"] if verdict is Verdict.DOUBTFUL else [])
+        assert (judged.verdict, [one.code for one in judged.findings]) == expected, (error, correlation)
+
+
 def test_one_map_for_a_street_that_is_alike_all_along_is_no_refusal() -> None:
     """KITTI 06 has the same trees and walls at the sides of each frame: the mean map is nearly the right one."""
     alike = replace(GOOD, change=0.047)

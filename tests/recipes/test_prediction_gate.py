@@ -119,6 +119,15 @@ def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
     assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)
 
 
+def test_a_usable_verdict_says_what_it_rests_on() -> None:
+    measured = {"match_error": 0.4567, "match_pairs": 12}
+    (line,) = verdict_lines({**checks("usable"), "measured": measured})
+    basis = "in 12 pairs of frames, matches are 0.46 times as far from this depth as from constant depth"
+    assert line == f"predictions: usable ({basis})"
+    for other in ({}, {"match_error": None, "match_pairs": 0}, {"match_error": "<b>", "match_pairs": 3}):
+        assert list(verdict_lines({**checks("usable"), "measured": other})) == ["predictions: usable"]
+
+
 def test_lines_of_a_verdict(gate: PredictionGate) -> None:
     take(gate, [frame(number, is_neighbor=False) for number in range(5)])
     lines = list(verdict_lines(gate.to_json()))

@@ -107,7 +107,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
             )
     else:
         cause = "the camera moves little between two frames"
-        fix = f"take frames that lie farther apart (data.stride=auto, or {stride} times the stride)"
+        fix = f"take frames that lie farther apart: data.stride={stride}, in steps of these frames"
         fix += f", or train with {PAIRS}" if survey.stereo else ""
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)

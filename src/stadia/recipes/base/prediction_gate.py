@@ -122,12 +122,21 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None) ->
 
 def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
     """Yield the verdict of predictions.json, and a line for each finding and for each check that was not made."""
-    yield f"predictions: {checks['verdict']}"
+    yield f"predictions: {checks['verdict']}{_describe_basis(checks)}"
     for one in checks["findings"]:
         yield f"  {one['severity']} {_describe_code(one['code'])}: {one['measured']}; expected {one['expected']}"
         yield f"    fix: {one['fix']}"
     for code, reason in checks.get("not_checked", {}).items():  # files of earlier versions have no such entry
         yield f"  not checked: {_describe_code(code)}: {reason}"
+
+
+def _describe_basis(checks: Mapping[str, Any]) -> str:
+    """Return what "usable" rests on, as measured; "" for other verdicts, whose findings say it."""
+    measured = checks.get("measured", {})
+    error, pairs = measured.get("match_error"), measured.get("match_pairs")
+    if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
+        return ""
+    return f" (in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth)"
 
 
 def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
