@@ -156,6 +156,7 @@ def test_near_sky_is_doubtful(drive: list[SampledFrame]) -> None:
     [
         (replace(LEARNED, steps=40), "40 steps"),
         (replace(LEARNED, warped_over_unwarped=0.97), "0.97 times"),
+        (replace(LEARNED, validation_warped=2.76), "the validation images was 2.76 times"),
         (replace(LEARNED, auto_masked=0.9), "90% of the pixels"),
         (replace(LEARNED, codes=("T06", "S20")), "reported S20"),
     ],

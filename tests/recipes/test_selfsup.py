@@ -190,7 +190,7 @@ def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
     run = recipes.train(small, out=tmp_path / "runs")
     predictor, data = recipes.load_predictor(run.folder), SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     assert isinstance(predictor, DepthPredictor)
-    frames = data.split.val or data.split.train
+    frames = [*data.split.val, *data.split.train]  # few validate: those that trained are judged too
     for collapsed in (False, True):
         if collapsed:
             monkeypatch.setattr(DepthPredictor, "inverse_depth", lambda *_: torch.full((1, 1, 32, 96), 0.1))
@@ -203,7 +203,7 @@ def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
         assert run.facts["predictions"] == str(judged.verdict)
         kept = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.EVALUATION]
         assert [(one.code, one.severity) for one in kept] == [(one.code, one.severity) for one in judged.findings]
-    assert (run.facts["predictions"], kept[0].code, kept[0].severity) == ("doubtful", "M30", Severity.WARN)
+    assert (run.facts["predictions"], kept[0].code, kept[0].severity) == ("unusable", "M30", Severity.STOP)
 
 
 def test_validation_logs_identity_reprojection_residual(

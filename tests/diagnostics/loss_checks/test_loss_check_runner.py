@@ -142,6 +142,18 @@ def test_modified_measured_depth_is_reported() -> None:
     assert check_losses({"mine": make_video_case(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
 
 
+def test_a_kink_where_the_outputs_lie_is_no_wrong_gradient() -> None:
+    """The second difference of a plane's inverse depth is 0 but for rounding, where |x| has many gradients."""
+
+    def bend(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        report = losses.package_loss(targets, prediction, source_names)
+        second = sum(prediction.inverse_depth[0].diff(n=2, dim=dim).abs().mean() for dim in (2, 3))
+        total = report.total + 10 * second
+        return LossReport(total, {"mine": total.detach()}, report.maps)
+
+    assert not list(check_gradient(make_video_case(bend, ("stereo",))))
+
+
 @pytest.mark.slow
 def test_half_of_the_exposure_gradient_is_reported() -> None:
     def half(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:

@@ -30,6 +30,7 @@ class TrainingRecord:
     trained_steps: updates of the whole training; more where an earlier checkpoint was the best.
     warped_over_unwarped: residual of the warped training images, without auto-mask, over that of the unwarped ones.
     auto_masked: share of the pixels. Both are medians of the last logged rows up to the checkpoint.
+    validation_warped: warped_over_unwarped of the last validation up to the checkpoint.
     codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
     focal: fx / width of each of its data sets.
     data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
@@ -39,6 +40,7 @@ class TrainingRecord:
     steps: int | None = None
     warped_over_unwarped: float | None = None
     auto_masked: float | None = None
+    validation_warped: float | None = None
     codes: tuple[str, ...] = ()
     focal: tuple[float, ...] = ()
     trained_steps: int | None = None
@@ -63,6 +65,7 @@ class TrainingRecord:
             steps=steps if steps is not None or not rows else int(rows[-1]["step"]),
             warped_over_unwarped=_last_median(rows, "train/warped_over_unwarped"),
             auto_masked=_last_median(rows, "train/auto_masked"),
+            validation_warped=_last_median(rows, "val/warped_over_unwarped", 1),
             codes=_read_codes(run / "findings.jsonl", rows, steps),
             data_causes=_read_data_causes(run / "findings.jsonl"),
             focal=focal,
@@ -98,8 +101,8 @@ def _read_numbers(path: Path) -> list[dict[str, float]]:
     return [{name: float(cell) for name, cell in row.items() if cell and name != "name"} for row in rows]
 
 
-def _last_median(rows: list[dict[str, float]], name: str) -> float | None:
-    values = [row[name] for row in rows if name in row][-LAST_ROWS:]
+def _last_median(rows: list[dict[str, float]], name: str, count: int = LAST_ROWS) -> float | None:
+    values = [row[name] for row in rows if name in row][-count:]
     return statistics.median(values) if values else None
 
 

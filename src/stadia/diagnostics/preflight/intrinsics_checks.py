@@ -364,7 +364,7 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     measured = f"rotations measured through K are {1 / factor:.2f} times those of the poses, within "
     measured += f"{STANDARD_ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
     expected = f"1 within a factor of {ROTATION_WARN}"
-    cause = f"fx and fy are about {factor:.2f} times too long"
+    cause = f"fx and fy are about {factor:.2f} times their true length"
     if note := describe_unequal_focals(survey.K(survey.anchors[0])):
         cause += f"; {note}"
     fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"

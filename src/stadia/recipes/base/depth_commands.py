@@ -64,6 +64,9 @@ from stadia.training.run_folder import Run
 CLOUD = "cloud.ply"
 PATH_DRAWING = "trajectory.png"
 
+MIN_CHECKED_FRAMES = 30
+"""Fewer validation frames are judged together with those that trained: pairs with motion need frames in a row."""
+
 MAX_CHECKED_RECORDINGS, MAX_CHECKED_FRAMES = 4, 60
 """Of a training's validation data, for the verdict on its predictions."""
 
@@ -201,12 +204,14 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         return score_labeled_recordings(labeled, out, track)
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
-        """Judge predictions of frames that did not train, or else of those that did: findings, and a line."""
-        one = next(iter(data.each.values()))
-        frames, training = one.split.val or one.split.train, read_training_record(run.folder)
+        """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
+        split, training = next(iter(data.each.values())).split, read_training_record(run.folder)
+        count = sum(map(len, frame_indices(split.val).values()))
+        frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
         gate = PredictionGate(predictor.depth_scale, training)
-        for recording in unique_recordings(frames)[:MAX_CHECKED_RECORDINGS]:
+        named = {recording.name: recording for recording in unique_recordings(frames)}
+        for recording in [*named.values()][:MAX_CHECKED_RECORDINGS]:
             shown = read_frames(recording, indices[recording.name][:MAX_CHECKED_FRAMES])
             deque(observe_frames(gate, predictor, shown), maxlen=0)
         judged = gate.judge()
