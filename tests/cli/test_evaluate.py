@@ -90,6 +90,23 @@ class TestTrajectory:
         assert "ate_rmse_m" in out
         assert json.loads((tmp_path / "score.json").read_text())["metrics"]["ate_rmse_m"] == 0
 
+    @pytest.mark.parametrize(("record", "key"), [("predictions.json", "path"), ("odometry.json", "frames")])
+    def test_a_path_of_stadia_is_scored_by_the_frames_that_its_record_names(
+        self, record: str, key: str, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        kept = [0, 1, 4, 5, 9, 12, 13, 17, 18]
+        write_kitti_trajectory(tmp_path / "est.txt", Trajectory(straight(20)[kept]))
+        write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(straight(20)))
+        words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--json")
+        mistake(stadia(*words), "found 9 poses")
+        for names in (["x"] * 9, ["3"] * 9, [f"{number:06d}" for number in kept[:-1]], "000001", None):
+            (tmp_path / record).write_text(json.dumps({key: names}))
+            mistake(stadia(*words), "found 9 poses")
+        (tmp_path / record).write_text(json.dumps({key: [f"{number:06d}" for number in kept]}))
+        code, out, err = stadia(*words)
+        assert (code, json.loads(out)["ate_rmse_m"]) == (0, pytest.approx(0, abs=1e-6))
+        assert f"{record} names the frames of the path: 9 of 19" in err
+
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
         words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--image")

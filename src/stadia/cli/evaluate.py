@@ -165,7 +165,7 @@ def _score_trajectory(
     as_json: bool,
 ) -> dict[str, Any]:
     """Score a trajectory file. formats: of the estimate and of the reference.  outputs: score file and drawing."""
-    from stadia.evaluation.io.trajectory_files import TrajectoryFormat, read_trajectory
+    from stadia.evaluation.io.trajectory_files import TrajectoryFormat, add_recorded_frames, read_trajectory
     from stadia.evaluation.recording_scores import score_trajectory, write_score
     from stadia.metrics.trajectory_metrics import PathAlignment
 
@@ -175,6 +175,7 @@ def _score_trajectory(
     )
     alignment = PathAlignment(_check_choice("--align", align, [*PathAlignment]))
     estimated, truth = read_trajectory(trajectory, of_estimate), read_trajectory(reference, of_truth, is_reference=True)
+    estimated = add_recorded_frames(trajectory, estimated, truth)
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if not as_json:
         echo(score.headline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import write_lines
 from stadia.core.input_files import read_text
+from stadia.core.json_files import read_json
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 MAX_BYTES = 128 << 20
 MAX_FRAMES = 1 << 40
 MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
+_FRAME_NAME = re.compile(r"[0-9]{1,9}")
 ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
 
 
@@ -188,6 +191,31 @@ def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool 
     if TrajectoryFormat(format) is TrajectoryFormat.KITTI:
         return read_kitti_trajectory(path, is_reference=is_reference)
     return read_tum_trajectory(path, is_reference=is_reference)
+
+
+FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
+"""Record beside a path of `stadia predict` or `stadia odometry` -> its key with the names of the path's frames."""
+
+
+def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
+    """Return a path of stadia that leaves out frames with their numbers, from the record beside its file.
+
+    A row is a frame where both have equal length, or times, and where the record is missing or names no numbers.
+    """
+    if estimated.times_s is not None or estimated.frames is not None or len(estimated) == len(reference):
+        return estimated
+    for record, key in FRAME_LISTS.items():
+        file = path.with_name(record)
+        facts = read_json(file, expected="a record of stadia") if file.is_file() else None
+        names = facts.get(key) if isinstance(facts, dict) else None
+        if not isinstance(names, list) or len(names) != len(estimated):
+            continue
+        if all(isinstance(name, str) and _FRAME_NAME.fullmatch(name) for name in names):
+            numbers = np.array([int(name) for name in names], np.intp)
+            if (np.diff(numbers) > 0).all():
+                note = f"{record} names the frames of the path: {len(names)} of {numbers[-1] + 1}"
+                return replace(estimated, frames=numbers, notes=(*estimated.notes, note))
+    return estimated
 
 
 def associate_trajectories(
