@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
 from stadia.core.recording import RIGHT, Recording  # noqa: E402
+from stadia.datasets.frame_selection import shrink_to_gray
 from stadia.datasets.open_dataset import open_recordings  # noqa: E402
 from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
 from stadia.diagnostics.preflight import scale_consistency  # noqa: E402
@@ -35,12 +36,7 @@ from stadia.diagnostics.preflight.intrinsics_checks import compare_rotations  # 
 from stadia.diagnostics.preflight.preflight_runner import run_preflight  # noqa: E402
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey  # noqa: E402
 from stadia.diagnostics.preflight.stereo_checks import measure_sides  # noqa: E402
-from stadia.diagnostics.preflight.two_view_geometry import (  # noqa: E402  # noqa: E402
-    angle_deg,
-    epipolar_distance_px,
-    median_flow_px,
-    shrink_to_gray,
-)
+from stadia.diagnostics.preflight.two_view_geometry import angle_deg, epipolar_distance_px, median_flow_px  # noqa: E402  # noqa: E402
 from stadia.synthetic.roadworld.config import TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 

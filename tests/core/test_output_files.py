@@ -22,6 +22,7 @@ SAMPLES = {
     "camera height": b'{\n  "format": "stadia-camera-height"}',
     "camera": b'{\n  "format": "stadia-camera",\n "K": 1}',
     "comparison": b"<svg><dc:identifier>stadia-comparison</dc:identifier>",
+    "drawing of paths": b"<svg><dc:identifier>stadia-paths</dc:identifier>",
     "overview": b"\x89PNG....tEXtSoftware\0stadia-overview",
     "video of activations": bytes(200_000) + b"stadia-activations",
     "exported network": bytes(200_000) + b"format\x12\x0cstadia-depth",
