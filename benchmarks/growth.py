@@ -241,7 +241,7 @@ WORKS = {
     "step-images": Work(prepare_step_images, (1, 2, 4, 8, 16), "images"),
     "step-pixels": Work(prepare_step_pixels, (8192, 32768, 131072, 524288), "pixels"),
     "loader-frames": Work(prepare_loader, (250, 1000, 4000, 16000), "frames"),
-    "odometry-frames": Work(prepare_odometry, (50, 100, 200, 400), "frames"),
+    "odometry-frames": Work(prepare_odometry, (100, 200, 400, 800), "frames"),
     "predict-frames": Work(prepare_predict, (50, 100, 200, 400), "frames"),
     "check-frames": Work(prepare_check_frames, (1000, 4000, 16000, 64000), "frames"),
     "check-runs": Work(prepare_check_runs, (2, 4, 8, 16), "recordings"),

@@ -12,21 +12,21 @@ from stadia.core.waiting_threads import SPINS, choose_waiting, measure_idle_shar
 
 
 @pytest.mark.parametrize(
-    ("is_training", "idle_share", "spins"), [(True, 0.95, SPINS), (True, 0.5, "0"), (False, 0.95, "0")]
+    ("is_long", "idle_share", "spins"), [(True, 0.95, SPINS), (True, 0.5, "0"), (False, 0.95, "0")]
 )
-def test_threads_look_for_work_in_a_training_on_an_idle_machine(
-    monkeypatch: pytest.MonkeyPatch, is_training: bool, idle_share: float, spins: str
+def test_threads_look_for_work_in_a_long_command_on_an_idle_machine(
+    monkeypatch: pytest.MonkeyPatch, is_long: bool, idle_share: float, spins: str
 ) -> None:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(waiting_threads, "measure_idle_share", lambda: idle_share)
-    choose_waiting(is_training=is_training)
+    choose_waiting(is_long=is_long)
     assert os.environ == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": spins}
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
 def test_what_is_set_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, "environ", {name: "mine"})
-    choose_waiting(is_training=True)
+    choose_waiting(is_long=True)
     assert os.environ == {name: "mine"}
 
 
