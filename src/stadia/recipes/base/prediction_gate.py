@@ -131,7 +131,7 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _describe_basis(checks: Mapping[str, Any]) -> str:
-    """Return what "usable" rests on, as measured; "" for other verdicts, whose findings say it."""
+    """Return what "usable" rests on, as measured; "" for other verdicts, which have findings."""
     measured = checks.get("measured") or {}
     error, pairs = measured.get("match_error"), measured.get("match_pairs")
     if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
