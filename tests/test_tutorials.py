@@ -113,8 +113,13 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_loss_of_the_reader_trains(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_the_reader_trains_and_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the reader's term alone: made wrong, the loss checks find it in the loss of the page."""
     from stadia import recipes
+    from stadia.diagnostics.finding import read_findings
+    from stadia.recipes.base import workflow
+
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
 
     text = (ROOT / "docs" / "tutorials" / "train-with-your-loss.md").read_text(encoding="utf-8")
     small = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
@@ -124,6 +129,11 @@ def test_a_loss_of_the_reader_trains(folder: Path, monkeypatch: pytest.MonkeyPat
     code = re.search(r"```python\n(.*?)```", text, re.S)
     assert code is not None
     exec(compile(code[1], "train_mine.py", "exec"), {"__name__": "__main__"})
+    about_losses = [one for one in read_findings(find_newest_run() / "findings.jsonl") if one.code[0] in "LPN"]
+    assert [one.measured for one in about_losses if "loss" in one.measured or one.code[0] in "LP"] == []
+    wrong = code[1].replace("inverse_depth.log().diff", "10 * inverse_depth.diff")  # has a unit
+    exec(compile(wrong.replace("500", "501"), "train_mine.py", "exec"), {"__name__": "__main__"})
+    assert "L24" in {one.code for one in read_findings(find_newest_run() / "findings.jsonl")}
     newest = find_newest_run()
     assert "train/term/huber/slope" in (newest / "metrics.csv").read_text().partition("\n")[0]
     assert (newest / "report.html").is_file()
