@@ -37,7 +37,8 @@ def test_the_idle_share_counts_the_other_threads_that_run_now(
     load = tmp_path / "loadavg"
     load.write_text(f"1.90 1.50 1.20 {running}/103 4711\n", encoding="ascii")  # a busy minute before
     monkeypatch.setattr(waiting_threads, "LOAD_FILE", load)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the machine; a container may use two
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
     assert measure_idle_share() == idle_share
 
 

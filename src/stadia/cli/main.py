@@ -236,7 +236,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     line = list(sys.argv[1:] if arguments is None else arguments)
     from stadia.core.waiting_threads import choose_waiting
 
-    choose_waiting(is_long=bool(line) and line[0] in LONG_COMMANDS and "--help" not in line)
+    command = next((word for word in line if word != "--traceback"), "")
+    choose_waiting(is_long=command in LONG_COMMANDS and not {"--help", "-h"} & set(line))
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     from stadia.core.parent_process import stop_with_parent
 

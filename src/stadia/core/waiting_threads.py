@@ -30,7 +30,9 @@ def choose_waiting(*, is_long: bool) -> None:
 
 
 def measure_idle_share() -> float:
-    """Return 1 - threads that run now, this one excepted, over cores, at least 0; 0 where Linux's LOAD_FILE is missing.
+    """Return 1 - threads that run now, this one excepted, over the cores of this process, at least 0.
+
+    0 where Linux's LOAD_FILE is missing.
 
     It is the median of a few samples over a tenth of a second. The load average of a minute would count an installation
     that has just ended, and shares of processor time over a tenth of a second are wrong on some virtual machines.
@@ -41,4 +43,9 @@ def measure_idle_share() -> float:
     for _ in range(SAMPLES):
         time.sleep(SAMPLE_PAUSE_S)
         running.append(int(LOAD_FILE.read_text(encoding="ascii").split()[3].split("/")[0]) - 1)
-    return max(0.0, 1 - statistics.median(running) / (os.cpu_count() or 1))
+    return max(0.0, 1 - statistics.median(running) / _count_cores())
+
+
+def _count_cores() -> int:
+    """Return how many cores this process may use: a container often has a few of a large machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
