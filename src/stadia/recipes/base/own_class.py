@@ -31,7 +31,8 @@ def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyR
     if own is None:
         return base
     fix = f"derive from {base.__name__}, and keep its name '{config.recipe}' in `recipe`"
-    if not isinstance(own, type):
+    given: object = own
+    if not isinstance(given, type):
         found, fix = f"an object of {type(own).__name__}", f"pass the class itself: recipe_class={type(own).__name__}"
     elif not issubclass(own, base):
         of = getattr(own, "recipe", None)
