@@ -79,12 +79,7 @@ OUT_OF_TIME = "the 20 s of the loss checks were over: a slow or busy processor"
 TRUE_FINDINGS: dict[str, dict[str, str]] = {
     "RoadWorld": {"N01 resize": LITTLE_ROTATION},
     "kitti_odometry/06": {"N01 resize": LITTLE_ROTATION, "N01 ground_truth": NO_DEPTH},
-    "kitti_raw": {
-        "D18": SLOW,
-        "N01 resize": LITTLE_ROTATION,
-        "N01 sides": ONE_CAMERA,
-        "N01 baseline": ONE_CAMERA,
-    },
+    "kitti_raw": {"D18": SLOW, "N01 resize": LITTLE_ROTATION, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "euroc": {
         "D03": STATIC,
         "B03": TWO_EXPOSURES,
