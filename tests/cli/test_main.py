@@ -8,12 +8,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 import stadia as package
-from stadia.core import waiting_threads
 from stadia.core.errors import DataError
 
 COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "list")
@@ -304,22 +302,3 @@ def test_an_old_option_is_suggested_only_where_the_new_one_exists(stadia):
 
 def test_nothing_far_fetched_is_suggested(stadia):
     assert "did you mean" not in stadia("train", "selfsup", "model.backbone=resnet18", "data.path=nowhere")[2]
-
-
-@pytest.mark.parametrize(
-    ("line", "is_long"),
-    [
-        ("--traceback predict", True),
-        ("predict", True),
-        ("train --help", False),
-        ("odometry -h", False),
-        ("list", False),
-    ],
-)
-def test_threads_wait_by_the_command_wherever_traceback_stands(
-    stadia: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, line: str, is_long: bool
-) -> None:
-    chosen: list[bool] = []
-    monkeypatch.setattr(waiting_threads, "choose_waiting", lambda *, is_long: chosen.append(is_long))
-    stadia(*line.split())
-    assert chosen == [is_long]
