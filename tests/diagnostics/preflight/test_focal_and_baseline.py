@@ -34,7 +34,7 @@ def severities(found: list[Finding]) -> dict[str, Severity]:
 def test_one_factor_has_one_cure(code: str) -> None:
     found = explain_baseline_by_focal([focal(0.5, code), baseline(0.49)])
     assert severities(found) == {code: STOP, "E03": NOTE}, "two measurements agree on fx"
-    assert found[1].fix == f"correct fx as {code} says, and leave the baseline of 0.537 m as it is"
+    assert found[1].fix == f"correct fx as {code} describes, and leave the baseline of 0.537 m as it is"
     first = find_root_cause(found).first
     assert first is not None
     assert first.code == code
@@ -43,7 +43,7 @@ def test_one_factor_has_one_cure(code: str) -> None:
 def test_two_factors_are_corrected_one_after_the_other() -> None:
     found = explain_baseline_by_focal([focal(0.5), baseline(0.44)])
     assert severities(found) == {"K04": WARN, "E03": STOP}
-    assert found[1].fix.startswith("correct fx first, as K04 says, and check again")
+    assert found[1].fix.startswith("correct fx first, as K04 describes, and check again")
     wide = explain_baseline_by_focal([focal(0.5, "K06", log_error=0.15), baseline(0.44)])
     assert severities(wide)["E03"] is NOTE, "within what rotations measure"
 

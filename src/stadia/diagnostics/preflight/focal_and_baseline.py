@@ -32,12 +32,12 @@ def explain_baseline_by_focal(found: Sequence[Finding]) -> list[Finding]:
     length = f"{rig.evidence['baseline_m']:.4g} m"
     if abs(math.log(of_rig / of_focal)) > error:
         cause = f"fx is {of_focal:.2f} times its true length ({focal.code}), which is another factor: {rig.cause}"
-        fix = f"correct fx first, as {focal.code} says, and check again: the right baseline follows from it"
+        fix = f"correct fx first, as {focal.code} describes, and check again: the right baseline follows from it"
         return [replace(rig, cause=cause, fix=fix) if one is rig else one for one in found]
     severity = min(focal.severity, rig.severity, key=RANK.__getitem__)
     measured = f"{focal.measured}; fx times baseline is off by the same factor, {of_rig:.2f}"
     cause = f"fx, which is {of_focal:.2f} times its true length ({focal.code}): the baseline is right"
-    fix = f"correct fx as {focal.code} says, and leave the baseline of {length} as it is"
+    fix = f"correct fx as {focal.code} describes, and leave the baseline of {length} as it is"
     settled = {
         id(focal): replace(focal, severity=severity, measured=measured),
         id(rig): replace(rig, severity=Severity.NOTE, cause=cause, fix=fix),
