@@ -21,6 +21,7 @@ from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
+from stadia.training.loggers import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
@@ -111,11 +112,14 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
             run_line(text)
 
 
+def read_python(page: str, index: int) -> str:
+    """Return one of the Python blocks of a tutorial."""
+    text = (ROOT / "docs" / "tutorials" / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.S)[index]
+
+
 def read_own_loss() -> str:
-    text = (ROOT / "docs" / "tutorials" / "train-with-your-loss.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", text, re.S)
-    assert code is not None
-    return code[1]
+    return read_python("train-with-your-loss", 0)
 
 
 @pytest.mark.slow
@@ -132,6 +136,32 @@ def test_a_loss_of_the_reader_trains(folder: Path, monkeypatch: pytest.MonkeyPat
     assert "train/term/huber/slope" in (newest / "metrics.csv").read_text().partition("\n")[0]
     assert "not loss_cases" not in (newest / "findings.jsonl").read_text(), "the loss checks see the term"
     assert (newest / "report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_loss_of_the_reader_is_compared_over_seeds_and_its_gradient_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stadia import recipes
+
+    small = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
+    configure, train = recipes.configure, recipes.train
+    monkeypatch.setattr(recipes, "configure", lambda name, words: configure(name, [*words, *small]))
+    monkeypatch.setattr(recipes, "train", lambda config, **values: train(config, on_stop="warn", **values))
+    page: dict[str, Any] = {"__name__": "train_mine"}
+    for index in (0, 1):
+        exec(compile(read_python("train-with-your-loss", index), "train_mine.py", "exec"), page)
+    page |= {"__name__": "__main__", "HuberRecipe": page["MeasuredRecipe"]}
+    loop = read_python("compare-two-losses", 1)
+    assert "range(5)" in loop
+    exec(compile(loop.replace("range(5)", "range(2)"), "train_mine.py", "exec"), page)
+    assert "PairedDifference(n=2" in capsys.readouterr().out
+    measured = [
+        rows for run in Path("runs").iterdir() if "train/my_share" in (rows := read_rows(run / "metrics.csv"))[0]
+    ]
+    assert len(measured) == 2
+    assert all(0 < float(rows[0]["train/my_share"]) < 1 for rows in measured)
 
 
 @pytest.mark.slow

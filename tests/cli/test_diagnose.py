@@ -153,3 +153,16 @@ def test_a_torn_line_costs_itself_alone(run: Run, torn: bytes) -> None:
     result = CliRunner().invoke(app, ["diagnose", str(run.folder)], env={"COLUMNS": "300"})
     assert (result.exit_code, "stop E01" in result.stdout) == (1, True)
     assert "findings.jsonl:2: found" in result.stderr
+
+
+def test_a_term_of_the_user_is_named_beside_useless_predictions(run: Run) -> None:
+    write_findings(run.folder / "findings.jsonl", [make_finding("T40", Severity.WARN, measured="-", expected="-")])
+    run.note(predictions="unusable")
+    assert "also possible" not in run_diagnose(run)[1]
+    run.note(recipe_class="Mine")
+    cause = "a term of Mine that is too strong: constant depth has no slope and no bend. Fix: train without the term"
+    assert f"also possible: {cause}" in run_diagnose(run)[1]
+    assert json.loads(run_diagnose(run, "--json")[1])["also_possible"].startswith(cause)
+    write_findings(run.folder / "findings.jsonl", [])
+    run.note(predictions="usable")
+    assert "also possible" not in run_diagnose(run)[1]

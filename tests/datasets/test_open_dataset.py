@@ -96,7 +96,7 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, world: Any, 
     one_line(caught.value, "no recording '6'", "did you mean '06'?")
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path, split="train")
-    one_line(caught.value, "names no split")
+    one_line(caught.value, "names no split", "leave data.split out")
 
 
 def test_option_without_effect_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:

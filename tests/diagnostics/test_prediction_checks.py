@@ -178,6 +178,16 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     assert line in of_own.fix
 
 
+def test_a_class_of_the_user_is_named_as_a_cause_of_constant_depth() -> None:
+    flat = replace(GOOD, spread=1.1, match_error=1.0)
+    for record, is_named in ((replace(LEARNED, recipe_class="Mine"), True), (LEARNED, False)):
+        found = {one.code: one for one in judge_measurements(flat, record).findings}
+        assert {"M30", "S30"} <= found.keys()
+        for code in ("M30", "S30"):
+            assert found[code].cause.startswith("a term of Mine that is too strong") == is_named
+            assert found[code].fix.startswith("train without the term of Mine, or with a tenth") == is_named
+
+
 def test_an_early_best_checkpoint_is_named_as_such() -> None:
     """A run of 102 steps is not one of 60 steps."""
     (finding,) = judge_measurements(GOOD, replace(LEARNED, steps=60, trained_steps=102)).findings

@@ -88,3 +88,19 @@ def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_
     losses = recipe.loss_cases(next(iter(data.train)))
     assert set(losses) == {"loss", "loss of neighbors in time"}
     assert check_losses(losses) == []
+
+
+def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
+    monkeypatch.setattr(workflow, "RESERVED_SECONDS", 100.0)  # of 20 s
+    run = recipes.train(small, out=tmp_path)
+    printed = capfd.readouterr().err
+    assert "no finding in what was checked\n" in printed
+    assert "(the time limit of the checks was reached); set training.check_seconds=60 (now 20), or" in printed
+    notes = [one for one in read_findings(run.folder / "findings.jsonl") if "time limit of the checks" in one.measured]
+    assert notes
+    assert {one.stage for one in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
+    assert all("have 20 s, and this machine was slow or busy" in one.cause for one in notes)
+    assert all("training.check_seconds=60" in one.fix for one in notes)

@@ -9,6 +9,12 @@ import typer
 
 from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, argument, option
 
+CALIBRATION_HELP = "A calibration of OpenCV, Kalibr, ROS or KITTI, or K: three rows of three numbers."
+PAIR_HELP = (
+    "Calibration of the rectified pair; or two files. A file with K alone, three rows `fx 0 cx`, `0 fy cy`, `0 0 1`,"
+    " needs --baseline."
+)
+
 
 def camera(
     source: InputArgument,
@@ -20,7 +26,7 @@ def camera(
     focal_mm: Annotated[
         float | None, typer.Option(min=1, help='"35 mm equivalent" of the lens, mm.', show_default=False)
     ] = None,
-    calibration: Annotated[Path | None, option("A calibration of OpenCV, Kalibr, ROS or KITTI, or K.")] = None,
+    calibration: Annotated[Path | None, option(CALIBRATION_HELP)] = None,
     name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
     force: ForceOption = False,
 ) -> None:
@@ -34,7 +40,7 @@ def camera(
 def init(
     left: Annotated[Path, argument("Video or folder of images of the left camera.")],
     right: Annotated[Path, argument("Video or folder of images of the right camera.")],
-    calibrations: Annotated[list[Path], argument("Calibration of the rectified pair; or two files.", metavar="CALIB")],
+    calibrations: Annotated[list[Path], argument(PAIR_HELP, metavar="CALIB")],
     out: Annotated[Path, option("A new folder.")],
     cameras: Annotated[str | None, option("Names in CALIB, left first: P2,P3.", metavar="LEFT,RIGHT")] = None,
     baseline: Annotated[

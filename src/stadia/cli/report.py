@@ -141,6 +141,9 @@ def diagnose(
     from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
+    from stadia.diagnostics.prediction_checks import Verdict
+    from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
+    from stadia.recipes.base.own_class import OWN_CLASS
     from stadia.recipes.base.verdict_record import read_verdict
     from stadia.training.run_folder import Run
 
@@ -152,11 +155,15 @@ def diagnose(
     for error in damaged:
         echo(f"note: left out: {error}", err=True)
     found, verdict = find_root_cause(findings), read_verdict(opened.facts, findings)
+    own_class, own_term = str(opened.facts.get(OWN_CLASS, "")).rpartition(".")[2], ""
+    if own_class and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
+        own_term = ". Fix: ".join(describe_own_term(own_class))
     if as_json:
         parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
         parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
         listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
         judged = {} if verdict is None else {"predictions": str(verdict)}
+        judged |= {"also_possible": own_term} if own_term else {}
         echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
     else:
         console = Terminal(highlight=False)
@@ -166,6 +173,8 @@ def diagnose(
         console.print(outcome, markup=False, soft_wrap=True)
         if verdict is not None:
             console.print(f"predictions: {verdict}", markup=False)
+        if own_term:
+            console.print(f"also possible: {own_term}", markup=False, soft_wrap=True)
         if found.first is None:
             missing = "no findings.jsonl: the run ended before its data were checked"
             nothing = (

@@ -349,7 +349,7 @@ def shorten(value: object) -> str:
 
 ABSENT = "not there"
 
-_UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")
+_UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every", "check_seconds")
 KEYS_WITHOUT_EFFECT = frozenset({"name", "model.checkpoint_gradients", *(f"training.{key}" for key in _UNTRAINED)})
 """Keys of a configuration that change no loss and no weight."""
 

@@ -93,7 +93,8 @@ def _open(
         splits = reader.splits(path)
         if not splits.get(chosen.split):
             named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset that names no split"
-            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix="correct data.split")
+            fix = "correct data.split" if splits else "leave data.split out: every recording is used then"
+            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix=fix)
         names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
         chosen = chosen.model_copy(update={"recordings": names})
     recordings = reader.sample(path, chosen) if sample else reader.open(path, chosen, progress)

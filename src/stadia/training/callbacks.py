@@ -190,7 +190,9 @@ class ProgressBar(Callback):
         rate = (step - self.first_step) / (now_s - self.started_s)
         left_s, by_time_s = (loop.plan.total_steps - step) / rate, loop.time_limit.left_s
         is_last, is_bar = loop.is_finished, self.console.is_terminal
-        total = step if is_last else step + math.ceil(min(left_s, by_time_s) * rate)  # the time may end it earlier
+        total = loop.plan.total_steps
+        if is_last or by_time_s < left_s:  # the time may end it earlier
+            total = step if is_last else step + math.ceil(by_time_s * rate)
         if is_bar:
             self.bar.update(self.task, completed=step, total=total, rate=rate)
         if now_s - self.shown_s < self.pause_s and not is_last and not (is_bar and step == self.first_step + 1):

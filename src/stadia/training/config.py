@@ -17,6 +17,9 @@ MAX_PROCESSES = 512
 MAX_SIDE = 8192
 """Largest numbers that make sense: steps or epochs, samples, processes or threads, and pixels of an image's side."""
 
+MIN_CHECK_SECONDS = 5
+"""Least time limit of the checks before the first step; two seconds of it are kept for what cannot be interrupted."""
+
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")
 
 
@@ -110,6 +113,7 @@ class TrainingConfig(StrictModel):
         one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
     memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
         below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
+    check_seconds: time limit of the checks before the first step; what has no time is listed as not checked.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
     devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp"). "fsdp" shards the weights, their
         gradients and the state of the optimizer; "ddp" copies them to every device.
@@ -136,6 +140,7 @@ class TrainingConfig(StrictModel):
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0, le=1e6)
+    check_seconds: float = Field(default=20, ge=MIN_CHECK_SECONDS, le=3600)
     loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")

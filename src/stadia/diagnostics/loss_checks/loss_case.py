@@ -13,6 +13,7 @@ from torch import Tensor
 from stadia.core.errors import summarize_exception
 from stadia.core.types import Camera
 from stadia.geometry.segments import segments_from_instances
+from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
 Outputs = Mapping[str, Tensor]
@@ -82,6 +83,8 @@ class LossCase:
     hostile: scenes for which the loss must be finite, whatever the outputs.
     unlabeled: bool masks of pixels without a label by output name: their gradient must be 0.
     loose: relative tolerance of the gradient by output name, where some pixels have no gradient by design.
+    added: the case of what `change_loss` adds alone.
+    left_out: terms that the scene has nothing of, by design.
     """
 
     loss: Callable[[Outputs], Any]
@@ -93,6 +96,8 @@ class LossCase:
     hostile: Mapping[str, Callable[[], LossCase]] = field(default_factory=dict)
     unlabeled: Mapping[str, Tensor] = field(default_factory=dict)
     loose: Mapping[str, float] = field(default_factory=dict)
+    added: LossCase | None = None
+    left_out: tuple[str, ...] = ()
 
     def report(self, outputs: Outputs) -> Any:
         """Return the report of the loss. Raises LossRaised for any exception in it."""
@@ -108,13 +113,21 @@ class LossCase:
             term of `outputs["inverse_depth"]`, (B, 1, H, W) in float64.
         """
 
+        def subtract_given(report: Any, outputs: Outputs) -> LossReport:
+            return LossReport(change(report, outputs).total - report.total, {}, {})
+
+        return replace(self._change_all(change), added=self._change_all(subtract_given))
+
+    def _change_all(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
+        """Return the case, its forms and its hostile scenes with a changed loss."""
+
         def loss(outputs: Outputs) -> Any:
             return change(self.loss(outputs), outputs)
 
-        def change_all(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
-            return {name: lambda make=make: make().change_loss(change) for name, make in cases.items()}  # type: ignore[misc]
+        def change_each(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
+            return {name: lambda make=make: make()._change_all(change) for name, make in cases.items()}  # type: ignore[misc]
 
-        return replace(self, loss=loss, forms=change_all(self.forms), hostile=change_all(self.hostile))
+        return replace(self, loss=loss, forms=change_each(self.forms), hostile=change_each(self.hostile))
 
     @cached_property
     def report_at_truth(self) -> Any:
@@ -286,4 +299,11 @@ def make_camera_height_case(loss: MetricScaleLoss) -> LossCase:
     wrong = {x: right if x == 1 else {"inverse_depth": inverse_depth / x} for x in DEPTH_FACTORS}
     waves = 1 + 0.05 * torch.linspace(0, 9, inverse_depth.shape[-1], dtype=torch.float64).sin()
     axis = ErrorAxis("depth, times the true one", "L01", 1.0, wrong)
-    return LossCase(evaluate, right, {"inverse_depth": inverse_depth * waves / 1.1}, (axis,), {"road": road})
+    return LossCase(
+        evaluate,
+        right,
+        {"inverse_depth": inverse_depth * waves / 1.1},
+        (axis,),
+        {"road": road},
+        left_out=("object_height",),
+    )

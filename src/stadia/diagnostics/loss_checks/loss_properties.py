@@ -29,7 +29,7 @@ from stadia.diagnostics.loss_checks import (
     MIN_RELIEF,
 )
 from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, total_of
-from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.diagnostics.preflight.recording_survey import NotChecked, make_not_checked
 from stadia.losses.loss_report import find_loss_errors
 
 OFF_KINKS = 0.01
@@ -45,6 +45,12 @@ agree within 1e-3. Long steps are for losses that round, the shortest for minima
 
 MAX_CHANGE, MAX_MIRROR_CHANGE, MAX_BATCH_CHANGE, MAX_SIZE_RATIO, MAX_COUPLING = 1e-5, 1e-3, 0.01, 2.0, 0.01
 """Relative differences from rounding, from resampling, of a batch twice, of doubled images, and of a gradient."""
+
+MIN_TERM = 1e-9
+"""Share of the loss: a term that stays below is rounding."""
+
+NOISE, MIN_NOISE_REWARD = 0.1, 0.05
+"""Noise of depth, and the share by which an added loss may fall with it: a prior on mean depth falls by .5 %."""
 
 
 def check_output(case: LossCase) -> Iterator[Finding]:
@@ -314,6 +320,57 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
             yield make_finding("L25", Severity.WARN, measured, f"at least {MIN_HALF_NOISE:g} of it")
 
 
+def check_terms_measured(case: LossCase) -> Iterator[Finding]:
+    """N01: a term that is 0 for every output of this scene is not checked."""
+    outputs = [case.right, case.off, *(outputs for axis in case.axes for outputs in axis.outputs.values())]
+    unseen = {name for name in getattr(case.report_at_truth, "terms", {}) if name.split("/")[-1] not in case.left_out}
+    with torch.no_grad():
+        for given in outputs:
+            if not unseen:
+                return
+            report = case.report(given)
+            least = MIN_TERM * abs(total_of(report))
+            unseen = {name for name in unseen if name in report.terms and abs(float(report.terms[name])) <= least}
+    for name in sorted(unseen):
+        yield make_not_checked(
+            f"term {name}",
+            f"{name} is 0 on this scene",
+            cause="the scene of the loss checks has nothing that this term measures",
+            fix="check the term on a scene of your own, as docs/tutorials/check-a-loss.md shows",
+        )
+
+
+def check_added_loss(case: LossCase) -> Iterator[Finding]:
+    """L01, L03 to L05, L08, L10, L24 of what `LossCase.change_loss` adds: a small share of a loss hides behind it."""
+    if (added := case.added) is None:
+        return
+    noisy = add_depth_noise(added.right)
+    before, after = total_of(added.report_at_truth), total_of(added.report(noisy))
+    if not math.isfinite(before + after):
+        return  # `check_extreme_inputs` reports it
+    if after < before - MIN_NOISE_REWARD * abs(after):
+        measured = f"what is added is {before:.4g} for the true depth, and {after:.4g} with {NOISE:.0%} noise"
+        yield make_finding("L01", Severity.STOP, measured, "no less for noise: a penalty has a positive weight")
+    given = abs(total_of(case.report_at_truth))
+    if abs(after - before) > MIN_TERM * given and not any(map(Tensor.any, added.gradients_at(noisy).values())):
+        measured = f"what is added changes by {abs(after - before):.4g} with the outputs, and has no gradient"
+        yield make_finding("L10", Severity.STOP, measured, "a gradient")
+        return
+    for check in (check_gradient, check_sample_independence, check_mean_reduction, check_mirroring, check_relief):
+        for one in check(added):
+            if one.code != "L06":  # slopes and bends are smaller in larger images
+                yield replace(one, measured=f"what is added alone: {one.measured}")
+
+
+def add_depth_noise(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the outputs with noise of NOISE (standard deviation of its logarithm) on inverse depth."""
+    generator, changed = torch.Generator().manual_seed(0), dict(outputs)
+    for name in [name for name in outputs if name == "inverse_depth"]:
+        noise = torch.randn(outputs[name].shape, generator=generator, dtype=outputs[name].dtype)
+        changed[name] = outputs[name] * (NOISE * noise).exp()
+    return changed
+
+
 def _along(case: LossCase, axis: ErrorAxis) -> dict[float, float]:
     values = case.along[axis.name]
     if not all(map(math.isfinite, values.values())):
@@ -398,6 +455,8 @@ PROPERTIES = (
     check_uncertainty_sign,
     check_relief,
     check_similarity_range,
+    check_terms_measured,
+    check_added_loss,
 )
 """Checks of a loss that passes the basic ones, in order: of every loss, then of photometric losses."""
 

@@ -39,11 +39,15 @@ PARITY = 0.05
 """Relative difference of the loss between float32 and bfloat16."""
 
 
+TIME_LIMIT = "the time limit of the checks"
+"""Words of each note about a check that had no time."""
+
+
 class TimeLimitReached(NotChecked):
     """A network was stopped before it returned an output."""
 
     def __init__(self) -> None:
-        super().__init__("the time limit of the checks was reached")
+        super().__init__(f"{TIME_LIMIT} was reached")
 
 
 @runtime_checkable
@@ -174,7 +178,7 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
         with torch.no_grad():
             losses.append(float(recipe.training_step(batch).total))
     if len(memory_bytes) < MIN_STEPS:
-        raise NotChecked(f"{len(memory_bytes)} steps until the time limit of the checks, and {MIN_STEPS} are needed")
+        raise NotChecked(f"{len(memory_bytes)} steps until {TIME_LIMIT}, and {MIN_STEPS} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
     if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled_loss:
         measured = f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps"

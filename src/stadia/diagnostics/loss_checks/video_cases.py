@@ -1,4 +1,4 @@
-"""Loss cases of video on a textured slanted plane, whose images, depth and motion are known in closed form.
+"""Loss cases of video on a textured slanted plane with gentle relief, whose images, depth and motion are known.
 
 Each variant with altered or noisy images is for one property of a photometric loss.
 """
@@ -44,6 +44,11 @@ ENOUGH_SMALLEST_ROWS, MIN_SMALLEST_ROWS = 8, 2
 """Rows of the smallest scale: with fewer the finest texture is one pixel long, and interpolation blurs it."""
 
 NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the plane: normal . p = distance, in the target's frame
+RELIEF_M, RELIEF_ROUNDS = 0.1, 20
+"""Height of the bumps of the loss cases, and rounds that find them on a ray: each reduces the error to a sixth. On a
+plane the second differences of inverse depth are 0, and a term made of them is not seen.
+"""
+
 MOTIONS = {  # p_source = exp(v, w) p_target
     "-1": (0.05, 0.02, 0.5, 0.002, -0.01, 0.001),
     "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
@@ -115,7 +120,8 @@ def make_video_case(
 
 def _render_scene(height: int, source_names: Sequence[str], outputs: OutputSpec, finer: float = 1.0) -> PlaneScene:
     """Render two samples of the plane, with exposures where the networks predict them."""
-    scene = render_plane(height=height, width=2 * height, names=source_names, batch=2, finer=finer)
+    names, width = source_names, 2 * height
+    scene = render_plane(height=height, width=width, names=names, batch=2, finer=finer, relief_m=RELIEF_M)
     return apply_exposures(scene) if outputs.brightness else scene
 
 
@@ -260,11 +266,13 @@ def render_plane(
     names: Sequence[str] = ("-1", "+1", "stereo"),
     batch: int = 1,
     finer: float = 1.0,
+    relief_m: float = 0.0,
     dtype: torch.dtype = torch.float64,
 ) -> PlaneScene:
     """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
     finer: factor by which the texture is finer and each motion smaller. Images larger by it are the same per pixel.
+    relief_m: height of the bumps of the plane.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
@@ -272,7 +280,7 @@ def render_plane(
     T_source_target = se3_exp(twist)
     here = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
     poses = (here, *T_source_target.unbind(1))
-    (target, z), *images = (_render_image(K, T, height, width, phase, finer) for T in poses)
+    (target, z), *images = (_render_image(K, T, height, width, phase, finer, relief_m) for T in poses)
     sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*images, strict=True))
     targets = Targets(
         target,
@@ -434,14 +442,21 @@ def _texture(points: Tensor, phase: Tensor) -> Tensor:
 
 
 def _render_image(
-    K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float
+    K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float, relief_m: float
 ) -> tuple[Tensor, Tensor]:
-    """Intersect the ray of each pixel with the plane. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
+    """Intersect the ray of each pixel with plane and relief. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
     y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
     T_target_camera = inverse(T_camera_target)
     directions = torch.einsum("bij,hwj->bhwi", T_target_camera[:, :3, :3], rays)
     origin = T_target_camera[:, None, None, :3, 3]
     normal = torch.tensor(NORMAL, dtype=K.dtype)
-    z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
+    depth = z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
+    for _ in range(RELIEF_ROUNDS if relief_m else 0):
+        z = depth - relief_m * _bumps(origin + z[..., None] * directions) / (directions * normal).sum(-1)
     return _texture(finer * (origin + z[..., None] * directions), phase), z[:, None]
+
+
+def _bumps(points: Tensor) -> Tensor:
+    """Map (B, H, W, 3) points to relief (B, H, W), -1 to 1."""
+    return (1.1 * points[..., 0] + 0.4).sin() * (1.3 * points[..., 1] - 0.7).sin()

@@ -73,6 +73,10 @@ DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 """Findings of predictions whose cause may lie in the data of the training."""
 
 
+OWN_TERM_CODES = {"M30", "M31", "M34", "S30"}
+"""Findings that a term of the user may cause."""
+
+
 class Verdict(StrEnum):
     """The verdict on predictions.
 
@@ -148,12 +152,29 @@ def judge_measurements(
     found += _check_training(training)
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
+    if training.recipe_class is not None:
+        found = [_name_own_term(one, training.recipe_class) for one in found]
     severe = {finding.code for finding in found if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         found = [*map(_name_data_cause, training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     is_judged = not {"M31", "S30"} <= not_checked.keys()
     return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
+
+
+def describe_own_term(recipe_class: str) -> tuple[str, str]:
+    """Return cause and fix of useless depth where a class of the user trained: its own term may be too strong."""
+    cause = f"a term of {recipe_class} that is too strong: constant depth has no slope and no bend"
+    fix = f"train without the term of {recipe_class}, or with a tenth of its weight: if depth is right then, it was"
+    return cause, f"{fix} too strong (train/term/... in metrics.csv has its size, which need not be large)"
+
+
+def _name_own_term(found: Finding, recipe_class: str) -> Finding:
+    """Return a finding of depth with the user's own term as a further cause."""
+    if found.code not in OWN_TERM_CODES:
+        return found
+    cause, fix = describe_own_term(recipe_class)
+    return replace(found, cause=f"{cause}; or {found.cause}", fix=f"{fix}; else {found.fix}")
 
 
 def _name_data_cause(found: Finding) -> Finding:

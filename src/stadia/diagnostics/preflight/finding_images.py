@@ -188,9 +188,9 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     ahead = (z > 0) & (z_second > 0)
     points = pixel_rays(agreeing.first_px[ahead], K_first) * z[ahead, None]
     source = "the rig" if motion is step.by_rig else "the ground truth" if motion is step.by_depth else "matches"
-    placed = f"frame {step.second}: points of frame {step.first}, placed by {source} and moved by"
+    placed = f"frame {step.second}: points of frame {step.first} with depth from {source}, projected with the motion of"
     return {
-        f"{placed} {name}, lie {apart:.1f} px from the matches (green)": _resize_to_tile(marked)
+        f"{placed} {name} (red line ends): {apart:.1f} px from where they were matched (green)": _resize_to_tile(marked)
         for name, T_second_first in (("the poses", given), (source, measured))
         for marked, apart in [
             _draw_projected(survey.image(step.second), points, agreeing.second_px[ahead], T_second_first, K_second)

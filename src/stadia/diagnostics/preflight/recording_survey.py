@@ -65,10 +65,13 @@ class NotChecked(Exception):
         self.hides = hides
 
 
-def make_not_checked(check: str, why: str, where: str = "", *, hides: str = "") -> Finding:
-    """Return N01: what could not be checked, and why."""
+def make_not_checked(
+    check: str, why: str, where: str = "", *, hides: str = "", cause: str | None = None, fix: str | None = None
+) -> Finding:
+    """Return N01: what could not be checked, and why. `cause` and `fix` default to those for data."""
     measured, evidence = f"{check}: {why}", {"hides": hides} if hides else {}
-    return make_finding("N01", Severity.NOTE, measured, "something to compare with", where=where, evidence=evidence)
+    expected = "something to compare with"
+    return make_finding("N01", Severity.NOTE, measured, expected, where=where, cause=cause, fix=fix, evidence=evidence)
 
 
 def spread_order(count: int) -> list[int]:

@@ -230,7 +230,9 @@ def _report_error(error: ScaleError) -> Finding:
 def _order_fixes(error: ScaleError, baseline: str, others: str) -> str:
     """Return the fixes of a rig, the likeliest first: a mistake of the baseline, the calibration, then fx."""
     if error.fix is None:
-        return f"{baseline}; if the calibration has {error.value:.4g} m, check fx and {others}"
+        focal = "K06 reports an fx that is far off, from the rotation of the camera"
+        tape = f"a distance measured with a tape shows an error of {others}"
+        return f"{baseline}; if the calibration has {error.value:.4g} m, check fx and {others}: {focal}; {tape}"
     if any(error.cause == cause for _, cause, _ in INTRINSICS_MISTAKES):
         return f"{baseline}; if the calibration has {error.value:.4g} m, {error.fix}"
     return f"{error.fix}; {baseline}"

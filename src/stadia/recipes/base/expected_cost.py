@@ -59,8 +59,6 @@ STAGED_STEPS = 0.9
 """The same with `training.stages`: the time must not end before the last stage, which has the full size."""
 OTHER_S = 15.0
 """Time of what is not measured: loading the libraries, building the networks, writing the report."""
-LOSS_CHECK_SECONDS = 20.0
-"""Time limit of all loss checks before the first step."""
 VALIDATIONS = 5
 """Validations of a training of given minutes; fewer where they would take more than MAX_VALIDATION_SHARE of it."""
 MAX_VALIDATION_SHARE = 0.2
@@ -255,7 +253,7 @@ def choose_steps(
     left_s = 60 * minutes - spent_s
     length = choose_length(measured, left_s, config.training.validate_every)
     if length.steps >= FEW_STEPS:  # such a training checks its losses first
-        shorter = choose_length(measured, left_s - LOSS_CHECK_SECONDS, config.training.validate_every)
+        shorter = choose_length(measured, left_s - config.training.check_seconds, config.training.validate_every)
         unchecked = replace(length, steps=FEW_STEPS - 1, expected_steps=min(length.expected_steps, FEW_STEPS - 1))
         length = max(shorter, unchecked, key=lambda one: one.steps)
     if length.expected_steps < 1:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,19 @@ from stadia.core.input_files import read_text
 from stadia.core.quick_stop import discard_if_interrupted
 from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Batch
-from stadia.diagnostics.finding import FINDINGS, Finding, OnStop, Severity, append_finding, write_findings
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.finding import FINDINGS, Finding, OnStop, Severity, Stage, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
     check_training_start,
     collect_findings,
     stop_at,
 )
-from stadia.diagnostics.loss_checks.training_start import TrainingStart
+from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT, TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.base.expected_cost import LOSS_CHECK_SECONDS, ExpectedCost
+from stadia.recipes.base.expected_cost import ExpectedCost
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.own_class import (
     OWN_CLASS,
@@ -280,26 +282,28 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
     with announce_step(console, "checking the losses"):
         found = _find_loss_findings(recipe, config, data)
         count = sum(one.code != NOT_CHECKED for one in found)
-        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}", highlight=False)
+        where = " in what was checked" if count < len(found) else ""
+        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
         _print_unchecked(found, console)
     return found
 
 
 def _print_unchecked(findings: list[Finding], console: Console) -> None:
-    """Print a line for each reason why something was not checked."""
-    unchecked: dict[str, list[str]] = {}
+    """Print a line for each reason why something was not checked, with the fix where it is not the usual one."""
+    unchecked: dict[tuple[str, str], list[str]] = {}
     for one in findings:
         if one.code == NOT_CHECKED:
             check, _, reason = one.measured.partition(": ")
-            unchecked.setdefault(reason, []).append(check)
-    for reason, checks in unchecked.items():
-        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason})"
+            fix = "" if one.fix == CATALOG[NOT_CHECKED].fix else f"; {one.fix}"
+            unchecked.setdefault((reason, fix), []).append(check)
+    for (reason, fix), checks in unchecked.items():
+        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
     started = time.monotonic()
-    until = started + LOSS_CHECK_SECONDS - RESERVED_SECONDS
+    until = started + config.training.check_seconds - RESERVED_SECONDS
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
@@ -313,7 +317,24 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
         start.recipe.plan = TrainingPlan.from_loader(data.train, training)
         laws_until = started + LOSS_LAW_SHARE * (until - started)
         found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
-        return found + check_training_start(start, until - time.monotonic())
+        found += check_training_start(start, until - time.monotonic())
+    return [_explain_time_limit(one, training.check_seconds) for one in found]
+
+
+def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
+    """Return a note about a check that had no time with its cause and fix; any other finding unchanged.
+
+    The stage of each note is set: a resume replaces the findings of the data.
+    """
+    if finding.code != NOT_CHECKED:
+        return finding
+    finding = replace(finding, stage=Stage.BEFORE_TRAINING)
+    if TIME_LIMIT not in finding.measured:
+        return finding
+    cause = f"the checks before the first step have {seconds:g} s, and this machine was slow or busy"
+    fix = f"set training.check_seconds={3 * seconds:g} (now {seconds:g}), or run nothing else during the checks"
+    expected = "all checks within the time limit"
+    return replace(finding, expected=expected, cause=cause, fix=fix)
 
 
 def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
