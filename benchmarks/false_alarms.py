@@ -63,6 +63,7 @@ MAX_SECONDS = 600.0
 
 LITTLE_ROTATION = "the camera drives straight, and only rotation shows fx"
 SLOW = "the car moves 0.10 m from frame to frame, by its LiDAR"
+LITTLE_MOTION = "its points move by 0.76 px of 320 beyond rotation from frame to frame, by its poses too"
 ONE_CAMERA = "it has one camera, and these compare two"
 TWO_EXPOSURES = "its cameras have separate exposures, see D3VO"
 NO_DEPTH = "it has no ground-truth depth"
@@ -86,7 +87,7 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STATIC),
         "N01 ground_truth": NO_DEPTH,
     },
-    "sevenscenes": {"N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
+    "sevenscenes": {"D18": LITTLE_MOTION, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "TableWorld": {"N02": SAMPLED},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},
     "selfsup": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
