@@ -43,7 +43,6 @@ from stadia.core.recording import Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
-from stadia.diagnostics.loss_checks.training_start import TimeLimitReached
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.build_recipe import init_recipe
@@ -203,7 +202,7 @@ class Row:
             for reported, why in each.items()
         }
         return {
-            _describe(one): OUT_OF_TIME if str(TimeLimitReached()) in one.measured else reasons.get(_describe(one))
+            _describe(one): OUT_OF_TIME if "time limit of the checks" in one.measured else reasons.get(_describe(one))
             for one in self.found
         }
 
