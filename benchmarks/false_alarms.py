@@ -73,7 +73,7 @@ TILTED_ROAD = (
     "its road is still tilted by two degrees, and objects on it appear too low; longer trainings have no finding"
 )
 LIKE_ITS_MEAN = (
-    "after so few steps its depth is no better than the mean of its maps: AbsRel .336 and .336, by the truth"
+    "after 500 steps its depth is no better than the mean of its maps: AbsRel .336 and .336 by the truth"
 )
 NO_MORE_DATA = "its drives have no more data"
 SAMPLED = "it has more data than is checked before a training"
