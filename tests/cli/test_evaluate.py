@@ -107,6 +107,7 @@ class TestTrajectory:
         assert (code, json.loads(out)["ate_rmse_m"]) == (0, pytest.approx(0, abs=1e-6))
         assert f"{record} names the frames of the path: 9 of 19" in err
 
+    @pytest.mark.slow
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
         words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--image")
@@ -216,6 +217,7 @@ def test_every_option_is_of_a_form_or_of_all() -> None:
 
 
 class TestCheckpoint:
+    @pytest.mark.slow
     def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         run = checkpoint.parent.parent
         words = ("--motion", "network", "--json", "data.split=test")
