@@ -228,7 +228,7 @@ def ask(process: subprocess.Popen[str], line: str) -> float:
 
 
 def choose_threads() -> dict[str, str]:
-    """Return the variables of the environment that `stadia train` sets on an idle machine."""
+    """Return the variables of the environment that `stadia train` sets."""
     return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -190,10 +191,12 @@ def describe_data(case: Case, out: Path, real: Path) -> dict[str, Any]:
 
 
 def train(name: str, case: Case, out: Path, real: Path) -> None:
-    """Train a case into its folder; what halts a training is part of the case."""
+    """Train a case into its folder, anew after an interrupted one; what halts a training is part of the case."""
     folder = out / name.replace(", ", "-").replace(" ", "-")
-    if folder.exists():
+    ended = [json.loads(path.read_text())["status"] for path in folder.glob("*/run.json")]
+    if set(ended) - {"running", "interrupted"}:
         return
+    shutil.rmtree(folder, ignore_errors=True)
     broken = TRAININGS.get(case.broken)
     steps = (f"training.max_steps={case.steps}", f"training.validate_every={min(case.steps, 100)}")
     preset = preset_overrides("demo") if case.recipe == "selfsup" else []

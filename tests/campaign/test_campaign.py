@@ -46,7 +46,7 @@ def test_the_largest_prediction_takes_less_than_2_gb(sound: Path, server: Server
 
     def write(folder: Path) -> None:
         copy_sound(sound, folder, ["run"])
-        write_large_video(folder / "8k.mp4", frames=2)
+        write_large_video(folder / "8k.mp4", frames=3)
 
     line = ["predict", "run", "8k.mp4", *CAMERA, "--size", "2048x2048", "--out", "out"]
     outcome = server.run(Case("size", write, line, accepted=True, changes=("out",), seconds=300.0), tmp_path)

@@ -106,6 +106,10 @@ class TestTrajectory:
         code, out, err = stadia(*words)
         assert (code, json.loads(out)["ate_rmse_m"]) == (0, pytest.approx(0, abs=1e-6))
         assert f"{record} names the frames of the path: 9 of 19" in err
+        (tmp_path / record).write_text(json.dumps({key: [f"{number:010d}" for number in kept]}))  # of KITTI raw
+        assert json.loads(stadia(*words)[1])["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(20), np.arange(20) / 100))
+        mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "give both with timestamps")
 
     @pytest.mark.slow
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
@@ -116,6 +120,7 @@ class TestTrajectory:
             code, _, err = stadia(*words, tmp_path / name)
             assert (code, err.count("note: wrote")) == (0, 1), err
         assert cv2.imread(str(tmp_path / "paths.png")).std() > 1
+        assert "<!-- ATE 0 m (SE(3)-aligned), 150 poses, path" in (tmp_path / "paths.svg").read_text()
         mistake(stadia(*words, tmp_path / "photo.png"), "photo.png", "no drawing of paths")
         mistake(stadia(*words, tmp_path / "paths.pdf"), "--image", "paths.png")
         assert (tmp_path / "photo.png").read_bytes() == b"not ours"

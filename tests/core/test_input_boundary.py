@@ -58,7 +58,6 @@ ALLOWED = {
     "recipes/base/requests.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "core/sandbox_messages.py:json.loads": "a header of at most 1 MB, from a process of ours",
-    "core/waiting_threads.py:read_text": "a line of the kernel, read before anything is imported",
     "evaluation/io/predictions_folder.py:json.loads": "lines of a scratch file that this process wrote",
     "training/run_folder.py:open": "opens the lock of a run, whose content is never read",
     "evaluation/plots/videos.py:av.open": "a video that is written",

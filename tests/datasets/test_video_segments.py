@@ -50,6 +50,7 @@ def test_long_video_is_sampled_in_segments_without_storing(
             assert np.array_equal(stretch.image(index), np.roll(world.render(0)[0], 2 * number, 1))
             assert stretch.timestamp_s(index) == pytest.approx(number / 10)
     assert len({stretch.fingerprint() for stretch in stretches}) == 4
+    assert all(stretch.is_part for stretch in stretches)
     assert not (tmp_path / "cache").exists()
 
 
@@ -68,6 +69,7 @@ def test_video_with_per_frame_K_or_poses_is_sampled_from_the_start(drive: Path, 
     poses.write_text(world.rows([world.pose(index) for index in range(FRAMES)]))
     (stretch,) = sample_recordings(drive, camera=FOCAL, poses=str(poses))
     assert stretch.numbers == list(range(24))
+    assert stretch.is_part, "there is more of it"
     np.testing.assert_allclose(stretch.T_world_camera(7), world.pose(7), atol=1e-9)
     matrices = tmp_path / "K.txt"
     matrices.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(FRAMES)))
@@ -91,6 +93,9 @@ def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, 
     (sampled,) = sample_recordings(tmp_path / "images", camera=FOCAL)
     (opened,) = open_recordings(tmp_path / "images", camera=FOCAL)
     assert sampled.fingerprint() == opened.fingerprint()
+    assert not sampled.is_part
+    video_files.MAX_KEPT = 60
+    assert [one.is_part for one in sample_recordings(drive, camera=FOCAL)] == [False], "all 200 frames are read"
     with pytest.raises(ConfigError, match=r"data\.color"):
         sample_recordings(drive, camera=FOCAL, color="gray")
 
@@ -110,6 +115,7 @@ def test_a_folder_of_many_images_is_sampled(world: Any, tmp_path: Path, monkeypa
     parts = sample_recordings(tmp_path / "images", camera=FOCAL)
     assert [part.name for part in parts] == [f"video/images from {start:06d}.png" for start in (0, 11, 23, 35)]
     assert len(read) == len(set(read)) == 4 * 5
+    assert all(part.is_part for part in parts)
     assert [part.file(0).stem for part in parts] == ["000000", "000011", "000023", "000035"]  # type: ignore[union-attr]
     assert [part.number(1) for part in parts] == [1, 12, 24, 36]
     (whole,) = sample_recordings(tmp_path / "images", camera=FOCAL, stride=2)

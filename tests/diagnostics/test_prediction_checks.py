@@ -170,7 +170,12 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     command = "stadia train selfsup --config 'runs/my run/config.json' start_from='runs/my run' training.max_steps=5000"
     assert command in named.fix
     assert "training.max_minutes=null" in named.fix, "where --minutes had set it"
-    assert not {"folder", "recipe"} & named.evidence.keys()
+    assert not {"folder", "recipe", "recipe_class"} & named.evidence.keys()
+    assert "0.9 times that of the unwarped images, 1.2 times in the validation" in named.expected
+    own = replace(training, folder=Path("runs/my run"), recipe="selfsup", recipe_class="Mine")
+    (of_own,) = judge_measurements(GOOD, own).findings
+    line = "`recipes.train(config, recipe_class=Mine)` in Python, with start_from='runs/my run' training.max_steps=5000"
+    assert line in of_own.fix
 
 
 def test_an_early_best_checkpoint_is_named_as_such() -> None:
@@ -368,6 +373,13 @@ def test_the_record_of_a_run_ends_at_its_checkpoint(tmp_path: Path) -> None:
     assert TrainingRecord.read(tmp_path).warped_over_unwarped == 0.99
     assert TrainingRecord.read(tmp_path).folder == tmp_path
     assert TrainingRecord.read(tmp_path / "none", focal=(0.8,)) == TrainingRecord(focal=(0.8,))
+
+
+@pytest.mark.parametrize("part", ["", "selfsup/", "mine/"], ids=["alone", "metric", "own"])
+def test_a_combination_of_losses_hides_no_residual(tmp_path: Path, part: str) -> None:
+    """`combine_losses` logs the values of each loss under its name: of the recipe metric, and of a user's class."""
+    (tmp_path / "metrics.csv").write_text(f"step,epoch,train/{part}warped_over_unwarped\n200,0,0.97\n")
+    assert TrainingRecord.read(tmp_path).warped_over_unwarped == 0.97
 
 
 def test_images_are_reduced_with_their_camera() -> None:

@@ -5,11 +5,15 @@ asked.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video_files import hash_video
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -70,3 +74,60 @@ def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder:
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (0, 0)
     assert not any("trained" in note for note in scores["notes"])
+
+
+CAMERA = ("data.camera.horizontal_fov_deg=60", "data.stride=1")
+
+
+def write_facts(checkpoint: Path, **facts: object) -> None:
+    given = {"fingerprints": {"video/drive": "0123"}, "train_frames": {"video/drive": [[0, 3], [5, 6]]}}
+    given |= {"train_images": {"video/drive": ""}, "train_sessions": ["video/drive"], **facts}
+    (checkpoint.parent.parent / "run.json").write_text(json.dumps({"data": given}))
+
+
+def count_trained(stadia: Stadia, checkpoint: Path, video: Path, out: Path) -> dict[str, int | None]:
+    """What each command records about a video: at another size, with another K, under another name."""
+    poses = out.with_suffix(".txt")
+    poses.write_text("\n".join(f"1 0 0 0 0 1 0 0 0 0 1 {0.5 * k}" for k in range(12)))
+    known, counts = f"data.poses={poses}", {}
+    code, _, err = stadia("predict", checkpoint, video, *CAMERA, "--no-cloud", "--out", out / "p")
+    assert code == 0, err
+    counts["predict"] = json.loads((out / "p" / "predictions.json").read_text())["trained_on"]
+    code, _, err = stadia("odometry", checkpoint, video, *CAMERA, known, "--method", "network", "--out", out / "o")
+    assert code == 0, err
+    counts["odometry"] = json.loads((out / "o" / "odometry.json").read_text())["trained_on"]
+    code, scored, err = stadia("evaluate", checkpoint, video, *CAMERA, known, "--json", "--out", out / "e")
+    assert code == 0, err
+    counts["evaluate"] = json.loads(scored)["trained_on"]
+    return counts
+
+
+def test_frames_of_a_video_that_trained_are_counted_by_each_command(
+    checkpoint: Path, video: Path, stadia: Stadia, tmp_path: Path
+) -> None:
+    copy = tmp_path / "another name.mp4"
+    shutil.copy(video, copy)
+    write_facts(checkpoint, train_videos={hash_video(video): [[0, 3], [5, 6]]})
+    for number, source in enumerate((video, copy)):
+        counts = count_trained(stadia, checkpoint, source, tmp_path / f"known-{number}")
+        assert counts == {"predict": 4, "odometry": 4, "evaluate": 4}
+    write_facts(checkpoint, train_videos={"4567": [[0, 3]]})
+    assert set(count_trained(stadia, checkpoint, video, tmp_path / "other").values()) == {0}
+
+
+@pytest.mark.parametrize("facts", [{}, {"train_images": {"drive": "f" * 12}}], ids=["earlier version", "images"])
+def test_a_video_beside_a_training_that_cannot_be_compared_is_not_known(
+    checkpoint: Path, video: Path, stadia: Stadia, tmp_path: Path, facts: dict[str, object]
+) -> None:
+    """Its frames may be the images that trained: 0 would be a guess."""
+    if not facts:
+        facts = {"fingerprints": {f"video/{video.stem}": "0123"}}
+    write_facts(checkpoint, **facts)
+    assert set(count_trained(stadia, checkpoint, video, tmp_path / "out").values()) == {None}
+
+
+def test_images_beside_a_training_on_a_video_are_not_known(
+    checkpoint: Path, drive_folder: Path, stadia: Stadia
+) -> None:
+    write_facts(checkpoint, train_videos={"4567": [[0, 3]]})
+    assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["trained_on"] is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from stadia.core.types import Camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import reproject
+from stadia.losses import fused_reprojector
 from stadia.losses.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
@@ -208,3 +212,23 @@ def test_without_a_gradient_nothing_is_kept() -> None:
     leaves, _, _ = compare(FusedReprojector, scene, inverse_depth, T_source_target)
     assert not plain.minimum.residual.requires_grad
     assert torch.equal(plain.minimum.residual, leaves.minimum.residual)
+
+
+def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calling thread has done every band by then."""
+    rows, busy = np.zeros((2, 100)), threading.Event()
+
+    def kernel(first: int, last: int, sample: np.ndarray) -> None:
+        sample[first:last] += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(busy.wait)  # as a thread that the system wakes late
+        monkeypatch.setattr(fused_reprojector, "_pool", lambda process, threads: pool)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        loss = threading.Thread(target=fused_reprojector._run, args=(kernel, 100, [rows], []))
+        loss.start()
+        loss.join(timeout=20)
+        waits = loss.is_alive()
+        busy.set()
+    assert not waits
+    assert (rows == 1).all()

@@ -293,11 +293,17 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     rows = np.loadtxt(drive_folder / "a" / "poses.txt").reshape(-1, 3, 4)
     up = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
-    drawn = {}
-    monkeypatch.setattr("stadia.apps.run_odometry.draw_paths", lambda path, paths, depth_scale: drawn.update(paths))
+    drawn, titles = {}, []
+
+    def draw(path: object, paths: dict[str, np.ndarray], depth_scale: DepthScale, *, title: str) -> None:
+        drawn.update(paths)
+        titles.append(title)
+
+    monkeypatch.setattr("stadia.apps.run_odometry.draw_paths", draw)
     code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
     assert code == 0, err
     assert drawn.keys() == {"refined", "measured"}
+    assert [title.partition(" m ")[2] for title in titles] == ["(SE(3)-aligned), 6 poses, path 2.5 m"]
     forward = np.arange(6) * 0.5
     np.testing.assert_allclose(drawn["measured"][:, [0, 2], 3], np.stack((np.zeros(6), forward), -1), atol=1e-6)
     record = json.loads((tmp_path / "o" / "odometry.json").read_text())

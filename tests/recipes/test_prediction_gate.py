@@ -126,6 +126,8 @@ def test_a_usable_verdict_says_what_it_rests_on() -> None:
     assert line == f"predictions: usable ({basis})"
     for other in ({}, {"match_error": None, "match_pairs": 0}, {"match_error": "<b>", "match_pairs": 3}):
         assert list(verdict_lines({**checks("usable"), "measured": other})) == ["predictions: usable"]
+    few = {**measured, "match_pairs": 3}
+    assert list(verdict_lines({**checks("usable"), "measured": few})) == ["predictions: usable"], "S30 needs four"
 
 
 def test_lines_of_a_verdict(gate: PredictionGate) -> None:

@@ -23,7 +23,7 @@ from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base import depth_commands
-from stadia.recipes.base.depth_commands import thin_frames
+from stadia.recipes.base.depth_commands import choose_window, thin_frames
 from stadia.recipes.base.recipe_commands import score_validation
 from stadia.recipes.base.training_overlap import TrainingOverlap, index_spans
 from stadia.recipes.base.video_data import frame_indices, open_video
@@ -33,6 +33,13 @@ from stadia.training.run_folder import Run
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0")
+
+
+class Resized(SimpleNamespace):
+    """A recording of one frame without a file."""
+
+    def __len__(self) -> int:
+        return 1
 
 
 def test_few_frames_stay() -> None:
@@ -53,6 +60,15 @@ def test_scattered_frames_are_thinned_evenly() -> None:
 def test_blocks_are_thinned_to_shorter_blocks() -> None:
     kept = thin_frames({"a": [*range(100, 200), *range(500, 700)], "b": range(100)}, 40)
     assert kept == {"a": [*range(100, 110), *range(500, 520)], "b": list(range(10))}
+
+
+def test_judged_frames_are_those_around_the_validation() -> None:
+    every = [*range(90), *range(100, 300)]
+    assert choose_window(every, [], 60) == every[:60]
+    assert choose_window(every, [150, 151], 60) == [*range(121, 181)]
+    assert choose_window(every, [298, 299], 60) == [*range(240, 300)]
+    assert choose_window([3, 4, 5], [4], 60) == [3, 4, 5]
+    assert choose_window([*range(100)], [*range(70)], 60) == [*range(60)]
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["target_sides", "val_file"])
@@ -173,6 +189,7 @@ def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Pat
         json.dumps({"cameras": {"left": left}, "T_right_left": None, "frame_rate_hz": 10})
     )
     assert TrainingOverlap.find(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
-    resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other", file=lambda index: None)
+    about = {"name": f"{worlds.name}/train-000", "fingerprint": lambda: "other", "file": lambda index: None}
+    resized = Resized(**about, video_hash="")
     assert TrainingOverlap.find(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same images"
     assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

@@ -15,10 +15,9 @@ from stadia import recipes, report
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunError, StadiaError
 from stadia.core.files import write_json
-from stadia.core.types import Batch, DepthScale, Inputs, Targets
+from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
-from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
 from stadia.recipes.base.progressive_resizing import open_data
@@ -162,28 +161,6 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit"):
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
-
-
-class Doubled(SelfsupRecipe):
-    """A user's class: the loss of the recipe, twice."""
-
-    def training_step(self, batch: Batch[Inputs, Targets]) -> LossReport:
-        return combine_losses({"mine": (2.0, super().training_step(batch))})
-
-
-def test_a_class_of_the_user_trains_and_is_needed_to_resume(small: SelfsupConfig, tmp_path: Path) -> None:
-    plain = workflow.train(small, out=tmp_path / "plain")
-    own = workflow.train(small, out=tmp_path / "own", recipe_class=Doubled)
-    first = [float(read_rows(run.metrics_csv)[0]["train/loss"]) for run in (plain, own)]
-    assert first[1] == pytest.approx(2 * first[0], rel=1e-4)
-    assert "train/term/mine/photometric" in read_rows(own.metrics_csv)[0]
-    assert (own.facts["recipe_class"], own.facts["status"]) == ("Doubled", "finished")
-    assert "recipe_class" not in plain.facts
-    for resume, recipe_class in ((own.folder, None), (plain.folder, Doubled)):
-        with pytest.raises(RunError, match=r"which trained it\. Fix: resume it from Python"):
-            workflow.train(small, resume=resume, recipe_class=recipe_class)
-    with pytest.raises(ConfigError, match="expected a class of 'dpt'"):
-        workflow.choose_class(recipes.configure("dpt", ["data.path=x"]), Doubled)
 
 
 def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from stadia import report
 from stadia.report.figures import make_plot
 from stadia.report.quality_summary import describe_quality
 from stadia.report.run_files import Series, ValueSpread, read_run
-from stadia.report.score_tables import make_image_scores
+from stadia.report.score_tables import make_image_scores, order_scores
 from stadia.report.sections import list_short_series, make_curves
 from stadia.report.training_plots import make_layer_plots
 
@@ -132,3 +132,13 @@ def test_an_axis_of_zeros_begins_there():
     panel = make_plot("AP", [Series("val/ap_iou50", [30, 60], [0.0, 0.0])])
     assert panel is not None
     assert panel.y_ticks[0].label == "0"
+
+
+def test_a_runs_own_predictions_come_before_the_pose_network_and_baselines() -> None:
+    scores = {
+        "test-mean-depth": {"motion": "aligned", "checkpoint": "", "metrics": {"ate_m": 2.0}},
+        "test-network": {"motion": "network", "checkpoint": "best", "metrics": {"ate_m": 1.0}},
+        "test-refined": {"motion": "refined", "checkpoint": "best", "metrics": {"ate_m": 0.4}},
+        "val": {"motion": "aligned", "checkpoint": "best", "metrics": {"ate_m": 0.5}},
+    }
+    assert list(order_scores(scores)) == ["test-refined", "val", "test-network", "test-mean-depth"]

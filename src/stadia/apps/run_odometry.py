@@ -44,7 +44,7 @@ from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, 
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
 from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
-from stadia.recipes.base.training_overlap import TrainingOverlap
+from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"
@@ -135,23 +135,29 @@ def _find_measured_path(
     request: OdometryRequest, given: PredictionInput, path: CameraPath, poses: Mapping[str, Any] | None
 ) -> MeasuredPath:
     """Return the measured poses of the estimated frames, and how many of these frames trained the network."""
-    recording = given.recording
+    recording, opened = given.recording, Checkpoint.open(request.checkpoint)
+    run = opened.path.parent.parent
     if recording is None:
-        trained = Checkpoint.open(request.checkpoint).header.config.get("data", {}).get("path")
-        notes = []
-        if poses and trained and expand_home(trained).resolve() == expand_home(request.source).resolve():
+        trained, path_of_data = TrainingOverlap.find_input(run, given), opened.header.config.get("data", {}).get("path")
+        count, notes = None if trained is None else len(trained.intersection(path.names)), []
+        if count:
+            notes.append(note_trained(count, len(path.names)))
+        elif count is None and poses and path_of_data and _is_same_file(path_of_data, request.source):
             notes.append("this video trained the network: not a score on unseen images")
-        return MeasuredPath(poses or {}, None, None, tuple(notes))
+        return MeasuredPath(poses or {}, count, None, tuple(notes))
     names, estimated = (frame_name(recording, index) for index in range(len(recording))), set(path.names)
     indices = [index for index, name in enumerate(names) if name in estimated]
     measured = {frame_name(recording, index): recording.T_world_camera(index) for index in indices}
     known = {name: pose for name, pose in measured.items() if pose is not None}
-    if not known:
-        return MeasuredPath({})
     chosen = {recording.name: indices}
-    overlap = TrainingOverlap.find(Checkpoint.open(request.checkpoint).path.parent.parent, [recording], chosen)
+    overlap = TrainingOverlap.find(run, [recording], chosen)
     trained_on, beside = overlap.count(chosen), overlap.count_same_session(chosen)
-    return MeasuredPath(known, trained_on, beside, tuple(overlap.notes(chosen, can_exclude=False)))
+    notes = overlap.notes(chosen, can_exclude=False) if known else [note_trained(trained_on, len(indices))]
+    return MeasuredPath(known, trained_on, beside, tuple(filter(None, notes)))
+
+
+def _is_same_file(one: str, other: Path) -> bool:
+    return expand_home(one).resolve() == expand_home(other).resolve()
 
 
 def _write(
@@ -238,10 +244,12 @@ def _write_path(
     if len(known) == len(path.names):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
     if score is None:
-        draw_paths(folder / DRAWING, {method: path.T_world_camera}, depth_scale)
+        title = "as estimated: no measured path to align and score by"
+        draw_paths(folder / DRAWING, {method: path.T_world_camera}, depth_scale, title=title)
     else:
         paths = score.paths_from_start
-        draw_paths(folder / DRAWING, {method: paths["estimated"], "measured": paths["true"]}, DepthScale.METRES)
+        named = {method: paths["estimated"], "measured": paths["true"]}
+        draw_paths(folder / DRAWING, named, DepthScale.METRES, title=score.headline)
 
 
 def _score(
@@ -253,7 +261,7 @@ def _score(
     rows = [row for row, name in enumerate(path.names) if name in measured.poses]
     if len(rows) < MIN_POSES:
         how = f"stadia evaluate --trajectory {file} --reference REF --align {alignment} compares with one"
-        return None, [f"no measured path here to score by: {how}", *ends]
+        return None, [*measured.notes, f"no measured path here to score by: {how}", *ends]
     estimated = Trajectory(path.T_world_camera[rows])
     reference = Trajectory(np.stack([measured.poses[path.names[row]] for row in rows]), name=source)
     score = score_trajectory(estimated, reference, alignment)

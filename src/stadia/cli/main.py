@@ -36,7 +36,6 @@ from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import OPTIONS_OF_CAMERA, RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
 DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 1, 2, 70, 130  # exit codes
-LONG_COMMANDS = {"train", "demo", "ablate", "sweep", "predict", "odometry"}
 
 app = typer.Typer(
     name="stadia",
@@ -236,7 +235,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     line = list(sys.argv[1:] if arguments is None else arguments)
     from stadia.core.waiting_threads import choose_waiting
 
-    choose_waiting(is_long=bool(line) and line[0] in LONG_COMMANDS and "--help" not in line)
+    choose_waiting()
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     from stadia.core.parent_process import stop_with_parent
 

@@ -58,6 +58,7 @@ class Recording(ABC):
     sides: ("left",) for mono, ("left", "right") for a rectified pair.
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
+    is_part: whether it is a stretch of a longer video, opened for checks of the data.
     mask_reader: masks of road and objects; None where there are none. May be set later, since masks are often made
         later.
     """
@@ -66,6 +67,7 @@ class Recording(ABC):
     sides: tuple[str, ...] = (LEFT,)
     T_right_left: NDArray[np.float64] | None = None
     mount: str = ""
+    is_part: bool = False
     mask_reader: MaskReader | None = None
 
     @abstractmethod
@@ -120,6 +122,11 @@ class Recording(ABC):
             return None
         camera = self.camera(index, side)
         return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
+
+    @property
+    def video_hash(self) -> str:
+        """Return a hash of the video file that the frames are of, whatever their size; "" for image files."""
+        return ""
 
     def fingerprint(self) -> str:
         """Return a hash of the content: it changes with the images or the camera, not with the folder."""

@@ -149,6 +149,10 @@ class StoredRecording(CalibratedRecording):
         """Return (H, W, 3) RGB from the store."""
         return self.store.image(index)
 
+    @property
+    def video_hash(self) -> str:
+        return self.content
+
     def fingerprint(self) -> str:
         """Return a hash of the source, of the chosen frames and of the camera."""
         digest = hashlib.blake2b(f"{self.content} {self.store.path.stem} {self.numbers}".encode(), digest_size=16)

@@ -224,6 +224,10 @@ class RecordingView(Recording):
         return self.recording.session
 
     @property
+    def video_hash(self) -> str:
+        return self.recording.video_hash
+
+    @property
     def mask_reader(self) -> MaskReader | None:
         """Return the reader of the masks, that of the recording behind this view."""
         return self.recording.mask_reader

@@ -134,6 +134,8 @@ class FileVideo(StoredRecording):
 class ImageSegment(ImageRecording):
     """Images of a part of a folder, selected as in training."""
 
+    is_part: bool = True
+
 
 def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
     every = _list_frames(path, options)
@@ -198,7 +200,7 @@ def select_images(
 
 def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
     name = f"video/{path.stem}"
-    content = _hash_video(path)
+    content = hash_video(path)
     stem = make_store_stem(name, "video", *_selection_key(options.stride), options.size, content)
     info_file = find_cache_folder(options.cache) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
@@ -263,7 +265,7 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
     return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
 
 
-def _hash_video(path: Path) -> str:
+def hash_video(path: Path) -> str:
     """Return a hash of the file's size and of its start, middle and end."""
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
         size = stream.seek(0, os.SEEK_END)
@@ -280,6 +282,7 @@ class VideoSegment(CalibratedRecording):
 
     images: list[NDArray[np.uint8]]
     last_decoded: int
+    is_part: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -310,6 +313,7 @@ def _read_segment(
         last = frame.index
         if len(kept) == longer * MAX_KEPT:
             break
+    is_whole = kept[0][1] == 0 and next(frames, None) is None
     images, numbers, times_s = (list(column) for column in zip(*kept, strict=True))
     return VideoSegment(
         name=name,
@@ -318,6 +322,7 @@ def _read_segment(
         times_s=np.array(times_s),
         images=images,
         last_decoded=last,
+        is_part=not is_whole,
     )
 
 

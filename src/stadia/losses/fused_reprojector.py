@@ -58,7 +58,8 @@ def _run(
     others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(threads - 1)]
     work()  # this thread works too: the others may wake late
     for other in others:
-        other.result()
+        if not other.cancel():  # it has begun
+            other.result()
 
 
 class FusedReprojector:

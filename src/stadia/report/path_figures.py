@@ -22,7 +22,7 @@ from stadia.report.figures import (
     thin_indices,
 )
 from stadia.report.metric_labels import MOTION_NAMES, format_metric, is_finite
-from stadia.report.score_tables import collect_metrics, describe_alignment, is_baseline, motion_key, name_motion
+from stadia.report.score_tables import collect_metrics, describe_alignment, motion_key, name_motion, order_scores
 
 MIN_HEIGHT_SHARE = 0.01  # of a path's length: a height that varies by less has no plot
 MAX_OPEN_PATHS = 4  # recordings; of more, the worst and the median are open
@@ -176,7 +176,7 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
     and the median error over path length are open, and come first.
     """
     recordings: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, score in sorted(scores.items(), key=lambda one: (is_baseline(one[1]), motion_key(one[1]) != "aligned")):
+    for name, score in order_scores(scores).items():
         if score.get("path_estimated_m") is not None:
             true = score.get("path_true_m")
             recordings.setdefault(name if true is None else repr(true), {})[name] = score

@@ -153,6 +153,8 @@ def _list_run_facts(run: RunFiles) -> list[str]:
         facts.append(f"took {format_duration(seconds)} to train and validate")
     if (steps := run.steps) is not None:
         facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
+    if run.recipe_class:
+        facts.append(f"trained by the class {run.recipe_class}")
     if isinstance(weights := run.run.get("weights"), dict) and weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts

@@ -78,6 +78,11 @@ class RunFiles:
         return str(self.run.get("recipe") or self.config.get("recipe") or "run")
 
     @property
+    def recipe_class(self) -> str:
+        """Return the name of the user's class that trained the run; "" for that of the recipe."""
+        return str(self.run.get("recipe_class") or "")
+
+    @property
     def name(self) -> str:
         """Return the name of the run without the date."""
         return str(self.run.get("name", ""))

@@ -21,7 +21,8 @@ MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
 MAX_CODE_FILES = 12
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
-IDENTITY = ("code", "data", "version", "seed", "command")  # keys of run.json that identify code, data and command
+IDENTITY = ("code", "recipe_class", "data", "version", "seed", "command")
+"""Keys of run.json that identify code, data and command."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
     return RunDifference(
         config=relevant,
         aside=[change for change in config if change not in relevant and change not in start],
-        code=[*diff("version"), *diff("code"), *diff_patches(before.patch, now.patch)],
+        code=[*diff("version"), *diff("recipe_class"), *diff("code"), *diff_patches(before.patch, now.patch)],
         data=diff("data"),
         environment=diff("environment"),
         start=[*start, *diff("weights")],
@@ -305,6 +306,9 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
     cautions = []
     if a.recipe != b.recipe:
         cautions.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
+    elif a.recipe_class != b.recipe_class:
+        classes = " and ".join(run.recipe_class or f"that of {run.recipe}" for run in (a, b))
+        cautions.append(f"Two classes trained them, {classes}: their losses may be different measures.")
     if found.start:
         cautions.append("They start from other weights, which also affect the scores.")
     keys = [change.key for change in found.config if change.key != "seed"]

@@ -92,10 +92,15 @@ def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
     return {", ".join(sorted(names, key=len)): score for names, _, score in groups}
 
 
+def order_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Put predictions of the run's checkpoint first, then those with the pose network's motion, and baselines last."""
+    return dict(sorted(scores.items(), key=lambda one: (is_baseline(one[1]), motion_key(one[1]) == "network")))
+
+
 def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
-    """Group score files that share a metric into tables, one column a file."""
+    """Group score files that share a metric into tables, one column a file, in the order of `order_scores`."""
     kinds: list[dict[str, dict[str, Any]]] = []
-    for name, score in scores.items():
+    for name, score in order_scores(scores).items():
         metrics = collect_metrics(score).keys()
         for kind in kinds:
             if any(metrics & collect_metrics(other).keys() for other in kind.values()):

@@ -97,6 +97,7 @@ def fit(
     console: Console | None = None,
     resumed: Callable[[], None] = lambda: None,
     finish: Callable[[], None] = lambda: None,
+    describe_resume: Callable[[Run], str] = lambda run: f"stadia train {run.recipe} --resume {run.folder}",
 ) -> TrainingResult:
     """Train, and keep everything in the run folder.
 
@@ -112,6 +113,7 @@ def fit(
         console: for the progress; standard error by default.
         resumed: called in a resumed run when everything is checked, before its first step.
         finish: the last work of the run, its scores for example. The run is finished after it, and fails with it.
+        describe_resume: returns how an interrupted run is resumed, for the message.
 
     Raises:
         RunError: the loss or a gradient is not finite; the run is resumed with another configuration.
@@ -123,7 +125,7 @@ def fit(
     signals = StopSignals(console)
     with _quiet_lightning(), contextlib.ExitStack() as recorded:
         if not resume:
-            recorded.enter_context(_recorded(run, signals, console))
+            recorded.enter_context(_recorded(run, signals, console, describe_resume))
         checkpoint = _check_resume(run, recipe, config) if resume else None
         step, metrics = checkpoint.header.step if checkpoint else 0, checkpoint.header.metrics if checkpoint else {}
         fabric = make_fabric(config)
@@ -142,7 +144,7 @@ def fit(
         elif checkpoint is not None:  # it had finished
             load_weights(checkpoint, recipe, recipe=recipe.recipe)
         if resume:  # everything is checked: files change from here on
-            recorded.enter_context(_recorded(run, signals, console))
+            recorded.enter_context(_recorded(run, signals, console, describe_resume))
             _remove_half_written(run)
             run.resume()
             resumed()
@@ -354,7 +356,9 @@ def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[
 
 
 @contextlib.contextmanager
-def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None]:
+def _recorded(
+    run: Run, signals: StopSignals, console: Console, describe_resume: Callable[[Run], str]
+) -> Iterator[None]:
     """Write into run.json how the run ended; turn a requested stop into Interrupted."""
     try:
         yield
@@ -367,7 +371,7 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
             run.end("interrupted") if interrupted else run.failed(error)
         if not interrupted:
             raise
-        message = f"interrupted; go on with: stadia train {run.recipe} --resume {run.folder}"
+        message = f"interrupted; go on with: {describe_resume(run)}"
         _print(console, [message])
         raise Interrupted(message) from None
     run.end("finished")

@@ -173,7 +173,7 @@ class Run:
 
         Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them.
         """
-        keys = ("path", "train_frames", "train_images", "train_sessions")
+        keys = ("path", "train_frames", "train_images", "train_videos", "train_sessions")
         prefixes = ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
         free = {prefix + key for key in keys for prefix in prefixes}
         changes = diff_mappings(self.facts["data"], json.loads(json.dumps(data)))

@@ -22,9 +22,9 @@ from stadia.core.types import Batch, Prediction, Targets
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
 from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
-from stadia.diagnostics.loss_checks.loss_case import FORMS, make_depth_case
+from stadia.diagnostics.loss_checks.loss_case import FORMS, LossCase, Outputs, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
-from stadia.diagnostics.loss_checks.loss_properties import check_gradient
+from stadia.diagnostics.loss_checks.loss_properties import check_gradient, check_mean_reduction
 from stadia.diagnostics.loss_checks.training_start import (
     TimeLimitReached,
     TrainingStart,
@@ -152,6 +152,39 @@ def test_a_kink_where_the_outputs_lie_is_no_wrong_gradient() -> None:
         return LossReport(total, {"mine": total.detach()}, report.maps)
 
     assert not list(check_gradient(make_video_case(bend, ("stereo",))))
+
+
+def case_of(term: Callable[[Tensor], Tensor], at: float) -> LossCase:
+    """A loss of one output, (1, 1, 4, 4), at a constant."""
+
+    def loss(outputs: Outputs) -> LossReport:
+        total = term(outputs["x"]).mean()
+        return LossReport(total, {"x": total.detach()}, {})
+
+    outputs = {"x": torch.full((1, 1, 4, 4), at, dtype=torch.float64)}
+    return LossCase(loss, outputs, outputs, (), {})
+
+
+def test_a_kink_at_outputs_of_zero_is_no_wrong_gradient() -> None:
+    """A share of 0 would move nothing: noise has the size of the outputs, at least MIN_OUTPUT."""
+    assert not list(check_gradient(case_of(lambda x: x.clamp(min=0) + x, 0.0)))
+
+
+def test_a_wrong_gradient_is_reported_where_outputs_beside_have_no_loss() -> None:
+    """Beside a probability of .995 are some above 1, whose logarithm is not a number."""
+
+    def wrong(x: Tensor) -> Tensor:
+        return -(1 - x).log() + 300 * (x - x.detach())
+
+    assert [one.code for one in check_gradient(case_of(wrong, 0.995))] == ["L03"]
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_the_limits_of_a_size_ratio_are_both_named(factor: float) -> None:
+    case = case_of(lambda x: x, 1.0)
+    case = replace(case, forms={"twice the size": lambda: case_of(lambda x: factor * x, 1.0)})
+    (found,) = check_mean_reduction(case)
+    assert (found.code, found.expected) == ("L06", "0.5 to 2 times")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from mutations.mutated_recording import Alone, Turning
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight.parallax_checks import check_parallax, estimate_rotation
+from stadia.diagnostics.preflight.parallax_checks import check_parallax, describe_left_frames, estimate_rotation
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import FeatureMatches, rotation_residuals_px
 
@@ -105,7 +106,27 @@ def test_a_camera_that_moves_little_is_told_another_cause() -> None:
     (found,) = check_parallax(RecordingSurvey(Slowed(roadworld())))
     assert (found.code, found.severity) == ("D18", Severity.NOTE), "ground truth could supervise it"
     assert found.cause == "the camera moves little between two frames"
-    assert found.fix.startswith("take frames that lie farther apart: data.stride=")
+    stride = int(found.fix.removeprefix("take frames that lie farther apart: data.stride=").partition(",")[0])
+    frames = len(Slowed(roadworld()))
+    left = f"{math.ceil(frames / stride)} of {frames} frames stay: too few to train on alone, which takes 50;"
+    assert left in found.fix
+
+
+@pytest.mark.parametrize(
+    ("frames", "is_part", "text"),
+    [
+        (
+            60,
+            False,
+            " (15 of 60 frames stay: too few to train on alone, which takes 50; film longer, or add recordings)",
+        ),
+        (61, True, " (1 of 4 frames stays)"),
+        (200, False, " (50 of 200 frames stay)"),
+    ],
+)
+def test_the_frames_that_a_stride_leaves_are_counted(frames: int, is_part: bool, text: str) -> None:
+    survey = SimpleNamespace(length=frames, recording=SimpleNamespace(is_part=is_part))
+    assert describe_left_frames(survey, 4) == text  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

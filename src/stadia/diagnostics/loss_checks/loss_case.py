@@ -101,6 +101,21 @@ class LossCase:
         except Exception as error:
             raise LossRaised(summarize_exception(error)) from error
 
+    def change_loss(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
+        """Return the case of another loss, made of this one's report: also in every form and hostile scene.
+
+        change: a function of the report and the outputs that returns the changed report, such as one with a further
+            term of `outputs["inverse_depth"]`, (B, 1, H, W) in float64.
+        """
+
+        def loss(outputs: Outputs) -> Any:
+            return change(self.loss(outputs), outputs)
+
+        def change_all(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
+            return {name: lambda make=make: make().change_loss(change) for name, make in cases.items()}  # type: ignore[misc]
+
+        return replace(self, loss=loss, forms=change_all(self.forms), hostile=change_all(self.hostile))
+
     @cached_property
     def report_at_truth(self) -> Any:
         """Return the loss at the correct outputs."""

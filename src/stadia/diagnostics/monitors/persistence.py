@@ -32,13 +32,18 @@ that it logs itself (`rename_base_values`).
 """
 
 
-def rename_base_values(row: Row, base_recipe: str) -> Row:
+def rename_base_values(row: Row, base_recipe: str = "") -> Row:
     """Return a row with the values of the base recipe under the names that this recipe logs when it trains alone.
 
     `train/BASE/NAME` becomes `train/NAME`, and `train/term/BASE/NAME` becomes `train/term/NAME`.
 
-    base_recipe: `Recipe.base_recipe`; "" for none.
+    base_recipe: `Recipe.base_recipe`; "" for none: then that of the photometric loss in a combination of losses.
+
+    Examples:
+        >>> rename_base_values({"train/mine/warped_over_unwarped": 0.5, "train/mine/outside": 0.1})
+        {'train/warped_over_unwarped': 0.5, 'train/outside': 0.1}
     """
+    base_recipe = base_recipe or _find_photometric_part(row)
     if not base_recipe:
         return row
     prefixes = {f"train/{base_recipe}/": "train/", f"train/term/{base_recipe}/": "train/term/"}
@@ -47,6 +52,13 @@ def rename_base_values(row: Row, base_recipe: str) -> Row:
         prefix = next(filter(name.startswith, prefixes), "")
         renamed[prefixes.get(prefix, "") + name.removeprefix(prefix)] = value
     return renamed
+
+
+def _find_photometric_part(row: Row) -> str:
+    """Return NAME of `train/NAME/warped_over_unwarped`, which `combine_losses` logs; "" without one."""
+    start, end = "train/", "/warped_over_unwarped"
+    found = (name for name in row if name.startswith(start) and name.endswith(end))
+    return next((name[len(start) : -len(end)] for name in found), "")
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:

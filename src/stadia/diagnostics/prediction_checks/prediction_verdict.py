@@ -259,19 +259,32 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         reasons.append(f"the training reported {', '.join(codes)}")
     if reasons:
         expected = (
-            f"at least {MIN_TRAINED_STEPS} steps (thousands are usual), a residual below {MAX_WARP_RATIO:g} times that"
-            " of the unwarped images, no finding"
+            f"at least {MIN_TRAINED_STEPS} steps (thousands are usual), a residual of at most {MAX_WARP_RATIO:g} times"
+            f" that of the unwarped images, {MAX_VALIDATION_WARP_RATIO:g} times in the validation, no finding"
         )
-        unnamed = ("focal", "folder", "recipe", "data_causes")
+        unnamed = ("focal", "folder", "recipe", "recipe_class", "data_causes")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }
-        fix = CATALOG["T40"].fix
-        if training.folder is not None:
-            fix = fix.replace("RUN/config.json", shlex.quote(str(training.folder / "config.json")))
-            fix = fix.replace("start_from=RUN", f"start_from={shlex.quote(str(training.folder))}")
-            fix = fix.replace("RECIPE", training.recipe or "RECIPE")
+        fix = _describe_longer_training(training)
         yield make_finding("T40", Severity.WARN, "; ".join(reasons), expected, fix=fix, evidence=evidence)
+
+
+def _describe_longer_training(training: TrainingRecord) -> str:
+    """Return the fix of T40 with the run's folder, and for a class of the user in Python: no command has its loss."""
+    fix = CATALOG["T40"].fix
+    if training.folder is None:
+        return fix
+    folder = shlex.quote(str(training.folder))
+    if training.recipe_class is not None:
+        before, line, after = fix.split("`")
+        settings = line[line.index("start_from=") :].replace("start_from=RUN", f"start_from={folder}")
+        return (
+            f"{before}`recipes.train(config, recipe_class={training.recipe_class})` in Python, with {settings}{after}"
+        )
+    fix = fix.replace("RUN/config.json", shlex.quote(str(training.folder / "config.json")))
+    fix = fix.replace("start_from=RUN", f"start_from={folder}")
+    return fix.replace("RECIPE", training.recipe or "RECIPE")
 
 
 def _describe_steps(steps: int, trained: int | None) -> str:

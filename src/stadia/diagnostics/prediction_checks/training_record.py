@@ -34,7 +34,7 @@ class TrainingRecord:
     codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
     focal: fx / width of each of its data sets.
     data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
-    folder, recipe: of the run.
+    folder, recipe: of the run.  recipe_class: of the user, where one trained it.
     """
 
     steps: int | None = None
@@ -47,6 +47,7 @@ class TrainingRecord:
     data_causes: tuple[Finding, ...] = ()
     folder: Path | None = field(default=None, compare=False)
     recipe: str | None = field(default=None, compare=False)
+    recipe_class: str | None = field(default=None, compare=False)
 
     @classmethod
     def read(
@@ -71,7 +72,8 @@ class TrainingRecord:
             focal=focal,
             trained_steps=max(ends, default=None),
             folder=run if rows else None,
-            recipe=_read_recipe(run / "run.json"),
+            recipe=_read_name(run / "run.json", "recipe"),
+            recipe_class=_read_name(run / "run.json", "recipe_class"),
         )
 
     def to_json(self) -> dict[str, int | float]:
@@ -80,25 +82,28 @@ class TrainingRecord:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def _read_recipe(path: Path) -> str | None:
-    """Return the recipe of run.json; None where there is none."""
+def _read_name(path: Path, key: str) -> str | None:
+    """Return the name under a key of run.json; None where there is none."""
     try:
         facts = read_json(path) if path.is_file() else None
     except StadiaError:
         return None
-    recipe = facts.get("recipe") if isinstance(facts, dict) else None
-    return recipe if isinstance(recipe, str) and recipe.isidentifier() else None
+    name = facts.get(key) if isinstance(facts, dict) else None
+    name = name.rpartition(".")[2] if isinstance(name, str) else ""
+    return name if name.isidentifier() else None
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:
     """Return the rows of metrics.csv as numbers; none where it is missing or damaged, which `diagnose` reports."""
+    from stadia.diagnostics.monitors.persistence import rename_base_values
     from stadia.training.loggers import read_rows  # imports torch
 
     try:
         rows = read_rows(path) if path.is_file() else []
     except DataError:
         return []
-    return [{name: float(cell) for name, cell in row.items() if cell and name != "name"} for row in rows]
+    numbers = ({name: float(cell) for name, cell in row.items() if cell and name != "name"} for row in rows)
+    return [dict(rename_base_values(row)) for row in numbers]
 
 
 def _last_median(rows: list[dict[str, float]], name: str, count: int = LAST_ROWS) -> float | None:

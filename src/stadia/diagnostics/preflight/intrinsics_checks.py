@@ -268,6 +268,7 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding
     fix = f"rescale K from {width}x{height} to {camera.width}x{camera.height}, {_describe_rescaling(1 / x, 1 / y)}: "
     fix += "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)"
     evidence = {
+        "focal_factor": float(x),
         "image": f"{camera.width}x{camera.height}",
         "size_of_K": [width, height],
         "sizes": {
@@ -305,7 +306,7 @@ def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
         cause += f"; {note}"
     fix = "where the images are KITTI's, take fx, fy, cx and cy from P_rect of the same day; "
     fix += "change nothing where another camera of this image size took them"
-    evidence = {"fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
+    evidence = {"focal_factor": factor, "fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
     return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
@@ -369,5 +370,6 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
         cause += f"; {note}"
     fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"
     columns = {"matches_deg": found.matches_deg, "poses_deg": found.poses_deg}
-    evidence = {name: np.linalg.norm(turns, axis=1).tolist() for name, turns in columns.items()}
+    evidence: dict[str, Any] = {name: np.linalg.norm(turns, axis=1).tolist() for name, turns in columns.items()}
+    evidence |= {"focal_factor": factor, "log_error": STANDARD_ERRORS * found.log_error}
     yield make_finding("K06", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)

@@ -16,7 +16,7 @@ PAIRS = 6
 
 MIN_MATCHES = 30
 MIN_START_RATIO, MAX_START_RATIO = 1 / 3, 3.0
-"""Initial depth over the median depth of the matches: from there trainings find them (docs/results/stereo.md)."""
+"""Start over the median depth of the matches from which trainings find depth (docs/results/initial-depth.md)."""
 
 RANGE_PERCENTILES = 2.0, 75.0
 """Of the matches: what counts as nearest and farthest. Far matches are uncertain, and less than a pixel apart."""

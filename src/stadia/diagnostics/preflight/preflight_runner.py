@@ -16,6 +16,7 @@ from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
+from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.frame_checks import check_interface
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, make_not_checked, spread_order
 from stadia.diagnostics.preflight.split_checks import SplitFrames
@@ -100,7 +101,7 @@ def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Fin
         if stops := [one.code for one in mine if one.severity is Severity.STOP]:
             stopped[check] = stops[0]
         found += mine
-    return found
+    return explain_baseline_by_focal(found)
 
 
 def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:

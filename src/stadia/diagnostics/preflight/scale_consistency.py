@@ -212,7 +212,11 @@ def _report_error(error: ScaleError) -> Finding:
         fix = _order_fixes(error, fix or "", others)
     elif error.fix:
         fix = error.fix
+    factors: dict[str, float] = {}
+    if error.factor is not None and error.interval:
+        factors = {"factor": error.factor, "smallest_factor": error.interval[0], "largest_factor": error.interval[1]}
     evidence = {
+        **factors,
         texts.value_name: error.value,
         "ratio of": [f"{c.first} / {c.second}" for c in error.against],
         "median": [c.ratio for c in error.against],

@@ -124,6 +124,7 @@ class PredictionsRecord(StrictModel):
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
     precision_cost: of another precision than float32: the median relative difference from float32 on frames of this
         input, and the number of frames; else None.
+    trained_on: how many of the entries trained the network; None where that is not known.
     finished: false while predicting, so that an unfinished folder cannot be scored. UNFINISHED has its frames.
     entries: the frames, in order.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
@@ -152,6 +153,7 @@ class PredictionsRecord(StrictModel):
     path: tuple[str, ...] = ()
     path_ends: str = ""
     checks: dict[str, Any] | None = None
+    trained_on: int | None = None
     finished: bool = False
     entries: tuple[str, ...] = ()
 
@@ -269,6 +271,7 @@ def write_predictions(
     further: Collection[str] = (),
     checker: PredictionChecker | None = None,
     precision_cost: Mapping[str, float] | None = None,
+    trained: Collection[str] | None = None,
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
@@ -283,6 +286,7 @@ def write_predictions(
         further: names of the files that listeners and `complete` write.
         checker: judges the predictions; its verdict goes into predictions.json.
         precision_cost: as of `PredictionsRecord`.
+        trained: names of frames that trained the network; None where that is not known.
 
     Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two
     frames have one name.
@@ -312,6 +316,7 @@ def write_predictions(
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         ended["precision_cost"] = None if precision_cost is None else dict(precision_cost)
+        ended["trained_on"] = None if trained is None else len(set(written.entries).intersection(trained))
         complete()
         if checker is not None:
             ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}

@@ -22,7 +22,7 @@ from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_fro
 MAX_BYTES = 128 << 20
 MAX_FRAMES = 1 << 40
 MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
-_FRAME_NAME = re.compile(r"[0-9]{1,9}")
+_FRAME_NAME = re.compile(r"[0-9]{1,12}")  # KITTI raw has ten; names in nanoseconds are times
 ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
 
 
@@ -200,9 +200,11 @@ FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
     """Return a path of stadia that leaves out frames with their numbers, from the record beside its file.
 
-    A row is a frame where both have equal length, or times, and where the record is missing or names no numbers.
+    A row is a frame where both have equal length, and where the record is missing or names no numbers. Rows of a
+    reference with times are no frames of a video: such paths are associated by time alone.
     """
-    if estimated.times_s is not None or estimated.frames is not None or len(estimated) == len(reference):
+    is_timed = estimated.times_s is not None or reference.times_s is not None
+    if is_timed or estimated.frames is not None or len(estimated) == len(reference):
         return estimated
     for record, key in FRAME_LISTS.items():
         file = path.with_name(record)
@@ -212,7 +214,7 @@ def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory
             continue
         if all(isinstance(name, str) and _FRAME_NAME.fullmatch(name) for name in names):
             numbers = np.array([int(name) for name in names], np.intp)
-            if (np.diff(numbers) > 0).all():
+            if (np.diff(numbers) > 0).all() and numbers[-1] < MAX_FRAMES:
                 note = f"{record} names the frames of the path: {len(names)} of {numbers[-1] + 1}"
                 return replace(estimated, frames=numbers, notes=(*estimated.notes, note))
     return estimated

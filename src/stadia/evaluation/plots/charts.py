@@ -42,12 +42,15 @@ def render_figure(figure: Figure) -> NDArray[np.uint8]:
 PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it
 
 
-def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale) -> None:
+def draw_paths(
+    path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale, *, title: str = ""
+) -> None:
     """Plot camera paths from above and from the side into a .png or .svg, forward is up. A dot marks each start.
 
     Both views have one scale: x to the right, and height above the first start, over z.
 
     paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
+    title: above both views, such as the error and the alignment.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,14 +61,16 @@ def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale
     half = 0.55 * max(float(np.ptp(every, axis=0).max()), 1e-6)
     middle = (every.min(axis=0) + every.max(axis=0)) / 2
     figure = Figure(figsize=(10, 5.8), layout="constrained")
-    for axes, axis, sign, title, label in zip(
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    for axes, axis, sign, view, label in zip(
         figure.subplots(1, 2), (0, 1), (1, -1), ("from above", "from the side"), ("x, right", "height"), strict=True
     ):
         for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
             across, z = sign * points[:, axis], points[:, 2]
             axes.plot(across, z, color=color, linewidth=1.6, label=name)
             axes.plot(across[:1], z[:1], "o", color=color, markersize=5)
-        axes.set(title=title, xlabel=f"{label} ({unit})", ylabel=f"z, forward ({unit})", aspect="equal")
+        axes.set(title=view, xlabel=f"{label} ({unit})", ylabel=f"z, forward ({unit})", aspect="equal")
         axes.set_xlim(sign * middle[axis] - half, sign * middle[axis] + half)
         axes.set_ylim(middle[2] - half, middle[2] + half)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)

@@ -106,8 +106,10 @@ def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Pre
     return predictor
 
 
-def load_recipe(checkpoint: Path) -> AnyRecipe:
+def load_recipe(checkpoint: Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:
     """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
+
+    recipe_class: of this recipe, such as the user's own one that trained it; by default the recipe's.
 
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """
@@ -129,7 +131,7 @@ def load_recipe(checkpoint: Path) -> AnyRecipe:
             fix="train again, or use the version of stadia that wrote it (run.json names its commit)",
         ) from error
     with _limit_parameters(opened):
-        recipe: AnyRecipe = RECIPES.load(name)(without_pretrained(config))
+        recipe: AnyRecipe = (recipe_class or RECIPES.load(name))(without_pretrained(config))
     load_weights(opened, recipe, recipe=name)
     return recipe.eval()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,7 +56,7 @@ from stadia.recipes.base.requests import (
     size_text,
 )
 from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
-from stadia.recipes.base.training_overlap import TrainingOverlap, read_frame_list
+from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
 from stadia.recipes.base.verdict_record import record_worse_verdict, replace_verdict
 from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
 from stadia.training.checkpoint import Checkpoint
@@ -120,11 +121,16 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         training = read_training_record(request.checkpoint)
         gate = PredictionGate(self.predictor.depth_scale, training, camera_is_assumed=assumed)
+        run = Checkpoint.open(request.checkpoint).path.parent.parent
+        trained = TrainingOverlap.find_input(run, given)
         settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
+        settings["trained"] = trained
         predictions = predict_input(self.predictor, given, folder, provenance, **settings)
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
-        run = Checkpoint.open(request.checkpoint).path.parent.parent
+        if predictions.record is not None:
+            note = note_trained(predictions.record.trained_on, len(predictions.record.entries))
+            yield from [f"note: {note}"] * bool(note)
         self.checks[given.name] = gate.to_json()
         yield from record_worse_verdict(run, gate.judge(), given.name)
 
@@ -206,17 +212,19 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
         """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
         split, training = next(iter(data.each.values())).split, read_training_record(run.folder)
-        count = sum(map(len, frame_indices(split.val).values()))
+        validated = frame_indices(split.val)
+        count = sum(map(len, validated.values()))
         frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
         gate = PredictionGate(predictor.depth_scale, training)
         named = {recording.name: recording for recording in unique_recordings(frames)}
-        for recording in [*named.values()][:MAX_CHECKED_RECORDINGS]:
-            shown = read_frames(recording, indices[recording.name][:MAX_CHECKED_FRAMES])
-            deque(observe_frames(gate, predictor, shown), maxlen=0)
+        for name, recording in [*named.items()][:MAX_CHECKED_RECORDINGS]:
+            chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
+            deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
         judged = gate.judge()
         replace_verdict(run, judged, training)
-        for line in verdict_lines(judged.to_json()):
+        few = f"note: {count} frames validate, fewer than {MIN_CHECKED_FRAMES}: frames that trained are judged too"
+        for line in [*verdict_lines(judged.to_json()), *([] if count >= MIN_CHECKED_FRAMES else [few])]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
@@ -268,6 +276,7 @@ def predict_input(
     cloud: bool = True,
     checker: PredictionChecker | None = None,
     track: TrackProgress = no_progress,
+    trained: Collection[str] | None = None,
 ) -> Predictions:
     """Predict into a new folder, with depth in colors, video, point cloud and drawing of the trajectory.
 
@@ -280,6 +289,7 @@ def predict_input(
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which defines no points.
         checker: judges the predictions, such as a `PredictionGate`.
         track: shows progress.
+        trained: names of frames that trained the network; None where that is not known.
 
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
@@ -298,7 +308,8 @@ def predict_input(
                 path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
-        about = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING), "checker": checker}
+        about: dict[str, Any] = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING)}
+        about |= {"checker": checker, "trained": trained}
         about["precision_cost"] = getattr(predictor, "precision_cost", None)
         return predict_to_folder(predictor, frames, out, provenance, listeners=listeners, complete=complete, **about)
 
@@ -411,6 +422,19 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     image = to_uint8(shown.image)
     depth = np.where(find_far_sky(image, depth), 0, depth)  # the lowest rows are never sky
     write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, image, depth, shown.K)
+
+
+def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
+    """Return at most `most` neighboring ones of ascending indices, around the first that are in `middle`.
+
+    middle: ascending, each one of `indices`; empty for the first ones.
+    """
+    if not middle:
+        return indices[:most]
+    first = bisect.bisect_left(indices, middle[0])
+    before = max(0, (most - len(middle)) // 2)
+    start = max(0, min(first - before, len(indices) - most))
+    return indices[start : start + most]
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:

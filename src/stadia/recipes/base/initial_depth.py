@@ -1,7 +1,8 @@
 """Choose the depth at which a training starts: the given one, or the median of the matches of some stereo pairs.
 
 The photometric loss finds a match only near its start. A start that is much too near is never left, one that is much
-too far is left late (docs/results/stereo.md). So a start out of reach of the matches is moved to them, in one line.
+too far is left late (docs/results/initial-depth.md). So a start out of reach of the matches is moved to them, in one
+line.
 """
 
 from __future__ import annotations

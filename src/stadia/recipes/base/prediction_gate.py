@@ -22,6 +22,7 @@ from stadia.diagnostics.prediction_checks import (
     judge_predictions,
     reduce_image,
 )
+from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_PAIRS
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
@@ -135,6 +136,8 @@ def _describe_basis(checks: Mapping[str, Any]) -> str:
     measured = checks.get("measured") or {}
     error, pairs = measured.get("match_error"), measured.get("match_pairs")
     if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
+        return ""
+    if pairs < MIN_PAIRS:  # too few for S30, which is listed as not checked
         return ""
     return f" (in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth)"
 

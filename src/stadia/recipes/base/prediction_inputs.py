@@ -19,7 +19,7 @@ from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
-from stadia.datasets.video_files import read_user_intrinsics
+from stadia.datasets.video_files import hash_video, read_user_intrinsics
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 
@@ -30,6 +30,7 @@ class PredictionInput:
 
     count: None if the video file does not give it.
     recording: of a data set, else None.
+    video_hash: of the video file; "" for other inputs.
     """
 
     name: str
@@ -37,6 +38,7 @@ class PredictionInput:
     count: int | None
     rate_hz: float
     recording: Recording | None = None
+    video_hash: str = ""
 
 
 def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[PredictionInput]:
@@ -122,7 +124,8 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
 
     last = announced if stop is None else stop
     count = None if last is None else len(range(start, last, every))
-    return PredictionInput(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)
+    rate_hz = 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ
+    return PredictionInput(path.stem, frames(), count, rate_hz, video_hash=hash_video(path))
 
 
 def describe_assumed_camera(camera: CameraConfig) -> str:

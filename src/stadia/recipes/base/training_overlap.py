@@ -15,6 +15,8 @@ from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file
+from stadia.evaluation.frame_preparation import frame_name
+from stadia.recipes.base.prediction_inputs import PredictionInput
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
@@ -54,14 +56,15 @@ class TrainingOverlap:
     def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
         """Return the overlap with the training recorded in run.json (`recipes.base.video_data.VideoData.facts`).
 
-        A frame matches by its recording's fingerprint and its number, or by the content of its file.
+        A frame matches by its recording's fingerprint and its number, by the content of its file, or by that of its
+        video and its number there. Frames of a video and image files cannot be compared: then it is not known.
 
         indices: frames to check; default: all.
         """
         facts = _facts(run)
         if not facts[0].get("train_frames"):
             return cls(False, {})
-        by_number, images = _numbers(facts), _images(facts)
+        by_number, images, videos = _numbers(facts), _images(facts), _videos(facts)
         sessions = {session for one in facts for session in one.get("train_sessions", one["train_frames"])}
         names = {name for one in facts for name in one["fingerprints"]}
         of: dict[str, frozenset[int]] = {}
@@ -69,10 +72,15 @@ class TrainingOverlap:
         matched: dict[str, str] = {}
         for recording in recordings:
             fingerprint = _whole(recording.fingerprint())
-            if recording.name in names and fingerprint not in by_number and not (images and recording.file(0)):
-                return cls(False, {})  # a video decoded to another size, or another K: perhaps the same images
+            same_kind, other_kind = set[str](), set[str]()  # what can be compared with this recording, and what cannot
+            if len(recording) and recording.file(0) is not None:
+                same_kind, other_kind = images, {*videos}
+            elif recording.video_hash:
+                same_kind, other_kind = {*videos}, images
+            if fingerprint not in by_number and not same_kind and (recording.name in names or other_kind):
+                return cls(False, {})  # perhaps the same images, as a video or as files, or with another K
             frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
-            trained = by_number.get(fingerprint, set())
+            trained = by_number.get(fingerprint, set()) | videos.get(recording.video_hash, set())
             numbered = {index for index in frames if recording.number(index) in trained}
             others = hash_frames(recording, [index for index in frames if index not in numbered]) if images else {}
             copies[recording.name] = frozenset(index for index, content in others.items() if content in images)
@@ -80,6 +88,21 @@ class TrainingOverlap:
             if of[recording.name] or trained or recording.session in sessions:
                 matched[recording.name] = recording.session
         return cls(True, of, copies, matched)
+
+    @classmethod
+    def find_input(cls, run: Path, given: PredictionInput) -> frozenset[str] | None:
+        """Return the names of the frames of an input that trained a run; None where that is not known.
+
+        given: of a prediction; a single image is not compared.
+        """
+        if given.recording is not None:
+            overlap = cls.find(run, [given.recording])
+            indices = overlap.of.get(given.recording.name, frozenset())
+            return frozenset(frame_name(given.recording, index) for index in indices) if overlap.known else None
+        videos = _videos(_facts(run))
+        if not given.video_hash or not videos:
+            return None
+        return frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
 
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
@@ -163,6 +186,20 @@ def _images(facts: Sequence[Mapping[str, Any]]) -> set[str]:
     return {
         content for one in facts for digits in one.get("train_images", {}).values() for content in split_hashes(digits)
     }
+
+
+def _videos(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
+    """Return the numbers of the frames that trained, by the content of their video file; empty without videos."""
+    numbers: dict[str, set[int]] = {}
+    for one in facts:
+        for content, spans in one.get("train_videos", {}).items():
+            numbers.setdefault(content, set()).update(n for start, stop in spans for n in range(start, stop))
+    return numbers
+
+
+def note_trained(trained: int | None, total: int) -> str:
+    """Return the sentence for a prediction that uses frames of the training; "" for none, or where it is not known."""
+    return f"{trained} of the {total} frames trained this network: unseen images may be worse" if trained else ""
 
 
 def index_spans(numbers: Iterable[int]) -> list[list[int]]:

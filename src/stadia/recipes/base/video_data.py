@@ -107,15 +107,19 @@ class VideoData:
     def facts(self) -> dict[str, object]:
         """Return the identity of the data for run.json.
 
-        For `recipes.base.training_overlap` it holds the training frames by number and by file content, and their
-        sessions (drives).
+        For `recipes.base.training_overlap` it holds the training frames by number, by file content and by the content
+        of their video, and their sessions (drives).
         """
         recordings = {recording.name: recording for recording in self.recordings["train"]}
         trained = {
             name: map(recordings[name].number, indices) for name, indices in frame_indices(self.split.train).items()
         }
         images: dict[str, list[str]] = {}
+        videos: dict[str, set[int]] = {}
         for part in self.split.train:
+            if part.recording.video_hash:
+                numbers = videos.setdefault(part.recording.video_hash, set())
+                numbers.update(map(part.recording.number, part.indices))
             hashes = hash_frames(part.recording, part.indices, part.side)
             images.setdefault(part.recording.name, []).extend(hashes.values())
         return {
@@ -123,6 +127,7 @@ class VideoData:
             "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
             "train_frames": {name: index_spans(numbers) for name, numbers in trained.items()},
             "train_images": {name: join_hashes(found) for name, found in images.items()},
+            **({"train_videos": {name: index_spans(sorted(n)) for name, n in videos.items()}} if videos else {}),
             "train_sessions": sorted({recording.session for recording in recordings.values()}),
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,

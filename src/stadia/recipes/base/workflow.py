@@ -28,11 +28,19 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
-from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.expected_cost import LOSS_CHECK_SECONDS, ExpectedCost
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
+from stadia.recipes.base.own_class import (
+    OWN_CLASS,
+    check_class,
+    check_own_weights,
+    choose_class,
+    describe_resume,
+    name_own_class,
+    note_unchecked_loss,
+)
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
     check_stages,
@@ -46,9 +54,6 @@ from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
-
-OWN_CLASS = "recipe_class"
-"""Key of run.json: the name of a user's class, where one trains."""
 
 LOSS_CHECKS = "loss checks of the training"
 
@@ -66,7 +71,7 @@ def train(
     config: RecipeConfig,
     *,
     out: Path = Path("runs"),
-    resume: Path | None = None,
+    resume: Path | str | None = None,
     on_stop: OnStop = OnStop.HALT,
     ended: Callable[[Run], object] = lambda run: None,
     opened: OpenedData | None = None,
@@ -76,7 +81,7 @@ def train(
     """Check the data, train, and score the validation data with the best checkpoint.
 
     Args:
-        config: of a recipe_class, from `stadia.recipes.configure`.
+        config: of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
         resume: a run's folder to resume; its configuration must be equal.
         on_stop: what to do on a finding with severity stop, of the data or during training.
@@ -86,14 +91,15 @@ def train(
         recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
             with another `training_step`; by default the recipe's own. A resume needs the same one.
 
-    Raises RunError on a finding with severity stop, and the errors of opening the data and of `fit`.
+    Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, and the
+    errors of opening the data and of `fit`.
     """
     console = Terminal(stderr=True)
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
     if resume:
-        stopped = Run.open(resume)
+        stopped = Run.open(Path(resume))
         check_class(stopped, recipe_class)
         config = keep_measured_choices(keep_batch_sizes(config, stopped.config), stopped.config)
         open_last_checkpoint(stopped, recipe_class.recipe)
@@ -111,7 +117,7 @@ def train(
     with announce_step(console, "checking the data"):
         findings = report_findings(data.findings(), console, on_stop)
     if resume:
-        run = Run.open(resume)
+        run = Run.open(Path(resume))
         run.check_config(config, free=("start_from", *data_location_keys(config)))
         run.check_data(data.facts)
     else:
@@ -124,13 +130,15 @@ def train(
                 write_findings(run.folder / "findings.jsonl", findings)
             with announce_step(console, "building the networks"):
                 recipe = create_recipe(recipe_class, config, data, run)
+            if is_new:
+                _check_own_class(recipe, run, console)
             if is_new and TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS:
                 _check_losses(recipe, config, data, run, console, on_stop)
         begins()
 
         @torch.no_grad()
         def score() -> None:
-            score_validation(load_recipe(run.folder), data, run, console)
+            score_validation(load_recipe(run.folder, recipe_class), data, run, console)
 
         try:
             fit(
@@ -144,6 +152,7 @@ def train(
                 console=console,
                 resumed=lambda: replace_data_findings(run, findings),
                 finish=score,
+                describe_resume=describe_resume,
             )
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may hide why it ended
@@ -153,42 +162,18 @@ def train(
     return run
 
 
-# -- recipe classes of the user
-
-
-def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyRecipe]:
-    """Return the class that trains a configuration: the user's `own` one, or that of the recipe.
-
-    Raises ConfigError where `own` is of another recipe.
-    """
-    if own is not None and own.recipe != config.recipe:
-        found, fix = f"{own.__name__}, a class of '{own.recipe}'", "derive from that recipe's class, and keep its name"
-        raise ConfigError("recipe_class", found=found, expected=f"a class of '{config.recipe}'", fix=fix)
-    return own or RECIPES.load(config.recipe)
-
-
-def name_own_class(recipe_class: type[AnyRecipe]) -> str:
-    """Return the name of a user's class; "" for that of a recipe."""
-    return "" if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
-
-
-def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
-    """Raise RunError if another class than this one trained a run that shall be resumed."""
-    before, now = str(stopped.facts.get(OWN_CLASS, "")), name_own_class(recipe_class)
-    if before != now:
-        known = f"the recipe '{recipe_class.recipe}' itself"
-        fix = f"resume it from Python: train(config, resume=..., recipe_class={before or recipe_class.recipe})"
-        raise RunError(stopped.folder, found=now or known, expected=f"{before or known}, which trained it", fix=fix)
-
-
-def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunResult:
+def dry_run(
+    config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
+) -> DryRunResult:
     """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+
+    config, on_stop, recipe_class: as of `train`.
 
     Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
     RunError if memory does not suffice, with the step.
     """
     console = Terminal(stderr=True)
-    recipe_class: type[AnyRecipe] = RECIPES.load(config.recipe)
+    recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
     opened = open_data(recipe_class, config, console)
@@ -196,6 +181,8 @@ def dry_run(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> DryRunRes
     with announce_step(console, "checking the data"):
         report_findings(data.findings(), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)
+    check_own_weights(recipe)
+    _print_unchecked(note_unchecked_loss(recipe_class), console)
     recipe.save_data_stats(data)
     report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
     del recipe  # the steps' peak of memory is without it
@@ -258,6 +245,19 @@ def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
 # -- loss checks before the first step
 
 
+def _check_own_class(recipe: AnyRecipe, run: Run, console: Console) -> None:
+    """Refuse a user's class whose weights no command loads, and note what the loss checks do not see of it."""
+    try:
+        check_own_weights(recipe)
+    except ConfigError as error:
+        run.failed(error)
+        raise
+    notes = note_unchecked_loss(type(recipe))
+    for note in notes:
+        append_finding(run.folder / "findings.jsonl", note)
+    _print_unchecked(notes, console)
+
+
 def _check_losses(
     recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
 ) -> None:
@@ -279,17 +279,22 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
     """
     with announce_step(console, "checking the losses"):
         found = _find_loss_findings(recipe, config, data)
-        unchecked: dict[str, list[str]] = {}
-        for one in found:
-            if one.code == NOT_CHECKED:
-                check, _, reason = one.measured.partition(": ")
-                unchecked.setdefault(reason, []).append(check)
-        count = len(found) - sum(map(len, unchecked.values()))
+        count = sum(one.code != NOT_CHECKED for one in found)
         console.print(f"  {count or 'no'} finding{'s' * (count > 1)}", highlight=False)
-        for reason, checks in unchecked.items():
-            line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason})"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _print_unchecked(found, console)
     return found
+
+
+def _print_unchecked(findings: list[Finding], console: Console) -> None:
+    """Print a line for each reason why something was not checked."""
+    unchecked: dict[str, list[str]] = {}
+    for one in findings:
+        if one.code == NOT_CHECKED:
+            check, _, reason = one.measured.partition(": ")
+            unchecked.setdefault(reason, []).append(check)
+    for reason, checks in unchecked.items():
+        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason})"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:

@@ -1,0 +1,109 @@
+"""A recipe class of the user (`workflow.train(recipe_class=...)`): choose it, check it, and name how it is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from stadia.core import seeds
+from stadia.core.errors import ConfigError, RunError
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.recipes import RECIPES
+from stadia.recipes.base.config import RecipeConfig, without_pretrained
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+OWN_CLASS = "recipe_class"
+"""Key of run.json: the name of a user's class, where one trains."""
+
+LOSS_CHECKS = "loss checks"
+
+MAX_LISTED = 3
+
+
+def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyRecipe]:
+    """Return the class that trains a configuration: the user's `own` one, or that of the recipe.
+
+    Raises ConfigError where `own` is no class that derives from the recipe's.
+    """
+    base: type[AnyRecipe] = RECIPES.load(config.recipe)
+    if own is None:
+        return base
+    fix = f"derive from {base.__name__}, and keep its name '{config.recipe}' in `recipe`"
+    given: object = own
+    if not isinstance(given, type):
+        found, fix = f"an object of {type(own).__name__}", f"pass the class itself: recipe_class={type(own).__name__}"
+    elif not issubclass(own, base):
+        of = getattr(own, "recipe", None)
+        found = f"{own.__name__}, a class of '{of}'" if of else f"{own.__name__}, which derives from no recipe"
+    elif own.recipe != config.recipe:
+        found = f"{own.__name__} with the name '{own.recipe}'"
+    else:
+        return own
+    raise ConfigError(OWN_CLASS, found=found, expected=f"a class of '{config.recipe}'", fix=fix)
+
+
+def name_own_class(recipe_class: type[AnyRecipe]) -> str:
+    """Return the name of a user's class; "" for that of a recipe."""
+    return "" if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
+
+
+def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
+    """Raise RunError if another class than this one trained a run that shall be resumed."""
+    before, now = str(stopped.facts.get(OWN_CLASS, "")), name_own_class(recipe_class)
+    if before != now:
+        known = f"the recipe '{recipe_class.recipe}' itself"
+        fix = "leave recipe_class out"
+        if before:
+            fix = f"resume it from Python, with its configuration: {resume_line(stopped.folder, before)}"
+        raise RunError(stopped.folder, found=now or known, expected=f"{before or known}, which trained it", fix=fix)
+
+
+def resume_line(run: Path, own_class: str) -> str:
+    """Return the line of Python that resumes a run of a user's class."""
+    return f"recipes.train(config, resume={str(run)!r}, recipe_class={own_class.rpartition('.')[2]})"
+
+
+def describe_resume(run: Run) -> str:
+    """Return how an interrupted run is resumed: a command, or Python where a user's class trains it."""
+    if own_class := str(run.facts.get(OWN_CLASS, "")):
+        return f"{resume_line(run.folder, own_class)} in Python, with the config of before"
+    return f"stadia train {run.recipe} --resume {run.folder}"
+
+
+def check_own_weights(recipe: AnyRecipe) -> None:
+    """Raise ConfigError where a user's class has other weights than its recipe: no command could load them.
+
+    recipe: of the user's class, with its configuration. Does not change the random number generators.
+    """
+    if not name_own_class(type(recipe)):
+        return
+    with seeds.preserve_generators():
+        base = RECIPES.load(recipe.recipe)(without_pretrained(recipe.config))
+    own, known = ({name: tensor.shape for name, tensor in one.state_dict().items()} for one in (recipe, base))
+    differing = sorted(name for name in own.keys() | known.keys() if own.get(name) != known.get(name))
+    if differing:
+        found = f"{type(recipe).__name__} with other weights: {', '.join(differing[:MAX_LISTED])}"
+        found += " ..." * (len(differing) > MAX_LISTED)
+        fix = "keep the networks of the recipe and set numbers of the loss by hand, or add a recipe of your own"
+        fix += " (docs/how-to/add-a-recipe.md)"
+        expected = f"the weights of '{recipe.recipe}', which `stadia predict` loads"
+        raise ConfigError(OWN_CLASS, found=found, expected=expected, fix=fix)
+
+
+def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
+    """Return a note where a user's class changes `training_step`, and the loss checks do not see what it adds."""
+    base: type[AnyRecipe] = RECIPES.load(recipe_class.recipe)
+    if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
+        return []
+    why = f"{recipe_class.__name__} changes training_step and not loss_cases: what it adds to the loss is not checked"
+    note = make_finding(
+        "N01",
+        Severity.NOTE,
+        f"{LOSS_CHECKS}: {why}",
+        "loss_cases that return the whole loss",
+        cause="the loss checks see the losses that loss_cases returns, and no training_step",
+        fix="override loss_cases with your loss, as docs/tutorials/train-with-your-loss.md shows",
+    )
+    return [replace(note, stage=Stage.BEFORE_TRAINING)]  # a resume replaces the findings of the data

@@ -1,0 +1,168 @@
+"""A recipe class of the user trains, is noted where the loss checks do not see it, and resumes by the printed line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from stadia import recipes, report
+from stadia.core.errors import ConfigError, RunError
+from stadia.core.types import Batch, Inputs, Targets
+from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.recipes.base import workflow
+from stadia.recipes.base.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.report.run_files import read_run
+from stadia.report.run_journal import write_comparison
+from stadia.training.fit import Interrupted
+from stadia.training.loggers import read_rows
+from stadia.training.run_folder import Run
+
+pytestmark = pytest.mark.slow  # its fixtures train
+
+
+class Doubled(SelfsupRecipe):
+    """A user's class: the loss of the recipe, twice."""
+
+    def training_step(self, batch: Batch[Inputs, Targets]) -> LossReport:
+        return combine_losses({"mine": (2.0, super().training_step(batch))})
+
+
+class Checked(Doubled):
+    """The same, whose loss the checks see."""
+
+    def loss_cases(self, batch: Batch[Inputs, Targets]) -> dict[str, LossCase]:
+        cases = super().loss_cases(batch)
+        return {
+            name: case.change_loss(lambda report, outputs: combine_losses({"mine": (2.0, report)}))
+            for name, case in cases.items()
+        }
+
+
+class Weighted(Doubled):
+    """A class with a weight of its own, which no command could load."""
+
+    def __init__(self, config: SelfsupConfig) -> None:
+        super().__init__(config)
+        self.log_weight = nn.Parameter(torch.zeros(()))
+
+
+def notes_about_losses(run: Run) -> list[str]:
+    found = [one for one in read_findings(run.folder / "findings.jsonl") if one.measured.startswith(LOSS_CHECKS)]
+    return [one.measured for one in found]
+
+
+def test_a_class_of_the_user_trains_and_is_needed_to_resume(small: SelfsupConfig, tmp_path: Path) -> None:
+    plain = workflow.train(small, out=tmp_path / "plain")
+    own = workflow.train(small, out=tmp_path / "own", recipe_class=Doubled)
+    first = [float(read_rows(run.metrics_csv)[0]["train/loss"]) for run in (plain, own)]
+    assert first[1] == pytest.approx(2 * first[0], rel=1e-4)
+    assert "train/term/mine/photometric" in read_rows(own.metrics_csv)[0]
+    assert (own.facts["recipe_class"], own.facts["status"]) == ("Doubled", "finished")
+    assert "recipe_class" not in plain.facts
+    assert "trained by the class Doubled" in report.build_report(own.folder).read_text()
+    assert "Two classes trained them, that of selfsup and Doubled" in write_comparison(
+        read_run(plain.folder), read_run(own.folder)
+    )
+    with pytest.raises(RunError, match=r"Fix: resume it from Python.*recipe_class=Doubled\)"):
+        workflow.train(small, resume=own.folder)
+    with pytest.raises(RunError, match=r"found Doubled; .*Fix: leave recipe_class out"):
+        workflow.train(small, resume=plain.folder, recipe_class=Doubled)
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        (Doubled, "a class of 'selfsup'"),
+        (nn.Linear, "derives from no recipe"),
+        (nn.Linear(1, 1), "an object of Linear"),
+    ],
+)
+def test_another_class_is_refused(own: type, found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{found}.*expected a class of 'dpt'"):
+        choose_class(recipes.configure("dpt", ["data.path=x"]), own)
+
+
+def test_other_weights_than_the_recipe_has_are_refused_before_training(small: SelfsupConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Weighted with other weights: log_weight; expected the weights of 'selfsup'"):
+        workflow.train(small, out=tmp_path, recipe_class=Weighted)
+    (folder,) = tmp_path.glob("20*")
+    assert Run.open(folder).facts["status"] == "failed"
+    with pytest.raises(ConfigError, match="log_weight"):
+        workflow.dry_run(small, recipe_class=Weighted)
+
+
+def test_the_line_of_an_interruption_resumes_it(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Doubled.training_step
+
+    def stop_at_second(self: Doubled, batch: Batch[Inputs, Targets]) -> LossReport:
+        if self.global_step == 1:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Doubled, "training_step", stop_at_second)
+        with pytest.raises(Interrupted) as stopped:
+            workflow.train(small, out=tmp_path, recipe_class=Doubled)
+    line = str(stopped.value).partition("go on with: ")[2].partition(" in Python")[0]
+    run = eval(line, {"recipes": recipes, "config": small, "Doubled": Doubled})
+    assert (run.facts["status"], len(run.facts["resumed"])) == ("finished", 1)
+    assert len(notes_about_losses(run)) == 1, "a resume keeps it"
+
+
+def test_a_loss_that_the_checks_do_not_see_is_noted(small: SelfsupConfig, tmp_path: Path, capfd) -> None:
+    run = workflow.train(small, out=tmp_path, recipe_class=Doubled)
+    assert "not checked: loss checks (Doubled changes training_step and not loss_cases" in capfd.readouterr().err
+    assert len(notes_about_losses(run)) == 1
+    assert notes_about_losses(run)[0] in report.build_report(run.folder).read_text()
+    assert [note_unchecked_loss(one) for one in (Checked, SelfsupRecipe)] == [[], []]
+
+
+def test_the_dry_run_trains_a_class_of_the_user(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    taken: list[int] = []
+    step = Doubled.training_step
+    monkeypatch.setattr(Doubled, "training_step", lambda self, batch: taken.append(1) or step(self, batch))
+    recipes.dry_run(small, recipe_class=Doubled)
+    assert len(taken) >= 3
+    assert "Doubled changes training_step" in capfd.readouterr().err
+
+
+def test_a_changed_loss_is_checked_in_every_form(small: SelfsupConfig) -> None:
+    _, data = SelfsupRecipe.prepare(small, Console(quiet=True))
+    recipe, batch = Checked(small), next(iter(data.train))
+    before, after = SelfsupRecipe.loss_cases(recipe, batch)["loss"], recipe.loss_cases(batch)["loss"]
+    assert {*after.forms} == {*before.forms}
+    for one, other in (
+        (before, after),
+        *((before.forms[name](), after.forms[name]()) for name in ("mirrored", "noise")),
+    ):
+        assert float(other.report_at_wrong.total) == pytest.approx(2 * float(one.report_at_wrong.total))
+
+
+def test_a_training_of_the_user_is_judged_and_scored_as_one_of_the_recipe(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its combination of losses logs the residual under another name; its own methods are those that are scored."""
+    ended: list[str] = []
+    finish = lambda self, run, console: ended.append(type(self).__name__)  # noqa: E731
+    monkeypatch.setattr(Doubled, "finish_training", finish, raising=False)
+    run = workflow.train(small, out=tmp_path, recipe_class=Doubled)
+    assert ended == ["Doubled"]
+    record = TrainingRecord.read(run.folder)
+    last = [float(row["train/mine/warped_over_unwarped"]) for row in read_rows(run.metrics_csv) if row["train/loss"]]
+    assert record.warped_over_unwarped == pytest.approx(sorted(last)[len(last) // 2], rel=0.3)
+    fixes = [one.fix for one in read_findings(run.folder / "findings.jsonl") if one.code == "T40"]
+    assert fixes
+    assert all(f"recipe_class=Doubled)` in Python, with start_from={run.folder}" in fix for fix in fixes)
+    assert replace(record, recipe_class=None).recipe == "selfsup"
