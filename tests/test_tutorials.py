@@ -103,12 +103,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
+    page: dict[str, Any] = {"__name__": "tutorial"}  # a block may continue the one before
     for language, text in read_steps(path):
         if language.startswith("save "):
             Path(language.removeprefix("save ")).write_text(text)
         elif language == "python":
             if path.stem not in ("add-a-loss", "add-a-dataset", "several-machines"):  # test_documents.py has them
-                exec(compile(text, path.name, "exec"), {"__name__": "tutorial"})
+                exec(compile(text, path.name, "exec"), page)
         elif text.startswith("stadia "):
             run_line(text)
 
