@@ -157,4 +157,5 @@ def make_object_pose_case(
         off,
         tuple(axes),
         {"targets.quaternion_wxyz": targets.quaternion_wxyz, "targets.size_m": targets.size_m},
+        left_out=("norm",),  # the quaternions of the case are normalized
     )
