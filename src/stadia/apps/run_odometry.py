@@ -249,7 +249,7 @@ def _write_path(
     else:
         paths = score.paths_from_start
         named = {method: paths["estimated"], "measured": paths["true"]}
-        draw_paths(folder / DRAWING, named, DepthScale.METRES, title=score.headline)
+        draw_paths(folder / DRAWING, named, DepthScale.METRES, title=score.headline, gaps=score.gaps)
 
 
 def _score(
