@@ -98,7 +98,9 @@ def test_poses_and_the_frame_rate_come_back_as_they_were_given(stadia, pair, tmp
         (recording,) = open_recordings(tmp_path / folder)
         read = [recording.T_world_camera(index) for index in range(len(recording))]
         np.testing.assert_allclose(np.stack(read), given.T_world_camera[::every], atol=1e-8)
-        np.testing.assert_allclose([recording.timestamp_s(i) for i in range(len(recording))], times_s[::every], atol=1e-6)
+        np.testing.assert_allclose(
+            [recording.timestamp_s(i) for i in range(len(recording))], times_s[::every], atol=1e-6
+        )
 
 
 def test_poses_that_do_not_fit_the_frames_are_refused(stadia, pair, tmp_path):

@@ -179,9 +179,7 @@ def _write(
         training = read_training_record(request.checkpoint)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         trained = TrainingOverlap.find_input(run, given)
-        gate = PredictionGate(
-            predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained)
-        )
+        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained))
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
         checks = gate.to_json()

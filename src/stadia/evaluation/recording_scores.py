@@ -324,7 +324,9 @@ def score_trajectory(
     if note := _note_inverted(P, truth):
         notes.append(note)
     aligned = fitted.T_world_camera.numpy()
-    return TrajectoryScore(metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes), tuple(gaps.tolist()))
+    return TrajectoryScore(
+        metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes), tuple(gaps.tolist())
+    )
 
 
 def _note_gaps(path: Trajectory, gaps: NDArray[np.intp]) -> str:

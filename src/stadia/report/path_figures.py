@@ -208,7 +208,9 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
             for name, score in files.items()
         ]
         first_name, first = next(iter(files.items()))
-        true = DrawnPath("true", 0, first.get("path_true_m"), first.get("height_true_m"), gaps=first.get("path_gaps", ()))
+        true = DrawnPath(
+            "true", 0, first.get("path_true_m"), first.get("height_true_m"), gaps=first.get("path_gaps", ())
+        )
         if figure := draw_camera_paths(paths, true):
             title = str(first.get("recording") or first_name)
             found.append((_relative_error(files), RecordingPaths(title, figure, _describe_methods(files))))

@@ -276,7 +276,9 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         text = f"the residual of the validation images was {warped:.2f} times that of the unwarped ones"
         reasons.append((text, f"at most {MAX_VALIDATION_WARP_RATIO:g} times in the validation"))
     if (masked := training.auto_masked) is not None and masked > MAX_AUTO_MASKED:
-        reasons.append((f"the auto-mask held {masked:.0%} of the pixels", f"at most {MAX_AUTO_MASKED:.0%} of the pixels"))
+        reasons.append(
+            (f"the auto-mask held {masked:.0%} of the pixels", f"at most {MAX_AUTO_MASKED:.0%} of the pixels")
+        )
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
     if reasons:
