@@ -62,7 +62,7 @@ class StereoRequest:
     baseline_m: distance of the cameras; None = that of the calibration.
     every: each n-th frame.
     fps: frames a second of the input, before `every`; None = that of the videos, and none for folders.
-    poses: camera-to-world poses of the left camera, a KITTI or TUM row for each frame of the input. TUM gives the times.
+    poses: camera-to-world poses of the left camera, a KITTI or TUM row for each frame. TUM rows give the times.
     """
 
     left: Path
@@ -150,7 +150,7 @@ def read_poses(request: StereoRequest) -> Trajectory:
 
 
 def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total: int) -> None:
-    """Write poses.txt, and times.txt for TUM rows, of each n-th of `total` frames. Raise DataError for another count."""
+    """Write poses.txt, and times.txt for TUM rows. Raises DataError where there are not `total` poses."""
     if len(poses) != total:
         expected = f"{total}, one for each frame of {request.left}"
         fix = "pass the poses of these frames, in their order"

@@ -269,8 +269,8 @@ class TrajectoryScore:
     def to_json(self) -> dict[str, Any]:
         """Return the content of a score file: the numbers, and both paths.
 
-        A path is (x, z) from the start, x right and z forward, with its height above the start; metres. `path_gaps`, where there are
-        some, are the rows after which a gap lies.
+        A path is (x, z) from the start, x right and z forward, with its height above the start; metres.
+        `path_gaps`, where there are some, are the rows after which a gap lies.
         """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}

@@ -71,9 +71,9 @@ MIN_TRAINED_STEPS = 100
 
 OWN_DATA_CAUSE = "the network learned little, cars that drive along were taken for the scene, or K is wrong"
 OWN_DATA_FIX = (
-    "the network was trained on these images, or on others of their video: train longer (thousands of steps), start from"
-    " pretrained weights, and mend what `stadia check` reports of motion (D03, D18); if that is done, add other videos,"
-    " with more motion of the camera and less traffic"
+    "the network was trained on these images, or on others of their video: train longer (thousands of steps), start"
+    " from pretrained weights, and mend what `stadia check` reports of motion (D03, D18); if that is done, add other"
+    " videos, with more motion of the camera and less traffic"
 )
 """Of S30, for data of the training."""
 

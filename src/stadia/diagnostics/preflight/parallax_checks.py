@@ -140,8 +140,8 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         )
         if found_px >= NOISE_PX and (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
             fix += (
-                f"; data.stride={source_stride}, in frames of the source, gives up to {wider_px:.1f} px of parallax, but the"
-                " camera still mostly turns, and turns further from frame to frame"
+                f"; data.stride={source_stride}, in frames of the source, gives up to {wider_px:.1f} px of parallax,"
+                " but the camera still mostly turns, and turns further from frame to frame"
             )
             fix += describe_left_frames(survey, stride)
     else:
