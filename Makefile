@@ -9,6 +9,9 @@ GALLERY ?= docs/images
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Modules are compiled once: the tests start hundreds of processes, and rewrite 350 files of their own.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:

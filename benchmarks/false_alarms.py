@@ -43,7 +43,6 @@ from stadia.core.recording import Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
-from stadia.diagnostics.loss_checks.training_start import TimeLimitReached
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.build_recipe import init_recipe
@@ -73,6 +72,8 @@ HEIGHT_LATER = "the height from silhouettes is used until depth gives one"
 TILTED_ROAD = (
     "its road is still tilted by two degrees, and objects on it appear too low; longer trainings have no finding"
 )
+HALF_THE_SCALE = "500 steps do not find the scale from such a start: AbsRel .605, and .291 after scaling"
+LIKE_ITS_MEAN = "after 500 steps its depth is no better than the mean of its maps: AbsRel .336 and .336 by the truth"
 NO_MORE_DATA = "its drives have no more data"
 SAMPLED = "it has more data than is checked before a training"
 OUT_OF_TIME = "the 20 s of the loss checks were over: a slow or busy processor"
@@ -91,19 +92,22 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
     "TableWorld": {"N02": SAMPLED},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},
     "selfsup": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
-    "selfsup, one camera": {"N01 poses": ONE_SPEED},
+    "selfsup, one camera": {"N01 poses": ONE_SPEED, "M34": LIKE_ITS_MEAN, "S30": LIKE_ITS_MEAN},
     "metric": {
         "N01 resize": LITTLE_ROTATION,
         "N01 poses": ONE_SPEED,
         "N02": SAMPLED,
         "H06": HEIGHT_LATER,
         "H11": TILTED_ROAD,
+        "H19": HALF_THE_SCALE,
+        "M34": LIKE_ITS_MEAN,
+        "S30": LIKE_ITS_MEAN,
     },
     "run": (
         {f"N01 {what}": NO_MORE_DATA for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
         | {"N02": SAMPLED, "H06": HEIGHT_LATER}
     ),
-    "dpt": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
+    "dpt": {"N01 resize": LITTLE_ROTATION, "N01 poses": ONE_SPEED, "N02": SAMPLED},
     "objectpose": {"N02": SAMPLED},
 }
 """True findings and their reasons, by the name of the row or its beginning. N01 with what could not be checked."""
@@ -203,7 +207,7 @@ class Row:
             for reported, why in each.items()
         }
         return {
-            _describe(one): OUT_OF_TIME if str(TimeLimitReached()) in one.measured else reasons.get(_describe(one))
+            _describe(one): OUT_OF_TIME if "time limit of the checks" in one.measured else reasons.get(_describe(one))
             for one in self.found
         }
 

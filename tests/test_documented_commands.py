@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tests.campaign.cases import copy_sound
-from tests.campaign.sound import TINY
+from tests.campaign.sound import TINY, export_at_training_size
 from tests.test_documents import SHELL, commands
 
 from stadia.cli.main import run
@@ -137,6 +137,7 @@ def test_a_line_runs_as_printed(
     if "--depth drive-depth" in line:
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
     # A tenth of the steps that fit: tests/recipes/test_expected_cost.py proves their number.
+    monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
     monkeypatch.setattr("stadia.recipes.base.expected_cost.PLANNED_STEPS", 0.09)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.campaign.sound import STUDY, write_video
+from tests.campaign.sound import STUDY, export_at_training_size, write_video
 from tests.datasets.rendered_world import World, pose, rows
 from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
@@ -93,6 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("estimate.txt", "truth.txt"):
         (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
     (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
+    monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

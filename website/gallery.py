@@ -151,7 +151,7 @@ def draw_composites(job: Job) -> str:
 def draw_findings(job: Job) -> str:
     """A finding: the right image of a broken rig, warped with both signs of the baseline (E01)."""
     folder = job.work / "broken"
-    call("data", "roadworld", "--preset", "tiny", "--out", folder)
+    call("data", "roadworld", "--preset", "tiny", "--out", folder, *(("--worlds", "1,0,0") if job.tiny else ()))
     for path in folder.glob("*/recording.json"):
         recording = json.loads(path.read_text())
         recording["T_right_left"][0][3] *= -1

@@ -26,7 +26,9 @@ from pathlib import Path
 
 from PIL import Image
 
-Image.open(sorted(Path("{folder}").rglob("*.{suffix}"))[0])"""
+with Image.open(sorted(Path("{folder}").rglob("*.{suffix}"))[0]) as image:
+    image.load()
+image"""
 SHOWN = {"depth-from-your-video": ("drive-depth/depth_color", "jpg"), "wrong-calibration": ("broken-findings", "png")}
 """Page -> folder and suffix of the image that the last cell shows."""
 

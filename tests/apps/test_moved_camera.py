@@ -48,6 +48,7 @@ def moved(frames: list[RoadFrame]) -> object:
     return detect_moved_camera(estimate_camera_height(frames, CONFIG))
 
 
+@pytest.mark.slow
 def test_drives_of_two_mounts_are_named():
     drives = [drive(f"{n:02d}", [1.2 if n < 6 else 1.65] * 8, seed=n) for n in range(12)]
     apart = moved([frame for one in drives for frame in one])

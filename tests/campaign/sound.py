@@ -13,6 +13,12 @@ from tests.campaign.harness import Server
 from tests.datasets.euroc_layout import write_flat_sequence
 from tests.datasets.objects.conftest import write_bop
 from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
+from torch import nn
+
+from stadia.evaluation.exported_network import ExportDescription
+from stadia.evaluation.network_export import ExportComparison, export_onnx
+from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.base.recipe_export import describe_export
 
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
@@ -41,6 +47,14 @@ def _stadia(server: Server, folder: Path, *words: str) -> None:
     output.unlink()
     if outcome["code"]:
         raise RuntimeError(f"stadia {' '.join(words)} ended with {outcome['code']}: {text[-2000:]}")
+
+
+def export_at_training_size(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
+    """Export as `export_onnx`, for the training size alone: that is traced in a fraction of the time.
+
+    tests/apps/test_export.py and tests/models/test_dpt_export.py export for every size.
+    """
+    return export_onnx(network, path, about, (about.height, about.width))
 
 
 def write_video(path: Path, frames: int = 12) -> None:
@@ -194,4 +208,5 @@ def _write_run(folder: Path, server: Server) -> None:
     run.rename(folder / "run")
     (folder / "all").rmdir()
     _stadia(server, folder, "predict", "run", "images", *CAMERA, "--out", "predictions", "--no-video", "--no-cloud")
-    _stadia(server, folder, "export", "run", "--out", "depth.onnx")
+    about, network = describe_export(folder / "run", load_recipe(folder / "run"))
+    export_at_training_size(network, folder / "depth.onnx", about)

@@ -111,6 +111,7 @@ class TestTrajectory:
         write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(20), np.arange(20) / 100))
         mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "give both with timestamps")
 
+    @pytest.mark.slow
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
         words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--image")
@@ -221,6 +222,7 @@ def test_every_option_is_of_a_form_or_of_all() -> None:
 
 
 class TestCheckpoint:
+    @pytest.mark.slow
     def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         run = checkpoint.parent.parent
         words = ("--motion", "network", "--json", "data.split=test")

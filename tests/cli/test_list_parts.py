@@ -28,6 +28,7 @@ def test_filter_takes_wildcards(stadia):
     assert "resnet18" not in out
 
 
+@pytest.mark.slow
 def test_overview_names_every_kind(stadia):
     code, out, _ = stadia("list")
     assert code == 0

@@ -109,6 +109,7 @@ class TestPredict:
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
         assert checks["measured"]["frames"] > 0
 
+    @pytest.mark.slow
     def test_unusable_predictions_fail_with_strict_alone(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -95,6 +95,7 @@ def _list_calls(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
             yield node.lineno, name
 
 
+@pytest.mark.slow
 def test_every_file_from_outside_is_read_at_the_boundary() -> None:
     found = []
     for path in sorted(SOURCE.rglob("*.py")):

@@ -39,6 +39,7 @@ def test_a_consumer_may_be_slower_than_the_limit_of_the_decoder() -> None:
     assert len(list(frames)) == 2
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_reader(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(VIDEO.read_bytes()[:200])

@@ -189,6 +189,7 @@ def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_and_its_mistakes(
     checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]],
     predictor: SimpleNamespace,

@@ -117,6 +117,28 @@ def test_padding_by_size_is_a_number_in_the_graph(tmp_path: Path) -> None:
     assert not [node for node in nodes if "ceil" in node or "truediv" in node or "float" in node]
 
 
+class InPlace(Toy):
+    """Activations in place, and tensors that are read after they, or a part of them, were changed."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        wide = functional.hardswish(super().forward(image) * 2, inplace=True)
+        read_later = wide * 0.5
+        read_later[:, :, :8].mul_(3)
+        return functional.relu_(functional.elu_(wide) - 0.3) + read_later
+
+
+def test_activations_in_place_are_replaced_where_nothing_reads_what_they_change(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    toy = InPlace().eval()
+    export_torch(toy, tmp_path / "toy.pt2", ABOUT)
+    loaded = torch.export.load(tmp_path / "toy.pt2")
+    names = [str(node.target) for node in loaded.graph.nodes if node.op == "call_function"]
+    assert {"aten.hardswish.default", "aten.elu.default", "aten.relu.default"} <= set(names)
+    assert [name for name in names if "_." in name] == ["aten.mul_.Tensor"], "a slice of what is read later"
+    image = torch.rand(3, 3, 80, 48)
+    torch.testing.assert_close(loaded.module()(image), toy(image))
+
+
 def test_padding_by_integers_is_that_of_timm() -> None:
     for size, kernel, stride, dilation in itertools.product(range(1, 70), (1, 2, 3, 5, 7), (1, 2, 3, 4), (1, 2)):
         given = size, kernel, stride, dilation

@@ -74,6 +74,7 @@ def test_a_sheet_holds_images_of_any_sizes():
     assert (compose_image_rows([], 2, width=64) == 255).all()
 
 
+@pytest.mark.slow
 def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
     frame, says, good = np.arange(30), np.linspace(0.8, 2.4, 30), np.arange(30) % 3 > 0
     drawn = draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7)

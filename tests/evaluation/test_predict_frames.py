@@ -420,6 +420,7 @@ class TestPointCloud:
         points, _ = color_points(moved, 10**6)
         np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
 
+    @pytest.mark.slow
     def test_a_cloud_is_bounded(
         self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:

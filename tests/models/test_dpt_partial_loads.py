@@ -254,6 +254,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
 
 
+@pytest.mark.slow
 def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained_weights, "download_first_file", None)
     monkeypatch.setattr(pretrained_weights, "is_reachable", None)

@@ -120,11 +120,11 @@ def test_a_mask2former_with_random_weights_classifies_every_pixel(tmp_path):
     assert load_panoptic_model(str(tmp_path)).identity != network.identity
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["config.json", "preprocessor_config.json", "no auto_map", "pickle"])
-def test_no_code_of_a_folder_is_run(place, tmp_path):
-    """Not by `auto_map`, not from a pickle, and not where a script answers every question by yes."""
-    canary, folder = tmp_path / "code-was-run", tmp_path / "model"
+PLACES = ("config.json", "preprocessor_config.json", "no auto_map", "pickle")
+
+
+def write_code(place: str, folder: Path, canary: Path) -> None:
+    """Write a folder of a model whose code, at one place of it, would create the file `canary`."""
     folder.mkdir()
     code = f"open({str(canary)!r}, 'w').close()\nfrom transformers import PretrainedConfig as Mine\n"
     config, processor = {"model_type": "mine"}, {"image_processor_type": "Mask2FormerImageProcessor"}
@@ -141,16 +141,35 @@ def test_no_code_of_a_folder_is_run(place, tmp_path):
         config, processor = {"model_type": "mask2former"}, {"auto_map": mapped}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    line = [
-        sys.executable,
-        "-c",
-        f"from stadia.models.segmentation import load_panoptic_model as l; l({str(folder)!r})",
-    ]
+
+
+LOAD_EACH = """
+import sys
+from stadia.models.segmentation import load_panoptic_model
+for folder in sys.argv[1:]:
+    try:
+        load_panoptic_model(folder)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_no_code_of_a_folder_is_run(tmp_path):
+    """Not by `auto_map`, not from a pickle, and not where a script answers every question by yes."""
+    folders = [tmp_path / f"model {number}" for number in range(len(PLACES))]
+    canaries = [tmp_path / f"code-was-run {number}" for number in range(len(PLACES))]
+    for each in zip(PLACES, folders, canaries, strict=True):
+        write_code(*each)
+    line = [sys.executable, "-c", LOAD_EACH, *folders]
     done = subprocess.run(line, input="yes\n" * 20, capture_output=True, text=True, check=False, timeout=120)
-    assert "CheckpointError" in done.stderr, done.stderr
-    assert str(folder) in done.stderr
-    assert place == "pickle" or "code in it (mine.py)" in done.stderr
-    assert not canary.exists()
+    said = done.stdout.splitlines()
+    assert len(said) == len(PLACES), done.stderr
+    for place, folder, canary, error in zip(PLACES, folders, canaries, said, strict=True):
+        assert error.startswith("CheckpointError"), place
+        assert str(folder) in error
+        assert place == "pickle" or "code in it (mine.py)" in error
+        assert not canary.exists(), place
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,7 @@ def test_scored_frames_that_trained_are_noted(stadia, checkpoint, drive_folder, 
     assert (record["trained_on"], record["of_trained_drives"]) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_path):
     """Rows are the frames of the video, or have its frame numbers in front."""
     rows = [f"1 0 0 0 0 1 0 0 0 0 1 {0.5 * k}" for k in range(12)]

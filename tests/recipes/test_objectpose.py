@@ -242,6 +242,7 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
     assert after["false_alarms"] == 0
 
 
+@pytest.mark.slow
 def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     """Its pixels do not enter the loss; found, it is no false alarm, and a mask that reaches into it is as good as
     without.

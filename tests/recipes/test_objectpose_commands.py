@@ -99,6 +99,7 @@ def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObje
     )
 
 
+@pytest.mark.slow
 def test_objects_in_ones_own_image(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
     images, out = ObjectFolder.open(tables, "test"), tmp_path / "out"
     code, text, err = stadia("predict", run, images.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
@@ -208,6 +209,7 @@ def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
     assert _evaluate_json(stadia, run, tables) == {
         "split": "test",

@@ -93,6 +93,7 @@ def gate_of(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in weights.items() if name.startswith("gate.")}
 
 
+@pytest.mark.slow
 def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright: SelfsupConfig) -> None:
     assert [
         name for name in SelfsupRecipe(changed(small, "data.stereo=true")).state_dict() if name.startswith("gate")

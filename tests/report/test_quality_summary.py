@@ -83,6 +83,7 @@ def test_the_residual_is_that_of_the_verdict(make_run, ratio, sentence):
     assert "37%" not in shown
 
 
+@pytest.mark.slow
 def test_damaged_facts_of_the_verdict_are_left_out(make_run):
     damaged = (None, [], {"warped_over_unwarped": "a"}, {"warped_over_unwarped": -1}, {"steps": "a"})
     for number, judged in enumerate(damaged):

@@ -305,6 +305,7 @@ def test_out_sets_the_path(make_run, tmp_path):
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_report_builds_where_torch_cannot_be_imported(make_run):
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report;"
@@ -392,6 +393,7 @@ def test_source_of_scale_comes_from_the_recipe(make_run):
     assert HOSTILE not in build(hostile)[0]
 
 
+@pytest.mark.slow
 def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
     score = {
@@ -441,6 +443,7 @@ def test_score_names_have_no_repeated_words(make_run):
     assert 'data-column="ATE ↓"' in build(folder)[0]  # what a phone shows beside each value
 
 
+@pytest.mark.slow
 def test_previous_run_has_the_same_name(make_run):
     make_run("2026-03-01-101500-demo", run={"name": "demo", "started": "2026-03-01T10:15:00+00:00"})
     video = make_run("2026-03-02-101500-video", run={"name": "video"})
@@ -457,6 +460,7 @@ def test_skipped_checks_are_not_counted_as_findings(make_run):
     assert "1 note" not in visible(build(folder)[0])
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_the_checkpoint(make_run):
     """A run interrupted at step 346 whose last logged row is that of step 299: the checkpoint holds 346 steps."""
     folder = make_run(run={"status": "interrupted"})

@@ -406,6 +406,7 @@ def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyP
     assert limit.is_over
 
 
+@pytest.mark.slow
 def test_checkpoints_take_no_time_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step takes 1 s and a checkpoint 100 s, of 60 s in all."""
     now, save = [0.0], TrainingLoop.save

@@ -204,6 +204,7 @@ def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution of 3 to 8 channels, 3x3, to 2x4 places, and a linear layer of 64, for 11 samples."""
     counted, one = SmallRecipe(), 11 * (2 * 27 * 8 * 8 + 2 * 64)

@@ -85,6 +85,7 @@ def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: 
         assert torch.equal(weight, after.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -> None:
     """20 steps of 3 samples: 30 of them by 5 steps of 6, 30 by 10 of 3. The rate of the first is sqrt(2) times the
     schedule's.

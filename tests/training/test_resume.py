@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,11 @@ def stopped(root: Path) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stopped(tmp_path_factory.mktemp("stopped"))
+
+
 def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
     """Write a checkpoint again, whole and with right checksums, after `change(header, state)`."""
     checkpoint = Checkpoint.open(path)
@@ -291,8 +297,8 @@ WRONG: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_checkpoint_changes_nothing_in_the_run(tmp_path: Path, name: str) -> None:
-    run = stopped(tmp_path)
+def test_a_wrong_checkpoint_changes_nothing_in_the_run(stopped_run: Path, tmp_path: Path, name: str) -> None:
+    run = shutil.copytree(stopped_run, tmp_path / stopped_run.name)
     rewrite(run / "checkpoints" / "last.safetensors", WRONG[name])
     before = fingerprint(run)
     with pytest.raises(CheckpointError, match=r"last.safetensors: found .*; expected .* Fix: ") as caught:
@@ -314,9 +320,9 @@ def test_a_wrong_checkpoint_changes_nothing_in_the_run(tmp_path: Path, name: str
     ],
 )
 def test_a_damaged_table_changes_nothing_in_the_run(
-    tmp_path: Path, table_name: str, damage: Callable[[str], str]
+    stopped_run: Path, tmp_path: Path, table_name: str, damage: Callable[[str], str]
 ) -> None:
-    run = stopped(tmp_path)
+    run = shutil.copytree(stopped_run, tmp_path / stopped_run.name)
     (run / table_name).write_text(damage((run / table_name).read_text()))
     before = fingerprint(run)
     with pytest.raises(DataError, match=rf"{table_name}: found .*; expected a table of numbers .* Fix: "):

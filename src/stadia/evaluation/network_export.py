@@ -120,6 +120,7 @@ def _traced(network: nn.Module, about: ExportDescription, size: tuple[int, int] 
             fix="run it with --traceback to see which line depends on the image",
         ) from error
     _drop_unused(program)
+    _replace_in_place(program)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
@@ -171,6 +172,35 @@ def _drop_unused(program: ExportedProgram) -> None:
         for held in (program.state_dict, program.constants):
             held.pop(str(spec.target), None)
     program.graph_module.recompile()
+
+
+def _replace_in_place(program: ExportedProgram) -> None:
+    """Replace operations in place, such as `relu_`, by those that return a new tensor, where nothing sees a difference.
+
+    ONNX has operators for most activations, and none for their in-place forms: the exporter splits each of those into a
+    dozen comparisons and selections, which takes half of its time.
+    """
+    position = {node: number for number, node in enumerate(program.graph.nodes)}
+    for node in position:
+        operation: Any = node.target
+        if not isinstance(operation, torch._ops.OpOverload) or not operation._schema.is_mutable:
+            continue
+        namespace, _, name = operation._schema.name.partition("::")
+        packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+        changed = node.args[0] if node.args else None
+        if packet is None or not isinstance(changed, torch.fx.Node) or not _returns_new_tensor(changed):
+            continue
+        if all(position[user] <= position[node] for user in changed.users):
+            node.target = getattr(packet, operation._overloadname, operation)
+    program.graph_module.recompile()
+
+
+def _returns_new_tensor(node: torch.fx.Node) -> bool:
+    """Return whether a node is an operation whose result shares no memory with its input, as a slice does."""
+    operation: Any = node.target
+    if not isinstance(operation, torch._ops.OpOverload) or "dropout" in operation._schema.name:
+        return False  # without training dropout returns its input
+    return all(result.alias_info is None for result in operation._schema.returns)
 
 
 def _compared(

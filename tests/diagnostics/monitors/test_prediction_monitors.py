@@ -163,6 +163,10 @@ def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better()
 
 def test_a_score_without_a_number_at_first_may_come() -> None:
     assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
+    nothing = {"val/iou": math.nan, "val/found": 0.0}
+    assert run_monitor(NanScoreMonitor(), [{"val/iou": 0.1, "val/found": 9.0}, *[nothing] * 3], every=100) == []
+    one = {"val/iou": math.nan, "val/found": 1.0}
+    assert len(run_monitor(NanScoreMonitor(), [{"val/iou": 0.1, "val/found": 9.0}, one], every=100)) == 1
     (found,) = run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 3, every=100)
     assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
     assert found.where == ("val/iou",)

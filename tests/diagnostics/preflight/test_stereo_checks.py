@@ -143,8 +143,9 @@ def test_the_raw_pair_of_euroc_taken_for_a_rectified_one(real_data: Path) -> Non
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("left", "right", "offset_m"), [("P0", "P1", 0.0), ("P2", "P3", 0.06)])
-@pytest.mark.parametrize("has_poses", [True, False])
+@pytest.mark.parametrize(
+    ("left", "right", "offset_m", "has_poses"), [("P0", "P1", 0.0, True), ("P2", "P3", 0.06, False)]
+)
 def test_exchanged_projections_of_kitti_are_named(
     left: str, right: str, offset_m: float, has_poses: bool, real_data: Path, tmp_path: Path
 ) -> None:

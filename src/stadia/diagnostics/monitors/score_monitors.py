@@ -206,7 +206,10 @@ class DetectionMonitor(ValidationMonitor):
 
 
 class NanScoreMonitor:
-    """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite."""
+    """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite.
+
+    Where no object is found, there is nothing to score; O21 reports that it stays so.
+    """
 
     def __init__(self) -> None:
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(lambda: PersistenceCounter(EMPTY_VALIDATIONS))
@@ -214,6 +217,8 @@ class NanScoreMonitor:
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         """Read a logged row; return the finding that it causes, or None."""
+        if row.get("val/found") == 0:
+            return None
         scores = {name: value for name, value in row.items() if name.startswith("val/")}
         bad = {name for name, value in scores.items() if not math.isfinite(value)}
         self.finite |= scores.keys() - bad
