@@ -142,7 +142,7 @@ def read_poses(request: StereoRequest) -> Trajectory:
     poses = read_trajectory(path, TrajectoryFormat(format))
     if poses.frames is not None and not np.array_equal(poses.frames, np.arange(len(poses))):
         fix = "pass a pose for each frame, or remove the frames without one"
-        raise DataError(path, found="frame numbers that leave out frames", expected="0, 1, 2, ...", fix=fix)
+        raise DataError(path, found="frame numbers that leave out frames", expected="each frame from 0 on", fix=fix)
     if poses.times_s is not None and request.fps is not None:
         found = f"used together with the times of {path}"
         raise ConfigError("--fps", found=found, expected="one of the two", fix="leave --fps out")

@@ -109,12 +109,13 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
     parallaxes_px, shares, measured_steps = [], [], []
     for step in survey.steps:
-        *pixels, K = square_pixels(step.matches.first_px, step.matches.second_px, survey.K(step.first))
+        first_px, second_px, K = square_pixels(step.matches.first_px, step.matches.second_px, survey.K(step.first))
+        pixels = first_px, second_px
         is_planar = step.by_matches is not None and step.by_matches.planar
         posed = step.T_second_first if is_planar else None
         R = find_rotation(step, survey.K(step.first)) if posed is None else posed[:3, :3]
         residual = parallax_px(*pixels, K, R)
-        displacement_px = float(np.median(np.linalg.norm(pixels[1] - pixels[0], axis=1)))
+        displacement_px = float(np.median(np.linalg.norm(second_px - first_px, axis=1)))
         share = residual / max(displacement_px, LEAST_PX)
         if is_planar and posed is None and share > MAX_SHARE_OF_PLANE * facing_plane_share(*pixels, K):
             continue
