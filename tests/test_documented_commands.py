@@ -103,6 +103,8 @@ def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     chain = f"cam0: {{camera_model: pinhole, intrinsics: [120, 120, {x}, {y}], resolution: [{width}, {height}]}}"
     rows = [f"P{n}: 120 0 {x} {-60 * n} 0 120 {y} 0 0 0 1 0\n" for n in range(2)]
     texts = {"camchain.yaml": chain, "calib.txt": "".join(rows), "K.txt": f"120 0 {x}\n0 120 {y}\n0 0 1\n"}
+    poses = [f"1 0 0 0 0 1 0 0 0 0 1 {z}\n" for z, _ in enumerate((folder / "left").iterdir())]
+    texts["gt.txt"] = "".join(poses)
     for n, side in enumerate(("left", "right")):
         P = [120, 0, x, -60 * n, 0, 120, y, 0, 0, 0, 1, 0]
         sizes = f"image_width: {width}\nimage_height: {height}"

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 
 HEIGHT, WIDTH = 48, 64
 K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
@@ -65,9 +66,65 @@ def test_a_pair_of_videos_becomes_a_recording(stadia, pair, tmp_path):
     code, out, err = stadia("init", *videos, "--out", tmp_path / "rig", "--every", "2")
     assert (code, "3 pairs" in out) == (0, True), err
     assert json.loads((tmp_path / "rig" / "recording.json").read_text())["frame_rate_hz"] == 6
+    out = stadia("init", *videos, "--out", tmp_path / "fast", "--fps", "120")
+    assert f"note: --fps 120 is used; {videos[0]} has 12" in "".join(out[1:])
+    assert json.loads((tmp_path / "fast" / "recording.json").read_text())["frame_rate_hz"] == 120
     code, _, err = stadia("init", videos[0], tmp_path / "short.mp4", pair[2], "--out", tmp_path / "other")
     assert (code, "found 4 frames, and 6 on the left" in err) == (2, True)
     assert not (tmp_path / "other").exists()
+
+
+def make_poses(count: int) -> Trajectory:
+    """Return a curve at uneven times, seconds since 1970."""
+    turn = np.linspace(0, 0.4, count)
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, 0, 0], poses[:, 0, 2] = np.cos(turn), np.sin(turn)
+    poses[:, 2, 0], poses[:, 2, 2] = -np.sin(turn), np.cos(turn)
+    poses[:, :3, 3] = np.linspace((3, -1, 10), (4, 0, 20), count)
+    return Trajectory(poses, 1311868164.36 + np.arange(count) ** 2 / 8)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_poses_and_the_frame_rate_come_back_as_they_were_given(stadia, pair, tmp_path, every):
+    given = make_poses(3)
+    write_kitti_trajectory(tmp_path / "gt.txt", given)
+    write_tum_trajectory(tmp_path / "gt.tum", given)
+    words = ("--every", str(every), "--out")
+    code, _, err = stadia("init", *pair, "--fps", "12.5", "--poses", tmp_path / "gt.txt", *words, tmp_path / "kitti")
+    assert (code, err) == (0, "")
+    assert stadia("init", *pair, "--poses", tmp_path / "gt.tum", *words, tmp_path / "tum")[0] == 0
+    rate_times_s = np.arange(3) / 12.5
+    for folder, times_s in (("kitti", rate_times_s), ("tum", given.times_s)):
+        (recording,) = open_recordings(tmp_path / folder)
+        read = [recording.T_world_camera(index) for index in range(len(recording))]
+        np.testing.assert_allclose(np.stack(read), given.T_world_camera[::every], atol=1e-8)
+        np.testing.assert_allclose(
+            [recording.timestamp_s(i) for i in range(len(recording))], times_s[::every], atol=1e-6
+        )
+
+
+def test_poses_that_do_not_fit_the_frames_are_refused(stadia, pair, tmp_path):
+    path, words = tmp_path / "gt.txt", ("--poses", tmp_path / "gt.txt", "--out", tmp_path / "rig")
+    write_kitti_trajectory(path, make_poses(4))
+    _, _, err = stadia("init", *pair, *words)
+    assert f"{path}: found 4 poses; expected 3, one for each frame of {pair[0]}" in err
+    write_kitti_trajectory(path, make_poses(3))
+    rows = path.read_text().splitlines()
+    for row, found in (
+        (rows[1].replace(rows[1].split()[3], "nan"), f"{path}, line 2: found a value that is not finite"),
+        (" ".join(["2", *rows[1].split()[1:]]), "expected a rotation"),
+        ("1 " + rows[1], "found a row with a frame number after one without"),
+    ):
+        path.write_text("\n".join([rows[0], row, rows[2]]))
+        code, _, err = stadia("init", *pair, *words)
+        assert (code, found in err) == (2, True), err
+    path.write_text("\n".join(f"{number} {row}" for number, row in zip((0, 2, 3), rows, strict=True)))
+    assert "found frame numbers that leave out frames" in stadia("init", *pair, *words)[2]
+    path.write_text("1 2 3\n")
+    assert "found 3 columns; expected rows of 12 numbers (KITTI)" in stadia("init", *pair, *words)[2]
+    write_tum_trajectory(path, make_poses(3))
+    assert "--fps: found used together with the times" in stadia("init", *pair, *words, "--fps", "10")[2]
+    assert not (tmp_path / "rig").exists()
 
 
 def test_nothing_is_overwritten(stadia, pair, tmp_path):

@@ -218,3 +218,30 @@ def test_numbers_that_no_path_has(number: str, format: TrajectoryFormat, tmp_pat
     (tmp_path / "path.txt").write_text(row.format(number) + "\n")
     with pytest.raises(DataError, match=r"path\.txt, line 1: found (the number|a value that is not finite)"):
         read_trajectory(tmp_path / "path.txt", format)
+
+
+def test_gaps_in_time_are_noted_and_scored(tmp_path: Path) -> None:
+    """Three intervals above ten medians are gaps, nine medians are none; numbers of frames count like times."""
+    T, intervals = poses(30), np.full(29, 0.1)
+    intervals[[4, 11, 20]], intervals[15] = (1.2, 14.25, 2), 0.9
+    times_s = 1e9 + np.concatenate([[0], np.cumsum(intervals)])
+    score = score_trajectory(Trajectory(T), Trajectory(T, times_s))
+    text = "3 gaps between neighboring poses, the longest 14.2 s (above 10 times the median interval of 0.1 s)"
+    assert f"{text}: RPE and the path length contain them" in score.notes
+    assert score.gaps == (4, 11, 20)
+    assert score.to_json()["path_gaps"] == [4, 11, 20]
+    even = score_trajectory(Trajectory(T), Trajectory(T, np.arange(30.0)))
+    assert (even.gaps, [one for one in even.notes if "gap" in one]) == ((), [])
+    assert "path_gaps" not in even.to_json()
+    frames = np.array([*range(15), *range(45, 60)])
+    numbered = score_trajectory(Trajectory(T, frames=frames), Trajectory(poses(60)))
+    assert numbered.gaps == (14,)
+    assert any(one.startswith("1 gap between neighboring poses, the longest 31 frames (") for one in numbered.notes)
+
+
+def test_the_gaps_of_fr2_desk_are_noted(real_data: Path) -> None:
+    folder = real_data / "trajectories"
+    estimate = read_trajectory(folder / "fr2_desk_ORB.txt", TrajectoryFormat.TUM)
+    truth = read_trajectory(folder / "fr2_desk_groundtruth.txt", TrajectoryFormat.TUM, is_reference=True)
+    (note,) = (one for one in score_trajectory(estimate, truth).notes if " gap" in one)
+    assert note.startswith("5 gaps between neighboring poses, the longest 14.2 s (above 10 times")

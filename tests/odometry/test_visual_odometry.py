@@ -295,7 +295,7 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
     drawn, titles = {}, []
 
-    def draw(path: object, paths: dict[str, np.ndarray], depth_scale: DepthScale, *, title: str) -> None:
+    def draw(path: object, paths: dict[str, np.ndarray], depth_scale: DepthScale, *, title: str, **_: object) -> None:
         drawn.update(paths)
         titles.append(title)
 

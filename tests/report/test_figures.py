@@ -102,6 +102,15 @@ def test_path_drawing_keeps_shape_and_scale():
     assert drawing.lines[0].path == drawing.true
 
 
+@pytest.mark.parametrize(("count", "gaps", "pieces"), [(20, [4, 9], 3), (5000, [1234], 2), (20, "text", 1)])
+def test_path_drawing_does_not_join_poses_beside_a_gap(count, gaps, pieces):
+    ahead, climb = [[0, z] for z in range(count)], [0.2 * z for z in range(count)]
+    paths = [DrawnPath(name, 0, ahead, climb, gaps=gaps) for name in ("estimate", "true")]
+    drawing = draw_camera_paths(paths[:1], paths[1])
+    drawn = (drawing.true, drawing.profile.true, drawing.lines[0].path, drawing.lines[0].height)
+    assert [line.count("M") for line in drawn] == [pieces] * 4
+
+
 @pytest.mark.parametrize(
     "bad", [None, "text", 3, [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
 )

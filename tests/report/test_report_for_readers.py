@@ -12,7 +12,9 @@ import numpy as np
 
 from stadia import report
 from stadia.report.path_figures import make_path_figures
+from stadia.report.quality_summary import describe_quality
 from stadia.report.run_files import read_run
+from stadia.report.sections import make_tiles
 
 
 def build(folder: Path) -> str:
@@ -105,3 +107,26 @@ def test_names_break_between_words(make_run):
     text = build(make_run(config={"training": {"checkpoint_every": 5}}))
     assert "<code>training.<wbr>checkpoint_<wbr>every</code>" in text
     assert "overflow-wrap: anywhere" not in text
+
+
+def test_the_longest_scored_path_is_the_headline_and_each_has_its_length(make_run):
+    """Five validation poses over 4.8 m do not hide the whole path."""
+    folder = make_run(without=("scores", "result.json"))
+    (folder / "scores").mkdir()
+    for name, poses, length, error in (("val-drive", 5, 4.8, 0.1), ("whole-drive", 60, 59.9, 0.49)):
+        score = {"metrics": {"ate_rmse_m": error}, "align": "sim3", "poses": poses, "path_m": length}
+        (folder / "scores" / f"{name}.json").write_text(json.dumps(score), encoding="utf-8")
+    (folder / "scores" / "depth.json").write_text(json.dumps({"metrics": {"abs_rel": 0.1}}), encoding="utf-8")
+    tiles = [tile for tile in make_tiles(read_run(folder)) if "ATE" in tile.label]
+    assert [(tile.label.partition(" ")[0], tile.value) for tile in tiles] == [
+        ("whole-drive", "0.490 m"),
+        ("val-drive", "0.100 m"),
+    ]
+    assert tiles[0].note.startswith("60 poses over 59.9 m, after a fit to the truth")
+    assert tiles[1].note.startswith("5 poses over 4.80 m")
+    (folder / "scores" / "depth.json").unlink()
+    sentences = [one.text for one in describe_quality(read_run(folder))]
+    assert (
+        "whole-drive: the path (60 poses over 59.9 m) is off by 0.8% of its length after a fit to the truth."
+        in sentences
+    )

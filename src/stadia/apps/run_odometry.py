@@ -177,7 +177,9 @@ def _write(
     with atomic_folder(folder) as new:
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         training = read_training_record(request.checkpoint)
-        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed)
+        run = Checkpoint.open(request.checkpoint).path.parent.parent
+        trained = TrainingOverlap.find_input(run, given)
+        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained))
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
         checks = gate.to_json()
@@ -249,7 +251,7 @@ def _write_path(
     else:
         paths = score.paths_from_start
         named = {method: paths["estimated"], "measured": paths["true"]}
-        draw_paths(folder / DRAWING, named, DepthScale.METRES, title=score.headline)
+        draw_paths(folder / DRAWING, named, DepthScale.METRES, title=score.headline, gaps=score.gaps)
 
 
 def _score(

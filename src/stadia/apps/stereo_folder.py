@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import atomic_folder, expand_home, write_json
+from stadia.core.files import atomic_folder, expand_home, write_json, write_lines
 from stadia.core.image_io import write_image
+from stadia.core.input_files import read_lines
 from stadia.core.types import TrackProgress
 from stadia.datasets.calibration_files import CalibratedCamera, read_calibration
 from stadia.datasets.image_files import list_images
@@ -26,6 +27,13 @@ from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.datasets.video_files import fit_to_size, read_image_size
 from stadia.diagnostics.preflight.scale_mistakes import suggest_baseline_units
+from stadia.evaluation.io.trajectory_files import (
+    FORMAT_OF_COLUMNS,
+    Trajectory,
+    TrajectoryFormat,
+    read_trajectory,
+    write_kitti_trajectory,
+)
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""
@@ -35,6 +43,10 @@ MAX_BASELINE_M = 10.0
 """Above, the calibration is in millimetres: chessboard squares were given so."""
 SAME_BASELINE = 0.005
 """Relative difference of two baselines that counts as rounding."""
+SAME_RATE = 0.001
+"""Relative difference of two frame rates that counts as rounding."""
+
+POSE_ROWS = "rows of 12 numbers (KITTI), or of t x y z qx qy qz qw (TUM)"
 
 Array = NDArray[np.float64]
 
@@ -49,6 +61,8 @@ class StereoRequest:
     cameras: names of the left and the right camera in the file; None = its first two.
     baseline_m: distance of the cameras; None = that of the calibration.
     every: each n-th frame.
+    fps: frames a second of the input, before `every`; None = that of the videos, and none for folders.
+    poses: camera-to-world poses of the left camera, a KITTI or TUM row for each frame. TUM rows give the times.
     """
 
     left: Path
@@ -58,6 +72,8 @@ class StereoRequest:
     cameras: tuple[str, str] | None = None
     baseline_m: float | None = None
     every: int = 1
+    fps: float | None = None
+    poses: Path | None = None
 
 
 def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterator[str]:
@@ -81,24 +97,68 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
         raise DataError(sources[1], found=found, expected="two images of one size", fix="rectify the pair")
     left, right, baseline_m = find_rig(request)
     yield from compare_baselines(request, left, right)
+    poses = None if request.poses is None else read_poses(request)
     intrinsics = [
         fit_to_size(Intrinsics(camera.K, *(camera.size or size)), source, *size)
         for camera, source, size in zip((left, right), sources, sizes, strict=True)
     ]
     rate_hz = None if sources[0].is_dir() else read_frame_rate_hz(sources[0])
+    if request.fps is not None:
+        if rate_hz is not None and not math.isclose(request.fps, rate_hz, rel_tol=SAME_RATE):
+            yield f"note: --fps {request.fps:g} is used; {sources[0]} has {rate_hz:.4g}"
+        rate_hz = request.fps
     with atomic_folder(out) as folder:
         write = _link_images if sources[0].is_dir() else _write_frames
-        frames = write(sources, folder, request.every, track)
+        total = write(sources, folder, request.every, track)
+        if poses is not None:
+            _write_poses(request, poses, folder, total)
         cameras = {
             side: {"K": one.K.tolist(), "height": one.height, "width": one.width}
             for side, one in zip(("left", "right"), intrinsics, strict=True)
         }
         T = np.eye(4)
         T[0, 3] = -baseline_m
-        rate = {} if rate_hz is None else {"frame_rate_hz": rate_hz / request.every}
+        has_times = poses is not None and poses.times_s is not None
+        rate = {} if rate_hz is None or has_times else {"frame_rate_hz": rate_hz / request.every}
         write_json(folder / "recording.json", {"cameras": cameras, "T_right_left": T.tolist(), **rate})
+    frames = len(range(0, total, request.every))
     yield f"{out}: {frames} pairs of {sizes[0][1]}x{sizes[0][0]}, baseline {baseline_m:.4g} m"
     yield f"check it: stadia check {out}"
+
+
+def read_poses(request: StereoRequest) -> Trajectory:
+    """Return the poses of --poses, in the format that the number of its columns shows.
+
+    Raises DataError for rows that are not finite, hold no rotation, or leave out frames, and ConfigError where --fps
+    competes with the times of TUM rows.
+    """
+    assert request.poses is not None
+    path = expand_home(request.poses)
+    rows = (line.partition("#")[0].replace(",", " ").split() for line in read_lines(path, expected=POSE_ROWS))
+    columns = len(next(filter(None, rows), ()))
+    if (format := FORMAT_OF_COLUMNS.get(columns)) is None:
+        fix = "write camera-to-world poses of the left camera"
+        raise DataError(path, found=f"{columns} columns", expected=POSE_ROWS, fix=fix)
+    poses = read_trajectory(path, TrajectoryFormat(format))
+    if poses.frames is not None and not np.array_equal(poses.frames, np.arange(len(poses))):
+        fix = "pass a pose for each frame, or remove the frames without one"
+        raise DataError(path, found="frame numbers that leave out frames", expected="each frame from 0 on", fix=fix)
+    if poses.times_s is not None and request.fps is not None:
+        found = f"used together with the times of {path}"
+        raise ConfigError("--fps", found=found, expected="one of the two", fix="leave --fps out")
+    return poses
+
+
+def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total: int) -> None:
+    """Write poses.txt, and times.txt for TUM rows. Raises DataError where there are not `total` poses."""
+    if len(poses) != total:
+        expected = f"{total}, one for each frame of {request.left}"
+        fix = "pass the poses of these frames, in their order"
+        raise DataError(expand_home(request.poses or ""), found=f"{len(poses)} poses", expected=expected, fix=fix)
+    chosen = poses.rows(np.arange(0, total, request.every))
+    write_kitti_trajectory(folder / "poses.txt", chosen)
+    if chosen.times_s is not None:
+        write_lines(folder / "times.txt", (repr(float(time)) for time in chosen.times_s))
 
 
 def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera, float]:
@@ -188,7 +248,7 @@ def _suggest_metres(baseline: float) -> str:
 
 
 def _link_images(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
-    """Link or copy the images of two folders, in natural order; return the number of pairs."""
+    """Link or copy each n-th pair of images of two folders, in natural order; return the number of all pairs."""
     files = [list_images(source) for source in sources]
     _check_equal(sources, *map(len, files))
     pairs = list(zip(*files, strict=True))[::every]
@@ -201,11 +261,11 @@ def _link_images(sources: Sequence[Path], folder: Path, every: int, track: Track
                 os.link(image.resolve(), target)
                 continue
             shutil.copyfile(image, target)
-    return len(pairs)
+    return len(files[0])
 
 
 def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
-    """Write the frames of two videos as PNG; return the number of pairs."""
+    """Write each n-th pair of frames of two videos as PNG; return the number of all pairs."""
     counts = [0, 0]
     written = 0
     frames = zip_longest(*(stream_video(source) for source in sources))
@@ -218,7 +278,7 @@ def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: Trac
             write_image(folder / side / f"{written:06d}.png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
         written += 1
     _check_equal(sources, *counts)
-    return written
+    return counts[0]
 
 
 def _check_equal(sources: Sequence[Path], left: int, right: int) -> None:

@@ -47,6 +47,10 @@ def init(
         float | None, typer.Option(min=1e-4, help="Distance of the cameras, metres, at most 10.")
     ] = None,
     every: EveryOption = 1,
+    fps: Annotated[
+        float | None, typer.Option(min=1e-3, help="Frames a second of LEFT and RIGHT, before --every.", metavar="HZ")
+    ] = None,
+    poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
 ) -> None:
     """Write a rectified stereo pair as a data set of stadia: images, cameras and baseline. Nothing is overwritten."""
     from stadia.core.errors import ConfigError
@@ -59,6 +63,6 @@ def init(
     from stadia.cli.progress_display import print_lines, show_progress
 
     pair = (names[0], names[1]) if cameras is not None else None
-    request = StereoRequest(left, right, calibrations, out, pair, baseline, every)
+    request = StereoRequest(left, right, calibrations, out, pair, baseline, every, fps, poses)
     with show_progress() as bars:
         print_lines(write_stereo_folder(request, bars.track))

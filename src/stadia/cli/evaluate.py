@@ -186,7 +186,7 @@ def _score_trajectory(
         from stadia.core.types import DepthScale
         from stadia.evaluation.plots.charts import draw_paths
 
-        draw_paths(image, score.paths_from_start, DepthScale.METRES, title=score.headline)
+        draw_paths(image, score.paths_from_start, DepthScale.METRES, title=score.headline, gaps=score.gaps)
         echo(f"note: wrote {image}", err=True)
     return score.summary()
 

@@ -25,7 +25,13 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
-from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories, read_kitti_trajectory
+from stadia.evaluation.io.trajectory_files import (
+    MIN_GAP,
+    Trajectory,
+    associate_trajectories,
+    find_gaps,
+    read_kitti_trajectory,
+)
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
 from stadia.geometry import compose, inverse
@@ -227,6 +233,7 @@ class TrajectoryScore:
     scale: factor that the alignment applied to the estimate.
     estimated, reference: (N, 4, 4) camera-to-world, as they were compared.
     notes: remarks for the reader of the numbers.
+    gaps: rows after which a gap in time lies. Drawings do not join the poses beside it.
     """
 
     metrics: dict[str, float | None]
@@ -235,6 +242,7 @@ class TrajectoryScore:
     estimated: NDArray[np.float64]
     reference: NDArray[np.float64]
     notes: tuple[str, ...]
+    gaps: tuple[int, ...] = ()
 
     @property
     def path_m(self) -> float:
@@ -262,6 +270,7 @@ class TrajectoryScore:
         """Return the content of a score file: the numbers, and both paths.
 
         A path is (x, z) from the start, x right and z forward, with its height above the start; metres.
+        `path_gaps`, where there are some, are the rows after which a gap lies.
         """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
@@ -269,7 +278,8 @@ class TrajectoryScore:
         paths = {name: T[::step, :3, 3].round(3) for name, T in self.paths_from_start.items()}
         drawn = {f"path_{name}_m": xyz[:, [0, 2]].tolist() for name, xyz in paths.items()}
         heights = {f"height_{name}_m": (0.0 - xyz[:, 1]).tolist() for name, xyz in paths.items()}
-        return {**head, "metrics": metrics, **drawn, **heights}
+        gaps = {"path_gaps": sorted({row // step for row in self.gaps})} if self.gaps else {}
+        return {**head, "metrics": metrics, **drawn, **heights, **gaps}
 
 
 def score_trajectory(
@@ -299,6 +309,9 @@ def score_trajectory(
     if (estimated.times_s is None) != (reference.times_s is None):
         timed, rows = (reference, estimated) if estimated.times_s is None else (estimated, reference)
         notes.append(f"{timed.name} has times and {rows.name} has none: its row k is taken as frame k")
+    timed_path = P if Q.times_s is None and Q.frames is None else Q
+    gaps = find_gaps(timed_path)
+    notes += [_note_gaps(timed_path, gaps)] if len(gaps) else []
     truth = torch.from_numpy(Q.T_world_camera)
     fitted = align_path(torch.from_numpy(P.T_world_camera), truth, alignment)
     values = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
@@ -311,7 +324,18 @@ def score_trajectory(
     if note := _note_inverted(P, truth):
         notes.append(note)
     aligned = fitted.T_world_camera.numpy()
-    return TrajectoryScore(metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes))
+    return TrajectoryScore(
+        metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes), tuple(gaps.tolist())
+    )
+
+
+def _note_gaps(path: Trajectory, gaps: NDArray[np.intp]) -> str:
+    """Return a note on gaps: how many, the longest, and what contains them. gaps: (G,) from `find_gaps`, G >= 1."""
+    instants, unit = (path.frame_numbers, "frames") if path.times_s is None else (path.times_s, "s")
+    intervals = np.diff(instants)
+    count = f"{len(gaps)} gap{'s' * (len(gaps) != 1)} between neighboring poses"
+    above = f"above {MIN_GAP} times the median interval of {np.median(intervals):.3g} {unit}"
+    return f"{count}, the longest {intervals.max():.3g} {unit} ({above}): RPE and the path length contain them"
 
 
 def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[str]:

@@ -33,6 +33,7 @@ class DrawnPath:
     """A camera's path from a score file. A part of another shape is not drawn.
 
     points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start, or None.  error: for the legend.
+    gaps: rows that are not joined with the next one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DrawnPath:
     points_m: Any
     heights_m: Any = None
     error: str = ""
+    gaps: Any = ()
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,19 @@ def draw_camera_paths(paths: Sequence[DrawnPath], true: DrawnPath) -> PathFigure
     scale = float(min((WIDTH - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
     bar_m = round_down(0.25 * WIDTH / scale)
 
-    def draw(points: NDArray[np.float64]) -> list[Point]:
-        kept = points[thin_indices(len(points))]
-        return [(pad + float(x - low[0]) * scale, pad + float(high[1] - z) * scale) for x, z in kept]
+    def place(points: NDArray[np.float64]) -> list[Point]:
+        return [(pad + float(x - low[0]) * scale, pad + float(high[1] - z) * scale) for x, z in points]
 
     axes = _fit_height_axes([*paths, true])
     return PathFigure(
         width=float(extent[0]) * scale + 2 * pad,
         height=float(extent[1]) * scale + 2 * pad + 24,
         lines=[
-            PathLine(path.name, path.color, path.error, make_path_data(draw(points)), _draw_height(path, axes))
+            PathLine(path.name, path.color, path.error, _draw_line(place(points), path.gaps), _draw_height(path, axes))
             for path, points in drawn
         ],
-        true=make_path_data(draw(true_points)) if true_points is not None else "",
-        start=draw(drawn[0][1] if true_points is None else true_points)[0],
+        true=_draw_line(place(true_points), true.gaps) if true_points is not None else "",
+        start=place((drawn[0][1] if true_points is None else true_points)[:1])[0],
         bar_px=bar_m * scale,
         bar_m=bar_m,
         profile=None
@@ -139,7 +140,18 @@ def _draw_height(path: DrawnPath, axes: FigureAxes | None) -> str:
     if axes is None or measured is None:
         return ""
     along, height = measured
-    return make_path_data([(axes.x(along[i]), axes.y(height[i])) for i in thin_indices(len(along))])
+    return _draw_line([(axes.x(a), axes.y(h)) for a, h in zip(along, height, strict=True)], path.gaps)
+
+
+def _draw_line(points: Sequence[Point], gaps: Any) -> str:
+    """Return SVG path data of some of the points, and lift the pen between those that a gap separates."""
+    rows = {row for row in gaps if isinstance(row, int)} if isinstance(gaps, list | tuple) else set()
+    kept = thin_indices(len(points)).tolist()
+    line: list[Point | None] = []
+    for row, following in zip(kept, [*kept[1:], kept[-1]], strict=True):
+        line.append(points[row])
+        line += [None] if any(between in rows for between in range(row, following)) else []
+    return make_path_data(line)
 
 
 def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] | None:
@@ -191,11 +203,14 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
                 score["path_estimated_m"],
                 score.get("height_estimated_m"),
                 _format_path_error(score),
+                score.get("path_gaps", ()),
             )
             for name, score in files.items()
         ]
         first_name, first = next(iter(files.items()))
-        true = DrawnPath("true", 0, first.get("path_true_m"), first.get("height_true_m"))
+        true = DrawnPath(
+            "true", 0, first.get("path_true_m"), first.get("height_true_m"), gaps=first.get("path_gaps", ())
+        )
         if figure := draw_camera_paths(paths, true):
             title = str(first.get("recording") or first_name)
             found.append((_relative_error(files), RecordingPaths(title, figure, _describe_methods(files))))

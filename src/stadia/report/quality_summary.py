@@ -12,7 +12,7 @@ import numpy as np
 
 from stadia.report.metric_labels import METRES, format_number, is_finite, metric_label
 from stadia.report.run_files import RunFiles, Series, flatten_mapping
-from stadia.report.score_tables import is_baseline
+from stadia.report.score_tables import describe_path, is_baseline
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
 MEAN_DEPTH_D1 = 0.5  # δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld
@@ -159,16 +159,18 @@ def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySente
 
 
 def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
-    """Describe the worst scored path as a share of its length."""
+    """Describe the longest scored path, of equally long ones the worst, as a share of its length."""
     errors = {}
     for name, score in run.scores.items():
         ate, path = _finite_metrics(score).get("ate_rmse_m"), score.get("path_m")
         if ate is not None and isinstance(path, int | float) and path > 0:
-            errors[name] = ate / path
+            errors[name] = path, ate / path
     if errors:
-        name, share = max(errors.items(), key=lambda one: one[1])
-        fitted = " after a fit to the truth" if run.scores[name].get("align", "none") != "none" else ""
-        yield QualitySentence(f"{name}: the path is off by {share:.1%} of its length{fitted}.")
+        name, (_, share) = max(errors.items(), key=lambda one: one[1])
+        score = run.scores[name]
+        fitted = " after a fit to the truth" if score.get("align", "none") != "none" else ""
+        of = f" ({described})" if (described := describe_path(score)) else ""
+        yield QualitySentence(f"{name}: the path{of} is off by {share:.1%} of its length{fitted}.")
 
 
 def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:

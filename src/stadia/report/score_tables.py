@@ -63,6 +63,17 @@ def describe_alignment(score: dict[str, Any]) -> str:
     return f"after a fit to the truth ({aligned})" if aligned not in (None, "none") else ""
 
 
+def measure_path(score: dict[str, Any]) -> float:
+    """Return the length of a scored path in metres; 0 for a score of anything else."""
+    return float(score["path_m"]) if "poses" in score and is_finite(score.get("path_m")) else 0.0
+
+
+def describe_path(score: dict[str, Any]) -> str:
+    """Describe how much of a path was scored, as `5 poses over 4.80 m`; "" for a score of anything else."""
+    length = measure_path(score)
+    return f"{format_number(score['poses'])} poses over {format_number(length, 'm')}" if length > 0 else ""
+
+
 def collect_metrics(score: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a score file, also those beside its `metrics` (scale ratio, path length)."""
     inner = score.get("metrics")

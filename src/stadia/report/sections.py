@@ -25,7 +25,14 @@ from stadia.report.metric_labels import (
 from stadia.report.panel_labels import LOSS, RATE, SECONDS, TERMS, PanelLabel, label_panel, label_validation_image
 from stadia.report.report_images import EmbeddedImage, embed_image_file
 from stadia.report.run_files import RunFiles, Series, ValueSpread, flatten_mapping, step_from_filename
-from stadia.report.score_tables import as_list, collect_metrics, describe_alignment, is_baseline
+from stadia.report.score_tables import (
+    as_list,
+    collect_metrics,
+    describe_alignment,
+    describe_path,
+    is_baseline,
+    measure_path,
+)
 
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
 MEDIAN_SIZE = "Median size"
@@ -62,7 +69,8 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
     """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
     result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
-        files = ((stem, score) for stem, score in run.scores.items() if not is_baseline(score))
+        files = [(stem, score) for stem, score in run.scores.items() if not is_baseline(score)]
+        files = _put_longest_path_first(files)
         return [tile for stem, score in files for tile in _make_score_tiles(stem, score)][:MAX_TILES]
     tiles = []
     for key, value in result.items():
@@ -74,10 +82,18 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
     return tiles
 
 
+def _put_longest_path_first(files: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Sort the scores of paths by length, and leave other scores in their places: a few poses are no headline."""
+    lengths = [measure_path(score) for _, score in files]
+    longest = iter(sorted((one for one in files if measure_path(one[1])), key=lambda one: -measure_path(one[1])))
+    return [next(longest) if length else one for one, length in zip(files, lengths, strict=True)]
+
+
 def _make_score_tiles(stem: str, score: dict[str, Any]) -> list[KeyTile]:
     found = [(metric_label(name), format_metric(name, value)) for name, value in collect_metrics(score).items()]
     keys = [(shown.label, value) for shown, value in found if shown.key][:MAX_TILES_PER_FILE]
-    return [KeyTile(f"{stem} · {label}", value, describe_alignment(score)) for label, value in keys]
+    note = ", ".join(filter(None, (describe_path(score), describe_alignment(score))))
+    return [KeyTile(f"{stem} · {label}", value, note) for label, value in keys]
 
 
 def _make_tile(key: str, value: float, result: dict[str, Any]) -> KeyTile:

@@ -66,6 +66,12 @@ def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
         assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
 
 
+def test_the_fix_of_a_useless_validation_names_what_helps_a_single_video() -> None:
+    found, *_ = run_monitor(ValidationWarpMonitor(), [{"val/warped_over_unwarped": 0.98}] * 3, every=100)
+    assert "Of a single video, train longer from pretrained weights, film longer, or add videos" in found.fix
+    assert "use more recordings" not in found.fix
+
+
 def test_motion_that_turns_round_as_it_is_learnt_is_let_be_and_not_one_whose_size_comes_right() -> None:
     for course, codes in (((-0.95, -0.55, 0.1, 0.9), set()), ((-1.6, -1.3, -1.1), {"P20"})):
         rows = [{"val/motion_along": along, "val/warped_over_unwarped": 0.5} for along in course]

@@ -57,7 +57,7 @@ def survey_homography(K: np.ndarray, second_px: Callable[[np.ndarray], np.ndarra
         steps.append(
             SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion, T_second_first=None)
         )
-    recording = SimpleNamespace(camera=lambda index: SimpleNamespace(width=320))
+    recording = SimpleNamespace(camera=lambda index: SimpleNamespace(width=320), number=lambda index: index)
     survey = {"stereo": False, "steps": steps, "K": lambda index: K, "recording": recording}
     return SimpleNamespace(**survey, depth=lambda index: None)
 
@@ -115,7 +115,7 @@ def test_a_hand_held_camera_moves_as_little_as_its_poses_say(real_data: Path) ->
         if step.T_second_first is not None
     ]
     assert float(found.measured.split()[3]) == pytest.approx(np.median(by_poses), rel=0.1)
-    assert found.fix.startswith("take frames that lie farther apart: data.stride=3, in steps of these frames (27 of 80")
+    assert found.fix.startswith("take frames that lie farther apart: data.stride=3, in frames of the source (27 of 80")
 
 
 @pytest.mark.slow
@@ -144,6 +144,44 @@ def test_a_camera_that_moves_little_is_told_another_cause() -> None:
     frames = len(Slowed(roadworld()))
     left = f"{math.ceil(frames / stride)} of {frames} frames stay: too few to train on alone, which takes 50;"
     assert left in found.fix
+
+
+def survey_drive(height: int, kept: int) -> SimpleNamespace:
+    """Six steps down a facing slope of boxes at 320 px, of which each `kept`-th frame of the source is kept."""
+    K = np.array([[280.0, 0, 159.5], [0, 280 * height / 240, (height - 1) / 2], [0, 0, 1]])
+    random = np.random.default_rng(1)
+    points = random.uniform((-2, -2, 4), (2, 2, 9), (400, 3))
+    steps = []
+    for first in range(6):
+        there = points + np.array([0, 0.006 * kept, 0])
+        pixels = [(one @ K.T)[:, :2] / one[:, 2:] for one in (points, there)]
+        matches = FeatureMatches(np.arange(400), *pixels)
+        motion = SimpleNamespace(planar=False, R=np.eye(3))
+        steps.append(SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion))
+    recording = SimpleNamespace(
+        camera=lambda index: SimpleNamespace(width=320), number=lambda index: kept * index + 7, is_part=False
+    )
+    survey = {"stereo": False, "steps": steps, "K": lambda index: K, "recording": recording, "length": 300}
+    return SimpleNamespace(**survey, depth=lambda index: None)
+
+
+def test_images_of_another_shape_have_the_same_parallax() -> None:
+    """A training squeezes a video of 4:3 to 10:3."""
+    (filmed,), (squeezed,) = (check_parallax(survey_drive(height, 1)) for height in (240, 96))
+    assert filmed.measured == squeezed.measured
+    assert filmed.fix == squeezed.fix
+    assert filmed.evidence["rotation_share"] == pytest.approx(squeezed.evidence["rotation_share"])
+
+
+def test_the_stride_is_one_of_the_source_and_the_measured_frames_are_named() -> None:
+    """Of a video of which selection by motion kept each second frame, twice as many are stepped over."""
+    (every,), (second,) = (check_parallax(survey_drive(240, kept)) for kept in (1, 2))
+    strides = [int(one.fix.partition("data.stride=")[2].partition(",")[0]) for one in (every, second)]
+    parallax = [np.median(one.evidence["pairs"]["parallax_px"]) for one in (every, second)]
+    assert parallax[1] == pytest.approx(2 * parallax[0], rel=1e-3), "of neighboring kept frames"
+    assert strides == [math.ceil(1.8 / parallax[0]), 2 * math.ceil(1.8 / parallax[1])]
+    assert every.measured.endswith("(6 pairs between frames 7 and 13)")
+    assert second.measured.endswith("(6 pairs between frames 7 and 19)")
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ MAX_AUTO_MASKED = 0.75
 MIN_TRAINED_STEPS = 100
 """Updates of a checkpoint; below, its training hardly began."""
 
+OWN_DATA_CAUSE = "the network learned little, cars that drive along were taken for the scene, or K is wrong"
+OWN_DATA_FIX = (
+    "the network was trained on these images, or on others of their video: train longer (thousands of steps), start"
+    " from pretrained weights, and mend what `stadia check` reports of motion (D03, D18); if that is done, add other"
+    " videos, with more motion of the camera and less traffic"
+)
+"""Of S30, for data of the training."""
+
 DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 """Findings of predictions whose cause may lie in the data of the training."""
 
@@ -126,6 +134,7 @@ def judge_predictions(
     has_ratios: bool = True,
     focal: float | None = None,
     camera_is_assumed: bool = False,
+    is_of_training: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
@@ -135,9 +144,11 @@ def judge_predictions(
         has_ratios: False for inverse depth up to scale and shift.
         focal: fx / width of the input's camera.
         camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
+        is_of_training: frames of this input trained the network, or it is the validation data of the training.
     """
     measured = measure_frames(frames, has_ratios=has_ratios) if frames else None
-    return judge_measurements(measured, training, focal=focal, camera_is_assumed=camera_is_assumed)
+    about = {"camera_is_assumed": camera_is_assumed, "is_of_training": is_of_training}
+    return judge_measurements(measured, training, focal=focal, **about)
 
 
 def judge_measurements(
@@ -146,9 +157,11 @@ def judge_measurements(
     *,
     focal: float | None = None,
     camera_is_assumed: bool = False,
+    is_of_training: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on what was measured. Arguments are those of `judge_predictions`."""
     found = [*_check_maps(measured)] if measured is not None else []
+    found = [_fix_own_data(one) if is_of_training and one.code == "S30" else one for one in found]
     found += _check_training(training)
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
@@ -175,6 +188,12 @@ def _name_own_term(found: Finding, recipe_class: str) -> Finding:
         return found
     cause, fix = describe_own_term(recipe_class)
     return replace(found, cause=f"{cause}; or {found.cause}", fix=f"{fix}; else {found.fix}")
+
+
+def _fix_own_data(found: Finding) -> Finding:
+    """Return S30 with the cause and fix for data that the network was trained on: more of it would not help."""
+    longer, camera, check = found.fix.partition("check K")
+    return replace(found, cause=OWN_DATA_CAUSE, fix=f"{OWN_DATA_FIX}; {camera}{check}" if camera else longer)
 
 
 def _name_data_cause(found: Finding) -> Finding:
@@ -267,28 +286,30 @@ def _ignores_images(measured: FrameMeasurements) -> bool:
 
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     """T40: the record of the training shows that little was learned."""
-    reasons = []
+    reasons: list[tuple[str, str]] = []  # measured, expected
     if training.steps is not None and training.steps < MIN_TRAINED_STEPS:
-        reasons.append(_describe_steps(training.steps, training.trained_steps))
+        steps = _describe_steps(training.steps, training.trained_steps)
+        reasons.append((steps, f"at least {MIN_TRAINED_STEPS} steps (thousands are usual)"))
     if (warped := training.warped_over_unwarped) is not None and warped > MAX_WARP_RATIO:
-        reasons.append(f"the residual of the training images ended at {warped:.2f} times that of the unwarped ones")
+        text = f"the residual of the training images ended at {warped:.2f} times that of the unwarped ones"
+        reasons.append((text, f"at most {MAX_WARP_RATIO:g} times in the training"))
     if (warped := training.validation_warped) is not None and warped > MAX_VALIDATION_WARP_RATIO:
-        reasons.append(f"the residual of the validation images was {warped:.2f} times that of the unwarped ones")
+        text = f"the residual of the validation images was {warped:.2f} times that of the unwarped ones"
+        reasons.append((text, f"at most {MAX_VALIDATION_WARP_RATIO:g} times in the validation"))
     if (masked := training.auto_masked) is not None and masked > MAX_AUTO_MASKED:
-        reasons.append(f"the auto-mask held {masked:.0%} of the pixels")
-    if codes := [code for code in training.codes if code in LEARNING_CODES]:
-        reasons.append(f"the training reported {', '.join(codes)}")
-    if reasons:
-        expected = (
-            f"at least {MIN_TRAINED_STEPS} steps (thousands are usual), a residual of at most {MAX_WARP_RATIO:g} times"
-            f" that of the unwarped images, {MAX_VALIDATION_WARP_RATIO:g} times in the validation, no finding"
+        reasons.append(
+            (f"the auto-mask held {masked:.0%} of the pixels", f"at most {MAX_AUTO_MASKED:.0%} of the pixels")
         )
+    if codes := [code for code in training.codes if code in LEARNING_CODES]:
+        reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
+    if reasons:
         unnamed = ("focal", "folder", "recipe", "recipe_class", "data_causes")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }
         fix = _describe_longer_training(training)
-        yield make_finding("T40", Severity.WARN, "; ".join(reasons), expected, fix=fix, evidence=evidence)
+        measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
+        yield make_finding("T40", Severity.WARN, measured, expected, fix=fix, evidence=evidence)
 
 
 def _describe_longer_training(training: TrainingRecord) -> str:

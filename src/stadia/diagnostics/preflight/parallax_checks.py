@@ -83,6 +83,21 @@ def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
     return parallax_px(first_px, shifted, K, estimate_rotation(first_px, shifted, K)) / max(length, LEAST_PX)
 
 
+def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, Array, Array]:
+    """Return matches (M, 2) and K (3, 3) of the image with square pixels and the same width.
+
+    A training may squeeze its images: 640x192 of a video of 640x480 has .4 of its vertical displacements.
+
+    Examples:
+        >>> squeezed = np.array([[100.0, 0, 50], [0, 50, 20], [0, 0, 1]])
+        >>> _, second, K = square_pixels(np.zeros((1, 2)), np.array([[3.0, 4.0]]), squeezed)
+        >>> second.tolist(), K[1].tolist()
+        ([[3.0, 8.0]], [0.0, 100.0, 40.0])
+    """
+    ratio = float(K[0, 0] / K[1, 1])
+    return first_px * (1, ratio), second_px * (1, ratio), np.diag([1, ratio, 1]) @ K
+
+
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """D18, for one camera, and for one of two that trains alone: a note where ground truth could supervise instead.
 
@@ -94,12 +109,14 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
     parallaxes_px, shares, measured_steps = [], [], []
     for step in survey.steps:
-        pixels, K = (step.matches.first_px, step.matches.second_px), survey.K(step.first)
+        first_px, second_px, K = square_pixels(step.matches.first_px, step.matches.second_px, survey.K(step.first))
+        pixels = first_px, second_px
         is_planar = step.by_matches is not None and step.by_matches.planar
         posed = step.T_second_first if is_planar else None
-        R = find_rotation(step, K) if posed is None else posed[:3, :3]
+        R = find_rotation(step, survey.K(step.first)) if posed is None else posed[:3, :3]
         residual = parallax_px(*pixels, K, R)
-        share = residual / max(step.matches.displacement_px, LEAST_PX)
+        displacement_px = float(np.median(np.linalg.norm(second_px - first_px, axis=1)))
+        share = residual / max(displacement_px, LEAST_PX)
         if is_planar and posed is None and share > MAX_SHARE_OF_PLANE * facing_plane_share(*pixels, K):
             continue
         scale = FLOW_WIDTH / survey.recording.camera(step.first).width
@@ -112,6 +129,9 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     if found_px >= MIN_PARALLAX_PX:
         return
     stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
+    numbers = np.array([[survey.recording.number(index) for index in (s.first, s.second)] for s in measured_steps])
+    source_frames = np.diff(numbers)[:, 0] / [step.second - step.first for step in measured_steps]
+    source_stride = round(stride * float(np.median(source_frames)))  # selection by motion leaves frames out
     if share < TURNING_SHARE:
         cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
         fix = (
@@ -121,16 +141,17 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         )
         if found_px >= NOISE_PX and (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
             fix += (
-                f"; data.stride={stride}, in steps of these frames, gives up to {wider_px:.1f} px of parallax, but the"
-                " camera still mostly turns, and turns further from frame to frame"
+                f"; data.stride={source_stride}, in frames of the source, gives up to {wider_px:.1f} px of parallax,"
+                " but the camera still mostly turns, and turns further from frame to frame"
             )
             fix += describe_left_frames(survey, stride)
     else:
         cause = "the camera moves little between two frames"
-        fix = f"take frames that lie farther apart: data.stride={stride}, in steps of these frames"
+        fix = f"take frames that lie farther apart: data.stride={source_stride}, in frames of the source"
         fix += describe_left_frames(survey, stride)
         fix += f", or train with {PAIRS}" if survey.stereo else ""
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
+    measured += f" ({len(numbers)} pairs between frames {numbers.min()} and {numbers.max()})"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
     columns = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
     evidence = {"rotation_share": 1 - share, "pairs": columns | {"parallax_px": parallaxes_px}}

@@ -23,6 +23,10 @@ MAX_BYTES = 128 << 20
 MAX_FRAMES = 1 << 40
 MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
 _FRAME_NAME = re.compile(r"[0-9]{1,12}")  # KITTI raw has ten; names in nanoseconds are times
+MIN_GAP = 10
+"""Times the median interval: longer intervals are gaps. Lost frames of a video leave up to 4.3 (785 poses of fr1_xyz).
+Holes of fr2_desk's ground truth are 10 to 427. Keyframes, which are spaced unevenly, are no gaps.
+"""
 ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
 
 
@@ -53,6 +57,18 @@ class Trajectory:
     def frame_numbers(self) -> NDArray[np.intp]:
         """Return (N,) the frame of each row."""
         return np.arange(len(self)) if self.frames is None else self.frames
+
+
+def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
+    """Return (G,) the rows after which an interval is above MIN_GAP times the median; by times, else by frame numbers.
+
+    Examples:
+        >>> times_s = np.array([0.0, 0.1, 0.2, 5.2, 5.3])
+        >>> find_gaps(Trajectory(np.tile(np.eye(4), (5, 1, 1)), times_s)).tolist()
+        [2]
+    """
+    intervals = np.diff(trajectory.frame_numbers if trajectory.times_s is None else trajectory.times_s)
+    return np.flatnonzero(intervals > MIN_GAP * np.median(intervals)) if len(intervals) else np.empty(0, np.intp)
 
 
 FORMAT_OF_COLUMNS = {8: "tum", 12: "kitti", 13: "kitti"}

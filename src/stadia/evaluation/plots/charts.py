@@ -43,14 +43,21 @@ PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it
 
 
 def draw_paths(
-    path: Path, paths: Mapping[str, NDArray[np.float64]], depth_scale: DepthScale, *, title: str = ""
+    path: Path,
+    paths: Mapping[str, NDArray[np.float64]],
+    depth_scale: DepthScale,
+    *,
+    title: str = "",
+    gaps: Sequence[int] = (),
 ) -> None:
     """Plot camera paths from above and from the side into a .png or .svg, forward is up. A dot marks each start.
 
-    Both views have one scale: x to the right, and height above the first start, over z.
+    Both views have one scale: x to the right, and height above the first start, over z. The axes are those of the first
+    camera: where it looks down, height and forward are tilted by its pitch.
 
     paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
     title: above both views, such as the error and the alignment.
+    gaps: rows whose pose is not joined with the next one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,11 +71,17 @@ def draw_paths(
     if title:
         figure.suptitle(title, fontsize="medium")
     for axes, axis, sign, view, label in zip(
-        figure.subplots(1, 2), (0, 1), (1, -1), ("from above", "from the side"), ("x, right", "height"), strict=True
+        figure.subplots(1, 2),
+        (0, 1),
+        (1, -1),
+        ("from above, in axes of the first camera", "from the side, in axes of the first camera"),
+        ("x, right", "height, -y"),
+        strict=True,
     ):
         for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
             across, z = sign * points[:, axis], points[:, 2]
-            axes.plot(across, z, color=color, linewidth=1.6, label=name)
+            line = (np.insert(values, np.asarray(gaps, int) + 1, np.nan) for values in (across, z))
+            axes.plot(*line, color=color, linewidth=1.6, label=name)
             axes.plot(across[:1], z[:1], "o", color=color, markersize=5)
         axes.set(title=view, xlabel=f"{label} ({unit})", ylabel=f"z, forward ({unit})", aspect="equal")
         axes.set_xlim(sign * middle[axis] - half, sign * middle[axis] + half)

@@ -120,9 +120,11 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         cloud = request.cloud is not False
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         training = read_training_record(request.checkpoint)
-        gate = PredictionGate(self.predictor.depth_scale, training, camera_is_assumed=assumed)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         trained = TrainingOverlap.find_input(run, given)
+        gate = PredictionGate(
+            self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained)
+        )
         settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
         settings["trained"] = trained
         predictions = predict_input(self.predictor, given, folder, provenance, **settings)
@@ -216,7 +218,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         count = sum(map(len, validated.values()))
         frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
-        gate = PredictionGate(predictor.depth_scale, training)
+        gate = PredictionGate(predictor.depth_scale, training, is_of_training=True)
         named = {recording.name: recording for recording in unique_recordings(frames)}
         for name, recording in [*named.items()][:MAX_CHECKED_RECORDINGS]:
             chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)

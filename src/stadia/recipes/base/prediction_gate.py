@@ -41,10 +41,19 @@ class PredictionGate:
         depth_scale: of the predictions.
         training: what is known of the training.
         camera_is_assumed: the frames have the training's camera, because none was given.
+        is_of_training: frames of the input trained the network, or it is the validation data of the training.
     """
 
-    def __init__(self, depth_scale: DepthScale, training: TrainingRecord, *, camera_is_assumed: bool = False) -> None:
+    def __init__(
+        self,
+        depth_scale: DepthScale,
+        training: TrainingRecord,
+        *,
+        camera_is_assumed: bool = False,
+        is_of_training: bool = False,
+    ) -> None:
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
+        self.is_of_training = is_of_training
         self.samples: list[SampledFrame] = []
         self._stride, self._seen, self._waited = 1, 0, MAX_WAIT
         self._gray: NDArray[np.uint8] | None = None
@@ -89,8 +98,9 @@ class PredictionGate:
         if self._judged is not None:
             return self._judged
         has_ratios = self.depth_scale is not DepthScale.AFFINE_INVERSE
-        camera: dict[str, Any] = {"focal": self._focal, "camera_is_assumed": self.camera_is_assumed}
-        self._judged = judge_predictions(self.samples, self.training, has_ratios=has_ratios, **camera)
+        about: dict[str, Any] = {"focal": self._focal, "camera_is_assumed": self.camera_is_assumed}
+        about["is_of_training"] = self.is_of_training
+        self._judged = judge_predictions(self.samples, self.training, has_ratios=has_ratios, **about)
         return self._judged
 
     def to_json(self) -> Mapping[str, Any]:
