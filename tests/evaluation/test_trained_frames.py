@@ -102,6 +102,7 @@ def count_trained(stadia: Stadia, checkpoint: Path, video: Path, out: Path) -> d
     return counts
 
 
+@pytest.mark.slow
 def test_frames_of_a_video_that_trained_are_counted_by_each_command(
     checkpoint: Path, video: Path, stadia: Stadia, tmp_path: Path
 ) -> None:
@@ -115,6 +116,7 @@ def test_frames_of_a_video_that_trained_are_counted_by_each_command(
     assert set(count_trained(stadia, checkpoint, video, tmp_path / "other").values()) == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", [{}, {"train_images": {"drive": "f" * 12}}], ids=["earlier version", "images"])
 def test_a_video_beside_a_training_that_cannot_be_compared_is_not_known(
     checkpoint: Path, video: Path, stadia: Stadia, tmp_path: Path, facts: dict[str, object]

@@ -17,6 +17,8 @@ from stadia.diagnostics.loss_checks.loss_properties import check_added_loss, che
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.losses.loss_report import LossReport, combine_losses
 
+pytestmark = pytest.mark.slow
+
 Term = Callable[[Tensor], Tensor]
 
 
