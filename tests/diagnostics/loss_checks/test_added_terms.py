@@ -75,6 +75,20 @@ def test_broken_terms_are_reported_however_small_their_share(
     assert [one.code for one in findings(term, weight / 1e3)] == [one.code for one in found]
 
 
+def test_a_term_may_have_weights_at_the_edges_of_the_image() -> None:
+    """As in training: the image is that of the scene, at its size and of its batch, and is no output."""
+
+    def change(photometric: LossReport, outputs: Outputs) -> LossReport:
+        weights = (-outputs["image"].diff(dim=-1).abs().mean(1, keepdim=True)).exp()
+        value = (weights * outputs["inverse_depth"].log().diff(dim=-1).abs()).mean()
+        mine = LossReport(value, {"slope": value.detach()}, {})
+        return combine_losses({"selfsup": (1.0, photometric), "mine": (0.5, mine)})
+
+    case = make_video_case(losses.package_loss, losses.VIDEO).change_loss(change)
+    assert list(check_added_loss(case)) == []
+    assert "image" not in case.gradients
+
+
 def test_term_that_is_zero_on_the_scene_is_noted() -> None:
     (note,) = check_losses({"loss": case_of(lambda d: (d - 100).clamp(min=0).mean())})
     assert (note.code, note.where) == ("N01", ("loss",))

@@ -110,7 +110,8 @@ class LossCase:
         """Return the case of another loss, made of this one's report: also in every form and hostile scene.
 
         change: a function of the report and the outputs that returns the changed report, such as one with a further
-            term of `outputs["inverse_depth"]`, (B, 1, H, W) in float64.
+            term of `outputs["inverse_depth"]`, (B, 1, H, W) in float64. Where the scene has an image, the outputs have
+            it too, as `outputs["image"]` (B, 3, H, W) in [0, 1], for weights at its edges.
         """
 
         def subtract_given(report: Any, outputs: Outputs) -> LossReport:
@@ -120,9 +121,10 @@ class LossCase:
 
     def _change_all(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
         """Return the case, its forms and its hostile scenes with a changed loss."""
+        image = {"image": self.shown["targets.image"]} if "targets.image" in self.shown else {}
 
         def loss(outputs: Outputs) -> Any:
-            return change(self.loss(outputs), outputs)
+            return change(self.loss(outputs), {**outputs, **image})
 
         def change_each(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
             return {name: lambda make=make: make()._change_all(change) for name, make in cases.items()}  # type: ignore[misc]
