@@ -65,7 +65,7 @@ def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], ex
     """Write a network with all but some operations in int8."""
     from onnxruntime import quantization
 
-    class Images(quantization.CalibrationDataReader):
+    class CalibrationImages(quantization.CalibrationDataReader):
         """Passes the images on, one by one."""
 
         def __init__(self) -> None:
@@ -81,7 +81,7 @@ def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], ex
         quantization.quantize_static(
             str(source),
             str(out),
-            Images(),
+            CalibrationImages(),
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
