@@ -137,7 +137,10 @@ def test_a_term_may_have_weights_at_the_edges_of_the_image() -> None:
 @pytest.mark.parametrize(
     ("term", "measured"),
     [
-        (weighted(lambda step: step.abs().exp()), "costs 1.49 with an image edge in the same place (dark to bright), 1"),
+        (
+            weighted(lambda step: step.abs().exp()),
+            "costs 1.49 with an image edge in the same place (dark to bright), 1",
+        ),
         (weighted(lambda step: (-step).exp()), "costs 1.49 with an image edge in the same place (bright to dark), 1"),
         (weighted(lambda step: (-step.abs()).exp(), shift=1), "costs 1 with an image edge in the same place"),
         (weighted(lambda step: (-step.abs()).exp(), shift=-1), ".67 with one 1 px beside it, 1 without"),
@@ -166,9 +169,9 @@ SILENT: dict[str, ImageTerm] = {
     "matched gradients": lambda depth, image: (slopes(depth)[0] - color_steps(image)[0].abs()).abs().mean(),
     "edges of depth at edges": lambda depth, image: -(slopes(depth)[0] * color_steps(image)[0].abs()).mean(),
     "by the texture of the image": lambda depth, image: relative_bend(depth) * (-image.std()).exp(),
-    "distance to an even image": lambda depth, image: ((depth / depth.mean()).log() - image.mean(1).log()[:, None])
-    .abs()
-    .mean(),
+    "distance to an even image": lambda depth, image: (
+        ((depth / depth.mean()).log() - image.mean(1).log()[:, None]).abs().mean()
+    ),
 }
 
 
