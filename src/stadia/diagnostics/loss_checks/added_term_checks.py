@@ -47,8 +47,9 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
     if after < before - MAX_NOISE_REWARD * abs(after):
         measured = f"what is added is {before:.4g} for the true depth, and {after:.4g} with {NOISE:.0%} noise"
         expected = "no less for noise: a penalty has a positive weight"
-        evidence = {"values": {"noise of depth": list(values), "what is added": list(values.values())}}
-        evidence |= {"added at the true depth": before, "added with noise": after, "change": after - before}
+        table = {"noise of depth": list(values), "what is added": list(values.values())}
+        numbers = {"added at the true depth": before, "added with noise": after, "change": after - before}
+        evidence = {"values": table, **numbers}
         yield make_finding("L01", Severity.STOP, measured, expected, evidence=evidence)
     given = abs(total_of(case.report_at_truth))
     noisy = add_depth_noise(added.right, NOISE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 from stadia.training.recipe import AnyRecipe
@@ -48,16 +48,17 @@ def _list_values(attributes: Mapping[str, Any]) -> Iterator[tuple[str, bool | fl
             continue
         if _is_value(value):
             yield name, value
-        elif isinstance(value, type) or not hasattr(value, "__dict__"):
-            continue
-        elif is_dataclass(value):
-            pairs = ((one.name, getattr(value, one.name, None)) for one in fields(value))
-            yield from ((f"{name}.{inner}", one) for inner, one in pairs if _is_value(one))
-        elif not _is_library(type(value)) and not callable(getattr(value, "model_dump", None)):
-            inner_values = ((inner, one) for inner, one in vars(value).items() if not inner.startswith("_"))
-            yield from (
-                (f"{name}.{inner}", one) for inner, one in inner_values if inner not in _OF_MODULE and _is_value(one)
-            )
+        elif _has_own_values(value):
+            for inner, one in vars(value).items():
+                if not inner.startswith("_") and inner not in _OF_MODULE and _is_value(one):
+                    yield f"{name}.{inner}", one
+
+
+def _has_own_values(value: object) -> bool:
+    """Return whether a value is a dataclass, or an object of a class of the user."""
+    if isinstance(value, type) or not hasattr(value, "__dict__"):
+        return False
+    return is_dataclass(value) or not _is_library(type(value))
 
 
 def _is_value(value: object) -> bool:
