@@ -269,7 +269,7 @@ PACKAGE = ROOT / "src" / "stadia"
 OUTPUT_SUFFIX = re.compile(
     r"\.(json|jsonl|csv|png|jpg|jpeg|npz|npy|txt|mp4|pt|pt2|ply|md|yaml|py|js|log|svg|patch|html|safetensors|onnx|tflite)$"
 )
-NOT_CONFIGURATION = {"align_corners", "least"}
+NOT_CONFIGURATION = {"align_corners", "least", "on_stop"}
 """Keyword arguments that the documents name as `key=value`."""
 
 
