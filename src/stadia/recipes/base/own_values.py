@@ -32,7 +32,8 @@ def list_own_values(recipe: AnyRecipe, base: AnyRecipe) -> dict[str, bool | floa
     own = [one for one in type(recipe).__mro__ if not isinstance(base, one) and not _is_library(one)]
     found: dict[str, bool | float | str] = {}
     for module in dict.fromkeys(one.__module__ for one in reversed(own)):
-        constants = {name: value for name, value in vars(sys.modules[module]).items() if name.isupper()}
+        loaded = vars(sys.modules[module]) if module in sys.modules else {}  # none where text was executed
+        constants = {name: value for name, value in loaded.items() if name.isupper()}
         found |= {name: value for name, value in _list_values(constants) if not isinstance(value, str)}
     for one in reversed(own):
         found |= dict(_list_values(vars(one)))
