@@ -291,7 +291,10 @@ def test_a_path_without_length_has_no_length_ratio() -> None:
 
 
 def tum_pairs(times_s: list[float], interval_s: float) -> list[tuple[int, int]]:
-    """Return the pairs of TUM's evaluate_rpe.py (--fixed_delta --delta_unit s), without those off by over a tenth or past the end."""
+    """Return the pairs of TUM's evaluate_rpe.py (--fixed_delta --delta_unit s), without those off by over a tenth.
+
+    An interval that ends after the last pose has none.
+    """
     pairs = []
     for i, time_s in enumerate(times_s):
         j = min(range(len(times_s)), key=lambda k: abs(times_s[k] - (time_s + interval_s)))
