@@ -99,6 +99,8 @@ def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     exact = measure_frames(drive).mean_map_error
     assert exact is not None
     assert exact < 0.5
+    units = with_maps(drive, [np.float32(u) * f.inverse_depth for u, f in zip((1, 9, 0.1, 5), drive, strict=True)])
+    assert measure_frames(units).mean_map_error == pytest.approx(exact, rel=1e-3), "each map has a unit of its own"
     mean = np.median([frame.inverse_depth for frame in drive], axis=0).astype(np.float32)
     same = measure_frames(with_maps(drive, [np.float32(scale) * mean for scale in (1, 2, 0.1, 5)]))
     assert same.mean_map_error == pytest.approx(1, abs=1e-3)
