@@ -13,15 +13,13 @@ from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
 from stadia.cli.printing import echo
+from stadia.recipes.presets import AUTO
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.base.progressive_resizing import OpenedData
     from stadia.training.run_folder import Run
-
-AUTO = "auto"
-"""The preset that is chosen by measuring this machine; only of selfsup."""
 
 EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
@@ -169,15 +167,13 @@ def _choose_preset(
     """
     from stadia.core.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
+    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_for_machine
 
-    console, time_min = Terminal(stderr=True), minutes or AUTO_MINUTES
 
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
 
-    chosen, measured = choose_settings(resolve, time_min, console)
-    return choose_steps(resolve(chosen), time_min, console, measured)
+    return choose_for_machine(resolve, minutes or AUTO_MINUTES, Terminal(stderr=True))
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
