@@ -23,6 +23,7 @@ from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
+from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.training.loggers import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
@@ -90,11 +91,13 @@ def read_steps(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has before the first line, as the current folder: a video, a data set, two paths, a study."""
+    """What a reader has before the first line, as the current folder: a video, a data set, two paths in two formats, a study."""
     World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
     write_video(tmp_path / "drive.mp4")
     for name in ("estimate.txt", "truth.txt"):
         (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
+        timed = Trajectory(np.stack([pose(index) for index in range(6)]), np.arange(6) / 2)
+        write_tum_trajectory(tmp_path / name.replace(".", "-tum."), timed)
     (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
     monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
     monkeypatch.chdir(tmp_path)

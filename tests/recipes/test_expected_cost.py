@@ -323,7 +323,9 @@ def test_auto_from_python_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch
     """What the user sets lies over what is chosen; the opened data and the minutes are passed on."""
     measured, chosen = SimpleNamespace(), ["data.width=416", "training.batch_size=4"]
     monkeypatch.setattr(expected_cost, "choose_settings", lambda resolve, minutes, console: (chosen, measured))
-    monkeypatch.setattr(expected_cost, "choose_steps", lambda config, minutes, console, found: (config, (minutes, found)))
+    monkeypatch.setattr(
+        expected_cost, "choose_steps", lambda config, minutes, console, found: (config, (minutes, found))
+    )
     config, opened = recipes.choose_configuration(["training.batch_size=2"], minutes=5, data={"path": "drive.mp4"})
     assert (config.recipe, config.data.width, config.training.batch_size) == ("selfsup", 416, 2)
     assert config.data.path == str(Path("drive.mp4").resolve())

@@ -169,7 +169,6 @@ def _choose_preset(
     from stadia.recipes.base.config import make_paths_absolute
     from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_for_machine
 
-
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
 
