@@ -91,7 +91,7 @@ def read_steps(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has before the first line, as the current folder: a video, a data set, two paths in two formats, a study."""
+    """What a reader has before the first line, as the current folder: a video, a data set, paths, a study."""
     World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
     write_video(tmp_path / "drive.mp4")
     for name in ("estimate.txt", "truth.txt"):

@@ -101,15 +101,8 @@ class TestTrajectory:
         times_s = np.arange(60) / 10
         write_tum_trajectory(tmp_path / "est.txt", Trajectory(drifted, times_s))
         write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(60), times_s))
-        words = [
-            "evaluate",
-            "--trajectory",
-            tmp_path / "est.txt",
-            "--reference",
-            tmp_path / "ref.txt",
-            "--format",
-            "tum",
-        ]
+        est, ref, row = (tmp_path / f"{name}.txt" for name in ("est", "ref", "row"))
+        words = ("evaluate", "--trajectory", est, "--reference", ref, "--format", "tum")
         scored = (*words, "--json", "--scores", tmp_path / "s.json", "--rpe-seconds")
         scores = json.loads(stadia(*scored, "1")[1])
         assert (scores["rpe_trans_m"], scores["rpe_interval_trans_m"]) == pytest.approx((0.01, 0.1))
@@ -122,10 +115,10 @@ class TestTrajectory:
         assert "rpe_interval_s" not in json.loads(stadia(*words, "--json")[1])
         for wrong in ("0", "-1", "nan", "inf"):
             mistake(stadia(*words, "--rpe-seconds", wrong), "--rpe-seconds: found", "a number above 0")
-        write_kitti_trajectory(tmp_path / "rows.txt", Trajectory(drifted))
-        words[2:3], words[5:] = [tmp_path / "rows.txt"], ["--rpe-seconds", "1"]
-        mistake(stadia(*words[:4], tmp_path / "rows.txt", *words[5:]), "rows without times", "--format tum")
-        mixed = json.loads(stadia(*words, "--reference-format", "tum", "--json")[1])
+        write_kitti_trajectory(row, Trajectory(drifted))
+        words = ("evaluate", "--rpe-seconds", "1", "--trajectory", row, "--reference")
+        mistake(stadia(*words, row), "rows without times", "--format tum")
+        mixed = json.loads(stadia(*words, ref, "--reference-format", "tum", "--json")[1])
         assert mixed["rpe_interval_trans_m"] == pytest.approx(0.1)
 
     def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:

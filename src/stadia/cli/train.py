@@ -13,7 +13,6 @@ from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
 from stadia.cli.printing import echo
-from stadia.recipes.presets import AUTO
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -98,6 +97,7 @@ def train(
     from stadia.core.files import check_writable
     from stadia.core.quick_stop import stop_quickly
     from stadia.diagnostics.finding import OnStop
+    from stadia.recipes.presets import AUTO
 
     if resume is not None and preset is not None:
         found, expected = "used together with --resume", "one of the two: a resumed run has its configuration"
@@ -202,7 +202,7 @@ def _positional_data(word: str, data: Path | None) -> Path:
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
     """Return the recipe of a run or a preset. Raise ConfigError without both."""
     from stadia.core.errors import ConfigError
-    from stadia.recipes.presets import read_preset
+    from stadia.recipes.presets import AUTO, read_preset
     from stadia.training.run_folder import Run
 
     if resume is None and preset is not None:

@@ -362,9 +362,8 @@ def score_trajectory(
             within = f"none are {rpe_interval_s:g} s apart, within {MAX_INTERVAL_ERROR:.0%}"
             notes.append(f"no RPE over the interval: of the {len(P)} poses, {within}")
     aligned = fitted.T_world_camera.numpy()
-    paths = aligned, Q.T_world_camera
-    rows = tuple(gaps.tolist())
-    return TrajectoryScore(metrics, alignment, fitted.scale, *paths, tuple(notes), rows, ratio, interval)
+    setup = metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes)
+    return TrajectoryScore(*setup, gaps=tuple(gaps.tolist()), length_ratio=ratio, rpe_interval=interval)
 
 
 def _rpe_over_interval(

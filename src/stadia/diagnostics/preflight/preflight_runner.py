@@ -79,8 +79,9 @@ def run_preflight(
         survey = RecordingSurvey(one, one_camera=any(one is other for other in one_camera))
         new = _check_recording(survey, [name for name in CHECKS if name in wanted])
         found = _merge_findings([*found, *new])
-        for agreement in survey.agreements if report_agreement else ():
-            report_agreement(agreement)
+        if report_agreement is not None:
+            for agreement in survey.agreements:
+                report_agreement(agreement)
     show("splits", count, count + 1)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
         of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
