@@ -16,6 +16,7 @@ from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
+from stadia.diagnostics.preflight.recording_survey import make_not_checked
 from stadia.recipes import configure
 from stadia.recipes.base import workflow
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -104,3 +105,11 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     assert {one.stage for one in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
     assert all("have 20 s, and this machine was slow or busy" in one.cause for one in notes)
     assert all("training.check_seconds=60" in one.fix for one in notes)
+
+
+def test_a_dry_run_names_the_checks_that_had_no_time(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "RESERVED_SECONDS", 100.0)  # of 20 s
+    assert "one batch" in recipes.dry_run(small).not_checked
+    assert workflow.list_out_of_time([make_not_checked("resize", "no rotation")]) == (), (
+        "data that lack something are no lack of time"
+    )

@@ -18,7 +18,13 @@ from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
 from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.frame_checks import check_interface
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, make_not_checked, spread_order
+from stadia.diagnostics.preflight.recording_survey import (
+    BaselineAgreement,
+    NotChecked,
+    RecordingSurvey,
+    make_not_checked,
+    spread_order,
+)
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 
 log = logging.getLogger(__name__)
@@ -41,6 +47,7 @@ def run_preflight(
     seconds: float = MAX_PREFLIGHT_SECONDS,
     progress: Progress | None = None,
     one_camera: Collection[Recording] = (),
+    report_agreement: Callable[[BaselineAgreement], None] | None = None,
 ) -> list[Finding]:
     """Run every check that needs no training, on every recording that fits the time limit. Return sorted findings.
 
@@ -51,6 +58,7 @@ def run_preflight(
         seconds: no recording is started after this time, except the first one; skipped ones are reported as N02.
         progress: called with each recording before it is checked.
         one_camera: stereo recordings of which the training uses one camera (`data.stereo=false`).
+        report_agreement: called with each comparison of a baseline that gives no finding.
 
     Raises:
         ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
@@ -71,6 +79,9 @@ def run_preflight(
         survey = RecordingSurvey(one, one_camera=any(one is other for other in one_camera))
         new = _check_recording(survey, [name for name in CHECKS if name in wanted])
         found = _merge_findings([*found, *new])
+        if report_agreement is not None:
+            for agreement in survey.agreements:
+                report_agreement(agreement)
     show("splits", count, count + 1)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
         of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
