@@ -97,7 +97,7 @@ def main() -> None:
     rows: dict[str, Predictor] = {}
     for choice in list_choices():
         predictor, start = load_predictor(arguments.checkpoint, size), time.perf_counter()
-        if not choice.is_torch:
+        if not choice.is_default:
             predictor = open_backend(arguments.checkpoint, predictor, choice, open_frames)
             print(f"{choice.backend} {choice.precision}: opened in {time.perf_counter() - start:.1f} s")
         rows[f"{choice.backend} {choice.precision}"] = predictor

@@ -1,6 +1,7 @@
 """Compare `stadia predict` with a plain PyTorch loop over the same network that reads and writes the same files.
 
     python benchmarks/predict.py CHECKPOINT VIDEO [--focal-px F] [--repeats 3] [--frames 51] [--json FILE]
+        [--choices torch:bf16 openvino:float32 ...]
 
 The loop decodes, resizes, runs the depth network, and writes depth as npz and 16-bit PNG and in colors as JPEG, frame
 after frame, with the same libraries. It has no checks, no path, no record, and does not sync its files. Ours:
@@ -8,6 +9,8 @@ after frame, with the same libraries. It has no checks, no path, no record, and 
     maps      the same files, by the same functions that `stadia predict` calls, without a path
     network   also the path by the pose network (--motion network --no-video --no-cloud)
     all       all outputs: video, point cloud, and the path by image alignment
+
+With --choices the last three also run by other backends, and in other precisions, of the same network.
 
 Rounds are interleaved. Printed are frames a second (median) and ratios to the loop (median, smallest, largest). Imports
 and the first round, which prepares the operators, are not counted.
@@ -24,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -32,11 +36,13 @@ import torch
 
 from stadia.core.types import Camera, Predictor
 from stadia.datasets.video_decoding import stream_video
+from stadia.evaluation.backends.backend import BackendChoice
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
+from stadia.recipes.base.backend_predictor import open_backend
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.depth_commands import predict_input
 from stadia.recipes.base.prediction_inputs import PredictionInput
@@ -76,6 +82,7 @@ def main() -> None:
     parser.add_argument("--focal-px", type=float, default=707.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--frames", type=int, default=51)
+    parser.add_argument("--choices", nargs="*", default=[])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     predictor = load_predictor(arguments.checkpoint)
@@ -91,17 +98,26 @@ def main() -> None:
     def given() -> PredictionInput:
         return PredictionInput("video", frames(), arguments.frames, 10.0)
 
-    def write_maps(out: Path) -> None:
+    def write_maps(own: Predictor, out: Path) -> None:
         off_path = (replace(frame, on_path=False) for frame in frames())
         listeners = [depth_color_writer(out / "depth_color")]
-        predict_to_folder(predictor, off_path, out, made_by["network"], source="video", listeners=listeners)
+        predict_to_folder(own, off_path, out, made_by["network"], source="video", listeners=listeners)
 
-    runs: dict[str, Callable[[Path], object]] = {
-        "loop": lambda out: run_plain_loop(predictor, frames(), out),
-        "maps": write_maps,
-        "network": lambda out: predict_input(predictor, given(), out, made_by["network"], video=False, cloud=False),
-        "all": lambda out: predict_input(predictor, given(), out, made_by["aligned"]),
-    }
+    def write_path(own: Predictor, out: Path) -> None:
+        predict_input(own, given(), out, made_by["network"], video=False, cloud=False)
+
+    def write_all(own: Predictor, out: Path) -> None:
+        predict_input(own, given(), out, made_by["aligned"])
+
+    runs: dict[str, Callable[[Path], object]] = {"loop": lambda out: run_plain_loop(predictor, frames(), out)}
+    predictors: dict[str, Predictor] = {"": predictor}
+    for name in arguments.choices:
+        loaded = load_predictor(arguments.checkpoint)
+        choice = BackendChoice(*name.split(":"))
+        predictors[f" {name}"] = open_backend(arguments.checkpoint, loaded, choice, lambda: [given()])
+    for name, own in predictors.items():
+        for what, write in (("maps", write_maps), ("network", write_path), ("all", write_all)):
+            runs[what + name] = partial(write, own)
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(arguments.repeats + 1):
         for name, run in runs.items():
@@ -114,7 +130,7 @@ def main() -> None:
     for name, found in rates.items():
         ratios = [own / loop for own, loop in zip(found, rates["loop"], strict=True)]
         spread = f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name:8} {statistics.median(found):6.1f} frames/s  {spread}")
+        print(f"{name:18} {statistics.median(found):6.1f} frames/s  {spread}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
 

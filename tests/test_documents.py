@@ -78,7 +78,7 @@ def commands(block: Block) -> list[str]:
 def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Record the commands that are reached, instead of running them; `train` becomes a dry run."""
     reached: list[str] = []
-    monkeypatch.setattr("stadia.recipes.dry_run", lambda *_, **__: "", raising=False)
+    monkeypatch.setattr("stadia.recipes.dry_run", lambda *_, **__: None, raising=False)
     monkeypatch.setattr(
         "stadia.datasets.open_dataset.check_path_exists", lambda _: None
     )  # the folders of examples are nobody's
@@ -269,7 +269,7 @@ PACKAGE = ROOT / "src" / "stadia"
 OUTPUT_SUFFIX = re.compile(
     r"\.(json|jsonl|csv|png|jpg|jpeg|npz|npy|txt|mp4|pt|pt2|ply|md|yaml|py|js|log|svg|patch|html|safetensors|onnx|tflite)$"
 )
-NOT_CONFIGURATION = {"align_corners", "least"}
+NOT_CONFIGURATION = {"align_corners", "least", "on_stop"}
 """Keyword arguments that the documents name as `key=value`."""
 
 

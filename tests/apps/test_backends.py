@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -92,6 +93,57 @@ def test_int8_differs_by_what_it_prints(
     assert f"int8 differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
     assert 1e-4 < difference < 0.1
     assert np.median(differences(found, by_torch)) == pytest.approx(difference, rel=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", *(other for other in OTHERS if other.values == ("openvino",))])
+def test_bf16_differs_by_what_it_prints(
+    backend: str, trained: Path, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia
+) -> None:
+    words = ("predict", trained, images, *CAMERA, "--no-video", "--no-cloud", "--backend", backend)
+    code, _, err = stadia(*words, "--precision", "bf16", "--out", tmp_path / "out")
+    assert code == 0, err
+    found = Predictions.open(tmp_path / "out")
+    assert found.record is not None
+    assert (found.record.backend, found.record.precision) == (backend, "bf16")
+    cost = found.record.precision_cost
+    assert cost is not None
+    difference = cost["median_relative_difference"]
+    assert f"bf16 differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
+    assert difference < 0.02
+    assert np.median(differences(found, by_torch)) == pytest.approx(difference, rel=0.5, abs=1e-6)
+    maps = [found.read(name) for name in found.files]
+    assert all(one.dtype == np.float32 for one in maps)
+
+
+class TestBf16Predictor:
+    """Networks compute in bf16 and predict float32; a predictor in float32 beside it stays as it was."""
+
+    def test_its_maps_and_motions(self, trained: Path) -> None:
+        import torch
+
+        from stadia.core.types import Camera
+        from stadia.recipes.base.backend_predictor import BackendPredictor
+        from stadia.recipes.base.build_recipe import load_predictor
+
+        exact: Any = load_predictor(trained)
+        lower, precisions = BackendPredictor(exact, "bf16"), set[torch.dtype]()
+        layer = next(module for module in exact.recipe.modules() if isinstance(module, torch.nn.Conv2d))
+        layer.register_forward_hook(lambda module, inputs, output: precisions.add(output.dtype))
+        focal = float(exact.recipe.focal) * exact.width
+        K = torch.tensor([[focal, 0, exact.width / 2], [0, focal, exact.height / 2], [0, 0, 1]])
+        camera = Camera(K, exact.height, exact.width)
+        image = torch.rand(2, 3, exact.height, exact.width, generator=torch.Generator().manual_seed(0))
+        before = exact.inverse_depth(image, camera)
+        assert precisions == {torch.float32}
+        found = lower.inverse_depth(image, camera)
+        assert precisions == {torch.float32, torch.bfloat16}
+        assert found.dtype == torch.float32
+        assert 0 < float((found / before - 1).abs().median()) < 0.02
+        T, T_exact = (one.T_next_now(image[:1], camera, image[1:], camera) for one in (lower, exact))
+        assert (T.dtype, T_exact.dtype) == (torch.float32, torch.float32)
+        torch.testing.assert_close(T, T_exact, atol=0.01, rtol=0)
+        assert torch.equal(exact.inverse_depth(image, camera), before)
 
 
 @pytest.fixture(scope="module")
@@ -195,11 +247,11 @@ class TestMistakes:
             (("--backend", "openvin"), "backend: found 'openvin'; expected one of torch, .*did you mean 'openvino'"),
             (
                 ("--precision", "int4"),
-                "precision: found 'int4'; expected one of float32, int8. Fix: did you mean 'int8'",
+                "precision: found 'int4'; expected one of float32, bf16, int8. Fix: did you mean 'int8'",
             ),
             (
                 ("--precision", "int8"),
-                "--precision: found int8 with the backend 'torch'; expected float32. Fix: add --b",
+                "--precision: found int8 with the backend 'torch'; expected float32 or bf16. Fix: add --b",
             ),
         ],
     )

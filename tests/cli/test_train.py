@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from stadia.core.config_help import describe_keys
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
 from stadia.recipes import CONFIGS
+from stadia.recipes.base.step_measurement import DryRunResult
 from stadia.training.run_folder import Run
 
+THREE_STEPS = DryRunResult("cpu", (1 << 20,) * 3, (0.5,) * 3)
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from stadia.cli.main import run; run({words!r})"
 
 
@@ -67,12 +70,23 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
 def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch):
     tried = []
     monkeypatch.setattr(
-        "stadia.recipes.dry_run", lambda config, **_: tried.append(config.data.path) or "three steps", raising=False
+        "stadia.recipes.dry_run", lambda config, **_: tried.append(config.data.path) or THREE_STEPS, raising=False
     )
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, tried) == (0, [None])
     assert json.loads(out)["data"]["path"] is None
-    assert "dry run: three steps; 'objectpose' would train" in err
+    assert "dry run: 3 full steps: peak memory of all its processes 1, 1, 1 MB, 0.50, 0.50, 0.50 s; 'objectpose'" in err
+
+
+def test_a_dry_run_whose_loss_checks_had_no_time_exits_with_1(stadia, monkeypatch):
+    unchecked = replace(THREE_STEPS, not_checked=("properties of the loss", "one batch"))
+    monkeypatch.setattr("stadia.recipes.dry_run", lambda config, **_: unchecked, raising=False)
+    code, out, err = stadia("train", "objectpose", "--dry-run")
+    assert (code, json.loads(out)["recipe"]) == (1, "objectpose")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(
+        "not checked, 20 s were too short: properties of the loss, one batch. Fix: set training.check_"
+    )
 
 
 def test_data_with_the_name_of_a_number_are_a_path(stadia, tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def precision(name: str, part: Any, folder: Path) -> None:
     assert found.about == ABOUT
     np.testing.assert_allclose(found.inverse_depth(noise(2)), expected, rtol=0.05)
     operations = {node.op_type for node in onnx.load(folder / "out.onnx").graph.node}
-    assert ("QuantizeLinear" in operations) == (name != "float32")
+    assert ("QuantizeLinear" in operations) == (name == "int8")
 
 
 INTERFACE_CHECKS = (backend, precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,27 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.base import workflow
 from stadia.recipes.base.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
+from stadia.recipes.base.own_values import OWN_VALUES, list_own_values
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
-from stadia.report.run_journal import write_comparison
+from stadia.report.run_journal import compare_runs, write_comparison
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train
+
+WEIGHT = 2.0
+_PRIVATE = 3.0
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A user's loss."""
+
+    delta: float = 0.1
+    maps: tuple[int, ...] = ()
 
 
 class Doubled(SelfsupRecipe):
@@ -54,6 +66,20 @@ class Weighted(Doubled):
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config)
         self.log_weight = nn.Parameter(torch.zeros(()))
+
+
+class Penalized(Doubled):
+    """A class with values of its own: of the class, of the constructor, and of its loss."""
+
+    power = 1
+
+    def __init__(self, config: SelfsupConfig) -> None:
+        super().__init__(config)
+        self.margin, self.penalty = 0.5, Penalty()
+
+
+class Stronger(Penalized):
+    power = 2
 
 
 def notes_about_losses(run: Run) -> list[str]:
@@ -166,3 +192,26 @@ def test_a_training_of_the_user_is_judged_and_scored_as_one_of_the_recipe(
     assert fixes
     assert all(f"recipe_class=Doubled)` in Python, with start_from={run.folder}" in fix for fix in fixes)
     assert replace(record, recipe_class=None).recipe == "selfsup"
+
+
+def test_values_of_a_class_are_listed_by_name(small: SelfsupConfig) -> None:
+    of_class = {"WEIGHT": 2.0, "power": 1, "margin": 0.5, "penalty.delta": 0.1}
+    base = SelfsupRecipe(small)
+    assert list_own_values(Penalized(small), base) == of_class
+    assert list_own_values(Stronger(small), base) == {**of_class, "power": 2}
+    assert list_own_values(base, base) == {}
+
+
+def test_runs_of_a_class_with_other_values_differ_in_them(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = workflow.train(small, out=tmp_path / "first", recipe_class=Penalized)
+    monkeypatch.setattr(Penalized, "power", 3)
+    second = workflow.train(small, out=tmp_path / "second", recipe_class=Penalized)
+    assert [run.facts[OWN_VALUES]["power"] for run in (first, second)] == [1, 3]
+    before, now = (read_run(run.folder) for run in (first, second))
+    text = write_comparison(before, now)
+    assert "| `own_values.power` | 1 | 3 |" in text
+    assert "Their class has other values (power): their losses may be different measures." in text
+    assert "own_values.power" in [change.key for change in compare_runs(before, now).code_and_data]
+    assert "own_values" not in write_comparison(before, before)

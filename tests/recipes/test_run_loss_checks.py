@@ -117,3 +117,11 @@ def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, lo
     if longer is not None:
         assert f"training.check_seconds={longer}" in fix
         assert TrainingConfig(check_seconds=float(fix.partition("check_seconds=")[2].partition(" ")[0]))
+
+
+def test_a_dry_run_names_the_checks_that_had_no_time(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "RESERVED_SECONDS", 100.0)  # of 20 s
+    assert "one batch" in recipes.dry_run(small).not_checked
+    assert workflow.list_out_of_time([make_not_checked("resize", "no rotation")]) == (), (
+        "data that lack something are no lack of time"
+    )

@@ -93,10 +93,14 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
 
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
-    with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
+    with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn \(in Python on_stop=\"warn\"\)"):
         recipes.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-    run = recipes.train(small, out=tmp_path / "runs", on_stop=OnStop.WARN)
+    with pytest.raises(RunError, match="X01"):
+        recipes.train(small, out=tmp_path / "runs", on_stop="halt")
+    with pytest.raises(ConfigError, match="on_stop: found 'stop'"):
+        recipes.train(small, out=tmp_path / "runs", on_stop="stop")
+    run = recipes.train(small, out=tmp_path / "runs", on_stop="warn")
     assert json.loads((run.folder / "findings.jsonl").read_text().splitlines()[0])["code"] == "X01"
 
 

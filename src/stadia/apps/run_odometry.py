@@ -90,7 +90,7 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
     for folder in folders:
         _check_empty(folder)
-    if not choice.is_torch:
+    if not choice.is_default:
         yield describe_backend_choice(choice)
         predictor = open_backend(request.checkpoint, predictor, choice, open_frames)
         yield from describe_cost(choice.precision, predictor.precision_cost)

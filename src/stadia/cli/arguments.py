@@ -43,7 +43,8 @@ MotionOption = Annotated[
 SizeOption = Annotated[str | None, option("Run CHECKPOINT at another size than in training: 1216x352.")]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
 PrecisionOption = Annotated[
-    str, typer.Option(help="float32, or int8: calibrated on frames of INPUT, with the difference printed.")
+    str,
+    typer.Option(help="float32; bf16 (torch, openvino) or int8 (onnxruntime, openvino), whose difference is printed."),
 ]
 
 StrictOption = Annotated[

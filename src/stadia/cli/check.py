@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import ForceOption, JsonOption, argument, option
+from stadia.cli.arguments import ForceOption, JsonOption, argument, flag, option
 from stadia.cli.printing import echo
+
+NOT_CHECKED = 1
+"""Exit code with `--strict` where data were not checked."""
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +37,9 @@ def check(
     seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
+    strict: Annotated[
+        bool, flag("--strict", "Exit with 1 where only a sample was checked, or a check of --only could not run.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,6 +53,8 @@ def check(
     if recipe is not None:
         findings = _recipe_findings(recipe, data, overrides or [], format, only or [])
         _report_findings(findings, [], f"as '{recipe}' would train on it", out, as_json=as_json)
+        if strict:
+            _require_checked(findings, only or [])
         return
 
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -80,6 +88,16 @@ def check(
             progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
         )
     _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
+    if strict:
+        _require_checked(findings, only or [])
+
+
+def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
+    """Print what was not checked and exit with 1, where only a sample was, or a check of `only` could not run."""
+    codes = ("N02", "N01") if only else ("N02",)
+    if missing := list(dict.fromkeys(finding.measured for finding in findings if finding.code in codes)):
+        echo(f"not checked: {'; '.join(missing)}. Fix: raise --seconds, or leave out --strict", err=True)
+        raise typer.Exit(NOT_CHECKED)
 
 
 def _report_findings(

@@ -228,7 +228,8 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
 
-    1 is what a command found: a stop of `check` or `diagnose`, or unusable predictions with `--strict`.
+    1 is what a command found: a stop of `check` or `diagnose`, unusable predictions or unchecked data with `--strict`,
+    or a dry run whose loss checks had no time.
 
     arguments: the words after `stadia`; those of this process by default.
     """

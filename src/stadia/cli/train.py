@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.base.progressive_resizing import OpenedData
+    from stadia.recipes.base.step_measurement import DryRunResult
     from stadia.training.run_folder import Run
 
 AUTO = "auto"
 """The preset that is chosen by measuring this machine; only of selfsup."""
+
+NOT_CHECKED = 1
+"""Exit code of a dry run whose loss checks had no time."""
 
 EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
@@ -239,28 +243,34 @@ def _check_data(config: RecipeConfig) -> None:
 
 
 def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
-    """Print the configuration as JSON, and the report of three steps."""
+    """Print the configuration as JSON, and the report of three steps. Exits with 1 where checks had no time."""
     from stadia.core.terminal import Terminal
 
     _check_data(config)
     _check_encoders(config)
     Terminal().print_json(config.model_dump_json())
-    steps = _dry_run_report(config, on_stop)
+    measured = _measure_dry_run(config, on_stop)
+    steps = f"{measured}; " if measured is not None else ""
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
+    if measured is not None and measured.not_checked:
+        seconds = config.training.check_seconds
+        unchecked = f"not checked, {seconds:g} s were too short: {', '.join(measured.not_checked)}"
+        echo(f"{unchecked}. Fix: set training.check_seconds={3 * seconds:g}, on an idle machine", err=True)
+        raise typer.Exit(NOT_CHECKED)
 
 
-def _dry_run_report(config: RecipeConfig, on_stop: OnStop) -> str:
-    """Return the report of three full steps, "...; "; nothing without data."""
+def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | None:
+    """Return the measurement of three full steps; None without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
-        return ""
+        return None
     from stadia.core.quick_stop import stop_quickly
 
     with stop_quickly():
         _load_libraries()
         from stadia import recipes
 
-        return f"{recipes.dry_run(config, on_stop=on_stop)}; "
+        return recipes.dry_run(config, on_stop=on_stop)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

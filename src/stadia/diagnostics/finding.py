@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from stadia.core.errors import DataError, summarize_exception
+from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.files import atomic_write, write_text
 from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_text
 from stadia.core.json_files import parse_json_lines
@@ -58,6 +58,18 @@ class OnStop(StrEnum):
 
     HALT = "halt"
     WARN = "warn"
+
+    @classmethod
+    def parse(cls, value: str) -> OnStop:
+        """Return the member of a name. Raises ConfigError for another one."""
+        if value not in list(cls):
+            fix = "choose what to do on a finding of severity stop"
+            raise ConfigError("on_stop", found=repr(value), expected=" or ".join(map(repr, map(str, cls))), fix=fix)
+        return cls(value)
+
+
+TRAIN_ANYWAY = 'with --on-stop warn (in Python on_stop="warn")'
+"""How a training continues in spite of a finding with severity STOP, in fixes."""
 
 
 @dataclass(frozen=True, slots=True)

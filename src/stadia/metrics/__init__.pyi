@@ -29,8 +29,11 @@ from .object_metrics import mean_average_precisions as mean_average_precisions
 from .object_metrics import merge_comparisons as merge_comparisons
 from .statistics import Better as Better
 from .statistics import Expected as Expected
+from .statistics import PairedDifference as PairedDifference
 from .statistics import detectable_difference as detectable_difference
 from .statistics import judge_changes as judge_changes
+from .statistics import paired_t_test as paired_t_test
+from .statistics import sign_flip_p as sign_flip_p
 from .trajectory_metrics import PathAlignment as PathAlignment
 from .trajectory_metrics import align_path as align_path
 from .trajectory_metrics import fit_motion_axes as fit_motion_axes

@@ -21,7 +21,7 @@ MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
 MAX_CODE_FILES = 12
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
-IDENTITY = ("code", "recipe_class", "data", "version", "seed", "command")
+IDENTITY = ("code", "recipe_class", "own_values", "data", "version", "seed", "command")
 """Keys of run.json that identify code, data and command."""
 
 
@@ -30,7 +30,7 @@ class RunDifference:
     """The differences between two runs, in groups.
 
     config: keys that can change the result of a training.  aside: keys that cannot.
-    code: commit, version, and files with other uncommitted changes.  data: fingerprints.
+    code: commit, version, class and values of the user, and files with other uncommitted changes.  data: fingerprints.
     environment: Python, platform, packages.  start: initial weights, or the run that it starts from.
     """
 
@@ -62,7 +62,10 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
     return RunDifference(
         config=relevant,
         aside=[change for change in config if change not in relevant and change not in start],
-        code=[*diff("version"), *diff("recipe_class"), *diff("code"), *diff_patches(before.patch, now.patch)],
+        code=[
+            *(change for part in ("version", "recipe_class", "own_values", "code") for change in diff(part)),
+            *diff_patches(before.patch, now.patch),
+        ],
         data=diff("data"),
         environment=diff("environment"),
         start=[*start, *diff("weights")],
@@ -309,6 +312,8 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
     elif a.recipe_class != b.recipe_class:
         classes = " and ".join(run.recipe_class or f"that of {run.recipe}" for run in (a, b))
         cautions.append(f"Two classes trained them, {classes}: their losses may be different measures.")
+    elif own := [change.key.partition(".")[2] for change in found.code if change.is_within(["own_values"])]:
+        cautions.append(f"Their class has other values ({', '.join(own)}): their losses may be different measures.")
     if found.start:
         cautions.append("They start from other weights, which also affect the scores.")
     keys = [change.key for change in found.config if change.key != "seed"]

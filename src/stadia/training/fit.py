@@ -47,7 +47,8 @@ FEW_PROCESSES = 8
 FEW_STEPS = 300
 _FEW = (
     "note: {} steps are few: a network needs thousands, and the loss checks run from "
-    f"{FEW_STEPS} steps on. Fix: train longer (--minutes, or training.max_steps)"
+    f"{FEW_STEPS} steps on. Fix: train longer (training.max_steps, or --minutes), or run the loss checks alone with"
+    " --dry-run (in Python recipes.dry_run)"
 )
 _WARM = (
     "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"

@@ -10,16 +10,22 @@ import torch
 from mutations import losses
 from torch import Tensor
 
+from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.loss_checks.added_term_checks import check_added_loss, check_edge_weights
 from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-from stadia.diagnostics.loss_checks.loss_properties import check_added_loss, check_terms_measured
+from stadia.diagnostics.loss_checks.loss_properties import check_terms_measured
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
+from stadia.losses import SMOOTHNESS
 from stadia.losses.loss_report import LossReport, combine_losses
 
 pytestmark = pytest.mark.slow
 
 Term = Callable[[Tensor], Tensor]
+ImageTerm = Callable[[Tensor, Tensor], Tensor]
+
+SHARED = {"loss": losses.WITH_PAIR, "loss of neighbors in time": losses.VIDEO}
 
 
 def bend_of(values: Tensor) -> Tensor:
@@ -75,18 +81,103 @@ def test_broken_terms_are_reported_however_small_their_share(
     assert [one.code for one in findings(term, weight / 1e3)] == [one.code for one in found]
 
 
-def test_a_term_may_have_weights_at_the_edges_of_the_image() -> None:
-    """As in training: the image is that of the scene, at its size and of its batch, and is no output."""
+def test_reward_for_noise_has_evidence_with_what_was_measured() -> None:
+    (found,) = (one for one in findings(relative_bend, -0.5) if one.code == "L01")
+    table = found.evidence["values"]
+    assert table["noise of depth"] == [0.0, 0.025, 0.05, 0.1]
+    assert table["what is added"] == sorted(table["what is added"], reverse=True)
+    assert found.evidence["added at the true depth"] == table["what is added"][0]
+    assert found.evidence["change"] == table["what is added"][-1] - table["what is added"][0] < 0
+    assert "10% noise on the true depth" in CATALOG["L01"].measured
 
+
+def test_finding_of_a_term_that_several_losses_have_is_returned_once() -> None:
+    cases = {name: case_of(relative_bend, -0.5, sources) for name, sources in SHARED.items()}
+    (found,) = (one for one in check_losses(cases) if one.code == "L01" and "what is added" in one.measured)
+    assert found.where == tuple(SHARED)
+
+
+# -- weights at edges of the image
+
+
+def slopes(values: Tensor) -> tuple[Tensor, Tensor]:
+    return values.log().diff(dim=-1).abs(), values.log().diff(dim=-2).abs()
+
+
+def color_steps(image: Tensor) -> tuple[Tensor, Tensor]:
+    return image.diff(dim=-1).mean(1, keepdim=True), image.diff(dim=-2).mean(1, keepdim=True)
+
+
+def weighted(weigh: Callable[[Tensor], Tensor], shift: int = 0) -> ImageTerm:
+    """Slopes of log inverse depth, with weights by the signed steps of the image `shift` pixels beside them."""
+
+    def term(inverse_depth: Tensor, image: Tensor) -> Tensor:
+        pairs = zip(slopes(inverse_depth), color_steps(image), (-1, -2), strict=True)
+        return torch.stack([(slope * weigh(step.roll(shift, dim))).mean() for slope, step, dim in pairs]).sum()
+
+    return term
+
+
+def edge_case_of(term: ImageTerm) -> LossCase:
     def change(photometric: LossReport, outputs: Outputs) -> LossReport:
-        weights = (-outputs["image"].diff(dim=-1).abs().mean(1, keepdim=True)).exp()
-        value = (weights * outputs["inverse_depth"].log().diff(dim=-1).abs()).mean()
+        value = term(outputs["inverse_depth"], outputs["image"])
         mine = LossReport(value, {"slope": value.detach()}, {})
         return combine_losses({"selfsup": (1.0, photometric), "mine": (0.5, mine)})
 
-    case = make_video_case(losses.package_loss, losses.VIDEO).change_loss(change)
-    assert list(check_added_loss(case)) == []
+    return make_video_case(losses.package_loss, losses.VIDEO).change_loss(change)
+
+
+def test_a_term_may_have_weights_at_the_edges_of_the_image() -> None:
+    """As in training: the image is that of the scene, at its size and of its batch, and is no output."""
+    case = edge_case_of(weighted(lambda step: (-step.abs()).exp()))
+    assert [*check_added_loss(case), *check_edge_weights(case)] == []
     assert "image" not in case.gradients
+
+
+@pytest.mark.parametrize(
+    ("term", "measured"),
+    [
+        (
+            weighted(lambda step: step.abs().exp()),
+            "costs 1.49 with an image edge in the same place (dark to bright), 1",
+        ),
+        (weighted(lambda step: (-step).exp()), "costs 1.49 with an image edge in the same place (bright to dark), 1"),
+        (weighted(lambda step: (-step.abs()).exp(), shift=1), "costs 1 with an image edge in the same place"),
+        (weighted(lambda step: (-step.abs()).exp(), shift=-1), ".67 with one 1 px beside it, 1 without"),
+    ],
+    ids=["without the minus", "without the absolute value", "one pixel before", "one pixel behind"],
+)
+def test_weights_that_do_not_fall_at_an_edge_are_reported(term: ImageTerm, measured: str) -> None:
+    (found,) = check_edge_weights(edge_case_of(term))
+    assert found.code == "L26"
+    assert measured in found.measured
+    table = found.evidence["values"]
+    assert min(table["cost"]) < table["cost"][table["image edge beside that of depth, px"].index(0)]
+
+
+def one_sided_bend(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    (weights, _) = ((-step.abs()).exp() for step in color_steps(image))
+    return ((inverse_depth / inverse_depth.mean()).diff(n=2, dim=-1).abs() * weights[..., 1:]).mean()
+
+
+SILENT: dict[str, ImageTerm] = {
+    **{name: SMOOTHNESS.load(name) for name in SMOOTHNESS},
+    "of depth alone": lambda depth, image: relative_bend(depth),
+    "one-sided bend": one_sided_bend,
+    "of the image alone": lambda depth, image: image.diff(dim=-1).abs().mean() + 0 * depth.mean(),
+    "by brightness": lambda depth, image: (slopes(depth)[0] * image.mean(1, keepdim=True)[..., 1:]).mean(),
+    "matched gradients": lambda depth, image: (slopes(depth)[0] - color_steps(image)[0].abs()).abs().mean(),
+    "edges of depth at edges": lambda depth, image: -(slopes(depth)[0] * color_steps(image)[0].abs()).mean(),
+    "by the texture of the image": lambda depth, image: relative_bend(depth) * (-image.std()).exp(),
+    "distance to an even image": lambda depth, image: (
+        ((depth / depth.mean()).log() - image.mean(1).log()[:, None]).abs().mean()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_sound_weights_and_other_uses_of_the_image_have_no_finding(name: str) -> None:
+    assert list(check_edge_weights(edge_case_of(SILENT[name]))) == []
 
 
 def test_term_that_is_zero_on_the_scene_is_noted() -> None:

@@ -248,7 +248,7 @@ def test_stop_during_training_halts_or_warns(tmp_path: Path, on_stop: OnStop) ->
     run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
     monitor = TrainingMonitor(run, Console(file=(outputs := io.StringIO()), width=500), on_stop)
     monitor.monitors = (Refusing(),)  # type: ignore[assignment]
-    reported = pytest.raises(RunError, match=r"X01, while training: found left is right.*--on-stop warn")
+    reported = pytest.raises(RunError, match=r"X01, while training: found left is right.*in Python on_stop=.warn.")
     with reported if on_stop is OnStop.HALT else nullcontext():
         for step in range(4):
             monitor._notify("on_batch", step, 1.0, ())

@@ -207,3 +207,21 @@ def test_a_key_is_written_as_for_a_training(roadworld: Path) -> None:
     error = run(roadworld, "data.camera.focal_pix=700").exception
     assert "data.camera.focal_pix: found an unknown key; expected a key that exists. Fix: did you mean" in str(error)
     assert "--dry-run" not in str(error)
+
+
+def test_strict_exits_with_1_for_what_was_not_checked(roadworld: Path) -> None:
+    words = (roadworld, "--only", "intrinsics", "--seconds", 0)
+    assert run(*words).exit_code == 0
+    strict = run(*words, "--strict", "--json")
+    assert strict.exit_code == 1
+    assert json.loads(strict.stdout)[0]["code"] == "N02"
+    assert strict.stderr.strip().splitlines()[-1].startswith("not checked: sampled: 1 of ")
+    assert run(*words[:-1], 100, "--strict").exit_code == 0
+
+
+def test_strict_exits_with_1_where_a_named_check_could_not_run(roadworld: Path) -> None:
+    words = (roadworld / "train-000" / "left", "data.camera.horizontal_fov_deg=80", "--only", "baseline")
+    assert run(*words).exit_code == 0
+    strict = run(*words, "--strict")
+    assert strict.exit_code == 1
+    assert "not checked: " in strict.stderr

@@ -41,6 +41,16 @@ MAX_UNIT_CHANGE = 0.01
 MIN_HALF_NOISE = 0.5
 """A similarity term for images with half noise, over that for noise."""
 
+NOISE, MAX_NOISE_REWARD = 0.1, 0.05
+"""Noise of depth (standard deviation of its logarithm), and the share by which what is added to a loss may fall with
+it. A prior on mean depth falls by .5 %.
+"""
+
+MAX_EDGE_EXCESS = 0.05
+"""Cost of a depth edge at an image edge in the same place, above the least cost with one beside it, over the cost in an
+image without edges. The smoothness terms of this package have 0, weights that are one pixel off have .33.
+"""
+
 MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
 """Share of the image size by which a principal point may lie outside; that of half an image lies at its border."""
 

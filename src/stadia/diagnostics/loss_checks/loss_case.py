@@ -27,6 +27,9 @@ DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 CONFIDENT = 8.0
 """A correct logit at which sigmoids are not yet saturated."""
 
+IMAGE = "targets.image"
+"""Name of the image (B, 3, H, W) among the further inputs of a loss."""
+
 COLORS = ("red", "green", "blue")
 
 FORMS = (
@@ -84,6 +87,7 @@ class LossCase:
     unlabeled: bool masks of pixels without a label by output name: their gradient must be 0.
     loose: relative tolerance of the gradient by output name, where some pixels have no gradient by design.
     added: the case of what `change_loss` adds alone.
+    added_by_image: what `change_loss` adds to outputs, as a function of the image (B, 3, H, W); None without an image.
     left_out: terms that the scene has nothing of, by design.
     """
 
@@ -97,14 +101,12 @@ class LossCase:
     unlabeled: Mapping[str, Tensor] = field(default_factory=dict)
     loose: Mapping[str, float] = field(default_factory=dict)
     added: LossCase | None = None
+    added_by_image: Callable[[Outputs], Callable[[Tensor], float]] | None = None
     left_out: tuple[str, ...] = ()
 
     def report(self, outputs: Outputs) -> Any:
         """Return the report of the loss. Raises LossRaised for any exception in it."""
-        try:
-            return self.loss(outputs)
-        except Exception as error:
-            raise LossRaised(summarize_exception(error)) from error
+        return _call(self.loss, outputs)
 
     def change_loss(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
         """Return the case of another loss, made of this one's report: also in every form and hostile scene.
@@ -117,11 +119,17 @@ class LossCase:
         def subtract_given(report: Any, outputs: Outputs) -> LossReport:
             return LossReport(change(report, outputs).total - report.total, {}, {})
 
-        return replace(self._change_all(change), added=self._change_all(subtract_given))
+        def add_to(outputs: Outputs) -> Callable[[Tensor], float]:
+            given = self.report(outputs)
+            return lambda image: total_of(_call(change, given, {**outputs, "image": image})) - total_of(given)
+
+        has_image = IMAGE in self.shown
+        added = self._change_all(subtract_given)
+        return replace(self._change_all(change), added=added, added_by_image=add_to if has_image else None)
 
     def _change_all(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
         """Return the case, its forms and its hostile scenes with a changed loss."""
-        image = {"image": self.shown["targets.image"]} if "targets.image" in self.shown else {}
+        image = {"image": self.shown[IMAGE]} if IMAGE in self.shown else {}
 
         def loss(outputs: Outputs) -> Any:
             return change(self.loss(outputs), {**outputs, **image})
@@ -164,6 +172,14 @@ class LossCase:
                 axis.name: {x: float(self.report(axis.outputs[x]).total) for x in sorted(axis.outputs)}
                 for axis in self.axes
             }
+
+
+def _call(loss: Callable[..., Any], *given: Any) -> Any:
+    """Return the report of a loss. Raises LossRaised for any exception in it."""
+    try:
+        return loss(*given)
+    except Exception as error:
+        raise LossRaised(summarize_exception(error)) from error
 
 
 def total_of(report: Any) -> float:

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from stadia.core.errors import summarize_exception
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.loss_checks.added_term_checks import ADDED_PROPERTIES
 from stadia.diagnostics.loss_checks.init_checks import INIT_CHECKS
 from stadia.diagnostics.loss_checks.loss_case import LossCase, LossRaised
 from stadia.diagnostics.loss_checks.loss_properties import BASIC_PROPERTIES, PROPERTIES
@@ -31,19 +32,32 @@ PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
 
 def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> list[Finding]:
-    """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01."""
+    """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01.
+
+    A finding that several losses share, such as one of a term that is added to each, is returned once, with all names.
+    """
     found: list[Finding] = []
     for name, case in losses.items():
         basic = next(filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), [])
         if basic:
             found += [*basic, make_not_checked("properties of the loss", f"{basic[0].code} must be fixed first", name)]
             continue
-        for check in PROPERTIES:
+        for check in (*PROPERTIES, *ADDED_PROPERTIES):
             if time.monotonic() > until:
                 found.append(make_not_checked("properties of the loss", str(TimeLimitReached()), name))
                 break
             found += _run_check(check, case, name, Severity.WARN)
-    return sort_findings(found)
+    return sort_findings(_merge_equal(found))
+
+
+def _merge_equal(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings that differ in nothing but their place and evidence once, in all their places."""
+    merged: dict[tuple[str, ...], Finding] = {}
+    for one in findings:
+        key = (one.code, one.severity, one.measured, one.expected, one.fix)
+        first = merged.setdefault(key, one)
+        merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *one.where))))
+    return list(merged.values())
 
 
 def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:

@@ -49,9 +49,6 @@ MAX_CHANGE, MAX_MIRROR_CHANGE, MAX_BATCH_CHANGE, MAX_SIZE_RATIO, MAX_COUPLING = 
 MIN_TERM = 1e-9
 """Share of the loss: a term that stays below is rounding."""
 
-NOISE, MIN_NOISE_REWARD = 0.1, 0.05
-"""Noise of depth, and the share by which an added loss may fall with it: a prior on mean depth falls by .5 %."""
-
 
 def check_output(case: LossCase) -> Iterator[Finding]:
     """L11, L12: the loss can be called, and returns a scalar with a gradient."""
@@ -340,37 +337,6 @@ def check_terms_measured(case: LossCase) -> Iterator[Finding]:
         )
 
 
-def check_added_loss(case: LossCase) -> Iterator[Finding]:
-    """L01, L03 to L05, L08, L10, L24 of what `LossCase.change_loss` adds: a small share of a loss hides behind it."""
-    if (added := case.added) is None:
-        return
-    noisy = add_depth_noise(added.right)
-    before, after = total_of(added.report_at_truth), total_of(added.report(noisy))
-    if not math.isfinite(before + after):
-        return  # `check_extreme_inputs` reports it
-    if after < before - MIN_NOISE_REWARD * abs(after):
-        measured = f"what is added is {before:.4g} for the true depth, and {after:.4g} with {NOISE:.0%} noise"
-        yield make_finding("L01", Severity.STOP, measured, "no less for noise: a penalty has a positive weight")
-    given = abs(total_of(case.report_at_truth))
-    if abs(after - before) > MIN_TERM * given and not any(map(Tensor.any, added.gradients_at(noisy).values())):
-        measured = f"what is added changes by {abs(after - before):.4g} with the outputs, and has no gradient"
-        yield make_finding("L10", Severity.STOP, measured, "a gradient")
-        return
-    for check in (check_gradient, check_sample_independence, check_mean_reduction, check_mirroring, check_relief):
-        for one in check(added):
-            if one.code != "L06":  # slopes and bends are smaller in larger images
-                yield replace(one, measured=f"what is added alone: {one.measured}")
-
-
-def add_depth_noise(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the outputs with noise of NOISE (standard deviation of its logarithm) on inverse depth."""
-    generator, changed = torch.Generator().manual_seed(0), dict(outputs)
-    for name in [name for name in outputs if name == "inverse_depth"]:
-        noise = torch.randn(outputs[name].shape, generator=generator, dtype=outputs[name].dtype)
-        changed[name] = outputs[name] * (NOISE * noise).exp()
-    return changed
-
-
 def _along(case: LossCase, axis: ErrorAxis) -> dict[float, float]:
     values = case.along[axis.name]
     if not all(map(math.isfinite, values.values())):
@@ -456,7 +422,6 @@ PROPERTIES = (
     check_relief,
     check_similarity_range,
     check_terms_measured,
-    check_added_loss,
 )
 """Checks of a loss that passes the basic ones, in order: of every loss, then of photometric losses."""
 

@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets, is_temporal
-from stadia.diagnostics.loss_checks.loss_case import COLORS, DEPTH_FACTORS, ErrorAxis, LossCase, Outputs, map_tensors
+from stadia.diagnostics.loss_checks.loss_case import (
+    COLORS,
+    DEPTH_FACTORS,
+    IMAGE,
+    ErrorAxis,
+    LossCase,
+    Outputs,
+    map_tensors,
+)
 from stadia.geometry import camera as cameras
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp, se3_log
 
@@ -139,7 +147,7 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         off["brightness"] = right["brightness"] * 1.05
     targets = scene.targets
     assert targets.depth_m is not None
-    shown = {"targets.image": targets.image, "targets.sources": targets.sources}
+    shown = {IMAGE: targets.image, "targets.sources": targets.sources}
     shown |= {"targets.camera.K": targets.camera.K, "targets.depth_m": targets.depth_m}
     if plain:
         return LossCase(evaluate, right, off, (), shown)

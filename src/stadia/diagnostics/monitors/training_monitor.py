@@ -8,7 +8,15 @@ from typing import Any
 from rich.console import Console
 
 from stadia.core.errors import NotFiniteError, RunError
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, append_finding, read_valid_findings
+from stadia.diagnostics.finding import (
+    TRAIN_ANYWAY,
+    Finding,
+    OnStop,
+    Severity,
+    Stage,
+    append_finding,
+    read_valid_findings,
+)
 from stadia.diagnostics.monitors.optimization_monitors import OPTIMIZATION_MONITORS, TERM_RULES, report_not_finite
 from stadia.diagnostics.monitors.persistence import (
     PersistentPartRule,
@@ -94,7 +102,7 @@ class TrainingMonitor(Callback):
             self.console.print(line, markup=False, soft_wrap=True)
             append_finding(self.run.folder / "findings.jsonl", found)
         if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
-            fix = f"{found.fix}; --on-stop warn trains anyway"
+            fix = f"{found.fix}; or train anyway {TRAIN_ANYWAY}"
             raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
 
 

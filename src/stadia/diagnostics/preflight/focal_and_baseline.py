@@ -1,4 +1,4 @@
-"""Decide between fx and the baseline where both look wrong: only their product is measured by lengths."""
+"""Decide between fx and the baseline where both seem wrong: only their product is measured by lengths."""
 
 from __future__ import annotations
 

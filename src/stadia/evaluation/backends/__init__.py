@@ -21,6 +21,7 @@ PRECISIONS = Registry(
     "precision",
     {
         "float32": "stadia.evaluation.backends.quantization:keep_float32",
+        "bf16": "stadia.evaluation.backends.quantization:keep_float32",
         "int8": "stadia.evaluation.backends.quantization:quantize_int8",
     },
 )

@@ -31,9 +31,14 @@ class BackendChoice:
         """Return whether the checkpoint runs by itself."""
         return self.backend == TORCH
 
+    @property
+    def is_default(self) -> bool:
+        """Return whether the checkpoint runs by itself, as it is."""
+        return self == BackendChoice()
+
 
 class Backend(Protocol):
-    """Runs an exported network, which is checked already.
+    """Runs an exported network, which is checked already, in a precision.
 
     packages: that it imports to run an exported network.
     extra: of pyproject.toml, which installs them, and what exports a checkpoint.
@@ -44,7 +49,7 @@ class Backend(Protocol):
     extra: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
 
-    def __init__(self, network: ExportedNetwork) -> None: ...
+    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None: ...
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predict (B, 3, H, W) RGB in [0, 1], at the size of the network, to (B, 1, H, W)."""

@@ -17,7 +17,7 @@ class OnnxruntimeBackend:
     extra: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
 
-    def __init__(self, network: ExportedNetwork) -> None:
+    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None:
         self.network = network
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,12 +16,15 @@ class OpenvinoBackend:
 
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
     extra: ClassVar[str] = "openvino"
-    precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "bf16", "int8")
 
-    def __init__(self, network: ExportedNetwork) -> None:
+    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None:
         import openvino
 
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        }
         self.path, self.size = network.path, (network.height, network.width)
         try:
             core = openvino.Core()

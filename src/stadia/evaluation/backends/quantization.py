@@ -29,7 +29,7 @@ _COMPARED = 8  # images on which the shares are compared
 
 
 def keep_float32(source: Path, out: Path, images: Sequence[NDArray[np.float32]]) -> None:
-    """Copy an exported network: it computes in float32."""
+    """Copy an exported network: its weights stay float32."""
     copyfile(source, out)
 
 

@@ -16,9 +16,9 @@ class TorchBackend:
 
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = ""
-    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "bf16")
 
-    def __init__(self, network: ExportedNetwork) -> None:
+    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None:
         found, expected = f"torch for {network.path.name}", "onnxruntime or openvino for an ONNX file"
         raise ConfigError("--backend", found=found, expected=expected, fix="leave it out, or pass the checkpoint")
 

@@ -26,17 +26,20 @@ from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.evaluation.backends import BACKENDS, PRECISIONS
 from stadia.evaluation.backends.backend import Backend, BackendChoice
 from stadia.evaluation.backends.export_cache import open_cached_file
-from stadia.evaluation.backends.quantization import median_relative_difference
+from stadia.evaluation.backends.quantization import keep_float32, median_relative_difference
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.network_export import OPSET, TOLERANCE, compare_prediction, export_onnx
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.prediction_inputs import PredictionInput
-from stadia.recipes.base.recipe_export import InverseDepthNetwork, describe_export
+from stadia.recipes.base.recipe_export import describe_export
 from stadia.training.checkpoint import Checkpoint
 
 Images = Sequence[NDArray[np.float32]]
 """Images (3, H, W) of the network's size."""
+
+Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
+"""Such images, with K (3, 3)."""
 
 NUM_CALIBRATION, NUM_COMPARED = 32, 16
 """Frames that int8 is calibrated on, and others between them on which it is compared with float32."""
@@ -52,20 +55,24 @@ EXPORTS = "exports"
 
 
 class BackendPredictor(DepthPredictor):
-    """A trained DepthRecipe whose depth a backend predicts, on the processor. Motion is predicted by torch.
+    """A trained DepthRecipe that runs by a backend, or by torch in another precision than float32.
 
+    backend: predicts depth, on the processor; None is torch. Motion is predicted by torch.
     precision_cost: as of `PredictionsRecord`.
     """
 
-    def __init__(self, predictor: DepthPredictor, backend: Backend, precision_cost: Mapping[str, float] | None) -> None:
-        super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop)
-        self.device = torch.device("cpu")
-        self.recipe = self.recipe.to(self.device)
-        self.backend, self.precision_cost = backend, precision_cost
+    def __init__(self, predictor: DepthPredictor, precision: str, backend: Backend | None = None) -> None:
+        super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop, precision)
+        self.backend = backend
+        self.precision_cost: Mapping[str, float] | None = None
+        if backend is not None:
+            self.move(torch.device("cpu"))
 
     @torch.inference_mode()
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Predict (B, 3, H, W) to (B, 1, H, W): inverse depth alone."""
+        """Predict (B, 3, H, W) to (B, 1, H, W); another backend than torch predicts inverse depth alone."""
+        if self.backend is None:
+            return super().maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.inverse_depth(image.cpu().numpy()))
         return PredictedMaps(inverse_depth / self._focal_ratio(camera, inverse_depth))
 
@@ -73,35 +80,48 @@ class BackendPredictor(DepthPredictor):
 def open_backend(
     checkpoint: Path, predictor: Predictor, choice: BackendChoice, open_frames: Callable[[], Sequence[PredictionInput]]
 ) -> BackendPredictor:
-    """Return a predictor of a checkpoint that runs by a backend.
+    """Return a predictor of a checkpoint that runs by a backend, in a precision.
 
-    The network is exported into the run's folder EXPORTS once, and compared with the checkpoint at each use.
+    For another backend than torch the network is exported into the run's folder EXPORTS once, and compared with the
+    checkpoint at each use.
 
     Args:
         checkpoint: or the run's folder.
         predictor: of this checkpoint.
-        choice: a backend other than torch.
-        open_frames: opens the input, whose frames other precisions than float32 are calibrated on.
+        choice: not torch in float32, which `predictor` is.
+        open_frames: opens the input. On its frames int8 is calibrated, and other precisions are compared with float32.
 
     Raises StadiaError where the network cannot be exported, or float32 differs by more than TOLERANCE.
     """
     assert isinstance(predictor, DepthPredictor)
-    predictor.recipe.cpu()
+    if choice.is_torch:
+        opened = BackendPredictor(predictor, choice.precision)
+        opened.precision_cost = _measure_cost(predictor, opened, _sample_images(predictor, open_frames())[1])
+        return opened
+    predictor.move(torch.device("cpu"))
     with ExitStack() as files:
         folder = _find_export_folder(checkpoint)
         if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
             folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
         exporter = _Exporter(checkpoint, predictor, folder)
         if choice.precision == "float32":
-            return BackendPredictor(predictor, exporter.open_float32(choice.backend), None)
+            return BackendPredictor(predictor, choice.precision, exporter.open_float32(choice.backend))
         calibration, compared = _sample_images(predictor, open_frames())
-        backend = exporter.open_precision(choice, calibration)
-        return BackendPredictor(predictor, backend, _measure_cost(exporter.network, backend, compared))
+        opened = BackendPredictor(
+            predictor, choice.precision, exporter.open_precision(choice, [image for image, _ in calibration])
+        )
+        opened.precision_cost = _measure_cost(predictor, opened, compared)
+        return opened
 
 
 def describe_backend_choice(choice: BackendChoice) -> str:
-    """Return the note that another runtime predicts depth."""
-    return f"note: {choice.backend} runs the depth network in {choice.precision}; pose network and path stay in torch"
+    """Return the note that another runtime predicts depth, or in another precision."""
+    if choice.is_torch:
+        return f"note: the networks compute in {choice.precision}"
+    pose = (
+        "the pose network stays in torch, in bf16" if choice.precision == "bf16" else "the pose network stays in torch"
+    )
+    return f"note: {choice.backend} runs the depth network in {choice.precision}; {pose}"
 
 
 def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
@@ -165,7 +185,13 @@ class _Exporter:
         raise StadiaError(self.checkpoint, found=found, expected=expected, fix="leave --backend out, and report it")
 
     def open_precision(self, choice: BackendChoice, images: Images) -> Backend:
-        """Return a backend of another precision, calibrated on images."""
+        """Return a backend of another precision, calibrated on images where it changes the file."""
+        convert = PRECISIONS.load(choice.precision)
+        if convert is keep_float32:
+            backend: Backend = BACKENDS.load(choice.backend)(
+                ExportedNetwork(self.find_float32(), self.size), choice.precision
+            )
+            return backend
         digest = hashlib.sha256(str([image.shape for image in images]).encode())
         for image in images:
             digest.update(image.tobytes())
@@ -174,19 +200,19 @@ class _Exporter:
         fingerprint = {**self.fingerprint, "versions": versions, "images": digest.hexdigest()}
 
         def write(path: Path) -> None:
-            PRECISIONS.load(choice.precision)(self.find_float32(), path, images)
+            convert(self.find_float32(), path, images)
 
         path = open_cached_file(self.folder, f"depth-{choice.precision}", fingerprint, write)
-        opened: Backend = BACKENDS.load(choice.backend)(ExportedNetwork(path, self.size))
+        opened: Backend = BACKENDS.load(choice.backend)(ExportedNetwork(path, self.size), choice.precision)
         return opened
 
 
-def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Images, Images]:
+def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
     """Return images to calibrate on, and others between them to compare with float32; of few frames all for both."""
     most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
     every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
     frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))
-    images = [PreparedFrame.prepare(predictor, frame).image for frame in frames]
+    images = [(one.image, one.K) for one in (PreparedFrame.prepare(predictor, frame) for frame in frames)]
     compared = images[1::3]
     calibration = [image for number, image in enumerate(images) if number % 3 != 1]
     return (calibration, compared) if len(images) >= 6 else (images, images)
@@ -201,11 +227,11 @@ def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
     return islice(given.frames, 0, count, max(-(-count // most), 1))
 
 
-def _measure_cost(network: InverseDepthNetwork, backend: Backend, images: Images) -> dict[str, float]:
-    """Return the median relative difference of a backend from the checkpoint on images."""
+def _measure_cost(expected: Predictor, found: Predictor, samples: Samples) -> dict[str, float]:
+    """Return the median relative difference of one predictor's inverse depth from another's."""
     differences = []
-    for image in images:
-        with torch.inference_mode():
-            expected = network(torch.from_numpy(image)[None]).numpy()
-        differences.append(median_relative_difference(backend.inverse_depth(image[None]), expected))
-    return {"median_relative_difference": float(np.median(differences)), "frames": len(images)}
+    for image, K in samples:
+        one, camera = torch.from_numpy(image)[None], Camera(torch.from_numpy(K), *image.shape[1:])
+        maps = [predictor.inverse_depth(one, camera).cpu().numpy() for predictor in (found, expected)]
+        differences.append(median_relative_difference(*maps))
+    return {"median_relative_difference": float(np.median(differences)), "frames": len(samples)}

@@ -139,7 +139,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     def _start_backend(self, request: PredictRequest) -> Iterator[str]:
         """Replace the predictor, once, where the request names a backend; yield notes."""
         choice = request.backend_choice
-        if choice.is_torch or isinstance(self.predictor, BackendPredictor):
+        if choice.is_default or isinstance(self.predictor, BackendPredictor):
             return
         yield describe_backend_choice(choice)
         self.predictor = open_backend(request.checkpoint, self.predictor, choice, self.open_again)

@@ -210,16 +210,27 @@ class DepthPredictor:
     With another focal length than the training's, inverse depth is scaled by the ratio of focal lengths
     (`TrainingLens`). That ratio scales the image motion of rotations but not of translations, so the pose network is
     not used then.
+
+    precision: "bf16" runs the networks under torch's autocast; what they predict is float32 all the same.
     """
 
     def __init__(
-        self, recipe: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
+        self,
+        recipe: DepthRecipe[Any, Any, Any, Any],
+        size: tuple[int, int] | None = None,
+        crop: str | None = None,
+        precision: str = "float32",
     ) -> None:
+        self.precision = precision
         self.device = select_device()
         self.recipe = recipe.eval().to(self.device)
         self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
         self.height, self.width = size or (recipe.height, recipe.width)
         self.lens = TrainingLens(recipe.focal.tolist(), "depth is scaled by it, and the pose network is not used")
+
+    def move(self, device: torch.device) -> None:
+        """Run on another device from now on."""
+        self.device, self.recipe = device, self.recipe.to(device)
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `depth_scale`."""
@@ -229,7 +240,9 @@ class DepthPredictor:
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
         image = image.to(self.device)
-        predicted, ratio = self.recipe.maps(image), self._focal_ratio(camera, image)
+        with self._autocast():
+            predicted = self.recipe.maps(image).to(torch.float32)
+        ratio = self._focal_ratio(camera, image)
         right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
         return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
 
@@ -241,7 +254,12 @@ class DepthPredictor:
         """
         if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
-        return self.recipe.T_next_now(now.to(self.device), following.to(self.device))
+        with self._autocast():
+            T = self.recipe.T_next_now(now.to(self.device), following.to(self.device))
+        return None if T is None else T.float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
         """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""

@@ -72,15 +72,23 @@ def describe_resume(run: Run) -> str:
     return f"stadia train {run.recipe} --resume {run.folder}"
 
 
-def check_own_weights(recipe: AnyRecipe) -> None:
-    """Raise ConfigError where a user's class has other weights than its recipe: no command could load them.
+def build_base(recipe: AnyRecipe) -> AnyRecipe | None:
+    """Return the recipe from which a user's class derives, with its configuration; None for a recipe itself.
 
-    recipe: of the user's class, with its configuration. Does not change the random number generators.
+    Does not change the random number generators.
     """
     if not name_own_class(type(recipe)):
-        return
+        return None
     with seeds.preserve_generators():
-        base = RECIPES.load(recipe.recipe)(without_pretrained(recipe.config))
+        base: AnyRecipe = RECIPES.load(recipe.recipe)(without_pretrained(recipe.config))
+    return base
+
+
+def check_own_weights(recipe: AnyRecipe, base: AnyRecipe) -> None:
+    """Raise ConfigError where a user's class has other weights than its recipe: no command could load them.
+
+    base: of `build_base`.
+    """
     own, known = ({name: tensor.shape for name, tensor in one.state_dict().items()} for one in (recipe, base))
     differing = sorted(name for name in own.keys() | known.keys() if own.get(name) != known.get(name))
     if differing:

@@ -34,11 +34,13 @@ class DryRunResult:
 
     device: "cuda", "cpu", ...
     peak_bytes: on a GPU the peak of torch's memory, else the peak of the process and its children.
+    not_checked: loss checks that had no time before the steps.
     """
 
     device: str
     peak_bytes: tuple[int, ...]
     seconds: tuple[float, ...]
+    not_checked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         peaks = ", ".join(f"{peak / (1 << 20):.0f}" for peak in self.peak_bytes)

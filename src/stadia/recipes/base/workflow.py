@@ -21,7 +21,16 @@ from stadia.core.quick_stop import discard_if_interrupted
 from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Batch
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.finding import FINDINGS, Finding, OnStop, Severity, Stage, append_finding, write_findings
+from stadia.diagnostics.finding import (
+    FINDINGS,
+    TRAIN_ANYWAY,
+    Finding,
+    OnStop,
+    Severity,
+    Stage,
+    append_finding,
+    write_findings,
+)
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
     check_training_start,
@@ -36,6 +45,7 @@ from stadia.recipes.base.expected_cost import ExpectedCost
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.own_class import (
     OWN_CLASS,
+    build_base,
     check_class,
     check_own_weights,
     choose_class,
@@ -43,6 +53,7 @@ from stadia.recipes.base.own_class import (
     name_own_class,
     note_unchecked_loss,
 )
+from stadia.recipes.base.own_values import OWN_VALUES, list_own_values
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
     check_stages,
@@ -75,7 +86,7 @@ def train(
     *,
     out: Path = Path("runs"),
     resume: Path | str | None = None,
-    on_stop: OnStop = OnStop.HALT,
+    on_stop: OnStop | str = OnStop.HALT,
     ended: Callable[[Run], object] = lambda run: None,
     opened: OpenedData | None = None,
     begins: Callable[[], object] = lambda: None,
@@ -87,7 +98,7 @@ def train(
         config: of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
         resume: a run's folder to resume; its configuration must be equal.
-        on_stop: what to do on a finding with severity stop, of the data or during training.
+        on_stop: what to do on a finding with severity stop, of the data or during training: "halt" or "warn".
         ended: called with the run when it ends, also after an error; builds the report.
         opened: data that were opened for this configuration before; they are not read again.
         begins: called when the set-up is done. Ctrl-C before leaves no run.
@@ -97,7 +108,7 @@ def train(
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, and the
     errors of opening the data and of `fit`.
     """
-    console = Terminal(stderr=True)
+    console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
@@ -166,16 +177,17 @@ def train(
 
 
 def dry_run(
-    config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
+    config: RecipeConfig, *, on_stop: OnStop | str = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
 ) -> DryRunResult:
     """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
 
     config, on_stop, recipe_class: as of `train`.
 
-    Each data set and each stage trains that many steps. Raises what `workflow.train` raises before training, and
+    Each data set and each stage trains that many steps. `not_checked` of the result names the loss checks that
+    `training.check_seconds` left no time for. Raises what `workflow.train` raises before training, and
     RunError if memory does not suffice, with the step.
     """
-    console = Terminal(stderr=True)
+    console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
@@ -184,17 +196,19 @@ def dry_run(
     with announce_step(console, "checking the data"):
         report_findings(data.findings(), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)
-    check_own_weights(recipe)
+    if (base := build_base(recipe)) is not None:
+        check_own_weights(recipe, base)
     _print_unchecked(note_unchecked_loss(recipe_class), console)
     recipe.save_data_stats(data)
-    report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
+    found = report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
+    unchecked = list_out_of_time(found)
     del recipe  # the steps' peak of memory is without it
     with announce_step(console, "training three steps"):
         if not config.training.stages:
-            return measure_steps(recipe_class, config, data)
+            return replace(measure_steps(recipe_class, config, data), not_checked=unchecked)
         each = [measure_steps(recipe_class, *prepared) for prepared in prepare_stages(recipe_class, config)]
     peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
-    return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds))
+    return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds), unchecked)
 
 
 # -- findings
@@ -227,7 +241,7 @@ def report_findings(
     if stops and on_stop is OnStop.HALT:
         found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
         evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
-        fix = f"correct the cause ({evidence}), or train anyway with --on-stop warn"
+        fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
         raise RunError(of, found=found, expected="no finding of severity stop", fix=fix)
     return findings
 
@@ -249,12 +263,16 @@ def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_own_class(recipe: AnyRecipe, run: Run, console: Console) -> None:
-    """Refuse a user's class whose weights no command loads, and note what the loss checks do not see of it."""
+    """Refuse a user's class whose weights no command loads; note its values and what the loss checks do not see."""
+    if (base := build_base(recipe)) is None:
+        return
     try:
-        check_own_weights(recipe)
+        check_own_weights(recipe, base)
     except ConfigError as error:
         run.failed(error)
         raise
+    if values := list_own_values(recipe, base):
+        run.note(**{OWN_VALUES: values})
     notes = note_unchecked_loss(type(recipe))
     for note in notes:
         append_finding(run.folder / "findings.jsonl", note)
@@ -300,6 +318,12 @@ def _print_unchecked(findings: list[Finding], console: Console) -> None:
     for (reason, fix), checks in unchecked.items():
         line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_out_of_time(findings: list[Finding]) -> tuple[str, ...]:
+    """Return the names of the checks that the time limit left out."""
+    notes = [one.measured for one in findings if one.code == NOT_CHECKED and TIME_LIMIT in one.measured]
+    return tuple(dict.fromkeys(measured.partition(": ")[0] for measured in notes))
 
 
 def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
