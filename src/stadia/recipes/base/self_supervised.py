@@ -151,12 +151,10 @@ class ViewSynthesis:
         return scores
 
     def _add_residuals(self, meta: Sequence[Meta], report: LossReport) -> None:
-        """Keep the unmasked residual of a batch, and that of its unwarped images; no number where one is not finite."""
+        """Keep the unmasked residual of a batch, and that of its unwarped images."""
         unwarped = report.maps["unwarped"].mean() + RATIO_EPS
         warped = report.logged["warped_over_unwarped"] * unwarped
-        known = torch.isfinite(warped) & torch.isfinite(unwarped)
-        each = {"warped": warped, "unwarped": unwarped}
-        self.residuals.add(tuple(meta), {name: value.where(known, torch.nan) for name, value in each.items()})
+        self.residuals.add(tuple(meta), {"warped": warped, "unwarped": unwarped})
 
     def summary(self) -> dict[str, float]:
         """Return the scores of the whole validation: `residual_ratios` and `motion_scores`. Called by all processes."""
