@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.campaign.sound import STUDY, export_at_training_size, write_video
 from tests.datasets.rendered_world import World, pose, rows
@@ -21,6 +23,7 @@ from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
+from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.training.loggers import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
@@ -88,11 +91,13 @@ def read_steps(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has before the first line, as the current folder: a video, a data set, two paths, a study."""
+    """What a reader has before the first line, as the current folder: a video, a data set, paths, a study."""
     World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
     write_video(tmp_path / "drive.mp4")
     for name in ("estimate.txt", "truth.txt"):
         (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
+        timed = Trajectory(np.stack([pose(index) for index in range(6)]), np.arange(6) / 2)
+        write_tum_trajectory(tmp_path / name.replace(".", "-tum."), timed)
     (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
     monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
     monkeypatch.chdir(tmp_path)
@@ -116,8 +121,12 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
 
 def read_python(page: str, index: int) -> str:
     """Return one of the Python blocks of a tutorial."""
+    return read_all_python(page)[index]
+
+
+def read_all_python(page: str) -> list[str]:
     text = (ROOT / "docs" / "tutorials" / f"{page}.md").read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, re.S)[index]
+    return re.findall(r"```python\n(.*?)```", text, re.S)
 
 
 def read_own_loss() -> str:
@@ -164,6 +173,24 @@ def test_the_loss_of_the_reader_is_compared_over_seeds_and_its_gradient_measured
     ]
     assert len(measured) == 2
     assert all(0 < float(rows[0]["train/my_share"]) < 1 for rows in measured)
+
+
+@pytest.mark.slow
+def test_the_stereo_matcher_of_the_page_has_the_scale_of_rendered_depth(worlds: Path, folder: Path) -> None:
+    """Half of the pixels are scored, and none at the left edge, which the right image need not show."""
+    shutil.copytree(worlds, folder / "roads")
+    page: dict[str, Any] = {"Path": Path}
+    (block,) = (one for one in read_all_python("metres-from-stereo") if "StereoSGBM" in one)
+    exec(compile(block, "metres-from-stereo.md", "exec"), page)
+    recording = page["recording"]
+    written = sorted(page["folder"].iterdir())
+    assert len(written) == len(recording)
+    for index, path in enumerate(written):
+        matched, true = np.load(path), recording.depth_m(index)
+        known = (matched > 0) & (true > 0)
+        assert known.mean() > 0.5
+        assert not matched[:, : page["DISPARITIES"]].any()
+        assert np.median(matched[known] / true[known]) == pytest.approx(1.02, abs=0.02)
 
 
 @pytest.mark.slow

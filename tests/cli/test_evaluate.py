@@ -74,6 +74,53 @@ class TestTrajectory:
         assert json.loads(out)["r_err_deg_per_100m"] is None
         assert err == "note: t_err and r_err need a path longer than 100 m; the reference has 19.0 m\n"
 
+    def test_a_path_that_is_too_short_is_visible_without_a_fit_of_the_scale(
+        self, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        """7 % too short: in the line, the table, the score file and a note; sim3 has it in its scale."""
+        true = straight(150)
+        true[:, 0, 3] = np.sin(np.arange(150) / 20)
+        short = true.copy()
+        short[:, :3, 3] *= 0.93
+        for name, T in (("est.txt", short), ("ref.txt", true)):
+            write_kitti_trajectory(tmp_path / name, Trajectory(T))
+        words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt")
+        for align in ("se3", "none"):
+            code, out, _ = stadia(*words, "--align", align, "--scores", tmp_path / f"{align}.json")
+            assert (code, "length ratio 0.93\n" in out, " length_ratio " in out) == (0, True, True)
+            assert "the estimate is 0.93 times as long as the reference (7% too short)" in out
+            assert json.loads((tmp_path / f"{align}.json").read_text())["length_ratio"] == pytest.approx(0.93)
+        fitted = json.loads(stadia(*words, "--align", "sim3", "--json")[1])
+        assert "length_ratio" not in fitted
+        assert fitted["scale"] == pytest.approx(1 / 0.93)
+
+    def test_rpe_over_an_interval_of_seconds(self, tmp_path: Path, stadia: Stadia) -> None:
+        """A drift of 1 cm a frame at 10 Hz is 10 cm a second. Times of one of both files suffice."""
+        drifted = straight(60)
+        drifted[:, 0, 3] += 0.01 * np.arange(60)
+        times_s = np.arange(60) / 10
+        write_tum_trajectory(tmp_path / "est.txt", Trajectory(drifted, times_s))
+        write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(60), times_s))
+        est, ref, row = (tmp_path / f"{name}.txt" for name in ("est", "ref", "row"))
+        words = ("evaluate", "--trajectory", est, "--reference", ref, "--format", "tum")
+        scored = (*words, "--json", "--scores", tmp_path / "s.json", "--rpe-seconds")
+        scores = json.loads(stadia(*scored, "1")[1])
+        assert (scores["rpe_trans_m"], scores["rpe_interval_trans_m"]) == pytest.approx((0.01, 0.1))
+        assert (scores["rpe_interval_s"], scores["rpe_interval_pairs"]) == (1, 50)
+        stored = json.loads((tmp_path / "s.json").read_text())
+        assert (stored["metrics"]["rpe_interval_trans_m"], stored["rpe_interval_s"]) == (pytest.approx(0.1), 1)
+        code, out, err = stadia(*scored, "9", "--force")
+        assert (code, json.loads(out)["rpe_interval_trans_m"]) == (0, None)
+        assert "no RPE over the interval: of the 60 poses, none are 9 s apart, within 10%" in err
+        assert "rpe_interval_s" not in json.loads(stadia(*words, "--json")[1])
+        for wrong in ("0", "-1", "nan", "inf"):
+            mistake(stadia(*words, "--rpe-seconds", wrong), "--rpe-seconds: found", "a number above 0")
+        write_kitti_trajectory(row, Trajectory(drifted))
+        words = ("evaluate", "--rpe-seconds", "1", "--trajectory", row, "--reference")
+        mistake(stadia(*words, row), "rows without times", "--format tum")
+        mixed = json.loads(stadia(*words, ref, "--reference-format", "tum", "--json")[1])
+        assert mixed["rpe_interval_trans_m"] == pytest.approx(0.1)
+
     def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
         words = (
@@ -266,6 +313,15 @@ class TestCheckpoint:
         described["splits"] = {"train": ["b"], "val": ["a"]}
         (drive_folder / "dataset.json").write_text(json.dumps(described))
         assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"
+
+    def test_a_path_alone_has_no_rows_of_depth(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """The first printed line is the note, and the only rows are those of the path."""
+        shutil.rmtree(drive_folder / "a" / "depth")
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric")
+        assert code == 0, err
+        assert out.startswith("note: "), out
+        assert "images" not in [line.split()[0] for line in out.splitlines() if line.strip()]
+        assert out.count("ate_rmse_m") == 1
 
     def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the

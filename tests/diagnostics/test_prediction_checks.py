@@ -95,6 +95,22 @@ def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     assert correlation > 0.9
 
 
+def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
+    """Exact depth beats the mean map of four streets. Maps that are the mean of all, in any scale, have its error."""
+    exact = measure_frames(drive).mean_map_error
+    assert exact is not None
+    assert exact < 0.5
+    units = with_maps(drive, [np.float32(u) * f.inverse_depth for u, f in zip((1, 9, 0.1, 5), drive, strict=True)])
+    assert measure_frames(units).mean_map_error == pytest.approx(exact, rel=1e-3), "each map has a unit of its own"
+    mean = np.median([frame.inverse_depth for frame in drive], axis=0).astype(np.float32)
+    same = measure_frames(with_maps(drive, [np.float32(scale) * mean for scale in (1, 2, 0.1, 5)]))
+    assert same.mean_map_error == pytest.approx(1, abs=1e-3)
+    assert same.match_error is not None
+    assert same.match_error < 0.9, "which constant depth alone does not show"
+    assert measure_frames(drive[:3]).mean_map_error is None, "too few maps for a mean"
+    assert measure_frames(drive, has_ratios=False).mean_map_error is None
+
+
 def test_the_unit_of_depth_does_not_matter(drive: list[SampledFrame]) -> None:
     scaled = with_maps(drive, [np.float32(0.01) * frame.inverse_depth for frame in drive])
     first, second = measure_frames(drive), measure_frames(scaled)

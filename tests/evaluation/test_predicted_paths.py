@@ -130,13 +130,15 @@ def test_poses_beside_a_gap_are_not_joined(tmp_path: Path, monkeypatch: pytest.M
     T = np.tile(np.eye(4), (6, 1, 1))
     T[:, 2, 3] = np.arange(6.0)
     draw_paths(tmp_path / "path.png", {"estimate": T, "reference": T}, DepthScale.METRES, gaps=(2,))
-    for axes in figures[0].axes:
-        for line in axes.lines[::2]:
-            np.testing.assert_array_equal(line.get_ydata(), [0, 1, 2, np.nan, 3, 4, 5])
+    above, side = figures[0].axes
+    for line in above.lines[::2]:
+        np.testing.assert_array_equal(line.get_ydata(), [0, 1, 2, np.nan, 3, 4, 5])
+    for line in side.lines[::2]:
+        np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2, np.nan, 3, 4, 5])
 
 
 def test_a_path_is_drawn_from_above_and_from_the_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A climb of 2 m over 10 m ahead is seen from the side, at the scale of the view from above."""
+    """A climb of 2 m over 10 m ahead rises in the view from the side, at the scale of the view from above."""
     figures: list[Figure] = []
     monkeypatch.setattr(
         "matplotlib.backends.backend_agg.FigureCanvasAgg", lambda figure: figures.append(figure) or Mock()
@@ -146,8 +148,11 @@ def test_a_path_is_drawn_from_above_and_from_the_side(tmp_path: Path, monkeypatc
     draw_paths(tmp_path / "path.png", {"estimate": T}, DepthScale.METRES)
     above, side = figures[0].axes
     assert np.ptp(above.lines[0].get_xdata()) == 0
-    np.testing.assert_allclose(side.lines[0].get_xdata()[[0, -1]], [0, 2])
-    assert side.get_xlabel() == "height, -y (m)"
+    np.testing.assert_allclose(side.lines[0].get_xdata()[[0, -1]], [0, 10])
+    np.testing.assert_allclose(side.lines[0].get_ydata()[[0, -1]], [0, 2])
+    assert side.get_ylim()[0] < side.get_ylim()[1], "up is up"
+    assert (above.get_xlabel(), above.get_ylabel()) == ("x, right (m)", "z, forward (m)")
+    assert (side.get_xlabel(), side.get_ylabel()) == ("z, forward (m)", "height, -y (m)")
     assert "first camera" in above.get_title()
     assert "first camera" in side.get_title()
     assert np.ptp(above.get_xlim()) == pytest.approx(np.ptp(side.get_xlim())) == pytest.approx(np.ptp(side.get_ylim()))

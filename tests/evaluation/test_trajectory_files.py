@@ -176,6 +176,7 @@ def test_short_paths_are_noted() -> None:
         "rpe_rot_deg": 0.0,
         "align": "se3",
         "scale": 1.0,
+        "length_ratio": 1.0,
         "poses": 30,
         "path_m": 29.0,
         "notes": ["t_err and r_err need a path longer than 100 m; the reference has 29.0 m"],

@@ -22,8 +22,11 @@ from stadia.metrics.trajectory_metrics import (
     align_path,
     ate_rmse_m,
     kitti_segments,
+    length_ratio,
     path_length_m,
+    pose_pairs_at_interval,
     r_err_deg_per_100m,
+    relative_pose_errors,
     t_err_percent,
 )
 
@@ -235,3 +238,99 @@ def test_kitti_errors_of_real_estimates(name: str, real_data: Path) -> None:
     assert r_err_deg_per_100m(torch.from_numpy(estimate), torch.from_numpy(reference)) == pytest.approx(
         100 * np.rad2deg(r), rel=1e-4
     )
+
+
+def wander(frames: int = 600, step_m: float = 0.1, seed: int = 3) -> Tensor:
+    """Return (N, 4, 4) poses of a camera that drives curves, at small steps."""
+    heading = np.cumsum(np.random.default_rng(seed).normal(0, 0.02, frames))
+    T = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
+    T[:, 0, 3] = torch.from_numpy(np.cumsum(np.sin(heading))) * step_m
+    T[:, 2, 3] = torch.from_numpy(np.cumsum(np.cos(heading))) * step_m
+    return T
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.93, 1.0, 3.0])
+def test_the_length_ratio_follows_the_scale(scale: float) -> None:
+    """With noise too. A rigid alignment changes nothing."""
+    reference = wander()
+    estimate = reference.clone()
+    estimate[:, :3, 3] += 0.05 * torch.randn(len(reference), 3, generator=torch.manual_seed(0), dtype=torch.float64)
+    ratio = length_ratio(estimate, reference)
+    estimate[:, :3, 3] *= scale
+    assert length_ratio(estimate, reference) == pytest.approx(scale * ratio, rel=1e-12)
+    moved = align_path(estimate, reference, PathAlignment.SE3).T_world_camera
+    assert length_ratio(moved, reference) == pytest.approx(scale * ratio, rel=1e-9)
+
+
+@pytest.mark.parametrize(("jitter_m", "tolerance"), [(0.06, 1e-3), (0.6, 0.03)])
+def test_jitter_hardly_changes_the_length_ratio(jitter_m: float, tolerance: float) -> None:
+    """Of 1 % of a segment of 6 m, and of 1 % of the path of 60 m. The sum of steps follows the jitter."""
+    reference = wander()
+    estimate = reference.clone()
+    noise = torch.randn(len(reference), 3, generator=torch.manual_seed(1), dtype=torch.float64)
+    estimate[:, :3, 3] += jitter_m * noise
+    assert path_length_m(estimate) > 1.4 * path_length_m(reference)
+    assert length_ratio(estimate, reference) == pytest.approx(1, abs=tolerance)
+
+
+def test_a_slow_turn_of_the_estimate_hardly_changes_the_length_ratio() -> None:
+    """Drift of the heading by 180 degrees over the path changes the scale of a Sim(3) fit."""
+    straight = torch.eye(4, dtype=torch.float64).repeat(600, 1, 1)
+    straight[:, 2, 3] = 0.1 * torch.arange(600)
+    heading = torch.linspace(0, np.pi, 600, dtype=torch.float64)
+    bent = straight.clone()
+    bent[:, 0, 3], bent[:, 2, 3] = 0.1 * heading.sin().cumsum(0), 0.1 * heading.cos().cumsum(0)
+    assert length_ratio(bent, straight) == pytest.approx(1, abs=0.006)
+    assert align_path(bent, straight, PathAlignment.SIM3).scale > 1.05
+
+
+def test_a_path_without_length_has_no_length_ratio() -> None:
+    standing = torch.eye(4, dtype=torch.float64).repeat(5, 1, 1)
+    assert length_ratio(wander(5), standing) is None
+    assert length_ratio(standing, wander(5)) == 0
+
+
+def tum_pairs(times_s: list[float], interval_s: float) -> list[tuple[int, int]]:
+    """Return the pairs of TUM's evaluate_rpe.py (--fixed_delta --delta_unit s), without those off by over a tenth.
+
+    An interval that ends after the last pose has none.
+    """
+    pairs = []
+    for i, time_s in enumerate(times_s):
+        j = min(range(len(times_s)), key=lambda k: abs(times_s[k] - (time_s + interval_s)))
+        if time_s + interval_s <= times_s[-1] and abs(times_s[j] - time_s - interval_s) <= 0.1 * interval_s:
+            pairs.append((i, j))
+    return pairs
+
+
+@pytest.mark.parametrize("interval_s", [0.1, 0.5, 1.0, 4.0, 100.0])
+def test_rpe_over_an_interval_as_by_hand(interval_s: float) -> None:
+    """Also with uneven times, a gap of 3 s, and without any pair."""
+    rng = np.random.default_rng(4)
+    estimate, reference = pair(200)
+    steps_s = rng.uniform(0.02, 0.05, 200)
+    steps_s[90] = 3
+    times_s = np.cumsum(steps_s)
+    expected = tum_pairs(times_s.tolist(), interval_s)
+    first, second = pose_pairs_at_interval(torch.from_numpy(times_s), interval_s)
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == expected
+    P, Q = estimate.numpy(), reference.numpy()
+    errors = [np.linalg.inv(np.linalg.inv(Q[i]) @ Q[j]) @ np.linalg.inv(P[i]) @ P[j] for i, j in expected]
+    found = relative_pose_errors(estimate, reference, first, second)
+    if not errors:
+        assert found is None
+        return
+    angles = [np.rad2deg(np.arccos(np.clip((np.trace(E[:3, :3]) - 1) / 2, -1, 1))) for E in errors]
+    assert found is not None
+    assert found[0] == pytest.approx(np.sqrt(np.mean([E[:3, 3] @ E[:3, 3] for E in errors])), rel=1e-9)
+    assert found[1] == pytest.approx(np.sqrt(np.mean(np.square(angles))), rel=1e-6)
+
+
+def test_rpe_over_an_interval_as_evo_has_it() -> None:
+    """At an even rate of 10 Hz a second is ten frames."""
+    estimate, reference = pair(120)
+    pairs = pose_pairs_at_interval(torch.arange(120, dtype=torch.float64) / 10, 1.0)
+    ours = relative_pose_errors(estimate, reference, *pairs)
+    kinds = evo.PoseRelation.translation_part, evo.PoseRelation.rotation_angle_deg
+    theirs = [evo_rmse(evo.RPE(kind, 10, evo.Unit.frames, all_pairs=True), estimate, reference) for kind in kinds]
+    assert ours == pytest.approx(theirs, rel=1e-7)

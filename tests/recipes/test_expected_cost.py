@@ -319,6 +319,21 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     assert "\n--preset auto: model.encoder=mobilenetv3_small_100 " in out.getvalue()
 
 
+def test_auto_from_python_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user sets lies over what is chosen; the opened data and the minutes are passed on."""
+    measured, chosen = SimpleNamespace(), ["data.width=416", "training.batch_size=4"]
+    monkeypatch.setattr(expected_cost, "choose_settings", lambda resolve, minutes, console: (chosen, measured))
+    monkeypatch.setattr(
+        expected_cost, "choose_steps", lambda config, minutes, console, found: (config, (minutes, found))
+    )
+    config, opened = recipes.choose_configuration(["training.batch_size=2"], minutes=5, data={"path": "drive.mp4"})
+    assert (config.recipe, config.data.width, config.training.batch_size) == ("selfsup", 416, 2)
+    assert config.data.path == str(Path("drive.mp4").resolve())
+    assert opened == (5, measured)
+    with pytest.raises(ConfigError, match=r"--preset: found 'auto'.*Fix: stadia\.recipes\.choose_configuration\("):
+        recipes.configure("selfsup", preset="auto")
+
+
 def test_auto_prefers_an_encoder_whose_weights_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pose network needs none: an encoder without weights would warn, and start at random."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

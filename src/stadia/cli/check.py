@@ -15,13 +15,14 @@ NOT_CHECKED = 1
 """Exit code with `--strict` where data were not checked."""
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
     from stadia.core.recording import Recording
     from stadia.dataloading.config import DataConfig, DatasetConfig
     from stadia.diagnostics.finding import Finding
+    from stadia.diagnostics.preflight.recording_survey import BaselineAgreement
     from stadia.diagnostics.preflight.split_checks import SplitFrames
 
 
@@ -77,6 +78,7 @@ def check(
             Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     errors = Terminal(stderr=True)
+    agreements: list[BaselineAgreement] = []
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("checks")
         findings = run_preflight(
@@ -86,7 +88,11 @@ def check(
             seconds=seconds,
             one_camera=one_camera,
             progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
+            report_agreement=agreements.append,
         )
+    if not as_json:
+        for line in _describe_agreements(agreements):
+            Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
     _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
     if strict:
         _require_checked(findings, only or [])
@@ -98,6 +104,24 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
     if missing := list(dict.fromkeys(finding.measured for finding in findings if finding.code in codes)):
         echo(f"not checked: {'; '.join(missing)}. Fix: raise --seconds, or leave out --strict", err=True)
         raise typer.Exit(NOT_CHECKED)
+
+
+def _describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[str]:
+    """Yield a line for each baseline and each source that it agrees with: the widest interval over recordings."""
+    from stadia.diagnostics.preflight.scale_consistency import format_interval
+
+    groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
+    for one in agreements:
+        groups.setdefault((f"{one.baseline_m:.4g}", one.other), []).append(one)
+    for (baseline_m, other), group in groups.items():
+        ratio = format_interval(min(one.low for one in group), max(one.high for one in group))
+        counted = f"{sum(one.count for one in group)} {'motions' if other == 'poses' else 'points'}"
+        counted += f" of {len(group)} recordings" if len(group) > 1 else ""
+        if all(one.is_close for one in group):
+            yield f"baseline {baseline_m} m agrees with the {other}: ratio {ratio} (95 %, {counted})"
+        else:
+            wide = "which does not exclude an error that would matter"
+            yield f"baseline {baseline_m} m compared with the {other}: ratio {ratio} (95 %, {counted}), {wide}"
 
 
 def _report_findings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,9 @@ _FORMS_OF = {
     **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
     **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
-    **dict.fromkeys(("format", "reference_format", "align", "max_difference_s", "image"), (_TRAJECTORY,)),
+    **dict.fromkeys(
+        ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "image"), (_TRAJECTORY,)
+    ),
     **dict.fromkeys(("split", "held_out_of"), (_OBJECTS,)),
     **dict.fromkeys(("reference", "scores", "force"), (_DEPTH, _TRAJECTORY, _OBJECTS)),
 }
@@ -49,6 +52,9 @@ def evaluate(
     max_difference_s: Annotated[
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
+    rpe_seconds: Annotated[
+        float | None, option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.")
+    ] = None,
     frames: Annotated[Path | None, option("A file with the frames of DATA: `recording frame l` a line.")] = None,
     every: EveryOption = 1,
     held_out: Annotated[bool, flag("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
@@ -73,8 +79,8 @@ def evaluate(
         formats = (format, reference_format or format)
         if image is not None:
             _check_drawing(image, force=force)
-        outputs = (scores, image)
-        summary = _score_trajectory(trajectory, truth, formats, align, max_difference_s, outputs, as_json=as_json)
+        outputs, seconds = (scores, image), (max_difference_s, rpe_seconds)
+        summary = _score_trajectory(trajectory, truth, formats, align, seconds, outputs, as_json=as_json)
     elif objects is not None:
         from stadia.evaluation.recording_scores import write_score
         from stadia.recipes.objectpose.commands import score_results
@@ -159,12 +165,17 @@ def _score_trajectory(
     reference: Path,
     formats: tuple[str, str],
     align: str,
-    max_difference_s: float,
+    seconds: tuple[float, float | None],
     outputs: tuple[Path | None, Path | None],
     *,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Score a trajectory file. formats: of the estimate and of the reference.  outputs: score file and drawing."""
+    """Score a trajectory file.
+
+    formats: of the estimate and of the reference.  seconds: largest difference of associated poses, and the interval
+    of RPE.  outputs: score file and drawing.
+    """
+    from stadia.core.errors import ConfigError
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, add_recorded_frames, read_trajectory
     from stadia.evaluation.recording_scores import score_trajectory, write_score
     from stadia.metrics.trajectory_metrics import PathAlignment
@@ -173,10 +184,14 @@ def _score_trajectory(
         TrajectoryFormat(_check_choice(name, given, [*TrajectoryFormat]))
         for name, given in zip(("--format", "--reference-format"), formats, strict=True)
     )
+    max_difference_s, rpe_interval_s = seconds
+    if rpe_interval_s is not None and not 0 < rpe_interval_s < math.inf:
+        fix = "--rpe-seconds 1"
+        raise ConfigError("--rpe-seconds", found=f"{rpe_interval_s:g}", expected="a number above 0", fix=fix)
     alignment = PathAlignment(_check_choice("--align", align, [*PathAlignment]))
     estimated, truth = read_trajectory(trajectory, of_estimate), read_trajectory(reference, of_truth, is_reference=True)
     estimated = add_recorded_frames(trajectory, estimated, truth)
-    score = score_trajectory(estimated, truth, alignment, max_difference_s)
+    score = score_trajectory(estimated, truth, alignment, max_difference_s, rpe_interval_s)
     if not as_json:
         echo(score.headline)
     scores, image = outputs
@@ -233,7 +248,10 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    """Print name and value in rows, notes in lines, and nested scores under their headings."""
+    """Print name and value in rows, notes in lines, and nested scores under their headings.
+
+    Without scored images the rows of depth are left out: the notes and the scores of paths hold everything.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -241,11 +259,13 @@ def _print_table(summary: dict[str, Any]) -> None:
 
     console = Terminal()
     table = Table(show_header=False, box=None)
-    for name, value in summary.items():
+    has_rows = summary.get("images") != 0
+    for name, value in summary.items() if has_rows else ():
         if not isinstance(value, dict | list):
             shown = f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
             table.add_row(escape(name), escape(shown))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for note in summary.get("notes", ()):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for heading, values in summary.items():

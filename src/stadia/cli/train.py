@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from stadia.recipes.base.step_measurement import DryRunResult
     from stadia.training.run_folder import Run
 
-AUTO = "auto"
-"""The preset that is chosen by measuring this machine; only of selfsup."""
-
 NOT_CHECKED = 1
 """Exit code of a dry run whose loss checks had no time."""
 
@@ -104,6 +101,7 @@ def train(
     from stadia.core.files import check_writable
     from stadia.core.quick_stop import stop_quickly
     from stadia.diagnostics.finding import OnStop
+    from stadia.recipes.presets import AUTO
 
     if resume is not None and preset is not None:
         found, expected = "used together with --resume", "one of the two: a resumed run has its configuration"
@@ -173,15 +171,12 @@ def _choose_preset(
     """
     from stadia.core.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_settings, choose_steps
-
-    console, time_min = Terminal(stderr=True), minutes or AUTO_MINUTES
+    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_for_machine
 
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
 
-    chosen, measured = choose_settings(resolve, time_min, console)
-    return choose_steps(resolve(chosen), time_min, console, measured)
+    return choose_for_machine(resolve, minutes or AUTO_MINUTES, Terminal(stderr=True))
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
@@ -211,7 +206,7 @@ def _positional_data(word: str, data: Path | None) -> Path:
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
     """Return the recipe of a run or a preset. Raise ConfigError without both."""
     from stadia.core.errors import ConfigError
-    from stadia.recipes.presets import read_preset
+    from stadia.recipes.presets import AUTO, read_preset
     from stadia.training.run_folder import Run
 
     if resume is None and preset is not None:

@@ -36,7 +36,16 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
 from stadia.geometry import compose, inverse
 from stadia.metrics import TRAJECTORY_METRICS
-from stadia.metrics.trajectory_metrics import SEGMENT_LENGTHS_M, PathAlignment, align_path, path_length_m
+from stadia.metrics.trajectory_metrics import (
+    MAX_INTERVAL_ERROR,
+    SEGMENT_LENGTHS_M,
+    PathAlignment,
+    align_path,
+    length_ratio,
+    path_length_m,
+    pose_pairs_at_interval,
+    relative_pose_errors,
+)
 
 SCORE_FORMAT = "stadia-scores"
 """`format` of every score file: by it a later score knows what it may replace."""
@@ -44,8 +53,8 @@ SCORE_FORMAT = "stadia-scores"
 MAX_POSES_DRAWN = 2000
 MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its depth
 
-MAX_SCALE_RATIO = 1.2
-"""A path aligned by SE(3) whose scale is further off gets a note."""
+MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05
+"""Of the estimate over the reference: a path whose scale is not aligned gets a note outside of them."""
 
 MAX_INVERTED_RATIO, MIN_INVERTED_ERROR = 0.2, 0.5
 """Error of the motion between frames with inverted poses over that as given, and the latter over the motion's length:
@@ -68,6 +77,9 @@ ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
     PathAlignment.SIM3: "Sim(3)-aligned",
 }
 """As a line names them beside the error."""
+
+UNSCALED_ALIGNMENTS = (PathAlignment.NONE, PathAlignment.SE3)
+"""Those that leave the length of the estimate as it is."""
 
 MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
 
@@ -231,6 +243,9 @@ class TrajectoryScore:
 
     metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one.
     scale: factor that the alignment applied to the estimate.
+    length_ratio: length of the estimate over that of the reference (`metrics.length_ratio`) where the scale is not
+        aligned; None where it is, or where the reference does not move.
+    rpe_interval: seconds and number of pairs of poses of `rpe_interval_trans_m` in `metrics`; None without these.
     estimated, reference: (N, 4, 4) camera-to-world, as they were compared.
     notes: remarks for the reader of the numbers.
     gaps: rows after which a gap in time lies. Drawings do not join the poses beside it.
@@ -243,6 +258,8 @@ class TrajectoryScore:
     reference: NDArray[np.float64]
     notes: tuple[str, ...]
     gaps: tuple[int, ...] = ()
+    length_ratio: float | None = None
+    rpe_interval: tuple[float, int] | None = None
 
     @property
     def path_m(self) -> float:
@@ -251,9 +268,13 @@ class TrajectoryScore:
 
     @property
     def headline(self) -> str:
-        """Return the path's error with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m"."""
+        """Return the path's error with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m".
+
+        Where the scale is not aligned, the ratio of the lengths follows: ", length ratio 0.98".
+        """
         of = f"{len(self.reference)} poses, path {self.path_m:.1f} m"
-        return f"ATE {self.metrics['ate_rmse_m']:.3g} m ({ALIGNMENT_NAMES[self.alignment]}), {of}"
+        ratio = "" if self.length_ratio is None else f", length ratio {self.length_ratio:.3g}"
+        return f"ATE {self.metrics['ate_rmse_m']:.3g} m ({ALIGNMENT_NAMES[self.alignment]}), {of}{ratio}"
 
     @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
@@ -263,7 +284,11 @@ class TrajectoryScore:
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics, the alignment and `notes` as one JSON object."""
-        setup = {"align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
+        setup: dict[str, Any] = {"align": str(self.alignment), "scale": self.scale}
+        setup |= {} if self.length_ratio is None else {"length_ratio": self.length_ratio}
+        setup |= {"poses": len(self.reference), "path_m": self.path_m}
+        if self.rpe_interval is not None:
+            setup |= dict(zip(("rpe_interval_s", "rpe_interval_pairs"), self.rpe_interval, strict=True))
         return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
@@ -287,14 +312,17 @@ def score_trajectory(
     reference: Trajectory,
     alignment: PathAlignment = DEFAULT_ALIGNMENT,
     max_difference_s: float = 0.01,
+    rpe_interval_s: float | None = None,
 ) -> TrajectoryScore:
     """Associate two trajectories, align them and compute the metrics.
 
     estimated, reference: camera-to-world; with times, with frame numbers, or row by row.
     alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
     max_difference_s: largest time difference of associated poses.
+    rpe_interval_s: above 0; RPE between poses so many seconds apart too. One of the trajectories must have times.
 
-    Raises DataError where fewer than two poses can be associated, GeometryError where a path cannot be aligned.
+    Raises DataError where fewer than two poses can be associated or times are missing, GeometryError where a path
+    cannot be aligned.
     """
     P, Q = associate_trajectories(estimated, reference, max_difference_s)
     if len(P) < 2:
@@ -319,14 +347,41 @@ def score_trajectory(
     if metrics["t_err_percent"] is None:
         needed = f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m"
         notes.append(f"{needed}; the reference has {path_length_m(truth):.1f} m")
-    if alignment in (PathAlignment.NONE, PathAlignment.SE3) and (note := _note_scale(P, truth)):
-        notes.append(note)
+    ratio = length_ratio(fitted.T_world_camera, truth) if alignment in UNSCALED_ALIGNMENTS else None
+    if ratio is not None and not MIN_LENGTH_RATIO <= ratio <= MAX_LENGTH_RATIO:
+        notes.append(_note_length(ratio, P, truth))
     if note := _note_inverted(P, truth):
         notes.append(note)
+    interval = None
+    if rpe_interval_s is not None:
+        over_interval, pairs = _rpe_over_interval(
+            Q if P.times_s is None else P, fitted.T_world_camera, truth, rpe_interval_s
+        )
+        metrics, interval = {**metrics, **over_interval}, (rpe_interval_s, pairs)
+        if not pairs:
+            within = f"none are {rpe_interval_s:g} s apart, within {MAX_INTERVAL_ERROR:.0%}"
+            notes.append(f"no RPE over the interval: of the {len(P)} poses, {within}")
     aligned = fitted.T_world_camera.numpy()
-    return TrajectoryScore(
-        metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes), tuple(gaps.tolist())
-    )
+    setup = metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes)
+    return TrajectoryScore(*setup, gaps=tuple(gaps.tolist()), length_ratio=ratio, rpe_interval=interval)
+
+
+def _rpe_over_interval(
+    timed: Trajectory, estimated: torch.Tensor, reference: torch.Tensor, interval_s: float
+) -> tuple[dict[str, float | None], int]:
+    """Return RPE between poses that are an interval apart, by name, and the number of pairs.
+
+    Raises DataError without times.
+    """
+    if timed.times_s is None:
+        fix = "give one of both with times (--format tum or --reference-format tum)"
+        expected = "times, for RPE over an interval in seconds"
+        raise DataError(timed.name, found="rows without times", expected=expected, fix=fix)
+    times_s = torch.from_numpy(timed.times_s - timed.times_s[0])
+    first, second = pose_pairs_at_interval(times_s, interval_s)
+    errors = relative_pose_errors(estimated, reference, first, second)
+    translation_m, rotation_deg = (None, None) if errors is None else errors
+    return {"rpe_interval_trans_m": translation_m, "rpe_interval_rot_deg": rotation_deg}, len(first)
 
 
 def _note_gaps(path: Trajectory, gaps: NDArray[np.intp]) -> str:
@@ -349,15 +404,14 @@ def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[st
         yield f"{scored}: it has more before frame {first} or after frame {last}"
 
 
-def _note_scale(estimated: Trajectory, truth: torch.Tensor) -> str | None:
-    """Return a note where the estimate has another scale than the reference; None where it has not, or no scale."""
+def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> str:
+    """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3 if it has."""
+    off = f"{abs(ratio - 1):.0%} too {'short' if ratio < 1 else 'long'}"
+    text = f"the estimate is {ratio:.3g} times as long as the reference ({off})"
     with suppress(GeometryError):
         fitted = align_path(torch.from_numpy(estimated.T_world_camera), truth, PathAlignment.SIM3)
-        if not 1 / MAX_SCALE_RATIO < fitted.scale < MAX_SCALE_RATIO:
-            error_m = TRAJECTORY_METRICS.load("ate_rmse_m")(fitted.T_world_camera, truth)
-            longer = f"the estimate is {1 / fitted.scale:.3g} times as long as the reference"
-            return f"{longer}; --align sim3: ATE {error_m:.3g} m"
-    return None
+        text += f"; --align sim3: ATE {TRAJECTORY_METRICS.load('ate_rmse_m')(fitted.T_world_camera, truth):.3g} m"
+    return text
 
 
 def _note_inverted(estimated: Trajectory, truth: torch.Tensor) -> str | None:

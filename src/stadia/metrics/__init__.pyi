@@ -37,10 +37,13 @@ from .statistics import sign_flip_p as sign_flip_p
 from .trajectory_metrics import PathAlignment as PathAlignment
 from .trajectory_metrics import align_path as align_path
 from .trajectory_metrics import fit_motion_axes as fit_motion_axes
+from .trajectory_metrics import length_ratio as length_ratio
 from .trajectory_metrics import median_length_ratio as median_length_ratio
 from .trajectory_metrics import median_translation_ratio as median_translation_ratio
 from .trajectory_metrics import motion_components as motion_components
 from .trajectory_metrics import path_length_m as path_length_m
+from .trajectory_metrics import pose_pairs_at_interval as pose_pairs_at_interval
+from .trajectory_metrics import relative_pose_errors as relative_pose_errors
 from .uncertainty_metrics import Sparsification as Sparsification
 from .uncertainty_metrics import calibration_curve as calibration_curve
 from .uncertainty_metrics import sparsification as sparsification

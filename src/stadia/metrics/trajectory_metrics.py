@@ -20,6 +20,12 @@ from stadia.geometry.se3 import compose, inverse, rotation_angle_deg, so3_log
 SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame: one a second in KITTI
 
+LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
+"""Segments of `length_ratio`: this share of the reference's path, and at most so long."""
+
+MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
+"""Between the interval of two poses and the requested one, over the latter; and of an interval up to the last pose."""
+
 
 class PathAlignment(StrEnum):
     """What is fitted to the reference before paths are compared."""
@@ -89,6 +95,31 @@ def path_length_m(T_world_camera: Tensor) -> float:
     return float(_distances_m(T_world_camera)[-1])
 
 
+def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
+    """Return the length of the estimate over that of the reference; None where the reference does not move.
+
+    Both lengths are sums of straight distances over the same segments. A segment starts at each pose, and ends at the
+    first one that is LENGTH_SHARE of the reference's path farther on, at most MAX_LENGTH_M. Distances between
+    neighboring poses would not do: noise makes each of them longer. Rigid alignment does not change the ratio.
+
+    Examples:
+        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+        >>> estimated = reference.clone()
+        >>> estimated[:, :3, 3] *= 0.75
+        >>> length_ratio(estimated, reference)
+        0.75
+    """
+    distance = _distances_m(reference)
+    length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
+    if not length > 0:
+        return None
+    last = torch.searchsorted(distance, distance + length)
+    reached = last < len(reference)
+    covered, true = ((T[last[reached], :3, 3] - T[reached, :3, 3]).norm(dim=-1).sum() for T in (estimated, reference))
+    return float(covered / true) if true > 0 else None
+
+
 def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
     """Return the absolute trajectory error: root mean square distance of the positions, metres. Align first.
 
@@ -106,14 +137,63 @@ def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
     return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
 
 
-def _frame_errors(estimated: Tensor, reference: Tensor) -> Tensor:
-    """Return (N - 1, 4, 4): the error of every motion from one frame to the next."""
-    return _motion_errors(estimated, reference, torch.arange(len(reference) - 1), torch.arange(1, len(reference)))
-
-
 def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Tensor) -> Tensor:
     true = compose(inverse(reference[first]), reference[last])
     return compose(inverse(true), compose(inverse(estimated[first]), estimated[last]))
+
+
+def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:
+    """Return the rows of the first and of the second pose of each pair (P,): each pose, and the one interval_s later.
+
+    The second pose is the nearest in time. A pair is left out where its interval is off by more than MAX_INTERVAL_ERROR
+    of the requested one, as at gaps, and where that ends after the last pose.
+
+    Args:
+        times_s: (N,) rising, seconds.
+        interval_s: above 0, seconds.
+
+    Source: `evaluate_rpe.py --fixed_delta` of the TUM RGB-D benchmark, which has no limit at gaps.
+
+    Examples:
+        >>> first, second = pose_pairs_at_interval(torch.tensor([0.0, 0.5, 1.0, 1.5, 9.0]), 1.0)
+        >>> first.tolist(), second.tolist()
+        ([0, 1], [2, 3])
+    """
+    wanted = times_s + interval_s
+    after = torch.searchsorted(times_s, wanted).clamp(max=len(times_s) - 1)
+    before = (after - 1).clamp(min=0)
+    second = torch.where((times_s[before] - wanted).abs() <= (times_s[after] - wanted).abs(), before, after)
+    first = torch.arange(len(times_s))
+    fits = (times_s[second] - wanted).abs() <= MAX_INTERVAL_ERROR * interval_s
+    fits &= wanted <= times_s[-1] + INTERVAL_ROUNDING * interval_s
+    return first[fits], second[fits]
+
+
+def relative_pose_errors(
+    estimated: Tensor, reference: Tensor, first: Tensor, second: Tensor
+) -> tuple[float, float] | None:
+    """Return the relative pose error of pairs of rows (P,): root mean square in metres and degrees; None without pairs.
+
+    Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
+
+    Examples:
+        >>> reference = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
+        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0])
+        >>> estimated = reference.clone()
+        >>> estimated[:, 0, 3] *= 1.5
+        >>> relative_pose_errors(estimated, reference, torch.tensor([0]), torch.tensor([2]))
+        (1.0, 0.0)
+    """
+    errors = _motion_errors(estimated, reference, first, second)
+    if not len(errors):
+        return None
+    translation_m = float(errors[:, :3, 3].square().sum(-1).mean().sqrt())
+    return translation_m, float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt())
+
+
+def _frame_errors(estimated: Tensor, reference: Tensor) -> tuple[float, float] | None:
+    rows = torch.arange(len(reference))
+    return relative_pose_errors(estimated, reference, rows[:-1], rows[1:])
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
@@ -128,7 +208,7 @@ def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
         0.0
     """
     errors = _frame_errors(estimated, reference)
-    return float(errors[:, :3, 3].square().sum(-1).mean().sqrt()) if len(errors) else None
+    return None if errors is None else errors[0]
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
@@ -143,7 +223,7 @@ def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
         0.0
     """
     errors = _frame_errors(estimated, reference)
-    return float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt()) if len(errors) else None
+    return None if errors is None else errors[1]
 
 
 def _distances_m(T_world_camera: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from stadia.core.registry import Registry
 if TYPE_CHECKING:
     from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
+    from stadia.recipes.base.expected_cost import choose_configuration as choose_configuration
     from stadia.recipes.base.workflow import dry_run as dry_run
     from stadia.recipes.base.workflow import train as train
 
@@ -52,6 +53,7 @@ _LAZY = (
     "stadia.recipes.base.workflow:train",
     "stadia.recipes.base.build_recipe:load_predictor",
     "stadia.recipes.base.workflow:dry_run",
+    "stadia.recipes.base.expected_cost:choose_configuration",
 )
 
 
@@ -60,7 +62,8 @@ def configure(
 ) -> RecipeConfig:
     """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
 
-    preset: a name of `stadia list presets`, or the path of a YAML file.
+    preset: a name of `stadia list presets`, or the path of a YAML file. `--preset auto` of the command measures steps
+        on the data: that is `choose_configuration`.
 
     Raises ConfigError with every mistake at once, and for a preset of another recipe.
 
@@ -79,7 +82,7 @@ def configure(
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train`, `dry_run` and `load_predictor` on first use: they need torch."""
+    """Import `train`, `dry_run`, `load_predictor` and `choose_configuration` on first use: they need torch."""
     for path in _LAZY:
         module, _, attribute = path.partition(":")
         if attribute == name:

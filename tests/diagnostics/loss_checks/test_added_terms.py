@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -41,11 +42,13 @@ def huber_slope(inverse_depth: Tensor) -> Tensor:
     return torch.nn.functional.huber_loss(slope, slope * 0, delta=0.02)
 
 
-def case_of(term: Term, weight: float = 0.5, source_names: Sequence[str] = losses.VIDEO) -> LossCase:
+def case_of(
+    term: Term, weight: float = 0.5, source_names: Sequence[str] = losses.VIDEO, given: float = 1.0
+) -> LossCase:
     def change(photometric: LossReport, outputs: Outputs) -> LossReport:
         value = term(outputs["inverse_depth"])
         mine = LossReport(value, {"bend": value.detach()}, {})
-        return combine_losses({"selfsup": (1.0, photometric), "mine": (weight, mine)})
+        return combine_losses({"selfsup": (given, photometric), "mine": (weight, mine)})
 
     return make_video_case(losses.package_loss, source_names).change_loss(change)
 
@@ -79,6 +82,25 @@ def test_broken_terms_are_reported_however_small_their_share(
     assert code in [one.code for one in found] if code else not found
     assert all(measured in one.measured for one in found if one.code == code)
     assert [one.code for one in findings(term, weight / 1e3)] == [one.code for one in found]
+
+
+@pytest.mark.parametrize("given", [0.5, 0.9, 2.0])
+def test_another_weight_of_the_given_loss_is_no_added_term(given: float) -> None:
+    """The given loss rises with noise, so half of it is less: that rewards no noise."""
+    assert list(check_added_loss(case_of(huber_slope, 0.1, given=given))) == []
+    (found,) = check_added_loss(case_of(relative_bend, -0.5, given=given))
+    assert (found.code, str(found.severity)) == ("L01", "warn")
+
+
+@pytest.mark.parametrize("target_m", [7.5, 7.9, 8.0, 8.1, 8.5, 30.0])
+@pytest.mark.parametrize("weight", [0.01, 1.0])
+def test_prior_on_mean_depth_rewards_no_noise(target_m: float, weight: float) -> None:
+    """The scene is near 8 m: noise moves the mean a little, towards the target or away from it."""
+
+    def prior(inverse_depth: Tensor) -> Tensor:
+        return (inverse_depth.log().mean(dim=(1, 2, 3)) + math.log(target_m)).square().mean()
+
+    assert "L01" not in [one.code for one in findings(prior, weight)]
 
 
 def test_reward_for_noise_has_evidence_with_what_was_measured() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from stadia.cli.check import _describe_agreements
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, list_agreements
+from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
 
 KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "fix", "evidence"}
 
@@ -43,9 +47,47 @@ def test_clean_data_is_good(roadworld: Path) -> None:
     result = run(roadworld)
     assert result.exit_code == 0
     assert result.stdout.strip().splitlines()[-1].startswith("good: nothing found")
+    for other, counted in (("poses", "motions"), ("ground-truth depth", "points")):
+        line = rf"baseline 0\.54 m agrees with the {other}: ratio (\S+) to (\S+) \(95 %, \d+ {counted}"
+        found = re.search(line, result.stdout)
+        assert found, result.stdout
+        assert 0.92 < float(found[1]) <= 1 <= float(found[2]) < 1.08
     as_json = run(roadworld, "--json")
     assert as_json.exit_code == 0
     assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
+
+
+@pytest.mark.slow
+def test_a_baseline_agrees_with_nothing_where_it_is_wrong(broken: Callable[..., Path]) -> None:
+    def stretch(described: dict) -> None:
+        described["T_right_left"][0][3] *= 1.25
+
+    result = run(broken(stretch))
+    assert "E03" in result.stdout
+    assert "agrees with" not in result.stdout
+
+
+def test_an_agreement_names_its_interval_and_its_limits() -> None:
+    """The ratio is that of the baseline, whichever source is first; a wide interval is no agreement."""
+    rig, poses, depth = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
+    compared = [
+        ScaleComparison(poses, rig, 1 / 1.02, 0.005, 200),
+        ScaleComparison(rig, depth, 1.0, 0.01, 200),
+        ScaleComparison(poses, rig, 1.0, 0.05, 3),
+        ScaleComparison(poses, rig, 2.0, 0.01, 200),  # the poses are wrong, and E08 reports it
+        ScaleComparison(poses, depth, 1.0, 0.01, 200),
+    ]
+    agreements = list_agreements(0.5372, compared)
+    assert [(one.other, one.is_close) for one in agreements] == [(poses, True), (depth, True), (poses, False)]
+    assert (agreements[0].low, agreements[0].high) == pytest.approx((1.01, 1.03), abs=1e-3)
+    assert list(_describe_agreements(agreements[:2])) == [
+        "baseline 0.5372 m agrees with the poses: ratio 1.00 to 1.04 (95 %, 200 motions)",
+        "baseline 0.5372 m agrees with the ground-truth depth: ratio 0.98 to 1.02 (95 %, 200 points)",
+    ]
+    (wide,) = _describe_agreements(agreements[2:])
+    assert wide.startswith("baseline 0.5372 m compared with the poses: ratio 0.8 to 1.3 (95 %, 3 motions), which does")
+    (both,) = _describe_agreements([agreements[0], agreements[0]])
+    assert both.endswith("(95 %, 400 motions of 2 recordings)")
 
 
 @pytest.mark.slow

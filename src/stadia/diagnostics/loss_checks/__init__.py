@@ -46,6 +46,9 @@ NOISE, MAX_NOISE_REWARD = 0.1, 0.05
 it. A prior on mean depth falls by .5 %.
 """
 
+MIN_REWARD = 1e-3
+"""Smallest reward for noise, over the whole loss with noise: a prior on mean depth is near 0 at its target."""
+
 MAX_EDGE_EXCESS = 0.05
 """Cost of a depth edge at an image edge in the same place, above the least cost with one beside it, over the cost in an
 image without edges. The smoothness terms of this package have 0, weights that are one pixel off have .33.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks import MAX_EDGE_EXCESS, MAX_NOISE_REWARD, NOISE
+from stadia.diagnostics.loss_checks import MAX_EDGE_EXCESS, MAX_NOISE_REWARD, MIN_REWARD, NOISE
 from stadia.diagnostics.loss_checks.loss_case import LossCase, total_of
 from stadia.diagnostics.loss_checks.loss_properties import (
     MIN_TERM,
@@ -36,21 +36,27 @@ EDGES = {"vertical": 3, "horizontal": 2}
 
 
 def check_added_loss(case: LossCase) -> Iterator[Finding]:
-    """L01, L03 to L05, L08, L10, L24: a term that is added has the properties of a loss."""
+    """L01, L03 to L05, L08, L10, L24: a term that is added has the properties of a loss.
+
+    L01 is reported where noise and its opposite both lower it. A prior on mean depth falls for one of them.
+    """
     if (added := case.added) is None:
         return
     with torch.no_grad():
         values = {noise: total_of(added.report(add_depth_noise(added.right, noise))) for noise in NOISES}
+        opposite = total_of(added.report(add_depth_noise(added.right, -NOISE)))
+        whole = abs(total_of(case.report(add_depth_noise(case.right, NOISE))))
     before, after = values[0.0], values[NOISE]
-    if not math.isfinite(before + after):
+    if not math.isfinite(before + after + opposite):
         return  # `check_extreme_inputs` reports it
-    if after < before - MAX_NOISE_REWARD * abs(after):
+    reward = before - max(after, opposite)
+    if reward > max(MAX_NOISE_REWARD * abs(after), MIN_REWARD * whole):
         measured = f"what is added is {before:.4g} for the true depth, and {after:.4g} with {NOISE:.0%} noise"
         expected = "no less for noise: a penalty has a positive weight"
         table = {"noise of depth": list(values), "what is added": list(values.values())}
-        numbers = {"added at the true depth": before, "added with noise": after, "change": after - before}
-        evidence = {"values": table, **numbers}
-        yield make_finding("L01", Severity.STOP, measured, expected, evidence=evidence)
+        numbers = {"added at the true depth": before, "added with noise": after, "added with opposite noise": opposite}
+        evidence = {"values": table, **numbers, "change": after - before}
+        yield make_finding("L01", Severity.WARN, measured, expected, evidence=evidence)
     given = abs(total_of(case.report_at_truth))
     noisy = add_depth_noise(added.right, NOISE)
     if abs(after - before) > MIN_TERM * given and not any(map(Tensor.any, added.gradients_at(noisy).values())):
@@ -64,7 +70,7 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
 
 
 def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
-    """Return the outputs with noise (standard deviation of its logarithm) on inverse depth."""
+    """Return the outputs with noise (standard deviation of its logarithm) on inverse depth; below 0 its opposite."""
     generator, changed = torch.Generator().manual_seed(0), dict(outputs)
     for name in [name for name in outputs if name == "inverse_depth"]:
         normal = torch.randn(outputs[name].shape, generator=generator, dtype=outputs[name].dtype)

@@ -116,15 +116,15 @@ class LossCase:
             it too, as `outputs["image"]` (B, 3, H, W) in [0, 1], for weights at its edges.
         """
 
-        def subtract_given(report: Any, outputs: Outputs) -> LossReport:
-            return LossReport(change(report, outputs).total - report.total, {}, {})
+        def change_zero(report: Any, outputs: Outputs) -> LossReport:
+            return LossReport(change(_multiply_by_zero(report), outputs).total, {}, {})
 
         def add_to(outputs: Outputs) -> Callable[[Tensor], float]:
-            given = self.report(outputs)
-            return lambda image: total_of(_call(change, given, {**outputs, "image": image})) - total_of(given)
+            zero = _multiply_by_zero(self.report(outputs))
+            return lambda image: total_of(_call(change, zero, {**outputs, "image": image}))
 
         has_image = IMAGE in self.shown
-        added = self._change_all(subtract_given)
+        added = self._change_all(change_zero)
         return replace(self._change_all(change), added=added, added_by_image=add_to if has_image else None)
 
     def _change_all(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
@@ -180,6 +180,11 @@ def _call(loss: Callable[..., Any], *given: Any) -> Any:
         return loss(*given)
     except Exception as error:
         raise LossRaised(summarize_exception(error)) from error
+
+
+def _multiply_by_zero(report: Any) -> Any:
+    """Return a report of 0, in the graph: what `change` makes of it is what it adds, at any weight of the rest."""
+    return replace(report, total=0 * report.total, terms={name: 0 * value for name, value in report.terms.items()})
 
 
 def total_of(report: Any) -> float:

@@ -83,6 +83,8 @@ class FrameMeasurements:
     match_error: median distance of matches from where the map and the camera's motion put them, over the same for
         constant depth.
     match_pairs: pairs of frames with enough parallax.
+    mean_map_error: the same distance for the map over that for the mean map of all frames, median over the pairs: a
+        network that ignores its image has 1. The mean map is the median of each pixel's relative inverse depth.
     row_correlation: median over these pairs of the rank correlation of predicted and triangulated depth among matches
         of nearly the same row; 0 for a vertical gradient.
     row_share: median over frames of the share of the variance of a map that is between its rows.
@@ -106,6 +108,7 @@ class FrameMeasurements:
     relative_range: float | None = None
     row_correlation: float | None = None
     row_share: float | None = None
+    mean_map_error: float | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -128,8 +131,10 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     maps = [np.log(one.inverse_depth) if has_ratios else _normalize(one.inverse_depth) for one in valid]
     size = valid[0].inverse_depth.shape if valid else ()
     skies = [found for found in map(_is_sky_nearer, valid) if found is not None]
-    pairs = [_measure_pair(one) for one in valid] if has_ratios else []
+    mean_map = _mean_map([one.inverse_depth for one in valid], size) if has_ratios else None
+    pairs = [_measure_pair(one, mean_map) for one in valid] if has_ratios else []
     errors = [one.error for one in pairs if one is not None]
+    over_mean = [one.error_over_mean for one in pairs if one is not None and one.error_over_mean is not None]
     correlations = [one.row_correlation for one in pairs if one is not None and one.row_correlation is not None]
     spreads = [_range(one) for one in maps] if has_ratios else []
     ranges = [] if has_ratios else [_relative_range(one.inverse_depth) for one in valid]
@@ -146,6 +151,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         relative_range=float(np.median(ranges)) if ranges else None,
         row_correlation=float(np.median(correlations)) if len(correlations) >= MIN_ROW_PAIRS else None,
         row_share=float(np.median([_share_of_rows(one) for one in maps])) if maps else None,
+        mean_map_error=float(np.median(over_mean)) if over_mean else None,
     )
 
 
@@ -190,6 +196,13 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
     return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
 
 
+def _mean_map(maps: Sequence[Map], size: tuple[int, ...]) -> Map | None:
+    """Return (h, w) the median of each pixel over maps of inverse depth, each over its median; None for too few."""
+    if len(maps) < MIN_FRAMES:
+        return None
+    return np.asarray(np.median([_resize(one / np.median(one), size) for one in maps], axis=0), np.float32)
+
+
 def _share_of_rows(values: Map) -> float:
     """Return the share of the variance of a map that is between its rows."""
     return float(values.mean(1).var() / max(float(values.var()), 1e-12))
@@ -208,23 +221,35 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
 class _MeasuredPair:
     """A frame and the following one, with parallax.
 
-    error: of the map over that of constant depth.  row_correlation: as of `FrameMeasurements`; None without matches.
+    error, error_over_mean: of the map over that of constant depth, and over that of the mean map; None without one.
+    row_correlation: as of `FrameMeasurements`; None without matches.
     """
 
     error: float
+    error_over_mean: float | None
     row_correlation: float | None
 
 
-def _measure_pair(frame: SampledFrame) -> _MeasuredPair | None:
-    """Compare the map of a frame with the matches of the following one; None without parallax."""
+def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | None:
+    """Compare the map of a frame, and the mean map, with the matches of the following one; None without parallax."""
     if (found := _match_pair(frame)) is None:
         return None
     first, second, motion = found
-    height, width = frame.inverse_depth.shape
-    scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
-    predicted = _sample(frame.inverse_depth, ((first + 0.5) * scale - 0.5).astype(np.float32))
+    predicted = _sample_at_matches(frame.inverse_depth, frame, first)
     own, constant = (_error_px(frame, first, second, motion, one) for one in (predicted, np.ones(len(first))))
-    return _MeasuredPair(own / max(constant, 1e-6), _correlate_in_rows(frame, first, second, motion, predicted))
+    over_mean = None
+    if mean_map is not None:
+        mean = _error_px(frame, first, second, motion, _sample_at_matches(mean_map, frame, first))
+        over_mean = own / max(mean, 1e-6)
+    correlation = _correlate_in_rows(frame, first, second, motion, predicted)
+    return _MeasuredPair(own / max(constant, 1e-6), over_mean, correlation)
+
+
+def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (M,) values of a map (h, w) of the whole image at matches (M, 2) in its pixels."""
+    height, width = values.shape
+    scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
+    return _sample(values, ((matches + 0.5) * scale - 0.5).astype(np.float32))
 
 
 def _correlate_in_rows(

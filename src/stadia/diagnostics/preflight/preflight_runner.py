@@ -21,7 +21,13 @@ from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
 from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.frame_checks import check_interface
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, make_not_checked, spread_order
+from stadia.diagnostics.preflight.recording_survey import (
+    BaselineAgreement,
+    NotChecked,
+    RecordingSurvey,
+    make_not_checked,
+    spread_order,
+)
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 
 log = logging.getLogger(__name__)
@@ -44,6 +50,7 @@ def run_preflight(
     seconds: float = MAX_PREFLIGHT_SECONDS,
     progress: Progress | None = None,
     one_camera: Collection[Recording] = (),
+    report_agreement: Callable[[BaselineAgreement], None] | None = None,
 ) -> list[Finding]:
     """Run every check that needs no training, on every recording that fits the time limit. Return sorted findings.
 
@@ -54,6 +61,7 @@ def run_preflight(
         seconds: no recording is started after this time, except the first one; skipped ones are reported as N02.
         progress: called with each recording before it is checked.
         one_camera: stereo recordings of which the training uses one camera (`data.stereo=false`).
+        report_agreement: called with each comparison of a baseline that gives no finding.
 
     Raises:
         ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
@@ -75,6 +83,9 @@ def run_preflight(
         survey = RecordingSurvey(one, one_camera=any(one is other for other in one_camera))
         new = _check_recording(survey, [name for name in CHECKS if name in wanted])
         of_rigs.setdefault(_find_rig(one) or position, []).extend(new)
+        if report_agreement is not None:
+            for agreement in survey.agreements:
+                report_agreement(agreement)
     found = _merge_findings([*chain.from_iterable(map(explain_baseline_by_focal, of_rigs.values())), *found])
     show("splits", count, count + 1)
     for name in (name for name in SPLIT_CHECKS if name in wanted):

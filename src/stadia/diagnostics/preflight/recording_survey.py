@@ -131,6 +131,22 @@ class PairMatches:
         return self.matches.first_px[:, 0] - self.matches.second_px[:, 0]
 
 
+@dataclass(frozen=True, slots=True)
+class BaselineAgreement:
+    """A baseline that agrees with another source of lengths: the poses, or ground-truth depth.
+
+    low, high: 95 % interval of the baseline over what the other source gives.  count: motions or points behind it.
+    is_close: whether the interval excludes an error from which E03 stops.
+    """
+
+    baseline_m: float
+    other: str
+    low: float
+    high: float
+    count: int
+    is_close: bool
+
+
 class RecordingSurvey:
     """Measurements of a recording of any source: it is read where needed, and a few images are kept.
 
@@ -147,6 +163,7 @@ class RecordingSurvey:
         self._read_image = lru_cache(IMAGES_KEPT)(recording.image)
         self._read_valid_depth = lru_cache(IMAGES_KEPT)(self._clean_depth)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
+        self.agreements: list[BaselineAgreement] = []  # of `check_baseline`, for a check that finds nothing
 
     @property
     def stereo(self) -> bool:

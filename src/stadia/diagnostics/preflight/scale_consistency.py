@@ -10,7 +10,7 @@ import numpy as np
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step, sample_depth
+from stadia.diagnostics.preflight.recording_survey import BaselineAgreement, RecordingSurvey, Step, sample_depth
 from stadia.diagnostics.preflight.scale_mistakes import (
     INTRINSICS_MISTAKES,
     PLAUSIBLE_BASELINES_M,
@@ -241,6 +241,19 @@ def _order_fixes(error: ScaleError, baseline: str, others: str) -> str:
 def has_comparison(comparisons: Sequence[ScaleComparison], source: ScaleSource) -> bool:
     """Return whether another source measures the same lengths."""
     return any(source in (c.first, c.second) for c in comparisons)
+
+
+def list_agreements(baseline_m: float, comparisons: Sequence[ScaleComparison]) -> list[BaselineAgreement]:
+    """Return what a baseline agrees with, within the threshold of E03. comparisons: of `compare_scales`."""
+    found = []
+    for one in comparisons:
+        if ScaleSource.RIG in (one.first, one.second) and one.deviation <= WARN_FROM:
+            is_first = one.first is ScaleSource.RIG
+            log_ratio = math.log(one.ratio) * (1 if is_first else -1)
+            low, high = log_ratio - one.log_width, log_ratio + one.log_width
+            other, is_close = one.second if is_first else one.first, max(-low, high) < STOP_FROM
+            found.append(BaselineAgreement(baseline_m, other, math.exp(low), math.exp(high), one.count, is_close))
+    return found
 
 
 def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:

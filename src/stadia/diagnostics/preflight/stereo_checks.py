@@ -13,7 +13,7 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
 from stadia.diagnostics.preflight.kitti_rig import check_kitti_baseline, explain_kitti_sign
 from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison
+from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison, list_agreements
 from stadia.diagnostics.preflight.scale_mistakes import ScaleSource, describe_unequal_focals
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
@@ -202,6 +202,8 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
     if wrong_lengths and (note := describe_unequal_focals(survey.K(survey.anchors[0]))):
         wrong_lengths = [replace(one, cause=f"{one.cause}; {note}") for one in wrong_lengths]
     yield from wrong_lengths
+    if not wrong_lengths:
+        survey.agreements = list_agreements(float(np.linalg.norm(survey.T_right_left[:3, 3])), comparisons)
     if not has_comparison(comparisons, ScaleSource.RIG):
         if not wrong_lengths and (unlike_kitti := check_kitti_baseline(survey)):
             yield unlike_kitti

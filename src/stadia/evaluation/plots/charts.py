@@ -50,10 +50,11 @@ def draw_paths(
     title: str = "",
     gaps: Sequence[int] = (),
 ) -> None:
-    """Plot camera paths from above and from the side into a .png or .svg, forward is up. A dot marks each start.
+    """Plot camera paths from above and from the side into a .png or .svg. A dot marks each start.
 
-    Both views have one scale: x to the right, and height above the first start, over z. The axes are those of the first
-    camera: where it looks down, height and forward are tilted by its pitch.
+    Both views have one scale. From above, x is to the right and z (forward) is up. From the side, z is to the right and
+    the height above the first start (-y) is up. The axes are those of the first camera: where it looks down, height and
+    forward are tilted by its pitch.
 
     paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
     title: above both views, such as the error and the alignment.
@@ -70,22 +71,20 @@ def draw_paths(
     figure = Figure(figsize=(10, 5.8), layout="constrained")
     if title:
         figure.suptitle(title, fontsize="medium")
-    for axes, axis, sign, view, label in zip(
-        figure.subplots(1, 2),
-        (0, 1),
-        (1, -1),
-        ("from above, in axes of the first camera", "from the side, in axes of the first camera"),
-        ("x, right", "height, -y"),
-        strict=True,
+    right, up, forward = (0, 1, "x, right"), (1, -1, "height, -y"), (2, 1, "z, forward")  # y of a camera is down
+    for axes, view, across, along in zip(
+        figure.subplots(1, 2), ("from above", "from the side"), (right, forward), (forward, up), strict=True
     ):
+        shown = [(axis, sign) for axis, sign, _ in (across, along)]
         for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
-            across, z = sign * points[:, axis], points[:, 2]
-            line = (np.insert(values, np.asarray(gaps, int) + 1, np.nan) for values in (across, z))
+            x, y = (sign * points[:, axis] for axis, sign in shown)
+            line = (np.insert(values, np.asarray(gaps, int) + 1, np.nan) for values in (x, y))
             axes.plot(*line, color=color, linewidth=1.6, label=name)
-            axes.plot(across[:1], z[:1], "o", color=color, markersize=5)
-        axes.set(title=view, xlabel=f"{label} ({unit})", ylabel=f"z, forward ({unit})", aspect="equal")
-        axes.set_xlim(sign * middle[axis] - half, sign * middle[axis] + half)
-        axes.set_ylim(middle[2] - half, middle[2] + half)
+            axes.plot(x[:1], y[:1], "o", color=color, markersize=5)
+        labels = {f"{name}label": f"{one[2]} ({unit})" for name, one in zip("xy", (across, along), strict=True)}
+        axes.set(title=f"{view}, in axes of the first camera", aspect="equal", **labels)
+        for set_limits, (axis, sign) in zip((axes.set_xlim, axes.set_ylim), shown, strict=True):
+            set_limits(sign * middle[axis] - half, sign * middle[axis] + half)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)
     mark = {"Date": None, "Identifier": PATHS_MARK} if path.suffix == ".svg" else {"Software": PATHS_MARK}

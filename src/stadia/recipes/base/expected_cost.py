@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,14 +16,14 @@ from rich.console import Console
 
 from stadia.core.errors import ConfigError
 from stadia.core.machine_memory import available_memory_bytes
-from stadia.core.terminal import announce_step
+from stadia.core.terminal import Terminal, announce_step
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.recordings import FrameRange
 from stadia.datasets.video_files import FileVideo, read_image_size
 from stadia.models.packaged_weights import find_packaged_file
-from stadia.recipes import RECIPES
-from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes import RECIPES, configure
+from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.prediction_inputs import is_own_video
 from stadia.recipes.base.progressive_resizing import (
@@ -377,6 +377,33 @@ def choose_settings(
     chosen = [*networks, warmup, *_size_settings(area, _find_aspect(measured.opened.data))]
     console.print(f"--preset auto: {' '.join(chosen)}", markup=False, highlight=False, soft_wrap=True)
     return chosen, measured
+
+
+def choose_for_machine(
+    resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console
+) -> tuple[RecipeConfig, OpenedData]:
+    """Return the configuration of `--preset auto` and its opened data. resolve: as of `choose_settings`."""
+    chosen, measured = choose_settings(resolve, minutes, console)
+    return choose_steps(resolve(chosen), minutes, console, measured)
+
+
+def choose_configuration(
+    overrides: Sequence[str] = (), *, minutes: float = AUTO_MINUTES, **values: Any
+) -> tuple[RecipeConfig, OpenedData]:
+    """Return what `stadia train selfsup --preset auto` trains: a configuration for this machine and the minutes.
+
+    Args:
+        overrides, values: as of `stadia.recipes.configure`, with the data. They are over what is chosen.
+        minutes: of the whole training.
+
+    Returns the configuration, and its opened data for `stadia.recipes.train(config, opened=opened)`. Raises ConfigError
+    where not one step fits, and the errors of opening the data.
+    """
+
+    def resolve(chosen: list[str]) -> RecipeConfig:
+        return make_paths_absolute(configure("selfsup", [*chosen, *overrides], **values))
+
+    return choose_for_machine(resolve, minutes, Terminal(stderr=True))
 
 
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:

@@ -149,7 +149,11 @@ def _describe_basis(checks: Mapping[str, Any]) -> str:
         return ""
     if pairs < MIN_PAIRS:  # too few for S30, which is listed as not checked
         return ""
-    return f" (in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth)"
+    basis = f"in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth"
+    over_mean = measured.get("mean_map_error")  # files of earlier versions have none
+    if isinstance(over_mean, float):
+        basis += f", and {over_mean:.2f} times as far as from the mean map of these predictions"
+    return f" ({basis})"
 
 
 def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:

@@ -14,6 +14,9 @@ from stadia.core.errors import ConfigError
 from stadia.core.files import expand_home
 from stadia.core.registry import find_nearest_name
 
+AUTO = "auto"
+"""The preset that is chosen by measuring steps on this machine; only of selfsup."""
+
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
 _EXPECTED = "a mapping of keys as YAML, with a key 'recipe'"
@@ -109,6 +112,10 @@ def _find_file(preset: str) -> Path:
             raise ConfigError("--preset", found=f"no file {path}", expected="a YAML file", fix="check the path")
         return path
     names = preset_names()
+    if preset == AUTO:
+        fix = "stadia.recipes.choose_configuration(overrides, minutes=20), or stadia train selfsup --preset auto"
+        expected = "a preset that is a file: auto measures steps on the data"
+        raise ConfigError("--preset", found=f"'{preset}'", expected=expected, fix=fix)
     if preset not in names:
         near = find_nearest_name(preset, names)
         fix = f"did you mean '{near}'?" if near else "see `stadia list presets`, or pass the path of a .yaml file"
