@@ -31,6 +31,14 @@ def straight(n: int, step_m: float = 1.0) -> NDArray[np.float64]:
     return T
 
 
+def bend(n: int) -> NDArray[np.float64]:
+    """Return (N, 4, 4) of a path whose speed and direction change, so that no shift along it fits."""
+    T = straight(n)
+    T[:, 2, 3] **= 1.5
+    T[:, 0, 3] = np.sin(np.arange(n))
+    return T
+
+
 def mistake(result: tuple[int, str, str], *words: str) -> None:
     code, out, err = result
     assert (code, out) == (2, "")
@@ -146,19 +154,37 @@ class TestTrajectory:
         write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(straight(20)))
         words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--json")
         mistake(stadia(*words), "found 9 poses")
-        for names in (["x"] * 9, ["3"] * 9, [f"{number:06d}" for number in kept[:-1]], "000001", None):
-            (tmp_path / record).write_text(json.dumps({key: names}))
+        frames = [f"{number:06d}" for number in kept]
+        for names in (["x"] * 9, ["3"] * 9, frames[:-1], "000001", [[]] * 9, None):
+            (tmp_path / record).write_text(json.dumps({key: names, "has_frame_numbers": True}))
             mistake(stadia(*words), "found 9 poses")
-        (tmp_path / record).write_text(json.dumps({key: [f"{number:06d}" for number in kept]}))
+        (tmp_path / record).write_text(json.dumps({key: frames, "has_frame_numbers": True}))
         code, out, err = stadia(*words)
         assert (code, json.loads(out)["ate_rmse_m"]) == (0, pytest.approx(0, abs=1e-6))
-        assert f"{record} names the frames of the path: 9 of 19" in err
-        (tmp_path / record).write_text(json.dumps({key: [f"{number:010d}" for number in kept]}))  # of KITTI raw
-        assert json.loads(stadia(*words)[1])["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        assert f"{record} names the frames of the path: 9, from 0 to 18" in err
         write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(20), np.arange(20) / 100))
         mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "give both with timestamps")
 
     @pytest.mark.slow
+    @pytest.mark.parametrize(("record", "key"), [("predictions.json", "path"), ("odometry.json", "frames")])
+    @pytest.mark.parametrize("number", [lambda k: k + 1, lambda k: 5 * k], ids=["from 1", "in steps of 5"])
+    def test_a_name_of_an_image_file_is_no_frame_number(
+        self, record: str, key: str, number: Callable[[int], int], tmp_path: Path, stadia: Stadia
+    ) -> None:
+        """The path lost its end; the reference has a pose for each image, which is named in another way than by it."""
+        names = [f"{number(k):06d}" for k in range(20)]
+        write_kitti_trajectory(tmp_path / "est.txt", Trajectory(bend(20)[:4]))
+        write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(bend(20)))
+        words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--json")
+        (tmp_path / record).write_text(json.dumps({key: names[:4]}))
+        mistake(stadia(*words), "found 4 poses")
+        (tmp_path / record).write_text(json.dumps({key: names[:4], "entries": names[:-1]}))
+        mistake(stadia(*words), "found 4 poses")
+        (tmp_path / record).write_text(json.dumps({key: names[:4], "entries": names}))
+        scores = json.loads(stadia(*words)[1])
+        assert (scores["poses"], scores["ate_rmse_m"]) == (4, pytest.approx(0, abs=1e-6))
+        assert f"{record} names the frames of the path: 4, from 0 to 3" in scores["notes"]
+
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
         words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--image")

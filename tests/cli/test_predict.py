@@ -59,6 +59,8 @@ class TestPredict:
         }
         assert {path.name for path in out.iterdir()} == names
         assert "12 frames" in text
+        record = json.loads((out / "predictions.json").read_text())
+        assert (record["has_frame_numbers"], record["entries"][:2]) == (True, ["000000", "000001"])
         assert text.splitlines()[-1].startswith("depth scale: metres")
         with av.open(str(out / "side_by_side.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == 12
@@ -89,6 +91,7 @@ class TestPredict:
         code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
         assert code == 0, err
         assert "6 frames" in text
+        assert json.loads((tmp_path / "out" / "predictions.json").read_text())["has_frame_numbers"] is False
 
     def test_the_verdict_is_printed_and_recorded(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,39 @@ def test_activations_in_place_are_replaced_where_nothing_reads_what_they_change(
     assert [name for name in names if "_." in name] == ["aten.mul_.Tensor"], "a slice of what is read later"
     image = torch.rand(3, 3, 80, 48)
     torch.testing.assert_close(loaded.module()(image), toy(image))
+
+
+class ChangedViews(Toy):
+    """A view is taken, then its tensor is changed in place, and then the view is read."""
+
+    def __init__(self, view: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.view = view
+
+    def forward(self, image: Tensor) -> Tensor:
+        wide = super().forward(image)
+        wide = wide - wide.mean()
+        view = self.view(wide)
+        changed = functional.relu_(wide)
+        return changed + view.flatten(1).sum(1)[:, None, None, None]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x[:, :, :8], lambda x: x.flatten(1), lambda x: x.chunk(2, 2)[1], lambda x: x[:, :, 4:].transpose(2, 3)],
+    ids=["slice", "flatten", "chunk", "slice and transpose"],
+)
+def test_an_activation_in_place_stays_where_a_view_is_read_later(
+    view: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    toy = ChangedViews(view).eval()
+    export_torch(toy, tmp_path / "toy.pt2", ABOUT)
+    loaded = torch.export.load(tmp_path / "toy.pt2")
+    assert "aten.relu_.default" in {str(node.target) for node in loaded.graph.nodes}
+    image = torch.rand(3, 3, 80, 48)
+    with torch.no_grad():  # gradients of a chunk do not follow a change in place
+        torch.testing.assert_close(loaded.module()(image), toy(image))
 
 
 def test_padding_by_integers_is_that_of_timm() -> None:

@@ -230,7 +230,7 @@ class TestFolder:
     ) -> None:
         """The names go into predictions.json before the list of them is removed, and it is finished after that.
 
-        The verdict of a checker is in it by then, and does not make it the prediction of something else.
+        The verdict of a checker and what trained are in it by then, and do not make it another prediction.
         """
         out, write = tmp_path / "out", PredictionsRecord.write
 
@@ -241,7 +241,7 @@ class TestFolder:
 
         def predict() -> Predictions:
             gate = PredictionGate(DepthScale.METRES, TrainingRecord(steps=3))
-            return run(drive(), red_reader(), out, checker=gate)
+            return run(drive(), red_reader(), out, checker=gate, trained={"000000"}, has_frame_numbers=True)
 
         monkeypatch.setattr(PredictionsRecord, "write", stop)
         with pytest.raises(KeyboardInterrupt):

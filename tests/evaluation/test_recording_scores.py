@@ -131,6 +131,19 @@ class TestRecordings:
         result = self.evaluate(red_reader(), [drive(9)], tmp_path, indices={"drive": range(3, 8)})
         assert result.odometry["drive"].path_m == pytest.approx(2)
 
+    @pytest.mark.parametrize("is_timed", [True, False])
+    def test_a_gap_of_the_measured_poses_is_found(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch, is_timed: bool
+    ) -> None:
+        whole = drive.T_world_camera  # type: ignore[attr-defined]
+        monkeypatch.setattr(drive, "T_world_camera", lambda one, k, *_: None if 4 <= k < 20 else whole(one, k))
+        if not is_timed:
+            monkeypatch.setattr(drive, "timestamp_s", lambda *_: None)
+        path = self.evaluate(red_reader(), [drive(24)], tmp_path).odometry["drive"]
+        assert (len(path.reference), path.gaps) == (7, (2,)), "poses 0, 2, 3, and 20 to 23"
+        unit = "0.85 s" if is_timed else "17 frames"
+        assert any(f"1 gap between neighboring poses, the longest {unit}" in note for note in path.notes)
+
     def test_chosen_frames_without_truth_are_counted(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         """Also where a recording has none at all, and where only its last frame has some."""
         blind, late = drive(name="blind"), drive(9, name="late")

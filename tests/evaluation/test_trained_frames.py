@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video_files import hash_video
+from stadia.recipes.base import training_overlap
+from stadia.recipes.base.prediction_inputs import PredictionInput
+from stadia.recipes.base.training_overlap import TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -128,8 +133,84 @@ def test_a_video_beside_a_training_that_cannot_be_compared_is_not_known(
     assert set(count_trained(stadia, checkpoint, video, tmp_path / "out").values()) == {None}
 
 
-def test_images_beside_a_training_on_a_video_are_not_known(
+def test_images_beside_a_training_on_a_video_are_not_known_and_the_reason_is_named(
     checkpoint: Path, drive_folder: Path, stadia: Stadia
 ) -> None:
+    reason = "a video trained the network, and its frames cannot be compared with image files"
     write_facts(checkpoint, train_videos={"4567": [[0, 3]]})
-    assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["trained_on"] is None
+    words = ("evaluate", checkpoint, drive_folder)
+    scores = json.loads(stadia(*words, "--json")[1])
+    assert scores["trained_on"] is None
+    assert f"not known how many of the 6 frames trained this network: {reason}" in scores["notes"]
+    mistake(stadia(*words, "--held-out"), f"found frames that cannot be compared: {reason}", "leave --held-out out")
+
+
+def test_a_part_of_the_training_that_cannot_be_compared_is_noted(
+    checkpoint: Path, drive_folder: Path, stadia: Stadia
+) -> None:
+    facts: dict[str, object] = {"train_images": {"drive": "f" * 12}, "train_videos": {"4567": [[0, 3]]}}
+    write_facts(checkpoint, **facts)
+    words = ("evaluate", checkpoint, drive_folder, "--json")
+    scores = json.loads(stadia(*words)[1])
+    assert scores["trained_on"] == 0
+    assert any("in a part of the training: a video trained the network" in note for note in scores["notes"])
+    (recording,) = open_recordings(drive_folder)
+    write_facts(checkpoint, **facts, fingerprints={"world/a": recording.fingerprint()}, train_frames={"world/a": []})
+    assert not any("part of the training" in note for note in json.loads(stadia(*words)[1])["notes"]), "it validated"
+
+
+DAMAGED = ['{"data": {"tr', "[1]", '{"data": null}', '{"data": {"train_videos": {"h": [0, 50]}}}', '{"data": [1]}']
+DAMAGED += [
+    '{"data": {"extra_datasets": null}}',
+    '{"data": {"extra_datasets": {"a": 3}}}',
+    '{"data": {"train_frames": 3}}',
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_record_of_the_training_is_none(
+    text: str, checkpoint: Path, drive_folder: Path, stadia: Stadia, tmp_path: Path
+) -> None:
+    """Predictions need the record for a count alone."""
+    run = checkpoint.parent.parent
+    (recording,) = open_recordings(drive_folder)
+    (run / "run.json").write_text(text)
+    for given in (PredictionInput("a", [], 0, 1, recording), PredictionInput("a", [], 0, 1, video_hash="h")):
+        assert TrainingOverlap.find_input(run, given) is None
+    overlap = TrainingOverlap.find(run, [recording])
+    assert overlap.count({recording.name: [0]}) is None
+    with pytest.raises(DataError, match=r"cannot be compared: run.json cannot be read \(.*leave --held-out out"):
+        overlap.left_out({recording.name: [0]}, run)
+
+
+@pytest.mark.parametrize("command", ["predict", "odometry"])
+def test_a_damaged_record_of_the_training_stops_no_prediction(
+    command: str, checkpoint: Path, drive_folder: Path, stadia: Stadia, tmp_path: Path
+) -> None:
+    (checkpoint.parent.parent / "run.json").write_text('{"data": null}')
+    method = ["--method", "network"] if command == "odometry" else []
+    code, _, err = stadia(command, checkpoint, drive_folder, *method, "--out", tmp_path / "out")
+    assert code == 0, err
+    (record,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(record.read_text())["trained_on"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "hashed"),
+    [(("predict", "--every", "3"), [[0, 3]]), (("odometry", "--method", "network"), [[0, 1, 2, 3, 4, 5]])],
+)
+def test_each_predicted_image_is_hashed_once(
+    words: tuple[str, ...], hashed: list[list[int]], checkpoint: Path, drive_folder: Path, stadia: Stadia,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    found: list[list[int]] = []
+
+    def count_hashes(recording: Recording, indices: list[int]) -> dict[int, str]:
+        found.append(indices)
+        return {}
+
+    monkeypatch.setattr(training_overlap, "hash_frames", count_hashes)
+    write_facts(checkpoint, train_images={"drive": "f" * 12})
+    command, *options = words
+    code, _, err = stadia(command, checkpoint, drive_folder, *options, "--out", tmp_path / "out")
+    assert (code, found) == (0, hashed), err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from stadia.apps.run_odometry import MeasuredPath, _score
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
@@ -21,7 +23,7 @@ from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.odometry import sliding_window_ba as refining
-from stadia.odometry.visual_odometry import track_camera
+from stadia.odometry.visual_odometry import CameraPath, track_camera
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
@@ -273,6 +275,7 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
     }
     record = json.loads((tmp_path / "o" / "odometry.json").read_text())
     assert (record["depth_scale"], record["method"], len(record["frames"])) == ("metres", "network", 6)
+    assert (record["entries"], record["has_frame_numbers"]) == (record["frames"], False), "every image, and no number"
     assert record["score"]["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-3)
     assert len(read_kitti_trajectory(tmp_path / "o" / "trajectory.txt")) == 6
     assert "frames/s" in out
@@ -326,6 +329,22 @@ def test_measured_poses_of_a_path_are_noted(
     assert "note: 5 of 6 poses are measured: the score and path.png are of these" in err
 
 
+@pytest.mark.parametrize("rate_hz", [10.0, None, 0.0])
+def test_a_gap_of_the_measured_poses_is_found(rate_hz: float | None):
+    """By times; by the place in the path where there are none, or where they stand still."""
+    T = np.tile(np.eye(4), (60, 1, 1))
+    T[:, 2, 3], T[:, 0, 3] = 0.5 * np.arange(60), np.sin(np.arange(60) / 10)
+    names = tuple(f"{k:06d}" for k in range(60))
+    times = tuple(None if rate_hz is None else k * rate_hz / 100 for k in range(60))
+    path = CameraPath(T, names, times, "", 0, np.ones(60))
+    measured = MeasuredPath({names[k]: T[k] for k in range(60) if not 20 <= k < 45})
+    score, notes = _score("drive", path, measured, DepthScale.METRES, Path("trajectory.txt"))
+    assert score is not None
+    assert (score.gaps, len(score.reference)) == ((19,), 35)
+    longest = "2.6 s" if rate_hz else "26 frames"
+    assert any(f"1 gap between neighboring poses, the longest {longest}" in note for note in notes)
+
+
 def test_scored_frames_that_trained_are_noted(stadia, checkpoint, drive_folder, tmp_path):
     """As by `stadia evaluate`: numbers in odometry.json, and notes."""
     (recording,) = open_recordings(drive_folder)
@@ -354,6 +373,8 @@ def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_pat
         code, out, err = stadia(*words, f"data.poses={tmp_path / name}.txt", "--out", tmp_path / name)
         assert code == 0, err
         assert f"m (SE(3)-aligned), {count} poses" in out
+        record = json.loads((tmp_path / name / "odometry.json").read_text())
+        assert (record["has_frame_numbers"], len(record["entries"])) == (True, 12)
     code, _, err = stadia(*words, f"data.poses={tmp_path}/short.txt", "--out", tmp_path / "short")
     assert code == 2
     assert "found 4 poses; expected 12, one for each frame of own.mp4" in err

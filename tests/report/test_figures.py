@@ -111,6 +111,20 @@ def test_path_drawing_does_not_join_poses_beside_a_gap(count, gaps, pieces):
     assert [line.count("M") for line in drawn] == [pieces] * 4
 
 
+@pytest.mark.parametrize("gaps", [[4, 5], [0], [18]], ids=["within", "first", "last"])
+def test_a_pose_between_two_gaps_is_a_dot(gaps):
+    """A line of no length, whose round ends are drawn; a move of the pen alone draws nothing."""
+    ahead, climb = [[0, z] for z in range(20)], [0.2 * z for z in range(20)]
+    paths = [DrawnPath(name, 0, ahead, climb, gaps=gaps) for name in ("estimate", "true")]
+    drawing = draw_camera_paths(paths[:1], paths[1])
+    for data in (drawing.true, drawing.profile.true, drawing.lines[0].path, drawing.lines[0].height):
+        pieces = data.split("M")[1:]
+        assert len(pieces) == len(gaps) + 1
+        assert all("L" in piece for piece in pieces)
+        (dot,) = [piece.split("L") for piece in pieces if len(set(piece.split("L"))) == 1]
+        assert len(dot) == 2
+
+
 @pytest.mark.parametrize(
     "bad", [None, "text", 3, [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
 )

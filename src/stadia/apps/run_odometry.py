@@ -27,6 +27,7 @@ from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
+    add_instants,
     read_kitti_trajectory,
     write_kitti_trajectory,
     write_tum_trajectory,
@@ -132,13 +133,20 @@ def _read_video_poses(video: Path, file: str | None) -> dict[str, Any] | None:
 
 
 def _find_measured_path(
-    request: OdometryRequest, given: PredictionInput, path: CameraPath, poses: Mapping[str, Any] | None
+    request: OdometryRequest,
+    given: PredictionInput,
+    path: CameraPath,
+    poses: Mapping[str, Any] | None,
+    trained: frozenset[str] | None,
+    overlap: TrainingOverlap | None,
 ) -> MeasuredPath:
-    """Return the measured poses of the estimated frames, and how many of these frames trained the network."""
-    recording, opened = given.recording, Checkpoint.open(request.checkpoint)
-    run = opened.path.parent.parent
-    if recording is None:
-        trained, path_of_data = TrainingOverlap.find_input(run, given), opened.header.config.get("data", {}).get("path")
+    """Return the measured poses of the estimated frames, and how many of these frames trained the network.
+
+    trained: as of `TrainingOverlap.find_input`.  overlap: of a recording, else None.
+    """
+    recording = given.recording
+    if recording is None or overlap is None:
+        path_of_data = Checkpoint.open(request.checkpoint).header.config.get("data", {}).get("path")
         count, notes = None if trained is None else len(trained.intersection(path.names)), []
         if count:
             notes.append(note_trained(count, len(path.names)))
@@ -150,7 +158,6 @@ def _find_measured_path(
     measured = {frame_name(recording, index): recording.T_world_camera(index) for index in indices}
     known = {name: pose for name, pose in measured.items() if pose is not None}
     chosen = {recording.name: indices}
-    overlap = TrainingOverlap.find(run, [recording], chosen)
     trained_on, beside = overlap.count(chosen), overlap.count_same_session(chosen)
     notes = overlap.notes(chosen, can_exclude=False) if known else [note_trained(trained_on, len(indices))]
     return MeasuredPath(known, trained_on, beside, tuple(filter(None, notes)))
@@ -178,12 +185,16 @@ def _write(
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         training = read_training_record(request.checkpoint)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
-        trained = TrainingOverlap.find_input(run, given)
+        if (recording := given.recording) is None:
+            overlap, trained = None, TrainingOverlap.find_input(run, given)
+        else:
+            overlap = TrainingOverlap.find(run, [recording], {recording.name: given.indices})
+            trained = overlap.names(recording)
         gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained))
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
         checks = gate.to_json()
-        measured = _find_measured_path(request, given, path, poses)
+        measured = _find_measured_path(request, given, path, poses, trained, overlap)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
@@ -194,6 +205,8 @@ def _write(
             "method": method,
             "source": given.name,
             "network_size": [predictor.height, predictor.width],
+            "entries": list(given.names),
+            "has_frame_numbers": given.has_frame_numbers,
             "frames": list(path.names),
             "keyframes": path.keyframes,
             "frame_ms": {name: float(getattr(np, name)(path.frame_ms)) for name in ("mean", "median", "max")},
@@ -264,8 +277,10 @@ def _score(
     if len(rows) < MIN_POSES:
         how = f"stadia evaluate --trajectory {file} --reference REF --align {alignment} compares with one"
         return None, [*measured.notes, f"no measured path here to score by: {how}", *ends]
-    estimated = Trajectory(path.T_world_camera[rows])
-    reference = Trajectory(np.stack([measured.poses[path.names[row]] for row in rows]), name=source)
+    instants = [path.times_s[row] for row in rows], rows
+    estimated = add_instants(Trajectory(path.T_world_camera[rows]), *instants)
+    known = np.stack([measured.poses[path.names[row]] for row in rows])
+    reference = add_instants(Trajectory(known, name=source), *instants)
     score = score_trajectory(estimated, reference, alignment)
     partly = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
     return score, [*measured.notes, *(partly if len(rows) < len(path.names) else []), *score.notes, *ends]

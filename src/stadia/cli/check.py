@@ -248,9 +248,15 @@ def _print_findings(
 
 def _describe_opened(recordings: Sequence[Recording]) -> str:
     """Describe how much of the data was opened. Of a video file and of a folder of many images it is only a part."""
+    from stadia.datasets.recordings import RecordingView
     from stadia.datasets.video_files import ImageSegment, VideoSegment
 
-    stretches = [recording for recording in recordings if isinstance(recording, VideoSegment | ImageSegment)]
+    def is_stretch(recording: Recording) -> bool:
+        if isinstance(recording, RecordingView):
+            return is_stretch(recording.recording)
+        return isinstance(recording, VideoSegment | ImageSegment)
+
+    stretches = [recording for recording in recordings if is_stretch(recording)]
     if not stretches:
         return f"{len(recordings)} recording{'s' * (len(recordings) != 1)}"
     camera, parts = stretches[0].camera(0), f"{len(stretches)} stretch{'es' * (len(stretches) > 1)}"

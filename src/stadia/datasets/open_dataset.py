@@ -77,7 +77,10 @@ def open_recordings(
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory."""
+    """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory.
+
+    With `frames` a video file is decoded whole, since its range counts the frames of the whole video.
+    """
     return _open(path, format, options, sample=True)
 
 
@@ -97,7 +100,8 @@ def _open(
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix=fix)
         names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
         chosen = chosen.model_copy(update={"recordings": names})
-    recordings = reader.sample(path, chosen) if sample else reader.open(path, chosen, progress)
+    in_parts = sample and chosen.frames is None
+    recordings = reader.sample(path, chosen) if in_parts else reader.open(path, chosen, progress)
     if chosen.poses is not None:
         _replace_poses(recordings, expand_home(chosen.poses))
     if chosen.frames is not None:

@@ -210,7 +210,7 @@ class RecordingView(Recording):
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
-        self.mount = recording.mount
+        self.mount, self.is_part = recording.mount, recording.is_part
 
     def source_index(self, index: int) -> int:
         """Return the index of a frame in the underlying recording."""

@@ -133,6 +133,11 @@ def frame_name(recording: Recording, index: int) -> str:
     return file.stem if file is not None else f"{recording.number(index):06d}"
 
 
+def has_frame_numbers(recording: Recording) -> bool:
+    """Return whether `frame_name` is the number of a frame in its video; names of image files are any names."""
+    return len(recording) > 0 and recording.file(0) is None
+
+
 def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
     """Yield left images of a recording, those of rising `indices` or all, read one by one."""
     before = None

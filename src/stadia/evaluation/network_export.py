@@ -175,8 +175,9 @@ def _drop_unused(program: ExportedProgram) -> None:
 
 
 def _replace_in_place(program: ExportedProgram) -> None:
-    """Replace operations in place, such as `relu_`, by those that return a new tensor, where nothing sees a difference.
+    """Replace operations in place, such as `relu_`, by those that return a new tensor, where the result is the same.
 
+    A difference shows where the tensor is read later, also through a slice or another view that was taken before.
     ONNX has operators for most activations, and none for their in-place forms: the exporter splits each of those into a
     dozen comparisons and selections, which takes half of its time.
     """
@@ -190,7 +191,8 @@ def _replace_in_place(program: ExportedProgram) -> None:
         changed = node.args[0] if node.args else None
         if packet is None or not isinstance(changed, torch.fx.Node) or not _returns_new_tensor(changed):
             continue
-        if all(position[user] <= position[node] for user in changed.users):
+        others = [user for user in changed.users if user is not node]
+        if all(position[user] < position[node] and _returns_new_tensor(user) for user in others):
             node.target = getattr(packet, operation._overloadname, operation)
     program.graph_module.recompile()
 

@@ -23,11 +23,12 @@ from stadia.core.input_files import read_text
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
-from stadia.evaluation.frame_preparation import frame_name, read_frames
+from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
 from stadia.evaluation.io.trajectory_files import (
     MIN_GAP,
     Trajectory,
+    add_instants,
     associate_trajectories,
     find_gaps,
     read_kitti_trajectory,
@@ -162,8 +163,9 @@ def evaluate_recordings(
             predictions = Predictions.open(folder, predictor.depth_scale)
             predictions.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in chosen])
         else:
-            images, about = read_frames(recording, chosen), {"source": source, "fingerprint": fingerprint}
-            tracked = track(images, len(chosen), f"predicting {source}")
+            about: dict[str, Any] = {"source": source, "fingerprint": fingerprint}
+            about["has_frame_numbers"] = has_frame_numbers(recording)
+            tracked = track(read_frames(recording, chosen), len(chosen), f"predicting {source}")
             predictions = predict_to_folder(predictor, tracked, folder, provenance, **about)
             _write_middle_image(predictions, recording, chosen)
         truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
@@ -226,14 +228,18 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
     if record is None or not record.path:
         return None
     row = {name: k for k, name in enumerate(record.path)}
-    frames = zip(record.entries, indices, strict=True)
+    frames = list(zip(record.entries, indices, strict=True))
     truth = {row[name]: recording.T_world_camera(index) for name, index in frames if name in row}
     known = {k: pose for k, pose in truth.items() if pose is not None}
     if len(known) < MIN_POSES:
         return None
-    estimated = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
-    reference = Trajectory(np.stack(list(known.values())), name=recording.name)
-    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3))
+    times = {row[name]: recording.timestamp_s(index) for name, index in frames if name in row}
+    instants = [times[k] for k in known], list(known)
+    read = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
+    reference = add_instants(Trajectory(np.stack(list(known.values())), name=recording.name), *instants)
+    score = score_trajectory(
+        add_instants(read, *instants), reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3)
+    )
     return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score
 
 

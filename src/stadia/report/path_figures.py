@@ -144,14 +144,18 @@ def _draw_height(path: DrawnPath, axes: FigureAxes | None) -> str:
 
 
 def _draw_line(points: Sequence[Point], gaps: Any) -> str:
-    """Return SVG path data of some of the points, and lift the pen between those that a gap separates."""
+    """Return SVG path data of some of the points, and lift the pen between those that a gap separates.
+
+    A point between two gaps is a line of no length: its round ends are a dot, and a move of the pen draws nothing.
+    """
     rows = {row for row in gaps if isinstance(row, int)} if isinstance(gaps, list | tuple) else set()
     kept = thin_indices(len(points)).tolist()
-    line: list[Point | None] = []
+    pieces: list[list[Point | None]] = [[]]
     for row, following in zip(kept, [*kept[1:], kept[-1]], strict=True):
-        line.append(points[row])
-        line += [None] if any(between in rows for between in range(row, following)) else []
-    return make_path_data(line)
+        pieces[-1].append(points[row])
+        if any(between in rows for between in range(row, following)):
+            pieces.append([])
+    return make_path_data([point for piece in pieces for point in (*piece, *piece * (len(piece) == 1), None)])
 
 
 def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] | None:

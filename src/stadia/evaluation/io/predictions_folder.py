@@ -54,6 +54,8 @@ _NOT_ENDED: Mapping[str, Any] = {
     "checks": None,
     "entries": (),
     "precision_cost": None,
+    "trained_on": None,
+    "has_frame_numbers": False,
 }
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
@@ -127,6 +129,7 @@ class PredictionsRecord(StrictModel):
     trained_on: how many of the entries trained the network; None where that is not known.
     finished: false while predicting, so that an unfinished folder cannot be scored. UNFINISHED has its frames.
     entries: the frames, in order.
+    has_frame_numbers: whether their names are frame numbers of a video; false where they are names of image files.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
     path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
     checks: verdict ("usable", "doubtful", "unusable", "not judged"), findings and measurements of these predictions;
@@ -156,6 +159,7 @@ class PredictionsRecord(StrictModel):
     trained_on: int | None = None
     finished: bool = False
     entries: tuple[str, ...] = ()
+    has_frame_numbers: bool = False
 
     def write(self, folder: Path) -> None:
         """Write predictions.json atomically."""
@@ -266,6 +270,7 @@ def write_predictions(
     *,
     source: str,
     fingerprint: str = "",
+    has_frame_numbers: bool = False,
     listeners: Sequence[Listener] = (),
     complete: Callable[[], None] = lambda: None,
     further: Collection[str] = (),
@@ -281,6 +286,7 @@ def write_predictions(
         out: a new or empty folder, or one with the same unfinished prediction, which starts again.
         source: name of the input, for people.
         fingerprint: of the input, for `Predictions.check_made_by`.
+        has_frame_numbers: as of `PredictionsRecord`.
         listeners: functions that take every predicted frame.
         complete: writes the last files of the folder; the prediction is finished after it.
         further: names of the files that listeners and `complete` write.
@@ -317,6 +323,7 @@ def write_predictions(
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         ended["precision_cost"] = None if precision_cost is None else dict(precision_cost)
         ended["trained_on"] = None if trained is None else len(set(written.entries).intersection(trained))
+        ended["has_frame_numbers"] = has_frame_numbers
         complete()
         if checker is not None:
             ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +22,7 @@ from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_fro
 MAX_BYTES = 128 << 20
 MAX_FRAMES = 1 << 40
 MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
-_FRAME_NAME = re.compile(r"[0-9]{1,12}")  # KITTI raw has ten; names in nanoseconds are times
+_FRAME_NAME = re.compile(r"[0-9]{1,12}")
 MIN_GAP = 10
 """Times the median interval: longer intervals are gaps. Lost frames of a video leave up to 4.3 (785 poses of fr1_xyz).
 Holes of fr2_desk's ground truth are 10 to 427. Keyframes, which are spaced unevenly, are no gaps.
@@ -57,6 +57,19 @@ class Trajectory:
     def frame_numbers(self) -> NDArray[np.intp]:
         """Return (N,) the frame of each row."""
         return np.arange(len(self)) if self.frames is None else self.frames
+
+
+def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames: Sequence[int]) -> Trajectory:
+    """Return the trajectory with the time of each pose, or with its frame where a time is unknown or does not rise.
+
+    Examples:
+        >>> add_instants(Trajectory(np.tile(np.eye(4), (2, 1, 1))), [0.1, None], [4, 9]).frame_numbers.tolist()
+        [4, 9]
+    """
+    known = [time_s for time_s in times_s if time_s is not None]
+    if len(known) == len(trajectory) and (np.diff(known) > 0).all():
+        return replace(trajectory, times_s=np.array(known, np.float64))
+    return replace(trajectory, frames=np.array(frames, np.intp))
 
 
 def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
@@ -216,7 +229,9 @@ FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
     """Return a path of stadia that leaves out frames with their numbers, from the record beside its file.
 
-    A row is a frame where both have equal length, and where the record is missing or names no numbers. Rows of a
+    Where the reference has a pose for each image that was read, an image's place among these is its frame. Else frames
+    of a video have their number. Names of image files are no numbers: ffmpeg counts from 1, other programs in steps.
+    A row is a frame where both have equal length, and where the record is missing or has neither. Rows of a
     reference with times are no frames of a video: such paths are associated by time alone.
     """
     is_timed = estimated.times_s is not None or reference.times_s is not None
@@ -225,15 +240,33 @@ def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory
     for record, key in FRAME_LISTS.items():
         file = path.with_name(record)
         facts = read_json(file, expected="a record of stadia") if file.is_file() else None
-        names = facts.get(key) if isinstance(facts, dict) else None
+        facts = facts if isinstance(facts, dict) else {}
+        names = facts.get(key)
         if not isinstance(names, list) or len(names) != len(estimated):
             continue
-        if all(isinstance(name, str) and _FRAME_NAME.fullmatch(name) for name in names):
-            numbers = np.array([int(name) for name in names], np.intp)
-            if (np.diff(numbers) > 0).all() and numbers[-1] < MAX_FRAMES:
-                note = f"{record} names the frames of the path: {len(names)} of {numbers[-1] + 1}"
-                return replace(estimated, frames=numbers, notes=(*estimated.notes, note))
+        numbers = _find_frames(names, facts.get("entries"), len(reference))
+        if numbers is None and facts.get("has_frame_numbers") is True:
+            numbers = _parse_frame_names(names)
+        if numbers is not None and (np.diff(numbers) > 0).all():
+            note = f"{record} names the frames of the path: {len(names)}, from {numbers[0]} to {numbers[-1]}"
+            return replace(estimated, frames=numbers, notes=(*estimated.notes, note))
     return estimated
+
+
+def _find_frames(names: Sequence[object], entries: object, count: int) -> NDArray[np.intp] | None:
+    """Return (N,) the place of each name among `count` entries; None where it is not known."""
+    if not isinstance(entries, list) or len(entries) != count:
+        return None
+    place = {name: number for number, name in enumerate(entries) if isinstance(name, str)}
+    found = [place.get(name, -1) if isinstance(name, str) else -1 for name in names]
+    return None if -1 in found else np.array(found, np.intp)
+
+
+def _parse_frame_names(names: Sequence[object]) -> NDArray[np.intp] | None:
+    """Return (N,) frame numbers from names of frames of a video; None where one is no number."""
+    if not all(isinstance(name, str) and _FRAME_NAME.fullmatch(name) and int(name) < MAX_FRAMES for name in names):
+        return None
+    return np.array([int(str(name)) for name in names], np.intp)
 
 
 def associate_trajectories(

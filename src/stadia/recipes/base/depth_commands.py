@@ -314,7 +314,7 @@ def predict_input(
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
         about: dict[str, Any] = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING)}
-        about |= {"checker": checker, "trained": trained}
+        about |= {"checker": checker, "trained": trained, "has_frame_numbers": given.has_frame_numbers}
         about["precision_cost"] = getattr(predictor, "precision_cost", None)
         return predict_to_folder(predictor, frames, out, provenance, listeners=listeners, complete=complete, **about)
 

@@ -69,6 +69,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
             training = TrainingRecord(focal=(network.about.focal,))
             gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)
             about: dict[str, Any] = {"source": given.name, "listeners": listeners, "checker": gate}
+            about["has_frame_numbers"] = given.has_frame_numbers
             written = write_predictions(frames, network, folder, provenance, **about)
         yield from prediction_lines(folder, written)
         yield from list_files(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
 from stadia.datasets.video_files import hash_video, read_user_intrinsics
-from stadia.evaluation.frame_preparation import Frame, read_frames
+from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 
 
@@ -31,6 +31,9 @@ class PredictionInput:
     count: None if the video file does not give it.
     recording: of a data set, else None.
     video_hash: of the video file; "" for other inputs.
+    has_frame_numbers: whether the frames are named by their number in a video.
+    indices: of the frames in the recording; empty without one.
+    names: of all frames; empty where a video file does not give their number.
     """
 
     name: str
@@ -39,6 +42,9 @@ class PredictionInput:
     rate_hz: float
     recording: Recording | None = None
     video_hash: str = ""
+    has_frame_numbers: bool = False
+    indices: Sequence[int] = ()
+    names: Sequence[str] = ()
 
 
 def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[PredictionInput]:
@@ -69,7 +75,9 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
         frames = read_frames(recording, indices)
         shown = _mark_on_path(frames, stride) if own else frames
         rate_hz = estimate_frame_rate_hz(recording, every)
-        inputs.append(PredictionInput(recording.name, shown, len(indices), rate_hz, recording))
+        about: dict[str, Any] = {"has_frame_numbers": has_frame_numbers(recording), "indices": indices}
+        about["names"] = tuple(frame_name(recording, index) for index in indices)
+        inputs.append(PredictionInput(recording.name, shown, len(indices), rate_hz, recording, **about))
     return inputs
 
 
@@ -123,9 +131,17 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
             )
 
     last = announced if stop is None else stop
-    count = None if last is None else len(range(start, last, every))
+    numbers = None if last is None else range(start, last, every)
     rate_hz = 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ
-    return PredictionInput(path.stem, frames(), count, rate_hz, video_hash=hash_video(path))
+    return PredictionInput(
+        path.stem,
+        frames(),
+        None if numbers is None else len(numbers),
+        rate_hz,
+        video_hash=hash_video(path),
+        has_frame_numbers=True,
+        names=tuple(f"{number:06d}" for number in numbers or ()),
+    )
 
 
 def describe_assumed_camera(camera: CameraConfig) -> str:

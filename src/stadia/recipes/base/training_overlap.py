@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
+from pydantic import ConfigDict, Field
+
+from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes
+from stadia.core.input_files import MAX_TEXT_BYTES, name_parser_errors, read_bytes
 from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
@@ -35,6 +37,12 @@ FRAMES = ScoredUnits("frames", "drives", "places")
 IMAGES = ScoredUnits("images", "scenes", "scenes")
 
 
+VIDEO_TRAINED = "a video trained the network, and its frames cannot be compared with image files"
+IMAGES_TRAINED = "image files trained the network, and they cannot be compared with frames of a video"
+SAME_NAME_TRAINED = "a recording of the same name trained the network, and no record holds its images"
+"""Reasons why a training cannot be compared with what is scored."""
+
+
 @dataclass(frozen=True)
 class TrainingOverlap:
     """Frames of the scored recordings (or scenes of single images) that trained a run. `known` is false without a
@@ -44,6 +52,7 @@ class TrainingOverlap:
     copies: those of them that trained under another name, in another recording, or of another camera.
     sessions: by recording name, the session (drive) that trained with this or another frame of it.
     words: nouns for notes.
+    reason: why the training, or a part of it, cannot be compared; empty where all is compared, or without a record.
     """
 
     known: bool
@@ -51,34 +60,42 @@ class TrainingOverlap:
     copies: Mapping[str, frozenset[int]] = field(default_factory=dict)
     sessions: Mapping[str, str] = field(default_factory=dict)
     words: ScoredUnits = FRAMES
+    reason: str = ""
 
     @classmethod
     def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
         """Return the overlap with the training recorded in run.json (`recipes.base.video_data.VideoData.facts`).
 
         A frame matches by its recording's fingerprint and its number, by the content of its file, or by that of its
-        video and its number there. Frames of a video and image files cannot be compared: then it is not known.
+        video and its number there. Frames of a video and image files cannot be compared: then it is not known. A record
+        that cannot be read counts as none. `reason` holds what could not be compared.
 
         indices: frames to check; default: all.
         """
-        facts = _facts(run)
-        if not facts[0].get("train_frames"):
+        try:
+            facts = _read_facts(run)
+        except DataError as error:
+            return cls(False, {}, reason=_describe_unreadable(error))
+        if not facts[0].train_frames:
             return cls(False, {})
         by_number, images, videos = _numbers(facts), _images(facts), _videos(facts)
-        sessions = {session for one in facts for session in one.get("train_sessions", one["train_frames"])}
-        names = {name for one in facts for name in one["fingerprints"]}
+        sessions = {session for one in facts for session in one.sessions}
+        names, reason = {name for one in facts for name in one.fingerprints}, ""
         of: dict[str, frozenset[int]] = {}
         copies: dict[str, frozenset[int]] = {}
         matched: dict[str, str] = {}
         for recording in recordings:
             fingerprint = _whole(recording.fingerprint())
-            same_kind, other_kind = set[str](), set[str]()  # what can be compared with this recording, and what cannot
+            same_kind, other_kind, of_other = set[str](), set[str](), ""  # what can be compared, and what cannot
             if len(recording) and recording.file(0) is not None:
-                same_kind, other_kind = images, {*videos}
+                same_kind, other_kind, of_other = images, {*videos}, VIDEO_TRAINED
             elif recording.video_hash:
-                same_kind, other_kind = {*videos}, images
-            if fingerprint not in by_number and not same_kind and (recording.name in names or other_kind):
-                return cls(False, {})  # perhaps the same images, as a video or as files, or with another K
+                same_kind, other_kind, of_other = {*videos}, images, IMAGES_TRAINED
+            is_known = fingerprint in by_number or recording.video_hash in videos
+            if not is_known and (other_kind or (recording.name in names and not same_kind)):
+                reason = of_other if other_kind else SAME_NAME_TRAINED
+                if not same_kind:  # perhaps the same images, as a video or as files, or with another K
+                    return cls(False, {}, reason=reason)
             frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
             trained = by_number.get(fingerprint, set()) | videos.get(recording.video_hash, set())
             numbered = {index for index in frames if recording.number(index) in trained}
@@ -87,7 +104,7 @@ class TrainingOverlap:
             of[recording.name] = copies[recording.name] | numbered
             if of[recording.name] or trained or recording.session in sessions:
                 matched[recording.name] = recording.session
-        return cls(True, of, copies, matched)
+        return cls(True, of, copies, matched, reason=reason)
 
     @classmethod
     def find_input(cls, run: Path, given: PredictionInput) -> frozenset[str] | None:
@@ -95,26 +112,36 @@ class TrainingOverlap:
 
         given: of a prediction; a single image is not compared.
         """
-        if given.recording is not None:
-            overlap = cls.find(run, [given.recording])
-            indices = overlap.of.get(given.recording.name, frozenset())
-            return frozenset(frame_name(given.recording, index) for index in indices) if overlap.known else None
-        videos = _videos(_facts(run))
+        recording = given.recording
+        if recording is not None:
+            return cls.find(run, [recording], {recording.name: given.indices}).names(recording)
+        try:
+            videos = _videos(_read_facts(run))
+        except DataError:
+            return None
         if not given.video_hash or not videos:
             return None
         return frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
 
+    def names(self, recording: Recording) -> frozenset[str] | None:
+        """Return the names of the frames of a recording that trained; None where that is not known."""
+        indices = self.of.get(recording.name, frozenset())
+        return frozenset(frame_name(recording, index) for index in indices) if self.known else None
+
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
         """Return the overlap for single images: files of each scene by index. They match by content."""
-        facts = _facts(run)
+        try:
+            facts = _read_facts(run)
+        except DataError as error:
+            return cls(False, {}, words=IMAGES, reason=_describe_unreadable(error))
         if not (images := _images(facts)):
             return cls(False, {}, words=IMAGES)
         of = {
             name: frozenset(i for i, content in hash_files(files).items() if content in images)
             for name, files in scenes.items()
         }
-        matched = {name: name for name in scenes if of[name] or name in facts[0]["train_sessions"]}
+        matched = {name: name for name in scenes if of[name] or name in facts[0].sessions}
         return cls(True, of, sessions=matched, words=IMAGES)
 
     def count(self, indices: Indices) -> int | None:
@@ -130,8 +157,10 @@ class TrainingOverlap:
     def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
         """Return the frames that did not train. Raises DataError if there is none, or no record."""
         if not self.known:
-            found = f"no record of the {self.words.frames} that trained"
-            raise DataError(run, found=found, expected="a run's run.json with them", fix="leave --held-out out")
+            found, expected = f"no record of the {self.words.frames} that trained", "a run's run.json with them"
+            if self.reason:
+                found, expected = f"{self.words.frames} that cannot be compared: {self.reason}", "a record that can"
+            raise DataError(run, found=found, expected=expected, fix="leave --held-out out")
         kept = {name: [index for index in frames if index not in self.of[name]] for name, frames in indices.items()}
         if not any(kept.values()):
             found = f"only {self.words.frames} that trained"
@@ -142,6 +171,10 @@ class TrainingOverlap:
         """Return notes for a score on these frames. can_exclude: whether the command has --held-out."""
         count, beside, total = self.count(indices), self.count_same_session(indices), sum(map(len, indices.values()))
         words, notes = self.words, []
+        if self.reason and not self.known:
+            notes.append(f"not known how many of the {total} {words.frames} trained this network: {self.reason}")
+        elif self.reason:
+            notes.append(f"{words.frames} that trained are counted in a part of the training: {self.reason}")
         if count:
             copied = sum(
                 len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items()
@@ -160,10 +193,57 @@ class TrainingOverlap:
         return notes
 
 
-def _facts(run: Path) -> list[dict[str, Any]]:
-    """Return the data facts of run.json, one entry for each data set; an empty entry without run.json."""
-    facts: dict[str, Any] = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
-    return [facts, *facts.get("extra_datasets", {}).values()]
+class TrainedData(StrictModel):
+    """Facts of run.json about what trained, of one data set. Other keys are ignored.
+
+    fingerprints: of the recordings that trained or validated, by name.
+    train_frames, train_videos: [start, stop) blocks of numbers, by recording name and by the content of a video.
+    train_images: joined hashes of image files, by recording name.
+    train_sessions: None for runs of earlier versions.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    fingerprints: dict[str, str] = Field(default_factory=dict)
+    train_frames: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
+    train_images: dict[str, str] = Field(default_factory=dict)
+    train_videos: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
+    train_sessions: list[str] | None = None
+
+    @property
+    def sessions(self) -> Collection[str]:
+        """Return the sessions that trained; for earlier versions the recordings."""
+        return self.train_frames if self.train_sessions is None else self.train_sessions
+
+
+class TrainedDataSets(TrainedData):
+    """Facts of run.json about what trained, of all data sets."""
+
+    extra_datasets: dict[str, TrainedData] = Field(default_factory=dict)
+
+
+class RunFacts(StrictModel):
+    """What run.json holds about what trained. Other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    data: TrainedDataSets = Field(default_factory=TrainedDataSets)
+
+
+def _read_facts(run: Path) -> list[TrainedData]:
+    """Return the data facts of run.json, one entry for each data set; an empty entry without run.json.
+
+    Raises DataError for a file of another form.
+    """
+    path = run / "run.json"
+    stored = read_json(path) if path.is_file() else {}
+    with name_parser_errors(path, expected="the facts of a training", fix="restore the file"):
+        data = RunFacts.model_validate(stored).data
+    return [data, *data.extra_datasets.values()]
+
+
+def _describe_unreadable(error: DataError) -> str:
+    return f"run.json cannot be read ({error.found})"
 
 
 def _some(names: Iterable[str]) -> str:
@@ -171,28 +251,26 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join([first, *others[:3]]) + f" and {len(others) - 3} more" * (len(others) > 3)
 
 
-def _numbers(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
+def _numbers(facts: Sequence[TrainedData]) -> dict[str, set[int]]:
     """Return the numbers of the frames that trained, by their recording's fingerprint."""
     numbers: dict[str, set[int]] = {}
     for one in facts:
-        for name, print_ in one["fingerprints"].items():
-            spans = one["train_frames"].get(name, ())
+        for name, print_ in one.fingerprints.items():
+            spans = one.train_frames.get(name, ())
             numbers.setdefault(_whole(print_), set()).update(n for start, stop in spans for n in range(start, stop))
     return numbers
 
 
-def _images(facts: Sequence[Mapping[str, Any]]) -> set[str]:
+def _images(facts: Sequence[TrainedData]) -> set[str]:
     """Return content hashes of the files that trained; empty for runs of earlier versions."""
-    return {
-        content for one in facts for digits in one.get("train_images", {}).values() for content in split_hashes(digits)
-    }
+    return {content for one in facts for digits in one.train_images.values() for content in split_hashes(digits)}
 
 
-def _videos(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
+def _videos(facts: Sequence[TrainedData]) -> dict[str, set[int]]:
     """Return the numbers of the frames that trained, by the content of their video file; empty without videos."""
     numbers: dict[str, set[int]] = {}
     for one in facts:
-        for content, spans in one.get("train_videos", {}).items():
+        for content, spans in one.train_videos.items():
             numbers.setdefault(content, set()).update(n for start, stop in spans for n in range(start, stop))
     return numbers
 
