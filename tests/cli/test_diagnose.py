@@ -155,11 +155,19 @@ def test_a_torn_line_costs_itself_alone(run: Run, torn: bytes) -> None:
     assert "findings.jsonl:2: found" in result.stderr
 
 
+def write_terms(run: Run, *terms: str) -> None:
+    names = ",".join(f"train/term/{term}" for term in terms)
+    run.metrics_csv.write_text(f"step,epoch,{names}\n100,0,{','.join(['0.5'] * len(terms))}\n")
+
+
 def test_a_term_of_the_user_is_named_beside_useless_predictions(run: Run) -> None:
     write_findings(run.folder / "findings.jsonl", [make_finding("T40", Severity.WARN, measured="-", expected="-")])
     run.note(predictions="unusable")
     assert "also possible" not in run_diagnose(run)[1]
     run.note(recipe_class="Mine")
+    write_terms(run, "photometric", "smoothness")
+    assert "also possible" not in run_diagnose(run)[1], "the class has the terms of the recipe"
+    write_terms(run, "photometric", "slope")
     cause = "a term of Mine that is too strong: constant depth has no slope and no bend. Fix: train without the term"
     assert f"also possible: {cause}" in run_diagnose(run)[1]
     assert json.loads(run_diagnose(run, "--json")[1])["also_possible"].startswith(cause)

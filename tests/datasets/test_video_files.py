@@ -21,6 +21,7 @@ from stadia.datasets.frame_selection import FrameSelection, FrameSelector, find_
 from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import RecordingView
 from stadia.datasets.video_decoding import stream_segment, stream_video
 
 OneLine = Callable[..., None]
@@ -64,6 +65,7 @@ def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, 
         assert folder.timestamp_s(index) == pytest.approx(number / 10)
     assert file.file(0) is None
     assert file.fingerprint() != folder.fingerprint()
+    assert all(one.has_stride and RecordingView(one).has_stride for one in (file, folder)), "as the reader has one"
 
 
 def test_dropped_frames_are_counted(images: Path) -> None:

@@ -52,7 +52,7 @@ def test_long_video_is_sampled_in_segments_without_storing(
             assert np.array_equal(stretch.image(index), np.roll(world.render(0)[0], 2 * number, 1))
             assert stretch.timestamp_s(index) == pytest.approx(number / 10)
     assert len({stretch.fingerprint() for stretch in stretches}) == 4
-    assert all(stretch.is_part for stretch in stretches)
+    assert all(stretch.is_part and stretch.has_stride for stretch in stretches)
     assert not (tmp_path / "cache").exists()
 
 

@@ -5,6 +5,7 @@ Each rule is proven on maps that break it alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,12 +197,14 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
 
 def test_a_class_of_the_user_is_named_as_a_cause_of_constant_depth() -> None:
     flat = replace(GOOD, spread=1.1, match_error=1.0)
-    for record, is_named in ((replace(LEARNED, recipe_class="Mine"), True), (LEARNED, False)):
+    own = replace(LEARNED, recipe_class="Mine")
+    for record, is_named in ((replace(own, own_terms=("huber/slope",)), True), (own, False), (LEARNED, False)):
         found = {one.code: one for one in judge_measurements(flat, record).findings}
         assert {"M30", "S30"} <= found.keys()
         for code in ("M30", "S30"):
             assert found[code].cause.startswith("a term of Mine that is too strong") == is_named
             assert found[code].fix.startswith("train without the term of Mine, or with a tenth") == is_named
+            assert ("(train/term/huber/slope in metrics.csv has its size" in found[code].fix) == is_named
 
 
 def test_an_early_best_checkpoint_is_named_as_such() -> None:
@@ -417,6 +420,31 @@ def test_a_combination_of_losses_hides_no_residual(tmp_path: Path, part: str) ->
     """`combine_losses` logs the values of each loss under its name: of the recipe metric, and of a user's class."""
     (tmp_path / "metrics.csv").write_text(f"step,epoch,train/{part}warped_over_unwarped\n200,0,0.97\n")
     assert TrainingRecord.read(tmp_path).warped_over_unwarped == 0.97
+
+
+@pytest.mark.parametrize(
+    ("recipe", "own", "others"),
+    [
+        ("selfsup", (), ("photometric", "smoothness", "brightness")),
+        ("selfsup", ("slope",), ("photometric", "motion")),
+        ("selfsup", ("huber/slope", "huber/smoothness"), ("selfsup/photometric", "selfsup/smoothness")),
+        ("selfsup", (), ("mine/photometric", "mine/smoothness")),
+        ("metric", (), ("selfsup/photometric", "metric/object_height", "metric/camera_height")),
+        ("metric", ("my/slope",), ("base/selfsup/photometric", "base/metric/object_height")),
+        ("dpt", ("slope", "mine/slope"), ("silog_pooled", "mine/log_l1")),
+        ("of_the_user", ("photometric",), ()),
+    ],
+)
+def test_own_terms_are_those_that_the_recipe_does_not_have(
+    tmp_path: Path, recipe: str, own: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    parts = {name.removesuffix("photometric") for name in others if name.endswith("photometric")}
+    names = [f"train/term/{name}" for name in (*own, *others)] + [f"train/{part}warped_over_unwarped" for part in parts]
+    (tmp_path / "metrics.csv").write_text(f"step,epoch,{','.join(names)}\n200,0,{','.join(['0.5'] * len(names))}\n")
+    for recipe_class, found in (("Mine", own), (None, ())):
+        facts = {"recipe": recipe} | ({"recipe_class": recipe_class} if recipe_class else {})
+        (tmp_path / "run.json").write_text(json.dumps(facts))
+        assert TrainingRecord.read(tmp_path).own_terms == found
 
 
 def test_images_are_reduced_with_their_camera() -> None:

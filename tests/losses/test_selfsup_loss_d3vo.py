@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction, Targets
+from stadia.diagnostics.prediction_checks.training_record import PHOTOMETRIC_TERMS
 from stadia.geometry.camera import mirror_camera
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
 from stadia.geometry.warp import invert_brightness
@@ -129,6 +130,7 @@ def test_the_compiled_loops_give_the_same_loss_and_slopes(make_scene: MakeScene,
         found.append((result, torch.autograd.grad(result.total, leaves)))
     (readable, slopes), (fused, fused_slopes) = found
     assert set(readable.terms) == TERMS | ({"motion", "left_right_consistency"} if levels else set())
+    assert set(readable.terms) <= set(PHOTOMETRIC_TERMS), "no others are of a user's class"
     for name, value in (readable.terms | dict(readable.logged) | readable.maps).items():
         torch.testing.assert_close((fused.terms | dict(fused.logged) | fused.maps)[name], value, rtol=1e-11, atol=1e-12)
     for a, b in zip(fused_slopes, slopes, strict=True):

@@ -21,6 +21,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
 from stadia.diagnostics.finding import OnStop, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.diagnostics.prediction_checks.training_record import RECIPE_TERMS
 from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.recipes.base.depth_commands import DepthCommands
@@ -103,6 +104,7 @@ def test_step_has_both_losses_and_keeps_object_heights(metric):
     batch = next(iter(data.train))
     report = recipe.training_step(batch)
     assert {"selfsup/photometric", "metric/object_height", "metric/camera_height"} <= set(report.terms)
+    assert {name.removeprefix("selfsup/") for name in report.terms} <= {*RECIPE_TERMS["metric"]}
     assert float(report.terms["metric/camera_height"]) == 0, "no height is known yet"
     assert len(recipe.heights._observed) == 1
     with torch.no_grad():

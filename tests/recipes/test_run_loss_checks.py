@@ -15,12 +15,14 @@ from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.preflight.recording_survey import make_not_checked
 from stadia.recipes import configure
 from stadia.recipes.base import workflow
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.config import TrainingConfig
 from stadia.training.loggers import read_rows
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -105,6 +107,16 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     assert {one.stage for one in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
     assert all("have 20 s, and this machine was slow or busy" in one.cause for one in notes)
     assert all("training.check_seconds=60" in one.fix for one in notes)
+
+
+@pytest.mark.parametrize(("seconds", "longer"), [(20, 60), (1200, 3600), (2000, 3600), (3600, None)])
+def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, longer: float | None) -> None:
+    note = make_not_checked("loss", TIME_LIMIT)
+    fix = workflow._explain_time_limit(note, seconds).fix
+    assert ("run nothing else during the checks" in fix, "check_seconds" in fix) == (True, longer is not None)
+    if longer is not None:
+        assert f"training.check_seconds={longer}" in fix
+        assert TrainingConfig(check_seconds=float(fix.partition("check_seconds=")[2].partition(" ")[0]))
 
 
 def test_a_dry_run_names_the_checks_that_had_no_time(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,16 +19,20 @@ from stadia import recipes
 from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import Batch, Camera, DepthScale, Inputs, Targets
+from stadia.datasets.splits import TargetFrames
 from stadia.diagnostics.finding import Severity, Stage, read_findings
+from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.base.depth_commands import DepthCommands, observe_frames, read_training_record
+from stadia.recipes.base import depth_commands
+from stadia.recipes.base.depth_commands import MIN_CHECKED_FRAMES, DepthCommands, observe_frames, read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.prediction_gate import PredictionGate
 from stadia.recipes.base.video_data import frame_indices, unique_recordings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training import validation_scores
 
 PINNED_LOSSES = [0.0972126, 0.0947143, 0.0938352]  # of the three steps of `small`, seed 0
 
@@ -219,6 +223,71 @@ def test_validation_logs_identity_reprojection_residual(
     torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(recipe.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])
+
+
+def with_equal_images(batch: Batch[Inputs, Targets]) -> Batch[Inputs, Targets]:
+    """Return other samples, of a camera that stands."""
+    targets = batch.targets
+    meta = tuple(replace(one, index=one.index + 1000) for one in batch.meta)
+    sources = targets.image[:, None].expand_as(targets.sources).clone()
+    return replace(batch, targets=replace(targets, sources=sources), meta=meta)
+
+
+def test_one_pair_of_equal_images_does_not_decide_the_residual_of_a_validation(
+    recipe: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest motion makes their residual thousands of times that of the unwarped images, which is 0."""
+    batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
+    named = [replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta)) for name in ("a", "b")]
+    recipe.eval()
+
+    def validate(*batches: Batch[Inputs, Targets]) -> dict[str, float]:
+        recipe.on_validation_start()
+        with torch.no_grad():
+            for one in batches:
+                recipe.validation_step(one)
+        found = recipe.validation_summary()
+        return {name: value for name, value in found.items() if name.endswith("warped_over_unwarped")}
+
+    (moving,), (still,) = (validate(one).values() for one in (batch, with_equal_images(batch)))
+    assert still > 100 > moving
+    with torch.no_grad():
+        report = recipe.view_synthesis.loss(batch.targets, recipe.model(batch), batch.source_names, recipe.last_step)
+    unwarped = float(report.maps["unwarped"].mean())
+    assert moving == pytest.approx(float(report.logged["warped_over_unwarped"]), rel=1e-5)
+    both = pytest.approx((moving * unwarped + still * 1e-6) / (unwarped + 1e-6), rel=1e-3)
+    assert validate(batch, with_equal_images(batch)) == {"warped_over_unwarped": both}
+    names = ("a/warped_over_unwarped", "b/warped_over_unwarped", "warped_over_unwarped")
+    apart = validate(named[0], with_equal_images(named[1]))
+    assert apart == dict(zip(names, (pytest.approx(moving), pytest.approx(still), both), strict=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(validation_scores, "gather_from_processes", lambda mine: [mine, mine])
+        assert validate(batch, with_equal_images(batch)) == {"warped_over_unwarped": both}, "a sample counts once"
+    nowhere = replace(with_equal_images(batch), targets=replace(batch.targets, image=batch.targets.image * torch.nan))
+    assert validate(batch, nowhere) == {"warped_over_unwarped": pytest.approx(moving)}, "without what is no number"
+
+
+@pytest.mark.parametrize(
+    ("trained", "is_of_training"), [("validates", True), ("same drive", True), ("another drive", False)]
+)
+def test_the_verdict_names_own_data_only_where_their_drive_trained(
+    recipe: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: str, is_of_training: bool
+) -> None:
+    """Of a split by recordings other drives are judged: images may be unlike those of the training."""
+    judged = SimpleNamespace(name="validates", session="drive")
+    other = SimpleNamespace(name=trained, session="other" if trained == "another drive" else "drive")
+    val = [TargetFrames(judged, range(MIN_CHECKED_FRAMES))]
+    train = [TargetFrames(judged if trained == "validates" else other, (90,))]
+    data = SimpleNamespace(each={"": SimpleNamespace(split=SimpleNamespace(train=train, val=val))})
+    gates: list[bool] = []
+    monkeypatch.setattr(depth_commands, "read_training_record", lambda folder: TrainingRecord())
+    monkeypatch.setattr(depth_commands, "read_frames", lambda recording, indices: [])
+    monkeypatch.setattr(depth_commands, "replace_verdict", lambda *_: None)
+    judge = PredictionGate.judge
+    monkeypatch.setattr(PredictionGate, "judge", lambda self: gates.append(self.is_of_training) or judge(self))
+    run = SimpleNamespace(folder=tmp_path)
+    DepthCommands(recipe, recipe.config).check_predictions(data, run, Console(quiet=True))
+    assert gates == [is_of_training]
 
 
 def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:

@@ -141,7 +141,7 @@ def diagnose(
     from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
-    from stadia.diagnostics.prediction_checks import Verdict
+    from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
     from stadia.recipes.base.own_class import OWN_CLASS
     from stadia.recipes.base.verdict_record import read_verdict
@@ -155,9 +155,11 @@ def diagnose(
     for error in damaged:
         echo(f"note: left out: {error}", err=True)
     found, verdict = find_root_cause(findings), read_verdict(opened.facts, findings)
-    own_class, own_term = str(opened.facts.get(OWN_CLASS, "")).rpartition(".")[2], ""
-    if own_class and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
-        own_term = ". Fix: ".join(describe_own_term(own_class))
+    own_term = ""
+    if opened.facts.get(OWN_CLASS) and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
+        record = TrainingRecord.read(opened.folder)
+        if record.recipe_class and record.own_terms:
+            own_term = ". Fix: ".join(describe_own_term(record.recipe_class, record.own_terms))
     if as_json:
         parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
         parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}

@@ -59,6 +59,7 @@ class Recording(ABC):
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
     is_part: whether it is a stretch of a longer video, opened for checks of the data.
+    has_stride: whether `data.stride` chooses its frames, as of a user's video; other data sets refuse that option.
     mask_reader: masks of road and objects; None where there are none. May be set later, since masks are often made
         later.
     """
@@ -68,6 +69,7 @@ class Recording(ABC):
     T_right_left: NDArray[np.float64] | None = None
     mount: str = ""
     is_part: bool = False
+    has_stride: bool = False
     mask_reader: MaskReader | None = None
 
     @abstractmethod

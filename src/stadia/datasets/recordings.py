@@ -228,6 +228,11 @@ class RecordingView(Recording):
         return self.recording.video_hash
 
     @property
+    def has_stride(self) -> bool:  # type: ignore[override]
+        """Return whether `data.stride` chooses the frames of the recording behind this view."""
+        return self.recording.has_stride
+
+    @property
     def mask_reader(self) -> MaskReader | None:
         """Return the reader of the masks, that of the recording behind this view."""
         return self.recording.mask_reader

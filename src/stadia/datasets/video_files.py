@@ -120,6 +120,7 @@ class FileVideo(StoredRecording):
     """
 
     filmed_size: tuple[int, int]
+    has_stride: bool = True
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
         """Return masks at the stored size; mask files have the size of the filmed frames."""
@@ -131,7 +132,14 @@ class FileVideo(StoredRecording):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageSegment(ImageRecording):
+class ImageVideo(ImageRecording):
+    """Images of a folder, the frames of a video."""
+
+    has_stride: bool = True
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageSegment(ImageVideo):
     """Images of a part of a folder, selected as in training."""
 
     is_part: bool = True
@@ -176,7 +184,7 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
     name = f"video/{path.resolve().name}"
     camera = read_user_intrinsics(options.camera, path, height, width, frames)
     times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
-    return ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
+    return ImageVideo(name=name, images={LEFT: images}, intrinsics={LEFT: camera}, times_s=times_s)
 
 
 def select_images(
@@ -283,6 +291,7 @@ class VideoSegment(CalibratedRecording):
     images: list[NDArray[np.uint8]]
     last_decoded: int
     is_part: bool = False
+    has_stride: bool = True
 
     def __len__(self) -> int:
         return len(self.images)

@@ -32,6 +32,9 @@ from stadia.losses.reprojection import (
 )
 from stadia.losses.uncertainty import weight_by_uncertainty
 
+RATIO_EPS = 1e-6
+"""Added to both residuals of a ratio, so that equal images have 1."""
+
 
 class SelfSupervisedLoss:
     """Minimum photometric residual over the sources plus edge-aware smoothness, averaged over the prediction's scales.
@@ -318,8 +321,7 @@ def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> di
 
 def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
     """Return the unmasked residual over that without depth and motion; 1 for equal images."""
-    eps = 1e-6
-    return (reprojection.minimum.unmasked.mean() + eps) / (reprojection.identity_residual.mean() + eps)
+    return (reprojection.minimum.unmasked.mean() + RATIO_EPS) / (reprojection.identity_residual.mean() + RATIO_EPS)
 
 
 def _find_stereo_source(images: ReprojectionInputs) -> int:

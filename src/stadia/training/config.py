@@ -17,7 +17,7 @@ MAX_PROCESSES = 512
 MAX_SIDE = 8192
 """Largest numbers that make sense: steps or epochs, samples, processes or threads, and pixels of an image's side."""
 
-MIN_CHECK_SECONDS = 5
+MIN_CHECK_SECONDS, MAX_CHECK_SECONDS = 5, 3600
 """Least time limit of the checks before the first step; two seconds of it are kept for what cannot be interrupted."""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")
@@ -140,7 +140,7 @@ class TrainingConfig(StrictModel):
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0, le=1e6)
-    check_seconds: float = Field(default=20, ge=MIN_CHECK_SECONDS, le=3600)
+    check_seconds: float = Field(default=20, ge=MIN_CHECK_SECONDS, le=MAX_CHECK_SECONDS)
     loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")

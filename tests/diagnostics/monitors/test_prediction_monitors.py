@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import pytest
+
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.monitors.optimization_monitors import (
     ConstantTermMonitor,
@@ -35,6 +38,8 @@ from stadia.diagnostics.monitors.score_monitors import (
     OverfittingMonitor,
     RotationMonitor,
 )
+from stadia.metrics.object_metrics import ImageComparison, matched_scores, mean_average_precisions
+from stadia.recipes.objectpose.recipe import mean_mask_iou
 
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
 
@@ -163,13 +168,37 @@ def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better()
 
 def test_a_score_without_a_number_at_first_may_come() -> None:
     assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
-    nothing = {"val/iou": math.nan, "val/found": 0.0}
-    assert run_monitor(NanScoreMonitor(), [{"val/iou": 0.1, "val/found": 9.0}, *[nothing] * 3], every=100) == []
-    one = {"val/iou": math.nan, "val/found": 1.0}
-    assert len(run_monitor(NanScoreMonitor(), [{"val/iou": 0.1, "val/found": 9.0}, one], every=100)) == 1
+    nothing = {"val/iou_3d": math.nan, "val/found": 0.0}
+    assert run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, *[nothing] * 3], every=100) == []
+    one = {"val/iou_3d": math.nan, "val/found": 1.0}
+    assert len(run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, one], every=100)) == 1
     (found,) = run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 3, every=100)
     assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
     assert found.where == ("val/iou",)
+
+
+def test_without_found_objects_other_scores_must_be_finite() -> None:
+    nothing = {"val/found": 0.0, "val/objects": 5.0, "val/iou_3d": math.nan}
+    (found,) = run_monitor(NanScoreMonitor(), [nothing | {"val/loss": math.nan}] * 3, every=100)
+    assert (found.code, found.where) == ("T17", ("val/loss",))
+    course = [{"val/found": 3.0, "val/mask_iou": 0.5}, nothing | {"val/mask_iou": math.nan}]
+    (lost,) = run_monitor(NanScoreMonitor(), course, every=100)
+    assert lost.where == ("val/mask_iou",), "it was finite before"
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_scores_without_objects_are_those_that_the_metrics_leave_without_a_value(objects: int) -> None:
+    """Where no object is found, and where none is there: the monitor knows the names of both."""
+    table, ones = np.zeros((0, objects)), np.ones(objects, int)
+    image = ImageComparison(np.zeros(0, int), np.zeros(0), ones, table, table, table, table, table)
+    scores = matched_scores([image]) | mean_average_precisions([image], [1]) | {"mask_iou": mean_mask_iou(image)}
+    row = {f"val/{name}": value for name, value in scores.items()}
+    assert (row["val/found"], row["val/objects"]) == (0, objects)
+    assert any(math.isnan(value) for value in row.values())
+    assert run_monitor(NanScoreMonitor(), [row] * 4, every=100) == []
+    full = row | {"val/found": 1.0, "val/objects": 2.0}
+    (found,) = run_monitor(NanScoreMonitor(), [full] * 3, every=100)
+    assert set(found.where) == {name for name, value in row.items() if math.isnan(value)}
 
 
 def test_slow_loading_is_reported_when_it_persists() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mutations.mutated_recording import Mutated
 from mutations.recordings import _times, _with_K
 
+from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.catalog import find_root_cause, make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight import preflight_runner
 from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
 
@@ -44,8 +49,66 @@ def test_two_factors_are_corrected_one_after_the_other() -> None:
     found = explain_baseline_by_focal([focal(0.5), baseline(0.44)])
     assert severities(found) == {"K04": WARN, "E03": STOP}
     assert found[1].fix.startswith("correct fx first, as K04 describes, and check again")
-    wide = explain_baseline_by_focal([focal(0.5, "K06", log_error=0.15), baseline(0.44)])
-    assert severities(wide)["E03"] is NOTE, "within what rotations measure"
+    assert "which is another factor" in found[1].cause
+
+
+@pytest.mark.parametrize(("log_error", "is_settled"), [(0.0, True), (0.01, True), (0.02, False), (0.2, False)])
+def test_a_baseline_is_right_only_where_fx_is_known_well(log_error: float, is_settled: bool) -> None:
+    """Fx to 20 % leaves room for a baseline that is 14 % off."""
+    rotations, rig = focal(1.75, "K06", log_error=log_error), baseline(1.75 if is_settled else 1.75 * 1.02)
+    found = explain_baseline_by_focal([rotations, rig])
+    assert severities(found) == ({"K06": STOP, "E03": NOTE} if is_settled else {"K06": WARN, "E03": STOP})
+    assert ("the baseline is right" in found[1].cause) == is_settled
+    if not is_settled:
+        assert found[0] == rotations
+        assert "that is not precise enough to judge the baseline" in found[1].cause
+        assert found[1].fix.startswith("correct fx first, as K06 describes, and check again")
+
+
+def test_one_rig_has_one_cure_in_all_of_its_recordings() -> None:
+    """Rotations show fx in the drive that turns alone; lengths show fx times baseline in both."""
+    straight, turns, other = baseline(0.49), baseline(0.5), baseline(0.44)
+    rotations = [focal(0.5, "K06", log_error=error) for error in (0.1, 0.01)]
+    found = explain_baseline_by_focal([straight, rotations[0], turns, rotations[1]])
+    assert [one.severity for one in found] == [NOTE, STOP, NOTE, STOP], "by the most precise fx"
+    assert found[0].fix == found[2].fix
+    apart = explain_baseline_by_focal([straight, rotations[1], other])
+    assert [one.severity for one in apart] == [STOP, WARN, STOP]
+    assert {one.fix.partition(",")[0] for one in (apart[0], apart[2])} == {"correct fx first"}
+    far = focal(0.8, "K06", log_error=0.02)
+    assert explain_baseline_by_focal([turns, rotations[1], far])[2] == far, "that factor is another one"
+
+
+def make_drive(recording: Recording, name: str, fx: float = 1.0, baseline: float = 1.0) -> Recording:
+    """Return a drive whose rig has this many times the focal length and the baseline."""
+
+    def scale(T: np.ndarray) -> np.ndarray:
+        T[:3, 3] *= baseline
+        return T
+
+    drive = Mutated(recording, camera=_with_K(_times(fx, both=False)), rig=scale)
+    drive.name = name
+    return drive
+
+
+@pytest.mark.parametrize(("changed", "is_same_rig"), [({}, True), ({"fx": 1.1}, False), ({"baseline": 1.1}, False)])
+def test_recordings_of_one_rig_are_settled_together(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], is_same_rig: bool
+) -> None:
+    """A user who corrects the baseline by the report of the straight drive would spoil a right one."""
+
+    def check(survey: RecordingSurvey, checks: object) -> list[Finding]:
+        found = [baseline(1.2)] if survey.recording.name == "straight" else [focal(1.2, "K06"), baseline(1.2)]
+        return [replace(one, where=(survey.recording.name,)) for one in found]
+
+    monkeypatch.setattr(preflight_runner, "_check_recording", check)
+    drives = [make_drive(recording, "straight"), make_drive(recording, "turns", **changed)]
+    found = [one for one in run_preflight(drives, checks=[]) if one.code == "E03"]
+    assert {name: one.severity for one in found for name in one.where} == {
+        "straight": NOTE if is_same_rig else STOP,
+        "turns": NOTE,
+    }
+    assert len(found) == (1 if is_same_rig else 2)
 
 
 @pytest.mark.parametrize(

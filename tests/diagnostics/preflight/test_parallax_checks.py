@@ -57,7 +57,9 @@ def survey_homography(K: np.ndarray, second_px: Callable[[np.ndarray], np.ndarra
         steps.append(
             SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion, T_second_first=None)
         )
-    recording = SimpleNamespace(camera=lambda index: SimpleNamespace(width=320), number=lambda index: index)
+    recording = SimpleNamespace(
+        camera=lambda index: SimpleNamespace(width=320), number=lambda index: index, has_stride=True
+    )
     survey = {"stereo": False, "steps": steps, "K": lambda index: K, "recording": recording}
     return SimpleNamespace(**survey, depth=lambda index: None)
 
@@ -115,7 +117,8 @@ def test_a_hand_held_camera_moves_as_little_as_its_poses_say(real_data: Path) ->
         if step.T_second_first is not None
     ]
     assert float(found.measured.split()[3]) == pytest.approx(np.median(by_poses), rel=0.1)
-    assert found.fix.startswith("take frames that lie farther apart: data.stride=3, in frames of the source (27 of 80")
+    assert found.fix.startswith("take frames that lie farther apart: copy 1 of 3 images to a folder of their own")
+    assert "(27 of 80 frames stay" in found.fix
 
 
 @pytest.mark.slow
@@ -140,14 +143,17 @@ def test_a_camera_that_moves_little_is_told_another_cause() -> None:
     (found,) = check_parallax(RecordingSurvey(Slowed(roadworld())))
     assert (found.code, found.severity) == ("D18", Severity.NOTE), "ground truth could supervise it"
     assert found.cause == "the camera moves little between two frames"
-    stride = int(found.fix.removeprefix("take frames that lie farther apart: data.stride=").partition(",")[0])
+    stride = int(found.fix.removeprefix("take frames that lie farther apart: copy 1 of ").partition(" ")[0])
     frames = len(Slowed(roadworld()))
     left = f"{math.ceil(frames / stride)} of {frames} frames stay: too few to train on alone, which takes 50;"
     assert left in found.fix
 
 
-def survey_drive(height: int, kept: int) -> SimpleNamespace:
-    """Six steps down a facing slope of boxes at 320 px, of which each `kept`-th frame of the source is kept."""
+def survey_drive(height: int, kept: int, **about: bool) -> SimpleNamespace:
+    """Six steps down a facing slope of boxes at 320 px, of which each `kept`-th frame of the source is kept.
+
+    about: `has_stride` of the recording, true by default; `stereo` and `one_camera` of the survey.
+    """
     K = np.array([[280.0, 0, 159.5], [0, 280 * height / 240, (height - 1) / 2], [0, 0, 1]])
     random = np.random.default_rng(1)
     points = random.uniform((-2, -2, 4), (2, 2, 9), (400, 3))
@@ -159,9 +165,12 @@ def survey_drive(height: int, kept: int) -> SimpleNamespace:
         motion = SimpleNamespace(planar=False, R=np.eye(3))
         steps.append(SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion))
     recording = SimpleNamespace(
-        camera=lambda index: SimpleNamespace(width=320), number=lambda index: kept * index + 7, is_part=False
+        camera=lambda index: SimpleNamespace(width=320),
+        number=lambda index: kept * index + 7,
+        is_part=False,
+        has_stride=about.pop("has_stride", True),
     )
-    survey = {"stereo": False, "steps": steps, "K": lambda index: K, "recording": recording, "length": 300}
+    survey = {"stereo": False, **about, "steps": steps, "K": lambda index: K, "recording": recording, "length": 300}
     return SimpleNamespace(**survey, depth=lambda index: None)
 
 
@@ -182,6 +191,34 @@ def test_the_stride_is_one_of_the_source_and_the_measured_frames_are_named() -> 
     assert strides == [math.ceil(1.8 / parallax[0]), 2 * math.ceil(1.8 / parallax[1])]
     assert every.measured.endswith("(6 pairs between frames 7 and 13)")
     assert second.measured.endswith("(6 pairs between frames 7 and 19)")
+
+
+def test_a_stride_is_advised_only_where_the_data_set_has_one() -> None:
+    """Only a video has `data.stride`; any other data set refuses it."""
+    (video,) = check_parallax(survey_drive(240, 1))
+    stride = int(video.fix.partition("data.stride=")[2].partition(",")[0])
+    (images,) = check_parallax(survey_drive(240, 1, has_stride=False))
+    (pairs,) = check_parallax(survey_drive(240, 1, has_stride=False, stereo=True, one_camera=True))
+    left = f"({math.ceil(300 / stride)} of 300 frames stay"
+    assert all(left in one.fix for one in (video, images, pairs))
+    assert "data.stride" not in images.fix + pairs.fix
+    assert images.fix.startswith(f"take frames that lie farther apart: copy 1 of {stride} images to a folder")
+    assert pairs.fix.startswith("train with the stereo pairs (data.stereo=true)")
+    assert f"`stadia init` with --every {stride} (" in pairs.fix
+
+
+@pytest.mark.parametrize("has_stride", [True, False])
+def test_a_camera_that_turns_has_a_stride_only_in_a_video(has_stride: bool) -> None:
+    survey = survey_drive(240, 1, has_stride=has_stride)
+    R = cv2.Rodrigues(np.radians([0.0, 1.0, 0.0]))[0]
+    for step in survey.steps:
+        K = survey.K(step.first)
+        rays = np.column_stack([step.matches.second_px, np.ones(400)]) @ np.linalg.inv(K).T @ R.T @ K.T
+        step.matches = FeatureMatches(np.arange(400), step.matches.first_px, rays[:, :2] / rays[:, 2:])
+        step.by_matches = SimpleNamespace(planar=False, R=R)
+    (found,) = check_parallax(survey)
+    assert found.cause.startswith("the camera mostly turns")
+    assert ("data.stride=" in found.fix) == has_stride
 
 
 @pytest.mark.parametrize(

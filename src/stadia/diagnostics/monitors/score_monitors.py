@@ -38,6 +38,15 @@ RISING_VALIDATIONS, MIN_OVERFIT = 3, 1.1
 EMPTY_VALIDATIONS = 3
 """Consecutive validations: early in training there may be no detection to score."""
 
+OF_FOUND_OBJECTS = {
+    *("precision", "iou_3d", "rotation_error_deg", "rotation_error_deg_median"),
+    *("translation_error_cm", "translation_error_cm_median"),
+}
+"""Scores of found objects: without any they have no value."""
+
+OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")
+"""Scores of all objects: in images without any they have no value either."""
+
 MAX_SCALE_RATIO, MAX_ABS_REL = 2.0, 0.3
 MAX_SIGMA_BIAS = 2.0
 
@@ -208,7 +217,7 @@ class DetectionMonitor(ValidationMonitor):
 class NanScoreMonitor:
     """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite.
 
-    Where no object is found, there is nothing to score; O21 reports that it stays so.
+    Where no object is found, found objects have no scores (O21 reports that it stays so); all other scores count.
     """
 
     def __init__(self) -> None:
@@ -217,9 +226,9 @@ class NanScoreMonitor:
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         """Read a logged row; return the finding that it causes, or None."""
-        if row.get("val/found") == 0:
-            return None
-        scores = {name: value for name, value in row.items() if name.startswith("val/")}
+        scores = {
+            name: value for name, value in row.items() if name.startswith("val/") and not _lacks_objects(name, row)
+        }
         bad = {name for name, value in scores.items() if not math.isfinite(value)}
         self.finite |= scores.keys() - bad
         persistent = {name for name in scores if self.persists[name](step, row, name in bad)}
@@ -228,6 +237,13 @@ class NanScoreMonitor:
             return None
         measured = ", ".join(f"{name} is {scores[name]:g}" for name in names)
         return warn_at(step, "T17", measured, "a finite score in each validation", where=names)
+
+
+def _lacks_objects(name: str, row: Row) -> bool:
+    """Return whether a score is of objects, in a validation that has none of these."""
+    score = name.removeprefix("val/")
+    has_none = row.get("val/found") == 0 and score in OF_FOUND_OBJECTS
+    return has_none or (row.get("val/objects") == 0 and OF_TRUE_OBJECTS.fullmatch(score) is not None)
 
 
 class MetricScaleMonitor(ValidationMonitor):

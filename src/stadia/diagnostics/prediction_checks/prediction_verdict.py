@@ -84,6 +84,8 @@ DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 OWN_TERM_CODES = {"M30", "M31", "M34", "S30"}
 """Findings that a term of the user may cause."""
 
+MAX_NAMED_TERMS = 3
+
 
 class Verdict(StrEnum):
     """The verdict on predictions.
@@ -144,7 +146,7 @@ def judge_predictions(
         has_ratios: False for inverse depth up to scale and shift.
         focal: fx / width of the input's camera.
         camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
-        is_of_training: frames of this input trained the network, or it is the validation data of the training.
+        is_of_training: frames of this input, or others of its recording or session, trained the network.
     """
     measured = measure_frames(frames, has_ratios=has_ratios) if frames else None
     about = {"camera_is_assumed": camera_is_assumed, "is_of_training": is_of_training}
@@ -165,8 +167,8 @@ def judge_measurements(
     found += _check_training(training)
     found += [] if camera_is_assumed else _check_camera(focal, training.focal)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
-    if training.recipe_class is not None:
-        found = [_name_own_term(one, training.recipe_class) for one in found]
+    if training.recipe_class is not None and training.own_terms:
+        found = [_name_own_term(one, training.recipe_class, training.own_terms) for one in found]
     severe = {finding.code for finding in found if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         found = [*map(_name_data_cause, training.data_causes), *found]
@@ -175,18 +177,20 @@ def judge_measurements(
     return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
 
 
-def describe_own_term(recipe_class: str) -> tuple[str, str]:
-    """Return cause and fix of useless depth where a class of the user trained: its own term may be too strong."""
+def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> tuple[str, str]:
+    """Return cause and fix of useless depth where a class of the user added loss terms: one may be too strong."""
+    columns = ", ".join(f"train/term/{name}" for name in own_terms[:MAX_NAMED_TERMS])
+    columns += " ..." * (len(own_terms) > MAX_NAMED_TERMS)
     cause = f"a term of {recipe_class} that is too strong: constant depth has no slope and no bend"
     fix = f"train without the term of {recipe_class}, or with a tenth of its weight: if depth is right then, it was"
-    return cause, f"{fix} too strong (train/term/... in metrics.csv has its size, which need not be large)"
+    return cause, f"{fix} too strong ({columns} in metrics.csv has its size, which need not be large)"
 
 
-def _name_own_term(found: Finding, recipe_class: str) -> Finding:
+def _name_own_term(found: Finding, recipe_class: str, own_terms: Sequence[str]) -> Finding:
     """Return a finding of depth with the user's own term as a further cause."""
     if found.code not in OWN_TERM_CODES:
         return found
-    cause, fix = describe_own_term(recipe_class)
+    cause, fix = describe_own_term(recipe_class, own_terms)
     return replace(found, cause=f"{cause}; or {found.cause}", fix=f"{fix}; else {found.fix}")
 
 
@@ -303,7 +307,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
     if reasons:
-        unnamed = ("focal", "folder", "recipe", "recipe_class", "data_causes")
+        unnamed = ("focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.json_files import read_json
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings
+from stadia.losses import SPARSE_DEPTH_LOSSES
 
 LEARNING_CODES = {
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
@@ -20,6 +21,16 @@ DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN,
 """Findings of the data that explain why a network learned no depth, from this severity on."""
 
 LAST_ROWS = 10
+
+PHOTOMETRIC_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
+RECIPE_TERMS = {
+    "selfsup": PHOTOMETRIC_TERMS,
+    "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
+    "dpt": tuple(SPARSE_DEPTH_LOSSES),
+}
+"""Names in `train/term/NAME` by recipe, those of its base recipe without prefix. All others are of the user's class."""
+
+TERM = "train/term/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,7 @@ class TrainingRecord:
     focal: fx / width of each of its data sets.
     data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
     folder, recipe: of the run.  recipe_class: of the user, where one trained it.
+    own_terms: names of the loss terms that this class added to those of the recipe.
     """
 
     steps: int | None = None
@@ -48,6 +60,7 @@ class TrainingRecord:
     folder: Path | None = field(default=None, compare=False)
     recipe: str | None = field(default=None, compare=False)
     recipe_class: str | None = field(default=None, compare=False)
+    own_terms: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def read(
@@ -62,6 +75,7 @@ class TrainingRecord:
         ends = [int(rows[-1]["step"])] if rows else []
         ends += [known for known in (steps, trained_steps) if known is not None]
         rows = rows if steps is None else [row for row in rows if row["step"] <= steps]
+        recipe, recipe_class = (_read_name(run / "run.json", key) for key in ("recipe", "recipe_class"))
         return cls(
             steps=steps if steps is not None or not rows else int(rows[-1]["step"]),
             warped_over_unwarped=_last_median(rows, "train/warped_over_unwarped"),
@@ -72,14 +86,24 @@ class TrainingRecord:
             focal=focal,
             trained_steps=max(ends, default=None),
             folder=run if rows else None,
-            recipe=_read_name(run / "run.json", "recipe"),
-            recipe_class=_read_name(run / "run.json", "recipe_class"),
+            recipe=recipe,
+            recipe_class=recipe_class,
+            own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
         )
 
     def to_json(self) -> dict[str, int | float]:
         """Return what run.json keeps in `judged`, and the report shows: of which checkpoint, and its residual."""
         names = ("steps", "trained_steps", "warped_over_unwarped")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[str, ...]:
+    """Return the names of the logged loss terms that a recipe does not have, also in a combination of losses."""
+    terms = dict.fromkeys(name.removeprefix(TERM) for row in rows for name in row if name.startswith(TERM))
+    known = RECIPE_TERMS.get(recipe or "", ())
+    # The part of the photometric terms is known (`rename_base_values`); that of others is any name.
+    in_parts = tuple(f"/{name}" for name in known if name not in PHOTOMETRIC_TERMS)
+    return tuple(name for name in terms if name not in known and not name.endswith(in_parts))
 
 
 def _read_name(path: Path, key: str) -> str | None:

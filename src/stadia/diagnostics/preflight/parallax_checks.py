@@ -139,7 +139,8 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
             if survey.stereo
             else "record with a camera that moves, or train with stereo pairs or ground truth"
         )
-        if found_px >= NOISE_PX and (wider_px := stride * found_px) >= MIN_PARALLAX_PX:
+        wider_px = stride * found_px
+        if survey.recording.has_stride and found_px >= NOISE_PX and wider_px >= MIN_PARALLAX_PX:
             fix += (
                 f"; data.stride={source_stride}, in frames of the source, gives up to {wider_px:.1f} px of parallax,"
                 " but the camera still mostly turns, and turns further from frame to frame"
@@ -147,9 +148,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
             fix += describe_left_frames(survey, stride)
     else:
         cause = "the camera moves little between two frames"
-        fix = f"take frames that lie farther apart: data.stride={source_stride}, in frames of the source"
-        fix += describe_left_frames(survey, stride)
-        fix += f", or train with {PAIRS}" if survey.stereo else ""
+        fix = describe_wider_steps(survey, stride, source_stride)
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     measured += f" ({len(numbers)} pairs between frames {numbers.min()} and {numbers.max()})"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
@@ -159,6 +158,20 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     yield make_finding(
         "D18", severity, measured, f"at least {MIN_PARALLAX_PX} px", cause=cause, fix=fix, evidence=evidence
     )
+
+
+def describe_wider_steps(survey: RecordingSurvey, stride: int, source_stride: int) -> str:
+    """Return how a training gets frames that lie farther apart: `data.stride` for a video, else fewer images.
+
+    stride: in frames of the recording.  source_stride: the same in frames of the source.
+    """
+    left = describe_left_frames(survey, stride)
+    if survey.stereo:
+        return f"train with {PAIRS}, or write the pairs anew by `stadia init` with --every {source_stride}{left}"
+    if survey.recording.has_stride:
+        return f"take frames that lie farther apart: data.stride={source_stride}, in frames of the source{left}"
+    fix = f"take frames that lie farther apart: copy 1 of {source_stride} images to a folder of their own{left}, and"
+    return f"{fix} train on it as on a video (docs/how-to/own-data.md); or record with a camera that moves faster"
 
 
 def describe_left_frames(survey: RecordingSurvey, stride: int) -> str:

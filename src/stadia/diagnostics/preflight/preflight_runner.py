@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+
+import numpy as np
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
@@ -68,6 +71,7 @@ def run_preflight(
     show = progress or (lambda name, done, total: None)
     began, count = time.monotonic(), len(recordings)
     found: list[Finding] = []
+    of_rigs: dict[object, list[Finding]] = {}
     for done, position in enumerate(spread_order(count)):
         if done and time.monotonic() - began > seconds:
             measured = f"sampled: {done} of {count} recordings were checked within {seconds:g} s"
@@ -78,10 +82,11 @@ def run_preflight(
         one = recordings[position]
         survey = RecordingSurvey(one, one_camera=any(one is other for other in one_camera))
         new = _check_recording(survey, [name for name in CHECKS if name in wanted])
-        found = _merge_findings([*found, *new])
+        of_rigs.setdefault(_find_rig(one) or position, []).extend(new)
         if report_agreement is not None:
             for agreement in survey.agreements:
                 report_agreement(agreement)
+    found = _merge_findings([*chain.from_iterable(map(explain_baseline_by_focal, of_rigs.values())), *found])
     show("splits", count, count + 1)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
         of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
@@ -112,7 +117,22 @@ def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Fin
         if stops := [one.code for one in mine if one.severity is Severity.STOP]:
             stopped[check] = stops[0]
         found += mine
-    return explain_baseline_by_focal(found)
+    return found
+
+
+def _find_rig(recording: Recording) -> tuple[object, ...] | None:
+    """Return what recordings of one rig have in common: size and K of the left camera, and the place of the right one.
+
+    None where there is one camera, or none that can be read.
+    """
+    if recording.T_right_left is None or len(recording) == 0:
+        return None
+    try:
+        camera = recording.camera(0)
+    except Exception:  # its checks have reported why
+        return None
+    T_right_left = np.asarray(recording.T_right_left, dtype=np.float64)
+    return camera.height, camera.width, camera.K.numpy().tobytes(), T_right_left.tobytes()
 
 
 def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:

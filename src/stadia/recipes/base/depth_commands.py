@@ -218,9 +218,12 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         count = sum(map(len, validated.values()))
         frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
-        gate = PredictionGate(predictor.depth_scale, training, is_of_training=True)
         named = {recording.name: recording for recording in unique_recordings(frames)}
-        for name, recording in [*named.items()][:MAX_CHECKED_RECORDINGS]:
+        named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
+        trained = {part.recording.session for one in data.each.values() for part in one.split.train}
+        is_of_training = any(one.session in trained for one in named.values())
+        gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training)
+        for name, recording in named.items():
             chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
             deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
         judged = gate.judge()

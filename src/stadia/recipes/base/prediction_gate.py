@@ -41,7 +41,7 @@ class PredictionGate:
         depth_scale: of the predictions.
         training: what is known of the training.
         camera_is_assumed: the frames have the training's camera, because none was given.
-        is_of_training: frames of the input trained the network, or it is the validation data of the training.
+        is_of_training: frames of the input, or others of its recording or session, trained the network.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core.types import Batch, DepthScale, Inputs, Prediction, Targets, is_temporal
+from stadia.core.types import Batch, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.evaluation.plots.charts import draw_motions
@@ -24,11 +24,12 @@ from stadia.evaluation.validation_metrics import (
 from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.loss_report import LossReport
-from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
 from stadia.recipes.base.depth_recipe import VideoTargetsT
+from stadia.training.validation_scores import ValidationScores
 
 
 def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
@@ -109,17 +110,16 @@ class ViewSynthesis:
     # -- validation
 
     def start_validation(self, scale: DepthScale) -> None:
-        """Forget the motions of the last validation. scale: of the predicted motions."""
-        self.scale, self.motions = scale, MotionPairs(scale)
+        """Forget the motions and residuals of the last validation. scale: of the predicted motions."""
+        self.scale, self.motions, self.residuals = scale, MotionPairs(scale), ValidationScores()
 
     def score(
         self, batch: Batch[Inputs, VideoTargetsT], predicted: Prediction, step: int, end: int, depth_scale: DepthScale
     ) -> dict[str, Tensor | float]:
         """Return scores of a batch: `residual` and `residual_unwarped` at the finest scale, and depth scores.
 
-        `residual_unwarped` is the identity reprojection: no depth, no motion. `warped_over_unwarped` is the residual
-        without auto-mask over it: the masked one falls even where depth is constant. With ground truth: `abs_rel`,
-        `rmse`, `d1`, median-scaled unless in metres. Uncertainty and brightness do not enter the residual, which they
+        `residual_unwarped` is the identity reprojection: no depth, no motion. With ground truth: `abs_rel`, `rmse`,
+        `d1`, median-scaled unless in metres. Uncertainty and brightness do not enter the residual, which they
         could lower alone, so trainings with and without them compare. The quality of the uncertainty is scored once it
         is trained: against the residual that trains it (with brightness), and against depth errors.
 
@@ -134,8 +134,8 @@ class ViewSynthesis:
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
             "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
-            "warped_over_unwarped": float(report.logged["warped_over_unwarped"]),
         }
+        self._add_residuals(batch.meta, report)
         log_uncertainty = None if predicted.log_uncertainty is None else predicted.log_uncertainty[0]
         if step < self.config.loss.uncertainty_from_step:
             log_uncertainty = None  # not trained yet
@@ -149,6 +149,27 @@ class ViewSynthesis:
             scores |= compute_depth_scores(prediction.inverse_depth[0], true_m, depth_scale, log_uncertainty)
         self.motions.add(batch.meta, batch.source_names, predicted.T_source_target, batch.targets.T_source_target_true)
         return scores
+
+    def _add_residuals(self, meta: Sequence[Meta], report: LossReport) -> None:
+        """Keep the unmasked residual of a batch, and that of its unwarped images."""
+        unwarped = report.maps["unwarped"].mean() + RATIO_EPS
+        warped = report.logged["warped_over_unwarped"] * unwarped
+        self.residuals.add(tuple(meta), {"warped": warped, "unwarped": unwarped})
+
+    def summary(self) -> dict[str, float]:
+        """Return the scores of the whole validation: `residual_ratios` and `motion_scores`. Called by all processes."""
+        return self.residual_ratios() | self.motion_scores()
+
+    def residual_ratios(self) -> dict[str, float]:
+        """Return `warped_over_unwarped`, the residual without auto-mask over the unwarped one, of all processes.
+
+        The masked one falls even where depth is constant. Both are means over the samples of the validation: the mean
+        of ratios would follow single pairs of equal images, whose ratio may be 1000. With several data sets also
+        `NAME/warped_over_unwarped`.
+        """
+        means, (over, under) = self.residuals.means(), ("warped", "unwarped")
+        names = [name.removesuffix(under) for name in means if name.rpartition("/")[2] == under]
+        return {f"{name}warped_over_unwarped": means[name + over] / means[name + under] for name in names}
 
     def motion_scores(self) -> dict[str, float]:
         """Return slope and correlation of predicted over true motion by axis, if poses are known.

@@ -64,6 +64,7 @@ from stadia.recipes.base.progressive_resizing import (
 from stadia.recipes.base.recipe_commands import score_validation
 from stadia.recipes.base.step_measurement import DryRunResult, measure_steps
 from stadia.training.batches import TrainingPlan, select_device
+from stadia.training.config import MAX_CHECK_SECONDS
 from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
@@ -356,7 +357,10 @@ def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
     if TIME_LIMIT not in finding.measured:
         return finding
     cause = f"the checks before the first step have {seconds:g} s, and this machine was slow or busy"
-    fix = f"set training.check_seconds={3 * seconds:g} (now {seconds:g}), or run nothing else during the checks"
+    fix = "run nothing else during the checks"
+    if seconds < MAX_CHECK_SECONDS:
+        longer = min(3 * seconds, MAX_CHECK_SECONDS)
+        fix = f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
     expected = "all checks within the time limit"
     return replace(finding, expected=expected, cause=cause, fix=fix)
 

@@ -262,7 +262,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return scores
 
     def validation_summary(self) -> Mapping[str, float]:
-        return self.view_synthesis.motion_scores()
+        return self.view_synthesis.summary()
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the motions of a validation, and the camera heights of the past epochs."""

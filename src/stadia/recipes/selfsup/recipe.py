@@ -87,7 +87,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.depth_scale
 
     def validation_summary(self) -> Mapping[str, float]:
-        return self.view_synthesis.motion_scores()
+        return self.view_synthesis.summary()
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         return self.view_synthesis.draw_motion()
