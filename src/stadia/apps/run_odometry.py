@@ -183,13 +183,13 @@ def _write(
     method = request.method
     with atomic_folder(folder) as new:
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
-        training = read_training_record(request.checkpoint)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         if (recording := given.recording) is None:
             overlap, trained = None, TrainingOverlap.find_input(run, given)
         else:
             overlap = TrainingOverlap.find(run, [recording], {recording.name: given.indices})
             trained = overlap.names(recording)
+        training = read_training_record(request.checkpoint, of_trained=bool(trained))
         gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained))
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)

@@ -118,10 +118,10 @@ def _describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[st
         counted = f"{sum(one.count for one in group)} {'motions' if other == 'poses' else 'points'}"
         counted += f" of {len(group)} recordings" if len(group) > 1 else ""
         if all(one.is_close for one in group):
-            yield f"baseline {baseline_m} m agrees with the {other}: ratio {ratio} (95 %, {counted})"
+            yield f"baseline {baseline_m} m agrees with the {other}: {ratio} times what they give (95 %, {counted})"
         else:
-            wide = "which does not exclude an error that would matter"
-            yield f"baseline {baseline_m} m compared with the {other}: ratio {ratio} (95 %, {counted}), {wide}"
+            counted += "), which does not exclude an error that would matter"
+            yield f"baseline {baseline_m} m compared with the {other}: {ratio} times what they give (95 %, {counted}"
 
 
 def _report_findings(

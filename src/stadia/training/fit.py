@@ -161,10 +161,20 @@ def fit(
                 _train(loop, recipe)
                 steps, metrics = loop.step, loop.metrics
                 _print(console, _end_lines(run, plan, config, loop.clock, steps))
+                _print(console, _compare_with_start(loop))
         if run.writes:
             finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
+
+
+def _compare_with_start(loop: TrainingLoop) -> Iterator[str]:
+    """Yield a note where no validation of this call scored better than the weights that the training started from."""
+    if loop.start_score is None or loop.best is None or loop.best < loop.start_score[1]:
+        return
+    name, score = loop.start_score
+    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its best ones {loop.best:.4g}"
+    yield f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
 
 
 def _make_loop(

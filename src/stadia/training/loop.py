@@ -50,11 +50,14 @@ class TrainingLoop(TrainingState):
         super().__init__(fabric, run, recipe, batches, config)
         self.val_batches, self.clock = val_batches, clock
         self.callbacks, self.stop_requested = callbacks, stop_requested
+        self.start_score: tuple[str, float] | None = None
 
     def train(self) -> None:
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
         try:
             self.start()
+            if self.step == 0 and self.recipe.started_from is not None and self.val_batches is not None:
+                self.start_score = self.find_score(self.score_validation())
             stream = iter(self.batches)
             while not self.is_finished:
                 self.train_step(stream)
@@ -146,25 +149,34 @@ class TrainingLoop(TrainingState):
         self.step += 1
         self.recipe.global_step = self.step
 
-    @torch.no_grad()
     def validate(self) -> None:
-        """Score the validation set. The training modes and the random generators are afterwards as before."""
-        assert self.val_batches is not None
+        """Score the validation set, between the hooks of the callbacks."""
         self.clock.mark("other")
         self.call("on_validation_start")
+        self.metrics = self.score_validation()
+        self.call("on_validation_end")
+        self.time_limit.restart()
+
+    @torch.no_grad()
+    def score_validation(self) -> dict[str, float]:
+        """Return the scores of the validation set. Training modes and random generators are afterwards as before."""
+        assert self.val_batches is not None
         scores = ValidationScores()
         with seeds.preserve_generators(), evaluation_mode(self.recipe):
             self.recipe.on_validation_start()
             for batch in self.val_batches:
                 scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
             means = scores.means() | dict(self.recipe.validation_summary())
-        self.metrics = {f"val/{name}": value for name, value in means.items()}
         self.clock.mark("validation")
         if scores.without != self.unscored and self.fabric.is_global_zero:
             scores.warn_of_unscored()
         self.unscored = scores.without
-        self.call("on_validation_end")
-        self.time_limit.restart()
+        return {f"val/{name}": value for name, value in means.items()}
+
+    def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """Return the score that chooses the best checkpoint, with its name: the first finite one of the recipe."""
+        scores = ((name, metrics.get(name, math.nan)) for name in self.recipe.best_metrics)
+        return next(((name, score) for name, score in scores if math.isfinite(score)), None)
 
     def save_checkpoints(self, *, after_validation: bool) -> None:
         """Save the best and the last checkpoint where due. Raise StopRequest where any process received a signal.
@@ -172,10 +184,9 @@ class TrainingLoop(TrainingState):
         A checkpoint holds the moment after a step, and after its validation.
         """
         stops = self.any_process(self.stop_requested())
-        scores = [self.metrics.get(name, math.nan) for name in self.recipe.best_metrics]
-        metric = next(filter(math.isfinite, scores), None)
-        if after_validation and metric is not None and (self.best is None or metric < self.best):
-            self.best = metric
+        score = self.find_score(self.metrics) if after_validation else None
+        if score is not None and (self.best is None or score[1] < self.best):
+            self.best = score[1]
             self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.save("last", "training")

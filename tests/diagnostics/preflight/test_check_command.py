@@ -48,7 +48,7 @@ def test_clean_data_is_good(roadworld: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.strip().splitlines()[-1].startswith("good: nothing found")
     for other, counted in (("poses", "motions"), ("ground-truth depth", "points")):
-        line = rf"baseline 0\.54 m agrees with the {other}: ratio (\S+) to (\S+) \(95 %, \d+ {counted}"
+        line = rf"baseline 0\.54 m agrees with the {other}: (\S+) to (\S+) times what they give \(95 %, \d+ {counted}"
         found = re.search(line, result.stdout)
         assert found, result.stdout
         assert 0.92 < float(found[1]) <= 1 <= float(found[2]) < 1.08
@@ -81,11 +81,13 @@ def test_an_agreement_names_its_interval_and_its_limits() -> None:
     assert [(one.other, one.is_close) for one in agreements] == [(poses, True), (depth, True), (poses, False)]
     assert (agreements[0].low, agreements[0].high) == pytest.approx((1.01, 1.03), abs=1e-3)
     assert list(_describe_agreements(agreements[:2])) == [
-        "baseline 0.5372 m agrees with the poses: ratio 1.00 to 1.04 (95 %, 200 motions)",
-        "baseline 0.5372 m agrees with the ground-truth depth: ratio 0.98 to 1.02 (95 %, 200 points)",
+        "baseline 0.5372 m agrees with the poses: 1.00 to 1.04 times what they give (95 %, 200 motions)",
+        "baseline 0.5372 m agrees with the ground-truth depth: 0.98 to 1.02 times what they give (95 %, 200 points)",
     ]
     (wide,) = _describe_agreements(agreements[2:])
-    assert wide.startswith("baseline 0.5372 m compared with the poses: ratio 0.8 to 1.3 (95 %, 3 motions), which does")
+    assert wide.startswith(
+        "baseline 0.5372 m compared with the poses: 0.8 to 1.3 times what they give (95 %, 3 motions), which does"
+    )
     (both,) = _describe_agreements([agreements[0], agreements[0]])
     assert both.endswith("(95 %, 400 motions of 2 recordings)")
 

@@ -56,7 +56,9 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
         table = {"noise of depth": list(values), "what is added": list(values.values())}
         numbers = {"added at the true depth": before, "added with noise": after, "added with opposite noise": opposite}
         evidence = {"values": table, **numbers, "change": after - before}
-        yield make_finding("L01", Severity.WARN, measured, expected, evidence=evidence)
+        cause = "a penalty with a negative weight or a wrong sign; or a reward for depth that varies"
+        fix = "give the penalty a positive weight; where a reward is meant, keep it (this warning stops nothing)"
+        yield make_finding("L01", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
     given = abs(total_of(case.report_at_truth))
     noisy = add_depth_noise(added.right, NOISE)
     if abs(after - before) > MIN_TERM * given and not any(map(Tensor.any, added.gradients_at(noisy).values())):

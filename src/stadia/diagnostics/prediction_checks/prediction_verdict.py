@@ -306,6 +306,10 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         )
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
+    if training.unusable_codes:
+        codes_text = ", ".join(training.unusable_codes)
+        measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
+        reasons.append((measured, "validation frames that are not unusable"))
     if reasons:
         unnamed = ("focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes")
         evidence = {

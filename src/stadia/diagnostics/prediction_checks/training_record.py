@@ -47,6 +47,8 @@ class TrainingRecord:
     data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
     folder, recipe: of the run.  recipe_class: of the user, where one trained it.
     own_terms: names of the loss terms that this class added to those of the recipe.
+    unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
+        frames trained: these look better than others would.
     """
 
     steps: int | None = None
@@ -61,6 +63,7 @@ class TrainingRecord:
     recipe: str | None = field(default=None, compare=False)
     recipe_class: str | None = field(default=None, compare=False)
     own_terms: tuple[str, ...] = field(default=(), compare=False)
+    unusable_codes: tuple[str, ...] = ()
 
     @classmethod
     def read(

@@ -218,8 +218,8 @@ def _report_error(error: ScaleError) -> Finding:
     evidence = {
         **factors,
         texts.value_name: error.value,
-        "ratio of": [f"{c.first} / {c.second}" for c in error.against],
-        "median": [c.ratio for c in error.against],
+        "ratio of": [f"{source} / {c.second if c.first is source else c.first}" for c in error.against],
+        "median": [c.ratio if c.first is source else 1 / c.ratio for c in error.against],
         "measurements": [c.count for c in error.against],
         "culprit": "certain" if error.sure else "the most likely one; the data hold no further evidence",
     }

@@ -57,7 +57,7 @@ from stadia.recipes.base.requests import (
 )
 from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
 from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
-from stadia.recipes.base.verdict_record import record_worse_verdict, replace_verdict
+from stadia.recipes.base.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
@@ -119,9 +119,9 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         yield from self._start_backend(request)
         cloud = request.cloud is not False
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
-        training = read_training_record(request.checkpoint)
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         trained = TrainingOverlap.find_input(run, given)
+        training = read_training_record(request.checkpoint, of_trained=bool(trained))
         gate = PredictionGate(
             self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained)
         )
@@ -213,7 +213,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
         """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
-        split, training = next(iter(data.each.values())).split, read_training_record(run.folder)
+        split, training = next(iter(data.each.values())).split, read_training_record(run.folder, of_trained=False)
         validated = frame_indices(split.val)
         count = sum(map(len, validated.values()))
         frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
@@ -260,15 +260,18 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
         yield frame
 
 
-def read_training_record(checkpoint: Path) -> TrainingRecord:
-    """Return the training as a checkpoint and its run's files record it."""
+def read_training_record(checkpoint: Path, *, of_trained: bool) -> TrainingRecord:
+    """Return the training as a checkpoint and its run's files record it.
+
+    of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
+    """
     opened = Checkpoint.open(checkpoint)
     last = opened.path.with_name("last.safetensors")
     trained_steps = Checkpoint.open(last).header.step if last.is_file() else None
     focal = opened.buffer("focal")
-    return TrainingRecord.read(
-        opened.path.parent.parent, steps=opened.header.step, focal=focal, trained_steps=trained_steps
-    )
+    run, steps = opened.path.parent.parent, opened.header.step
+    record = TrainingRecord.read(run, steps=steps, focal=focal, trained_steps=trained_steps)
+    return replace(record, unusable_codes=find_unusable_codes(run)) if of_trained else record
 
 
 def predict_input(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import StadiaError
+from stadia.core.json_files import read_json
 from stadia.diagnostics.catalog import VERDICT_CODES
-from stadia.diagnostics.finding import Finding, append_finding, read_valid_findings, write_findings
+from stadia.diagnostics.finding import FINDINGS, Finding, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import PredictionVerdict, TrainingRecord, Verdict, find_verdict
 from stadia.training.run_folder import Run
 
@@ -34,6 +35,19 @@ def replace_verdict(run: Run, judged: PredictionVerdict, training: TrainingRecor
         if finding.code in VERDICT_CODES:  # another camera (K30) is about an input alone
             append_finding(path, finding)
     run.note(predictions=str(judged.verdict), judged=training.to_json())
+
+
+def find_unusable_codes(folder: Path) -> tuple[str, ...]:
+    """Return the codes of the verdict at a training's end where it is unusable; none for another verdict, or no run."""
+    try:
+        facts, path = read_json(folder / "run.json"), folder / FINDINGS
+        if not isinstance(facts, dict) or facts.get("predictions") != Verdict.UNUSABLE:
+            return ()
+        known = read_valid_findings(path)[0] if path.exists() else []
+    except (StadiaError, OSError):
+        return ()
+    codes = (one.code for one in known if one.code in VERDICT_CODES and one.code != OF_TRAINING and not one.where)
+    return tuple(dict.fromkeys(codes))
 
 
 def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> Iterator[str]:
