@@ -100,7 +100,7 @@ class SlidingWindowOdometry:
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
         now = FrameTensors(image, camera)
-        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0]
+        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0].T_next_now
         self.before = now
         maps = partial(predict_maps, self.predictor, image, camera)
         return self.window.add(IncomingFrame(image, camera, maps), motion)
