@@ -61,7 +61,8 @@ class FrameToFrameOdometry:
         if self.before is None:
             self.poses.append(torch.eye(4, dtype=torch.float64))
         else:
-            (self.T_next_now,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            (found,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            self.T_next_now = found.T_next_now
             if self.T_next_now is None or not self.T_next_now.isfinite().all():
                 return False
             self.poses.append(compose(self.poses[-1], inverse(self.T_next_now)))
