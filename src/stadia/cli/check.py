@@ -108,20 +108,33 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
 
 def _describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[str]:
     """Yield a line for each baseline and each source that it agrees with: the widest interval over recordings."""
-    from stadia.diagnostics.preflight.scale_consistency import format_interval
+    from stadia.diagnostics.preflight.scale_consistency import WARN_FROM, format_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
     for one in agreements:
         groups.setdefault((f"{one.baseline_m:.4g}", one.other), []).append(one)
     for (baseline_m, other), group in groups.items():
-        ratio = format_interval(min(one.low for one in group), max(one.high for one in group))
+        low, high = min(one.low for one in group), max(one.high for one in group)
+        ratio = format_interval(low, high)
         counted = f"{sum(one.count for one in group)} {'motions' if other == 'poses' else 'points'}"
         counted += f" of {len(group)} recordings" if len(group) > 1 else ""
-        if all(one.is_close for one in group):
+        if all(one.is_close for one in group) and not _holds_one(ratio):
+            near, far = (low - 1, high - 1) if low > 1 else (1 - high, 1 - low)
+            length = f"{100 * near:.2g} to {100 * far:.2g} % too {'long' if low > 1 else 'short'}"
+            limit = f"below the limit of {100 * WARN_FROM:.0f} %"
+            limit = limit if far < WARN_FROM else f"not all of it above the limit of {100 * WARN_FROM:.0f} %"
+            yield f"baseline {baseline_m} m by the {other}: {length}, {limit} (95 %, {counted})"
+        elif all(one.is_close for one in group):
             yield f"baseline {baseline_m} m agrees with the {other}: {ratio} times what they give (95 %, {counted})"
         else:
             counted += "), which does not exclude an error that would matter"
             yield f"baseline {baseline_m} m compared with the {other}: {ratio} times what they give (95 %, {counted}"
+
+
+def _holds_one(interval: str) -> bool:
+    """Return whether an interval of ratios, as printed, contains 1."""
+    low, high = map(float, interval.split(" to "))
+    return low <= 1 <= high
 
 
 def _report_findings(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.base.expected_cost import choose_configuration as choose_configuration
+    from stadia.recipes.base.step_measurement import DryRunResult as DryRunResult
     from stadia.recipes.base.workflow import dry_run as dry_run
     from stadia.recipes.base.workflow import train as train
 
@@ -53,6 +54,7 @@ _LAZY = (
     "stadia.recipes.base.workflow:train",
     "stadia.recipes.base.build_recipe:load_predictor",
     "stadia.recipes.base.workflow:dry_run",
+    "stadia.recipes.base.step_measurement:DryRunResult",
     "stadia.recipes.base.expected_cost:choose_configuration",
 )
 
@@ -82,7 +84,7 @@ def configure(
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train`, `dry_run`, `load_predictor` and `choose_configuration` on first use: they need torch."""
+    """Import `train`, `dry_run` and the other names of `_LAZY` on first use: they need torch."""
     for path in _LAZY:
         module, _, attribute = path.partition(":")
         if attribute == name:

@@ -92,6 +92,20 @@ def test_an_agreement_names_its_interval_and_its_limits() -> None:
     assert both.endswith("(95 %, 400 motions of 2 recordings)")
 
 
+@pytest.mark.parametrize(
+    ("factor", "described"),
+    [
+        (1.048, "4.2 to 5.4 % too long, not all of it above the limit of 5 %"),
+        (1.03, "2.4 to 3.6 % too long, below the limit of 5 %"),
+        (0.97, "2.4 to 3.6 % too short, below the limit of 5 %"),
+    ],
+)
+def test_an_interval_without_1_names_the_error_and_the_limit(factor: float, described: str) -> None:
+    compared = [ScaleComparison(ScaleSource.POSES, ScaleSource.RIG, 1 / factor, 0.003, 200)]
+    (line,) = _describe_agreements(list_agreements(0.56, compared))
+    assert line == f"baseline 0.56 m by the poses: {described} (95 %, 200 motions)"
+
+
 @pytest.mark.slow
 def test_a_pair_that_init_wrote_is_good(roadworld: Path, tmp_path: Path) -> None:
     source = roadworld / "train-000"

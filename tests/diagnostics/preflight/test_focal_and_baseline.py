@@ -126,3 +126,14 @@ def test_half_the_focal_length_of_kitti_leaves_its_baseline(real_data: Path) -> 
     found = [one for one in run_preflight([halved], checks=["resize", "baseline"]) if one.code[0] in "KE"]
     assert severities(found) == {"K04": STOP, "E03": NOTE}
     assert found[1].evidence["factor"] == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("fx", "baseline", "is_baseline"), [(1.0, 1.33, True), (1.0, 1.7, True), (1.33, 1.0, False)])
+def test_cause_follows_what_was_scaled(real_data: Path, fx: float, baseline: float, is_baseline: bool) -> None:
+    """E03 named K_02 of KITTI for a baseline that is 1.33 times too long, although fx is the rectified one."""
+    (drive,) = open_recordings(real_data / "kitti_odometry", recordings=["06"])
+    found = run_preflight([make_drive(drive, "06", fx, baseline)], checks=["resize", "baseline"])
+    (wrong,) = [one for one in found if one.code == "E03"]
+    assert ("the baseline is wrong" in wrong.cause) == is_baseline
+    assert ("K04" in severities(found)) != is_baseline

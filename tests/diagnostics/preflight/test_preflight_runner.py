@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -154,6 +155,7 @@ def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypa
     )
     assert [f.code for f in findings] == ["N02"]
     assert findings[0].measured.startswith("sampled: 1 of 3 recordings")
+    assert re.match(r"run `stadia check DATA --seconds \d+0` to check all of them", findings[0].fix)
     assert began == [recording.name, "splits"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,12 @@ from stadia.diagnostics.preflight.scale_mistakes import ScaleSource, find_known_
 
 RIG, POSES, DEPTH = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
 TRUE_SCALES = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
+
+
+@pytest.fixture(autouse=True)
+def unknown_focal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These sources have no images, which would show whether fx is that of KITTI."""
+    monkeypatch.setattr(scale_consistency, "is_baseline_alone_wrong", lambda survey: False)
 
 
 def judge(
@@ -121,9 +128,11 @@ def test_cure_of_a_wrong_baseline_is_an_interval_with_the_true_one(
 ) -> None:
     """As measured on KITTI 06, where poses and calibrated rig differ by 0.6 %."""
     fix = interval_of(monkeypatch, factor * 1.006, factor * 0.5372)
-    low, high = map(float, re.findall(r"([\d.]+) to ([\d.]+) m", fix)[0])
+    best, low, high = map(float, re.findall(r"it is ([\d.]+) m \(([\d.]+) to ([\d.]+) m\)", fix)[0])
     assert low <= 0.5372 <= high
     assert high / low < 1.09
+    assert low < best < high
+    assert best == pytest.approx(0.5372 / 1.006, abs=5e-4)
     assert not re.search(r"0\.5\d{3}", fix.split("not")[0]), "no digit that the measurement does not carry"
 
 
@@ -143,7 +152,7 @@ def test_cure_of_a_wrong_baseline_begins_with_the_likeliest(
     """Unit and calibration first, with the interval; fx, which looks the same, last."""
     fix = interval_of(monkeypatch, factor, factor * 0.54)
     assert fix.startswith(likeliest)
-    assert re.search(r"it is 0\.\d+ to 0\.\d+ m if fx and the poses are right, not", fix)
+    assert re.search(r"it is 0\.\d+ m \(0\.\d+ to 0\.\d+ m\) if fx and the poses are right, not", fix)
     if factor in (1.9406, 2.0):
         assert fix.endswith(f"if the calibration has {factor * 0.54:.4g} m, resize K with the image")
     if factor == 1.12:
@@ -182,6 +191,45 @@ def test_half_a_baseline_is_undecided_between_baseline_and_fx(monkeypatch: pytes
     (verdict,) = judge(monkeypatch, {RIG: 0.27, POSES: 10.0}, {(POSES, RIG): 2.0})
     assert verdict.source is RIG
     assert (verdict.cause or "").startswith("undecided: the baseline is half the true one, or fx")
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 0.8833, 1.12, 1.3302, 1.9406, 2.0, 2.4258, 3.0])
+def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """A factor of fx, such as that of KITTI's K_02, is no cause then; a known mistake of the baseline still is."""
+    monkeypatch.setattr(scale_consistency, "is_baseline_alone_wrong", lambda survey: True)
+    (error,) = judge(monkeypatch, {RIG: factor * 0.5372, POSES: 10.0}, {(POSES, RIG): 1 / factor})
+    assert error.source is RIG
+    assert error.cause == (
+        find_known_mistake(RIG, factor)[0]
+        if factor == 0.8833
+        else "fx fits these images, whose fields of view are those of KITTI; the baseline is wrong"
+    )
+    found = scale_consistency._report_error(replace(error, interval=(factor / 1.03, factor * 1.03)))
+    assert not re.search("K06|check fx|P_rect|if fx|K with", found.fix), found.fix
+    assert re.search(r"it is 0\.537 m \(0\.52 to 0\.56 m\) if the poses are right", found.fix)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fx", "fy", "baseline_m", "is_alone"),
+    [
+        (1226, 370, 707.1, 707.1, 0.7146, True),
+        (1226, 370, 721.5, 721.5, 0.7146, True),  # fx of another day: K04 finds it normal
+        (640, 192, 371.8, 369.4, 0.7146, True),
+        (1226, 370, 707.1 * 1.33, 707.1 * 1.33, 0.7146, False),
+        (1226, 370, 707.1 * 1.33, 707.1 * 1.33, 0.5372, False),
+        (1226, 370, 707.1, 707.1, 0.5372, False),
+        (640, 480, 500.0, 500.0, 0.7146, False),
+    ],
+)
+def test_scaling_fx_does_not_leave_the_cause_at_the_baseline(
+    width: int, height: int, fx: float, fy: float, baseline_m: float, is_alone: bool
+) -> None:
+    camera = SimpleNamespace(width=width, height=height, K=np.diag([fx, fy, 1.0]))
+    T = np.eye(4)
+    T[0, 3] = -baseline_m
+    recording = SimpleNamespace(camera=lambda index, side: camera)
+    survey = SimpleNamespace(recording=recording, anchors=(0,), T_right_left=T, stereo=True)
+    assert kitti_rig.is_baseline_alone_wrong(survey) == is_alone  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

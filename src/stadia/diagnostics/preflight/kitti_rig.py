@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stadia.core.recording import LEFT, RIGHT
 from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
@@ -24,6 +25,23 @@ def is_kitti_camera(camera: Camera) -> bool:
     """Return whether the fields of view are those of KITTI's rectified images, at any size; a crop has others."""
     fx, fy = float(camera.K[0, 0]) / camera.width, float(camera.K[1, 1]) / camera.height
     return KITTI_FX_SHARES[0] <= fx <= KITTI_FX_SHARES[1] and KITTI_FY_SHARES[0] <= fy <= KITTI_FY_SHARES[1]
+
+
+def has_kitti_focal_length(camera: Camera) -> bool:
+    """Return whether fx is one that K04 finds normal: in px at the sizes of KITTI, as fields of view at any other."""
+    low, high = KITTI_FOCAL_PX
+    is_normal = (camera.width, camera.height) in KITTI_SIZES and low <= float(camera.K[0, 0]) <= high
+    return is_normal or is_kitti_camera(camera)
+
+
+def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
+    """Return whether fx of both cameras is that of KITTI's images, and the baseline is not that of its rig."""
+    if not survey.stereo:
+        return False
+    cameras = [survey.recording.camera(survey.anchors[0], side) for side in (LEFT, RIGHT)]
+    low, high = KITTI_BASELINES_M
+    is_normal = low <= float(np.linalg.norm(survey.T_right_left[:3, 3])) <= high
+    return not is_normal and all(has_kitti_focal_length(camera) for camera in cameras)
 
 
 def check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:

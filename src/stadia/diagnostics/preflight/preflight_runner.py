@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -76,7 +77,10 @@ def run_preflight(
         if done and time.monotonic() - began > seconds:
             measured = f"sampled: {done} of {count} recordings were checked within {seconds:g} s"
             cause = "the data has more recordings than fit the time for checking"
-            found.append(make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause))
+            needed = 10 * math.ceil(1.5 * (time.monotonic() - began) / done * count / 10)
+            fix = f"run `stadia check DATA --seconds {needed}` to check all of them, also before a training from"
+            fix += " Python: trainings have no setting for this time"
+            found.append(make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix))
             break
         show(recordings[position].name, done, count + 1)
         one = recordings[position]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.kitti_rig import is_baseline_alone_wrong
 from stadia.diagnostics.preflight.recording_survey import BaselineAgreement, RecordingSurvey, Step, sample_depth
 from stadia.diagnostics.preflight.scale_mistakes import (
     INTRINSICS_MISTAKES,
@@ -69,6 +71,8 @@ MIN_RANK, MAX_SPREAD, MAX_BEND = 0.8, 0.10, 0.10
 
 ASSUMED_INTERVAL_S = 0.1
 
+FOCAL_IS_RIGHT = "fx fits these images, whose fields of view are those of KITTI; the baseline is wrong"
+
 MIN_LOG_INTERVAL = 0.025
 """Of the right baseline, to each side. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to 2.1 % by step)."""
 
@@ -80,6 +84,7 @@ class ScaleError:
     severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
     cause, fix: of the known mistake with this factor, else None.  against: the comparisons behind it.
     interval: smallest and largest factor that the measurements carry.
+    is_focal_right: of a rig, whether fx fits the images, so that the baseline alone is wrong.
     """
 
     source: ScaleSource
@@ -91,6 +96,7 @@ class ScaleError:
     value: float
     against: tuple[ScaleComparison, ...]
     interval: tuple[float, float] | None = None
+    is_focal_right: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +116,10 @@ TEXTS = {
         ("the baseline is {value:.4g} m", "{low:g} to {high:g} m"),
         (
             "fx times baseline is {factor:.3f} times what {others} give",
-            f"1 within {WARN_FROM:.0%}: a baseline of {{right}} m, if fx and {{others}} are right",
+            f"1 within {WARN_FROM:.0%}: a baseline of {{right}}, if {{trusted}} are right",
         ),
-        "compare the baseline and its unit with the calibration, in metres: it is {right} m if fx and {others} are"
-        " right, not {value:.4g} m",
+        "compare the baseline and its unit with the calibration, in metres: it is {right} if {trusted} are right, not"
+        " {value:.4g} m",
         "baseline_m",
     ),
     ScaleSource.POSES: ScaleTexts(
@@ -201,10 +207,12 @@ def format_interval(low: float, high: float) -> str:
 def _report_error(error: ScaleError) -> Finding:
     source, (low, high), texts = error.source, PLAUSIBLE[error.source], TEXTS[error.source]
     others = " and ".join(f"the {c.second if c.first is source else c.first}" for c in error.against)
-    values = {"value": error.value, "low": low, "high": high, "others": others}
+    trusted = others if error.is_focal_right else f"fx and {others}"
+    values = {"value": error.value, "low": low, "high": high, "others": others, "trusted": trusted}
     if error.factor is not None:
         low_factor, high_factor = error.interval or (error.factor, error.factor)
-        right = format_interval(error.value / high_factor, error.value / low_factor) if error.interval else ""
+        ends = format_interval(error.value / high_factor, error.value / low_factor) if error.interval else ""
+        right = f"{error.value / error.factor:.3g} m ({ends} m)"
         values |= {"factor": error.factor, "right": right}
     measured, expected = (text.format(**values) for text in (texts.compared if error.factor else texts.alone))
     fix = texts.fix.format(**values) if error.factor else None
@@ -229,6 +237,8 @@ def _report_error(error: ScaleError) -> Finding:
 
 def _order_fixes(error: ScaleError, baseline: str, others: str) -> str:
     """Return the fixes of a rig, the likeliest first: a mistake of the baseline, the calibration, then fx."""
+    if error.fix is None and error.is_focal_right:
+        return baseline
     if error.fix is None:
         focal = "K06 reports an fx that is far off, from the rotation of the camera"
         tape = f"a distance measured with a tape shows an error of {others}"
@@ -367,7 +377,9 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
     """
     values = measure_scales(survey)
     absurd = [source for source, value in values.items() if is_absurd(source, value)]
-    found = [_make_error(source, comparisons, values, severe=True, sure=True) for source in absurd]
+    is_focal_right = ScaleSource.RIG in values and is_baseline_alone_wrong(survey)
+    make_error = partial(_make_error, values=values, is_focal_right=is_focal_right)
+    found = [make_error(source, comparisons, severe=True, sure=True) for source in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
     differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
     if not differing:
@@ -377,8 +389,8 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
     disputed = {source for c in differing for source in (c.first, c.second)}
     odd = [source for source in ScaleSource if agreeing and source in disputed - agreeing]
     if odd:
-        return found + [_make_error(source, sound, values, severe=severe, sure=True) for source in odd]
-    return [*found, _find_likeliest(differing, values, severe=severe)]
+        return found + [make_error(source, sound, severe=severe, sure=True) for source in odd]
+    return [*found, _find_likeliest(differing, partial(make_error, severe=severe, sure=False))]
 
 
 def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
@@ -390,8 +402,9 @@ def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
 def _make_error(
     source: ScaleSource,
     comparisons: Sequence[ScaleComparison],
-    values: dict[ScaleSource, float],
     *,
+    values: dict[ScaleSource, float],
+    is_focal_right: bool,
     severe: bool,
     sure: bool,
 ) -> ScaleError:
@@ -399,19 +412,23 @@ def _make_error(
     against = tuple(c for c in comparisons if source in (c.first, c.second))
     best = min(against, key=lambda c: c.log_error, default=None)
     factor = None if best is None else best.ratio if best.first is source else 1 / best.ratio
-    cause, fix = find_known_mistake(source, factor)
+    is_focal_right = is_focal_right and source is ScaleSource.RIG
+    cause, fix = find_known_mistake(source, factor, is_focal_right=is_focal_right)
     if source is ScaleSource.RIG and factor is None:
         cause, fix = find_baseline_unit(values[source])
-    return ScaleError(source, factor, severe, sure, cause, fix, values.get(source, float("nan")), against)
+    if is_focal_right and cause is None:
+        cause = FOCAL_IS_RIGHT
+    value = values.get(source, float("nan"))
+    return ScaleError(source, factor, severe, sure, cause, fix, value, against, is_focal_right=is_focal_right)
 
 
 def _find_likeliest(
-    differing: Sequence[ScaleComparison], values: dict[ScaleSource, float], *, severe: bool
+    differing: Sequence[ScaleComparison], make_error: Callable[[ScaleSource, Sequence[ScaleComparison]], ScaleError]
 ) -> ScaleError:
     """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
     order = ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG
     involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
-    errors = {source: _make_error(source, differing, values, severe=severe, sure=False) for source in involved}
+    errors = {source: make_error(source, differing) for source in involved}
     known = next((error for error in errors.values() if error.cause is not None), None)
     if known is not None:
         return known

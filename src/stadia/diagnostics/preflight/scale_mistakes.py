@@ -87,11 +87,17 @@ FINGERPRINT_TOLERANCE, FINGERPRINT_TOLERANCE_LOOSE = 0.03, 0.10
 """Difference of log factor from a known mistake, and the same for large factors, whose neighbors are far away."""
 
 
-def find_known_mistake(source: ScaleSource, factor: float | None) -> tuple[str | None, str | None]:
-    """Return (cause, fix) of the known mistake with this factor; (None, None) without one."""
+def find_known_mistake(
+    source: ScaleSource, factor: float | None, *, is_focal_right: bool = False
+) -> tuple[str | None, str | None]:
+    """Return (cause, fix) of the known mistake with this factor; (None, None) without one.
+
+    is_focal_right: leave out mistakes of fx, which look like a wrong baseline.
+    """
     if factor is None:
         return None, None
-    known, cause, fix = min(FINGERPRINTS[source], key=lambda entry: abs(np.log(factor / entry[0])))
+    mistakes = BASELINE_MISTAKES if is_focal_right and source is ScaleSource.RIG else FINGERPRINTS[source]
+    known, cause, fix = min(mistakes, key=lambda entry: abs(np.log(factor / entry[0])))
     tolerance = FINGERPRINT_TOLERANCE if 0.2 < known < 5 else FINGERPRINT_TOLERANCE_LOOSE
     return (cause, fix) if abs(np.log(factor / known)) <= tolerance else (None, None)
 
