@@ -13,7 +13,7 @@ from stadia.cli.main import app
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
-from stadia.recipes.base.verdict_record import record_worse_verdict, replace_verdict
+from stadia.recipes.base.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.training.run_folder import Run
 
 
@@ -127,6 +127,24 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     assert "the verdict was not added" in note
     replace_verdict(run, judge_measurements(good, learned), learned)
     assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "usable"
+
+
+def test_the_verdict_at_the_end_of_a_training_counts_for_frames_that_trained(run: Run) -> None:
+    """That on other inputs does not, and a training that hardly learned is named by T40 in any case."""
+    learned, unlearned = TrainingRecord(steps=3000), TrainingRecord(steps=3)
+    good = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0)
+    constant = replace(good, spread=1.01, change=0.01)
+    assert find_unusable_codes(run.folder) == ()
+    replace_verdict(run, judge_measurements(good, unlearned), unlearned)
+    assert find_unusable_codes(run.folder) == (), "doubtful"
+    replace_verdict(run, judge_measurements(good, learned), learned)
+    assert list(record_worse_verdict(run.folder, judge_measurements(constant, learned), "another")) == []
+    assert find_unusable_codes(run.folder) == (), "another input"
+    replace_verdict(run, judge_measurements(constant, unlearned), unlearned)
+    assert find_unusable_codes(run.folder) == ("M30",)
+    assert find_unusable_codes(run.folder / "none") == ()
+    (run.folder / "run.json").write_text("[1]")
+    assert find_unusable_codes(run.folder) == ()
 
 
 def test_run_without_findings_is_reported_as_unchecked(run: Run) -> None:

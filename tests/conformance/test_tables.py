@@ -236,7 +236,8 @@ def motion(name: str, part: Any, folder: Path) -> None:
     picture = model_interfaces.batch().inputs.image[:1]
     view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
     predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
-    (T_next_now,) = part(predictor, view, view, None)
+    (found,) = part(predictor, view, view, None)
+    T_next_now = found.T_next_now
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
 

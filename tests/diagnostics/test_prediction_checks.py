@@ -176,6 +176,13 @@ def test_near_sky_is_doubtful(drive: list[SampledFrame]) -> None:
         (replace(LEARNED, validation_warped=2.76), "images was 2.76 times", "at most 1.2 times in the validation"),
         (replace(LEARNED, auto_masked=0.9), "90% of the pixels", "at most 75% of the pixels"),
         (replace(LEARNED, codes=("T06", "S20")), "reported S20", "a training without S20"),
+        (replace(LEARNED, turn_deg=17.8), "rotation to the next image ended at 18 degrees", "at most 10 degrees"),
+        (replace(LEARNED, motion_over_depth=0.99), "ended at 0.99 times the depth", "at most 0.5 times the depth"),
+        (
+            replace(LEARNED, unusable_codes=("S30", "M34")),
+            "frames that trained are judged here, and predictions of others were unusable (S30, M34)",
+            "validation frames that are not unusable",
+        ),
     ],
 )
 def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, words: str, expected: str) -> None:
@@ -413,6 +420,15 @@ def test_the_record_of_a_run_ends_at_its_checkpoint(tmp_path: Path) -> None:
     assert TrainingRecord.read(tmp_path).warped_over_unwarped == 0.99
     assert TrainingRecord.read(tmp_path).folder == tmp_path
     assert TrainingRecord.read(tmp_path / "none", focal=(0.8,)) == TrainingRecord(focal=(0.8,))
+
+
+def test_the_record_of_a_run_has_the_motion_that_its_training_ended_with(tmp_path: Path) -> None:
+    """The larger of both neighbors, by the last rows: a motion that came back counts as it ended."""
+    rows = ["step,train/motion/turn_deg/-1,train/motion/turn_deg/+1,train/motion/over_depth/+1"]
+    rows += [f"{step},{130 if step < 100 else 0.1},{90 if step < 100 else 0.3},0.08" for step in range(10, 210, 10)]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    ended, early = TrainingRecord.read(tmp_path), TrainingRecord.read(tmp_path, steps=90)
+    assert (ended.turn_deg, ended.motion_over_depth, early.turn_deg) == (0.3, 0.08, 130)
 
 
 @pytest.mark.parametrize("part", ["", "selfsup/", "mine/"], ids=["alone", "metric", "own"])

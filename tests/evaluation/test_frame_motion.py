@@ -41,14 +41,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameT
 
 def predict_motion(*arguments: object) -> Tensor | None:
     """The motion of one pair."""
-    (T,) = predict_frames.predict_motion(*arguments)
-    return T
+    (motion,) = predict_frames.predict_motion(*arguments)
+    assert motion.is_aligned is None
+    return motion.T_next_now
 
 
 def align_motion(*arguments: object) -> Tensor | None:
     """The motion of one pair."""
-    (T,) = predict_frames.align_motion(*arguments)
-    return T
+    (motion,) = predict_frames.align_motion(*arguments)
+    return motion.T_next_now
 
 
 def saying(T_next_now: Tensor | None, depth_scale: DepthScale = DepthScale.METRES) -> SimpleNamespace:
@@ -120,6 +121,20 @@ def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -
     assert align_motion(saying(None), now, elsewhere, said.double()) is None
 
 
+@pytest.mark.slow
+def test_a_motion_says_whether_the_images_confirm_it(pair) -> None:
+    now, following, _ = pair
+    elsewhere = FrameTensors(torch.zeros_like(now.image), following.camera, following.inverse_depth)
+    shift = DepthScale.AFFINE_INVERSE
+    arguments = [
+        (saying(forward(0.7)), following),
+        (saying(forward(0.7)), elsewhere),
+        (saying(forward(0.7), shift), following),
+    ]
+    found = [predict_frames.align_motion(says, now, other, None)[0].is_aligned for says, other in arguments]
+    assert found == [True, False, None]
+
+
 def test_a_network_that_turns_stays_a_rotation(pair) -> None:
     now, following, _ = pair
     T = forward(0.5)
@@ -148,10 +163,11 @@ def test_pairs_of_a_batch_are_aligned_as_each_alone(pair) -> None:
         FrameTensors(torch.cat([a.image, b.image]), a.camera, torch.cat([a.inverse_depth, b.inverse_depth]))
         for a, b in ((now, following), (following, now))
     ]
-    there, back = predict_frames.align_motion(saying(forward(0.3)), *both, None)
+    there, back = (one.T_next_now for one in predict_frames.align_motion(saying(forward(0.3)), *both, None))
     torch.testing.assert_close(there, align_motion(saying(forward(0.3)), now, following, None), atol=1e-5, rtol=0)
     torch.testing.assert_close(back, align_motion(saying(forward(0.3)), following, now, None), atol=1e-5, rtol=0)
-    first, second = predict_frames.align_motion(saying(None), *both, forward(0.5).double())
+    found = predict_frames.align_motion(saying(None), *both, forward(0.5).double())
+    first, second = (one.T_next_now for one in found)
     torch.testing.assert_close(
         first, align_motion(saying(None), now, following, forward(0.5).double()), atol=1e-5, rtol=0
     )

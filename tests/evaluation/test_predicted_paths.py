@@ -18,9 +18,16 @@ from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_to_folder, stream_predictions
+from stadia.evaluation.predict_frames import (
+    FrameMotion,
+    FrameTensors,
+    align_motion,
+    predict_to_folder,
+    stream_predictions,
+)
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
 from stadia.geometry.camera import intrinsics
+from stadia.recipes.base.prediction_outputs import prediction_lines
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -71,11 +78,11 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make) -> Non
 
     def counting(
         predictor: object, now: FrameTensors, following: FrameTensors, T_before: torch.Tensor | None
-    ) -> list[torch.Tensor | None]:
+    ) -> list[FrameMotion]:
         told.append((len(now.image), T_before if T_before is None else int(T_before[0, 3])))
         T = torch.eye(4, dtype=torch.float64).repeat(len(now.image), 1, 1)
         T[:, 0, 3] = 10 * len(told) + torch.arange(len(T))
-        return list(T)
+        return [FrameMotion(one) for one in T]
 
     list(stream_predictions(red_reader(), read_frames(drive(10)), counting))
     assert told == [(3, None), (4, 12), (2, 23)], "pairs of a batch, and the motion before the first"
@@ -109,6 +116,33 @@ def test_an_alignment_that_turns_back_is_repeated_from_the_motion_before(
     *_, before, last = stream_predictions(network, read_frames(drive(5)), align_motion)
     assert pairs == [False, False, False, False, True]
     assert last.T_world_camera[2, 3] - before.T_world_camera[2, 3] == pytest.approx(-expected)
+
+
+def test_motions_that_no_alignment_confirms_are_counted(
+    tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network's stand in for them; without alignment nothing is counted."""
+
+    def align(*given: object) -> DirectAlignment:
+        start = given[-1]
+        assert isinstance(start, torch.Tensor)
+        one = torch.ones(len(start))
+        pairs.extend(range(len(start)))
+        return DirectAlignment(start, one, 0 * one, one * (0.9 if len(pairs) <= 3 else 0.1), 0.1 * one)
+
+    pairs: list[int] = []
+    monkeypatch.setattr("stadia.evaluation.predict_frames.align_direct", align)
+    network = red_reader()
+    network.T_next_now = lambda now, *_: torch.eye(4, dtype=torch.float64).repeat(len(now), 1, 1)
+    found = {}
+    for motion in ("aligned", "network"):
+        made_by = MADE_BY.model_copy(update={"motion": motion})
+        found[motion] = predict_to_folder(network, read_frames(drive(8)), tmp_path / motion, made_by, source="drive")
+    assert {name: one.record.not_aligned for name, one in found.items()} == {"aligned": 4, "network": None}
+    lines = list(prediction_lines(tmp_path / "aligned", found["aligned"]))
+    note = "note: 4 of 7 motions of the path are the pose network's: no alignment of the images confirms them"
+    assert f"{note}; do not rely on the path" in lines
+    assert not [line for line in prediction_lines(tmp_path / "network", found["network"]) if line.startswith("note")]
 
 
 def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:

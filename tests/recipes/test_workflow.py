@@ -29,6 +29,7 @@ from stadia.synthetic.roadworld.config import TINY
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import read_rows
+from stadia.training.loop import TrainingLoop
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -165,6 +166,32 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit"):
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
+
+
+def test_a_training_that_makes_its_start_worse_says_so(
+    small: SelfsupConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights that it starts from are scored on its own validation frames, and change no number of the training."""
+    first = recipes.train(small, out=tmp_path / "runs")
+    more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
+    capsys.readouterr()
+    runs, score_validation = {}, TrainingLoop.score_validation
+    for factor in (1e-3, 1e3):  # of the score of the start
+
+        def score(loop: TrainingLoop, factor: float = factor) -> dict[str, float]:
+            found = score_validation(loop)
+            return {name: value * factor for name, value in found.items()} if loop.step == 0 else found
+
+        monkeypatch.setattr(TrainingLoop, "score_validation", score)
+        runs[factor] = recipes.train(more, out=tmp_path / "runs")
+        monkeypatch.undo()
+        err = capsys.readouterr().err
+        assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
+    monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
+    monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
+    runs[0] = recipes.train(more, out=tmp_path / "runs")
+    losses = [[row["train/loss"] for row in read_rows(run.metrics_csv) if row["train/loss"]] for run in runs.values()]
+    assert losses[0] == losses[1] == losses[2]
 
 
 def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ class PredictedFrame:
     image_size: (height, width) before the crop.
     box: position of the crop in that image.
     log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network predicts none.
+    is_aligned: whether direct alignment found the motion to this frame, or the network's stands in; None for neither.
     """
 
     frame: Frame
@@ -64,6 +65,7 @@ class PredictedFrame:
     image_size: tuple[int, int]
     box: CropWindow
     log_uncertainty: NDArray[np.float32] | None = None
+    is_aligned: bool | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
         """Return depth (H, W), resized bilinearly in inverse depth to the image's size; 0 = none outside the crop."""

@@ -70,7 +70,19 @@ def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> Predict
     return PredictedMaps(predictor.inverse_depth(image, camera))
 
 
-Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[Tensor | None]]
+@dataclass(frozen=True, slots=True)
+class FrameMotion:
+    """The motion of one pair of frames.
+
+    T_next_now: (4, 4) float64; None where it is unknown.
+    is_aligned: whether direct alignment found it; None where it was not asked to.
+    """
+
+    T_next_now: Tensor | None
+    is_aligned: bool | None = None
+
+
+Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[FrameMotion]]
 """A method for the motions of pairs of frames, such as `predict_motion`."""
 
 
@@ -106,8 +118,10 @@ def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Mo
                 yield predicted
                 continue
             if before is not None and T_world_camera is not None:
-                T_next_now = links.get(number)
+                link = links.get(number, FrameMotion(None))
+                T_next_now = link.T_next_now
                 T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
+                predicted = replace(predicted, is_aligned=link.is_aligned)
             before = tensors
             yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
 
@@ -151,15 +165,15 @@ def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFram
     return pairs
 
 
-def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before: Tensor | None) -> list[Tensor | None]:
+def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before: Tensor | None) -> list[FrameMotion]:
     """Return the motion of each pair: of all at once where they have one camera."""
     views = [view for pair in pairs for view in pair]
     if pairs and all(torch.equal(view.camera.K, views[0].camera.K) for view in views):
         now, following = (_stack(side) for side in zip(*pairs, strict=True))
         return motion(predictor, now, following, T_before)
-    found: list[Tensor | None] = []
+    found: list[FrameMotion] = []
     for one, other in pairs:
-        found += motion(predictor, one, other, found[-1] if found else T_before)
+        found += motion(predictor, one, other, found[-1].T_next_now if found else T_before)
     return found
 
 
@@ -208,8 +222,8 @@ def _rank(found: DirectAlignment) -> tuple[bool, float]:
 
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
-) -> list[Tensor | None]:
-    """Predict T_next_now, (4, 4) float64, of each of B pairs, by the recipe's pose network; None without one.
+) -> list[FrameMotion]:
+    """Predict the motion of each of B pairs by the recipe's pose network; unknown without one.
 
     T_before: (4, 4) float64 motion of the pair before the first, None without one.
 
@@ -217,17 +231,17 @@ def predict_motion(
     """
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
-        return [None] * len(now.image)
+        return [FrameMotion(None)] * len(now.image)
     T = T_next_now.double().cpu()
     exact = from_rotation_translation(
         matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:, :3, :3])), T[:, :3, 3]
     )
-    return list(exact)
+    return [FrameMotion(one) for one in exact]
 
 
 def align_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
-) -> list[Tensor | None]:
+) -> list[FrameMotion]:
     """Refine the motion of the pose network, or else the motion before, by direct alignment with the predicted depth.
 
     Arguments and result are those of `predict_motion`. The network's motion is kept for unreliable alignments, and for
@@ -237,11 +251,11 @@ def align_motion(
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return predicted
-    starts = [T for T in predicted if T is not None]
+    starts = [one.T_next_now for one in predicted if one.T_next_now is not None]
     together = _align(now, following, torch.stack(starts)) if len(starts) == len(predicted) else []
-    motions: list[Tensor | None] = []
-    for number, T in enumerate(predicted):
-        before = motions[-1] if motions else T_before
+    motions: list[FrameMotion] = []
+    for number, by_network in enumerate(predicted):
+        before = motions[-1].T_next_now if motions else T_before
         pair = now.select(number), following.select(number)
         if together:
             (found,) = together[number : number + 1]
@@ -249,7 +263,10 @@ def align_motion(
                 found = min(found, *_align(*pair, before[None]), key=_rank)
         else:
             (found,) = _align(*pair, (torch.eye(4, dtype=torch.float64) if before is None else before)[None])
-        motions.append(found.T_source_target[0].cpu() if is_reliable(found) else T)
+        if is_reliable(found):
+            motions.append(FrameMotion(found.T_source_target[0].cpu(), is_aligned=True))
+        else:
+            motions.append(FrameMotion(by_network.T_next_now, is_aligned=False))
     return motions
 
 

@@ -61,7 +61,8 @@ class FrameToFrameOdometry:
         if self.before is None:
             self.poses.append(torch.eye(4, dtype=torch.float64))
         else:
-            (self.T_next_now,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            (found,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            self.T_next_now = found.T_next_now
             if self.T_next_now is None or not self.T_next_now.isfinite().all():
                 return False
             self.poses.append(compose(self.poses[-1], inverse(self.T_next_now)))
@@ -100,7 +101,7 @@ class SlidingWindowOdometry:
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
         now = FrameTensors(image, camera)
-        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0]
+        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0].T_next_now
         self.before = now
         maps = partial(predict_maps, self.predictor, image, camera)
         return self.window.add(IncomingFrame(image, camera, maps), motion)

@@ -56,7 +56,7 @@ class TrainingLoop(TrainingState):
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
         try:
             self.start()
-            if self.step == 0 and self.recipe.started_from is not None and self.val_batches is not None:
+            if self.step == 0 and self.recipe.started_from and self.val_batches is not None:
                 self.start_score = self.find_score(self.score_validation())
             stream = iter(self.batches)
             while not self.is_finished:

@@ -64,6 +64,12 @@ MAX_VALIDATION_WARP_RATIO = 1.2
 .63; two between moving cars had 2.2 and 2.8 at the checkpoint, and less than .9 on the training images.
 """
 
+MAX_TURN_DEG, MAX_MOTION_OVER_DEPTH = 10.0, 0.5
+"""Of the predicted motion to the next image at the end of a training. 117 trainings ended at up to 1.9 degrees and .09
+of the depth. Four whose path was useless, one of them with good depth of stereo pairs, ended at 2 to 76 degrees and .99
+to 6000 times the depth.
+"""
+
 MAX_AUTO_MASKED = 0.75
 
 MIN_TRAINED_STEPS = 100
@@ -306,6 +312,12 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         )
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
+    if (turn := training.turn_deg) is not None and turn > MAX_TURN_DEG:
+        text = f"the predicted rotation to the next image ended at {turn:.0f} degrees"
+        reasons.append((text, f"at most {MAX_TURN_DEG:g} degrees"))
+    if (motion := training.motion_over_depth) is not None and motion > MAX_MOTION_OVER_DEPTH:
+        text = f"the predicted motion to the next image ended at {motion:.2g} times the depth"
+        reasons.append((text, f"at most {MAX_MOTION_OVER_DEPTH:g} times the depth"))
     if training.unusable_codes:
         codes_text = ", ".join(training.unusable_codes)
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"

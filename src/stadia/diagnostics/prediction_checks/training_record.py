@@ -42,6 +42,8 @@ class TrainingRecord:
     warped_over_unwarped: residual of the warped training images, without auto-mask, over that of the unwarped ones.
     auto_masked: share of the pixels. Both are medians of the last logged rows up to the checkpoint.
     validation_warped: warped_over_unwarped of the last validation up to the checkpoint.
+    turn_deg, motion_over_depth: of the predicted motion to a neighbor in time, the largest over the neighbors; medians
+        as above.
     codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
     focal: fx / width of each of its data sets.
     data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
@@ -64,6 +66,8 @@ class TrainingRecord:
     recipe_class: str | None = field(default=None, compare=False)
     own_terms: tuple[str, ...] = field(default=(), compare=False)
     unusable_codes: tuple[str, ...] = ()
+    turn_deg: float | None = None
+    motion_over_depth: float | None = None
 
     @classmethod
     def read(
@@ -84,6 +88,8 @@ class TrainingRecord:
             warped_over_unwarped=_last_median(rows, "train/warped_over_unwarped"),
             auto_masked=_last_median(rows, "train/auto_masked"),
             validation_warped=_last_median(rows, "val/warped_over_unwarped", 1),
+            turn_deg=_find_largest(rows, "train/motion/turn_deg/"),
+            motion_over_depth=_find_largest(rows, "train/motion/over_depth/"),
             codes=_read_codes(run / "findings.jsonl", rows, steps),
             data_causes=_read_data_causes(run / "findings.jsonl"),
             focal=focal,
@@ -136,6 +142,13 @@ def _read_numbers(path: Path) -> list[dict[str, float]]:
 def _last_median(rows: list[dict[str, float]], name: str, count: int = LAST_ROWS) -> float | None:
     values = [row[name] for row in rows if name in row][-count:]
     return statistics.median(values) if values else None
+
+
+def _find_largest(rows: list[dict[str, float]], prefix: str) -> float | None:
+    """Return the largest of the last medians of several sources."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(prefix))
+    medians = (_last_median(rows, name) for name in names)
+    return max((value for value in medians if value is not None), default=None)
 
 
 def _read_codes(path: Path, rows: list[dict[str, float]], steps: int | None) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ _NOT_ENDED: Mapping[str, Any] = {
     "precision_cost": None,
     "trained_on": None,
     "has_frame_numbers": False,
+    "not_aligned": None,
 }
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
@@ -131,6 +132,7 @@ class PredictionsRecord(StrictModel):
     entries: the frames, in order.
     has_frame_numbers: whether their names are frame numbers of a video; false where they are names of image files.
     path: the entries with a pose, one row of trajectory.txt each; empty without a path.
+    not_aligned: how many motions of the path no alignment confirms, and are the network's; None without alignment.
     path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
     checks: verdict ("usable", "doubtful", "unusable", "not judged"), findings and measurements of these predictions;
         None where they were not checked.
@@ -160,6 +162,7 @@ class PredictionsRecord(StrictModel):
     finished: bool = False
     entries: tuple[str, ...] = ()
     has_frame_numbers: bool = False
+    not_aligned: int | None = None
 
     def write(self, folder: Path) -> None:
         """Write predictions.json atomically."""
@@ -323,7 +326,7 @@ def write_predictions(
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         ended["precision_cost"] = None if precision_cost is None else dict(precision_cost)
         ended["trained_on"] = None if trained is None else len(set(written.entries).intersection(trained))
-        ended["has_frame_numbers"] = has_frame_numbers
+        ended |= {"has_frame_numbers": has_frame_numbers, "not_aligned": written.not_aligned}
         complete()
         if checker is not None:
             ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}
@@ -336,10 +339,14 @@ def write_predictions(
 
 @dataclass(frozen=True)
 class _WrittenFrames:
-    """Names of all frames; names, poses (N, 4, 4) and times of the path. image_size: None where sizes differ."""
+    """Names of all frames; names, poses (N, 4, 4) and times of the path. image_size: None where sizes differ.
+
+    not_aligned: as of `PredictionsRecord`.
+    """
 
     path_ends: str
     image_size: tuple[int, int] | None
+    not_aligned: int | None
     entries: list[str] = field(default_factory=list)
     posed: list[str] = field(default_factory=list)
     times_s: list[float | None] = field(default_factory=list)
@@ -368,6 +375,7 @@ def _write_frames(
     Poses kept as small arrays of torch would also keep the allocator from returning the pages between them.
     """
     path_ends, last_posed, sizes = "", "", set[tuple[int, int]]()
+    not_aligned: int | None = None
     latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
     takers: list[Listener] = [partial(_write_maps, out), *listeners]
     with run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) as write:
@@ -385,11 +393,13 @@ def _write_frames(
             log_file.write(json.dumps(row).encode() + b"\n")  # the shortest text of a float64 is exact
             if pose is not None:
                 last_posed = name
+                if predicted.is_aligned is not None:
+                    not_aligned = (not_aligned or 0) + (not predicted.is_aligned)
             elif predicted.frame.on_path and last_posed and not path_ends:
                 path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown"
     if not sizes:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
-    written = _WrittenFrames(path_ends=path_ends, image_size=sizes.pop() if len(sizes) == 1 else None)
+    written = _WrittenFrames(path_ends, sizes.pop() if len(sizes) == 1 else None, not_aligned)
     log_file.seek(0)
     for name, time_s, pose in (json.loads(line) for line in log_file):
         written.entries.append(name)

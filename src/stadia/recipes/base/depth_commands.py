@@ -213,7 +213,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
         """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
-        split, training = next(iter(data.each.values())).split, read_training_record(run.folder, of_trained=False)
+        split, training = next(iter(data.each.values())).split, read_training_record(run.folder)
         validated = frame_indices(split.val)
         count = sum(map(len, validated.values()))
         frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
@@ -260,7 +260,7 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
         yield frame
 
 
-def read_training_record(checkpoint: Path, *, of_trained: bool) -> TrainingRecord:
+def read_training_record(checkpoint: Path, *, of_trained: bool = False) -> TrainingRecord:
     """Return the training as a checkpoint and its run's files record it.
 
     of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.

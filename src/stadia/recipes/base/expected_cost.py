@@ -346,10 +346,14 @@ PACKAGED_ENCODER, SMALL_ENCODER = "tf_efficientnet_lite0", "mobilenetv3_small_10
 SMALL_NETWORKS = (
     *("model.decoder_channels=8,16,24,32,64", "model.scales=1"),
     *("model.pose_net=correlation", "model.translation_scale=0.2"),
-    *("loss.pyramid=4", "loss.auto_mask_from_step=100"),
+    *("loss.pyramid=4", "loss.auto_mask_from_step=100", "loss.temporal_from_step=null"),
     *("training.batch_size=4", "optimizer.lr=1e-3", "training.clip_norm=1.0"),
 )
-"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results/mono.md)."""
+"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results/mono.md).
+
+With a stereo source the pair alone trains depth, as in the preset `demo`: where the neighbors in time compete with it,
+they lose in the first steps, and the pose network has no gradient left that would bring it back.
+"""
 
 
 def choose_settings(

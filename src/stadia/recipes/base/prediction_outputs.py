@@ -36,6 +36,10 @@ def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
     yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
     if predictions.record and predictions.record.path_ends:
         yield f"note: {predictions.record.path_ends}"
+    if predictions.record and (count := predictions.record.not_aligned):
+        advice = "; do not rely on the path" if 2 * count > posed - 1 else ""
+        part = f"{count} of {posed - 1} motions of the path are the pose network's"
+        yield f"note: {part}: no alignment of the images confirms them{advice}"
     if predictions.record and predictions.record.checks:
         yield from verdict_lines(predictions.record.checks)
 

@@ -10,7 +10,7 @@ from typing import Any
 from stadia.core.errors import StadiaError
 from stadia.core.json_files import read_json
 from stadia.diagnostics.catalog import VERDICT_CODES
-from stadia.diagnostics.finding import FINDINGS, Finding, append_finding, read_valid_findings, write_findings
+from stadia.diagnostics.finding import Finding, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import PredictionVerdict, TrainingRecord, Verdict, find_verdict
 from stadia.training.run_folder import Run
 
@@ -40,7 +40,7 @@ def replace_verdict(run: Run, judged: PredictionVerdict, training: TrainingRecor
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
     """Return the codes of the verdict at a training's end where it is unusable; none for another verdict, or no run."""
     try:
-        facts, path = read_json(folder / "run.json"), folder / FINDINGS
+        facts, path = read_json(folder / "run.json"), folder / "findings.jsonl"
         if not isinstance(facts, dict) or facts.get("predictions") != Verdict.UNUSABLE:
             return ()
         known = read_valid_findings(path)[0] if path.exists() else []
