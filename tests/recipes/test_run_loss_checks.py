@@ -78,7 +78,7 @@ def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.M
         recipes.dry_run(small)
 
 
-@pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1"])
+@pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1", "loss.smoothness=0"])
 @pytest.mark.parametrize("neighbors_teach_depth", [False, True])
 def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_depth: bool) -> None:
     from_step = "loss.temporal_from_step=" + ("0" if neighbors_teach_depth else "null")

@@ -12,14 +12,22 @@ from mutations import losses
 from torch import Tensor
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.loss_checks.added_term_checks import check_added_loss, check_edge_weights
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.loss_checks.added_term_checks import (
+    check_added_loss,
+    check_constant_depth,
+    check_edge_weights,
+    check_tiles,
+)
 from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.loss_properties import check_terms_measured
-from stadia.diagnostics.loss_checks.video_cases import make_video_case
+from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.losses import SMOOTHNESS
+from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 pytestmark = pytest.mark.slow
 
@@ -177,15 +185,68 @@ def test_weights_that_do_not_fall_at_an_edge_are_reported(term: ImageTerm, measu
     assert min(table["cost"]) < table["cost"][table["image edge beside that of depth, px"].index(0)]
 
 
-def one_sided_bend(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    (weights, _) = ((-step.abs()).exp() for step in color_steps(image))
-    return ((inverse_depth / inverse_depth.mean()).diff(n=2, dim=-1).abs() * weights[..., 1:]).mean()
+def charbonnier(values: Tensor, eps: float = 1e-3) -> Tensor:
+    return (values.square() + eps**2).sqrt()
+
+
+def log_bend(
+    pick: Callable[[Tensor, Tensor], Tensor] = torch.maximum,
+    reduce: Callable[[Tensor], Tensor] = torch.mean,
+    eps: float = 1e-3,
+    gain: float = 1.0,
+) -> ImageTerm:
+    """Second differences of log inverse depth, with weights by the two steps of the image beside each."""
+
+    def term(inverse_depth: Tensor, image: Tensor) -> Tensor:
+        total = inverse_depth.new_zeros(())
+        for step, dim in zip(color_steps(image), (-1, -2), strict=True):
+            size = step.shape[dim] - 1
+            weight = (-gain * pick(step.abs().narrow(dim, 0, size), step.abs().narrow(dim, 1, size))).exp()
+            total = total + reduce(charbonnier(inverse_depth.log().diff(n=2, dim=dim), eps) * weight)
+        return total
+
+    return term
+
+
+ONE_SIDED: dict[str, ImageTerm] = {
+    "step before": log_bend(lambda before, behind: before, gain=10),
+    "step behind": log_bend(lambda before, behind: behind, gain=10),
+    "small weights": log_bend(lambda before, behind: before),
+    "of inverse depth": lambda depth, image: (
+        (depth / depth.mean()).diff(n=2, dim=-1).abs() * (-color_steps(image)[0].abs()).exp()[..., 1:]
+    ).mean(),
+}
+
+
+@pytest.mark.parametrize("name", ONE_SIDED)
+def test_second_differences_weighted_by_one_image_step_are_reported(name: str) -> None:
+    (found,) = check_edge_weights(edge_case_of(ONE_SIDED[name]))
+    assert found.code == "L26"
+    assert "with an image edge 1 px before it" in found.measured
+    table = dict(zip(*found.evidence["values"].values(), strict=True))
+    assert abs(table[1] - table[-1]) > 0.05
+    assert "both sides" in found.expected
+
+
+def central_steps(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Forward differences of depth, weighted by central differences of the image, as by a Sobel filter."""
+    step = (image[..., 2:] - image[..., :-2]).mean(1, keepdim=True).abs()
+    return (slopes(inverse_depth)[0][..., 1:] * (-step).exp()).mean()
+
+
+def charbonnier_of_central_steps(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    step = (image[..., 2:] - image[..., :-2]).mean(1, keepdim=True).abs()
+    return (charbonnier(inverse_depth.log().diff(dim=-1)[..., 1:]) * (-step).exp()).mean()
 
 
 SILENT: dict[str, ImageTerm] = {
     **{name: SMOOTHNESS.load(name) for name in SMOOTHNESS},
     "of depth alone": lambda depth, image: relative_bend(depth),
-    "one-sided bend": one_sided_bend,
+    "central steps of the image": central_steps,
+    "Charbonnier of central steps": charbonnier_of_central_steps,
+    "bend of the logarithm": log_bend(),
+    "strongly weighted bend": log_bend(gain=10),
+    "mean of both steps": log_bend(lambda before, behind: (before + behind) / 2),
     "of the image alone": lambda depth, image: image.diff(dim=-1).abs().mean() + 0 * depth.mean(),
     "by brightness": lambda depth, image: (slopes(depth)[0] * image.mean(1, keepdim=True)[..., 1:]).mean(),
     "matched gradients": lambda depth, image: (slopes(depth)[0] - color_steps(image)[0].abs()).abs().mean(),
@@ -199,7 +260,74 @@ SILENT: dict[str, ImageTerm] = {
 
 @pytest.mark.parametrize("name", SILENT)
 def test_sound_weights_and_other_uses_of_the_image_have_no_finding(name: str) -> None:
-    assert list(check_edge_weights(edge_case_of(SILENT[name]))) == []
+    case = edge_case_of(SILENT[name])
+    assert [*check_edge_weights(case), *check_constant_depth(case), *check_tiles(case)] == []
+
+
+# -- sums over pixels, and roots at constant depth
+
+
+def huber_sum(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    return huber_slope(inverse_depth) * inverse_depth[0].numel()
+
+
+@pytest.mark.parametrize(
+    ("term", "measured"),
+    [
+        (log_bend(reduce=torch.sum), "2 times with two copies side by side and 2 times with two copies one above the"),
+        (log_bend(reduce=torch.norm), "1.4"),
+        (huber_sum, "2 times with two copies one above the other"),
+        (lambda depth, image: bend_of(depth / depth.sum((2, 3), keepdim=True)), ".5 times with two copies side"),
+    ],
+    ids=["sum", "norm", "of one direction", "over the sum of the image"],
+)
+def test_sums_over_pixels_are_reported_though_bends_shrink_with_the_size(term: ImageTerm, measured: str) -> None:
+    (found,) = check_tiles(edge_case_of(term))
+    assert (found.code, found.severity) == ("L06", Severity.WARN)
+    assert measured in found.measured
+    assert "L06" in [one.code for one in check_losses({"loss": edge_case_of(term)})]
+
+
+def slope_per_image_width(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    return sum((slope.mean() * inverse_depth.shape[-1] for slope in slopes(inverse_depth)), torch.zeros(()))
+
+
+def prior_of_rows(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    rows = torch.arange(inverse_depth.shape[-2], dtype=inverse_depth.dtype)[:, None]
+    return (inverse_depth - 0.01 * rows).square().mean()
+
+
+def of_this_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    return (inverse_depth - torch.full((64, 128), 0.1)).abs().sum()
+
+
+@pytest.mark.parametrize("term", [slope_per_image_width, prior_of_rows, of_this_size])
+def test_terms_by_the_width_or_the_row_are_no_sums(term: ImageTerm) -> None:
+    assert list(check_tiles(edge_case_of(term))) == []
+
+
+@pytest.mark.parametrize(
+    "term",
+    [log_bend(eps=0.0), lambda depth, image: torch.stack([one.square().mean() for one in slopes(depth)]).sum().sqrt()],
+    ids=["Charbonnier without epsilon", "norm of all slopes"],
+)
+def test_roots_without_epsilon_are_reported_at_constant_depth(term: ImageTerm) -> None:
+    (found,) = check_constant_depth(edge_case_of(term))
+    assert (found.code, found.severity) == ("L09", Severity.WARN)
+    assert found.measured == "what is added alone: the gradient of inverse_depth is not finite for constant depth"
+    assert found in [replace(one, where=found.where) for one in check_losses({"loss": edge_case_of(term)})]
+
+
+def test_term_of_weight_0_is_not_noted_and_another_of_its_name_is() -> None:
+    def change(photometric: LossReport, outputs: Outputs) -> LossReport:
+        mine = LossReport.from_terms({"smoothness": (outputs["inverse_depth"] - 100).clamp(min=0).mean()}, {})
+        return combine_losses({"selfsup": (1.0, photometric), "mine": (1.0, mine)})
+
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(smoothness=0), reprojector=TorchReprojector)
+    given = make_video_case(loss, losses.VIDEO, OutputSpec(left_out=("smoothness",)))
+    assert list(check_terms_measured(given)) == []
+    (note,) = check_terms_measured(given.change_loss(change))
+    assert note.measured == "term mine/smoothness: mine/smoothness is 0 on this scene"
 
 
 def test_term_that_is_zero_on_the_scene_is_noted() -> None:

@@ -54,6 +54,11 @@ MAX_EDGE_EXCESS = 0.05
 image without edges. The smoothness terms of this package have 0, weights that are one pixel off have .33.
 """
 
+MAX_TILE_CHANGE = 1.2
+"""Factor by which what is added may change for two copies side by side, each with constant depth along the row of
+copies. A mean over pixels has 1, a sum 2, a root of a sum of squares 1.41.
+"""
+
 MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
 """Share of the image size by which a principal point may lie outside; that of half an image lies at its border."""
 

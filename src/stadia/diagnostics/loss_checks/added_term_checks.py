@@ -11,8 +11,8 @@ from torch import Tensor
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks import MAX_EDGE_EXCESS, MAX_NOISE_REWARD, MIN_REWARD, NOISE
-from stadia.diagnostics.loss_checks.loss_case import LossCase, total_of
+from stadia.diagnostics.loss_checks import MAX_EDGE_EXCESS, MAX_NOISE_REWARD, MAX_TILE_CHANGE, MIN_REWARD, NOISE
+from stadia.diagnostics.loss_checks.loss_case import IMAGE, LossCase, LossRaised, Outputs, total_of
 from stadia.diagnostics.loss_checks.loss_properties import (
     MIN_TERM,
     check_gradient,
@@ -20,6 +20,7 @@ from stadia.diagnostics.loss_checks.loss_properties import (
     check_mirroring,
     check_relief,
     check_sample_independence,
+    find_not_finite,
 )
 
 NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)
@@ -33,6 +34,12 @@ EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)
 
 EDGES = {"vertical": 3, "horizontal": 2}
 """Axis across an edge, by the direction of the edge."""
+
+MAX_RAMP_COST = 1e-6
+"""Cost of a ramp of depth over that of an edge, of second differences: 0 and rounding."""
+
+TILINGS = {"side by side": 3, "one above the other": 2}
+"""Axis of two copies, by their place."""
 
 
 def check_added_loss(case: LossCase) -> Iterator[Finding]:
@@ -83,6 +90,9 @@ def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Te
 def check_edge_weights(case: LossCase) -> Iterator[Finding]:
     """L26: an edge of depth costs least with an image edge in the same place, dark to bright or bright to dark.
 
+    Second differences are symmetric: an image edge on either side of the depth edge counts the same. First differences
+    may have the image steps half a pixel beside them, as with central differences of the image.
+
     Nothing is reported of terms that ignore the image, whose cost of a depth edge depends on brightness, or that do not
     penalize a depth edge in an image without edges: their weights are no edge weights.
     """
@@ -99,16 +109,98 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
             for colors in (COLORS, COLORS[::-1]):
                 edges = {px: _make_edge(given, dim, *colors, px).repeat(1, 3, 1, 1) for px in EDGE_OFFSETS_PX}
                 costs = {px: cost(image) / plain for px, image in edges.items()}
-                best = min(costs, key=costs.__getitem__)
-                if costs[0] <= costs[best] + MAX_EDGE_EXCESS:
-                    continue
                 order = "dark to bright" if colors == COLORS else "bright to dark"
-                measured = f"a {direction} edge of depth costs {costs[0]:.3g} with an image edge in the same place "
-                measured += f"({order}), {costs[best]:.3g} with one {abs(best)} px beside it, 1 without"
+                best = min(costs, key=costs.__getitem__)
+                uneven = max((px for px in costs if px > 0), key=lambda px: abs(costs[px] - costs[-px]))
+                if costs[0] > costs[best] + MAX_EDGE_EXCESS:
+                    measured = f"a {direction} edge of depth costs {costs[0]:.3g} with an image edge in the same place "
+                    measured += f"({order}), {costs[best]:.3g} with one {abs(best)} px beside it, 1 without"
+                    expected = f"least in the same place, within {MAX_EDGE_EXCESS:g}"
+                elif abs(costs[uneven] - costs[-uneven]) > MAX_EDGE_EXCESS and _is_second_difference(case, dim, plain):
+                    measured = f"a {direction} edge of depth costs {costs[-uneven]:.3g} with an image edge {uneven} px "
+                    measured += f"before it ({order}), {costs[uneven]:.3g} with one {uneven} px behind it, 1 without"
+                    expected = f"the same on both sides of second differences, within {MAX_EDGE_EXCESS:g}"
+                else:
+                    continue
                 table = {"image edge beside that of depth, px": list(costs), "cost": list(costs.values())}
-                expected = f"least in the same place, within {MAX_EDGE_EXCESS:g}"
                 yield make_finding("L26", Severity.WARN, measured, expected, evidence={"values": table})
                 return
+
+
+def check_constant_depth(case: LossCase) -> Iterator[Finding]:
+    """L09: what is added is finite at exactly constant depth, as a network may predict it before it is trained."""
+    if (added := case.added) is None:
+        return
+    names = [name for name in added.right if name.startswith(("inverse_depth", "log_depth"))]
+    constant = {name: torch.full_like(added.right[name], float(added.right[name].mean())) for name in names}
+    if names and (wrong := find_not_finite(added, {**added.right, **constant})):
+        measured = f"what is added alone: {wrong} for constant depth"
+        cause = "a root or a division at 0, such as sqrt(x**2) or a norm of slopes: its gradient at 0 is 0/0"
+        fix = "add an epsilon inside the root, sqrt(x**2 + eps**2), or use abs"
+        yield make_finding("L09", Severity.WARN, measured, "finite numbers", cause=cause, fix=fix)
+
+
+def check_tiles(case: LossCase) -> Iterator[Finding]:
+    """L06: what is added is the same for two copies of outputs and image beside each other: a mean over pixels.
+
+    Second differences shrink with the size of the image, so that a scene at twice the size does not show a sum. The
+    depth of the copies is constant along their row: there is no seam, and slopes per image width stay as they are.
+    Nothing is reported of terms that change for one direction alone (a prior for rows) or raise for another size.
+    """
+    added, depth = case.added_at, case.right.get("inverse_depth")
+    if added is None or depth is None:
+        return
+    given = {**case.right, **({"image": case.shown[IMAGE]} if IMAGE in case.shown else {})}
+    ratios = {}
+    with torch.no_grad():
+        least = MIN_TERM * abs(total_of(case.report_at_truth))
+        for place, dim in TILINGS.items():
+            flat = depth.mean() * torch.ones_like(depth.narrow(dim, 0, 1))
+            varying = add_depth_noise({"inverse_depth": flat}, NOISE)["inverse_depth"].expand_as(depth)
+            outputs = {**given, "inverse_depth": varying}
+            try:
+                one, two = added(outputs), added(_repeat_maps(outputs, dim))
+            except LossRaised:
+                return
+            if not math.isfinite(one + two):
+                return
+            if abs(one) > least:  # else it has slopes along the row of copies only
+                ratios[place] = two / one
+    if not ratios:
+        return
+    if min(ratios.values()) > MAX_TILE_CHANGE or max(map(abs, ratios.values())) < 1 / MAX_TILE_CHANGE:
+        listed = " and ".join(f"{ratio:.3g} times with two copies {place}" for place, ratio in ratios.items())
+        measured = f"what is added alone: {listed}"
+        evidence = {f"copies {place}": ratio for place, ratio in ratios.items()}
+        yield make_finding("L06", Severity.WARN, measured, "the same, as of a mean over pixels", evidence=evidence)
+
+
+def _repeat_maps(outputs: Outputs, dim: int) -> dict[str, Tensor]:
+    """Return the outputs with every map (B, C, H, W) of the size of depth twice along an axis."""
+    size = outputs["inverse_depth"].shape[-2:]
+    return {
+        name: torch.cat((value, value), dim) if value.ndim == 4 and value.shape[-2:] == size else value
+        for name, value in outputs.items()
+    }
+
+
+def _is_second_difference(case: LossCase, dim: int, edge_cost: float) -> bool:
+    """Return whether a ramp of inverse depth, of its logarithm or of depth adds nothing over flat depth."""
+    assert case.added_by_image is not None
+    depth = case.right["inverse_depth"]
+    shape = [-1 if axis == dim else 1 for axis in range(4)]
+    share = torch.linspace(0, 1, depth.shape[dim], dtype=depth.dtype).view(shape)
+    ramps = (
+        NEAR_PER_M + (FAR_PER_M - NEAR_PER_M) * share,
+        NEAR_PER_M * (FAR_PER_M / NEAR_PER_M) ** share,
+        1 / (1 / NEAR_PER_M + (1 / FAR_PER_M - 1 / NEAR_PER_M) * share),
+    )
+    image = torch.full_like(depth, COLORS[0]).repeat(1, 3, 1, 1)
+    flat = case.added_by_image({**case.right, "inverse_depth": torch.full_like(depth, FAR_PER_M)})(image)
+    costs = [
+        case.added_by_image({**case.right, "inverse_depth": ramp.expand_as(depth)})(image) - flat for ramp in ramps
+    ]
+    return min(map(abs, costs)) <= MAX_RAMP_COST * edge_cost
 
 
 def _measure_edge_cost(
@@ -128,5 +220,5 @@ def _make_edge(like: Tensor, dim: int, first: float, second: float, offset_px: i
     return edge
 
 
-ADDED_PROPERTIES = (check_added_loss, check_edge_weights)
+ADDED_PROPERTIES = (check_added_loss, check_constant_depth, check_tiles, check_edge_weights)
 """Checks of what is added to a loss, after those of the whole loss."""

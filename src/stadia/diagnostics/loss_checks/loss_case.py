@@ -88,7 +88,8 @@ class LossCase:
     loose: relative tolerance of the gradient by output name, where some pixels have no gradient by design.
     added: the case of what `change_loss` adds alone.
     added_by_image: what `change_loss` adds to outputs, as a function of the image (B, 3, H, W); None without an image.
-    left_out: terms that the scene has nothing of, by design.
+    added_at: what `change_loss` adds to outputs of any size, which have the image of `shown` as "image".
+    left_out: terms that are 0 on the scene by design: it has nothing of them, or their weight is 0.
     """
 
     loss: Callable[[Outputs], Any]
@@ -102,6 +103,7 @@ class LossCase:
     loose: Mapping[str, float] = field(default_factory=dict)
     added: LossCase | None = None
     added_by_image: Callable[[Outputs], Callable[[Tensor], float]] | None = None
+    added_at: Callable[[Outputs], float] | None = None
     left_out: tuple[str, ...] = ()
 
     def report(self, outputs: Outputs) -> Any:
@@ -123,9 +125,12 @@ class LossCase:
             zero = _multiply_by_zero(self.report(outputs))
             return lambda image: total_of(_call(change, zero, {**outputs, "image": image}))
 
-        has_image = IMAGE in self.shown
-        added = self._change_all(change_zero)
-        return replace(self._change_all(change), added=added, added_by_image=add_to if has_image else None)
+        def add_at(outputs: Outputs) -> float:
+            return total_of(_call(change, _multiply_by_zero(self.report_at_truth), outputs))
+
+        by_image = add_to if IMAGE in self.shown else None
+        changed, added = self._change_all(change), self._change_all(change_zero)
+        return replace(changed, added=added, added_by_image=by_image, added_at=add_at)
 
     def _change_all(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
         """Return the case, its forms and its hostile scenes with a changed loss."""

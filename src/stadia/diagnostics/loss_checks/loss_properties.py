@@ -28,7 +28,7 @@ from stadia.diagnostics.loss_checks import (
     MIN_HALF_NOISE,
     MIN_RELIEF,
 )
-from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, total_of
+from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, Outputs, total_of
 from stadia.diagnostics.preflight.recording_survey import NotChecked, make_not_checked
 from stadia.losses.loss_report import find_loss_errors
 
@@ -187,7 +187,7 @@ def check_mirroring(case: LossCase) -> Iterator[Finding]:
 
 def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
     """L09: loss and gradient are finite at the truth, and for images and labels that occur now and then."""
-    scenes = {"the true outputs": _not_finite(total_of(case.report_at_truth), case.gradients_at(case.right))}
+    scenes = {"the true outputs": find_not_finite(case, case.right)}
     for name, make in case.hostile.items():
         other = make()
         scenes[name] = _not_finite(total_of(other.report_at_wrong), other.gradients)
@@ -320,7 +320,7 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
 def check_terms_measured(case: LossCase) -> Iterator[Finding]:
     """N01: a term that is 0 for every output of this scene is not checked."""
     outputs = [case.right, case.off, *(outputs for axis in case.axes for outputs in axis.outputs.values())]
-    unseen = {name for name in getattr(case.report_at_truth, "terms", {}) if name.split("/")[-1] not in case.left_out}
+    unseen = set(getattr(case.report_at_truth, "terms", {}))
     with torch.no_grad():
         for given in outputs:
             if not unseen:
@@ -328,7 +328,11 @@ def check_terms_measured(case: LossCase) -> Iterator[Finding]:
             report = case.report(given)
             least = MIN_TERM * abs(total_of(report))
             unseen = {name for name in unseen if name in report.terms and abs(float(report.terms[name])) <= least}
-    for name in sorted(unseen):
+    left_out = set(case.left_out)
+    for name in [name for name in case.report_at_truth.terms if name in unseen]:
+        if (term := name.split("/")[-1]) in left_out:
+            left_out.remove(term)  # a second one of this name is another term, such as that of a user
+            continue
         yield make_not_checked(
             f"term {name}",
             f"{name} is 0 on this scene",
@@ -354,6 +358,11 @@ def _not_finite(value: float, gradients: Mapping[str, Tensor]) -> str:
         return f"the loss is {value:g}"
     broken = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), None)
     return f"the gradient of {broken} is not finite" if broken else ""
+
+
+def find_not_finite(case: LossCase, outputs: Outputs) -> str:
+    """Describe what is not finite of the loss and its gradient at these outputs; empty where all is finite."""
+    return _not_finite(total_of(case.report(outputs)), case.gradients_at(outputs))
 
 
 def _range(values: Mapping[float, float]) -> float:

@@ -101,6 +101,7 @@ class OutputSpec:
 
     scales, sizes: of the outputs, and of the images that the loss compares, each half the one before.
     motion_alone: whether temporal sources train no depth, `SelfSupervisedLossConfig.temporal_from_step`.
+    left_out: names of loss terms whose weight is 0.
     """
 
     scales: int = 1
@@ -109,6 +110,7 @@ class OutputSpec:
     uncertainty: bool = False
     right_view: bool = False
     motion_alone: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 def make_video_case(
@@ -184,6 +186,7 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         cases,
         {name: partial(case_of, form) for name, form in hostile.items()},
         loose={"brightness": MASKED_EXPOSURE, **({"inverse_depth": MOTION_ALONE} if outputs.motion_alone else {})},
+        left_out=outputs.left_out,
     )
 
 

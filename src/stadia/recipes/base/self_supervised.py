@@ -86,8 +86,13 @@ class ViewSynthesis:
 
         With a stereo pair and neighbors in time, also the loss of the neighbors alone.
         """
-        model = self.config.model
+        model, weights = self.config.model, self.config.loss
         _, motion_alone = self.loss.teachers(source_names, end)
+        weight_of = {
+            "smoothness": weights.smoothness,
+            "brightness": weights.brightness * weights.smoothness,
+            "right_view": weights.right_view,
+        }
         outputs = OutputSpec(
             model.scales,
             self.config.loss.pyramid,
@@ -95,6 +100,7 @@ class ViewSynthesis:
             uncertainty=model.uncertainty,
             right_view=model.right_view,
             motion_alone=bool(motion_alone),
+            left_out=tuple(name for name, weight in weight_of.items() if not weight),
         )
 
         def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:

@@ -151,11 +151,12 @@ def make_object_pose_case(
         "log_pixel_m": right["log_pixel_m"] + 0.1,
         "log_size": right["log_size"] - 0.1,
     }
+    switched_off = (name.removesuffix("_weight") for name, value in config if value == 0)
     return LossCase(
         evaluate,
         right,
         off,
         tuple(axes),
         {"targets.quaternion_wxyz": targets.quaternion_wxyz, "targets.size_m": targets.size_m},
-        left_out=("norm",),  # the quaternions of the case are normalized
+        left_out=("norm", *switched_off),  # the quaternions of the case are normalized
     )
