@@ -91,9 +91,10 @@ def read_steps(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has before the first line, as the current folder: a video, a data set, paths, a study."""
+    """What a reader has before the first line, as the current folder: a video and its K, a data set, paths, a study."""
     World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
     write_video(tmp_path / "drive.mp4")
+    (tmp_path / "K.txt").write_text("116 0 80\n0 116 48\n0 0 1\n")
     for name in ("estimate.txt", "truth.txt"):
         (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
         timed = Trajectory(np.stack([pose(index) for index in range(6)]), np.arange(6) / 2)

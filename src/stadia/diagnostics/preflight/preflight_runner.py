@@ -133,9 +133,9 @@ def _find_rig(recording: Recording) -> tuple[object, ...] | None:
         return None
     try:
         camera = recording.camera(0)
+        T_right_left = np.asarray(recording.T_right_left, dtype=np.float64)
     except Exception:  # its checks have reported why
         return None
-    T_right_left = np.asarray(recording.T_right_left, dtype=np.float64)
     return camera.height, camera.width, camera.K.numpy().tobytes(), T_right_left.tobytes()
 
 
