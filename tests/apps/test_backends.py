@@ -77,43 +77,38 @@ def test_a_backend_predicts_as_torch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", OTHERS)
-def test_int8_differs_by_what_it_prints(
-    backend: str, trained: Path, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia
+@pytest.mark.parametrize(
+    ("precision", "backend", "least", "most"),
+    [
+        *(pytest.param("int8", *one.values, 1e-4, 0.1, marks=one.marks) for one in OTHERS),
+        ("bf16", "torch", 0, 0.02),
+        *(pytest.param("bf16", *one.values, 0, 0.02, marks=one.marks) for one in OTHERS if one.values == ("openvino",)),
+    ],
+)
+def test_a_precision_differs_by_what_it_prints(
+    precision: str,
+    backend: str,
+    least: float,
+    most: float,
+    trained: Path,
+    images: Path,
+    by_torch: Predictions,
+    tmp_path: Path,
+    stadia: Stadia,
 ) -> None:
     words = ("predict", trained, images, *CAMERA, "--no-video", "--no-cloud", "--backend", backend)
-    code, _, err = stadia(*words, "--precision", "int8", "--out", tmp_path / "out")
+    code, _, err = stadia(*words, "--precision", precision, "--out", tmp_path / "out")
     assert code == 0, err
     found = Predictions.open(tmp_path / "out")
     assert found.record is not None
     cost = found.record.precision_cost
     assert cost is not None
-    assert (found.record.precision, cost["frames"]) == ("int8", 3)
+    assert (found.record.backend, found.record.precision, cost["frames"]) == (backend, precision, 3)
     difference = cost["median_relative_difference"]
-    assert f"int8 differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
-    assert 1e-4 < difference < 0.1
-    assert np.median(differences(found, by_torch)) == pytest.approx(difference, rel=0.5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", *(other for other in OTHERS if other.values == ("openvino",))])
-def test_bf16_differs_by_what_it_prints(
-    backend: str, trained: Path, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia
-) -> None:
-    words = ("predict", trained, images, *CAMERA, "--no-video", "--no-cloud", "--backend", backend)
-    code, _, err = stadia(*words, "--precision", "bf16", "--out", tmp_path / "out")
-    assert code == 0, err
-    found = Predictions.open(tmp_path / "out")
-    assert found.record is not None
-    assert (found.record.backend, found.record.precision) == (backend, "bf16")
-    cost = found.record.precision_cost
-    assert cost is not None
-    difference = cost["median_relative_difference"]
-    assert f"bf16 differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
-    assert difference < 0.02
+    assert f"{precision} differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
+    assert least <= difference < most
     assert np.median(differences(found, by_torch)) == pytest.approx(difference, rel=0.5, abs=1e-6)
-    maps = [found.read(name) for name in found.files]
-    assert all(one.dtype == np.float32 for one in maps)
+    assert all(found.read(name).dtype == np.float32 for name in found.files)
 
 
 class TestBf16Predictor:

@@ -300,24 +300,44 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     if training.steps is not None and training.steps < MIN_TRAINED_STEPS:
         steps = _describe_steps(training.steps, training.trained_steps)
         reasons.append((steps, f"at least {MIN_TRAINED_STEPS} steps (thousands are usual)"))
-    if (warped := training.warped_over_unwarped) is not None and warped > MAX_WARP_RATIO:
-        text = f"the residual of the training images ended at {warped:.2f} times that of the unwarped ones"
-        reasons.append((text, f"at most {MAX_WARP_RATIO:g} times in the training"))
-    if (warped := training.validation_warped) is not None and warped > MAX_VALIDATION_WARP_RATIO:
-        text = f"the residual of the validation images was {warped:.2f} times that of the unwarped ones"
-        reasons.append((text, f"at most {MAX_VALIDATION_WARP_RATIO:g} times in the validation"))
-    if (masked := training.auto_masked) is not None and masked > MAX_AUTO_MASKED:
-        reasons.append(
-            (f"the auto-mask held {masked:.0%} of the pixels", f"at most {MAX_AUTO_MASKED:.0%} of the pixels")
+    reasons += [
+        (measured.format(value), f"at most {expected}")
+        for value, most, measured, expected in (
+            (
+                training.warped_over_unwarped,
+                MAX_WARP_RATIO,
+                "the residual of the training images ended at {:.2f} times that of the unwarped ones",
+                f"{MAX_WARP_RATIO:g} times in the training",
+            ),
+            (
+                training.validation_warped,
+                MAX_VALIDATION_WARP_RATIO,
+                "the residual of the validation images was {:.2f} times that of the unwarped ones",
+                f"{MAX_VALIDATION_WARP_RATIO:g} times in the validation",
+            ),
+            (
+                training.auto_masked,
+                MAX_AUTO_MASKED,
+                "the auto-mask held {:.0%} of the pixels",
+                f"{MAX_AUTO_MASKED:.0%} of the pixels",
+            ),
+            (
+                training.turn_deg,
+                MAX_TURN_DEG,
+                "the predicted rotation to the next image ended at {:.0f} degrees",
+                f"{MAX_TURN_DEG:g} degrees",
+            ),
+            (
+                training.motion_over_depth,
+                MAX_MOTION_OVER_DEPTH,
+                "the predicted motion to the next image ended at {:.2g} times the depth",
+                f"{MAX_MOTION_OVER_DEPTH:g} times the depth",
+            ),
         )
+        if value is not None and value > most
+    ]
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
-    if (turn := training.turn_deg) is not None and turn > MAX_TURN_DEG:
-        text = f"the predicted rotation to the next image ended at {turn:.0f} degrees"
-        reasons.append((text, f"at most {MAX_TURN_DEG:g} degrees"))
-    if (motion := training.motion_over_depth) is not None and motion > MAX_MOTION_OVER_DEPTH:
-        text = f"the predicted motion to the next image ended at {motion:.2g} times the depth"
-        reasons.append((text, f"at most {MAX_MOTION_OVER_DEPTH:g} times the depth"))
     if training.unusable_codes:
         codes_text = ", ".join(training.unusable_codes)
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
