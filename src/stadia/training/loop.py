@@ -58,6 +58,7 @@ class TrainingLoop(TrainingState):
             self.start()
             if self.step == 0 and self.recipe.started_from and self.val_batches is not None:
                 self.start_score = self.find_score(self.score_validation())
+                self.time_limit.restart()
             stream = iter(self.batches)
             while not self.is_finished:
                 self.train_step(stream)
