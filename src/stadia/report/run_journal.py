@@ -81,7 +81,8 @@ def _diff_own_values(before: RunFiles, now: RunFiles) -> list[ValueChange]:
     """Return the values of a user's class that differ; none where one of the runs has no record of them."""
     if not all(OWN_VALUES in run.run for run in (before, now)):
         return []
-    return diff_mappings(*(flatten_mapping({OWN_VALUES: run.run[OWN_VALUES]}) for run in (before, now)))
+    old, new = (flatten_mapping({OWN_VALUES: run.run[OWN_VALUES]}) for run in (before, now))
+    return diff_mappings(old, new)
 
 
 def diff_patches(before: str, now: str) -> list[ValueChange]:

@@ -121,12 +121,12 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         trained = TrainingOverlap.find_input(run, given)
-        training = read_training_record(request.checkpoint, of_trained=bool(trained))
+        training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
         gate = PredictionGate(
-            self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained)
+            self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=trained.is_of_training
         )
         settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
-        settings["trained"] = trained
+        settings["trained"] = trained.names
         predictions = predict_input(self.predictor, given, folder, provenance, **settings)
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)

@@ -44,6 +44,18 @@ SAME_NAME_TRAINED = "a recording of the same name trained the network, and no re
 
 
 @dataclass(frozen=True)
+class TrainedInput:
+    """What trained of the input of a prediction.
+
+    names: of the frames of the input that trained; None where that is not known.
+    is_of_training: whether these, or others of their recording, video or session, trained.
+    """
+
+    names: frozenset[str] | None = None
+    is_of_training: bool = False
+
+
+@dataclass(frozen=True)
 class TrainingOverlap:
     """Frames of the scored recordings (or scenes of single images) that trained a run. `known` is false without a
     record.
@@ -107,26 +119,29 @@ class TrainingOverlap:
         return cls(True, of, copies, matched, reason=reason)
 
     @classmethod
-    def find_input(cls, run: Path, given: PredictionInput) -> frozenset[str] | None:
-        """Return the names of the frames of an input that trained a run; None where that is not known.
+    def find_input(cls, run: Path, given: PredictionInput) -> TrainedInput:
+        """Return what trained of an input. Of a video without a known number of frames, `names` are all that trained.
 
         given: of a prediction; a single image is not compared.
         """
         recording = given.recording
         if recording is not None:
-            return cls.find(run, [recording], {recording.name: given.indices}).names(recording)
+            return cls.find(run, [recording], {recording.name: given.indices}).of_input(recording)
         try:
             videos = _videos(_read_facts(run))
         except DataError:
-            return None
+            return TrainedInput()
         if not given.video_hash or not videos:
-            return None
-        return frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
+            return TrainedInput()
+        names = frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
+        return TrainedInput(names.intersection(given.names) if given.names else names, is_of_training=bool(names))
 
-    def names(self, recording: Recording) -> frozenset[str] | None:
-        """Return the names of the frames of a recording that trained; None where that is not known."""
-        indices = self.of.get(recording.name, frozenset())
-        return frozenset(frame_name(recording, index) for index in indices) if self.known else None
+    def of_input(self, recording: Recording) -> TrainedInput:
+        """Return what trained of a recording, among the frames for which this overlap was found."""
+        if not self.known:
+            return TrainedInput()
+        names = frozenset(frame_name(recording, index) for index in self.of.get(recording.name, ()))
+        return TrainedInput(names, is_of_training=recording.name in self.sessions)
 
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
