@@ -63,7 +63,7 @@ class BackendPredictor(DepthPredictor):
 
     def __init__(self, predictor: DepthPredictor, precision: str, backend: Backend | None = None) -> None:
         super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop, precision)
-        self.backend = backend
+        self.backend, self.lens = backend, predictor.lens  # one warning of another focal length for both
         self.precision_cost: Mapping[str, float] | None = None
         if backend is not None:
             self.move(torch.device("cpu"))
