@@ -217,6 +217,9 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
     assert "start_from" not in named.fix
     (both,) = judge_measurements(GOOD, replace(training, steps=40)).findings
     assert both.fix == named.fix
+    (tuned,) = judge_measurements(GOOD, replace(training, is_worse_than_start=True)).findings
+    assert tuned.fix.startswith("use the weights that the training started from")
+    assert tuned.evidence == both.evidence | {"steps": LEARNED.steps}
 
 
 def test_a_class_of_the_user_is_named_as_a_cause_of_constant_depth() -> None:

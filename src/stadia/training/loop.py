@@ -174,6 +174,11 @@ class TrainingLoop(TrainingState):
         self.unscored = scores.without
         return {f"val/{name}": value for name, value in means.items()}
 
+    @property
+    def is_worse_than_start(self) -> bool:
+        """Whether no validation of this call scored better than the weights that the training started from."""
+        return self.start_score is not None and self.best is not None and not self.best < self.start_score[1]
+
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
         """Return the score that chooses the best checkpoint, with its name: the first finite one of the recipe."""
         scores = ((name, metrics.get(name, math.nan)) for name in self.recipe.best_metrics)

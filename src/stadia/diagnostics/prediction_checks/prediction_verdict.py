@@ -77,6 +77,12 @@ LOST_MOTION_FIX = (
 )
 """Of T40, where the predicted motion ended above these limits."""
 
+START_FIX = (
+    "use the weights that the training started from, which score better on its validation frames; or train again from"
+    " them with a lower optimizer.lr or on more images"
+)
+"""Of T40, where a training made its start worse."""
+
 MAX_AUTO_MASKED = 0.75
 
 MIN_TRAINED_STEPS = 100
@@ -350,11 +356,14 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
         reasons.append((measured, "validation frames that are not unusable"))
     if reasons:
-        unnamed = ("focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes")
+        unnamed = ("focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes", "is_worse_than_start")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }
-        fix = LOST_MOTION_FIX if _is_motion_lost(training) else _describe_longer_training(training)
+        if training.is_worse_than_start:
+            fix = START_FIX
+        else:
+            fix = LOST_MOTION_FIX if _is_motion_lost(training) else _describe_longer_training(training)
         measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
         yield make_finding("T40", Severity.WARN, measured, expected, fix=fix, evidence=evidence)
 
