@@ -368,9 +368,7 @@ class TestMistakes:
     def test_a_missing_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from stadia.core.errors import ConfigError
 
-        monkeypatch.setattr(
-            "stadia.evaluation.onnx_graph.find_spec", lambda name: None if name == "openvino" else 1
-        )
+        monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: None if name == "openvino" else 1)
         with pytest.raises(
             ConfigError, match=r"openvino: found no such package; expected the extra 'openvino'. Fix: pip"
         ):

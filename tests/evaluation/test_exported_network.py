@@ -173,9 +173,7 @@ for line in {lines!r}:
         assert (code, err.startswith(line)) == (2, True)
 
     def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            "stadia.evaluation.onnx_graph.find_spec", lambda name: 1 if name == "onnxruntime" else None
-        )
+        monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: 1 if name == "onnxruntime" else None)
         check_backend(BackendChoice("onnxruntime"), is_exported=True)
         with pytest.raises(ConfigError, match="onnx: found no such package"):
             check_backend(BackendChoice("onnxruntime"))
