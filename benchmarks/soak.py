@@ -3,8 +3,9 @@
 `stadia predict` and `stadia odometry` over a folder of small images of a camera that moves before a texture, and a tiny
 `stadia train`, each as a process of its own, which is read five times a second. The C library is told to give freed
 memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up, and in the last
-twentieth files are closed and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the slope of memory is that of a line through the medians of the blocks, and its 95 % interval is that of
-least squares. The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
+twentieth files are closed and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the
+slope of memory is that of a line through the medians of the blocks, and its 95 % interval is that of least squares.
+The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
 """
 
 from __future__ import annotations
