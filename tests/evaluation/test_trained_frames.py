@@ -165,6 +165,8 @@ DAMAGED += [
     '{"data": {"extra_datasets": null}}',
     '{"data": {"extra_datasets": {"a": 3}}}',
     '{"data": {"train_frames": 3}}',
+    '{"data": {"train_frames": {"a": [[0, 1000000000000]]}}}',
+    '{"data": {"train_videos": {"h": [[5, 2]]}}}',
 ]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
+from typing import Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
@@ -41,6 +42,9 @@ VIDEO_TRAINED = "a video trained the network, and its frames cannot be compared 
 IMAGES_TRAINED = "image files trained the network, and they cannot be compared with frames of a video"
 SAME_NAME_TRAINED = "a recording of the same name trained the network, and no record holds its images"
 """Reasons why a training cannot be compared with what is scored."""
+
+MAX_TRAINED_FRAMES = 5_000_000
+"""Of a data set's record: two days of video at 30 Hz. Their numbers take 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,15 @@ class TrainedData(StrictModel):
     train_images: dict[str, str] = Field(default_factory=dict)
     train_videos: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
     train_sessions: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _check_count(self) -> Self:
+        blocks = [*chain.from_iterable((*self.train_frames.values(), *self.train_videos.values()))]
+        if any(start < 0 or stop < start for start, stop in blocks):
+            raise ValueError("a block of frames that ends before it starts")
+        if sum(stop - start for start, stop in blocks) > MAX_TRAINED_FRAMES:
+            raise ValueError(f"more than {MAX_TRAINED_FRAMES} frames")
+        return self
 
     @property
     def sessions(self) -> Collection[str]:
