@@ -222,6 +222,29 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
     assert tuned.evidence == both.evidence | {"steps": LEARNED.steps}
 
 
+@pytest.mark.parametrize(
+    ("config", "has_start"),
+    [
+        ({"recipe": "selfsup", "start_from": "runs/long", "model": {"pretrained": False}}, True),
+        ({"recipe": "dpt", "start_from": None, "model": {"pretrained": True, "weights": None}}, True),
+        ({"recipe": "dpt", "start_from": None, "model": {"pretrained": False, "weights": "depth.pt"}}, True),
+        ({"recipe": "dpt", "start_from": None, "model": {"pretrained": False, "weights": None}}, False),
+        ({"recipe": "selfsup", "start_from": None, "model": {"pretrained": True}}, False),
+    ],
+)
+def test_few_steps_from_weights_that_predict_depth_are_enough(
+    config: dict[str, object], has_start: bool, tmp_path: Path
+) -> None:
+    """The encoder of `selfsup` alone starts from weights of ImageNet."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "metrics.csv").write_text("step,epoch,train/warped_over_unwarped\n40,0,0.3\n")
+    training = TrainingRecord.read(tmp_path, steps=40)
+    found = judge_measurements(GOOD, training).findings
+    assert [one.code for one in found] == ([] if has_start else ["T40"])
+    poor = judge_measurements(GOOD, replace(training, warped_over_unwarped=0.95)).findings
+    assert poor[0].measured.startswith("the residual of the training" if has_start else "40 steps; the residual")
+
+
 def test_a_class_of_the_user_is_named_as_a_cause_of_constant_depth() -> None:
     flat = replace(GOOD, spread=1.1, match_error=1.0)
     own = replace(LEARNED, recipe_class="Mine")

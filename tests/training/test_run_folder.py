@@ -211,8 +211,13 @@ def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: py
     killed = Run.create(tmp_path, "killed", {}, recipe="small", seed=0)
     killed.checkpoints.mkdir(exist_ok=True)
     left = [killed.folder / ".metrics.aaaaaaaa.partial.csv", killed.checkpoints / ".last.bbbbbbbb.partial.safetensors"]
-    for file in left:
+    at_first = killed.folder.with_name("2026-01-02-030405-first") / ".run.cccccccc.partial.json"  # before its run.json
+    others = tmp_path / "notes" / ".run.dddddddd.partial.json"
+    for file in (*left, at_first, others):
+        file.parent.mkdir(exist_ok=True)
         file.touch()
+    left.append(at_first)
     monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process
     Run.create(tmp_path, "next", {}, recipe="small", seed=0)
     assert not [file for file in left if file.exists()]
+    assert others.exists(), "a folder of the user"

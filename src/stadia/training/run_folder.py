@@ -26,7 +26,7 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
-
+_RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"  # as `Run.create` names
 
 _FACTS: dict[str, type] = {"recipe": str, "seed": int, "data": dict, "resumed": list, "ended_by_time_at": int}
 WORSE_THAN_START = "worse_than_start"
@@ -242,9 +242,9 @@ def is_main_process() -> bool:
 
 
 def _remove_stale_files(root: Path) -> None:
-    """Remove the temporary files that killed trainings left in their runs' folders."""
-    for file in root.glob("*/run.json"):
-        for folder in (file.parent, file.parent / "checkpoints"):
+    """Remove the temporary files that killed trainings left in their runs' folders, also before run.json was there."""
+    for run in root.glob(_RUN_FOLDERS):
+        for folder in (run, run / "checkpoints"):
             if folder.is_dir() and not folder.is_symlink():
                 remove_stale_files(folder)
 

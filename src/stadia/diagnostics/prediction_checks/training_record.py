@@ -52,6 +52,7 @@ class TrainingRecord:
     unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
         frames trained: these look better than others would.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
+    has_start: whether it started from weights that predict depth: of a run, or published ones.
     """
 
     steps: int | None = None
@@ -70,6 +71,7 @@ class TrainingRecord:
     turn_deg: float | None = None
     motion_over_depth: float | None = None
     is_worse_than_start: bool = field(default=False, compare=False)
+    has_start: bool = field(default=False, compare=False)
 
     @classmethod
     def read(
@@ -101,6 +103,7 @@ class TrainingRecord:
             recipe_class=recipe_class,
             own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
             is_worse_than_start=_is_worse_than_start(run / "run.json"),
+            has_start=_has_start(run / "config.json"),
         )
 
     def to_json(self) -> dict[str, int | float]:
@@ -129,6 +132,16 @@ def _is_worse_than_start(path: Path) -> bool:
     from stadia.training.run_folder import WORSE_THAN_START  # imports torch
 
     return _read_fact(path, WORSE_THAN_START) is True
+
+
+def _has_start(path: Path) -> bool:
+    """Return whether a configuration starts from a run, or a transformer from weights of depth (not of its encoder)."""
+    if _read_fact(path, "start_from") is not None:
+        return True
+    model = _read_fact(path, "model")
+    if not isinstance(model, dict) or _read_fact(path, "recipe") != "dpt":
+        return False
+    return model.get("weights") is not None or model.get("pretrained") is True
 
 
 def _read_fact(path: Path, key: str) -> object:
