@@ -163,7 +163,9 @@ def test_a_dry_run_a_training_and_its_resume_check_once(
     """Also where the dry run gets a relative path, which a training makes absolute."""
     monkeypatch.chdir(worlds.parent)
     monkeypatch.setattr(workflow, "run_loss_checks", lambda *given: [])
-    relative = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [f"data.path={worlds.name}"])
+    parts = ["data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
+    words = [f"data.path={worlds.name}/train-000", *parts]
+    relative = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
     recipes.dry_run(relative)
     run = recipes.train(relative, out=tmp_path / "runs")
     fresh = (run.folder / "findings.jsonl").read_text()

@@ -177,13 +177,25 @@ def test_checks_that_were_cut_short_are_not_kept(checks: Checks, folder: Path, m
     assert run_incomplete(checks, recordings, monkeypatch, (frame_checks, "MAX_FRAME_SECONDS", -1.0)) == []
 
 
+@pytest.mark.parametrize("late", ["thumbnails", "probes"])
 def test_split_checks_that_were_cut_short_are_not_kept(
-    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
+    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
     """D10 compares fewer frames then, and no finding says so."""
-    check = split_checks._check_adjacent_frames
-    cut = (split_checks, "_check_adjacent_frames", lambda train, held_out, until: check(train, held_out, -1.0))
-    assert run_incomplete(checks, open_recordings(folder), monkeypatch, cut) == []
+    measure, check = split_checks._measure_within_time, split_checks._check_adjacent_frames
+
+    def measure_thumbnails(frames: Any, function: Any, until: float) -> Any:
+        is_late = late == "thumbnails" and function is split_checks._thumbnail
+        return measure(frames, function, -1.0 if is_late else float("inf"))
+
+    def check_late(train: Any, held_out: Any, until: float) -> Any:
+        return check(train, held_out, -1.0 if late == "probes" else until)
+
+    changes = [
+        (split_checks, "_measure_within_time", measure_thumbnails),
+        (split_checks, "_check_adjacent_frames", check_late),
+    ]
+    assert run_incomplete(checks, open_recordings(folder), monkeypatch, *changes) == []
 
 
 def test_checks_that_failed_are_not_kept(checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,13 +261,12 @@ def damage(entry: Path, kind: str) -> None:
         "other fields": "{}",
         "a finding less": json.dumps(values),
         "one letter": text.replace('"stop"', '"note"'),
-        "another's": json.dumps(json.loads(text) | {"fingerprint": "0" * 64}),
     }
     entry.write_text(damaged[kind], encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    "kind", ["empty", "cut", "noise", "nested", "list", "other fields", "a finding less", "one letter", "another's"]
+    "kind", ["empty", "cut", "noise", "nested", "list", "other fields", "a finding less", "one letter"]
 )
 def test_a_damaged_file_is_written_again(checks: Checks, folder: Path, kind: str) -> None:
     recordings = open_recordings(folder)
@@ -266,6 +277,16 @@ def test_a_damaged_file_is_written_again(checks: Checks, folder: Path, kind: str
     assert checks.find(recordings) == fresh
     assert (checks.count, checks.lines) == (2, [])
     assert len(intact) == 64
+    assert checks.find(recordings) == fresh
+    assert checks.count == 2
+
+
+def test_the_file_of_other_data_is_not_used(checks: Checks, folder: Path) -> None:
+    checks.cache.write("0" * 64, KeptFindings([], time.time()))
+    (others,) = checks.entries
+    fresh = checks.find(recordings := open_recordings(folder))
+    (own,) = set(checks.entries) - {others}
+    others.replace(own)
     assert checks.find(recordings) == fresh
     assert checks.count == 2
 
