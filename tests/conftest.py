@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stadia.cli.main import run as run_command_line
 from stadia.diagnostics.preflight import two_view_geometry
+from stadia.diagnostics.preflight_cache import reused_findings
 from stadia.training import run_folder
 
 torch.set_num_threads(1)  # the suite runs one worker a core
@@ -43,6 +44,17 @@ def _without_git_and_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_findings_of_earlier_checks() -> Iterator[None]:
+    """Every training checks its data: what a test puts in the place of a check stays in that test.
+
+    tests/diagnostics/preflight_cache and tests/recipes/test_reused_data_checks.py prove what is used again.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reused_findings, "find_private_folder", lambda name: None)
         yield
 
 

@@ -95,6 +95,9 @@ def train(
     dry_run: Annotated[
         bool, flag("--dry-run", "Print the configuration as JSON, run three steps, report their memory, and stop.")
     ] = False,
+    check_again: Annotated[
+        bool, flag("--check-again", "Check the data also where nothing changed since the last check.")
+    ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.core.errors import ConfigError
@@ -124,7 +127,7 @@ def train(
     if minutes is not None or is_auto:
         _check_minutes("--preset auto" if is_auto else "--minutes", settings, resume, dry_run=dry_run)
     if dry_run:
-        _try_training(resolved, OnStop(on_stop), out)
+        _try_training(resolved, OnStop(on_stop), out, check_again=check_again)
         return
 
     check_writable(out if resume is None else resume)
@@ -151,6 +154,7 @@ def train(
 
             resolved, opened = choose_steps(resolved, minutes, Terminal(stderr=True))
         options: dict[str, Any] = {"ended": build_report, "opened": opened, "begins": begins}
+        options["check_again"] = check_again
         recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), **options)
 
 
@@ -237,14 +241,14 @@ def _check_data(config: RecipeConfig) -> None:
             check_path_exists(expand_home(path))
 
 
-def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
+def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_again: bool) -> None:
     """Print the configuration as JSON, and the report of three steps. Exits with 1 where checks had no time."""
     from stadia.core.terminal import Terminal
 
     _check_data(config)
     _check_encoders(config)
     Terminal().print_json(config.model_dump_json())
-    measured = _measure_dry_run(config, on_stop)
+    measured = _measure_dry_run(config, on_stop, check_again=check_again)
     steps = f"{measured}; " if measured is not None else ""
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
@@ -257,7 +261,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
         raise typer.Exit(NOT_CHECKED)
 
 
-def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | None:
+def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool) -> DryRunResult | None:
     """Return the measurement of three full steps; None without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return None
@@ -267,7 +271,7 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | No
         _load_libraries()
         from stadia import recipes
 
-        return recipes.dry_run(config, on_stop=on_stop)
+        return recipes.dry_run(config, on_stop=on_stop, check_again=check_again)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

@@ -9,25 +9,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
-import stat
-import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-import platformdirs
 from numba import njit
 from numba.core import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from stadia.core.input_files import read_bytes
+from stadia.core.private_folder import find_private_folder
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _DIGEST_BYTES = 32
 _MAX_ENTRY_BYTES = 64 << 20
-_PRIVATE = 0o700
 
 
 def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
@@ -50,37 +46,8 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
 
 
 def find_kernel_cache() -> Path | None:
-    """Return the folder of compiled code, created where it is missing; None where there is no private one.
-
-    It is `stadia/numba-VERSION` in the cache folder of the user (`~/.cache`). Both belong to this user
-    and are no links; the first can be written by nobody else, the second is closed to all others (mode 700). No
-    folder above may let others rename them.
-    """
-    parent = Path(platformdirs.user_cache_dir()).absolute()
-    shared, private = parent / "stadia", parent / "stadia" / f"numba-{numba.__version__}"
-    try:
-        shared.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            private.mkdir(mode=_PRIVATE)
-        if sys.platform == "win32":  # a profile is private there, and has no modes
-            return private
-        above = [parent.resolve(), *parent.resolve().parents]
-        is_private = _is_own(shared, closed=0o022) and _is_own(private, closed=0o077)
-        return private if is_private and not any(map(_is_open_to_others, above)) else None
-    except OSError:
-        return None
-
-
-def _is_own(folder: Path, *, closed: int) -> bool:
-    """Return whether a folder is no link, belongs to this user, and gives others none of the permissions `closed`."""
-    status = folder.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & closed
-
-
-def _is_open_to_others(folder: Path) -> bool:
-    """Return whether any user can rename what a folder holds: writable for all, and not sticky as /tmp is."""
-    mode = folder.stat().st_mode
-    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+    """Return the private folder of compiled code, `stadia/numba-VERSION`; None where there is none."""
+    return find_private_folder(f"numba-{numba.__version__}")
 
 
 class _KernelFile(IndexDataCacheFile):

@@ -97,6 +97,10 @@ class Recording(ABC):
         """Return (H, W) z in metres, 0 = none; None where this frame has no ground truth."""
         return None
 
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        """Return the files that `depth_m` reads or looks for, also missing ones: depth may be added later."""
+        return ()
+
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         """Return (4, 4) camera-to-world in metres; None where unknown."""
         return None

@@ -142,9 +142,19 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
 
 def refuse_jpeg_depth(path: Path) -> None:
     """Raise DataError where depth missing at `path` exists as a JPEG: training without it would be silent."""
-    for suffix in (".jpg", ".jpeg"):
-        if (found := path.with_suffix(suffix)).exists():
+    for found in list_depth_images(path)[1:]:
+        if found.exists():
             raise _make_jpeg_depth_error(found)
+
+
+def list_depth_images(path: Path) -> tuple[Path, ...]:
+    """Return the PNG of a depth map, and the names of JPEGs that are refused in its place.
+
+    Examples:
+        >>> [file.name for file in list_depth_images(Path("000000.png"))]
+        ['000000.png', '000000.jpg', '000000.jpeg']
+    """
+    return path, path.with_suffix(".jpg"), path.with_suffix(".jpeg")
 
 
 def _make_jpeg_depth_error(path: Path) -> DataError:

@@ -21,7 +21,7 @@ from stadia.core.input_files import read_bytes, read_text
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import GroundTruth, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import list_images, parse_frame_number, read_rgb
+from stadia.datasets.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
@@ -143,10 +143,16 @@ class ScannedRecording(ImageRecording):
 
     def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
         """Return (H, W) from the frame's scan, see `project_scan`; None without one."""
-        path, size = self.scan_folder / f"{self.images[side][index].stem}.bin", self.intrinsics[side]
+        path, size = self._scan_file(index, side), self.intrinsics[side]
         if self.P_velo is None or not path.exists():
             return None
         return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return (self._scan_file(index, side),)
+
+    def _scan_file(self, index: int, side: str) -> Path:
+        return self.scan_folder / f"{self.images[side][index].stem}.bin"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -174,16 +180,31 @@ class DriveRecording(ScannedRecording):
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return (H, W) of the chosen kind; "auto" tries improved map, official projection, scan."""
-        kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)
-        found = (self._read_depth(kind, index, side) for kind in kinds if kind != "none")
+        found = (self._read_depth(kind, index, side) for kind in self._depth_kinds)
         return next((depth for depth in found if depth is not None), None)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        maps = (path for kind in self._depth_kinds for path in self._list_depth_maps(kind, index, side))
+        return *super().depth_files(index, side), *(file for path in maps for file in list_depth_images(path))
+
+    @property
+    def _depth_kinds(self) -> tuple[str, ...]:
+        kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)
+        return tuple(kind for kind in kinds if kind != "none")
 
     def _read_depth(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
         if kind.startswith("lidar"):
             return self.read_scan_depth(index, side, scanner_depth=kind == "lidar_eigen")
-        place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
-        found = (self.read_depth(folder / place, side, units_per_metre=256) for folder in self._list_depth_folders())
+        paths = self._list_depth_maps(kind, index, side)
+        found = (self.read_depth(path, side, units_per_metre=256) for path in paths)
         return next((depth for depth in found if depth is not None), None)
+
+    def _list_depth_maps(self, kind: str, index: int, side: str) -> list[Path]:
+        """Return the files that may hold the depth map of a frame; none for scans."""
+        if kind.startswith("lidar"):
+            return []
+        place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
+        return [folder / place for folder in self._list_depth_folders()]
 
     def _list_depth_folders(self) -> list[Path]:
         """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""

@@ -253,6 +253,9 @@ class RecordingView(Recording):
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         return self.recording.depth_m(self.source_index(index), side)
 
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return self.recording.depth_files(self.source_index(index), side)
+
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         return self.recording.T_world_camera(self.source_index(index), side)
 
@@ -323,6 +326,9 @@ class CroppedRecording(RecordingView):
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         depth_m = self.recording.depth_m(index, side)
         return None if depth_m is None else np.ascontiguousarray(self._box(index, side).cut(depth_m))
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return self.recording.depth_files(index, side)
 
     def fingerprint(self) -> str:
         return f"{self.recording.fingerprint()}[{self.crop}]"

@@ -14,7 +14,7 @@ from stadia.core.input_files import read_lines
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_image_size, list_images, read_rgb
+from stadia.datasets.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import read_rows
@@ -60,8 +60,11 @@ class SceneRecording(ImageRecording):
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return depth from uint16 millimetres, where 0 and 65535 mean none."""
-        path = _frame_file(self.images[side][index], "depth.png")
+        path, *_ = self.depth_files(index, side)
         return self.read_depth(path, side, units_per_metre=1000, invalid=(0, 65535))
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return list_depth_images(_frame_file(self.images[side][index], "depth.png"))
 
 
 def _frame_file(image: Path, ending: str) -> Path:

@@ -21,7 +21,7 @@ from stadia.core.files import safe_join
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import check_depth_map, list_images
+from stadia.datasets.image_files import check_depth_map, list_depth_images, list_images
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
@@ -101,11 +101,15 @@ class FolderRecording(ImageRecording):
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
-        path, size = self.folder / "depth" / side / f"{self.images[side][index].stem}.npy", self.intrinsics[side]
+        path, size = self.depth_files(index, side)[0], self.intrinsics[side]
         if not path.exists():
             return self.read_depth(path.with_suffix(".png"), side, units_per_metre=256)
         depth_m = read_npy(path, shape=(size.height, size.width)).astype(np.float32, copy=False)
         return check_depth_map(path, depth_m, size.height, size.width)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        path = self.folder / "depth" / side / f"{self.images[side][index].stem}.npy"
+        return path, *list_depth_images(path.with_suffix(".png"))
 
 
 def _open_recording(folder: Path, name: str) -> Recording:

@@ -18,6 +18,7 @@ from stadia.core.types import Camera
 from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.incomplete_checks import is_out_of_time
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import gray, median_flow_px
 
@@ -204,7 +205,7 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
         before: NDArray[np.uint8] | None = None
         until = time.monotonic() + MAX_FRAME_SECONDS / len(stretches)
         for i in window:
-            if before is not None and time.monotonic() > until:
+            if before is not None and is_out_of_time(until, "frames"):
                 break
             image = survey.recording.image(i)
             checked += 1

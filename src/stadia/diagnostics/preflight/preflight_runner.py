@@ -22,6 +22,7 @@ from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
 from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.frame_checks import check_interface
+from stadia.diagnostics.preflight.incomplete_checks import report_incomplete
 from stadia.diagnostics.preflight.recording_survey import (
     BaselineAgreement,
     NotChecked,
@@ -81,6 +82,7 @@ def run_preflight(
             fix = f"run `stadia check DATA --seconds {needed}` to check all of them, also before a training from"
             fix += " Python: trainings have no setting for this time"
             found.append(make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix))
+            report_incomplete(measured)
             break
         show(recordings[position].name, done, count + 1)
         one = recordings[position]
@@ -147,12 +149,15 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     except NotChecked as why:
         found.append(make_not_checked(name, str(why), where, hides=why.hides))
     except StadiaError as error:
+        report_incomplete(f"{name}: {error}")
         found.append(make_unreadable_finding(where, error))
     except OSError as error:  # as a recording of the user's own passes it on
         what, why_not = error.filename or where, summarize_exception(error)
         unreadable = DataError(what, found=why_not, expected="a file that can be read", fix="fetch it again")
+        report_incomplete(f"{name}: {unreadable}")
         found.append(make_unreadable_finding(where, unreadable))
     except Exception as error:  # a check that fails in itself is no reason not to train
+        report_incomplete(f"{name}: the check itself failed")
         found.append(make_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
     return found
 
@@ -162,6 +167,7 @@ def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
     try:
         return replace(one, image=draw())
     except Exception as error:
+        report_incomplete(f"{one.code}: no image")
         log.warning("%s has no image (%s: %s)", one.code, type(error).__name__, error)
         return one
 

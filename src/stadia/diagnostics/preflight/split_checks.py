@@ -19,6 +19,7 @@ from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.frame_checks import image_digest
+from stadia.diagnostics.preflight.incomplete_checks import is_out_of_time
 from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, NotChecked, spread_order
 from stadia.diagnostics.preflight.two_view_geometry import Array, FeatureMatches, detect_features, gray, match_features
 
@@ -167,7 +168,7 @@ def _measure_within_time(
     measured = {}
     for position in spread_order(len(frames)):
         measured[position] = measure(*frames[position])
-        if time.monotonic() > until:
+        if len(measured) < len(frames) and is_out_of_time(until, "splits"):
             break
     return [(frames[position], measured[position]) for position in sorted(measured)]
 
@@ -208,7 +209,7 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
     chosen, near = 0, []
     sample = _sample(probes, PROBES)
     for recording, indices, k in (sample[position] for position in spread_order(len(sample))):
-        if chosen and time.monotonic() > until:
+        if chosen and is_out_of_time(until, "splits"):
             break
         chosen, index = chosen + 1, indices[k]
         likeness = thumbnails @ _thumbnail(recording, index)

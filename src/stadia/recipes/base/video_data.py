@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -25,6 +25,7 @@ from stadia.datasets.recording_summary import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
+from stadia.diagnostics.preflight_cache.reused_findings import CheckData, FindingsCache
 from stadia.recipes.base.training_overlap import index_spans
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
@@ -85,12 +86,14 @@ class VideoData:
     config: of the data, with every "auto" resolved.
     split: frames behind the loaders.
     train, val: loaders; val is None without validation data.
+    findings_cache: findings of earlier checks that `findings` may return; None: it checks the data each time.
     """
 
     config: DatasetConfig
     split: TrainValSplit
     train: Loader[PackedSample, Batch]
     val: Loader[PackedSample, Batch] | None
+    findings_cache: FindingsCache | None = field(default=None, kw_only=True)
 
     @property
     def each(self) -> Mapping[str, VideoData]:
@@ -139,7 +142,9 @@ class VideoData:
         of_one = [part.split for part in self.each.values() if part.config.offsets and not part.config.stereo]
         one_camera = [one for split in of_one for one in unique_recordings([*split.train, *split.val])]
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
-        found = run_preflight(
+        cache = self.findings_cache
+        check: CheckData = run_preflight if cache is None else partial(cache.find, run_preflight)
+        found = check(
             unique_recordings([*self.split.train, *self.split.val]),
             splits,
             seconds=MAX_PREFLIGHT_SECONDS * len(self.each),

@@ -39,6 +39,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 )
 from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT, TrainingStart
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
+from stadia.diagnostics.preflight_cache.reused_findings import FindingsCache
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.expected_cost import ExpectedCost
@@ -63,6 +64,7 @@ from stadia.recipes.base.progressive_resizing import (
 )
 from stadia.recipes.base.recipe_commands import score_validation
 from stadia.recipes.base.step_measurement import DryRunResult, measure_steps
+from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.config import MAX_CHECK_SECONDS
 from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
@@ -91,6 +93,7 @@ def train(
     opened: OpenedData | None = None,
     begins: Callable[[], object] = lambda: None,
     recipe_class: type[AnyRecipe] | None = None,
+    check_again: bool = False,
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
@@ -104,6 +107,7 @@ def train(
         begins: called when the set-up is done. Ctrl-C before leaves no run.
         recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
             with another `training_step`; by default the recipe's own. A resume needs the same one.
+        check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
 
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, and the
     errors of opening the data and of `fit`.
@@ -129,7 +133,7 @@ def train(
         resolved = opened.config
     config, data = choose_fastest(resolved, opened.data, console), opened.data
     with announce_step(console, "checking the data"):
-        findings = report_findings(data.findings(), console, on_stop)
+        findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
     if resume:
         run = Run.open(Path(resume))
         run.check_config(config, free=("start_from", *data_location_keys(config)))
@@ -177,11 +181,15 @@ def train(
 
 
 def dry_run(
-    config: RecipeConfig, *, on_stop: OnStop | str = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
+    config: RecipeConfig,
+    *,
+    on_stop: OnStop | str = OnStop.HALT,
+    recipe_class: type[AnyRecipe] | None = None,
+    check_again: bool = False,
 ) -> DryRunResult:
     """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
 
-    config, on_stop, recipe_class: as of `train`.
+    config, on_stop, recipe_class, check_again: as of `train`.
 
     Each data set and each stage trains that many steps. `not_checked` of the result names the loss checks that
     `training.check_seconds` left no time for. Raises what `workflow.train` raises before training, and
@@ -191,10 +199,10 @@ def dry_run(
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
-    opened = open_data(recipe_class, config, console)
+    opened = open_data(recipe_class, make_paths_absolute(config), console)  # as a training, which uses its findings
     config, data = choose_fastest(opened.config, opened.data, console), opened.data
     with announce_step(console, "checking the data"):
-        report_findings(data.findings(), console, on_stop)
+        report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
     recipe = init_recipe(recipe_class, config, resumed=False)
     if (base := build_base(recipe)) is not None:
         check_own_weights(recipe, base)
@@ -212,6 +220,18 @@ def dry_run(
 
 
 # -- findings
+
+
+def find_data_findings(data: TrainingData, console: Console, *, check_again: bool) -> list[Finding]:
+    """Return the findings of the data. Those of video are kept, and are used again where nothing changed since."""
+    if not isinstance(data, VideoData):
+        return data.findings()
+
+    def announce(line: str) -> None:
+        if is_main_process():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return replace(data, findings_cache=FindingsCache.open(announce, check_again=check_again)).findings()
 
 
 def replace_data_findings(run: Run, findings: list[Finding]) -> None:
