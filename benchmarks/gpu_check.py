@@ -10,6 +10,7 @@ step:      seconds, peak memory and share of the peak FLOP/s of a training step 
            `training.compile`.
 waits:     operations of a step that wait for the device, by the profiler of torch.
 loader:    seconds of a batch from the loader, and of its way to the device.
+video:     frames a second that the device decodes (NVDEC), over the processor's, and by how much their colors differ.
 estimate:  without CUDA alone: the time of a step on a named card, from its operations and bytes.
 
 Without CUDA it is a dry run: every part is executed on the CPU at a tiny size (`--small`), and the numbers of the GPU
@@ -37,6 +38,7 @@ from typing import Any
 
 import torch
 from gpu_estimate import CARDS, estimate_step
+from gpu_video import describe_decoding, measure_decoding
 from loading import write_recording
 from step import made_up_batch
 
@@ -368,6 +370,7 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "step": measure_step,
     "waits": count_waits,
     "loader": measure_loader,
+    "video": lambda setting: measure_decoding("cpu" if setting.is_dry_run else "cuda", small=setting.is_dry_run),
     "estimate": estimate,
 }
 
@@ -428,6 +431,8 @@ def _describe_part(name: str, part: Mapping[str, Any]) -> list[tuple[str, str]]:
         times = ", ".join(f"{key} {1e3 * seconds:.1f} ms" for key, seconds in part["seconds_a_batch"].items())
         rate = f"; pinned copy {part['pinned_copy_gb_per_s']:.1f} GB/s" if "pinned_copy_gb_per_s" in part else ""
         return [("loader, a batch", f"{times}; {part['batch_mb']:.0f} MB of images{rate}")]
+    if name == "video":
+        return [("video", describe_decoding(part))]
     rows = [(f"ESTIMATE {part['card']['name']}, {key}", text) for key, text in part["lines"].items()]
     return [*rows, ("assumptions of the estimate", part["assumptions"])]
 

@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str
         patch.setattr(gpu_estimate, "WIDTH", 128)
         patch.setattr(gpu_check, "SMALL_VARIANTS", (gpu_check.Variant(), gpu_check.Variant("bf16")))
         folder = tmp_path_factory.mktemp("gpu-check")
-        assert gpu_check.main(["--out", str(folder), "--parts", "agreement,step,waits,loader,estimate"]) == 0
+        assert gpu_check.main(["--out", str(folder), "--parts", "agreement,step,waits,loader,video,estimate"]) == 0
     return json.loads((folder / "gpu-check.json").read_text()), (folder / "gpu-check.md").read_text()
 
 
@@ -44,6 +44,7 @@ def test_a_dry_run_executes_every_part(found: tuple[dict[str, Any], str]) -> Non
     assert set(results["parts"]["step"]["variants"]) == {"32", "bf16"}
     assert results["parts"]["agreement"]["device_over_cpu"]["loss"] == 0, "the CPU is compared with itself"
     assert results["parts"]["waits"]["waits"] == {}
+    assert results["parts"]["video"]["largest_difference"] == 0, "the CPU is compared with itself"
     assert "DRY RUN on the CPU: no number of it is of a GPU" in table.splitlines()[0]
 
 

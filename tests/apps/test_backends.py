@@ -73,7 +73,8 @@ def test_a_backend_predicts_as_torch(
     assert record is not None
     assert expected is not None
     assert (record.backend, record.precision, record.precision_cost) == (backend, "float32", None)
-    assert (record.path, record.motion) == (expected.path, expected.motion), "pose network and path stay in torch"
+    assert (record.path, record.motion) == (expected.path, expected.motion)
+    assert f"{backend} runs the networks in float32" in err
 
 
 @pytest.mark.slow
@@ -173,19 +174,19 @@ class TestCache:
             code, _, err = stadia("predict", checkpoint, images, "--out", out, *options)
             assert code == 0, err
             assert differences(Predictions.open(out), by_torch).max() < TOLERANCE
-            (file,) = (checkpoint / "exports").glob("*.onnx")
+            (file,) = (checkpoint / "exports").glob("depth-*.onnx")
             return file
 
         return run
 
     def test_is_written_once(self, run: Path, predict: Callable[[Path], Path]) -> None:
-        (first,) = (run / "exports").glob("*.onnx")
+        (first,) = (run / "exports").glob("depth-*.onnx")
         written = first.stat().st_mtime_ns
         assert predict(run).stat().st_mtime_ns == written
-        assert sorted(path.suffix for path in first.parent.iterdir()) == [".json", ".onnx"]
+        assert sorted(path.suffix for path in first.parent.iterdir()) == [*[".json"] * 2, *[".onnx"] * 2]
 
     def test_changed_bytes_are_written_again(self, run: Path, predict: Callable[[Path], Path]) -> None:
-        (file,) = (run / "exports").glob("*.onnx")
+        (file,) = (run / "exports").glob("depth-*.onnx")
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 0xFF
         file.write_bytes(data)
@@ -200,7 +201,7 @@ class TestCache:
         import onnx
         from onnx import numpy_helper
 
-        (file,) = (run / "exports").glob("*.onnx")
+        (file,) = (run / "exports").glob("depth-*.onnx")
         model = onnx.load(file)
         for tensor in model.graph.initializer:
             values = numpy_helper.to_array(tensor)
@@ -214,7 +215,7 @@ class TestCache:
         assert predict(run).read_bytes() != other
 
     def test_a_link_in_its_folder_is_refused(self, run: Path, images: Path, tmp_path: Path, stadia: Stadia) -> None:
-        (file,) = (run / "exports").glob("*.onnx")
+        (file,) = (run / "exports").glob("depth-*.onnx")
         (tmp_path / "elsewhere").touch()
         file.unlink()
         file.symlink_to(tmp_path / "elsewhere")
@@ -223,6 +224,112 @@ class TestCache:
         assert code == 2
         assert "found a symbolic link in a folder that is written into" in err
         assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+@pytest.mark.slow
+class TestMotion:
+    """The pose network runs by the backend too, and its transform is computed in float32 by torch."""
+
+    @pytest.fixture
+    def exact(self, exported: Path) -> Any:
+        from stadia.recipes.base.build_recipe import load_predictor
+
+        return load_predictor(exported)
+
+    @pytest.fixture
+    def pairs(self, exact: Any) -> tuple[Any, Any, Any]:
+        """Three images, the three that follow, and the camera of the training."""
+        import torch
+
+        from stadia.core.types import Camera
+
+        focal = float(exact.recipe.focal) * exact.width
+        K = torch.tensor([[focal, 0, exact.width / 2], [0, focal, exact.height / 2], [0, 0, 1]])
+        random = torch.Generator().manual_seed(0)
+        now, following = torch.rand(2, 3, 3, exact.height, exact.width, generator=random)
+        now = now * torch.tensor([0.1, 0.5, 1]).reshape(3, 1, 1, 1)  # three motions that differ
+        return now, following, Camera(K, exact.height, exact.width)
+
+    @pytest.mark.parametrize("backend", OTHERS)
+    def test_equals_torch(self, backend: str, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
+        import torch
+
+        from stadia.recipes.base.backend_predictor import open_backend
+
+        now, following, camera = pairs
+        opened = open_backend(exported, exact, BackendChoice(backend), list)
+        expected = exact.T_next_now(now, camera, following, camera)
+        net = opened.recipe.depth_pose_net
+        assert net is not None
+        assert net.pose is not None
+        hook = net.pose.encoder.register_forward_hook(lambda *_: pytest.fail("torch ran the pose network"))
+        found = opened.T_next_now(now, camera, following, camera)
+        hook.remove()
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        assert (expected[0] - expected[1]).abs().max() > 1e-4
+        wide = type(camera)(camera.K * torch.tensor([[0.5], [0.5], [1]]), camera.height, camera.width)
+        assert opened.T_next_now(now, wide, following, wide) is None, "another lens, as in torch"
+
+    def test_of_a_class_of_ones_own_is_its_own(self, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
+        import torch
+
+        from stadia.recipes.base.backend_predictor import open_backend
+
+        class Still(type(exact.recipe)):  # type: ignore[misc]
+            def T_next_now(self, now: Any, following: Any) -> Any:
+                return torch.eye(4).expand(len(now), 4, 4)
+
+        exact.recipe.__class__ = Still
+        opened, (now, following, camera) = open_backend(exported, exact, BackendChoice("onnxruntime"), list), pairs
+        assert opened.motion_backend is None
+        assert torch.equal(opened.T_next_now(now, camera, following, camera), torch.eye(4).expand(3, 4, 4))
+
+    def test_a_network_that_cannot_be_exported_stays_in_torch(
+        self,
+        exported: Path,
+        exact: Any,
+        pairs: tuple[Any, Any, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        import torch
+
+        from stadia.core.errors import StadiaError
+        from stadia.recipes.base import backend_predictor
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise StadiaError("graph", found="a loop", expected="none", fix="none")
+
+        monkeypatch.setattr(backend_predictor, "open_cached_file", refuse)
+        exporter = backend_predictor._Exporter(exported, exact, exported / "exports")
+        assert exporter.open_motion(BackendChoice("onnxruntime")) is None
+        assert "the pose network stays in torch: graph: found a loop" in caplog.text
+        now, following, camera = pairs
+        found = backend_predictor.BackendPredictor(exact, "float32").T_next_now(now, camera, following, camera)
+        assert torch.equal(found, exact.T_next_now(now, camera, following, camera))
+
+    def test_a_file_of_another_network_is_written_again(self, exported: Path, exact: Any, tmp_path: Path) -> None:
+        import hashlib
+
+        import onnx
+        from onnx import numpy_helper
+
+        from stadia.recipes.base.backend_predictor import _Exporter
+
+        folder = shutil.copytree(exported / "exports", tmp_path / "exports")
+        (file,) = folder.glob("motion-*.onnx")
+        model = onnx.load(file)
+        for tensor in model.graph.initializer:
+            if len(tensor.dims) == 4:
+                changed = numpy_helper.to_array(tensor) * np.float32(1.1)
+                tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+        onnx.save(model, file)
+        other = file.read_bytes()
+        record = json.loads(file.with_suffix(".json").read_text())
+        record["sha256"] = hashlib.sha256(other).hexdigest()
+        file.with_suffix(".json").write_text(json.dumps(record))
+        assert _Exporter(exported, exact, folder).open_motion(BackendChoice("onnxruntime")) is not None
+        assert file.read_bytes() != other
 
 
 @pytest.mark.slow
@@ -261,9 +368,7 @@ class TestMistakes:
     def test_a_missing_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from stadia.core.errors import ConfigError
 
-        monkeypatch.setattr(
-            "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "openvino" else 1
-        )
+        monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: None if name == "openvino" else 1)
         with pytest.raises(
             ConfigError, match=r"openvino: found no such package; expected the extra 'openvino'. Fix: pip"
         ):

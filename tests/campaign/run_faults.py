@@ -7,11 +7,14 @@ same folder. COMMANDS choose by parts of their names. Prints a line for each wro
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import queue
+import random
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -77,8 +80,11 @@ def disturb(place: Workplace, command: Command, sound: Result, before: Sequence[
     return row
 
 
-def run_command(places: queue.Queue[Workplace], command: Command, *, is_distinct: bool, every: int) -> Iterator[Row]:
-    """Yield the row of the undisturbed run, then one for each disturbed run."""
+def run_command(
+    places: queue.Queue[Workplace], command: Command, *, is_distinct: bool, every: int, minutes: float = math.inf
+) -> Iterator[Row]:
+    """Yield the row of the undisturbed run, then one for each disturbed run that starts within the minutes."""
+    ends = time.monotonic() + 60 * minutes
     place = places.get()
     place.fresh(command)
     before = place.list_finished()
@@ -89,6 +95,8 @@ def run_command(places: queue.Queue[Workplace], command: Command, *, is_distinct
     yield Row(command.name, len(sound.calls))
 
     def work(one: tuple[int, int]) -> Row:
+        if time.monotonic() > ends:
+            return Row(command.name, 0)
         place = places.get()
         try:
             return disturb(place, command, sound, before, *one)
@@ -96,7 +104,10 @@ def run_command(places: queue.Queue[Workplace], command: Command, *, is_distinct
             places.put(place)
 
     with ThreadPoolExecutor(places.qsize()) as threads:
-        yield from threads.map(work, choose_calls(sound.calls, is_distinct=is_distinct, every=every))
+        chosen = choose_calls(sound.calls, is_distinct=is_distinct, every=every)
+        if minutes < math.inf:
+            random.Random(0).shuffle(chosen)  # those of the time are spread over the command
+        yield from threads.map(work, chosen)
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -128,6 +139,9 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("commands", nargs="*")
     parser.add_argument("--every", type=int, default=1, help="fail each n-th call")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="for each command; a part that is drawn by chance"
+    )
     parser.add_argument("--distinct", action="store_true", help="fail only the first call of each name and file")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -136,7 +150,8 @@ def main() -> int:
         for command in COMMANDS:
             if arguments.commands and not any(word in command.name for word in arguments.commands):
                 continue
-            found = run_command(places, command, is_distinct=arguments.distinct, every=arguments.every)
+            chosen = {"is_distinct": arguments.distinct, "every": arguments.every, "minutes": arguments.minutes}
+            found = run_command(places, command, **chosen)
             rows.append(next(found))
             for one in found:
                 rows[-1].add(one)

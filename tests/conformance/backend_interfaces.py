@@ -57,15 +57,15 @@ def backend(name: str, part: Any, folder: Path) -> None:
     network = ExportedNetwork(write_network(folder / "three.onnx"))
     if name == TORCH:
         with pytest.raises(ConfigError, match=r"--backend: found torch for three\.onnx"):
-            part(network)
+            part(network.graph, (16, 32))
         return
     try:
         check_backend(BackendChoice(name))
     except ConfigError as error:
         pytest.skip(str(error))
-    opened = part(network)
+    opened = part(network.graph, (16, 32))
     for count in (5, 1):
-        found = opened.inverse_depth(noise(count))
+        found = opened.run(noise(count))
         np.testing.assert_allclose(found, network.inverse_depth(noise(count)), rtol=1e-5)
 
 

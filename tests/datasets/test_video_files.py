@@ -413,3 +413,19 @@ def test_an_upright_video_has_the_camera_of_its_displayed_image(
     np.testing.assert_allclose(camera(focal_mm=27, sensor_width_mm=36).K[0, 0], 0.75 * 160)
     with pytest.raises(DataError, match="horizontal_fov_deg=45"):  # 3:5 of 69 degrees
         camera()
+
+
+def test_a_decoder_that_is_not_there_is_refused(
+    drive_frames: list[np.ndarray], tmp_path: Path, one_line: OneLine
+) -> None:
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine may have one")
+    video = write_video(tmp_path / "drive.mp4", drive_frames)
+    refused = pytest.raises(ConfigError, match=r"data\.video_decoder: found cuda, and no GPU that decodes video")
+    with refused as caught:
+        next(stream_video(video, "cuda"))
+    one_line(caught.value)
+    with pytest.raises(DataError, match="no such file"):
+        next(stream_video(tmp_path / "none.mp4", "cuda"))
+    with refused:
+        open_recordings(video, camera=FOCAL, video_decoder="cuda", cache={"folder": str(tmp_path)})

@@ -244,7 +244,7 @@ def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()
+        "stadia.evaluation.onnx_graph.find_spec", lambda name: None if name == "onnxscript" else object()
     )
     with pytest.raises(ConfigError, match=r"onnxscript: found no such package.*pip install 'stadia\[onnx\]'"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)

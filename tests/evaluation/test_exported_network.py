@@ -173,9 +173,7 @@ for line in {lines!r}:
         assert (code, err.startswith(line)) == (2, True)
 
     def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            "stadia.evaluation.exported_network.find_spec", lambda name: 1 if name == "onnxruntime" else None
-        )
+        monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: 1 if name == "onnxruntime" else None)
         check_backend(BackendChoice("onnxruntime"), is_exported=True)
         with pytest.raises(ConfigError, match="onnx: found no such package"):
             check_backend(BackendChoice("onnxruntime"))
@@ -430,7 +428,7 @@ def test_a_graph_without_end_is_stopped(model: Path, monkeypatch: pytest.MonkeyP
     nodes.append(helper.make_node("Mul", ["red", "mean"], ["inverse_depth"]))
     weights = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"), numpy_helper.from_array(side, "m0")
     _of_graph(nodes, weights=weights)(model)
-    monkeypatch.setattr("stadia.evaluation.exported_network._CHECK_S", 0.5)
+    monkeypatch.setattr("stadia.evaluation.onnx_graph._CHECK_S", 0.5)
     start = time.perf_counter()
     with pytest.raises(DataError, match="a graph that fails at"):
         ExportedNetwork(model)
@@ -495,6 +493,6 @@ def test_files_that_are_none(
 
 
 def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.exported_network.find_spec", lambda name: None)
+    monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"onnxruntime: found no such package.*pip install 'stadia\[onnx\]'"):
         ExportedNetwork(model)

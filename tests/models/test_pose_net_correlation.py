@@ -72,3 +72,12 @@ def test_a_frame_of_several_pairs_is_encoded_once(brightness: bool, monkeypatch:
     torch.testing.assert_close(prediction.T_source_target[:, 0], inverse(alone), rtol=1e-5, atol=1e-6)
     following = network.motion(batch.inputs.image, batch.inputs.sources[:, 1]).T_later_earlier
     torch.testing.assert_close(prediction.T_source_target[:, 1], following, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_traced_encoder_takes_any_number_of_pairs() -> None:
+    encoder = CorrelationPoseEncoder(torch.nn.ReLU).eval()
+    images = torch.export.Dim("images")
+    program = torch.export.export(encoder, (torch.rand(2, 6, 32, 64),), dynamic_shapes=({0: images},))
+    pairs = torch.rand(5, 6, 32, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(program.module()(pairs), encoder(pairs))

@@ -69,6 +69,10 @@ class CacheConfig(StrictModel):
     folder: str | None = None
 
 
+VideoDecoder = Literal["cpu", "cuda"]
+"""What decodes a video file: the processor, or a GPU by NVDEC."""
+
+
 class SourceOptions(StrictModel):
     """Options of `open_recordings` beside the path.
 
@@ -85,6 +89,7 @@ class SourceOptions(StrictModel):
     stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
     standing: EuRoC, whether frames of a standing camera are kept, or dropped as by `stride` "auto".
     frame_rate_hz: of a folder of images, if known.
+    video_decoder: of a user's video file; "cuda" decodes on a GPU, with colors that may differ by rounding.
     """
 
     recordings: tuple[str, ...] = ()
@@ -99,6 +104,7 @@ class SourceOptions(StrictModel):
     stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     standing: Literal["keep", "drop"] = "keep"
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
+    video_decoder: VideoDecoder = "cpu"
     cache: CacheConfig = CacheConfig()
 
     @field_validator("size")

@@ -11,10 +11,12 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.input_files import check_input_file, name_parser_errors, open_input
+from stadia.datasets.config import VideoDecoder
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class VideoFrame:
 
 
 @contextmanager
-def _open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
+def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
     """Open the container and its video stream; FFmpeg's errors of opening become DataError, not those of the block.
 
     FFmpeg opens nothing but this file: its name is no URL, and it is no list of other files. Raises DataError for
@@ -53,13 +55,29 @@ def _open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
     with ExitStack() as opened:
         with _name_decoder_errors(path):
-            source = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
-            container = opened.enter_context(source)
+            container = opened.enter_context(_open_container(path, decoder))
             if not container.streams.video:
                 raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
             stream = container.streams.video[0]
             _limit_frames(path, stream)
         yield container, stream
+
+
+def _open_container(path: Path, decoder: VideoDecoder) -> Any:
+    """Open a file; a GPU decodes the codecs that it knows, and the processor all others.
+
+    Raises ConfigError where there is no such GPU.
+    """
+    source, settings = f"file:{path}", {"options": _OPTIONS, "metadata_errors": "replace"}
+    if decoder == "cpu":
+        return av.open(source, **settings)
+    try:
+        return av.open(source, **settings, hwaccel=HWAccel(decoder, allow_software_fallback=True))
+    except av.FFmpegError as error:
+        av.open(source, **settings).close()  # the file itself can be opened
+        found = f"{decoder}, and no GPU that decodes video ({error.strerror})"
+        fix = "leave it out: the processor decodes"
+        raise ConfigError("data.video_decoder", found=found, expected="a GPU with NVDEC", fix=fix) from error
 
 
 @contextmanager
@@ -154,15 +172,17 @@ def count_lost_frames(path: Path, decoded: int) -> int:
     return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
 
 
-def stream_video(path: Path) -> Iterator[VideoFrame]:
+def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
     """Yield every whole frame in order; the number of lost frames of a truncated or damaged file is logged.
 
+    decoder: "cuda" decodes on a GPU (NVDEC) and copies the frames from there.
+
     Raises DataError where the file is not a video, or where less than half of it can be decoded. If the file's index
-    shows that, nothing is decoded before.
+    shows that, nothing is decoded before. Raises ConfigError for a decoder that this machine does not have.
     """
     _check_middle(path)
     decoded = 0
-    with _open_stream(path) as (container, stream):
+    with _open_stream(path, decoder) as (container, stream):
         frames = _decode_frames(path, container, stream)
         while True:
             with _name_decoder_errors(path):

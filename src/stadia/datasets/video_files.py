@@ -75,7 +75,7 @@ class OwnVideo(DatasetFormat):
     """
 
     layout = "a video file, or a folder of png or jpg images"
-    options = frozenset({"camera", "stride", "frame_rate_hz"})
+    options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder"})
 
     def recognizes(self, path: Path) -> bool:
         if path.is_dir():
@@ -250,7 +250,7 @@ def _decode(
     height, width = options.size or decoded_size
 
     def decode_kept() -> Iterator[bytes]:
-        for frame in stream_video(path):
+        for frame in stream_video(path, options.video_decoder):
             if progress is not None:
                 progress(f"video/{path.stem}: decoding", frame.index + 1, total)
             if chooser.keep(frame.image, frame.index):

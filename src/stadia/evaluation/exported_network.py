@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,46 +13,19 @@ from pydantic import Field, ValidationError, field_validator
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.input_files import name_parser_errors, open_input
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.onnx_graph import DEPTH, EXPECTED, OnnxGraph
 from stadia.geometry.numpy_camera import IMAGE_CROPS
 
-IMAGE, INVERSE_DEPTH = "image", "inverse_depth"  # names of the input and the output of an exported network
 UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",
     DepthScale.UP_TO_SCALE: "1/depth, up to one unknown scale",
     DepthScale.AFFINE_INVERSE: "1/depth, up to an unknown scale and shift",
 }
-
-MIN_OPSET = 13
-_EXPECTED = "an ONNX file that `stadia export` wrote"
-_MAX_BYTES = 1 << 31  # a protobuf has no more
-_NUMBER, _MESSAGE = 0, 2  # kinds of fields in a protobuf
-_OPSET_IMPORT, _GRAPH, _FUNCTIONS = (8, _MESSAGE), (7, _MESSAGE), (25, _MESSAGE)  # fields of onnx.proto: of a model,
-_NODE, _INITIALIZER, _SPARSE = (1, _MESSAGE), (5, _MESSAGE), (15, _MESSAGE)  # a graph,
-_OPERATION, _ATTRIBUTE, _DOMAIN = (4, _MESSAGE), (5, _MESSAGE), (7, _MESSAGE)  # a node,
-_SUBGRAPHS = ((6, _MESSAGE), (11, _MESSAGE))  # an attribute,
-_DATA_TYPE, _EXTERNAL = (2, _NUMBER), (13, _MESSAGE)  # and a tensor
-_FLOATS = (1, 10, 11, 16)  # float, float16, double, bfloat16
-_OPERATIONS = (
-    "Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose DepthToSpace"
-    " DequantizeLinear Div Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool"
-    " Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization"
-    " LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mish Mod Mul Neg Not Or"
-    " Pad Pow PRelu Range Reciprocal QuantizeLinear ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
-    " Relu Reshape Resize Selu Shape Sigmoid Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh"
-    " Tile Transpose Unsqueeze Where"
-)
-"""Operations of networks: arithmetic of tensors. None is a loop, a branch, a random number or a text."""
-_MAX_ARENA_BYTES = 3 << 29
-"""1.5 GiB of intermediate results. Weights are not among them: the file bounds those."""
-_MAX_NODES = 4000  # the networks have at most about a thousand; onnxruntime takes a minute to open 10,000
-_FATAL = 4  # level of onnxruntime's log
-_CHECK_S = 30.0  # of the check's predictions: milliseconds for images of four strides, seconds for a file of one size
 
 MAX_STRIDE = 256
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -145,13 +113,6 @@ class ExportDescription(StrictModel):
         return described
 
 
-def check_installed(*packages: str, extra: str = "onnx") -> None:
-    """Raise ConfigError where a package of an extra is missing."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        expected, fix = f"the extra '{extra}'", f"pip install 'stadia[{extra}]'"
-        raise ConfigError(missing[0], found="no such package", expected=expected, fix=fix)
-
-
 class ExportedNetwork:
     """A depth network that onnxruntime runs: on a GPU if its build supports one, else on all cores.
 
@@ -165,14 +126,11 @@ class ExportedNetwork:
     """
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
-        self.path = Path(path)
-        _check_operations(self.path)
-        self._session = _open_session(self.path, threads)
-        self.about = ExportDescription.read(self.path, self._session.get_modelmeta().custom_metadata_map)
-        self._check_graph()
-        _check_weights(self.path)
-        height, width = self._session.get_inputs()[0].shape[2:]
-        self.only_size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        self.graph = OnnxGraph(path, DEPTH, threads=threads)
+        self.path = self.graph.path
+        self.about = ExportDescription.read(self.path, self.graph.texts)
+        self.graph.check_interface()
+        self.only_size = self.graph.only_size
         self._check_prediction()
         self.depth_scale, self.crop = self.about.depth_scale, self.about.crop
         self.height, self.width = size or self.only_size or (self.about.height, self.about.width)
@@ -183,21 +141,8 @@ class ExportedNetwork:
 
         Raises ConfigError where the sides are no multiples of the stride.
         """
-        return self._run(image, None)
-
-    def _run(self, image: NDArray[np.float32], options: Any) -> NDArray[np.float32]:
-        """Return `inverse_depth`; `options` is None or an onnxruntime.RunOptions."""
         self._check_size(*image.shape[-2:])
-        try:
-            (output,) = self._session.run([INVERSE_DEPTH], {IMAGE: np.ascontiguousarray(image, np.float32)}, options)
-        except Exception as error:  # its errors have no common base class
-            found = f"a graph that fails at {image.shape[3]}x{image.shape[2]} ({str(error)[:200]})"
-            raise DataError(self.path, found=found, expected=_EXPECTED, fix="export it again") from error
-        expected = (len(image), 1, *image.shape[-2:])
-        if not isinstance(output, np.ndarray) or output.shape != expected:
-            found = f"an output of shape {getattr(output, 'shape', None)} for images of shape {image.shape}"
-            raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
-        return np.asarray(output, np.float32)
+        return self.graph.run(image)
 
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
         """Return the provenance for predictions.json; `size` where it is not the training size."""
@@ -205,38 +150,17 @@ class ExportedNetwork:
         checkpoint = f"{self.about.checkpoint}, as {self.path.name}"
         return Provenance(**made_by, checkpoint=checkpoint, motion="none", requested_size=size)
 
-    def _check_graph(self) -> None:
-        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
-        sides = [(tensor.name, len(tensor.shape), tensor.type) for tensor in tensors]
-        expected = [(IMAGE, 4, "tensor(float)"), (INVERSE_DEPTH, 4, "tensor(float)")]
-        if sides != expected:
-            raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix="export it again")
-        channels = [tensor.shape[1] for tensor in tensors]
-        if channels != [3, 1]:
-            found, wanted = f"a graph from {channels[0]} to {channels[1]} channels", "one from 3 to 1"
-            raise DataError(self.path, found=found, expected=wanted, fix="export it again")
-
     def _check_prediction(self) -> None:
         """Run two images of noise, soon: a network predicts something finite, and not the same for both."""
-        from onnxruntime import RunOptions
-
-        size, options = self.only_size or (4 * self.about.stride,) * 2, RunOptions()
-        options.log_severity_level = _FATAL
-        timer = threading.Timer(_CHECK_S, setattr, (options, "terminate", True))
-        timer.daemon = True
-        timer.start()
-        random = np.random.default_rng(0)
-        try:
-            first, second = (self._run(random.random((1, 3, *size), np.float32), options) for _ in range(2))
-        finally:
-            timer.cancel()
+        size, random = self.only_size or (4 * self.about.stride,) * 2, np.random.default_rng(0)
+        first, second = (self.graph.run_in_time(random.random((1, 3, *size), np.float32)) for _ in range(2))
         if not (np.isfinite(first).all() and np.isfinite(second).all()):
             found = "a graph that predicts values that are not finite"
         elif np.array_equal(first, second):
             found = "a graph whose prediction does not depend on the image"
         else:
             return
-        raise DataError(self.path, found=found, expected=_EXPECTED, fix="export it again")
+        raise DataError(self.path, found=found, expected=EXPECTED, fix="export it again")
 
     def _check_size(self, height: int, width: int) -> None:
         stride = self.about.stride
@@ -249,146 +173,6 @@ class ExportedNetwork:
             fix = f"take {near}"
             expected = f"multiples of {stride}"
             raise ConfigError(f"image size for {self.path.name}", found=f"{width}x{height}", expected=expected, fix=fix)
-
-
-def _open_session(path: Path, threads: int | None) -> Any:
-    """Return an onnxruntime.InferenceSession of a file that `_check_operations` passed."""
-    check_installed("onnxruntime")
-    import onnxruntime
-
-    _limit_memory()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = _FATAL  # errors are raised as well
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    available = onnxruntime.get_available_providers()
-    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-    try:
-        # Folding computes products of weights while the file is opened, without a limit of time.
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=providers, disabled_optimizers=["ConstantFolding"]
-        )
-    except Exception as error:  # its errors have no common base class
-        fix = "copy it again, or export it again"
-        found = f"a file that onnxruntime cannot load ({str(error)[:200]})"
-        raise DataError(path, found=found, expected=_EXPECTED, fix=fix) from error
-
-
-@cache
-def _limit_memory() -> None:
-    """Limit the memory of all sessions of the process together, but for their weights."""
-    import onnxruntime
-
-    memory = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
-    as_asked = 1  # arena_extend_strategy: no doubling
-    arena = onnxruntime.OrtArenaCfg({"max_mem": _MAX_ARENA_BYTES, "arena_extend_strategy": as_asked})
-    onnxruntime.create_and_register_allocator(memory, arena)
-
-
-_Field = tuple[int, int]
-"""Number and kind of a field in a protobuf."""
-
-
-def _check_operations(path: Path) -> None:
-    """Raise DataError for a graph that may run without end or read other files, before onnxruntime opens it.
-
-    It has functions, subgraphs, or operations that are not in `_OPERATIONS`, or weights in another file.
-    """
-    fault, nodes = "", 0
-    with _open_model(path) as (stream, size):
-        for field, end in _list_fields(stream, size):
-            if field == _FUNCTIONS:
-                fault = fault or "a graph with functions"
-            for part, part_end in _list_fields(stream, end) if field == _GRAPH else ():
-                if part == _NODE:
-                    nodes += 1
-                    fault = fault or _find_node_fault(stream, part_end)
-                elif part == _SPARSE:
-                    fault = fault or "sparse weights"
-                elif part == _INITIALIZER and _EXTERNAL in dict(_list_fields(stream, part_end)):
-                    fault = fault or "weights in another file"
-    if nodes > _MAX_NODES:
-        fault = f"{nodes} operations, where {_MAX_NODES} are accepted"
-    if fault:
-        raise DataError(path, found=fault, expected=_EXPECTED, fix="export it again")
-
-
-def _find_node_fault(stream: BinaryIO, end: int) -> str:
-    for field, value in _list_fields(stream, end):
-        if field in (_OPERATION, _DOMAIN):
-            name = stream.read(min(max(value - stream.tell(), 0), 64)).decode("utf-8", "replace")
-            if field == _DOMAIN and name not in ("", "ai.onnx"):
-                return f"an operation of '{name}'"
-            if field == _OPERATION and name not in _OPERATIONS.split():
-                return f"the operation '{name}'"
-        elif field == _ATTRIBUTE and any(part in _SUBGRAPHS for part, _ in _list_fields(stream, value)):
-            return "an operation with a graph of its own"
-    return ""
-
-
-def _check_weights(path: Path) -> None:
-    """Raise DataError for a graph of an old opset, or without weights: one that only moves its input around."""
-    opset, has_weights = 0, False
-    with _open_model(path) as (stream, size):
-        for field, end in _list_fields(stream, size):
-            if field == _OPSET_IMPORT:
-                values = dict(_list_fields(stream, end))
-                if values.get((1, _MESSAGE), 0) == 0:  # the domain of ONNX itself has no name
-                    opset = values.get((2, _NUMBER), 0)
-            for part, part_end in _list_fields(stream, end) if field == _GRAPH else ():
-                if part == _INITIALIZER:
-                    has_weights |= dict(_list_fields(stream, part_end)).get(_DATA_TYPE) in _FLOATS
-    if opset < MIN_OPSET:
-        expected = f"opset {MIN_OPSET} or newer"
-        raise DataError(path, found=f"a graph of opset {opset}", expected=expected, fix="export it again")
-    if not has_weights:
-        raise DataError(path, found="a graph without weights", expected=_EXPECTED, fix="export it again")
-
-
-@contextmanager
-def _open_model(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a ModelProto of onnx.proto, whose fields are listed with their lengths and not read."""
-    with (
-        open_input(path, expected=_EXPECTED, max_bytes=_MAX_BYTES) as stream,
-        name_parser_errors(path, expected=_EXPECTED),
-    ):
-        yield stream, os.fstat(stream.fileno()).st_size
-
-
-def _list_fields(stream: BinaryIO, end: int) -> Iterator[tuple[_Field, int]]:
-    """Yield (field, value) of a protobuf message up to `end`: of a whole number its value, of other fields their end.
-
-    The stream then stands at the field's content. The end of an empty field is 0. Raises ValueError for anything else.
-    """
-    while stream.tell() < end:
-        key = _read_varint(stream)
-        kind = key & 7
-        if key >> 32:  # some parsers leave the upper half out, and read another field
-            raise ValueError(f"a field of number {key >> 3}")
-        if kind == _NUMBER:
-            yield (key >> 3, kind), _read_varint(stream)
-            continue
-        if kind not in (1, _MESSAGE, 5):
-            raise ValueError(f"a field of type {kind}")
-        length = _read_varint(stream) if kind == _MESSAGE else {1: 8, 5: 4}[kind]
-        after = stream.tell() + length
-        if after > end:
-            raise ValueError("a field that is cut off")
-        yield (key >> 3, kind), after if length else 0
-        stream.seek(after)
-
-
-def _read_varint(stream: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        (byte,) = stream.read(1)
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value
-    raise ValueError("a number of more than 64 bits")
 
 
 def stream_exported_predictions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,11 @@ from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import atomic_write
-from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportDescription, ExportedNetwork, check_installed
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
+from stadia.evaluation.onnx_graph import DEPTH, MOTION, GraphInterface, OnnxGraph, check_installed
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+"""Runs an exported file: images (B, C, H, W) to its output."""
 
 TOLERANCE = 1e-3
 """Largest difference between the network and its file, relative to the output and to the spread of the maps. The
@@ -72,49 +76,82 @@ def export_onnx(
     Returns the comparisons of network and file, run by onnxruntime, at the training size and at another, or at `size`.
     Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
     """
+    texts, stride = about.texts(), about.stride
+    sizes = [size] if size else [(about.height, about.width), (about.height + stride, about.width + 2 * stride)]
+
+    def open_file(written: Path) -> Run:
+        return ExportedNetwork(written, size).inverse_depth
+
+    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, stride, size)
+    return _write_onnx(program, path, DEPTH, _dynamic_shapes(stride, size), texts, open_file, network, sizes)
+
+
+def export_motion(network: nn.Module, path: Path, size: tuple[int, int]) -> list[ExportComparison]:
+    """Write an ONNX file of a pose network, for images of one size, by the interface `MOTION`; as `export_onnx`."""
+
+    def open_file(written: Path) -> Run:
+        graph = OnnxGraph(written, MOTION)
+        graph.check_interface()
+        return graph.run
+
+    program = _trace(network, "export of the pose network", MOTION.channels, 1, size)
+    return _write_onnx(program, path, MOTION, _dynamic_shapes(1, size), {}, open_file, network, [size])
+
+
+def _write_onnx(
+    program: ExportedProgram,
+    path: Path,
+    interface: GraphInterface,
+    shapes: tuple[dict[int, Any]],
+    texts: Mapping[str, str],
+    open_file: Callable[[Path], Run],
+    network: nn.Module,
+    sizes: Sequence[tuple[int, int]],
+) -> list[ExportComparison]:
+    """Write a traced network with its metadata, and compare the file with it at all sizes."""
     check_installed("onnx", "onnxscript", "onnxruntime")
-    program = _traced(network, about, size)
     held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if held > _MAX_ONNX_BYTES:
         found, fix = f"{held / (1 << 30):.1f} GiB of weights", "export a .pt2 instead"
         raise StadiaError(path, found=found, expected="less than 2 in one file of ONNX", fix=fix)
-    names: dict[str, Any] = {"input_names": [IMAGE], "output_names": [INVERSE_DEPTH]}
+    names: dict[str, Any] = {"input_names": [interface.input], "output_names": [interface.output]}
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees of torch's that are of a deprecated class.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
-        shapes = _dynamic_shapes(about.stride, size)
         exported: Any = torch.onnx.export(
             program, (), opset_version=OPSET, verbose=False, dynamic_shapes=shapes, **names
         )
-    exported.model.metadata_props.update(about.texts())
+    exported.model.metadata_props.update(texts)
     with atomic_write(path) as temporary:
         exported.save(temporary, external_data=False)
-        return _compared(network, ExportedNetwork(temporary, size).inverse_depth, path, about, size)
+        return _compare(network, open_file(temporary), path, interface.channels, sizes)
 
 
 def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
     """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`."""
-    program = _traced(network, about)
+    program = _trace(network, f"export of '{about.recipe}'", 3, about.stride)
     with atomic_write(path) as temporary:
         description = json.dumps(about.model_dump(mode="json"), indent=2)
         torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
         module = torch.export.load(temporary).module()
-        return _compared(network, lambda image: module(torch.from_numpy(image)).numpy(), path, about)
+        sizes = (about.height, about.width), (about.height + about.stride, about.width + 2 * about.stride)
+        return _compare(network, lambda image: module(torch.from_numpy(image)).numpy(), path, 3, sizes)
 
 
-def _traced(network: nn.Module, about: ExportDescription, size: tuple[int, int] | None = None) -> ExportedProgram:
+def _trace(
+    network: nn.Module, what: str, channels: int, stride: int, size: tuple[int, int] | None = None
+) -> ExportedProgram:
     """Return the graph for any number of images of one size, by default of any size that the stride allows.
 
     It has the weights that it uses.
     """
-    stride = about.stride
-    example = torch.zeros(2, 3, *(size or (4 * stride, 6 * stride)))
+    example = torch.zeros(2, channels, *(size or (4 * stride, 6 * stride)))
     try:
         with torch.no_grad(), _pad_by_integers():
             program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size))
     except Exception as error:  # tracing raises many classes of errors
         raise StadiaError(
-            f"export of '{about.recipe}'",
+            what,
             found=f"a network that torch.export cannot follow ({type(error).__name__}: {str(error)[:200]})",
             expected="a graph that is the same for every image and size",
             fix="run it with --traceback to see which line depends on the image",
@@ -205,14 +242,10 @@ def _returns_new_tensor(node: torch.fx.Node) -> bool:
     return all(result.alias_info is None for result in operation._schema.returns)
 
 
-def _compared(
-    network: nn.Module,
-    run: Callable[[NDArray[np.float32]], NDArray[np.floating]],
-    path: Path,
-    about: ExportDescription,
-    size: tuple[int, int] | None = None,
+def _compare(
+    network: nn.Module, run: Run, path: Path, channels: int, sizes: Sequence[tuple[int, int]]
 ) -> list[ExportComparison]:
-    """Compare network and file on random images, one of the training size and two of another, or all of `size`.
+    """Compare network and file on random images: one of the first size, and two of the last.
 
     Raises StadiaError where the file cannot be run, or differs.
     """
@@ -226,11 +259,10 @@ def _compared(
             expected, fix = "one that runs at every size", "export the other format (--out model.pt2 or model.onnx)"
             raise StadiaError(path, found=found, expected=expected, fix=fix) from error
 
-    random = np.random.default_rng(0)
-    sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
-    if size is not None:
-        sizes = [(1, *size), (2, *size)]
-    compared = [compare_prediction(network, run_file, random.random((n, 3, *size), np.float32)) for n, *size in sizes]
+    random, compared = np.random.default_rng(0), []
+    for count, size in ((1, sizes[0]), (2, sizes[-1])):
+        images = random.random((count, channels, *size), np.float32)
+        compared.append(compare_prediction(network, run_file, images))
     for comparison in compared:
         if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # also refuses NaN
             expected = f"less than {TOLERANCE:g} relative and of the spread"
@@ -240,10 +272,8 @@ def _compared(
 
 
 @torch.no_grad()
-def compare_prediction(
-    network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], image: NDArray[np.float32]
-) -> ExportComparison:
-    """Compare network and file on images (B, 3, H, W)."""
+def compare_prediction(network: nn.Module, run: Run, image: NDArray[np.float32]) -> ExportComparison:
+    """Compare network and file on images (B, C, H, W)."""
     expected = network(torch.from_numpy(image)).double().numpy()
     difference = np.abs(run(image) - expected)
     floor = np.abs(expected).max() / 100

@@ -57,10 +57,19 @@ class DepthPoseNet(nn.Module):
         if self.pose is None:
             return None
         moments = compare_image_moments(earlier, later) if self.brightness else None
-        if isinstance(self.pose.encoder, SharedPoseEncoder):
-            earlier, later = self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
-        motion: PairMotion = self.pose(earlier, later, moments)
+        motion: PairMotion = self.pose(*self._pose_inputs(earlier, later), moments)
         return motion
+
+    def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Return (B, 6) of images in temporal order, for `PoseNet.transform`; only where there is a pose network."""
+        assert self.pose is not None
+        return self.pose.motion_values(*self._pose_inputs(earlier, later))
+
+    def _pose_inputs(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the pose network takes of images (B, 3, H, W): these, or features of the depth network."""
+        if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
+            return self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
+        return earlier, later
 
     def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs."""

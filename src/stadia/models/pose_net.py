@@ -98,7 +98,7 @@ def _places(like: Tensor) -> Tensor:
     height, width = like.shape[-2:]
     x = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device).expand(height, width)
     y = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)[:, None].expand(height, width)
-    return torch.stack([x, y]).expand(len(like), 2, height, width)
+    return torch.stack([x, y]).expand(like.shape[0], 2, height, width)
 
 
 def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> Encoder:
@@ -292,14 +292,22 @@ class PoseNet(nn.Module):
         moments: (B, 2) `compare_image_moments` of the two images, an input of the brightness.
         """
         features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
-        motion = self.head(features).float()
-        rotation = self.rotation(self.rotation_scale * motion[:, :3])
-        T_later_earlier = from_rotation_translation(rotation, self.translation_scale * motion[:, 3:])
+        T_later_earlier = self.transform(self.head(features).float())
         if self.gain is None or self.offset is None or self.from_moments is None or moments is None:
             return PairMotion(T_later_earlier, None)
         logits = torch.cat([self.gain(features), self.offset(features)], dim=1).float()
         logits = logits + self.from_moments(moments * (MOMENT_SCALE / self.brightness_scale)).float()
         return PairMotion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
+
+    def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Return the output (B, 6) of the motion head alone, for `transform`; the inputs are as of `forward`."""
+        values: Tensor = self.head(self.encoder(torch.cat([earlier, later], dim=1))[-1])
+        return values
+
+    def transform(self, values: Tensor) -> Tensor:
+        """Return T_later_earlier (B, 4, 4) of float32 outputs (B, 6) of the motion head: rotation, then translation."""
+        rotation = self.rotation(self.rotation_scale * values[:, :3])
+        return from_rotation_translation(rotation, self.translation_scale * values[:, 3:])
 
 
 def euler_to_matrix(angles: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
 from stadia.evaluation.backends import BACKENDS, PRECISIONS
-from stadia.evaluation.exported_network import ExportedNetwork, check_installed
+from stadia.evaluation.onnx_graph import OnnxGraph, check_installed
 
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
 """The backends of a checkpoint, which torch runs without an export, and of an exported file."""
@@ -38,7 +38,7 @@ class BackendChoice:
 
 
 class Backend(Protocol):
-    """Runs an exported network, which is checked already, in a precision.
+    """Runs the graph of an exported network, which is checked already, in a precision.
 
     packages: that it imports to run an exported network.
     extra: of pyproject.toml, which installs them, and what exports a checkpoint.
@@ -49,10 +49,11 @@ class Backend(Protocol):
     extra: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
 
-    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None: ...
+    def __init__(self, graph: OnnxGraph, size: tuple[int, int], precision: str = "float32") -> None:
+        """Prepare a graph for images of one size (height, width)."""
 
-    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 3, H, W) RGB in [0, 1], at the size of the network, to (B, 1, H, W)."""
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the output (B, ...) of images (B, channels, H, W), by the graph's interface."""
         ...
 
 

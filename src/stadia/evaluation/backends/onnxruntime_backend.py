@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.evaluation.onnx_graph import OnnxGraph
 
 
 class OnnxruntimeBackend:
@@ -17,9 +17,9 @@ class OnnxruntimeBackend:
     extra: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
 
-    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None:
-        self.network = network
+    def __init__(self, graph: OnnxGraph, size: tuple[int, int], precision: str = "float32") -> None:
+        self.graph = graph
 
-    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 3, H, W) to (B, 1, H, W)."""
-        return self.network.inverse_depth(image)
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the output (B, ...) of images (B, channels, H, W)."""
+        return self.graph.run(image)

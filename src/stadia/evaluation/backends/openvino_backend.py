@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, summarize_exception
-from stadia.evaluation.exported_network import IMAGE, INVERSE_DEPTH, ExportedNetwork
+from stadia.evaluation.onnx_graph import OnnxGraph
 
 
 class OpenvinoBackend:
@@ -18,30 +18,30 @@ class OpenvinoBackend:
     extra: ClassVar[str] = "openvino"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bf16", "int8")
 
-    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None:
+    def __init__(self, graph: OnnxGraph, size: tuple[int, int], precision: str = "float32") -> None:
         import openvino
 
         settings = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
-        self.path, self.size = network.path, (network.height, network.width)
+        self.path, self.size, self.interface = graph.path, size, graph.interface
         try:
             core = openvino.Core()
-            model = core.read_model(network.path)
-            model.reshape({IMAGE: [1, 3, *self.size]})
+            model = core.read_model(graph.path)
+            model.reshape({self.interface.input: [1, self.interface.channels, *size]})
             self._queue: Any = openvino.AsyncInferQueue(core.compile_model(model, "CPU", settings))
         except Exception as error:  # its errors have no common base class
             raise self._fail(error) from error
-        self._queue.set_callback(_copy_output)
+        self._queue.set_callback(self._copy_output)
 
-    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 3, H, W) to (B, 1, H, W)."""
-        output = np.empty((len(image), 1, *self.size), np.float32)
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the output (B, ...) of images (B, channels, H, W)."""
+        output = np.empty((len(image), *self.interface.output_shape(*self.size)), np.float32)
         try:
             for number in range(len(image)):
                 one = np.ascontiguousarray(image[number : number + 1], np.float32)
-                self._queue.start_async({IMAGE: one}, output[number])
+                self._queue.start_async({self.interface.input: one}, output[number])
             self._queue.wait_all()
         except Exception as error:
             raise self._fail(error) from error
@@ -52,7 +52,6 @@ class OpenvinoBackend:
         expected, fix = "a network that it runs", "choose --backend onnxruntime"
         return DataError(self.path, found=found, expected=expected, fix=fix)
 
-
-def _copy_output(request: Any, output: NDArray[np.float32]) -> None:
-    """Copy the result of a request (1, 1, H, W) into `output` (1, H, W), before the request is used again."""
-    output[...] = request.get_tensor(INVERSE_DEPTH).data[0]
+    def _copy_output(self, request: Any, output: NDArray[np.float32]) -> None:
+        """Copy the result of a request (1, ...) into `output` (...), before the request is used again."""
+        output[...] = request.get_tensor(self.interface.output).data[0]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.exported_network import IMAGE, ExportedNetwork, check_installed
+from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.evaluation.onnx_graph import DEPTH, check_installed
 
 OPERATIONS = ("Conv",)
 """Operations that compute in int8."""
@@ -74,7 +75,7 @@ def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], ex
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             """Return the next calibration image by the name of the input; None at the end."""
             image = next(self.images, None)
-            return None if image is None else {IMAGE: image[None]}
+            return None if image is None else {DEPTH.input: image[None]}
 
     settings: dict[str, Any] = {"op_types_to_quantize": list(OPERATIONS), "nodes_to_exclude": excluded}
     with _quiet_root_logger():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
-from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.evaluation.onnx_graph import OnnxGraph
 
 
 class TorchBackend:
@@ -18,10 +18,10 @@ class TorchBackend:
     extra: ClassVar[str] = ""
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bf16")
 
-    def __init__(self, network: ExportedNetwork, precision: str = "float32") -> None:
-        found, expected = f"torch for {network.path.name}", "onnxruntime or openvino for an ONNX file"
+    def __init__(self, graph: OnnxGraph, size: tuple[int, int], precision: str = "float32") -> None:
+        found, expected = f"torch for {graph.path.name}", "onnxruntime or openvino for an ONNX file"
         raise ConfigError("--backend", found=found, expected=expected, fix="leave it out, or pass the checkpoint")
 
-    def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Never called."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,11 +30,14 @@ from stadia.evaluation.backends.export_cache import open_cached_file
 from stadia.evaluation.backends.quantization import keep_float32, median_relative_difference
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.evaluation.network_export import OPSET, TOLERANCE, compare_prediction, export_onnx
-from stadia.recipes.base.depth_recipe import DepthPredictor
+from stadia.evaluation.network_export import OPSET, TOLERANCE, compare_prediction, export_motion, export_onnx
+from stadia.evaluation.onnx_graph import MOTION, OnnxGraph
+from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_inputs import PredictionInput
-from stadia.recipes.base.recipe_export import describe_export
+from stadia.recipes.base.recipe_export import MotionNetwork, describe_export
 from stadia.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
 
 Images = Sequence[NDArray[np.float32]]
 """Images (3, H, W) of the network's size."""
@@ -57,13 +61,20 @@ EXPORTS = "exports"
 class BackendPredictor(DepthPredictor):
     """A trained DepthRecipe that runs by a backend, or by torch in another precision than float32.
 
-    backend: predicts depth, on the processor; None is torch. Motion is predicted by torch.
+    backend: predicts depth, on the processor; None is torch.
+    motion_backend: runs the pose network; None is torch.
     precision_cost: as of `PredictionsRecord`.
     """
 
-    def __init__(self, predictor: DepthPredictor, precision: str, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        predictor: DepthPredictor,
+        precision: str,
+        backend: Backend | None = None,
+        motion_backend: Backend | None = None,
+    ) -> None:
         super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop, precision)
-        self.backend = backend
+        self.backend, self.motion_backend = backend, motion_backend
         self.precision_cost: Mapping[str, float] | None = None
         if backend is not None:
             self.move(torch.device("cpu"))
@@ -73,8 +84,15 @@ class BackendPredictor(DepthPredictor):
         """Predict (B, 3, H, W) to (B, 1, H, W); another backend than torch predicts inverse depth alone."""
         if self.backend is None:
             return super().maps(image, camera)
-        inverse_depth = torch.from_numpy(self.backend.inverse_depth(image.cpu().numpy()))
+        inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
         return PredictedMaps(inverse_depth / self._focal_ratio(camera, inverse_depth))
+
+    def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
+        net = self.recipe.depth_pose_net
+        if self.motion_backend is None or net is None or net.pose is None:
+            return super()._predict_motion(now, following)
+        values = self.motion_backend.run(torch.cat([now, following], dim=1).cpu().numpy())
+        return net.pose.transform(torch.from_numpy(values))
 
 
 def open_backend(
@@ -104,12 +122,12 @@ def open_backend(
         if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
             folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
         exporter = _Exporter(checkpoint, predictor, folder)
+        motion = exporter.open_motion(choice)
         if choice.precision == "float32":
-            return BackendPredictor(predictor, choice.precision, exporter.open_float32(choice.backend))
+            return BackendPredictor(predictor, choice.precision, exporter.open_float32(choice.backend), motion)
         calibration, compared = _sample_images(predictor, open_frames())
-        opened = BackendPredictor(
-            predictor, choice.precision, exporter.open_precision(choice, [image for image, _ in calibration])
-        )
+        depth = exporter.open_precision(choice, [image for image, _ in calibration])
+        opened = BackendPredictor(predictor, choice.precision, depth, motion)
         opened.precision_cost = _measure_cost(predictor, opened, compared)
         return opened
 
@@ -118,10 +136,15 @@ def describe_backend_choice(choice: BackendChoice) -> str:
     """Return the note that another runtime predicts depth, or in another precision."""
     if choice.is_torch:
         return f"note: the networks compute in {choice.precision}"
-    pose = (
-        "the pose network stays in torch, in bf16" if choice.precision == "bf16" else "the pose network stays in torch"
-    )
-    return f"note: {choice.backend} runs the depth network in {choice.precision}; {pose}"
+    if choice.precision == motion_precision(choice):
+        return f"note: {choice.backend} runs the networks in {choice.precision}"
+    depth, motion = choice.precision, motion_precision(choice)
+    return f"note: {choice.backend} runs the depth network in {depth}, and the pose network in {motion}"
+
+
+def motion_precision(choice: BackendChoice) -> str:
+    """Return the precision of the pose network: as the depth network's, but not int8."""
+    return "bf16" if choice.precision == "bf16" else "float32"
 
 
 def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
@@ -172,9 +195,9 @@ class _Exporter:
         """Return a backend that predicts as the checkpoint. An export that differs is written again."""
         for _ in range(2):
             path = self.find_float32()
-            opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size))
+            opened = self._open(backend, path)
             image = np.random.default_rng(0).random((1, 3, *self.size), np.float32)
-            compared = compare_prediction(self.network, opened.inverse_depth, image)
+            compared = compare_prediction(self.network, opened.run, image)
             if compared.relative < TOLERANCE and compared.of_spread < TOLERANCE:
                 return opened
             path.unlink()
@@ -188,10 +211,7 @@ class _Exporter:
         """Return a backend of another precision, calibrated on images where it changes the file."""
         convert = PRECISIONS.load(choice.precision)
         if convert is keep_float32:
-            backend: Backend = BACKENDS.load(choice.backend)(
-                ExportedNetwork(self.find_float32(), self.size), choice.precision
-            )
-            return backend
+            return self._open(choice.backend, self.find_float32(), choice.precision)
         digest = hashlib.sha256(str([image.shape for image in images]).encode())
         for image in images:
             digest.update(image.tobytes())
@@ -203,7 +223,38 @@ class _Exporter:
             convert(self.find_float32(), path, images)
 
         path = open_cached_file(self.folder, f"depth-{choice.precision}", fingerprint, write)
-        opened: Backend = BACKENDS.load(choice.backend)(ExportedNetwork(path, self.size), choice.precision)
+        return self._open(choice.backend, path, choice.precision)
+
+    def open_motion(self, choice: BackendChoice) -> Backend | None:
+        """Return a backend of the pose network; None where torch runs it.
+
+        That is where there is none, where a class of the user's predicts motion by itself, and where the network
+        cannot be exported. An export that differs from the checkpoint is written again.
+        """
+        net, predicts = self.predictor.recipe.depth_pose_net, type(self.predictor.recipe).T_next_now
+        if net is None or net.pose is None or predicts is not DepthRecipe.T_next_now:
+            return None
+        network = MotionNetwork(net).eval()
+        write = partial(export_motion, network, size=self.size)
+        pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
+        try:
+            for _ in range(2):
+                path = open_cached_file(self.folder, "motion-float32", self.fingerprint, write)
+                graph = OnnxGraph(path, MOTION)
+                graph.check_interface()
+                compared = compare_prediction(network, graph.run_in_time, pair)
+                if compared.relative < TOLERANCE and compared.of_spread < TOLERANCE:
+                    opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, motion_precision(choice))
+                    return opened
+                path.unlink()
+            problem = f"its file differs from it: {compared}"
+        except StadiaError as error:
+            problem = str(error)
+        log.warning("note: the pose network stays in torch: %s", problem)
+        return None
+
+    def _open(self, backend: str, path: Path, precision: str = "float32") -> Backend:
+        opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size).graph, self.size, precision)
         return opened
 
 

@@ -254,6 +254,9 @@ class DepthPredictor:
         """
         if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
+        return self._predict_motion(now, following)
+
+    def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
         with self._autocast():
             T = self.recipe.T_next_now(now.to(self.device), following.to(self.device))
         return None if T is None else T.float()

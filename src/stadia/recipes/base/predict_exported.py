@@ -42,7 +42,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
     size = requested_size(request.size, trained)
-    backend: Backend = BACKENDS.load(name)(network)
+    backend: Backend = BACKENDS.load(name)(network.graph, (network.height, network.width))
     yield from (f"note: {note}" for note in network_size_notes(size, trained))
     own = is_own_video(request.source, request.options.get("format", "auto"))
     options = ({"stride": 1} if own else {}) | dict(request.options)  # no frame selection without a trajectory
@@ -64,7 +64,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
             if request.video:
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))
             shown = track(given.frames, given.count, f"predicting {given.name}")
-            frames = stream_exported_predictions(network, shown, backend.inverse_depth)
+            frames = stream_exported_predictions(network, shown, backend.run)
             provenance = network.provenance(size).model_copy(update={"backend": name})
             training = TrainingRecord(focal=(network.about.focal,))
             gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)

@@ -104,9 +104,9 @@ def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
     """Read two frames for size and frame rate."""
-    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}
+    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride", "video_decoder"}
     refuse_idle_options(options, idle, "predicting a video file")
-    head = list(itertools.islice(stream_video(path), 2))
+    head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
     height, width = head[0].image.shape[:2]
     announced = count_indexed_frames(path)
     cameras = read_user_intrinsics(options.camera, path, height, width, frames=announced)
@@ -119,7 +119,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
 
     def frames() -> Iterator[Frame]:
         chooser = FrameSelector(options.stride)
-        for decoded in itertools.islice(stream_video(path), start, stop, every):
+        for decoded in itertools.islice(stream_video(path, options.video_decoder), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
             yield Frame(
                 f"{decoded.index:06d}",

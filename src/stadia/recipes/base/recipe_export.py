@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stadia.core.errors import CheckpointError
 from stadia.evaluation.exported_network import ExportDescription, TrainingCamera
 from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.training_camera import find_training_camera
 
@@ -24,6 +25,19 @@ class InverseDepthNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Predict (B, 3, H, W) to (B, 1, H, W), at the focal length of the training."""
         return self.recipe.inverse_depth(image)
+
+
+class MotionNetwork(nn.Module):
+    """The pose network of a recipe up to the output of its motion head."""
+
+    def __init__(self, net: DepthPoseNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pair: Tensor) -> Tensor:
+        """Predict of (B, 6, H, W), two images in temporal order, (B, 6) for `PoseNet.transform`."""
+        earlier, later = pair.chunk(2, dim=1)
+        return self.net.motion_values(earlier, later)
 
 
 def describe_export(checkpoint: Path, recipe: object) -> tuple[ExportDescription, InverseDepthNetwork]:
