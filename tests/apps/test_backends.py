@@ -141,6 +141,21 @@ class TestBf16Predictor:
         torch.testing.assert_close(T, T_exact, atol=0.01, rtol=0)
         assert torch.equal(exact.inverse_depth(image, camera), before)
 
+    def test_another_focal_length_is_noted_once(self, trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Its difference from float32 is measured by both predictors."""
+        import torch
+
+        from stadia.core.types import Camera
+        from stadia.recipes.base.backend_predictor import BackendPredictor
+        from stadia.recipes.base.build_recipe import load_predictor
+
+        exact: Any = load_predictor(trained)
+        focal = 2 * float(exact.recipe.focal) * exact.width
+        K = torch.tensor([[focal, 0, exact.width / 2], [0, focal, exact.height / 2], [0, 0, 1]])
+        for predictor in (BackendPredictor(exact, "bf16"), exact):
+            predictor.inverse_depth(torch.zeros(1, 3, exact.height, exact.width), Camera(K, exact.height, exact.width))
+        assert sum("times the training camera's" in record.message for record in caplog.records) == 1
+
 
 @pytest.fixture(scope="module")
 def exported(trained: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

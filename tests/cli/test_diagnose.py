@@ -142,6 +142,10 @@ def test_the_verdict_at_the_end_of_a_training_counts_for_frames_that_trained(run
     assert find_unusable_codes(run.folder) == (), "another input"
     replace_verdict(run, judge_measurements(constant, unlearned), unlearned)
     assert find_unusable_codes(run.folder) == ("M30",)
+    replace_verdict(run, judge_measurements(constant, unlearned), unlearned, has_trained_frames=True)
+    assert (find_unusable_codes(run.folder), run.facts["judged"]["steps"]) == ((), 3), (
+        "few validate: no verdict on others"
+    )
     assert find_unusable_codes(run.folder / "none") == ()
     (run.folder / "run.json").write_text("[1]")
     assert find_unusable_codes(run.folder) == ()

@@ -85,8 +85,10 @@ def test_a_dry_run_whose_loss_checks_had_no_time_exits_with_1(stadia, monkeypatc
     assert (code, json.loads(out)["recipe"]) == (1, "objectpose")
     last = err.strip().splitlines()[-1]
     assert last.startswith(
-        "not checked, 20 s were too short: properties of the loss, one batch. Fix: set training.check_"
+        "not checked, 20 s were too short: properties of the loss, one batch. Fix: set training.check_seconds=60 (now"
     )
+    err = stadia("train", "objectpose", "--dry-run", "training.check_seconds=2000")[2]
+    assert "Fix: set training.check_seconds=3600 (now 2000)" in err.strip().splitlines()[-1], "the largest one"
 
 
 def test_data_with_the_name_of_a_number_are_a_path(stadia, tmp_path, monkeypatch):

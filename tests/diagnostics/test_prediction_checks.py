@@ -176,8 +176,6 @@ def test_near_sky_is_doubtful(drive: list[SampledFrame]) -> None:
         (replace(LEARNED, validation_warped=2.76), "images was 2.76 times", "at most 1.2 times in the validation"),
         (replace(LEARNED, auto_masked=0.9), "90% of the pixels", "at most 75% of the pixels"),
         (replace(LEARNED, codes=("T06", "S20")), "reported S20", "a training without S20"),
-        (replace(LEARNED, turn_deg=17.8), "rotation to the next image ended at 18 degrees", "at most 10 degrees"),
-        (replace(LEARNED, motion_over_depth=0.99), "ended at 0.99 times the depth", "at most 0.5 times the depth"),
         (
             replace(LEARNED, unusable_codes=("S30", "M34")),
             "frames that trained are judged here, and predictions of others were unusable (S30, M34)",
@@ -200,6 +198,28 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     (of_own,) = judge_measurements(GOOD, own).findings
     line = "`recipes.train(config, recipe_class=Mine)` in Python, with start_from='runs/my run' training.max_steps=5000"
     assert line in of_own.fix
+
+
+@pytest.mark.parametrize(
+    ("training", "words", "expected"),
+    [
+        (replace(LEARNED, turn_deg=17.8), "rotation to the next image ended at 18 degrees", "at most 10 degrees"),
+        (replace(LEARNED, motion_over_depth=0.99), "ended at 0.99 times the depth", "at most 0.5 times the depth"),
+    ],
+)
+def test_a_motion_that_left_the_scene_is_not_trained_longer(
+    training: TrainingRecord, words: str, expected: str
+) -> None:
+    (named,) = judge_measurements(GOOD, replace(training, folder=Path("runs/a"), recipe="selfsup")).findings
+    assert (named.code, named.severity, named.expected) == ("T40", Severity.WARN, expected)
+    assert words in named.measured
+    assert named.fix.startswith("train again, and not from these weights")
+    assert "start_from" not in named.fix
+    (both,) = judge_measurements(GOOD, replace(training, steps=40)).findings
+    assert both.fix == named.fix
+    (tuned,) = judge_measurements(GOOD, replace(training, is_worse_than_start=True)).findings
+    assert tuned.fix.startswith("use the weights that the training started from")
+    assert tuned.evidence == both.evidence | {"steps": LEARNED.steps}
 
 
 def test_a_class_of_the_user_is_named_as_a_cause_of_constant_depth() -> None:

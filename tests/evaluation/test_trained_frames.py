@@ -16,9 +16,10 @@ from stadia.core.recording import Recording
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video_files import hash_video
+from stadia.evaluation.frame_preparation import frame_name
 from stadia.recipes.base import training_overlap
 from stadia.recipes.base.prediction_inputs import PredictionInput
-from stadia.recipes.base.training_overlap import TrainingOverlap
+from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -164,6 +165,8 @@ DAMAGED += [
     '{"data": {"extra_datasets": null}}',
     '{"data": {"extra_datasets": {"a": 3}}}',
     '{"data": {"train_frames": 3}}',
+    '{"data": {"train_frames": {"a": [[0, 1000000000000]]}}}',
+    '{"data": {"train_videos": {"h": [[5, 2]]}}}',
 ]
 
 
@@ -176,11 +179,31 @@ def test_a_damaged_record_of_the_training_is_none(
     (recording,) = open_recordings(drive_folder)
     (run / "run.json").write_text(text)
     for given in (PredictionInput("a", [], 0, 1, recording), PredictionInput("a", [], 0, 1, video_hash="h")):
-        assert TrainingOverlap.find_input(run, given) is None
+        assert TrainingOverlap.find_input(run, given) == TrainedInput(None, is_of_training=False)
     overlap = TrainingOverlap.find(run, [recording])
     assert overlap.count({recording.name: [0]}) is None
     with pytest.raises(DataError, match=r"cannot be compared: run.json cannot be read \(.*leave --held-out out"):
         overlap.left_out({recording.name: [0]}, run)
+
+
+@pytest.mark.parametrize(("start", "trained"), [(1, {"000001", "000002"}), (3, set())])
+def test_held_out_frames_of_a_trained_video_are_of_the_training_and_trained_nothing(
+    start: int, trained: set[str], checkpoint: Path, drive_folder: Path
+) -> None:
+    """Of a recording and of a video file: only the predicted frames count, and the others explain its verdict."""
+    run, (recording,) = checkpoint.parent.parent, open_recordings(drive_folder)
+    facts = {"fingerprints": {recording.name: recording.fingerprint()}, "train_frames": {recording.name: [[0, 3]]}}
+    write_facts(checkpoint, **facts, train_videos={"4567": [[0, 3]]}, train_sessions=[recording.session])
+    indices = range(start, 6)
+    names = tuple(f"{index:06d}" for index in indices)
+    by_file = PredictionInput("a", [], 5, 1, recording, indices=indices, names=names)
+    by_video = PredictionInput("a", [], 5, 1, video_hash="4567", names=names)
+    expected = [{frame_name(recording, int(name)) for name in trained}, trained]
+    found = [TrainingOverlap.find_input(run, given) for given in (by_file, by_video)]
+    assert [one.names for one in found] == expected
+    assert all(one.is_of_training for one in found)
+    other = TrainingOverlap.find_input(run, PredictionInput("b", [], 5, 1, video_hash="89", names=names))
+    assert other == TrainedInput(frozenset(), is_of_training=False)
 
 
 @pytest.mark.parametrize("command", ["predict", "odometry"])

@@ -24,6 +24,7 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
 from stadia.report.run_journal import compare_runs, write_comparison
+from stadia.training.batches import TrainingPlan
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
@@ -202,6 +203,12 @@ def test_values_of_a_class_are_listed_by_name(small: SelfsupConfig) -> None:
     assert list_own_values(base, base) == {}
 
 
+def test_the_start_of_a_training_is_no_value_of_its_class(small: SelfsupConfig, tmp_path: Path) -> None:
+    recipe, base = Penalized(small), SelfsupRecipe(small)
+    recipe.started_from, recipe.plan, recipe.global_step = "runs/a/last.safetensors, step 5", TrainingPlan(9, 1, 5), 5
+    assert list_own_values(recipe, base) == list_own_values(Penalized(small), base)
+
+
 def test_runs_of_a_class_with_other_values_differ_in_them(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,3 +222,7 @@ def test_runs_of_a_class_with_other_values_differ_in_them(
     assert "Their class has other values (power): their losses may be different measures." in text
     assert "own_values.power" in [change.key for change in compare_runs(before, now).code_and_data]
     assert "own_values" not in write_comparison(before, before)
+    earlier = replace(before, run={key: value for key, value in before.run.items() if key != OWN_VALUES})
+    for pair in ((earlier, now), (now, earlier)):
+        assert "other values" not in write_comparison(*pair), "a run of an earlier version has no record of them"
+        assert not any(change.key.startswith(OWN_VALUES) for change in compare_runs(*pair).code_and_data)

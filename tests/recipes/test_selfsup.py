@@ -282,12 +282,16 @@ def test_the_verdict_names_own_data_only_where_their_drive_trained(
     gates: list[bool] = []
     monkeypatch.setattr(depth_commands, "read_training_record", lambda folder: TrainingRecord())
     monkeypatch.setattr(depth_commands, "read_frames", lambda recording, indices: [])
-    monkeypatch.setattr(depth_commands, "replace_verdict", lambda *_: None)
+    recorded: list[dict[str, bool]] = []
+    monkeypatch.setattr(depth_commands, "replace_verdict", lambda *_, **about: recorded.append(about))
     judge = PredictionGate.judge
     monkeypatch.setattr(PredictionGate, "judge", lambda self: gates.append(self.is_of_training) or judge(self))
     run = SimpleNamespace(folder=tmp_path)
     DepthCommands(recipe, recipe.config).check_predictions(data, run, Console(quiet=True))
     assert gates == [is_of_training]
+    val[:] = [TargetFrames(judged, range(MIN_CHECKED_FRAMES - 1))]
+    DepthCommands(recipe, recipe.config).check_predictions(data, run, Console(quiet=True))
+    assert recorded == [{"has_trained_frames": few} for few in (False, True)]
 
 
 def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:

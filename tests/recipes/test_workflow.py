@@ -18,6 +18,7 @@ from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
 from stadia.recipes.base.progressive_resizing import open_data
@@ -187,6 +188,7 @@ def test_a_training_that_makes_its_start_worse_says_so(
         monkeypatch.undo()
         err = capsys.readouterr().err
         assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
+        assert TrainingRecord.read(runs[factor].folder).is_worse_than_start == (factor < 1)
     monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
     monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
     runs[0] = recipes.train(more, out=tmp_path / "runs")

@@ -423,6 +423,26 @@ def test_checkpoints_take_no_time_of_a_training(tmp_path: Path, monkeypatch: pyt
     assert fitted.steps == 5
 
 
+def test_scoring_the_start_takes_no_time_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring the weights that it starts from takes 100 s, of 60 s in all."""
+    now, score = [0.0], TrainingLoop.score_validation
+
+    def spend(seconds: float) -> float:
+        now[0] += seconds
+        return now[0]
+
+    def score_slowly(loop: TrainingLoop) -> dict[str, float]:
+        spend(100.0)
+        return score(loop)
+
+    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: spend(1e-6))
+    monkeypatch.setattr(TrainingLoop, "score_validation", score_slowly)
+    recipe = small_recipe.SmallRecipe()
+    recipe.started_from = "another checkpoint"
+    _, fitted = small_recipe.train(tmp_path, recipe=recipe, max_steps=5, max_minutes=1.0)
+    assert fitted.steps == 5
+
+
 def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:
     (timed, fitted), (plain, _) = (
         small_recipe.train(tmp_path / name, max_minutes=m) for name, m in (("a", 60.0), ("b", None))

@@ -142,7 +142,7 @@ def _find_measured_path(
 ) -> MeasuredPath:
     """Return the measured poses of the estimated frames, and how many of these frames trained the network.
 
-    trained: as of `TrainingOverlap.find_input`.  overlap: of a recording, else None.
+    trained: `TrainedInput.names`.  overlap: of a recording, else None.
     """
     recording = given.recording
     if recording is None or overlap is None:
@@ -188,13 +188,14 @@ def _write(
             overlap, trained = None, TrainingOverlap.find_input(run, given)
         else:
             overlap = TrainingOverlap.find(run, [recording], {recording.name: given.indices})
-            trained = overlap.names(recording)
-        training = read_training_record(request.checkpoint, of_trained=bool(trained))
-        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained))
+            trained = overlap.of_input(recording)
+        training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
+        about_input = {"camera_is_assumed": assumed, "is_of_training": trained.is_of_training}
+        gate = PredictionGate(predictor.depth_scale, training, **about_input)
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
         checks = gate.to_json()
-        measured = _find_measured_path(request, given, path, poses, trained, overlap)
+        measured = _find_measured_path(request, given, path, poses, trained.names, overlap)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")

@@ -100,9 +100,13 @@ def check(
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
     """Print what was not checked and exit with 1, where only a sample was, or a check of `only` could not run."""
-    codes = ("N02", "N01") if only else ("N02",)
-    if missing := list(dict.fromkeys(finding.measured for finding in findings if finding.code in codes)):
-        echo(f"not checked: {'; '.join(missing)}. Fix: raise --seconds, or leave out --strict", err=True)
+    fixes = {"N02": "raise --seconds"}
+    if only:
+        fixes["N01"] = "give DATA what the check needs, or leave it out of --only"
+    if missing := [finding for finding in findings if finding.code in fixes]:
+        measured = "; ".join(dict.fromkeys(finding.measured for finding in missing))
+        fix = "; ".join(dict.fromkeys(fixes[finding.code] for finding in missing))
+        echo(f"not checked: {measured}. Fix: {fix}; or leave out --strict", err=True)
         raise typer.Exit(NOT_CHECKED)
 
 

@@ -249,9 +249,11 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
     if measured is not None and measured.not_checked:
+        from stadia.recipes.base.workflow import describe_longer_checks  # imported by the dry run already
+
         seconds = config.training.check_seconds
         unchecked = f"not checked, {seconds:g} s were too short: {', '.join(measured.not_checked)}"
-        echo(f"{unchecked}. Fix: set training.check_seconds={3 * seconds:g}, on an idle machine", err=True)
+        echo(f"{unchecked}. Fix: {describe_longer_checks(seconds)}", err=True)
         raise typer.Exit(NOT_CHECKED)
 
 

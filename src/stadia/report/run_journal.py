@@ -21,8 +21,11 @@ MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
 MAX_CODE_FILES = 12
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
-IDENTITY = ("code", "recipe_class", "own_values", "data", "version", "seed", "command")
+IDENTITY = ("code", "recipe_class", "data", "version", "seed", "command")
 """Keys of run.json that identify code, data and command."""
+
+OWN_VALUES = "own_values"
+"""Key of run.json that runs of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,23 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
         config=relevant,
         aside=[change for change in config if change not in relevant and change not in start],
         code=[
-            *(change for part in ("version", "recipe_class", "own_values", "code") for change in diff(part)),
+            *(change for part in ("version", "recipe_class") for change in diff(part)),
+            *_diff_own_values(before, now),
+            *diff("code"),
             *diff_patches(before.patch, now.patch),
         ],
         data=diff("data"),
         environment=diff("environment"),
         start=[*start, *diff("weights")],
     )
+
+
+def _diff_own_values(before: RunFiles, now: RunFiles) -> list[ValueChange]:
+    """Return the values of a user's class that differ; none where one of the runs has no record of them."""
+    if not all(OWN_VALUES in run.run for run in (before, now)):
+        return []
+    old, new = (flatten_mapping({OWN_VALUES: run.run[OWN_VALUES]}) for run in (before, now))
+    return diff_mappings(old, new)
 
 
 def diff_patches(before: str, now: str) -> list[ValueChange]:
@@ -143,7 +156,10 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
     return RunChanges(
         before=before.folder.resolve().name,
         config=[_round_change(one) for one in diff_mappings(before.config, now.config)],
-        code_and_data=[_shorten_data(one) for one in diff_mappings(_flatten_identity(before), _flatten_identity(now))],
+        code_and_data=[
+            *(_shorten_data(one) for one in diff_mappings(_flatten_identity(before), _flatten_identity(now))),
+            *_diff_own_values(before, now),
+        ],
         environment=diff_mappings(old_environment, new_environment),
         outcome=[
             ValueChange(key, format_metric(key, old_result[key]), format_metric(key, value))
@@ -312,7 +328,7 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
     elif a.recipe_class != b.recipe_class:
         classes = " and ".join(run.recipe_class or f"that of {run.recipe}" for run in (a, b))
         cautions.append(f"Two classes trained them, {classes}: their losses may be different measures.")
-    elif own := [change.key.partition(".")[2] for change in found.code if change.is_within(["own_values"])]:
+    elif own := [change.key.partition(".")[2] for change in found.code if change.is_within([OWN_VALUES])]:
         cautions.append(f"Their class has other values ({', '.join(own)}): their losses may be different measures.")
     if found.start:
         cautions.append("They start from other weights, which also affect the scores.")

@@ -38,7 +38,7 @@ from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import Run
+from stadia.training.run_folder import WORSE_THAN_START, Run
 from stadia.training.sharding import ShardedStrategy
 
 FEW_PROCESSES = 8
@@ -162,6 +162,8 @@ def fit(
                 steps, metrics = loop.step, loop.metrics
                 _print(console, _end_lines(run, plan, config, loop.clock, steps))
                 _print(console, _compare_with_start(loop))
+                if loop.is_worse_than_start:
+                    run.note(**{WORSE_THAN_START: True})
         if run.writes:
             finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
@@ -170,10 +172,10 @@ def fit(
 
 def _compare_with_start(loop: TrainingLoop) -> Iterator[str]:
     """Yield a note where no validation of this call scored better than the weights that the training started from."""
-    if loop.start_score is None or loop.best is None or loop.best < loop.start_score[1]:
+    if loop.start_score is None or not loop.is_worse_than_start:
         return
     name, score = loop.start_score
-    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its best ones {loop.best:.4g}"
+    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {loop.best:.4g}"
     yield f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
 
 

@@ -58,6 +58,7 @@ class TrainingLoop(TrainingState):
             self.start()
             if self.step == 0 and self.recipe.started_from and self.val_batches is not None:
                 self.start_score = self.find_score(self.score_validation())
+                self.time_limit.restart()
             stream = iter(self.batches)
             while not self.is_finished:
                 self.train_step(stream)
@@ -172,6 +173,11 @@ class TrainingLoop(TrainingState):
             scores.warn_of_unscored()
         self.unscored = scores.without
         return {f"val/{name}": value for name, value in means.items()}
+
+    @property
+    def is_worse_than_start(self) -> bool:
+        """Whether no validation of this call scored better than the weights that the training started from."""
+        return self.start_score is not None and self.best is not None and not self.best < self.start_score[1]
 
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
         """Return the score that chooses the best checkpoint, with its name: the first finite one of the recipe."""

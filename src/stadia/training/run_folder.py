@@ -29,6 +29,9 @@ _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 
 
 _FACTS: dict[str, type] = {"recipe": str, "seed": int, "data": dict, "resumed": list, "ended_by_time_at": int}
+WORSE_THAN_START = "worse_than_start"
+"""Key of run.json: whether the weights that a training started from score better than all of its own."""
+
 _OPTIONAL_FACTS = ("data", "resumed", "ended_by_time_at")  # missing in some runs
 
 

@@ -318,6 +318,21 @@ def test_roots_without_epsilon_are_reported_at_constant_depth(term: ImageTerm) -
     assert found in [replace(one, where=found.where) for one in check_losses({"loss": edge_case_of(term)})]
 
 
+def test_terms_that_use_the_value_of_the_given_loss_are_finite_at_constant_depth() -> None:
+    """What is added is measured with a given loss of 0, and 0 / 0 is not a mistake of the user."""
+
+    def divide(photometric: LossReport, outputs: Outputs) -> LossReport:
+        value = 1e-3 * relative_bend(outputs["inverse_depth"]) / photometric.total.detach()
+        return combine_losses({"selfsup": (1.0, photometric), "mine": (1.0, LossReport.from_terms({"x": value}, {}))})
+
+    def take_logarithm(photometric: LossReport, outputs: Outputs) -> LossReport:
+        return LossReport.from_terms({"log": photometric.total.log()}, {})
+
+    for change in (divide, take_logarithm):
+        case = make_video_case(losses.package_loss, losses.VIDEO).change_loss(change)
+        assert list(check_constant_depth(case)) == []
+
+
 def test_term_of_weight_0_is_not_noted_and_another_of_its_name_is() -> None:
     def change(photometric: LossReport, outputs: Outputs) -> LossReport:
         mine = LossReport.from_terms({"smoothness": (outputs["inverse_depth"] - 100).clamp(min=0).mean()}, {})

@@ -106,6 +106,15 @@ def test_an_interval_without_1_names_the_error_and_the_limit(factor: float, desc
     assert line == f"baseline 0.56 m by the poses: {described} (95 %, 200 motions)"
 
 
+def test_exact_agreement_has_an_interval_of_a_thousandth() -> None:
+    """All points of made images may have one ratio, and an interval of no width has no digits."""
+    exact = [ScaleComparison(ScaleSource.RIG, ScaleSource.DEPTH, 1.0, error, 500) for error in (0.0, 1e-12)]
+    lines = list(_describe_agreements(list_agreements(0.54, exact[:1])))
+    assert lines[0].startswith("baseline 0.54 m agrees with the ground-truth depth: 1.000 to 1.000 times what they")
+    (line,) = _describe_agreements(list_agreements(0.54, exact[1:]))
+    assert ": 0.999 to 1.001 times" in line
+
+
 @pytest.mark.slow
 def test_a_pair_that_init_wrote_is_good(roadworld: Path, tmp_path: Path) -> None:
     source = roadworld / "train-000"
@@ -273,7 +282,9 @@ def test_strict_exits_with_1_for_what_was_not_checked(roadworld: Path) -> None:
     strict = run(*words, "--strict", "--json")
     assert strict.exit_code == 1
     assert json.loads(strict.stdout)[0]["code"] == "N02"
-    assert strict.stderr.strip().splitlines()[-1].startswith("not checked: sampled: 1 of ")
+    last = strict.stderr.strip().splitlines()[-1]
+    assert last.startswith("not checked: sampled: 1 of ")
+    assert last.endswith(". Fix: raise --seconds; or leave out --strict")
     assert run(*words[:-1], 100, "--strict").exit_code == 0
 
 
@@ -283,3 +294,5 @@ def test_strict_exits_with_1_where_a_named_check_could_not_run(roadworld: Path) 
     strict = run(*words, "--strict")
     assert strict.exit_code == 1
     assert "not checked: " in strict.stderr
+    fix = "Fix: give DATA what the check needs, or leave it out of --only; or leave out --strict"
+    assert strict.stderr.strip().splitlines()[-1].endswith(f"baseline: one camera, no rig. {fix}")

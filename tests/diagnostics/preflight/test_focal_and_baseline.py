@@ -18,6 +18,7 @@ from stadia.diagnostics.preflight import preflight_runner
 from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.diagnostics.preflight.scale_consistency import FOCAL_IS_RIGHT
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
 
@@ -50,6 +51,13 @@ def test_two_factors_are_corrected_one_after_the_other() -> None:
     assert severities(found) == {"K04": WARN, "E03": STOP}
     assert found[1].fix.startswith("correct fx first, as K04 describes, and check again")
     assert "which is another factor" in found[1].cause
+
+
+def test_fx_that_rotations_contradict_is_not_called_right() -> None:
+    """Another camera may have the fields of view of KITTI by a wrong fx."""
+    rig = replace(baseline(1.44), cause=FOCAL_IS_RIGHT)
+    (found,) = explain_baseline_by_focal([focal(1.2, "K06", log_error=0.01), rig])[1:]
+    assert found.cause == "fx is 1.20 times its true length (K06), which is another factor"
 
 
 @pytest.mark.parametrize(("log_error", "is_settled"), [(0.0, True), (0.01, True), (0.02, False), (0.2, False)])

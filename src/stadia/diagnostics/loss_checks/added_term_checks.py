@@ -128,12 +128,16 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
 
 
 def check_constant_depth(case: LossCase) -> Iterator[Finding]:
-    """L09: what is added is finite at exactly constant depth, as a network may predict it before it is trained."""
+    """L09: what is added is finite at exactly constant depth, as a network may predict it before it is trained.
+
+    The whole loss has to be affected: what divides by the given loss is not finite where that is taken as 0.
+    """
     if (added := case.added) is None:
         return
     names = [name for name in added.right if name.startswith(("inverse_depth", "log_depth"))]
     constant = {name: torch.full_like(added.right[name], float(added.right[name].mean())) for name in names}
-    if names and (wrong := find_not_finite(added, {**added.right, **constant})):
+    outputs = {**added.right, **constant}
+    if names and (wrong := find_not_finite(added, outputs)) and find_not_finite(case, outputs):
         measured = f"what is added alone: {wrong} for constant depth"
         cause = "a root or a division at 0, such as sqrt(x**2) or a norm of slopes: its gradient at 0 is 0/0"
         fix = "add an epsilon inside the root, sqrt(x**2 + eps**2), or use abs"

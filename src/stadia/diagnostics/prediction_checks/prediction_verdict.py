@@ -70,6 +70,19 @@ of the depth. Four whose path was useless, one of them with good depth of stereo
 to 6000 times the depth.
 """
 
+LOST_MOTION_FIX = (
+    "train again, and not from these weights: a motion that left the scene has no gradient that would bring it back."
+    " Lower optimizer.lr; on stereo pairs set loss.temporal_from_step=null, so that the pair alone trains depth; and"
+    " run `stadia check DATA`, which finds frames that are not consecutive (D15)"
+)
+"""Of T40, where the predicted motion ended above these limits."""
+
+START_FIX = (
+    "use the weights that the training started from, which score better on its validation frames; or train again from"
+    " them with a lower optimizer.lr or on more images"
+)
+"""Of T40, where a training made its start worse."""
+
 MAX_AUTO_MASKED = 0.75
 
 MIN_TRAINED_STEPS = 100
@@ -343,13 +356,21 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
         reasons.append((measured, "validation frames that are not unusable"))
     if reasons:
-        unnamed = ("focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes")
+        unnamed = ("focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes", "is_worse_than_start")
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }
-        fix = _describe_longer_training(training)
+        if training.is_worse_than_start:
+            fix = START_FIX
+        else:
+            fix = LOST_MOTION_FIX if _is_motion_lost(training) else _describe_longer_training(training)
         measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
         yield make_finding("T40", Severity.WARN, measured, expected, fix=fix, evidence=evidence)
+
+
+def _is_motion_lost(training: TrainingRecord) -> bool:
+    """Return whether the predicted motion ended above its limits."""
+    return (training.turn_deg or 0) > MAX_TURN_DEG or (training.motion_over_depth or 0) > MAX_MOTION_OVER_DEPTH
 
 
 def _describe_longer_training(training: TrainingRecord) -> str:

@@ -51,6 +51,7 @@ class TrainingRecord:
     own_terms: names of the loss terms that this class added to those of the recipe.
     unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
         frames trained: these look better than others would.
+    is_worse_than_start: whether the weights that it started from score better on the validation frames.
     """
 
     steps: int | None = None
@@ -68,6 +69,7 @@ class TrainingRecord:
     unusable_codes: tuple[str, ...] = ()
     turn_deg: float | None = None
     motion_over_depth: float | None = None
+    is_worse_than_start: bool = field(default=False, compare=False)
 
     @classmethod
     def read(
@@ -98,6 +100,7 @@ class TrainingRecord:
             recipe=recipe,
             recipe_class=recipe_class,
             own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
+            is_worse_than_start=_is_worse_than_start(run / "run.json"),
         )
 
     def to_json(self) -> dict[str, int | float]:
@@ -117,13 +120,23 @@ def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[s
 
 def _read_name(path: Path, key: str) -> str | None:
     """Return the name under a key of run.json; None where there is none."""
+    name = _read_fact(path, key)
+    name = name.rpartition(".")[2] if isinstance(name, str) else ""
+    return name if name.isidentifier() else None
+
+
+def _is_worse_than_start(path: Path) -> bool:
+    from stadia.training.run_folder import WORSE_THAN_START  # imports torch
+
+    return _read_fact(path, WORSE_THAN_START) is True
+
+
+def _read_fact(path: Path, key: str) -> object:
     try:
         facts = read_json(path) if path.is_file() else None
     except StadiaError:
         return None
-    name = facts.get(key) if isinstance(facts, dict) else None
-    name = name.rpartition(".")[2] if isinstance(name, str) else ""
-    return name if name.isidentifier() else None
+    return facts.get(key) if isinstance(facts, dict) else None
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.scale_consistency import STOP_FROM
+from stadia.diagnostics.preflight.scale_consistency import FOCAL_IS_RIGHT, STOP_FROM
 
 MAX_FACTOR_GAP = 0.04
 """Between the logs of two factors that are one, beside their errors: KITTI's fx are 707 to 722 px, and the interval of
@@ -39,7 +39,8 @@ def explain_baseline_by_focal(found: Sequence[Finding]) -> list[Finding]:
         why = "that is not precise enough to judge the baseline" if is_one_factor else "which is another factor"
         cause = f"fx is {_factor(focal):.2f} times its true length ({focal.code}), {'and ' * is_one_factor}{why}"
         fix = f"correct fx first, as {focal.code} describes, and check again: the right baseline follows from it"
-        changed = {id(one): replace(one, cause=f"{cause}: {one.cause}", fix=fix) for one in rigs}
+        causes = [cause if FOCAL_IS_RIGHT in one.cause else f"{cause}: {one.cause}" for one in rigs]
+        changed = {id(one): replace(one, cause=text, fix=fix) for one, text in zip(rigs, causes, strict=True)}
     return [changed.get(id(one), one) for one in found]
 
 

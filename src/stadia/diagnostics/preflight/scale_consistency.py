@@ -73,6 +73,11 @@ ASSUMED_INTERVAL_S = 0.1
 
 FOCAL_IS_RIGHT = "fx fits these images, whose fields of view are those of KITTI; the baseline is wrong"
 
+MIN_SHOWN_WIDTH = 1e-3
+"""Half of the width of an interval that is printed, over its end. Points of one image are not independent, and exact
+data (made images) have none.
+"""
+
 MIN_LOG_INTERVAL = 0.025
 """Of the right baseline, to each side. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to 2.1 % by step)."""
 
@@ -198,8 +203,9 @@ def _measure_near_motion(survey: RecordingSurvey, step: Step) -> TwoViewMotion |
 
 
 def format_interval(low: float, high: float) -> str:
-    """Return `0.52 to 0.55`: rounded outwards to the digits that the width carries."""
-    step = 10.0 ** math.floor(math.log10((high - low) / 2))
+    """Return `0.52 to 0.55`: rounded outwards to the digits that the width carries, to a thousandth at least."""
+    width = max((high - low) / 2, MIN_SHOWN_WIDTH * high)
+    step = 10.0 ** math.floor(math.log10(width))
     digits = max(0, -round(math.log10(step)))
     return f"{math.floor(low / step) * step:.{digits}f} to {math.ceil(high / step) * step:.{digits}f}"
 

@@ -75,6 +75,7 @@ class BackendPredictor(DepthPredictor):
     ) -> None:
         super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop, precision)
         self.backend, self.motion_backend = backend, motion_backend
+        self.lens = predictor.lens  # one warning of another focal length for both
         self.precision_cost: Mapping[str, float] | None = None
         if backend is not None:
             self.move(torch.device("cpu"))

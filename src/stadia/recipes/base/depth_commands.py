@@ -121,12 +121,12 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         trained = TrainingOverlap.find_input(run, given)
-        training = read_training_record(request.checkpoint, of_trained=bool(trained))
+        training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
         gate = PredictionGate(
-            self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=bool(trained)
+            self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=trained.is_of_training
         )
         settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
-        settings["trained"] = trained
+        settings["trained"] = trained.names
         predictions = predict_input(self.predictor, given, folder, provenance, **settings)
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
@@ -216,7 +216,8 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         split, training = next(iter(data.each.values())).split, read_training_record(run.folder)
         validated = frame_indices(split.val)
         count = sum(map(len, validated.values()))
-        frames = split.val if count >= MIN_CHECKED_FRAMES else [*split.val, *split.train]
+        has_few = count < MIN_CHECKED_FRAMES
+        frames = [*split.val, *split.train] if has_few else split.val
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
         named = {recording.name: recording for recording in unique_recordings(frames)}
         named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
@@ -227,9 +228,9 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
             chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
             deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
         judged = gate.judge()
-        replace_verdict(run, judged, training)
+        replace_verdict(run, judged, training, has_trained_frames=has_few)
         few = f"note: {count} frames validate, fewer than {MIN_CHECKED_FRAMES}: frames that trained are judged too"
-        for line in [*verdict_lines(judged.to_json()), *([] if count >= MIN_CHECKED_FRAMES else [few])]:
+        for line in [*verdict_lines(judged.to_json()), *([few] if has_few else [])]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:

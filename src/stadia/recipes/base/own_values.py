@@ -17,8 +17,8 @@ MAX_VALUES, MAX_TEXT = 100, 80
 """Values that are kept, and characters of a text."""
 
 _LIBRARIES = {"stadia", "torch", "timm", "numpy", "builtins", *sys.stdlib_module_names}
-_OF_MODULE = {"recipe", "training"}
-"""Attributes of every recipe and module."""
+_OF_MODULE = {"recipe", "training", "started_from", "plan", "optimizer", "global_step", "rank"}
+"""Attributes of every recipe and module, also those that a training sets."""
 
 
 def list_own_values(recipe: AnyRecipe, base: AnyRecipe) -> dict[str, bool | float | str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
+from typing import Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
@@ -41,6 +42,21 @@ VIDEO_TRAINED = "a video trained the network, and its frames cannot be compared 
 IMAGES_TRAINED = "image files trained the network, and they cannot be compared with frames of a video"
 SAME_NAME_TRAINED = "a recording of the same name trained the network, and no record holds its images"
 """Reasons why a training cannot be compared with what is scored."""
+
+MAX_TRAINED_FRAMES = 5_000_000
+"""Of a data set's record: two days of video at 30 Hz. Their numbers take 500 MB."""
+
+
+@dataclass(frozen=True)
+class TrainedInput:
+    """What trained of the input of a prediction.
+
+    names: of the frames of the input that trained; None where that is not known.
+    is_of_training: whether these, or others of their recording, video or session, trained.
+    """
+
+    names: frozenset[str] | None = None
+    is_of_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,26 +123,29 @@ class TrainingOverlap:
         return cls(True, of, copies, matched, reason=reason)
 
     @classmethod
-    def find_input(cls, run: Path, given: PredictionInput) -> frozenset[str] | None:
-        """Return the names of the frames of an input that trained a run; None where that is not known.
+    def find_input(cls, run: Path, given: PredictionInput) -> TrainedInput:
+        """Return what trained of an input. Of a video without a known number of frames, `names` are all that trained.
 
         given: of a prediction; a single image is not compared.
         """
         recording = given.recording
         if recording is not None:
-            return cls.find(run, [recording], {recording.name: given.indices}).names(recording)
+            return cls.find(run, [recording], {recording.name: given.indices}).of_input(recording)
         try:
             videos = _videos(_read_facts(run))
         except DataError:
-            return None
+            return TrainedInput()
         if not given.video_hash or not videos:
-            return None
-        return frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
+            return TrainedInput()
+        names = frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
+        return TrainedInput(names.intersection(given.names) if given.names else names, is_of_training=bool(names))
 
-    def names(self, recording: Recording) -> frozenset[str] | None:
-        """Return the names of the frames of a recording that trained; None where that is not known."""
-        indices = self.of.get(recording.name, frozenset())
-        return frozenset(frame_name(recording, index) for index in indices) if self.known else None
+    def of_input(self, recording: Recording) -> TrainedInput:
+        """Return what trained of a recording, among the frames for which this overlap was found."""
+        if not self.known:
+            return TrainedInput()
+        names = frozenset(frame_name(recording, index) for index in self.of.get(recording.name, ()))
+        return TrainedInput(names, is_of_training=recording.name in self.sessions)
 
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
@@ -209,6 +228,15 @@ class TrainedData(StrictModel):
     train_images: dict[str, str] = Field(default_factory=dict)
     train_videos: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
     train_sessions: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _check_count(self) -> Self:
+        blocks = [*chain.from_iterable((*self.train_frames.values(), *self.train_videos.values()))]
+        if any(start < 0 or stop < start for start, stop in blocks):
+            raise ValueError("a block of frames that ends before it starts")
+        if sum(stop - start for start, stop in blocks) > MAX_TRAINED_FRAMES:
+            raise ValueError(f"more than {MAX_TRAINED_FRAMES} frames")
+        return self
 
     @property
     def sessions(self) -> Collection[str]:

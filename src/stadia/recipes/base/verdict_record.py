@@ -17,13 +17,20 @@ from stadia.training.run_folder import Run
 OF_TRAINING = "T40"
 """Finding of the verdict that is about the training, whatever the input. A run has it once."""
 
+HAS_TRAINED_FRAMES = "has_trained_frames"
+"""Key of `judged` in run.json: frames that trained were judged too, because few validate."""
+
 WORST_FIRST = Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE
 
 
-def replace_verdict(run: Run, judged: PredictionVerdict, training: TrainingRecord) -> None:
+def replace_verdict(
+    run: Run, judged: PredictionVerdict, training: TrainingRecord, *, has_trained_frames: bool = False
+) -> None:
     """Write the verdict at a training's end over that of an earlier end of the same run.
 
     run.json has it as `predictions`, and as `judged` the checkpoint and residual that it is about.
+
+    has_trained_frames: whether frames that trained were judged too.
     """
     if not run.writes:
         return
@@ -34,14 +41,21 @@ def replace_verdict(run: Run, judged: PredictionVerdict, training: TrainingRecor
     for finding in judged.findings:
         if finding.code in VERDICT_CODES:  # another camera (K30) is about an input alone
             append_finding(path, finding)
-    run.note(predictions=str(judged.verdict), judged=training.to_json())
+    about = training.to_json() | ({HAS_TRAINED_FRAMES: True} if has_trained_frames else {})
+    run.note(predictions=str(judged.verdict), judged=about)
 
 
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
-    """Return the codes of the verdict at a training's end where it is unusable; none for another verdict, or no run."""
+    """Return the codes of the verdict at a training's end where it is unusable; none for another verdict, or no run.
+
+    None either where frames that trained were judged too: that verdict is not one on others.
+    """
     try:
         facts, path = read_json(folder / "run.json"), folder / "findings.jsonl"
         if not isinstance(facts, dict) or facts.get("predictions") != Verdict.UNUSABLE:
+            return ()
+        judged = facts.get("judged")
+        if isinstance(judged, dict) and judged.get(HAS_TRAINED_FRAMES):
             return ()
         known = read_valid_findings(path)[0] if path.exists() else []
     except (StadiaError, OSError):

@@ -271,8 +271,7 @@ def _check_own_class(recipe: AnyRecipe, run: Run, console: Console) -> None:
     except ConfigError as error:
         run.failed(error)
         raise
-    if values := list_own_values(recipe, base):
-        run.note(**{OWN_VALUES: values})
+    run.note(**{OWN_VALUES: list_own_values(recipe, base)})
     notes = note_unchecked_loss(type(recipe))
     for note in notes:
         append_finding(run.folder / "findings.jsonl", note)
@@ -357,12 +356,17 @@ def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
     if TIME_LIMIT not in finding.measured:
         return finding
     cause = f"the checks before the first step have {seconds:g} s, and this machine was slow or busy"
-    fix = "run nothing else during the checks"
-    if seconds < MAX_CHECK_SECONDS:
-        longer = min(3 * seconds, MAX_CHECK_SECONDS)
-        fix = f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
     expected = "all checks within the time limit"
-    return replace(finding, expected=expected, cause=cause, fix=fix)
+    return replace(finding, expected=expected, cause=cause, fix=describe_longer_checks(seconds))
+
+
+def describe_longer_checks(seconds: float) -> str:
+    """Return how checks that took longer than `training.check_seconds` get the time that they need."""
+    fix = "run nothing else during the checks"
+    if seconds >= MAX_CHECK_SECONDS:
+        return fix
+    longer = min(3 * seconds, MAX_CHECK_SECONDS)
+    return f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
 
 
 def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
