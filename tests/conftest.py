@@ -11,28 +11,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from stadia.cli.main import run as run_command_line
-from stadia.diagnostics.preflight import two_view_geometry
-from stadia.diagnostics.preflight_cache import reused_findings
-from stadia.training import run_folder
-
-torch.set_num_threads(1)  # the suite runs one worker a core
-cv2.setNumThreads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background jobs so, and they pass it on
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import what starts threads, in the processes that run tests: the one that only hands them out starts at once."""
+    if session.config.getoption("numprocesses", None):
+        return
+    gc.disable()  # while all is imported: millions of objects, which stay to the end
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)  # the suite runs one worker a core
+    cv2.setNumThreads(1)
+
+
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was imported: millions of objects, which stay to the end."""
+    """Let the garbage collector pass over what was imported."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +45,8 @@ def _without_git_and_disk() -> Iterator[None]:
 
     tests/training/test_run_folder.py and tests/core/test_files.py prove what is recorded, and that files are synced.
     """
+    from stadia.training import run_folder
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
         patch.setattr(os, "fsync", lambda handle: None)
@@ -53,6 +59,8 @@ def _without_findings_of_earlier_checks() -> Iterator[None]:
 
     tests/diagnostics/preflight_cache and tests/recipes/test_reused_data_checks.py prove what is used again.
     """
+    from stadia.diagnostics.preflight_cache import reused_findings
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reused_findings, "find_private_folder", lambda name: None)
         yield
@@ -61,9 +69,7 @@ def _without_findings_of_earlier_checks() -> Iterator[None]:
 class SiftOnce:
     """SIFT that keeps the features of the last images: most tests check, train on and predict the same few."""
 
-    def __init__(self) -> None:
-        sift = _make_sift()
-
+    def __init__(self, sift: Any) -> None:
         @functools.lru_cache(512)
         def detect(data: bytes, shape: tuple[int, ...]) -> Any:
             return sift.detectAndCompute(np.frombuffer(data, np.uint8).reshape(shape), None)
@@ -74,14 +80,14 @@ class SiftOnce:
         return self._detect(gray.tobytes(), gray.shape)
 
 
-_make_sift = two_view_geometry._sift
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _detect_features_once() -> Iterator[None]:
     """Detection is most of the time of a check, and a third of that of a small training."""
+    from stadia.diagnostics.preflight import two_view_geometry
+
+    make_sift = two_view_geometry._sift
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(two_view_geometry, "_sift", functools.cache(SiftOnce))
+        patch.setattr(two_view_geometry, "_sift", functools.cache(lambda: SiftOnce(make_sift())))
         yield
 
 
@@ -148,6 +154,7 @@ def real_data() -> Path:
 @pytest.fixture
 def stadia(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
+    from stadia.cli.main import run as run_command_line
 
     def call(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ending:

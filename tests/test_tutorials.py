@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ NOT_RUN = {
 }
 """Pattern of a line -> what it needs, or which test runs the command."""
 
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
 
 def make_smaller(line: str) -> str:
     for pattern, replacement in SMALLER.items():
@@ -62,12 +64,23 @@ def find_newest_run() -> Path:
     return max(Path("runs").iterdir(), key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
 
 
-def run_line(line: str) -> None:
-    """Run a line of `stadia` in this process, made smaller."""
+def run_line(line: str, build_once: BuildOnce) -> None:
+    """Run a line of `stadia` in this process, made smaller. A world that several pages render is rendered once."""
     if any(re.search(pattern, line) for pattern in NOT_RUN):
         return
     words = shlex.split(re.sub(r"\bRUN\b", lambda _: str(find_newest_run()), make_smaller(line)))
     assert words[0] == "stadia", line
+    if words[1:3] != ["data", "roadworld"]:
+        run_words(words, line)
+        return
+    out = words.index("--out") + 1
+    name = re.sub(r"\W+", "-", " ".join(words[: out - 1] + words[out + 1 :]))
+    world = build_once(name, lambda folder: run_words([*words[:out], str(folder), *words[out + 1 :]], line))
+    shutil.copytree(world, words[out])
+
+
+def run_words(words: list[str], line: str) -> None:
+    """Run the words of a line, which must not fail."""
     started = time.time()
     with pytest.raises(SystemExit) as ending:
         run(words[1:])
@@ -108,7 +121,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
+def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path, build_once: BuildOnce) -> None:
     page: dict[str, Any] = {"__name__": "tutorial"}  # a block may continue the one before
     for language, text in read_steps(path):
         if language.startswith("save "):
@@ -117,7 +130,7 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
             if path.stem not in ("add-a-loss", "add-a-dataset", "several-machines"):  # test_documents.py has them
                 exec(compile(text, path.name, "exec"), page)
         elif text.startswith("stadia "):
-            run_line(text)
+            run_line(text, build_once)
 
 
 def read_python(page: str, index: int) -> str:
@@ -239,7 +252,7 @@ def test_a_notebook_is_that_of_its_page(page: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", NOTEBOOKS)
-def test_a_notebook_runs(page: str, folder: Path) -> None:
+def test_a_notebook_runs(page: str, folder: Path, build_once: BuildOnce) -> None:
     names: dict[str, Any] = {"__name__": "notebook"}
     for cell in make_notebook(page)["cells"]:
         if cell["cell_type"] != "code" or cell["source"][0].startswith("%pip"):
@@ -252,4 +265,4 @@ def test_a_notebook_runs(page: str, folder: Path) -> None:
             exec(compile("".join(python), page, "exec"), names)
             python = []
             if line != "!":
-                run_line(line.removeprefix("!").strip().format(**names))
+                run_line(line.removeprefix("!").strip().format(**names), build_once)

@@ -111,9 +111,9 @@ def test_a_crash_is_an_error() -> None:
 @pytest.mark.slow
 def test_an_endless_loop_and_a_sleep_are_errors() -> None:
     _refuse("more than 1 s", math.factorial, 10**7, seconds=1.0)
-    _refuse("more than 1 s", time.sleep, 1000, seconds=1.0)
-    with pytest.raises(DataError, match="more than 1 s"):
-        list(iterate_limited(itertools.repeat, b"a", seconds=1.0, max_bytes=1 << 28))
+    _refuse(r"more than 0\.3 s", time.sleep, 1000, seconds=0.3)
+    with pytest.raises(DataError, match=r"more than 0\.3 s"):
+        list(iterate_limited(itertools.repeat, b"a", seconds=0.3, max_bytes=1 << 28))
 
 
 def test_a_memory_bomb_is_an_error() -> None:

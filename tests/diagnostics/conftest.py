@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -22,11 +23,13 @@ MATCHES_KEPT = 500
 
 
 @pytest.fixture(scope="session")
-def roadworld(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One training world of six stereo pairs, 320x96, and one to validate on."""
-    folder = tmp_path_factory.mktemp("roadworld")
-    write_roadworld(TINY.model_copy(update={"test": 0}), folder, seed=0)
-    return folder
+def roadworld(
+    build_once: Callable[[str, Callable[[Path], object]], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One training world of six stereo pairs, 320x96, and one to validate on: a copy for each process."""
+    config = TINY.model_copy(update={"test": 0})
+    rendered = build_once("roadworld", lambda folder: write_roadworld(config, folder, seed=0))
+    return shutil.copytree(rendered, tmp_path_factory.mktemp("roadworld") / "world")
 
 
 @pytest.fixture(scope="session")

@@ -30,11 +30,11 @@ def test_spawned_workers_train_as_those_in_this_process(
 ) -> None:
     monkeypatch.setattr("stadia.recipes.base.workflow.run_loss_checks", lambda *_: [])  # tested elsewhere
     weights = {}
-    for workers in (0, 2):
+    for workers in (0, 1):  # each imports torch anew, for training and for validation
         multiprocessing.set_start_method("spawn", force=True)
         words = [f"training.workers={workers}", "training.max_steps=2"]
         config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
         run = recipes.train(config, out=tmp_path / str(workers))
         weights[workers] = Checkpoint.open(run.checkpoints / "last.safetensors").weights()
-    assert weights[0].keys() == weights[2].keys()
-    assert all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

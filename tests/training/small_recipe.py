@@ -1,12 +1,7 @@
-"""A small recipe to train in tests: dropout (random numbers), batch norm (buffers), a loader that obeys the protocol.
-
-As a script, a process that can be killed:  python small_recipe.py FOLDER NAME=VALUE ...  (see `train`).
-"""
+"""A small recipe for tests: dropout (random numbers), batch norm (buffers), a loader that obeys the protocol."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,11 +161,3 @@ def train(
     run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
     loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)
     return run, fit(recipe, *loaders, config, run, resume=resume is not None, callbacks=callbacks, console=console)
-
-
-if __name__ == "__main__":
-    arguments = dict(argument.split("=", 1) for argument in sys.argv[2:])
-    resume = arguments.pop("resume", None)
-    values = {name: json.loads(value) for name, value in arguments.items()}
-    torch.set_num_threads(1)
-    train(Path(sys.argv[1]), resume=Path(resume) if resume else None, **values)

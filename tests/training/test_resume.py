@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,22 +58,21 @@ def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def kill_after(root: Path, step: int, **values: Any) -> Path:
     """Train in a process of its own, and kill it with SIGKILL once it has logged this step; return the run folder."""
-    arguments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
-    process = subprocess.Popen(
-        [sys.executable, small_recipe.__file__, str(root), *arguments], stderr=subprocess.PIPE, text=True
-    )
+    context = multiprocessing.get_context("fork")  # everything is imported already
+    process = context.Process(target=small_recipe.train, args=(root,), kwargs=values)
+    process.start()
     try:
         give_up = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < give_up:
+        while process.is_alive() and time.monotonic() < give_up:
             for path in root.glob("*/metrics.csv"):
                 rows = read_rows(path)
                 if rows and int(rows[-1]["step"]) >= step:
                     return path.parent
             time.sleep(0.005)
-        raise AssertionError(f"not killed: {process.stderr and process.stderr.read()}")
+        raise AssertionError(f"not killed: exit code {process.exitcode}")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
 
 
 @pytest.mark.slow

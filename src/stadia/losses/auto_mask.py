@@ -89,7 +89,7 @@ def minimum_reprojection(
     trains = competes.any(dim=1, keepdim=True)
     any_seen = best_seen < nothing
     fallback = identity_residual.amax(dim=1, keepdim=True)
-    identity_winner = count + unwarped.argmin(dim=1, keepdim=True)
+    identity_winner = count + unwarped.min(dim=1, keepdim=True).indices
     return MinimumReprojection(
         residual=torch.where(trains, best, fallback),
         winner=torch.where(trains, winner, identity_winner.masked_fill(~any_seen, -1)).to(torch.int8),

@@ -109,7 +109,7 @@ class TorchReprojector:
         with torch.no_grad():
             self.unwarped = self._residuals(images.sources)
             self.identity_residual = identity_reprojection(self.unwarped, images.source_names)
-            self.best_identity = self.unwarped.shape[1] + self.unwarped.argmin(dim=1, keepdim=True)
+            self.best_identity = self.unwarped.shape[1] + self.unwarped.min(dim=1, keepdim=True).indices
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         images, depth_m = self.images, depth_from_inverse(inverse_depth)

@@ -239,7 +239,7 @@ class Counting:
     [
         (black_images_refused, Severity.WARN, "extreme inputs: RuntimeError: nothing to compare"),
         (batches_of_two, Severity.WARN, "mean reduction: RuntimeError: shape '[2, 64, 128]' is invalid"),
-        (Counting(3), Severity.STOP, "finite: RuntimeError: the list is empty"),
+        (Counting(2), Severity.STOP, "finite: RuntimeError: the list is empty"),
     ],
 )
 def test_occasional_exception_is_reported_once(

@@ -157,17 +157,26 @@ class LossCase:
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
         """Gradients of the total at the moderately wrong outputs, by output name."""
-        return self.gradients_at(self.off)
+        return self.total_and_gradients_at_wrong[1]
+
+    @cached_property
+    def total_and_gradients_at_wrong(self) -> tuple[float, dict[str, Tensor]]:
+        """The total at the moderately wrong outputs, and its gradients."""
+        return self.total_and_gradients_at(self.off)
 
     def gradients_at(self, outputs: Outputs) -> dict[str, Tensor]:
         """Return gradients of the total by output name; 0 for outputs that do not enter. Raises LossRaised."""
+        return self.total_and_gradients_at(outputs)[1]
+
+    def total_and_gradients_at(self, outputs: Outputs) -> tuple[float, dict[str, Tensor]]:
+        """Return the total, and what `gradients_at` returns, of one call of the loss. Raises LossRaised."""
         given = {name: value.detach().clone().requires_grad_() for name, value in outputs.items()}
-        total = self.report(given).total
+        report = self.report(given)
         try:
-            found = torch.autograd.grad(total, list(given.values()), allow_unused=True, materialize_grads=True)
+            found = torch.autograd.grad(report.total, list(given.values()), allow_unused=True, materialize_grads=True)
         except Exception as error:
             raise LossRaised(f"its gradient, {summarize_exception(error)}") from error
-        return dict(zip(given, found, strict=True))
+        return total_of(report), dict(zip(given, found, strict=True))
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
