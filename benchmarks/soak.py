@@ -2,8 +2,8 @@
 
 `stadia predict` and `stadia odometry` over a folder of small images of a camera that moves before a texture, and a tiny
 `stadia train`, each as a process of its own, which is read five times a second. The C library is told to give freed
-memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up, and in the last
-twentieth files are closed and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the
+memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up. After the last
+frame files are synced and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the
 slope of memory is that of a line through the medians of the blocks, and its 95 % interval is that of least squares.
 The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
 """
@@ -26,7 +26,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student_t
 
 HEIGHT, WIDTH = 64, 96
-BLOCKS, WARM_UP, END, GOAL_BYTES = 20, 0.2, 0.05, 100
+BLOCKS, WARM_UP, GOAL_BYTES = 20, 0.2, 100
 GIVE_BACK = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 """What tells glibc's allocator to give freed memory back at once."""
 COMMANDS = ("predict", "odometry", "train")
@@ -41,7 +41,12 @@ TINY = (
 
 @dataclass
 class Process:
-    """What was read of a process. count: its frames or steps.  disk_bytes: of its output at the end."""
+    """What was read of a process.
+
+    count: its frames or steps.
+    disk_bytes: of its output at the end.
+    ends_s: when the last map of a frame was written; the end of the process where there are no maps.
+    """
 
     name: str
     count: int
@@ -49,18 +54,20 @@ class Process:
     bytes: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     disk_bytes: int = 0
+    ends_s: float = np.inf
 
     @property
     def steady(self) -> slice:
-        """Return the readings between warm-up and end."""
-        return slice(int(len(self.seconds) * WARM_UP), int(len(self.seconds) * (1 - END)))
+        """Return the readings between the warm-up and the last frame."""
+        count = int(np.searchsorted(self.seconds, self.ends_s))
+        return slice(int(count * WARM_UP), count)
 
     def find_slope(self) -> tuple[float, float]:
         """Return the growth of memory in bytes for each frame or step, and half of its 95 % interval."""
         seconds = [np.mean(block) for block in np.array_split(self.seconds[self.steady], BLOCKS)]
         memory = [np.median(block) for block in np.array_split(self.bytes[self.steady], BLOCKS)]
         line = linregress(seconds, memory)
-        seconds_each = self.seconds[-1] / self.count
+        seconds_each = self.seconds[self.steady.stop - 1] / self.count
         return line.slope * seconds_each, student_t.ppf(0.975, BLOCKS - 2) * line.stderr * seconds_each
 
 
@@ -97,7 +104,7 @@ def measure(
     """Run a command line in `folder`, and read its process until it ends. allocator: variables of the environment."""
     read = Process(name, count)
     with (folder / f"{name}.log").open("wb") as log:
-        start = time.monotonic()
+        start, began_s = time.monotonic(), time.time()
         command = [sys.executable, "-m", "stadia", *words]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **allocator})
         while process.poll() is None:
@@ -113,6 +120,8 @@ def measure(
             time.sleep(every_s)
         if process.wait() != 0:
             raise RuntimeError(f"{name}: {(folder / f'{name}.log').read_text()[-2000:]}")
+    if maps := [path.stat().st_mtime for path in output.glob("depth/*")]:
+        read.ends_s = max(maps) - began_s
     read.disk_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return read
 
@@ -121,7 +130,7 @@ def print_row(read: Process) -> bool:
     """Print a row. Return whether the lower end of the slope's interval is below the goal, and no descriptor stays."""
     slope, half = read.find_slope()
     first, last = read.steady.start, read.steady.stop - 1
-    tenth = max(len(read.descriptors) // 10, 1)
+    tenth = max(last // 10, 1)
     more = max(read.descriptors[last + 1 - tenth : last + 1]) - max(read.descriptors[: first + 1])
     print(
         f"{read.name:10} {read.count:6} {read.seconds[-1]:7.0f} s {read.bytes[first] / 2**20:6.0f} MiB"
