@@ -188,7 +188,8 @@ def test_a_training_that_makes_its_start_worse_says_so(
         monkeypatch.undo()
         err = capsys.readouterr().err
         assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
-        assert TrainingRecord.read(runs[factor].folder).is_worse_than_start == (factor < 1)
+        record = TrainingRecord.read(runs[factor].folder)
+        assert (record.is_worse_than_start, record.start_steps) == (factor < 1, TrainingRecord.read(first.folder).steps)
     monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
     monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
     runs[0] = recipes.train(more, out=tmp_path / "runs")
