@@ -2,9 +2,10 @@
 
 `stadia predict` and `stadia odometry` over a folder of small images of a camera that moves before a texture, and a tiny
 `stadia train`, each as a process of its own, which is read five times a second. The C library is told to give freed
-memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up, and in the last
-twentieth files are closed and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the
-slope of memory is that of a line through the medians of the blocks, and its 95 % interval is that of least squares.
+memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up. After the last
+frame files are synced and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the
+slope of memory is the median of the slopes between the medians of all pairs of blocks, with its 95 % interval (Theil
+and Sen): a single step of the allocator is no growth, and a leak is.
 The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
 """
 
@@ -22,11 +23,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.stats import linregress
-from scipy.stats import t as student_t
+from scipy.stats import theilslopes
 
 HEIGHT, WIDTH = 64, 96
-BLOCKS, WARM_UP, END, GOAL_BYTES = 20, 0.2, 0.05, 100
+BLOCKS, WARM_UP, GOAL_BYTES = 20, 0.2, 100
 GIVE_BACK = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 """What tells glibc's allocator to give freed memory back at once."""
 COMMANDS = ("predict", "odometry", "train")
@@ -41,7 +41,12 @@ TINY = (
 
 @dataclass
 class Process:
-    """What was read of a process. count: its frames or steps.  disk_bytes: of its output at the end."""
+    """What was read of a process.
+
+    count: its frames or steps.
+    disk_bytes: of its output at the end.
+    ends_s: when the last map of a frame was written; the end of the process where there are no maps.
+    """
 
     name: str
     count: int
@@ -49,19 +54,21 @@ class Process:
     bytes: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     disk_bytes: int = 0
+    ends_s: float = np.inf
 
     @property
     def steady(self) -> slice:
-        """Return the readings between warm-up and end."""
-        return slice(int(len(self.seconds) * WARM_UP), int(len(self.seconds) * (1 - END)))
+        """Return the readings between the warm-up and the last frame."""
+        count = int(np.searchsorted(self.seconds, self.ends_s))
+        return slice(int(count * WARM_UP), count)
 
-    def find_slope(self) -> tuple[float, float]:
-        """Return the growth of memory in bytes for each frame or step, and half of its 95 % interval."""
+    def find_slope(self) -> tuple[float, float, float]:
+        """Return the growth of memory in bytes for each frame or step, and the ends of its 95 % interval."""
         seconds = [np.mean(block) for block in np.array_split(self.seconds[self.steady], BLOCKS)]
         memory = [np.median(block) for block in np.array_split(self.bytes[self.steady], BLOCKS)]
-        line = linregress(seconds, memory)
-        seconds_each = self.seconds[-1] / self.count
-        return line.slope * seconds_each, student_t.ppf(0.975, BLOCKS - 2) * line.stderr * seconds_each
+        line = theilslopes(memory, seconds, alpha=0.95)
+        seconds_each = self.seconds[self.steady.stop - 1] / self.count
+        return line.slope * seconds_each, line.low_slope * seconds_each, line.high_slope * seconds_each
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -97,7 +104,7 @@ def measure(
     """Run a command line in `folder`, and read its process until it ends. allocator: variables of the environment."""
     read = Process(name, count)
     with (folder / f"{name}.log").open("wb") as log:
-        start = time.monotonic()
+        start, began_s = time.monotonic(), time.time()
         command = [sys.executable, "-m", "stadia", *words]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **allocator})
         while process.poll() is None:
@@ -113,23 +120,25 @@ def measure(
             time.sleep(every_s)
         if process.wait() != 0:
             raise RuntimeError(f"{name}: {(folder / f'{name}.log').read_text()[-2000:]}")
+    if maps := [path.stat().st_mtime for path in output.glob("depth/*")]:
+        read.ends_s = max(maps) - began_s
     read.disk_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return read
 
 
 def print_row(read: Process) -> bool:
     """Print a row. Return whether the lower end of the slope's interval is below the goal, and no descriptor stays."""
-    slope, half = read.find_slope()
+    slope, low, high = read.find_slope()
     first, last = read.steady.start, read.steady.stop - 1
-    tenth = max(len(read.descriptors) // 10, 1)
+    tenth = max(last // 10, 1)
     more = max(read.descriptors[last + 1 - tenth : last + 1]) - max(read.descriptors[: first + 1])
     print(
         f"{read.name:10} {read.count:6} {read.seconds[-1]:7.0f} s {read.bytes[first] / 2**20:6.0f} MiB"
-        f" {read.bytes[last] / 2**20:6.0f} MiB {slope:8.0f} ({slope - half:.0f} to {slope + half:.0f}) bytes"
+        f" {read.bytes[last] / 2**20:6.0f} MiB {slope:8.0f} ({low:.0f} to {high:.0f}) bytes"
         f" {max(read.descriptors):4} ({more:+d}) {read.disk_bytes / read.count:8.0f} bytes",
         flush=True,
     )
-    return slope - half < GOAL_BYTES and more <= 0
+    return low < GOAL_BYTES and more <= 0
 
 
 def main() -> int:

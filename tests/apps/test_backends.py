@@ -313,6 +313,26 @@ class TestMotion:
         assert opened.motion_backend is None
         assert torch.equal(opened.T_next_now(now, camera, following, camera), torch.eye(4).expand(3, 4, 4))
 
+    @pytest.mark.parametrize(("part", "method"), [("model", "motion"), ("model.pose", "forward")])
+    def test_of_a_network_of_ones_own_is_its_own(
+        self, part: str, method: str, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]
+    ) -> None:
+        import torch
+
+        from stadia.recipes.base.backend_predictor import open_backend
+
+        network = exact.recipe.get_submodule(part)
+        predict = getattr(type(network), method)
+
+        def move_twice(*given: Any) -> Any:
+            found = predict(*given)
+            return found._replace(T_later_earlier=found.T_later_earlier @ found.T_later_earlier)
+
+        network.__class__ = type("Own", (type(network),), {method: move_twice})
+        opened, (now, following, camera) = open_backend(exported, exact, BackendChoice("onnxruntime"), list), pairs
+        expected = exact.T_next_now(now, camera, following, camera)
+        assert torch.equal(opened.T_next_now(now, camera, following, camera), expected)
+
     def test_a_network_that_cannot_be_exported_stays_in_torch(
         self,
         exported: Path,

@@ -16,6 +16,9 @@ import numba
 import pytest
 
 from stadia.core import numba_jit
+from stadia.core.private_folder import find_private_folder
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.frame_store import find_cache_folder, lock_beside
 
 KERNEL = """
 from stadia.core.numba_jit import compile_loops
@@ -141,6 +144,22 @@ def test_without_a_private_folder_nothing_is_cached(home: Path, place: str, faul
             pytest.skip("only root can give a folder away")
     assert run_kernel(home) == (0, "None")
     assert run_kernel(home) == (0, "None")
+
+
+@needs_modes
+@pytest.mark.parametrize("first", ["private folder", "frame store"])
+def test_the_folders_are_private_where_the_umask_lets_the_group_write(
+    home: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.delenv("STADIA_CACHE", raising=False)
+    before = os.umask(0o002)
+    try:
+        if first == "frame store":
+            lock_beside(find_cache_folder(CacheConfig()) / "video.json")
+        assert find_private_folder("findings") == home / "stadia" / "findings"
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((home / "stadia").stat().st_mode) == 0o755
 
 
 @pytest.mark.slow

@@ -223,20 +223,24 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
 
 
 @pytest.mark.parametrize(
-    ("config", "has_start"),
+    ("recipe", "weights", "has_start"),
     [
-        ({"recipe": "selfsup", "start_from": "runs/long", "model": {"pretrained": False}}, True),
-        ({"recipe": "dpt", "start_from": None, "model": {"pretrained": True, "weights": None}}, True),
-        ({"recipe": "dpt", "start_from": None, "model": {"pretrained": False, "weights": "depth.pt"}}, True),
-        ({"recipe": "dpt", "start_from": None, "model": {"pretrained": False, "weights": None}}, False),
-        ({"recipe": "selfsup", "start_from": None, "model": {"pretrained": True}}, False),
+        ("selfsup", {"weights of": "runs/long/checkpoints/best.safetensors, step 5000"}, True),
+        ("selfsup", {"weights of": "runs/short/checkpoints/best.safetensors, step 60"}, True),
+        ("selfsup", {"weights of": "runs/short/checkpoints/best.safetensors, step 59"}, False),
+        ("dpt", {"network": "pretrained Intel/dpt-hybrid-midas@0a1b"}, True),
+        ("dpt", {"network": "pretrained"}, True),
+        ("dpt", {"network": "random"}, False),
+        ("selfsup", {"depth.encoder": "pretrained", "pose.encoder": "pretrained"}, False),
+        ("selfsup", None, False),
+        ("selfsup", {"weights of": 5000}, False),
     ],
 )
-def test_few_steps_from_weights_that_predict_depth_are_enough(
-    config: dict[str, object], has_start: bool, tmp_path: Path
+def test_few_steps_are_enough_from_weights_that_were_trained(
+    recipe: str, weights: dict[str, object] | None, has_start: bool, tmp_path: Path
 ) -> None:
-    """The encoder of `selfsup` alone starts from weights of ImageNet."""
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    """Steps count with those of the start. The encoder of `selfsup` alone starts from weights of ImageNet."""
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe, "weights": weights}))
     (tmp_path / "metrics.csv").write_text("step,epoch,train/warped_over_unwarped\n40,0,0.3\n")
     training = TrainingRecord.read(tmp_path, steps=40)
     found = judge_measurements(GOOD, training).findings

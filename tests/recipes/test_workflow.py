@@ -179,6 +179,7 @@ def test_a_training_that_makes_its_start_worse_says_so(
 ) -> None:
     """The weights that it starts from are scored on its own validation frames, and change no number of the training."""
     more = small.model_copy(update={"start_from": str(trained_small / "checkpoints" / "last.safetensors")})
+    steps = TrainingRecord.read(trained_small).steps
     runs, score_validation = {}, TrainingLoop.score_validation
     for factor in (1e-3, 1e3):  # of the score of the start
 
@@ -191,7 +192,8 @@ def test_a_training_that_makes_its_start_worse_says_so(
         monkeypatch.undo()
         err = capsys.readouterr().err
         assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
-        assert TrainingRecord.read(runs[factor].folder).is_worse_than_start == (factor < 1)
+        record = TrainingRecord.read(runs[factor].folder)
+        assert (record.is_worse_than_start, record.start_steps) == (factor < 1, steps)
     monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
     monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
     runs[0] = recipes.train(more, out=tmp_path / "runs")

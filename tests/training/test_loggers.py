@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import RunError
-from stadia.training import LOGGERS
+from stadia.training import LOGGERS, loggers
 from stadia.training.loggers import CsvLogger, TensorBoardLogger, WandbLogger, compose_image_sheet, read_rows
 from stadia.training.run_folder import Run
 
@@ -194,3 +196,31 @@ def test_arrays_that_are_no_images_are_refused() -> None:
         compose_image_sheet({"depth": np.zeros((4, 4))})
     with pytest.raises(ValueError, match="a sheet needs an image"):
         compose_image_sheet({})
+
+
+def test_a_disk_that_fails_is_raised_by_the_writer_and_printed_by_no_thread(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    loggers._name_write_errors_once.__wrapped__()
+    logger = TensorBoardLogger(run, 0)
+    writer = logger.writer._get_file_writer().event_writer._async_writer
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", b"runs/events")
+
+    monkeypatch.setattr(writer._writer, "write", fail)
+
+    def log() -> None:
+        for step in range(10_000):
+            logger.scalars(step, 0, {"loss": 1.0})
+
+    with pytest.raises(OSError, match="Input/output error"):
+        log()
+    writer._worker.join()
+    assert not printed
+    other = threading.Thread(target=fail)
+    other.start()
+    other.join()
+    assert len(printed) == 1, "other threads have no owner that raises it"

@@ -246,6 +246,18 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypa
     ]
 
 
+def test_a_copy_of_a_header_that_is_older_than_its_checkpoint_is_written_again(tmp_path: Path) -> None:
+    """A process may end between the two; a run whose last step is done writes no checkpoint any more."""
+    small_recipe.train(tmp_path)
+    (run,) = tmp_path.iterdir()
+    copies = {name: run / "checkpoints" / f"{name}.json" for name in ("best", "last")}
+    expected = {name: copy.read_text() for name, copy in copies.items()}
+    copies["last"].write_text(expected["last"].replace(f'"step": {json.loads(expected["last"])["step"]}', '"step": 5'))
+    copies["best"].unlink()
+    small_recipe.train(tmp_path, resume=run)
+    assert {name: copy.read_text() for name, copy in copies.items()} == expected
+
+
 def stopped(root: Path) -> Path:
     """Return a run that crashed after step 13, with a checkpoint of step 10 and rows up to step 13."""
     with pytest.raises(Crash):

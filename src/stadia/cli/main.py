@@ -217,7 +217,8 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
         return str(limit), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
         found, fix = error.strerror or type(error).__name__, "check the path, its permissions and the space on the disk"
-        return str(StadiaError(error.filename, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
+        name = os.fsdecode(error.filename)  # TensorBoard's is bytes
+        return str(StadiaError(name, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
     if isinstance(error, OSError) and error.errno is not None:
         found, fix = error.strerror or type(error).__name__, "check disks, connections and limits of this machine"
         return str(StadiaError("system", found=found, expected="a call that succeeds", fix=fix)), MISTAKE

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import platformdirs
 
-PRIVATE_MODE = 0o700
+PRIVATE_MODE, CLOSED_MODE = 0o700, 0o755
+
+
+def make_closed_folder(folder: Path) -> None:
+    """Create a folder that only this user can write to, also where the umask lets the group write (002 of Linux).
+
+    One that exists stays as it is.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=CLOSED_MODE)
 
 
 def find_private_folder(name: str) -> Path | None:
@@ -22,7 +32,7 @@ def find_private_folder(name: str) -> Path | None:
     parent = Path(platformdirs.user_cache_dir()).absolute()
     shared, private = parent / "stadia", parent / "stadia" / name
     try:
-        shared.mkdir(parents=True, exist_ok=True)
+        make_closed_folder(shared)
         with contextlib.suppress(FileExistsError):
             private.mkdir(mode=PRIVATE_MODE)
         if sys.platform == "win32":  # a profile is private there, and has no modes

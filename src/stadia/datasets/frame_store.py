@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import atomic_write, expand_home
+from stadia.core.private_folder import make_closed_folder
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.image_files import check_image_size
@@ -206,6 +207,8 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
 def lock_beside(path: Path) -> FileLock:
     """Return a lock beside the file. The system releases it if its holder dies."""
+    if path.parent == Path(platformdirs.user_cache_dir("stadia")):
+        make_closed_folder(path.parent)  # it holds private folders too, which need a closed one
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_suffix(".lock"))
 

@@ -13,7 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -25,7 +25,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import atomic_write, write_json
 from stadia.core.input_files import check_input_file, open_input
-from stadia.core.json_files import check_json_values
+from stadia.core.json_files import check_json_values, read_json
 from stadia.core.registry import RENAMED_WEIGHTS
 
 if TYPE_CHECKING:
@@ -75,13 +75,33 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
     _separate(tensors)
-    described = {"format": FORMAT, "version": VERSION, **header.model_dump()}
+    described = _describe(header, VERSION)
     checksums = {key: _digest(tensor) for key, tensor in tensors.items()}
     text = json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)
     metadata = {_METADATA_KEY: text, _DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
     with atomic_write(path) as temporary, _as_os_error(path):
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
     write_json(path.with_suffix(".json"), described)
+
+
+def repair_header_copies(folder: Path) -> None:
+    """Write the copies of headers in a folder again, where a process ended between a checkpoint and its copy."""
+    for path in sorted(folder.glob("*.safetensors")):
+        copy = path.with_suffix(".json")
+        with suppress(CheckpointError):  # whoever needs the checkpoint reports it
+            opened = Checkpoint.open(path)
+            described = json.loads(json.dumps(_describe(opened.header, opened.version)))
+            try:
+                is_equal = copy.is_file() and read_json(copy) == described
+            except DataError:
+                is_equal = False
+            if not is_equal:
+                write_json(copy, described)
+
+
+def _describe(header: CheckpointHeader, version: int) -> dict[str, Any]:
+    """Return the header as PATH.json holds it."""
+    return {"format": FORMAT, "version": version, **header.model_dump()}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
-from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
+from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, repair_header_copies
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
@@ -355,9 +355,10 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 
 
 def _remove_half_written(run: Run) -> None:
-    """Remove what a process that was killed left of a checkpoint."""
+    """Remove what a process that was killed left of a checkpoint, and complete the checkpoints that are whole."""
     if run.writes and run.checkpoints.is_dir():
         remove_stale_files(run.checkpoints)
+        repair_header_copies(run.checkpoints)
 
 
 @contextlib.contextmanager

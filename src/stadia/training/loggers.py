@@ -6,10 +6,12 @@ A resumed training repeats no row. Imports no torch.
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.util
 import io
 import math
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
@@ -152,12 +154,26 @@ def _line(cells: list[str]) -> str:
     return buffer.getvalue()
 
 
+@functools.cache
+def _name_write_errors_once() -> None:
+    """Let TensorBoard's thread print no traceback of an OSError: the next call of its writer raises the same one."""
+    before = threading.excepthook
+
+    def pass_on(args: threading.ExceptHookArgs) -> None:
+        is_of_writer = type(args.thread).__module__.startswith("tensorboard.")
+        if not (is_of_writer and isinstance(args.exc_value, OSError)):
+            before(args)
+
+    threading.excepthook = pass_on
+
+
 class TensorBoardLogger(Logger):
     """Write events into RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
 
     def __init__(self, run: Run, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        _name_write_errors_once()
         self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:

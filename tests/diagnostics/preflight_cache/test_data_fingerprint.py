@@ -142,6 +142,13 @@ def test_code_that_was_changed_while_the_process_runs_has_no_fingerprint(
         fingerprint(open_recordings(folder))
 
 
+def test_a_fork_is_as_old_as_the_code_that_it_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that was changed after the import and before the fork is not what the fork runs."""
+    monkeypatch.undo()
+    monkeypatch.setattr(data_fingerprint.psutil.Process, "create_time", lambda process: float("inf"))  # a new fork
+    assert data_fingerprint.find_start_s() < time.time()
+
+
 class OwnDepth(ImageRecording):
     """A class of stadia's by its module, which reads depth from files that it does not list."""
 

@@ -298,7 +298,7 @@ def test_a_large_file_a_folder_and_a_pipe_are_not_read(
     checks.find(recordings)
     (entry,) = checks.entries
     with monkeypatch.context() as patch:
-        patch.setattr(reused_findings, "MAX_ENTRY_BYTES", entry.stat().st_size - 1)
+        patch.setattr(reused_findings, "MAX_ENTRY_BYTES", entry.stat().st_size // 2)  # the time has few digits or many
         assert checks.find(recordings) == checks.found
         assert checks.entries == [], "what is too large to be read is not written"
     for make in (os.mkfifo, os.mkdir) if hasattr(os, "mkfifo") else (os.mkdir,):

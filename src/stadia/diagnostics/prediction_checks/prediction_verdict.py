@@ -310,7 +310,7 @@ def _ignores_images(measured: FrameMeasurements) -> bool:
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     """T40: the record of the training shows that little was learned."""
     reasons: list[tuple[str, str]] = []  # measured, expected
-    if training.steps is not None and training.steps < MIN_TRAINED_STEPS and not training.has_start:
+    if training.steps is not None and training.steps + training.start_steps < MIN_TRAINED_STEPS:
         steps = _describe_steps(training.steps, training.trained_steps)
         reasons.append((steps, f"at least {MIN_TRAINED_STEPS} steps (thousands are usual)"))
     reasons += [
@@ -357,7 +357,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         reasons.append((measured, "validation frames that are not unusable"))
     if reasons:
         unnamed = {"focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes"}
-        unnamed |= {"is_worse_than_start", "has_start"}
+        unnamed |= {"is_worse_than_start", "start_steps"}
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,9 @@ RECIPE_TERMS = {
 
 TERM = "train/term/"
 
+_START = re.compile(r", step (\d{1,12})$")
+"""End of `weights of` in run.json: `CHECKPOINT, step 5000`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
@@ -52,7 +57,8 @@ class TrainingRecord:
     unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
         frames trained: these look better than others would.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
-    has_start: whether it started from weights that predict depth: of a run, or published ones.
+    start_steps: updates that made the weights of depth that it started from; 0 without any (an encoder of ImageNet
+        predicts no depth), infinite for the published ones of a transformer.
     """
 
     steps: int | None = None
@@ -71,7 +77,7 @@ class TrainingRecord:
     turn_deg: float | None = None
     motion_over_depth: float | None = None
     is_worse_than_start: bool = field(default=False, compare=False)
-    has_start: bool = field(default=False, compare=False)
+    start_steps: float = field(default=0, compare=False)
 
     @classmethod
     def read(
@@ -103,7 +109,7 @@ class TrainingRecord:
             recipe_class=recipe_class,
             own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
             is_worse_than_start=_is_worse_than_start(run / "run.json"),
-            has_start=_has_start(run / "config.json"),
+            start_steps=_read_start_steps(run / "run.json"),
         )
 
     def to_json(self) -> dict[str, int | float]:
@@ -134,14 +140,15 @@ def _is_worse_than_start(path: Path) -> bool:
     return _read_fact(path, WORSE_THAN_START) is True
 
 
-def _has_start(path: Path) -> bool:
-    """Return whether a configuration starts from a run, or a transformer from weights of depth (not of its encoder)."""
-    if _read_fact(path, "start_from") is not None:
-        return True
-    model = _read_fact(path, "model")
-    if not isinstance(model, dict) or _read_fact(path, "recipe") != "dpt":
-        return False
-    return model.get("weights") is not None or model.get("pretrained") is True
+def _read_start_steps(path: Path) -> float:
+    """Return `TrainingRecord.start_steps` of a run.json, which names what the training started from."""
+    weights = _read_fact(path, "weights")
+    if not isinstance(weights, dict):
+        return 0
+    if _read_fact(path, "recipe") == "dpt" and str(weights.get("network")).startswith("pretrained"):
+        return math.inf
+    start = _START.search(str(weights.get("weights of")))
+    return int(start[1]) if start else 0
 
 
 def _read_fact(path: Path, key: str) -> object:

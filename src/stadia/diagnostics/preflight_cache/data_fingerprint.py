@@ -35,6 +35,9 @@ MAX_SOURCE_BYTES = 16 << 20
 
 PACKAGE, OTHER_FILES = Path(__file__).parents[2], ("__pycache__", ".pyc")
 
+_IMPORTED_S = time.time()
+"""In a forked process the time of its parent, whose code it has."""
+
 
 class NoFingerprintError(Exception):
     """The findings follow from something that cannot be hashed; the message names it."""
@@ -89,8 +92,8 @@ def fingerprint_data(
 
 
 def find_start_s() -> float:
-    """Return when this process started, in seconds since 1970."""
-    return float(psutil.Process().create_time())
+    """Return a time before which this process imported none of its code, in seconds since 1970."""
+    return min(float(psutil.Process().create_time()), _IMPORTED_S)
 
 
 def _check_depth_files(recording: Recording) -> None:

@@ -32,6 +32,8 @@ from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.network_export import OPSET, TOLERANCE, compare_prediction, export_motion, export_onnx
 from stadia.evaluation.onnx_graph import MOTION, OnnxGraph
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import PoseNet
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_inputs import PredictionInput
 from stadia.recipes.base.recipe_export import MotionNetwork, describe_export
@@ -232,8 +234,8 @@ class _Exporter:
         That is where there is none, where a class of the user's predicts motion by itself, and where the network
         cannot be exported. An export that differs from the checkpoint is written again.
         """
-        net, predicts = self.predictor.recipe.depth_pose_net, type(self.predictor.recipe).T_next_now
-        if net is None or net.pose is None or predicts is not DepthRecipe.T_next_now:
+        net = self.predictor.recipe.depth_pose_net
+        if net is None or net.pose is None or _has_own_motion(self.predictor.recipe, net, net.pose):
             return None
         network = MotionNetwork(net).eval()
         write = partial(export_motion, network, size=self.size)
@@ -257,6 +259,16 @@ class _Exporter:
     def _open(self, backend: str, path: Path, precision: str = "float32") -> Backend:
         opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size).graph, self.size, precision)
         return opened
+
+
+def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:
+    """Return whether a class of the user's predicts motion by more than the pose network and its transform."""
+    is_of_stadia = (
+        type(recipe).T_next_now is DepthRecipe.T_next_now,
+        type(net).motion is DepthPoseNet.motion,
+        type(pose).forward is PoseNet.forward,
+    )
+    return not all(is_of_stadia)
 
 
 def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
