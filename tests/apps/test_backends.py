@@ -381,6 +381,21 @@ class TestMotion:
         assert exporter.open_motion(BackendChoice("onnxruntime")) is not None
         assert file.read_bytes() == written
 
+    def test_a_file_that_is_refused_is_written_again(self, exported: Path, exact: Any, tmp_path: Path) -> None:
+        import hashlib
+
+        from stadia.recipes.base.backend_predictor import _Exporter
+
+        folder = shutil.copytree(exported / "exports", tmp_path / "exports")
+        (file,) = folder.glob("motion-*.onnx")
+        (depth,) = folder.glob("depth-*.onnx")
+        shutil.copy(depth, file)  # a network of another interface, with a record that fits
+        record = json.loads(file.with_suffix(".json").read_text())
+        record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        file.with_suffix(".json").write_text(json.dumps(record))
+        assert _Exporter(exported, exact, folder).open_motion(BackendChoice("onnxruntime")) is not None
+        assert file.read_bytes() != depth.read_bytes()
+
 
 @pytest.mark.slow
 def test_odometry_by_a_backend(run_to_predict: Path, images: Path, tmp_path: Path, stadia: Stadia) -> None:

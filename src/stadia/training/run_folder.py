@@ -243,7 +243,7 @@ def is_main_process() -> bool:
 
 def _remove_stale_files(root: Path) -> None:
     """Remove the temporary files that killed trainings left in their runs' folders, also before run.json was there."""
-    for run in root.glob(_RUN_FOLDERS):
+    for run in {*root.glob(_RUN_FOLDERS), *(file.parent for file in root.glob("*/run.json"))}:
         for folder in (run, run / "checkpoints"):
             if folder.is_dir() and not folder.is_symlink():
                 remove_stale_files(folder)

@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import psutil
+import scipy
 import torch
 
 from stadia.core.input_files import read_bytes
@@ -156,7 +157,7 @@ class _StateHash:
             raise NoFingerprintError("no source of stadia in files")
         if self.changed_s >= find_start_s():  # this process may have imported what was there before
             raise NoFingerprintError("source of stadia that was changed while this process runs")
-        libraries = (np.__version__, cv2.__version__, torch.__version__)
+        libraries = (np.__version__, cv2.__version__, torch.__version__, scipy.__version__)
         self.add((sys.version, sys.platform, platform.machine(), *map(str, libraries)))
         self.add((dict(CHECKS), dict(SPLIT_CHECKS), PREREQUISITES))
 

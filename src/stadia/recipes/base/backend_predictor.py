@@ -232,29 +232,39 @@ class _Exporter:
         """Return a backend of the pose network; None where torch runs it.
 
         That is where there is none, where a class of the user's predicts motion by itself, and where the network
-        cannot be exported. An export that differs from the checkpoint is written again.
+        cannot be exported. An export that is refused, or differs from the checkpoint, is written again.
         """
         net = self.predictor.recipe.depth_pose_net
         if net is None or net.pose is None or _has_own_motion(self.predictor.recipe, net, net.pose):
             return None
         network = MotionNetwork(net).eval()
         write = partial(export_motion, network, size=self.size)
-        pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
-        try:
-            for _ in range(2):
+        problem = ""
+        for _ in range(2):
+            path: Path | None = None
+            try:
                 path = open_cached_file(self.folder, "motion-float32", self.fingerprint, write)
-                graph = OnnxGraph(path, MOTION)
-                graph.check_interface()
-                compared = compare_prediction(network, graph.run_in_time, pair)
-                if compared.relative < TOLERANCE and compared.of_spread < TOLERANCE:
-                    opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, motion_precision(choice))
-                    return opened
-                path.unlink()
-            problem = f"its file differs from it: {compared}"
-        except StadiaError as error:
-            problem = str(error)
+                graph = self._check_motion(path, network)
+                opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, motion_precision(choice))
+                return opened
+            except StadiaError as error:
+                problem = str(error)
+            if path is None:
+                break  # it cannot be exported
+            path.unlink(missing_ok=True)
         log.warning("note: the pose network stays in torch: %s", problem)
         return None
+
+    def _check_motion(self, path: Path, network: MotionNetwork) -> OnnxGraph:
+        """Open an export, and compare it with the checkpoint. Raises StadiaError where it differs."""
+        graph = OnnxGraph(path, MOTION)
+        graph.check_interface()
+        pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
+        compared = compare_prediction(network, graph.run_in_time, pair)
+        if not (compared.relative < TOLERANCE and compared.of_spread < TOLERANCE):
+            expected, fix = f"less than {TOLERANCE:g} relative and of the spread", "leave --backend out, and report it"
+            raise StadiaError(path, found=str(compared), expected=expected, fix=fix)
+        return graph
 
     def _open(self, backend: str, path: Path, precision: str = "float32") -> Backend:
         opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size).graph, self.size, precision)
