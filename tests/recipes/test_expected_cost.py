@@ -320,7 +320,10 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     (printed,) = [line for line in out.getvalue().splitlines() if line.startswith("--preset auto: ")]
     words = printed.removeprefix("--preset auto: ").split()
     assert words[:2] == ["model.encoder=mobilenetv3_small_100", "model.pretrained=false"]
-    assert [word for word in words if word.startswith(("training.batch_size", "optimizer.lr"))] == ["training.batch_size=2", "optimizer.lr=0.0005"]
+    assert [word for word in words if word.startswith(("training.batch_size", "optimizer.lr"))] == [
+        "training.batch_size=2",
+        "optimizer.lr=0.0005",
+    ]
     assert recipes.configure("selfsup", words, data={"path": "drive.mp4"}) == config, "the line can be copied"
 
 
