@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stadia.losses.auto_mask import identity_reprojection, minimum_reprojection
-from stadia.losses.photometric import photometric_residual, ssim_distance
+from stadia.losses.photometric import photometric_residual, ssim_distance, window_statistics
 
 
 def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -51,6 +51,13 @@ def test_residual_weighs_ssim_and_difference_and_averages_channels() -> None:
     expected = (0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()).sum(1, keepdim=True) / 3
     torch.testing.assert_close(photometric_residual(a, b), expected)
     torch.testing.assert_close(photometric_residual(a, b, 0.0), (a - b).abs().mean(1, keepdim=True))
+
+
+def test_residual_is_the_same_with_known_window_statistics() -> None:
+    a, b = images(2, 3, 5, 6, seed=3).requires_grad_(), images(2, 3, 5, 6, seed=4)
+    plain, known = photometric_residual(a, b), photometric_residual(a, b, statistics_b=window_statistics(b))
+    assert torch.equal(plain, known)
+    assert torch.equal(*(torch.autograd.grad(one.sum(), a)[0] for one in (plain, known)))
 
 
 def test_residual_of_equal_images_is_zero_and_of_negatives_is_large() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from stadia.apps.studies.config import check_metric
 from stadia.evaluation.plots.charts import draw_motions
-from stadia.recipes import CONFIGS, configure
+from stadia.recipes import CONFIGS, configure, train
 from stadia.recipes.base import self_supervised
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.loop import TrainingLoop
@@ -60,9 +60,20 @@ def motions_are_drawn_once() -> Iterator[None]:
         yield
 
 
+def _configure_small(worlds: Path, cache: Path) -> SelfsupConfig:
+    config = configure("selfsup", SMALL, data={"path": str(worlds), "cache": {"folder": str(cache)}})
+    assert isinstance(config, SelfsupConfig)
+    return config
+
+
 @pytest.fixture
 def small(worlds: Path, tmp_path: Path) -> SelfsupConfig:
     """A few steps of a small network on the tiny world; its cache is thrown away."""
-    config = configure("selfsup", SMALL, data={"path": str(worlds), "cache": {"folder": str(tmp_path / "cache")}})
-    assert isinstance(config, SelfsupConfig)
-    return config
+    return _configure_small(worlds, tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def trained_small(worlds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `small`, which tests only read."""
+    folder = tmp_path_factory.mktemp("trained")
+    return train(_configure_small(worlds, folder / "cache"), out=folder / "runs").folder

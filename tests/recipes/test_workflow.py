@@ -154,11 +154,12 @@ def test_a_run_has_finished_when_it_is_scored(
     assert (run.folder / "scores" / "val.json").exists()
 
 
-def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp_path: Path) -> None:
+def test_a_training_starts_from_the_weights_of_another(
+    small: SelfsupConfig, trained_small: Path, tmp_path: Path
+) -> None:
     """Longer than planned: weights alone, of this recipe and model; the optimizer and the schedule are new."""
-    first = recipes.train(small, out=tmp_path / "runs")
-    more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
-    trained = Checkpoint.open(first.folder / "checkpoints" / "last.safetensors").weights()
+    more = small.model_copy(update={"start_from": str(trained_small / "checkpoints" / "last.safetensors")})
+    trained = Checkpoint.open(trained_small / "checkpoints" / "last.safetensors").weights()
     recipe = build_recipe.init_recipe(SelfsupRecipe, more, resumed=False)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in recipe.state_dict().items())
     second = recipes.train(more, out=tmp_path / "runs")
@@ -170,12 +171,15 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
 
 
 def test_a_training_that_makes_its_start_worse_says_so(
-    small: SelfsupConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: SelfsupConfig,
+    trained_small: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The weights that it starts from are scored on its own validation frames, and change no number of the training."""
-    first = recipes.train(small, out=tmp_path / "runs")
-    more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
-    capsys.readouterr()
+    more = small.model_copy(update={"start_from": str(trained_small / "checkpoints" / "last.safetensors")})
+    steps = TrainingRecord.read(trained_small).steps
     runs, score_validation = {}, TrainingLoop.score_validation
     for factor in (1e-3, 1e3):  # of the score of the start
 
@@ -189,7 +193,7 @@ def test_a_training_that_makes_its_start_worse_says_so(
         err = capsys.readouterr().err
         assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
         record = TrainingRecord.read(runs[factor].folder)
-        assert (record.is_worse_than_start, record.start_steps) == (factor < 1, TrainingRecord.read(first.folder).steps)
+        assert (record.is_worse_than_start, record.start_steps) == (factor < 1, steps)
     monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
     monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
     runs[0] = recipes.train(more, out=tmp_path / "runs")
@@ -216,13 +220,10 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
-def test_a_checkpoint_of_no_known_recipe_is_refused(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = recipes.train(small, out=tmp_path / "runs")
+def test_a_checkpoint_of_no_known_recipe_is_refused(trained_small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_recipe, "RECIPES", {})
     with pytest.raises(CheckpointError, match="a checkpoint of 'selfsup'"):
-        recipes.load_predictor(run.folder)
+        recipes.load_predictor(trained_small)
 
 
 def test_every_mistake_of_a_configuration_at_once() -> None:

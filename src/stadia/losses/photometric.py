@@ -26,11 +26,12 @@ def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, _window_mean(x * x) - mean * mean
 
 
-def ssim_distance(a: Tensor, b: Tensor) -> Tensor:
+def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Compute (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1].
 
     Args:
         a, b: (B, C, H, W) images in [0, 1]; H, W at least 2.
+        statistics_b: `window_statistics(b)`, where they are known.
 
     Returns: (B, C, H, W), 0 for equal windows.
     Source: Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
@@ -40,18 +41,22 @@ def ssim_distance(a: Tensor, b: Tensor) -> Tensor:
         >>> ssim_distance(image, image).abs().max().item() < 1e-6
         True
     """
-    (mean_a, variance_a), (mean_b, variance_b) = window_statistics(a), window_statistics(b)
+    mean_a, variance_a = window_statistics(a)
+    mean_b, variance_b = statistics_b or window_statistics(b)
     covariance = _window_mean(a * b) - mean_a * mean_b
     similarity = (2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)
     similarity = similarity / ((mean_a * mean_a + mean_b * mean_b + SSIM_C1) * (variance_a + variance_b + SSIM_C2))
     return ((1 - similarity) / 2).clamp(0, 1)
 
 
-def photometric_residual(a: Tensor, b: Tensor, ssim_weight: float = 0.85) -> Tensor:
+def photometric_residual(
+    a: Tensor, b: Tensor, ssim_weight: float = 0.85, statistics_b: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Combine `ssim_weight` of the SSIM distance with the rest of the absolute difference (Monodepth2, pe of eq. 1).
 
     Args:
         a, b: (B, 3, H, W) images in [0, 1].
+        statistics_b: `window_statistics(b)`, where they are known.
 
     Returns: (B, 1, H, W), the mean over channels. Channels are averaged before the minimum over sources, since
         otherwise each channel of a pixel could come from another source.
@@ -61,5 +66,5 @@ def photometric_residual(a: Tensor, b: Tensor, ssim_weight: float = 0.85) -> Ten
         >>> photometric_residual(image, image).abs().max().item()
         0.0
     """
-    distance = ssim_weight * ssim_distance(a, b) + (1 - ssim_weight) * (a - b).abs()
+    distance = ssim_weight * ssim_distance(a, b, statistics_b) + (1 - ssim_weight) * (a - b).abs()
     return distance.mean(dim=1, keepdim=True)

@@ -15,7 +15,7 @@ from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
-from stadia.losses.photometric import photometric_residual
+from stadia.losses.photometric import photometric_residual, window_statistics
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
@@ -106,6 +106,10 @@ class TorchReprojector:
         self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
     ) -> None:
         self.images, self.ssim_weight, self.auto_mask, self.brightness = images, ssim_weight, auto_mask, brightness
+        self.target_statistics: tuple[Tensor, Tensor] | None = None  # with brightness the target differs by source
+        if brightness is None:
+            mean, variance = window_statistics(images.target)
+            self.target_statistics = self._repeat_for_sources(mean), self._repeat_for_sources(variance)
         with torch.no_grad():
             self.unwarped = self._residuals(images.sources)
             self.identity_residual = identity_reprojection(self.unwarped, images.source_names)
@@ -120,13 +124,16 @@ class TorchReprojector:
 
     def _residuals(self, images: Tensor) -> Tensor:
         """Compare (B, N, 3, H, W) with the target: (B, N, H, W)."""
-        target = self.images.target
         if self.brightness is None:
-            target = target[:, None].expand_as(images)
+            target = self._repeat_for_sources(self.images.target)
         else:
-            target = apply_brightness(images, target, self.brightness)
-        residuals = photometric_residual(images.flatten(0, 1), target.flatten(0, 1), self.ssim_weight)
+            target = apply_brightness(images, self.images.target, self.brightness).flatten(0, 1)
+        residuals = photometric_residual(images.flatten(0, 1), target, self.ssim_weight, self.target_statistics)
         return residuals.view(*images.shape[:2], *images.shape[3:])
+
+    def _repeat_for_sources(self, values: Tensor) -> Tensor:
+        """Repeat (B, 3, H, W) of the target for each of N sources: (B N, 3, H, W)."""
+        return values[:, None].expand(-1, self.images.sources.shape[1], -1, -1, -1).flatten(0, 1)
 
 
 # -- the right view of a stereo pair: its inverse depth, predicted from the left image alone

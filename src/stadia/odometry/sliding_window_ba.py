@@ -34,6 +34,7 @@ from stadia.geometry.bundle_adjustment.window_solver import (
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
+from stadia.odometry.pose_list import PoseList
 
 WINDOW_KEYFRAMES = 5  # keyframes adjusted together (Direct sparse odometry: 7)
 POINTS_PER_KEYFRAME = 200  # approximate number of points of a keyframe
@@ -84,8 +85,9 @@ class SlidingWindow:
     keyframes: list[_Keyframe] = field(default_factory=list)
     bundle: WindowProblem | None = None
     numbers: list[int] = field(default_factory=list)  # of all keyframes
-    settled: list[Tensor] = field(default_factory=list)  # T_camera_world of those that have left the window
-    links: list[tuple[int, Tensor]] = field(default_factory=list)  # of each frame: its keyframe and T_frame_keyframe
+    settled: PoseList = field(default_factory=PoseList)  # T_camera_world of those that have left the window
+    hosts: list[int] = field(default_factory=list)  # of each frame: its keyframe
+    links: PoseList = field(default_factory=PoseList)  # of each frame: T_frame_keyframe
     predicted: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
     step: Tensor | None = None  # T_frame_before of the last frame
 
@@ -97,11 +99,11 @@ class SlidingWindow:
         """
         number, identity = len(self.links), torch.eye(4, dtype=torch.float64)
         if self.bundle is None:
-            self.links.append((0, identity))
+            self._link(0, identity)
             self._join(frame, number, identity, torch.zeros(2, dtype=torch.float64), None)
             return True
-        follows = self.links[-1][0] == self.numbers[-1]
-        before = self.links[-1][1] if follows else identity
+        follows = self.hosts[-1] == self.numbers[-1]
+        before = self.links[-1] if follows else identity
         moved = next((T for T in (predicted, self.step) if T is not None), identity)
         found = self._aligned(frame, compose(moved, before))
         trusted = is_reliable(found)
@@ -113,13 +115,12 @@ class SlidingWindow:
         self.step = compose(T, inverse(before))
         start = self.predicted if follows and self.predicted is not None else identity
         self.predicted = None if predicted is None else compose(predicted, start)
-        self.links.append((self.numbers[-1], T))
+        self._link(self.numbers[-1], T)
         if not trusted or float(found.seen) < MIN_KEYFRAME_OVERLAP or self._flow(T) > KEYFRAME_FLOW:
             a, b = self.bundle.frames.brightness[-1]
             gain, offset = (float(found.gain), float(found.offset)) if trusted else (1.0, 0.0)
             brightness = torch.stack((a + torch.tensor(gain).log(), gain * b + offset)).double()
             self._join(frame, number, compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.predicted)
-            self.links[-1] = (self.links[-1][0], T)
         return True
 
     def path(self) -> Tensor:
@@ -128,10 +129,10 @@ class SlidingWindow:
         Between two keyframes, the correction of the second by the window is distributed evenly.
         """
         assert self.bundle is not None
-        T_camera_world = torch.stack([*self.settled, *self.bundle.frames.T_camera_world])
+        T_camera_world = torch.cat([self.settled.stack(), self.bundle.frames.T_camera_world])
         row = {number: k for k, number in enumerate(self.numbers)}
         poses = []
-        for number, (keyframe, T) in enumerate(self.links):
+        for number, (keyframe, T) in enumerate(zip(self.hosts, self.links.stack(), strict=True)):
             if number in row:
                 poses.append(T_camera_world[row[number]])
                 continue
@@ -139,10 +140,14 @@ class SlidingWindow:
             if k + 1 < len(self.numbers):
                 following = self.numbers[k + 1]
                 refined = compose(T_camera_world[k + 1], inverse(T_camera_world[k]))
-                correction = se3_log(compose(refined, inverse(self.links[following][1])))
+                correction = se3_log(compose(refined, inverse(self.links[following])))
                 T = compose(se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
             poses.append(compose(T, T_camera_world[k]))
         return inverse(torch.stack(poses))
+
+    def _link(self, keyframe: int, T_frame_keyframe: Tensor) -> None:
+        self.hosts.append(keyframe)
+        self.links.append(T_frame_keyframe)
 
     def finish(self) -> None:
         """Pass on the points of the remaining keyframes. The path stays."""

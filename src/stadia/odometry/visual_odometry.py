@@ -20,6 +20,7 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.geometry.se3 import compose, inverse
 from stadia.odometry import ODOMETRY_METHODS
+from stadia.odometry.pose_list import PoseList
 from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow
 
 TakePoints = Callable[[MapPoints], None]
@@ -47,7 +48,7 @@ class FrameToFrameOdometry:
 
     predictor: Predictor
     motion: str
-    poses: list[Tensor] = field(default_factory=list)
+    poses: PoseList = field(default_factory=PoseList)
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
 
@@ -71,7 +72,7 @@ class FrameToFrameOdometry:
 
     def path(self) -> Tensor:
         """Return (N, 4, 4) float64 T_world_camera of the frames so far."""
-        return torch.stack(self.poses)
+        return self.poses.stack()
 
 
 @dataclass(slots=True)

@@ -21,3 +21,12 @@ def test_correct_loss_at_any_number_of_scales_has_no_findings(
 ) -> None:
     loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes, ssim_weight=ssim_weight))
     assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []
+
+
+def test_scenes_of_forms_are_rendered_once() -> None:
+    case = make_video_case(SelfSupervisedLoss(SelfSupervisedLossConfig()))
+    changed = case.change_loss(lambda report, outputs: report)
+    assert changed.added is not None
+    for name in ("mirrored", "noise", "a camera that has not moved"):
+        first, second = (one.forms[name]().shown["targets.sources"] for one in (changed, changed.added))
+        assert first is second, name

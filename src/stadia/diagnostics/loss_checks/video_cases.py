@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -154,7 +154,8 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
     if plain:
         return LossCase(evaluate, right, off, (), shown)
 
-    forms, static, hostile = _list_variants(scene, outputs)
+    variants = _list_variants(scene, outputs)
+    forms, static, hostile = ({name: cache(make) for name, make in each.items()} for each in variants)
 
     def case_of(form: Callable[[], PlaneScene]) -> LossCase:
         return _build_case(loss, form(), outputs, plain=True)
@@ -196,6 +197,7 @@ Variants = dict[str, Callable[[], PlaneScene]]
 def _list_variants(scene: PlaneScene, outputs: OutputSpec) -> tuple[Variants, Variants, Variants]:
     """Return the forms with moderately wrong outputs, those of a static camera, and hostile scenes, by name."""
 
+    @cache
     def render_double() -> PlaneScene:
         return _render_scene(2 * scene.targets.camera.height, scene.source_names, outputs, finer=2.0)
 
