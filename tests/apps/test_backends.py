@@ -15,6 +15,7 @@ import pytest
 
 from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.backends.backend import BackendChoice, check_backend
+from stadia.evaluation.backends.export_cache import open_cached_file
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.recipes.base import backend_predictor
 
@@ -176,6 +177,23 @@ class TestBf16Predictor:
         for predictor in (BackendPredictor(exact, "bf16"), exact):
             predictor.inverse_depth(torch.zeros(1, 3, exact.height, exact.width), Camera(K, exact.height, exact.width))
         assert sum("times the training camera's" in record.message for record in caplog.records) == 1
+
+
+def test_an_export_is_announced_once_and_where_it_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes seconds to minutes."""
+
+    def export(path: Path) -> None:
+        path.write_bytes(b"network")
+
+    path = open_cached_file(tmp_path, "depth", {}, export)
+    assert capsys.readouterr().err == f"exporting {path}, once ...\n"
+    assert open_cached_file(tmp_path, "depth", {}, export) == path
+    assert capsys.readouterr().err == ""
+    path.write_bytes(b"nothing")
+    open_cached_file(tmp_path, "depth", {}, export)
+    assert capsys.readouterr().err == f"{path} is damaged: exporting it again ...\n"
 
 
 @pytest.mark.slow
@@ -381,7 +399,9 @@ class TestMotion:
         assert exporter.open_motion(BackendChoice("onnxruntime")) is not None
         assert file.read_bytes() == written
 
-    def test_a_file_that_is_refused_is_written_again(self, exported: Path, exact: Any, tmp_path: Path) -> None:
+    def test_a_file_that_is_refused_is_written_again(
+        self, exported: Path, exact: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         import hashlib
 
         from stadia.recipes.base.backend_predictor import _Exporter
@@ -395,6 +415,7 @@ class TestMotion:
         file.with_suffix(".json").write_text(json.dumps(record))
         assert _Exporter(exported, exact, folder).open_motion(BackendChoice("onnxruntime")) is not None
         assert file.read_bytes() != depth.read_bytes()
+        assert f"note: {file} cannot be used, and is written again: " in caplog.text
 
 
 @pytest.mark.slow

@@ -340,6 +340,17 @@ def test_another_lens_is_a_note() -> None:
     assert judge_measurements(GOOD, replace(training, focal=(0.1, wrong)), focal=wrong).verdict is Verdict.USABLE
 
 
+def test_another_lens_for_frames_that_trained_is_a_warning() -> None:
+    """Other frames of the recording may be of its second camera."""
+    training = replace(LEARNED, focal=(0.58,))
+    verdict = judge_measurements(GOOD, training, focal=1.14, has_trained_frames=True)
+    (finding,) = verdict.findings
+    assert (verdict.verdict, finding.code, finding.severity) == (Verdict.DOUBTFUL, "K30", Severity.WARN)
+    assert finding.cause.startswith("one of two cameras is wrong")
+    assert judge_measurements(GOOD, training, focal=1.14, is_of_training=True).verdict is Verdict.USABLE
+    assert judge_measurements(GOOD, training, focal=0.58, has_trained_frames=True).verdict is Verdict.USABLE
+
+
 def test_an_assumed_camera_is_not_checked() -> None:
     training = replace(LEARNED, focal=(0.7,))
     assumed, given = (judge_measurements(GOOD, training, focal=0.7, camera_is_assumed=one) for one in (True, False))

@@ -4,6 +4,7 @@ row.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_missing_and_binary_files(format: TrajectoryFormat, tmp_path: Path) -> N
     with pytest.raises(DataError) as error:
         read_trajectory(tmp_path / "image.png", format)
     one_line(error, "image.png", "not text")
+
+
+@pytest.mark.parametrize(("format", "name"), [("kitti", "trajectory.txt"), ("tum", "trajectory_tum.txt")])
+def test_a_folder_of_predictions_names_its_path(format: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Fix: check the path"):
+        read_trajectory(tmp_path, TrajectoryFormat(format))
+    (tmp_path / name).write_text("")
+    with pytest.raises(DataError, match=re.escape(f"Fix: pass {tmp_path / name}")):
+        read_trajectory(tmp_path, TrajectoryFormat(format))
 
 
 def test_a_reference_may_repeat_a_rounded_time(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
 ) -> None:
     class Recording:
         @staticmethod
-        def camera(index: int) -> Any:
+        def filmed_camera(index: int) -> Any:
             return SimpleNamespace(height=1080, width=1920)
 
     data = SimpleNamespace(split=SimpleNamespace(train=[SimpleNamespace(recording=Recording())]))
@@ -308,15 +308,23 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: None)
 
     def resolve(words: list[str]) -> Any:
-        return recipes.configure("selfsup", [*words, "training.batch_size=2"], data={"path": "drive.mp4"})
+        return recipes.configure("selfsup", [*words, *own], data={"path": "drive.mp4"})
 
+    own = ["training.batch_size=2", "optimizer.lr=5e-4"]
     chosen, found = expected_cost.choose_settings(resolve, 20, Console(file=out, width=300))
     assert found.opened.data is data
     config = resolve(chosen)
     assert (config.data.height, config.data.width) == (256, 448)
     assert (config.model.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
     assert (config.training.batch_size, config.schedule.warmup_steps) == (2, 50)
-    assert "\n--preset auto: model.encoder=mobilenetv3_small_100 " in out.getvalue()
+    (printed,) = [line for line in out.getvalue().splitlines() if line.startswith("--preset auto: ")]
+    words = printed.removeprefix("--preset auto: ").split()
+    assert words[:2] == ["model.encoder=mobilenetv3_small_100", "model.pretrained=false"]
+    assert [word for word in words if word.startswith(("training.batch_size", "optimizer.lr"))] == [
+        "training.batch_size=2",
+        "optimizer.lr=0.0005",
+    ]
+    assert recipes.configure("selfsup", words, data={"path": "drive.mp4"}) == config, "the line can be copied"
 
 
 def test_auto_from_python_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

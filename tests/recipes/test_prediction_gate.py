@@ -112,6 +112,8 @@ def test_only_unusable_predictions_are_refused() -> None:
 def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
     near_sky = describe_trust(DepthScale.METRES, checks("doubtful", "M32"))
     assert near_sky.endswith("do not rely on the depth of the sky (M32)")
+    two_cameras = describe_trust(DepthScale.UP_TO_SCALE, checks("doubtful", "K30"))
+    assert two_cameras.endswith("do not rely on lengths, angles or points of them (K30)")
     lens = checks("usable", "K30", severity="note")
     assert describe_trust(DepthScale.METRES, lens).endswith(
         "metres are as right as the focal length of this camera (K30)"

@@ -191,6 +191,7 @@ def _write(
             trained = overlap.of_input(recording)
         training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
         about_input = {"camera_is_assumed": assumed, "is_of_training": trained.is_of_training}
+        about_input["has_trained_frames"] = bool(trained.names)
         gate = PredictionGate(predictor.depth_scale, training, **about_input)
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)

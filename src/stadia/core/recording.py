@@ -88,6 +88,10 @@ class Recording(ABC):
     def camera(self, index: int, side: str = LEFT) -> Camera:
         """Return the camera, K (3, 3) float64 in pixels of `image(index, side)`, with that image's size."""
 
+    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
+        """Return the camera of the frame before it was resized for storing, as of a video; else that of `camera`."""
+        return self.camera(index, side)
+
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         """Return (3, 3) alone; a reader of files provides it without torch."""
         K: NDArray[np.float64] = self.camera(index, side).K.numpy()

@@ -92,6 +92,8 @@ class CalibratedRecording(Recording):
     numbers: the source's own number of each frame, where frames are missing or left out.
     poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
     selection: the kept frames of the source and why others were dropped; None where every frame is kept.
+    filmed_size: height and width of the frames before they were resized for storing, which may change the aspect ratio;
+        None where they were not.
     """
 
     name: str
@@ -101,6 +103,7 @@ class CalibratedRecording(Recording):
     poses: NDArray[np.float64] | None = None
     times_s: NDArray[np.float64] | None = None
     selection: FrameSelection | None = None
+    filmed_size: tuple[int, int] | None = None
     sides: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +114,10 @@ class CalibratedRecording(Recording):
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
         return self.intrinsics[side].make_camera(index)
+
+    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
+        stored = self.intrinsics[side]
+        return (stored if self.filmed_size is None else stored.resized(*self.filmed_size)).make_camera(index)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         """Return K of `camera` without torch."""
@@ -250,6 +257,9 @@ class RecordingView(Recording):
     def camera(self, index: int, side: str = LEFT) -> Camera:
         return self.recording.camera(self.source_index(index), side)
 
+    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
+        return self.recording.filmed_camera(self.source_index(index), side)
+
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         return self.recording.depth_m(self.source_index(index), side)
 
@@ -322,6 +332,10 @@ class CroppedRecording(RecordingView):
 
         box = self._box(index, side)
         return crop_camera(self.recording.camera(index, side), box.left, box.top, box.height, box.width)
+
+    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
+        """Return the camera of the crop, which is cut from the stored image."""
+        return self.camera(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         depth_m = self.recording.depth_m(index, side)

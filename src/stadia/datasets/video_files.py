@@ -114,10 +114,7 @@ class OwnVideo(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileVideo(StoredRecording):
-    """A video file, decoded into the cache.
-
-    filmed_size: height and width of its frames before resizing to the stored size, which may change the aspect ratio.
-    """
+    """A video file, decoded into the cache."""
 
     filmed_size: tuple[int, int]
     has_stride: bool = True
@@ -329,6 +326,7 @@ def _read_segment(
         intrinsics={LEFT: camera.select_frames(numbers).resized(*size)},
         numbers=numbers,
         times_s=np.array(times_s),
+        filmed_size=(camera.height, camera.width),
         images=images,
         last_decoded=last,
         is_part=not is_whole,

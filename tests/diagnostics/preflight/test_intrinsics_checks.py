@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from stadia.datasets.open_dataset import open_recordings, sample_recordings
+from stadia.datasets.recordings import FrameRange
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.finding_images import _draw_sizes
 from stadia.diagnostics.preflight.intrinsics_checks import (
     _check_kitti_focal_length,
     _check_rotations,
     _describe_rescaling,
+    check_intrinsics,
+    check_intrinsics_size,
 )
+from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
 
 Pairs = list[
     tuple[tuple[float, float], tuple[float, float]]
@@ -59,7 +69,8 @@ def requested(pairs: Pairs) -> list[Finding]:
     steps = [
         SimpleNamespace(measured=SimpleNamespace(R=R(seen)), T_second_first=T(reported)) for reported, seen in pairs
     ]
-    return list(_check_rotations(SimpleNamespace(name="drive", steps=steps, anchors=(0,), K=lambda _: np.eye(3))))  # type: ignore[arg-type]
+    recording = SimpleNamespace(filmed_camera=lambda _: SimpleNamespace(K=torch.eye(3)))
+    return list(_check_rotations(SimpleNamespace(steps=steps, anchors=(0,), recording=recording)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pairs", RIGHT.values(), ids=RIGHT)
@@ -106,3 +117,49 @@ def test_a_focal_length_that_is_wrong_along_one_axis_is_named() -> None:
 )
 def test_factors_near_a_simple_one_are_that_one(x: float, y: float, words: str) -> None:
     assert _describe_rescaling(x, y).startswith(words)
+
+
+@pytest.fixture(scope="module")
+def kitti_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three gray frames of a size of KITTI's images."""
+    path = tmp_path_factory.mktemp("kitti") / "drive.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 1226, 370, "yuv420p"
+        for value in (100, 120, 140):
+            image = np.full((370, 1226, 3), value, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("camera", "code", "words"),
+    [
+        ({"focal_px": 1400}, "K04", "fx 1400.0 for an image of 1226x370"),
+        ({"focal_px": 3000}, "K05", "fx / W 2.447"),
+        ({"K": ((360, 0, 305), (0, 360, 91.5), (0, 0, 1))}, "K04", "K is that of an image about 611x184"),
+    ],
+)
+def test_a_video_has_the_same_camera_findings_by_check_and_in_a_training(
+    kitti_video: Path, camera: dict[str, Any], code: str, words: str
+) -> None:
+    """A training stores its frames at the size of the network, which changes their shape too."""
+
+    def read_findings(recording: Any) -> list[tuple[str, ...]]:
+        found: list[Finding] = []
+        for check in (check_intrinsics, check_intrinsics_size):
+            try:
+                found += check(RecordingSurvey(recording))
+            except NotChecked:
+                assert not found, "a camera that is found wrong is checked"
+        drawn = [tuple(_draw_sizes(one, RecordingSurvey(recording))) for one in found]
+        return [(one.code, one.measured, one.expected, one.cause, one.fix, *drawn.pop(0)) for one in found]
+
+    (checked,) = sample_recordings(kitti_video, camera=camera, stride=1)
+    (trained,) = open_recordings(kitti_video, camera=camera, stride=1, size=(192, 320))
+    assert trained.image(0).shape == (192, 320, 3)
+    first, *_ = read_findings(checked)
+    assert first[0] == code
+    assert words in first[1]
+    assert read_findings(trained) == read_findings(FrameRange(trained, 0, 2)) == read_findings(checked)

@@ -54,6 +54,9 @@ MIN_SKY_SHARE = 0.5
 MAX_FOCAL_RATIO = 1.15
 """Between this camera's focal length over its image width and that of the training."""
 
+TRAINED_CAMERA_CAUSE = "one of two cameras is wrong: frames of this input trained with another focal length"
+TRAINED_CAMERA_FIX = "measure the focal length; then correct data.camera here, or train again with the right one"
+
 ASSUMED_CAMERA = "no camera was given, and that of the training is assumed; metres are wrong with another lens"
 
 MAX_WARP_RATIO = 0.9
@@ -156,6 +159,7 @@ def judge_predictions(
     focal: float | None = None,
     camera_is_assumed: bool = False,
     is_of_training: bool = False,
+    has_trained_frames: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
@@ -166,10 +170,11 @@ def judge_predictions(
         focal: fx / width of the input's camera.
         camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
         is_of_training: frames of this input, or others of its recording or session, trained the network.
+        has_trained_frames: frames of this input trained the network.
     """
     measured = measure_frames(frames, has_ratios=has_ratios) if frames else None
     about = {"camera_is_assumed": camera_is_assumed, "is_of_training": is_of_training}
-    return judge_measurements(measured, training, focal=focal, **about)
+    return judge_measurements(measured, training, focal=focal, has_trained_frames=has_trained_frames, **about)
 
 
 def judge_measurements(
@@ -179,12 +184,13 @@ def judge_measurements(
     focal: float | None = None,
     camera_is_assumed: bool = False,
     is_of_training: bool = False,
+    has_trained_frames: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on what was measured. Arguments are those of `judge_predictions`."""
     found = [*_check_maps(measured)] if measured is not None else []
     found = [_fix_own_data(one) if is_of_training and one.code == "S30" else one for one in found]
     found += _check_training(training)
-    found += [] if camera_is_assumed else _check_camera(focal, training.focal)
+    found += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
     if training.recipe_class is not None and training.own_terms:
         found = [_name_own_term(one, training.recipe_class, training.own_terms) for one in found]
@@ -398,8 +404,11 @@ def _describe_steps(steps: int, trained: int | None) -> str:
     return f"{steps} step{'s' * (steps != 1)}"
 
 
-def _check_camera(focal: float | None, trained: Sequence[float]) -> Iterator[Finding]:
-    """K30, a note: another field of view than in the training, for which depth was corrected (`TrainingLens`)."""
+def _check_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
+    """K30: another field of view than in the training, for which depth was corrected (`TrainingLens`).
+
+    A note, since another camera may have taken this input; a warning where frames of it trained.
+    """
     known = [one for one in trained if one > 0]
     if focal is None or not known:
         return
@@ -410,7 +419,10 @@ def _check_camera(focal: float | None, trained: Sequence[float]) -> Iterator[Fin
     text = f"a field of view of {here:.0f} degrees, {there:.0f} in the training: depth was multiplied by {ratio:.2f}"
     evidence = {"ratio": ratio, "field_of_view_deg": here, "trained_deg": there}
     expected = f"focal lengths within a factor of {MAX_FOCAL_RATIO:g}"
-    yield make_finding("K30", Severity.NOTE, text, expected, evidence=evidence)
+    severity, cause, fix = Severity.NOTE, None, None
+    if has_trained_frames:
+        severity, cause, fix = Severity.WARN, TRAINED_CAMERA_CAUSE, TRAINED_CAMERA_FIX
+    yield make_finding("K30", severity, text, expected, cause=cause, fix=fix, evidence=evidence)
 
 
 def _field_of_view_deg(focal: float) -> float:

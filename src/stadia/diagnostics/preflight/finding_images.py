@@ -110,8 +110,11 @@ def _draw_sizes(finding: Finding, survey: RecordingSurvey) -> Tiles:
     """Show the image inside the outline of the image that K fits, and the principal point."""
     side = finding.evidence["side"]
     index = finding.evidence.get("frame", survey.anchors[0])
-    image, K = survey.image(index, side), survey.K(index, side)
-    cx, cy = K[0, 2], K[1, 2]
+    image, camera = survey.image(index, side), survey.recording.camera(index, side)
+    filmed = survey.recording.filmed_camera(index, side)
+    if (filmed.width, filmed.height) != (camera.width, camera.height):
+        image = cv2.resize(image, (filmed.width, filmed.height))
+    cx, cy = float(filmed.K[0, 2]), float(filmed.K[1, 2])
     height, width = image.shape[:2]
     outline = finding.evidence.get("size_of_K", (round(max(2 * cx + 1, 1)), round(max(2 * cy + 1, 1))))
     most = max(width, height) * 4

@@ -105,8 +105,8 @@ def compare_epipolar_lines(survey: RecordingSurvey, given: Array, others: Mappin
     return EpipolarComparison(distance(given), {name: distance(K) for name, K in others.items()})
 
 
-def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Array]]:
-    """Yield each distinct camera at the sampled frames: its side, itself, K."""
+def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Array, Camera]]:
+    """Yield each distinct camera at the sampled frames: its side, itself, K, and the camera as filmed."""
     seen: list[tuple[str, Array]] = []
     for side in survey.recording.sides:
         for i in survey.anchors:
@@ -114,7 +114,12 @@ def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Ar
             K = np.asarray(camera.K.numpy(), dtype=np.float64)
             if not any(side == s and np.array_equal(K, other, equal_nan=True) for s, other in seen):
                 seen.append((side, K))
-                yield side, camera, K
+                yield side, camera, K, survey.recording.filmed_camera(i, side)
+
+
+def _as_array(camera: Camera) -> Array:
+    """Return K (3, 3) of a camera as float64."""
+    return np.asarray(camera.K.numpy(), dtype=np.float64)
 
 
 def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -127,9 +132,9 @@ def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
             fix = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
             yield make_finding("K01", Severity.STOP, measured, "a Camera with K", cause="K is not known", fix=fix)
             return
-    for side, camera, K in _distinct_cameras(survey):
+    for side, camera, K, filmed in _distinct_cameras(survey):
         wrong = _check_form(K) or _check_normalized(K, camera)
-        wrong = wrong or _check_center(survey, K, camera) or _check_field_of_view(K, camera)
+        wrong = wrong or _check_center(survey, K, camera) or _check_field_of_view(filmed)
         if wrong is not None and wrong.code not in [f.code for f in found]:
             found.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
     yield from found or _check_sides(survey)
@@ -210,7 +215,8 @@ def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding 
     return make_finding("K03", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 
-def _check_field_of_view(K: Array, camera: Camera) -> Finding | None:
+def _check_field_of_view(camera: Camera) -> Finding | None:
+    K = _as_array(camera)
     share = float(K[0, 0] / camera.width)
     if not _is_outside(share, FOCAL_WARN) or _is_resized(size_factors(K, camera)):
         return None
@@ -246,14 +252,14 @@ def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
 
 def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
     """K04 K of another size, K06 a focal length that the camera rotation contradicts."""
-    for side, camera, K in _distinct_cameras(survey):
-        if wrong := _check_resized(survey, K, camera) or _check_kitti_focal_length(K, camera):
+    for side, camera, K, filmed in _distinct_cameras(survey):
+        if wrong := _check_resized(survey, K, camera, filmed) or _check_kitti_focal_length(_as_array(filmed), filmed):
             yield replace(wrong, evidence={"side": side, **wrong.evidence})
             return
     yield from _check_rotations(survey)
 
 
-def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | None:
+def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Camera) -> Finding | None:
     """K04, except where the poses confirm K: the center of a crop at a corner is off in both axes, too."""
     x, y = size_factors(K, camera)
     if not _is_resized((x, y)):
@@ -262,6 +268,8 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding
     lines = compare_epipolar_lines(survey, K, {"K rescaled": resize_K(K, (height, width), camera.height, camera.width)})
     if lines.severity is None:
         return None
+    K, camera = _as_array(filmed), filmed  # users know the sizes of their file; the factors are the same
+    width, height = round(x * camera.width), round(y * camera.height)
     measured = f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
     expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
     cause = None if lines.severity is Severity.STOP else f"images were resized and K was not, {CROPPED}"
@@ -366,7 +374,7 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     measured += f"{STANDARD_ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
     expected = f"1 within a factor of {ROTATION_WARN}"
     cause = f"fx and fy are about {factor:.2f} times their true length"
-    if note := describe_unequal_focals(survey.K(survey.anchors[0])):
+    if note := describe_unequal_focals(_as_array(survey.recording.filmed_camera(survey.anchors[0]))):
         cause += f"; {note}"
     fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"
     columns = {"matches_deg": found.matches_deg, "poses_deg": found.poses_deg}

@@ -12,6 +12,7 @@ from stadia.core.errors import StadiaError
 from stadia.core.files import atomic_write, check_no_links, write_json
 from stadia.core.input_files import CHUNK_BYTES, open_input
 from stadia.core.json_files import read_json
+from stadia.core.terminal import Terminal, announce_step
 
 _MAX_BYTES = 1 << 31
 _DIGITS = 16
@@ -21,7 +22,7 @@ def open_cached_file(folder: Path, name: str, fingerprint: Mapping[str, Any], wr
     """Return a file of a folder that was made from what `fingerprint` names; write it where there is none.
 
     FOLDER/NAME-DIGITS.onnx has its fingerprint and its SHA-256 in the .json beside it. A file whose bytes differ is
-    written again.
+    written again. Writing takes seconds, and is announced on stderr.
 
     Args:
         folder: of a run; it may come from somebody else, so that callers also check what the file predicts.
@@ -36,7 +37,9 @@ def open_cached_file(folder: Path, name: str, fingerprint: Mapping[str, Any], wr
     if folder.exists():
         check_no_links(folder)
     if not _is_intact(path, record, fingerprint):
-        with atomic_write(path) as temporary:
+        is_damaged = path.is_file() and record.is_file()
+        step = f"{path} is damaged: exporting it again" if is_damaged else f"exporting {path}, once"
+        with announce_step(Terminal(stderr=True), step), atomic_write(path) as temporary:
             write(temporary)
         write_json(record, {"fingerprint": dict(fingerprint), "sha256": _hash_file(path)})
     return path

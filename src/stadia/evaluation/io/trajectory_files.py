@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import write_lines
 from stadia.core.input_files import read_text
 from stadia.core.json_files import read_json
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 MAX_BYTES = 128 << 20
@@ -93,7 +95,9 @@ def _read_rows(
 ) -> Iterator[tuple[int, list[float]]]:
     """Yield (line number, values) of every row. Raise DataError with file and line."""
     option = "--reference-format" if is_reference else "--format"
-    text = read_text(path, expected=row_is, fix="check the path", max_bytes=MAX_BYTES)
+    inside = path / (TRAJECTORY_TUM if 8 in columns else TRAJECTORY)
+    fix = f"pass {inside}" if os.path.isfile(inside) else "check the path"  # noqa: PTH113 - also of names too long
+    text = read_text(path, expected=row_is, fix=fix, max_bytes=MAX_BYTES)
     for number, line in enumerate(text.splitlines(), 1):
         where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
         if not words:

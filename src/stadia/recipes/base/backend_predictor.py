@@ -196,14 +196,14 @@ class _Exporter:
 
     def open_float32(self, backend: str) -> Backend:
         """Return a backend that predicts as the checkpoint. An export that differs is written again."""
-        for _ in range(2):
+        for is_last in (False, True):
             path = self.find_float32()
             opened = self._open(backend, path)
             image = np.random.default_rng(0).random((1, 3, *self.size), np.float32)
             compared = compare_prediction(self.network, opened.run, image)
             if compared.relative < TOLERANCE and compared.of_spread < TOLERANCE:
                 return opened
-            path.unlink()
+            _remove_export(path, str(compared), is_last=is_last)
         found, expected = (
             f"{compared}, by {backend} and by torch",
             f"less than {TOLERANCE:g} relative and of the spread",
@@ -240,7 +240,7 @@ class _Exporter:
         network = MotionNetwork(net).eval()
         write = partial(export_motion, network, size=self.size)
         problem = ""
-        for _ in range(2):
+        for is_last in (False, True):
             path: Path | None = None
             try:
                 path = open_cached_file(self.folder, "motion-float32", self.fingerprint, write)
@@ -251,7 +251,7 @@ class _Exporter:
                 problem = str(error)
             if path is None:
                 break  # it cannot be exported
-            path.unlink(missing_ok=True)
+            _remove_export(path, problem, is_last=is_last)
         log.warning("note: the pose network stays in torch: %s", problem)
         return None
 
@@ -269,6 +269,13 @@ class _Exporter:
     def _open(self, backend: str, path: Path, precision: str = "float32") -> Backend:
         opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size).graph, self.size, precision)
         return opened
+
+
+def _remove_export(path: Path, problem: str, *, is_last: bool) -> None:
+    """Remove an export that was refused, or differs from the checkpoint; log that it is written again."""
+    if not is_last:
+        log.warning("note: %s cannot be used, and is written again: %s", path, problem)
+    path.unlink(missing_ok=True)
 
 
 def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:

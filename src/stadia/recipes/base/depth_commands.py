@@ -122,9 +122,8 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         run = Checkpoint.open(request.checkpoint).path.parent.parent
         trained = TrainingOverlap.find_input(run, given)
         training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
-        gate = PredictionGate(
-            self.predictor.depth_scale, training, camera_is_assumed=assumed, is_of_training=trained.is_of_training
-        )
+        of_input = {"is_of_training": trained.is_of_training, "has_trained_frames": bool(trained.names)}
+        gate = PredictionGate(self.predictor.depth_scale, training, camera_is_assumed=assumed, **of_input)
         settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
         settings["trained"] = trained.names
         predictions = predict_input(self.predictor, given, folder, provenance, **settings)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,7 @@ from stadia.core.machine_memory import available_memory_bytes
 from stadia.core.terminal import Terminal, announce_step
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
-from stadia.datasets.recordings import FrameRange
-from stadia.datasets.video_files import FileVideo, read_image_size
+from stadia.datasets.video_files import read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES, configure
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
@@ -379,8 +380,22 @@ def choose_settings(
     warmup_steps = max(min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP)), 0)
     warmup = f"schedule.warmup_steps={warmup_steps}"
     chosen = [*networks, warmup, *_size_settings(area, _find_aspect(measured.opened.data))]
-    console.print(f"--preset auto: {' '.join(chosen)}", markup=False, highlight=False, soft_wrap=True)
+    used = _describe_settings(resolve(chosen), chosen)
+    console.print(f"--preset auto: {used}", markup=False, highlight=False, soft_wrap=True)
     return chosen, measured
+
+
+def _describe_settings(config: RecipeConfig, chosen: Sequence[str]) -> str:
+    """Return the keys of chosen settings with the values that a configuration has: the user's are over the chosen."""
+    values = {key: attrgetter(key)(config) for key in (setting.partition("=")[0] for setting in chosen)}
+    return " ".join(f"{key}={_format_value(value)}" for key, value in values.items())
+
+
+def _format_value(value: Any) -> str:
+    """Return a value as on the command line: lists with commas, strings without quotes."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_format_value, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def choose_for_machine(
@@ -454,10 +469,5 @@ def _read_aspect(config: RecipeConfig) -> float:
 
 def _find_aspect(data: Any) -> float:
     """Return width over height of the images as they were filmed."""
-    recording = data.split.train[0].recording
-    whole = recording.recording if isinstance(recording, FrameRange) else recording
-    if isinstance(whole, FileVideo):
-        height, width = whole.filmed_size
-        return width / height
-    camera = recording.camera(0)
+    camera = data.split.train[0].recording.filmed_camera(0)
     return camera.width / camera.height

@@ -30,6 +30,9 @@ from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 MAX_SAMPLES = 16
 """Frames that are judged. At twice as many, every second one is dropped and later ones are taken half as often."""
 
+UNRELIABLE_PARTS = {"M32": "the depth of the sky", "K30": "lengths, angles or points of them"}
+"""What is unreliable where one finding is the only one that is no note."""
+
 MIN_FLOW_PX, MAX_WAIT = FLOW_WIDTH / 50, 10
 """A sample is compared with the first frame that has moved so far, or with the one after so many frames."""
 
@@ -42,6 +45,7 @@ class PredictionGate:
         training: what is known of the training.
         camera_is_assumed: the frames have the training's camera, because none was given.
         is_of_training: frames of the input, or others of its recording or session, trained the network.
+        has_trained_frames: frames of the input trained the network.
     """
 
     def __init__(
@@ -51,9 +55,10 @@ class PredictionGate:
         *,
         camera_is_assumed: bool = False,
         is_of_training: bool = False,
+        has_trained_frames: bool = False,
     ) -> None:
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
-        self.is_of_training = is_of_training
+        self.is_of_training, self.has_trained_frames = is_of_training, has_trained_frames
         self.samples: list[SampledFrame] = []
         self._stride, self._seen, self._waited = 1, 0, MAX_WAIT
         self._gray: NDArray[np.uint8] | None = None
@@ -99,7 +104,7 @@ class PredictionGate:
             return self._judged
         has_ratios = self.depth_scale is not DepthScale.AFFINE_INVERSE
         about: dict[str, Any] = {"focal": self._focal, "camera_is_assumed": self.camera_is_assumed}
-        about["is_of_training"] = self.is_of_training
+        about |= {"is_of_training": self.is_of_training, "has_trained_frames": self.has_trained_frames}
         self._judged = judge_predictions(self.samples, self.training, has_ratios=has_ratios, **about)
         return self._judged
 
@@ -127,7 +132,8 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None) ->
     limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
     if checks["verdict"] == Verdict.NOT_JUDGED:
         return f"{limits}; these predictions are not judged: no check had the data to compare depth with the images"
-    affected = "the depth of the sky" if codes and set(codes) <= {"M32"} else "any depth, ratio or path of them"
+    affected = UNRELIABLE_PARTS.get(codes[0]) if len(set(codes)) == 1 else None
+    affected = affected or "any depth, ratio or path of them"
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 
