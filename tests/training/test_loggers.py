@@ -203,7 +203,7 @@ def test_a_disk_that_fails_is_raised_by_the_writer_and_printed_by_no_thread(
 ) -> None:
     printed: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", printed.append)
-    loggers._name_write_errors_once.__wrapped__()
+    loggers._silence_write_errors.__wrapped__()
     logger = TensorBoardLogger(run, 0)
     writer = logger.writer._get_file_writer().event_writer._async_writer
 

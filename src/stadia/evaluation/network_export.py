@@ -77,7 +77,7 @@ def export_onnx(
     Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
     """
     texts, stride = about.texts(), about.stride
-    sizes = [size] if size else [(about.height, about.width), (about.height + stride, about.width + 2 * stride)]
+    sizes = [size] if size else _choose_sizes(about)
 
     def open_file(written: Path) -> Run:
         return ExportedNetwork(written, size).inverse_depth
@@ -129,13 +129,22 @@ def _write_onnx(
 
 def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
     """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`."""
-    program = _trace(network, f"export of '{about.recipe}'", 3, about.stride)
+    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, about.stride)
     with atomic_write(path) as temporary:
         description = json.dumps(about.model_dump(mode="json"), indent=2)
         torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
         module = torch.export.load(temporary).module()
-        sizes = (about.height, about.width), (about.height + about.stride, about.width + 2 * about.stride)
-        return _compare(network, lambda image: module(torch.from_numpy(image)).numpy(), path, 3, sizes)
+
+        def run(image: NDArray[np.float32]) -> NDArray[np.floating]:
+            output: NDArray[np.floating] = module(torch.from_numpy(image)).numpy()
+            return output
+
+        return _compare(network, run, path, DEPTH.channels, _choose_sizes(about))
+
+
+def _choose_sizes(about: ExportDescription) -> list[tuple[int, int]]:
+    """Return the sizes (H, W) at which a file is compared: the training's, and another."""
+    return [(about.height, about.width), (about.height + about.stride, about.width + 2 * about.stride)]
 
 
 def _trace(

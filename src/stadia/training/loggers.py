@@ -155,7 +155,7 @@ def _line(cells: list[str]) -> str:
 
 
 @functools.cache
-def _name_write_errors_once() -> None:
+def _silence_write_errors() -> None:
     """Let TensorBoard's thread print no traceback of an OSError: the next call of its writer raises the same one."""
     before = threading.excepthook
 
@@ -173,7 +173,7 @@ class TensorBoardLogger(Logger):
     def __init__(self, run: Run, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        _name_write_errors_once()
+        _silence_write_errors()
         self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
