@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 
 # Modules are compiled once: the tests start hundreds of processes, and rewrite 350 files of their own.
 unexport PYTHONDONTWRITEBYTECODE
+# NumPy's products wait busily for threads of their own, where a process of the tests has one core.
+test test-fast: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: help demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 

@@ -40,6 +40,7 @@ from step import SOURCES, bare_loss, made_up_batch
 from torch import Tensor
 from torch.nn import functional
 
+from stadia.core.freed_memory import keep_freed_memory
 from stadia.core.types import Batch
 from stadia.core.waiting_threads import SPINS
 from stadia.losses.config import SelfSupervisedLossConfig
@@ -130,7 +131,8 @@ def make_peer_step(clone: Path, batch: Batch[Any, Any]) -> Callable[[], float]:
 def make_step(
     batch: Batch[Any, Any], *, precision: str, is_bare: bool = False, checkpoints: bool = False
 ) -> Callable[[], float]:
-    """Return a function that makes one step of ours, and returns its loss."""
+    """Return a function that makes one step of ours, and returns its loss. Freed memory is kept as in a training."""
+    keep_freed_memory()
     encoders = {"encoder": "resnet18", "pose_encoder": "resnet18"}
     model = DepthPoseNet(DepthPoseNetConfig(**encoders, pretrained=False, checkpoint_gradients=checkpoints))
     optimizer = build_optimizer(model, OptimizerConfig(name="adam", lr=LR))

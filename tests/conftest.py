@@ -33,8 +33,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was imported."""
-    gc.collect()
+    """Let the garbage collector pass over what was imported, which is not searched for garbage: that takes a second."""
     gc.freeze()
     gc.enable()
 
@@ -88,6 +87,36 @@ def _detect_features_once() -> Iterator[None]:
     make_sift = two_view_geometry._sift
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(two_view_geometry, "_sift", functools.cache(lambda: SiftOnce(make_sift())))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _check_equal_data_once() -> Iterator[None]:
+    """Most trainings have the same few recordings: each process checks them once, until a file of them changes.
+
+    tests/diagnostics/preflight_cache proves that whatever changes the findings changes the fingerprint.
+    """
+    from stadia.core.errors import StadiaError
+    from stadia.diagnostics.finding import Finding
+    from stadia.diagnostics.preflight_cache.data_fingerprint import NoFingerprintError, fingerprint_data
+    from stadia.recipes.base import video_data
+
+    check, found = video_data.run_preflight, dict[tuple[str, float], list[Finding]]()
+
+    def check_once(recordings: Any, splits: Any, *, seconds: float, one_camera: Any) -> list[Finding]:
+        def check_now() -> list[Finding]:
+            return check(recordings, splits, seconds=seconds, one_camera=one_camera)
+
+        try:
+            key = fingerprint_data(recordings, splits, one_camera).digest, seconds
+        except (NoFingerprintError, StadiaError, OSError):
+            return check_now()
+        if key not in found:
+            found[key] = check_now()
+        return list(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_data, "run_preflight", check_once)
         yield
 
 

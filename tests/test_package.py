@@ -90,7 +90,7 @@ def test_installed_wheel_runs_without_the_source(wheel: Path, tmp_path: Path) ->
     places = {"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")}
     packages = Path(sysconfig.get_path("purelib", "venv", vars=places))
     scripts = Path(sysconfig.get_path("scripts", "venv", vars=places))
-    options = ("--quiet", "--no-deps", "--no-index", "--ignore-installed", "--no-warn-script-location")
+    options = ("--quiet", "--no-deps", "--no-index", "--ignore-installed", "--no-warn-script-location", "--no-compile")
     python = scripts / Path(sys.executable).name
     run(sys.executable, "-m", "pip", "--python", python, "install", *options, wheel, cwd=tmp_path)
     behind = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})

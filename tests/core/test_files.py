@@ -61,7 +61,7 @@ def test_temporary_name_keeps_the_suffix(tmp_path):
         assert temporary.parent == tmp_path
 
 
-@pytest.mark.parametrize(("code", "found"), [(errno.ENOSPC, "a full disk"), (errno.EACCES, "Permission denied")])
+@pytest.mark.parametrize(("code", "found"), [(errno.ENOSPC, "a full disk"), (errno.EACCES, ".* .Permission denied.;")])
 @pytest.mark.parametrize("context", [atomic_write, atomic_folder])
 def test_full_disk_and_closed_folder_are_named(tmp_path, code, found, context):
     def fail() -> None:
@@ -100,7 +100,9 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(StadiaError, match=r"runs: found Read-only file system.*choose another place"):
+    with pytest.raises(
+        StadiaError, match=r"runs: found a place that cannot be written to .Read-only file system.*choose another place"
+    ):
         check_writable(tmp_path / "runs")
 
 

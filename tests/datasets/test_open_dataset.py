@@ -63,11 +63,13 @@ def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine
     for name in "abcdef":
         (tmp_path / "texts" / name).touch()
     (tmp_path / "table.csv").touch()
+    (tmp_path / "environ").touch()
     for path, found in (
         (tmp_path / "none", "no such file or folder"),
         (tmp_path / "empty", "an empty folder"),
         (tmp_path / "texts", "a, b, c, d and 2 more"),
         (tmp_path / "table.csv", "a file ending in '.csv'"),
+        (tmp_path / "environ", "a file whose name has no ending"),
     ):
         with pytest.raises(DataError) as caught:
             open_recordings(path)

@@ -111,6 +111,32 @@ def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     assert measure_frames(drive, has_ratios=False).mean_map_error is None
 
 
+def test_maps_that_add_nothing_to_their_mean_map_are_not_usable(drive: list[SampledFrame]) -> None:
+    """Each map differs from the mean of eight, and not as its own image does: it explains motion alone."""
+    both = [*drive, *drive]
+    exact = measure_frames(both)
+    assert exact.own_correlation is not None
+    assert exact.own_correlation > 0.8
+    mean = np.median([frame.inverse_depth for frame in drive], axis=0).astype(np.float32)
+    wrong = [mean * (mean / frame.inverse_depth) for frame in both]  # the opposite of what its image shows
+    swapped = measure_frames(with_maps(both, wrong))
+    assert swapped.own_correlation is not None
+    assert swapped.own_correlation < -0.5
+    same = measure_frames(with_maps(both, [mean] * len(both)))
+    assert same.own_correlation == 0
+    assert measure_frames(drive).own_correlation is None, "of four pairs"
+    good = replace(GOOD, row_correlation=0.7, own_correlation=0.14)
+    assert judge_measurements(good, LEARNED).verdict is Verdict.USABLE
+    poor = judge_measurements(replace(good, own_correlation=0.04), LEARNED)
+    assert (poor.verdict, [one.code for one in poor.findings]) == (Verdict.DOUBTFUL, ["M31"])
+    assert "rank correlation of 0.04 with that of matches" in poor.findings[0].measured
+    alike = replace(good, change=0.04)  # a straight street: a note, unless the mean map is as good
+    severities = [
+        judge_measurements(replace(alike, own_correlation=value), LEARNED).findings[0].severity for value in (0.3, 0.04)
+    ]
+    assert severities == [Severity.NOTE, Severity.WARN]
+
+
 def test_the_unit_of_depth_does_not_matter(drive: list[SampledFrame]) -> None:
     scaled = with_maps(drive, [np.float32(0.01) * frame.inverse_depth for frame in drive])
     first, second = measure_frames(drive), measure_frames(scaled)
@@ -220,33 +246,6 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
     (tuned,) = judge_measurements(GOOD, replace(training, is_worse_than_start=True)).findings
     assert tuned.fix.startswith("use the weights that the training started from")
     assert tuned.evidence == both.evidence | {"steps": LEARNED.steps}
-
-
-@pytest.mark.parametrize(
-    ("recipe", "weights", "has_start"),
-    [
-        ("selfsup", {"weights of": "runs/long/checkpoints/best.safetensors, step 5000"}, True),
-        ("selfsup", {"weights of": "runs/short/checkpoints/best.safetensors, step 60"}, True),
-        ("selfsup", {"weights of": "runs/short/checkpoints/best.safetensors, step 59"}, False),
-        ("dpt", {"network": "pretrained Intel/dpt-hybrid-midas@0a1b"}, True),
-        ("dpt", {"network": "pretrained"}, True),
-        ("dpt", {"network": "random"}, False),
-        ("selfsup", {"depth.encoder": "pretrained", "pose.encoder": "pretrained"}, False),
-        ("selfsup", None, False),
-        ("selfsup", {"weights of": 5000}, False),
-    ],
-)
-def test_few_steps_are_enough_from_weights_that_were_trained(
-    recipe: str, weights: dict[str, object] | None, has_start: bool, tmp_path: Path
-) -> None:
-    """Steps count with those of the start. The encoder of `selfsup` alone starts from weights of ImageNet."""
-    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe, "weights": weights}))
-    (tmp_path / "metrics.csv").write_text("step,epoch,train/warped_over_unwarped\n40,0,0.3\n")
-    training = TrainingRecord.read(tmp_path, steps=40)
-    found = judge_measurements(GOOD, training).findings
-    assert [one.code for one in found] == ([] if has_start else ["T40"])
-    poor = judge_measurements(GOOD, replace(training, warped_over_unwarped=0.95)).findings
-    assert poor[0].measured.startswith("the residual of the training" if has_start else "40 steps; the residual")
 
 
 def test_a_class_of_the_user_is_named_as_a_cause_of_constant_depth() -> None:

@@ -16,8 +16,8 @@ from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
-from stadia.evaluation.io.depth_files import write_depth_map, write_depth_png
-from stadia.evaluation.io.predictions_folder import DEPTH_KEYS, Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
+from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 
 Array = NDArray[np.float64]

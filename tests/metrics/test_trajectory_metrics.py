@@ -21,8 +21,11 @@ from stadia.metrics.trajectory_metrics import (
     PathAlignment,
     align_path,
     ate_rmse_m,
+    fit_motion_axes,
     kitti_segments,
     length_ratio,
+    median_length_ratio,
+    median_translation_ratio,
     path_length_m,
     pose_pairs_at_interval,
     r_err_deg_per_100m,
@@ -282,6 +285,29 @@ def test_a_slow_turn_of_the_estimate_hardly_changes_the_length_ratio() -> None:
     bent[:, 0, 3], bent[:, 2, 3] = 0.1 * heading.sin().cumsum(0), 0.1 * heading.cos().cumsum(0)
     assert length_ratio(bent, straight) == pytest.approx(1, abs=0.006)
     assert align_path(bent, straight, PathAlignment.SIM3).scale > 1.05
+
+
+@pytest.mark.parametrize("frames", [60, 300, 3000])
+def test_a_camera_that_stands_still_has_no_length_ratio(frames: int) -> None:
+    """The measured path of a standing camera is noise: it grows with the number of its poses, as its estimate does."""
+    reference, estimate = (torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1) for _ in range(2))
+    generator = torch.Generator().manual_seed(frames)
+    for path, noise_m in ((reference, 1e-3), (estimate, 1e-2)):
+        path[:, :3, 3] = noise_m * torch.randn(frames, 3, generator=generator, dtype=torch.float64)
+    assert path_length_m(reference) > 0
+    assert length_ratio(estimate, reference) is None
+
+
+def test_a_prediction_without_motion_is_no_number_that_is_not_finite() -> None:
+    """A pose network that predicts exactly 0 on a fast drive: 0 / 0 in metres up to scale."""
+    true = torch.zeros(9, 6, dtype=torch.float64)
+    true[:, 2] = torch.linspace(1, 50, 9)
+    predicted = torch.zeros_like(true)
+    assert float(median_length_ratio(predicted, true)) == 1
+    scaled = predicted * median_length_ratio(predicted, true)
+    assert scaled.isfinite().all()
+    assert median_translation_ratio(scaled, true) == 0
+    assert all(np.isfinite(fit_motion_axes(scaled, true)["tz"]))
 
 
 def test_a_path_without_length_has_no_length_ratio() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.camera import intrinsics
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_net import repeat_edges
+from stadia.models.depth_net import EdgePaddedConv, repeat_edges
 from stadia.models.depth_pose_net import DepthPoseNet
 
 SMALL = DepthPoseNetConfig(
@@ -115,3 +118,28 @@ def test_start_depth_outside_the_range_is_refused() -> None:
 def test_compiled_code_repeats_the_edge_as_torch_does(size: tuple[int, int]) -> None:
     image = torch.rand(2, 3, *size)
     assert torch.equal(repeat_edges(image), torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate"))
+
+
+class PaddedTypes(TorchDispatchMode):
+    """Collect the types of the images that are padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[torch.dtype] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.replication_pad2d.default:
+            self.found.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def test_bf16_features_are_padded_without_a_conversion() -> None:
+    torch.manual_seed(0)
+    layer, image = EdgePaddedConv(16, 16), torch.rand(2, 16, 6, 7).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        with PaddedTypes() as padded:
+            result = layer(image)
+        by_torch = torch.nn.Conv2d.forward(layer, image)
+    assert padded.found == [torch.bfloat16]
+    assert torch.equal(result, by_torch)
+    assert torch.equal(layer(image.float()), torch.nn.Conv2d.forward(layer, image.float()))

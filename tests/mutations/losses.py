@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mutations.mutation import MutationCase
@@ -32,43 +32,22 @@ from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.overlay_loss import OverlayLoss
-from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
+from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
 
-
-class ComparedOnce(TorchReprojector):
-    """Compares target and sources without depth and motion once a scene: checks compute a hundred losses of twenty."""
-
-    scenes: ClassVar[dict[tuple[object, ...], TorchReprojector]] = {}
-
-    def __init__(
-        self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
-    ) -> None:
-        shown = (images.target, images.sources)
-        if brightness is not None or any(one.requires_grad for one in shown):
-            super().__init__(images, ssim_weight=ssim_weight, auto_mask=auto_mask, brightness=brightness)
-            return
-        content = [(one.shape, one.dtype, one.contiguous().numpy().tobytes()) for one in shown]
-        key = (images.source_names, ssim_weight, auto_mask, *content)
-        if key not in self.scenes:
-            if len(self.scenes) == 64:
-                self.scenes.clear()
-            self.scenes[key] = TorchReprojector(images, ssim_weight=ssim_weight, auto_mask=auto_mask)
-        vars(self).update(vars(self.scenes[key]), images=images)
-
-
-PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=ComparedOnce)
+PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig())
+TORCH_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)
 
 
 def package_loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-    """Return the photometric loss of the package, in plain torch."""
+    """Return the photometric loss of the package, by the compiled loops that train on a CPU."""
     return PACKAGE_LOSS(targets, prediction, source_names)
 
 
 def package_loss_at(sizes: int) -> VideoLoss:
     """The same, compared at so many image sizes."""
-    return SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes), reprojector=ComparedOnce)
+    return SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes))
 
 
 def summed(loss: VideoLoss) -> VideoLoss:
@@ -293,6 +272,7 @@ VIDEO, WITH_PAIR, EXPOSED, DOUBTING = (
 SOUND: dict[str, Callable[[], LossCase]] = {
     "the house's": lambda: make_video_case(package_loss, VIDEO),
     "a simple one": lambda: make_video_case(simple, VIDEO),
+    "the house's, in plain torch": lambda: make_video_case(TORCH_LOSS, WITH_PAIR),
     "the house's, at four sizes": lambda: make_video_case(package_loss_at(4), WITH_PAIR, OutputSpec(sizes=4)),
     "the house's, at six sizes": lambda: make_video_case(package_loss_at(6), ("stereo",), OutputSpec(sizes=6)),
     "the house's, exposed": lambda: make_video_case(package_loss, VIDEO, EXPOSED),

@@ -20,7 +20,6 @@ from stadia.diagnostics.loss_checks.video_cases import render_plane
 from stadia.geometry.se3 import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.recipe import AnyRecipe, Recipe
@@ -41,9 +40,7 @@ class Toy(Recipe[Any, Any]):
         torch.manual_seed(0)
         self.depth_net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 1, 3, padding=1))
         self.pose_net = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 6, 1))
-        self.loss = SelfSupervisedLoss(
-            SelfSupervisedLossConfig(smoothness=self.smoothness), reprojector=TorchReprojector
-        )
+        self.loss = SelfSupervisedLoss(SelfSupervisedLossConfig(smoothness=self.smoothness))
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (0.3 * self.depth_net(image)).exp() / self.start_m

@@ -165,6 +165,23 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO, monkeypatc
         choose_steps(config, 1, Console(quiet=True))
 
 
+def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 s are more than a tenth of 3 minutes: they train instead. A shorter limit of the user is kept."""
+    config = selfsup()
+    monkeypatch.setattr(expected_cost, "measure_training", lambda *_: make_measured(config, (0.9, 0.4, 0.4)))
+    whole, opened = choose_steps(config, 3, Console(file=out, width=200))
+    assert opened.resolve(whole) is not None, "the data are not read again"
+    chosen = whole.training
+    assert (chosen.check_seconds, chosen.max_minutes) == (0, pytest.approx(165 / 60))
+    line = "the loss checks are left out: 20 s (training.check_seconds) are more than 10% of 3 minutes."
+    assert out.getvalue().startswith(f"{line} Fix: run them alone with --dry-run, or give more minutes")
+    assert choose_steps(config, 4, Console(quiet=True))[0].training.check_seconds == 20
+    short = selfsup("training.check_seconds=10")
+    assert choose_steps(short, 3, Console(quiet=True))[0].training.check_seconds == 10
+    monkeypatch.setattr(expected_cost, "measure_training", lambda *_: make_measured(config, (9.0, 4.0, 4.0)))
+    assert choose_steps(config, 3, Console(quiet=True))[0].training.check_seconds == 20, "too short to check its losses"
+
+
 def test_minutes_count_every_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """By their batches in an epoch: three of 2 s to one of 0.4 s. The first step of each does not count."""
 

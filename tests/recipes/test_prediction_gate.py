@@ -126,9 +126,9 @@ def test_a_usable_verdict_says_what_it_rests_on() -> None:
     (line,) = verdict_lines({**checks("usable"), "measured": measured})
     basis = "in 12 pairs of frames, matches are 0.46 times as far from this depth as from constant depth"
     assert line == f"predictions: usable ({basis})"
-    (line,) = verdict_lines({**checks("usable"), "measured": {**measured, "mean_map_error": 0.95}})
-    mean = "and 0.95 times as far as from the mean map of these predictions"
-    assert line == f"predictions: usable ({basis}, {mean})"
+    (line,) = verdict_lines({**checks("usable"), "measured": {**measured, "own_correlation": 0.345}})
+    own = "what the maps add to their mean map has a rank correlation of 0.34 with that of matches"
+    assert line == f"predictions: usable ({basis}; {own})"
     for other in ({}, {"match_error": None, "match_pairs": 0}, {"match_error": "<b>", "match_pairs": 3}):
         assert list(verdict_lines({**checks("usable"), "measured": other})) == ["predictions: usable"]
     few = {**measured, "match_pairs": 3}

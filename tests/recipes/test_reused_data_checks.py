@@ -184,7 +184,8 @@ def test_several_data_sets_are_checked_once(checks: DataChecks, start: Callable[
 
 
 def test_stages_are_checked_once(checks: DataChecks, start: Callable[..., Path]) -> None:
-    stages = json.dumps([{"height": 32, "width": 64, "share": 0.5}, {"height": 32, "width": 96, "share": 0.5}])
+    half = {"height": 32, "share": 0.5, "batch_size": 2}  # by default the batch size of each stage is measured
+    stages = json.dumps([half | {"width": 64}, half | {"width": 96}])
     for seed in (0, 1):
         start(f"training.stages={stages}", f"seed={seed}")
     assert checks.count == 1

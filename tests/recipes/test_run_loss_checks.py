@@ -13,13 +13,14 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
-from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.preflight.recording_survey import make_not_checked
 from stadia.recipes import configure
 from stadia.recipes.base import workflow
+from stadia.recipes.base.step_measurement import DryRunResult
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.config import TrainingConfig
@@ -43,6 +44,27 @@ def test_a_run_is_held_to_it_and_trains_as_without(
     found = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.BEFORE_TRAINING]
     assert [one.code for one in found if one.severity is Severity.STOP] == []
     assert losses(run.folder) == losses(without.folder)
+
+
+def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
+    config = small.model_copy(update={"training": small.training.model_copy(update={"check_seconds": 0})})
+    recipes.train(config, out=tmp_path)
+    assert "checking the losses ..." not in capfd.readouterr().err
+    seconds: list[float] = []
+
+    def check(recipe: object, config: SelfsupConfig, *_: object) -> list[Finding]:
+        seconds.append(config.training.check_seconds)
+        return []
+
+    monkeypatch.setattr(workflow, "run_loss_checks", check)
+    monkeypatch.setattr(workflow, "measure_steps", lambda *_: DryRunResult("cpu", (1,), (1.0,)))
+    recipes.dry_run(config)
+    assert seconds == [20]
+    with pytest.raises(ValueError, match="check_seconds=3: set at least 5, or 0 for none"):
+        TrainingConfig(check_seconds=3)
 
 
 def test_an_optimizer_without_the_pose_network_halts(

@@ -21,6 +21,7 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_fi
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
+from stadia.recipes.base.expected_cost import choose_steps
 from stadia.recipes.base.progressive_resizing import open_data
 from stadia.recipes.base.workflow import replace_data_findings, report_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -155,7 +156,7 @@ def test_a_run_has_finished_when_it_is_scored(
 
 
 def test_a_training_starts_from_the_weights_of_another(
-    small: SelfsupConfig, trained_small: Path, tmp_path: Path
+    small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than planned: weights alone, of this recipe and model; the optimizer and the schedule are new."""
     more = small.model_copy(update={"start_from": str(trained_small / "checkpoints" / "last.safetensors")})
@@ -166,8 +167,18 @@ def test_a_training_starts_from_the_weights_of_another(
     assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
     recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
-    with pytest.raises(CheckpointError, match="tensors that do not fit"):
+    with pytest.raises(CheckpointError, match="tensors that do not fit") as refused:
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
+    own = json.dumps(small.model_dump(mode="json")["model"]["decoder_channels"], separators=(",", ":"))
+    assert refused.value.fix == f"set model.decoder_channels={own}"
+    with monkeypatch.context() as patch:  # before anything is decoded
+        patch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data are opened"))
+        with pytest.raises(CheckpointError, match="tensors that do not fit"):
+            recipes.train(other, out=tmp_path / "refused")
+        with pytest.raises(CheckpointError, match="tensors that do not fit"):
+            choose_steps(other, 5, Console(quiet=True))
+    same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.init_depth_m=7"])
+    build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
 
 
 def test_a_training_that_makes_its_start_worse_says_so(

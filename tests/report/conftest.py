@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def image(step: int) -> np.ndarray:
     left = np.broadcast_to(ramp, (240, 480, 3))
     right = 128 + random.standard_normal((240, 480, 3)) * 90 / (1 + step / 50)
     return np.clip(np.concatenate([left, right], axis=1), 0, 255).astype(np.uint8)
+
+
+@cache
+def encode_image(step: int) -> bytes:
+    """`image` as a PNG; most runs have the same."""
+    return cv2.imencode(".png", image(step))[1].tobytes()
 
 
 @pytest.fixture
@@ -182,5 +189,5 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
     if "images" not in without:
         (folder / "images").mkdir()
         for step in range(0, steps, 50):
-            cv2.imwrite(str(folder / "images" / f"step-{step:06d}.png"), image(step))
+            (folder / "images" / f"step-{step:06d}.png").write_bytes(encode_image(step))
     return folder

@@ -102,11 +102,26 @@ def test_every_table_scrolls_in_its_box(make_run):
 
 
 def test_names_break_between_words(make_run):
-    """A key wraps after a dot or an underscore, and nothing of a table may be broken anywhere."""
+    """A key wraps after a dot or an underscore, and no name is broken within a word."""
     make_run("2026-03-01-101500-demo", config={"training": {"checkpoint_every": 2}})
     text = build(make_run(config={"training": {"checkpoint_every": 5}}))
     assert "<code>training.<wbr>checkpoint_<wbr>every</code>" in text
-    assert "overflow-wrap: anywhere" not in text
+    anywhere = [line for line in text.splitlines() if "overflow-wrap: anywhere" in line]
+    assert [line.partition("{")[0] for line in anywhere] == [".keys td + td "], "values alone"
+
+
+def test_values_of_a_run_wrap(make_run):
+    """A command or a fingerprint is one word of hundreds of characters: it wraps, since a phone shows 45."""
+    text = build(make_run())
+    tables = re.findall(r"<details><summary>(Run|Environment)</summary><div[^>]*><table class=\"([^\"]*)\"", text)
+    assert tables == [("Run", "keys"), ("Environment", "keys")]
+
+
+def test_numbers_wrap_on_a_phone(make_run):
+    """`2 min 38 s` in one line made the table of phases wider than a small phone."""
+    phone = build(make_run()).partition("@media (max-width: 30rem)")[2]
+    (rule,) = (line for line in phone.splitlines() if line.strip().startswith(".numbers td"))
+    assert "white-space: normal" in rule
 
 
 def test_the_longest_scored_path_is_the_headline_and_each_has_its_length(make_run):

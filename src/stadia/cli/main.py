@@ -216,11 +216,13 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     if (limit := _find_exhausted_limit(error)) is not None:
         return str(limit), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
-        found, fix = error.strerror or type(error).__name__, "check the path, its permissions and the space on the disk"
+        found = f"a path that cannot be used ({error.strerror or type(error).__name__})"
+        fix = "check the path, its permissions and the space on the disk"
         name = os.fsdecode(error.filename)  # TensorBoard's is bytes
         return str(StadiaError(name, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
     if isinstance(error, OSError) and error.errno is not None:
-        found, fix = error.strerror or type(error).__name__, "check disks, connections and limits of this machine"
+        found = f"a call that failed ({error.strerror or type(error).__name__})"
+        fix = "check disks, connections and limits of this machine"
         return str(StadiaError("system", found=found, expected="a call that succeeds", fix=fix)), MISTAKE
     text = f"internal error, {type(error).__name__}: {' '.join(str(error).split())}"
     return f"{text}; run with --traceback to see where, and please report it", INTERNAL

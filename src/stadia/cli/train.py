@@ -254,8 +254,9 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_aga
     echo(f"dry run: {steps}{summary}", err=True)
     if measured is not None and measured.not_checked:
         from stadia.recipes.base.workflow import describe_longer_checks  # imported by the dry run already
+        from stadia.training.config import CHECK_SECONDS
 
-        seconds = config.training.check_seconds
+        seconds = config.training.check_seconds or CHECK_SECONDS
         unchecked = f"not checked, {seconds:g} s were too short: {', '.join(measured.not_checked)}"
         echo(f"{unchecked}. Fix: {describe_longer_checks(seconds)}", err=True)
         raise typer.Exit(NOT_CHECKED)

@@ -26,6 +26,8 @@ from .files import atomic_write as atomic_write
 from .files import check_writable as check_writable
 from .files import hold_folder as hold_folder
 from .files import hold_lock as hold_lock
+from .files import join_name as join_name
+from .files import open_atomic as open_atomic
 from .files import open_scratch_file as open_scratch_file
 from .files import remove_stale_files as remove_stale_files
 from .files import safe_join as safe_join

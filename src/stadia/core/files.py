@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,8 @@ IS_WINDOWS = sys.platform == "win32"
 SYNC_THREADS = 8
 """A sync waits for the disk, and a journal commits those that wait together."""
 
+_SYNC_BATCH = 1024  # files that are handed to these threads at once: a waiting one takes a kilobyte
+
 _STALE_S = 24 * 3600.0  # age of a temporary file that no process writes any more, where it cannot hold a lock
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
@@ -34,7 +37,7 @@ _CLEANED: set[str] = set()
 """Folders whose stale temporary files this process has removed."""
 
 
-def _explain(error: OSError, path: Path) -> None:
+def _explain(error: OSError, path: str | Path) -> None:
     """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise StadiaError(
@@ -42,19 +45,21 @@ def _explain(error: OSError, path: Path) -> None:
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         is_file = isinstance(error, NotADirectoryError | FileExistsError)
-        found = "a file where a folder should be" if is_file else error.strerror or "no access"
+        found = f"a place that cannot be written to ({error.strerror or 'no access'})"
+        found = "a file where a folder should be" if is_file else found
         expected, fix = "a folder that can be written to", "choose another place to write to"
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add a name to this path") from error
     if error.filename is None and not isinstance(error, BrokenPipeError):  # of a write or a sync: it names no file
-        found, expected = error.strerror or summarize_exception(error), "a file that can be written"
+        found = f"a file that cannot be written ({error.strerror or summarize_exception(error)})"
+        expected = "a file that can be written"
         raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error
 
 
 def expand_home(path: str | Path) -> Path:
     """Return a path with `~` as the home folder. `~name` stays where no user has this name: it may be a file."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
+    return Path(os.path.expanduser(path))  # Path.expanduser raises
 
 
 def check_writable(folder: Path) -> None:
@@ -119,32 +124,61 @@ def atomic_write(path: Path) -> Iterator[Path]:
         ...     Path(folder, "a.txt").read_text()
         'complete'
     """
-    path = Path(path)
-    temporary: Path | None = None
+    with _replace_whole(os.fspath(path)) as (temporary, _):
+        yield Path(temporary)
+
+
+@contextmanager
+def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
+    """Yield a stream for the content of a file, which is then synced and renamed as by `atomic_write`.
+
+    For files of many frames name them as text, by `join_name`: each Path puts its names into Python's table of strings,
+    which grows with them.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with open_atomic(join_name(folder, "a.bin")) as stream:
+        ...         _ = stream.write(b"complete")
+        ...     Path(folder, "a.bin").read_bytes()
+        b'complete'
+    """
+    with (
+        _replace_whole(os.fspath(path)) as (temporary, handle),
+        open(temporary if handle is None else handle, "wb", closefd=handle is None) as stream,
+    ):
+        yield stream
+
+
+@contextmanager
+def _replace_whole(path: str) -> Iterator[tuple[str, int | None]]:
+    """Yield a temporary file beside `path`, and its descriptor where it may stay open; as `atomic_write`."""
+    folder, name = os.path.split(path)
+    temporary: str | None = None
     with ExitStack() as locked:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_stale_files(path.parent)
-            temporary = _make_temporary(path, locked)
-            yield temporary
-            is_synced_later = not _SYNCED_LATER.isdisjoint(path.absolute().parents)
+            temporary, handle = _make_temporary(folder or os.curdir, name, locked)
+            yield temporary, handle
+            absolute = os.path.abspath(path)
+            is_synced_later = any(absolute.startswith(prefix) for prefix in tuple(_SYNCED_LATER))
             if not is_synced_later:
                 _sync(temporary)
-            temporary.chmod(0o644)
-            temporary.replace(path)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
             temporary = None
             if not is_synced_later:
-                _sync_folder(path.parent)
+                _sync_folder(folder or os.curdir)
         except OSError as error:
             _explain(error, path)
             raise
         finally:
             if temporary is not None:
                 with suppress(OSError):  # the first error is the cause
-                    temporary.unlink()
+                    os.unlink(temporary)
 
 
-_SYNCED_LATER: set[Path] = set()
+_SYNCED_LATER: set[str] = set()
+"""Absolute paths of folders, with a separator at their end."""
 
 
 @contextmanager
@@ -154,40 +188,51 @@ def sync_later(folder: Path) -> Iterator[None]:
     For many files that mean nothing before a last one states that they are complete: write that one after the block.
     To sync each by itself takes longer than to compress it. Nothing is synced after an error.
     """
-    folder = folder.absolute()
-    _SYNCED_LATER.add(folder)
+    prefix = os.path.join(os.path.abspath(folder), "")
+    _SYNCED_LATER.add(prefix)
     try:
         yield
     finally:
-        _SYNCED_LATER.discard(folder)
-    places = [(Path(place), names) for place, _, names in os.walk(folder)]
-    _sync_all([place / name for place, names in places for name in names])
-    for place, _ in places:
+        _SYNCED_LATER.discard(prefix)
+    _sync_all(os.path.join(place, name) for place, _, names in os.walk(prefix) for name in names)
+    for place, _, _ in os.walk(prefix):
         _sync_folder(place)
 
 
-def _make_temporary(path: Path, locked: ExitStack) -> Path:
-    """Create an empty file beside `path`, and hold its lock: a temporary file without a lock is stale.
+def _make_temporary(folder: str, name: str, locked: ExitStack) -> tuple[str, int | None]:
+    """Create an empty file in a folder, which is made where it is missing. Return its path and its descriptor.
 
-    On Windows it has no lock; there it is stale after a day.
+    Its lock is held: a temporary file without a lock is stale. On Windows it has no lock and no descriptor, and is
+    stale after a day.
     """
-    stem = path.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    stem, suffix = os.path.splitext(name)
+    stem = stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    naming = f".partial{suffix}", f".{stem}.", folder
     while True:
-        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".partial{path.suffix}", dir=path.parent)
+        try:
+            remove_stale_files(folder)
+            handle, temporary = tempfile.mkstemp(*naming)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(*naming)
         if IS_WINDOWS:  # an open file cannot be renamed
             os.close(handle)
-            return Path(name)
+            return temporary, None
         locked.callback(os.close, handle)
-        if try_lock(handle) and Path(name).exists():  # else another process just took it for a stale one
-            return Path(name)
+        if try_lock(handle) and os.path.exists(temporary):  # else another process just took it for a stale one
+            return temporary, handle
 
 
-def remove_stale_files(folder: Path) -> None:
+def remove_stale_files(folder: str | Path) -> None:
     """Remove the temporary files of `atomic_write` that no process holds; once in a process for each folder."""
-    key = os.path.realpath(folder)
-    if key in _CLEANED:
+    absolute = os.path.abspath(folder)
+    if absolute in _CLEANED:
         return
-    _CLEANED.add(key)
+    real = os.path.realpath(absolute)
+    is_cleaned = real in _CLEANED
+    _CLEANED.update((absolute, real))
+    if is_cleaned:
+        return
     for entry in os.scandir(folder):
         if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             with suppress(OSError):  # another process may remove it at the same time
@@ -256,18 +301,20 @@ def _remove_content(folder: Path) -> None:
             entry.unlink()
 
 
-def _sync(path: Path) -> None:
-    with path.open("r+b" if IS_WINDOWS else "rb") as stream:  # Windows syncs only what can be written to
+def _sync(path: str | Path) -> None:
+    with open(path, "r+b" if IS_WINDOWS else "rb") as stream:  # Windows syncs only what can be written to
         os.fsync(stream.fileno())
 
 
-def _sync_all(paths: Iterable[Path]) -> None:
+def _sync_all(paths: Iterable[str | Path]) -> None:
     """Sync files in threads. Raises the error of the first one that cannot be synced."""
+    left = iter(paths)
     with ThreadPoolExecutor(SYNC_THREADS) as pool:
-        deque(pool.map(_sync, paths), maxlen=0)
+        while batch := list(islice(left, _SYNC_BATCH)):
+            deque(pool.map(_sync, batch), maxlen=0)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str | Path) -> None:
     """Sync a folder's entries, so that a rename survives a power failure. Windows has no such call."""
     if not IS_WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
@@ -376,6 +423,28 @@ def write_json(path: Path, value: Any) -> None:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))  # piece by piece
         stream.write("\n")
+
+
+def join_name(folder: str | Path, name: str) -> str:
+    """Return the path of a file of a folder as text, for files of many frames. Raises DataError for another path.
+
+    Examples:
+        >>> join_name("depth", "frame.000001.npz")
+        'depth/frame.000001.npz'
+    """
+    marks = {"\0", os.sep, os.altsep or os.sep} | ({":"} if os.name == "nt" else set())
+    if name in ("", os.curdir, os.pardir) or any(mark in name for mark in marks) or not _can_be_encoded(name):
+        found, fix = "a name that leaves its folder, or that no file can have", "rename the image"
+        raise DataError(repr(name[:60]), found=found, expected="the name of one file", fix=fix)
+    return os.path.join(folder, name)
+
+
+def _can_be_encoded(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def safe_join(folder: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, summarize_exception
-from stadia.core.files import atomic_write
+from stadia.core.files import open_atomic
 from stadia.core.input_files import read_bytes
 
 MAX_IMAGE_BYTES = 256 << 20
@@ -169,14 +169,14 @@ def parse_image_header(data: bytes) -> ImageHeader | None:
     return None
 
 
-def write_image(path: Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
+def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
     """Write (H, W) or (H, W, C) in cv2's order (BGR) atomically, in the format of the suffix.
 
     cv2 encodes to memory, because cv2.imwrite ends the process at a name that is not UTF-8.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = "." + str(path).rpartition(".")[2].lower()
     is_encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image), params)
     if not is_encoded:
         raise OSError(f"{path} could not be encoded")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    with open_atomic(path) as stream:
+        stream.write(data)  # type: ignore[call-overload]

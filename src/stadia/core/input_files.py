@@ -62,7 +62,8 @@ def check_input_file(path: Path, *, expected: str, max_bytes: int | None = None,
     Raises DataError where it is missing, a folder, a pipe, a device, larger than `max_bytes`, or cannot be reached.
     """
     with _name_os_errors(path, expected, fix):
-        return _check_status(path, Path(path).stat(), expected, max_bytes, fix)
+        status = os.stat(path)  # noqa: PTH116 - a Path of a Path keeps its name in a table
+        return _check_status(path, status, expected, max_bytes, fix)
 
 
 @contextmanager
@@ -150,38 +151,47 @@ def read_lines(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) ->
     return [line for line in read_text(path, expected=expected, max_bytes=max_bytes).splitlines() if line.strip()]
 
 
-def read_csv(
-    path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES, skip_damaged: bool = False
-) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header.
-
-    skip_damaged: leave such a row out instead: a log may end in one that was cut off.
-    """
-    text = read_text(path, expected=expected, max_bytes=max_bytes)
-    return parse_csv(path, text, expected, skip_damaged=skip_damaged)
+def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column. Raises DataError for a row with other columns than the header."""
+    return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
 
 
-def parse_csv(path: object, text: str, expected: str, *, skip_damaged: bool = False) -> list[dict[str, str]]:
+def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
     r"""Return the rows of CSV text as `read_csv` does; `path` is its place, for messages.
 
     Examples:
         >>> parse_csv("rows.csv", "step,loss\n1,0.5\n", "a table")
         [{'step': '1', 'loss': '0.5'}]
     """
-    rows, cells = list[dict[str, str]](), 0
-    with name_parser_errors(path, expected=expected):
-        for row in csv.DictReader(io.StringIO(text, newline=""), strict=not skip_damaged):
-            rows.append(row)
-            cells += 4 + len(row)  # a row of one cell takes as much memory as four cells
-            if cells > MAX_CSV_CELLS:
-                raise ValueError(f"more than {MAX_CSV_CELLS} cells")
-    if skip_damaged:
-        return [row for row in rows if None not in row and None not in row.values()]
+    rows = list(_iterate_rows(path, text, expected, strict=True))
     for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
+        if _is_damaged(row):
             found = f"a row of another length than the header, row {number}"
             raise DataError(path, found=found, expected=expected, fix="write the file again")
     return rows
+
+
+def iterate_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file by column, without those of another length: a log may end in one that was cut off.
+
+    Only the text and one row are in memory at a time.
+    """
+    text = read_text(path, expected=expected, max_bytes=max_bytes)
+    return (row for row in _iterate_rows(path, text, expected, strict=False) if not _is_damaged(row))
+
+
+def _iterate_rows(path: object, text: str, expected: str, *, strict: bool) -> Iterator[dict[str, str]]:
+    cells = 0
+    with name_parser_errors(path, expected=expected):
+        for row in csv.DictReader(io.StringIO(text, newline=""), strict=strict):
+            cells += 4 + len(row)  # a row of one cell takes as much memory as four cells
+            if cells > MAX_CSV_CELLS:
+                raise ValueError(f"more than {MAX_CSV_CELLS} cells")
+            yield row
+
+
+def _is_damaged(row: dict[str, str]) -> bool:
+    return None in row or None in row.values()
 
 
 def parse_integer(text: str, *, most: int) -> int | None:

@@ -91,21 +91,25 @@ class FrameSelector:
     """Select frames of a video in order; only the last kept image is in memory, small and gray.
 
     stride: "auto" selects by motion; a number keeps every n-th frame, standing or not.
+    lists_kept: whether `selection` lists the kept frames, which takes 40 bytes each.
     """
 
-    def __init__(self, stride: int | Literal["auto"]) -> None:
-        self.stride = stride
+    def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:
+        self.stride, self.lists_kept = stride, lists_kept
+        self._next = 0
         self.selection = FrameSelection()
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._moved = 0.0  # from the last kept frame to the one before this
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
         """Return whether the next frame, (H, W, 3) RGB, is kept. Frames before its `number`, if given, were lost."""
-        number = self.selection.total if number is None else number
-        self.selection.lost += number - self.selection.total
+        number = self._next if number is None else number
+        self.selection.lost += number - self._next
+        self._next = number + 1
         keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
         if keep:
-            self.selection.kept.append(number)
+            if self.lists_kept:
+                self.selection.kept.append(number)
         elif self.stride != "auto":
             self.selection.skipped += 1
         return keep

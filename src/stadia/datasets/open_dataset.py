@@ -186,7 +186,7 @@ def _find_only_video(path: Path) -> Path | None:
 
 def _describe_contents(path: Path) -> str:
     if path.is_file():
-        return f"a file ending in '{path.suffix}'"
+        return f"a file ending in '{path.suffix}'" if path.suffix else "a file whose name has no ending"
     names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
     if not names:
         return "an empty folder"

@@ -318,7 +318,13 @@ class CroppedRecording(RecordingView):
         try:
             return crop_window(self.crop, camera.height, camera.width)
         except GeometryError as error:
-            raise DataError(self.name, found=error.found, expected=error.expected, fix=error.fix) from error
+            filmed, found = self.recording.filmed_camera(index, side), error.found
+            fix = "use larger images, or data.crop=none"
+            if (filmed.height, filmed.width) != (camera.height, camera.width):
+                stored = f"{camera.width}x{camera.height} (data.size, by default the network's size)"
+                found = f"{self.crop}, and a video of {filmed.width}x{filmed.height} that is stored at {stored}"
+                fix = f"data.size=[{filmed.height},{filmed.width}] stores it as filmed; or data.crop=none"
+            raise DataError(f"{self.name}, data.crop", found=found, expected=error.expected, fix=fix) from error
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
         masks, box = self.recording.masks(index, side), self._box(index, side)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stadia.core.freed_memory import return_large_blocks
 from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import bound_count, run_ahead
@@ -104,6 +105,7 @@ def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Mo
 
     motion: the method for the links of the chain.
     """
+    return_large_blocks()
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)

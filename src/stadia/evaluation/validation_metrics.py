@@ -125,9 +125,12 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translation by data set; empty for one. Every process calls it."""
-        parts = self._parts().items()
-        return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in parts if name}
+        """Return the factor from predicted to true translation by data set; empty for one. Every process calls it.
+
+        Without those where the median prediction does not move: no factor fits.
+        """
+        moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
+        return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
 
     def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (N, 6) predicted and true motions by data set, of all processes."""

@@ -169,6 +169,6 @@ def crop_window(crop: str, height: int, width: int) -> CropWindow:
     h, w = IMAGE_CROPS[crop] or (height, width)
     if height < h or width < w:
         found, expected = f"an image of {width}x{height}", f"at least {w}x{h} pixels, which this crop keeps"
-        fix = "use images at KITTI's own size, or crop=none (a video file is decoded to data.size)"
+        fix = "use images of that size, as KITTI's are, or a network that was trained with data.crop=none"
         raise GeometryError(f"crop '{crop}'", found=found, expected=expected, fix=fix)
     return CropWindow(height - h, (width - w) // 2, h, w)

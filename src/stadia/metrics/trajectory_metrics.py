@@ -23,6 +23,11 @@ SEGMENT_STEP = 10  # a segment starts at every tenth frame: one a second in KITT
 LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
 """Segments of `length_ratio`: this share of the reference's path, and at most so long."""
 
+MIN_STRAIGHTNESS = 0.3
+"""Of these segments, the straight distance over that along the path: below, the reference is the noise of a camera that
+stands still. 60 poses and more of pure noise have less than .25, and a circle has .98.
+"""
+
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
 """Between the interval of two poses and the requested one, over the latter; and of an interval up to the last pose."""
 
@@ -96,7 +101,7 @@ def path_length_m(T_world_camera: Tensor) -> float:
 
 
 def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the length of the estimate over that of the reference; None where the reference does not move.
+    """Return the length of the estimate over that of the reference; None where the reference stands still.
 
     Both lengths are sums of straight distances over the same segments. A segment starts at each pose, and ends at the
     first one that is LENGTH_SHARE of the reference's path farther on, at most MAX_LENGTH_M. Distances between
@@ -117,7 +122,8 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
     last = torch.searchsorted(distance, distance + length)
     reached = last < len(reference)
     covered, true = ((T[last[reached], :3, 3] - T[reached, :3, 3]).norm(dim=-1).sum() for T in (estimated, reference))
-    return float(covered / true) if true > 0 else None
+    along = (distance[last[reached]] - distance[reached]).sum()
+    return float(covered / true) if true > MIN_STRAIGHTNESS * along else None
 
 
 def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
@@ -283,13 +289,16 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths.
 
+    1 where the predicted median is 0: then no factor fits, and every other would turn 0 into NaN.
+
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
         >>> median_length_ratio(0.5 * true, true).item()
         2.0
     """
     true_m, predicted_m = (motions[:, :3].norm(dim=-1).median() for motions in (true, predicted))
-    return true_m / predicted_m.clamp(min=torch.finfo(predicted.dtype).tiny)
+    factor = true_m / predicted_m
+    return torch.where(factor.isfinite(), factor, torch.ones_like(factor))
 
 
 def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:

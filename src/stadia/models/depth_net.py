@@ -63,10 +63,18 @@ class EdgePaddedConv(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, outputs, H, W), padded with the nearest pixels."""
-        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        """Map (B, C, H, W) to (B, outputs, H, W), padded with the nearest pixels.
+
+        Under autocast torch pads in float32 on a CPU, and converts the image before and after it. That takes longer
+        than the padding, and changes none of its values: so autocast is off meanwhile.
+        """
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return functional.conv2d(repeat_edges(x), self.weight, self.bias)
+        if torch.compiler.is_exporting() or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
-        return functional.conv2d(repeat_edges(x), self.weight, self.bias)
+        with torch.autocast("cpu", enabled=False):
+            padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        return functional.conv2d(padded, self.weight, self.bias)
 
 
 def repeat_edges(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import stadia.core.torchvision_shim  # noqa: F401
@@ -90,8 +90,13 @@ class Encoder(nn.Module):
 
 def check_encoder(name: str, *, height: int, width: int) -> None:
     """Raise ConfigError if timm lacks the encoder or it does not support the image size. Creates no weights."""
+    _check_size(height, width, _find_coarsest_stride(name))
+
+
+@cache
+def _find_coarsest_stride(name: str) -> int:
     with torch.device("meta"):
-        _check_size(height, width, Encoder(name, pretrained=False).strides[-1])
+        return Encoder(name, pretrained=False).strides[-1]
 
 
 def _check_size(height: int, width: int, coarsest: int) -> None:

@@ -21,6 +21,7 @@ from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import expand_home
 from stadia.core.input_files import read_bytes
 from stadia.core.json_files import read_json
+from stadia.core.matrix_products import choose_matrix_products
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
 
 ImageArray = NDArray[np.uint8]
@@ -106,6 +107,7 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
 
     Raises CheckpointError with a fix if it is unavailable, or brings code of its own.
     """
+    choose_matrix_products()
     given, revision, is_folder = name, None, expand_home(name).is_dir()
     if is_folder:
         _check_no_code(expand_home(name))

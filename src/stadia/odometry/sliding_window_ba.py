@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
@@ -86,7 +87,7 @@ class SlidingWindow:
     bundle: WindowProblem | None = None
     numbers: list[int] = field(default_factory=list)  # of all keyframes
     settled: PoseList = field(default_factory=PoseList)  # T_camera_world of those that have left the window
-    hosts: list[int] = field(default_factory=list)  # of each frame: its keyframe
+    hosts: array[int] = field(default_factory=lambda: array("q"))  # of each frame: its keyframe
     links: PoseList = field(default_factory=PoseList)  # of each frame: T_frame_keyframe
     predicted: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
     step: Tensor | None = None  # T_frame_before of the last frame

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.input_files import read_bytes, read_csv
+from stadia.core.input_files import iterate_csv, read_bytes
 from stadia.core.json_files import parse_json_lines, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
 
@@ -32,8 +33,8 @@ class Series:
     """One scalar over the run, in logged order. A value may be NaN or infinite."""
 
     name: str
-    steps: list[int]
-    values: list[float]
+    steps: Sequence[int]
+    values: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ def _read_text(path: Path) -> str:
     return read_bytes(path, expected="text", max_bytes=MAX_BYTES).decode("utf-8-sig", "replace")
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    return read_csv(path, expected="a table of numbers", max_bytes=MAX_BYTES, skip_damaged=True)
+def _read_rows(path: Path) -> Iterator[dict[str, str]]:
+    return iterate_csv(path, expected="a table of numbers", max_bytes=MAX_BYTES)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -225,19 +226,27 @@ def _read_series(path: Path) -> list[Series]:
 
     A resumed run logs some steps a second time; the last one counts.
     """
-    rows = _read_rows(path)
-    header = rows[0] if rows else {}
-    names = [name for name in header if name not in ("step", "epoch", "") and len(name) <= MAX_NAME_CHARS]
-    columns: dict[str, dict[int, float]] = {name: {} for name in names[:MAX_COLUMNS]}
-    for row in rows:
+    columns: dict[str, tuple[array[int], array[float]]] = {}
+    for number, row in enumerate(_read_rows(path)):
+        if number == 0:
+            names = [name for name in row if name not in ("step", "epoch", "") and len(name) <= MAX_NAME_CHARS]
+            columns = {name: (array("q"), array("d")) for name in names[:MAX_COLUMNS]}
         step = _parse_step(row.get("step"))
         if step is None:
             continue
-        for name, values in columns.items():
+        for name, (steps, values) in columns.items():
             if (value := _parse_number(row.get(name))) is not None:
-                values[step] = value
-    ordered = {name: dict(sorted(values.items())) for name, values in columns.items() if values}
-    return [Series(name, list(values), list(values.values())) for name, values in ordered.items()]
+                steps.append(step)
+                values.append(value)
+    return [Series(name, *_sort_by_step(*logged)) for name, logged in columns.items() if logged[0]]
+
+
+def _sort_by_step(steps: array[int], values: array[float]) -> tuple[array[int], array[float]]:
+    """Return both in order of steps; of a step that was logged twice, the last value."""
+    if all(before < after for before, after in pairwise(steps)):
+        return steps, values
+    ordered = sorted(dict(zip(steps, values, strict=True)).items())
+    return array("q", (step for step, _ in ordered)), array("d", (value for _, value in ordered))
 
 
 def _read_spreads(path: Path) -> list[ValueSpread]:

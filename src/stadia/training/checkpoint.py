@@ -214,8 +214,24 @@ def check_weights(
         listed = "; ".join(mistakes[:3]) + "; ..." * (len(mistakes) > 3)
         found = f"{len(mistakes)} tensors that do not fit ({listed})"
         expected = f"the weights of this '{checkpoint.header.recipe}'"
-        fix = "use the model settings of that run: its config.json, by --config or key by key"
+        settings = _list_other_settings(checkpoint, module)
+        fix = f"set {' '.join(settings)}" if settings else "use the model settings of that run, in its config.json"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix)
+
+
+def _list_other_settings(checkpoint: Checkpoint, module: nn.Module) -> list[str]:
+    """Return KEY=VALUE of the checkpoint's model settings that a recipe has otherwise."""
+    config = getattr(module, "config", None)
+    own = config.model_dump(mode="json").get("model") if isinstance(config, StrictModel) else None
+    others = checkpoint.header.config.get("model")
+    if not isinstance(own, dict) or not isinstance(others, dict):
+        return []
+    differs = {name: value for name, value in others.items() if name in own and own[name] != value}
+    return [
+        f"model.{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for name, value in differs.items()
+        if name != "pretrained"
+    ]
 
 
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:

@@ -17,8 +17,10 @@ MAX_PROCESSES = 512
 MAX_SIDE = 8192
 """Largest numbers that make sense: steps or epochs, samples, processes or threads, and pixels of an image's side."""
 
-MIN_CHECK_SECONDS, MAX_CHECK_SECONDS = 5, 3600
-"""Least time limit of the checks before the first step; two seconds of it are kept for what cannot be interrupted."""
+CHECK_SECONDS, MIN_CHECK_SECONDS, MAX_CHECK_SECONDS = 20, 5, 3600
+"""Default and least time limit of the checks before the first step, where there are any; two seconds of it are kept for
+what cannot be interrupted. The longest one.
+"""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")
 
@@ -113,7 +115,8 @@ class TrainingConfig(StrictModel):
         one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
     memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
         below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
-    check_seconds: time limit of the checks before the first step; what has no time is listed as not checked.
+    check_seconds: time limit of the checks before the first step; what has no time is listed as not checked. 0 leaves
+        them out.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
     devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp"). "fsdp" shards the weights, their
         gradients and the state of the optimizer; "ddp" copies them to every device.
@@ -140,7 +143,7 @@ class TrainingConfig(StrictModel):
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
     memory_limit_gb: float | None = Field(default=None, gt=0, le=1e6)
-    check_seconds: float = Field(default=20, ge=MIN_CHECK_SECONDS, le=MAX_CHECK_SECONDS)
+    check_seconds: float = Field(default=CHECK_SECONDS, ge=0, le=MAX_CHECK_SECONDS)
     loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")
@@ -159,6 +162,12 @@ class TrainingConfig(StrictModel):
     def _check_length(self) -> TrainingConfig:
         if self.max_epochs is None and self.max_steps is None:
             raise ValueError("set max_epochs or max_steps: a training has to end")
+        return self
+
+    @model_validator(mode="after")
+    def _check_time_of_checks(self) -> TrainingConfig:
+        if 0 < self.check_seconds < MIN_CHECK_SECONDS:
+            raise ValueError(f"check_seconds={self.check_seconds:g}: set at least {MIN_CHECK_SECONDS}, or 0 for none")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import importlib.util
 import logging
+import math
 import os
 import signal
 import threading
@@ -28,27 +29,34 @@ from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.files import remove_stale_files
+from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, repair_header_copies
-from stadia.training.config import TrainingConfig
+from stadia.training.config import MAX_STEPS, TrainingConfig
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import WORSE_THAN_START, Run
+from stadia.training.run_folder import START_STEPS, Run
 from stadia.training.sharding import ShardedStrategy
 
 FEW_PROCESSES = 8
 """Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
 
 FEW_STEPS = 300
+_CHECKS = f"the loss checks run from {FEW_STEPS} steps on. Fix: "
+_DRY_RUN = "run the loss checks alone with --dry-run (in Python recipes.dry_run)"
 _FEW = (
-    "note: {} steps are few: a network needs thousands, and the loss checks run from "
-    f"{FEW_STEPS} steps on. Fix: train longer (training.max_steps, or --minutes), or run the loss checks alone with"
-    " --dry-run (in Python recipes.dry_run)"
+    "note: {} steps are few: a network needs thousands, and "
+    f"{_CHECKS}train longer (training.max_steps, or --minutes), or {_DRY_RUN}"
+)
+_FEW_MORE = f"note: {{}} steps, after {{}} of the weights that it starts from: {_CHECKS}{_DRY_RUN}"
+_NOT_SAVED = (
+    "note: {} has no checkpoint: the run was stopped before its first one (a validation, or training.checkpoint_every),"
+    " and starts again at step 0"
 )
 _WARM = (
     "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"
@@ -149,10 +157,12 @@ def fit(
             _remove_half_written(run)
             run.resume()
             resumed()
+            _print(console, [] if checkpoint is not None else [_NOT_SAVED.format(run.folder)])
         with signals, _open_loggers(config, run, step) as loggers:
             if step == 0:
                 staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
-                run.note(weights=_weights(recipe), **staged)
+                before = {START_STEPS: int(min(recipe.start_steps, MAX_STEPS))} if recipe.start_steps > 0 else {}
+                run.note(weights=_weights(recipe), **before, **staged)
             _print(console, _start_lines(recipe, fabric, config, run, plan, step))
             if loop is not None:
                 images, histograms = Images(run, loggers, config.images_every), config.histograms_every
@@ -162,8 +172,6 @@ def fit(
                 steps, metrics = loop.step, loop.metrics
                 _print(console, _end_lines(run, plan, config, loop.clock, steps))
                 _print(console, _compare_with_start(loop))
-                if loop.is_worse_than_start:
-                    run.note(**{WORSE_THAN_START: True})
         if run.writes:
             finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
@@ -171,7 +179,7 @@ def fit(
 
 
 def _compare_with_start(loop: TrainingLoop) -> Iterator[str]:
-    """Yield a note where no validation of this call scored better than the weights that the training started from."""
+    """Yield a note where no validation scored better than the weights that the training started from."""
     if loop.start_score is None or not loop.is_worse_than_start:
         return
     name, score = loop.start_score
@@ -189,6 +197,7 @@ def _make_loop(
 ) -> TrainingLoop:
     """Return the training loop at its start, in every process."""
     assert recipe.plan is not None
+    keep_freed_memory()
     fabric.launch()
     shard_loaders(loaders, fabric.global_rank, fabric.world_size)
     validation: object = loaders[1]
@@ -207,6 +216,8 @@ def _train(loop: TrainingLoop, recipe: AnyRecipe) -> None:
         loop.train()
     finally:
         recipe.cpu()  # the memory of the device is free for scores
+        return_large_blocks()
+        return_freed_memory()
     if loop.recipe is not recipe:
         recipe.load_state_dict(loop.recipe.state_dict())
         recipe.load_training_state(loop.recipe.training_state())
@@ -425,7 +436,9 @@ def _start_lines(
         yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
     yield from (batches.describe_stages(config.stages, plan.phases, recipe.config.optimizer.lr) if plan.phases else ())
     if step == 0 and steps < FEW_STEPS:
-        yield _FEW.format(steps)
+        is_few = steps + recipe.start_steps < FEW_STEPS
+        before = f"{recipe.start_steps:.0f}" if math.isfinite(recipe.start_steps) else "those"
+        yield _FEW.format(steps) if is_few else _FEW_MORE.format(steps, before)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
 

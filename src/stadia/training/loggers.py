@@ -145,7 +145,9 @@ def _append(path: Path, cells: list[str]) -> None:
             file.write(_line(cells).encode())
     except OSError as error:
         fix = "free some space, then resume the run"
-        raise RunError(path, found=error.strerror, expected="free space for a row", fix=fix) from error
+        raise RunError(
+            path, found=f"a table that cannot be written ({error.strerror})", expected="free space for a row", fix=fix
+        ) from error
 
 
 def _line(cells: list[str]) -> str:

@@ -20,7 +20,7 @@ from stadia.training.compilation import begin_graph
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import Run
+from stadia.training.run_folder import WORSE_THAN_START, Run
 from stadia.training.training_state import TrainingState, evaluation_mode
 from stadia.training.validation_scores import ValidationScores
 
@@ -50,7 +50,6 @@ class TrainingLoop(TrainingState):
         super().__init__(fabric, run, recipe, batches, config)
         self.val_batches, self.clock = val_batches, clock
         self.callbacks, self.stop_requested = callbacks, stop_requested
-        self.start_score: tuple[str, float] | None = None
 
     def train(self) -> None:
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
@@ -174,11 +173,6 @@ class TrainingLoop(TrainingState):
         self.unscored = scores.without
         return {f"val/{name}": value for name, value in means.items()}
 
-    @property
-    def is_worse_than_start(self) -> bool:
-        """Whether no validation of this call scored better than the weights that the training started from."""
-        return self.start_score is not None and self.best is not None and not self.best < self.start_score[1]
-
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
         """Return the score that chooses the best checkpoint, with its name: the first finite one of the recipe."""
         scores = ((name, metrics.get(name, math.nan)) for name in self.recipe.best_metrics)
@@ -196,6 +190,10 @@ class TrainingLoop(TrainingState):
             self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.save("last", "training")
+            self.clock.mark("checkpoints")
+            self.clock.record()
+            if self.start_score is not None:
+                self.run.note(**{WORSE_THAN_START: self.is_worse_than_start})
             self.time_limit.restart()
         self.clock.mark("checkpoints")
         if stops:

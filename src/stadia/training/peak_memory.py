@@ -10,6 +10,8 @@ from typing import Self
 
 import psutil
 
+from stadia.core.freed_memory import return_freed_memory
+
 CHILDREN_INTERVAL_S = 1.0
 """Between two lists of children: listing reads every process of the machine, which would slow the steps down."""
 
@@ -35,12 +37,13 @@ class PeakMemory:
         return self.bytes / (1 << 20)
 
     def __enter__(self) -> Self:
+        return_freed_memory()
         self.restart()
         self._thread.start()
         return self
 
     def restart(self) -> None:
-        """Discard the peak so far."""
+        """Discard the peak so far. Memory that was freed and is kept counts from the start."""
         with self._lock:
             self.bytes = resident_bytes(None if self.with_children else [psutil.Process()])
 

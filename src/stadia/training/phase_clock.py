@@ -86,17 +86,20 @@ class Stopwatch:
                 self._step[phase] = self._step.get(phase, 0.0) + seconds
             self._pending.popleft()
 
-    def lap(self) -> dict[str, float]:
-        """Return seconds by phase since the last lap. Waits for the device."""
+    def settle(self) -> None:
+        """Count all marks. Waits for the device."""
         synchronize(self.device)
         self._settle()
+
+    def lap(self) -> dict[str, float]:
+        """Return seconds by phase since the last lap. Waits for the device."""
+        self.settle()
         lapped, self._lapped = self._lapped, dict(self.totals)
         return {phase: seconds - lapped.get(phase, 0.0) for phase, seconds in self.totals.items()}
 
     def forget_steps(self) -> None:
         """Start the medians anew, with the next step that ends. Waits for the device."""
-        synchronize(self.device)
-        self._settle()
+        self.settle()
         self.steps.clear()
 
     def medians(self) -> dict[str, float]:
@@ -176,11 +179,19 @@ class PhaseClock:
         self.mark("metrics")
         return self.stopwatch.lap()
 
+    def record(self) -> None:
+        """Write the times so far into run.json, for a training that stops after this checkpoint."""
+        if self.run.writes and self.steps:
+            self.run.note(time=self.facts())
+
     def finish(self) -> dict[str, float]:
-        """End a training: write the times into run.json; return a row of shares of the machine's peak, if measured."""
+        """End a training: write the times into run.json; return a row of shares of the machine's peak, if measured.
+
+        A resumed training that has no step left keeps the times of run.json.
+        """
         self.release()
         self.mark("other")
-        if not self.run.writes:
+        if not self.run.writes or not self.steps:
             return {}
         if time.perf_counter() - self.started_s >= PEAK_FROM_S and self.flops:
             self._measure_peak()
@@ -220,7 +231,7 @@ class PhaseClock:
         step_s: medians of a step, without warm-up.  flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the
             median batch. These are of the last stage.
         """
-        self.stopwatch.lap()
+        self.stopwatch.settle()
         wall_s, step_s = time.perf_counter() - self.started_s, self.stopwatch.medians()
         batches = self.plan.grad_accumulation_steps
         of_batch = {name: seconds / batches for name, seconds in step_s.items() if seconds > 0}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
+from stadia.core.matrix_products import choose_matrix_products
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
@@ -62,8 +63,10 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__()
+        choose_matrix_products()
         self.config = config
         self.started_from = ""  # the checkpoint whose weights it got before the training
+        self.start_steps = 0.0  # updates that made these weights, with those of their own starts
         self.found: list[Any] = []  # findings of the recipe; the training monitors collect them
         # Set by the training loop:
         self.plan: TrainingPlan | None = None

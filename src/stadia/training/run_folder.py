@@ -32,6 +32,9 @@ _FACTS: dict[str, type] = {"recipe": str, "seed": int, "data": dict, "resumed": 
 WORSE_THAN_START = "worse_than_start"
 """Key of run.json: whether the weights that a training started from score better than all of its own."""
 
+START_STEPS = "start_steps"
+"""Key of run.json: updates that made the weights that a training started from, with those of their own starts."""
+
 _OPTIONAL_FACTS = ("data", "resumed", "ended_by_time_at")  # missing in some runs
 
 
@@ -259,7 +262,8 @@ def _new_folder(wanted: Path) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as error:
-        found, expected = error.strerror or "no access", "a folder that can be written to"
+        found = f"a place where no folder can be made ({error.strerror or 'no access'})"
+        expected = "a folder that can be written to"
         raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
 

@@ -35,6 +35,7 @@ class TrainingState:
     losses: of the batches of the latest update, on the device.  batch_losses: the same as numbers.
     gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
+    start_score: name and value of the score that chooses `best`, of the weights that the training started from.
 
     Args:
         fabric: launched.
@@ -63,6 +64,7 @@ class TrainingState:
         self.metrics: dict[str, float] = {}
         self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
         self.best: float | None = None
+        self.start_score: tuple[str, float] | None = None
         self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
 
     @property
@@ -74,6 +76,11 @@ class TrainingState:
     def is_finished(self) -> bool:
         """Whether all steps are made, or the time is over."""
         return self.step >= self.plan.total_steps or self.time_limit.is_over
+
+    @property
+    def is_worse_than_start(self) -> bool:
+        """Whether no validation scored better than the weights that the training started from."""
+        return self.start_score is not None and self.best is not None and not self.best < self.start_score[1]
 
     def forward(self, step_name: Literal["training_step", "validation_step"], batch: Batch[Any, Any]) -> Any:
         """Return what a step of the recipe returns, run under autocast and as the forward of the distributed module."""
@@ -115,6 +122,7 @@ class TrainingState:
             "step": self.step,
             "spent_s": self.time_limit.spent_s,
             "best": self.best,
+            "start_score": self.start_score and list(self.start_score),
             "metrics": self.metrics,
             "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
             "recipe": self.recipe.training_state(),
@@ -130,6 +138,8 @@ class TrainingState:
         self.step = self.recipe.global_step = state["step"]
         self.batches.position = self.step * self.plan.grad_accumulation_steps
         self.best, self.metrics = state["best"], state["metrics"]
+        start = state.get("start_score")  # checkpoints of earlier versions have none
+        self.start_score = None if start is None else (str(start[0]), float(start[1]))
         self.time_limit.restore(state["spent_s"])
         self.learning_rate.set(self.step, self.time_limit.share)
         self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.added_term_checks import (
+    add_depth_noise,
     check_added_loss,
     check_constant_depth,
     check_edge_weights,
@@ -125,6 +127,30 @@ def test_finding_of_a_term_that_several_losses_have_is_returned_once() -> None:
     cases = {name: case_of(relative_bend, -0.5, sources) for name, sources in SHARED.items()}
     (found,) = (one for one in check_losses(cases) if one.code == "L01" and "what is added" in one.measured)
     assert found.where == tuple(SHARED)
+
+
+def test_term_of_maps_gets_those_of_its_outputs_and_computes_no_known_loss_again() -> None:
+    calls = []
+
+    def count(*given: Any) -> LossReport:
+        calls.append(given)
+        return losses.package_loss(*given)
+
+    def change(photometric: LossReport, outputs: Outputs) -> LossReport:
+        value = photometric.maps["residual"].mean() * outputs["inverse_depth"].square().mean()
+        mine = LossReport(value, {"weighted": value.detach()}, {})
+        return combine_losses({"selfsup": (1.0, photometric), "mine": (1.0, mine)})
+
+    given = make_video_case(count, losses.VIDEO)
+    case = given.change_loss(change)
+    assert case.added is not None
+    known = (case.right, case.off, add_depth_noise(case.right, 0.1))
+    expected = [float(change(given.report(one), one).terms["mine/weighted"]) for one in known]
+    for outputs in known:
+        case.report(outputs)
+    calls.clear()
+    assert [float(case.added.report(one).total) for one in known] == pytest.approx(expected, rel=1e-12)
+    assert calls == []
 
 
 # -- weights at edges of the image

@@ -146,6 +146,21 @@ def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> No
     )
 
 
+def test_matches_are_those_of_opencv() -> None:
+    """Of the nearest that pass the ratio test, one for each feature of the second image."""
+    image = texture(240, 640)
+    blurred = cv2.GaussianBlur(image, None, 1.5)  # some features are no longer those of one point
+    one, two = map(two_view_geometry.detect_features, (image, blurred))
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(one.descriptors, two.descriptors, k=2)
+    good = [best for best, other in pairs if best.distance < two_view_geometry.RATIO * other.distance]
+    best = {m.trainIdx: m for m in sorted(good, key=lambda m: -m.distance)}
+    rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best.values()))
+    assert len(pairs) > 1.2 * len(good) > 1.2 * len(rows) > 36
+    matches = two_view_geometry.match_features(one, two)
+    np.testing.assert_array_equal(matches.first_index, rows[:, 0])
+    np.testing.assert_array_equal(matches.second_px, two.pixels[rows[:, 1]])
+
+
 def test_images_without_texture_have_no_features() -> None:
     flat = two_view_geometry.detect_features(np.full((60, 80, 3), 90, np.uint8))
     assert len(two_view_geometry.match_features(flat, flat)) == 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -57,6 +58,38 @@ uncertainty on the wrong side where a half is wrong, and the moderately wrong ou
 
 class LossRaised(Exception):
     """A loss, or its gradient, raised an exception: the message is one line."""
+
+
+class KeptReports:
+    """A loss that is computed at each call, and whose reports are kept by the values of the outputs."""
+
+    def __init__(self, loss: Callable[[Outputs], Any]) -> None:
+        self._loss = loss
+        self._reports: dict[bytes, Any] = {}
+
+    def __call__(self, outputs: Outputs) -> Any:
+        """Compute the report; its graph is not kept."""
+        key = _hash_outputs(outputs)
+        report = self._loss(outputs)
+        kept = replace(report, total=report.total.detach()) if isinstance(report, LossReport) else report
+        self._reports[key] = _copy_report(kept)
+        return report
+
+    def find(self, outputs: Outputs) -> Any:
+        """Return the report of an earlier call at these outputs, else compute it; without a graph."""
+        key = _hash_outputs(outputs)
+        if key not in self._reports:
+            with torch.no_grad():
+                self(outputs)
+        return _copy_report(self._reports[key])
+
+
+def _copy_report(report: Any) -> Any:
+    """Return a report whose terms and maps can be changed without changing this one's; as it is, if it is no report."""
+    if not isinstance(report, LossReport):
+        return report
+    maps = {name: value.clone() if isinstance(value, Tensor) else value for name, value in report.maps.items()}
+    return replace(report, terms=dict(report.terms), maps=maps)
 
 
 @dataclass(frozen=True)
@@ -119,28 +152,43 @@ class LossCase:
         """
 
         def change_zero(report: Any, outputs: Outputs) -> LossReport:
-            return LossReport(change(_multiply_by_zero(report), outputs).total, {}, {})
+            return LossReport(change(report, outputs).total, {}, {})
 
         def add_to(outputs: Outputs) -> Callable[[Tensor], float]:
-            zero = _multiply_by_zero(self.report(outputs))
+            zero = _call(_find_zero_report, given.loss, outputs)
             return lambda image: total_of(_call(change, zero, {**outputs, "image": image}))
 
         def add_at(outputs: Outputs) -> float:
-            return total_of(_call(change, _multiply_by_zero(self.report_at_truth), outputs))
+            return total_of(_call(change, _call(_find_zero_report, given.loss, self.right), outputs))
 
-        by_image = add_to if IMAGE in self.shown else None
-        changed, added = self._change_all(change), self._change_all(change_zero)
+        given, by_image = self._keep_reports(), add_to if IMAGE in self.shown else None
+        changed = given._change_all(change, lambda loss, outputs: loss(outputs))
+        added = given._change_all(change_zero, _find_zero_report)
         return replace(changed, added=added, added_by_image=by_image, added_at=add_at)
 
-    def _change_all(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
-        """Return the case, its forms and its hostile scenes with a changed loss."""
+    def _keep_reports(self) -> LossCase:
+        """Return the case with `KeptReports`, also in its forms and hostile scenes, which are made once."""
+
+        def keep_each(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
+            return {name: cache(lambda make=make: make()._keep_reports()) for name, make in cases.items()}
+
+        forms, hostile = keep_each(self.forms), keep_each(self.hostile)
+        return replace(self, loss=KeptReports(self.loss), forms=forms, hostile=hostile)
+
+    def _change_all(
+        self, change: Callable[[Any, Outputs], Any], report: Callable[[Callable[[Outputs], Any], Outputs], Any]
+    ) -> LossCase:
+        """Return the case, its forms and its hostile scenes with a changed loss.
+
+        report: a function of the loss and the outputs that returns what is changed.
+        """
         image = {"image": self.shown[IMAGE]} if IMAGE in self.shown else {}
 
         def loss(outputs: Outputs) -> Any:
-            return change(self.loss(outputs), {**outputs, **image})
+            return change(report(self.loss, outputs), {**outputs, **image})
 
         def change_each(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
-            return {name: lambda make=make: make()._change_all(change) for name, make in cases.items()}  # type: ignore[misc]
+            return {name: cache(lambda make=make: make()._change_all(change, report)) for name, make in cases.items()}
 
         return replace(self, loss=loss, forms=change_each(self.forms), hostile=change_each(self.hostile))
 
@@ -181,11 +229,13 @@ class LossCase:
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
         """The total along each axis, by the name of the axis, in increasing order."""
+
+        def find_total(outputs: Outputs) -> float:
+            is_true = all(value is self.right.get(name) for name, value in outputs.items())
+            return total_of(self.report_at_truth if is_true else self.report(outputs))
+
         with torch.no_grad():
-            return {
-                axis.name: {x: float(self.report(axis.outputs[x]).total) for x in sorted(axis.outputs)}
-                for axis in self.axes
-            }
+            return {axis.name: {x: find_total(axis.outputs[x]) for x in sorted(axis.outputs)} for axis in self.axes}
 
 
 def _call(loss: Callable[..., Any], *given: Any) -> Any:
@@ -196,9 +246,23 @@ def _call(loss: Callable[..., Any], *given: Any) -> Any:
         raise LossRaised(summarize_exception(error)) from error
 
 
-def _multiply_by_zero(report: Any) -> Any:
-    """Return a report of 0, in the graph: what `change` makes of it is what it adds, at any weight of the rest."""
-    return replace(report, total=0 * report.total, terms={name: 0 * value for name, value in report.terms.items()})
+def _find_zero_report(loss: Any, outputs: Outputs) -> Any:
+    """Return the report of KeptReports with a loss of 0: what `change` makes of it is what it adds, at any weight.
+
+    The total is in the graph of the outputs, whose gradient is 0.
+    """
+    report = loss.find(outputs)
+    zero = torch.zeros_like(report.total) + sum(value[:0].sum() for value in outputs.values())
+    return replace(report, total=zero, terms={name: 0 * value for name, value in report.terms.items()})
+
+
+def _hash_outputs(outputs: Outputs) -> bytes:
+    """Return a hash of the names and values of outputs."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in outputs.items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.digest()
 
 
 def total_of(report: Any) -> float:

@@ -174,8 +174,8 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         right = {**case.right, "log_uncertainty": unsure}
         return replace(case, right=right, off={**case.right, "log_uncertainty": sure})
 
-    cases: dict[str, Callable[[], LossCase]] = {name: partial(case_of, form) for name, form in forms.items()}
-    cases |= {name: partial(flat_case_of, form) for name, form in static.items()}
+    cases: dict[str, Callable[[], LossCase]] = {name: cache(partial(case_of, form)) for name, form in forms.items()}
+    cases |= {name: cache(partial(flat_case_of, form)) for name, form in static.items()}
     if outputs.uncertainty:
         cases["left half wrong"] = uncertain_case
     return LossCase(
@@ -254,8 +254,8 @@ def _make_axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[
     """Return the axes of depth, motion, exposure and the right view, as far as networks predict them."""
 
     def axis(name: str, code: str, output: str, change: Callable[[float, Tensor], Tensor], at: Sequence[float]) -> None:
-        values = {x: {**right, output: change(x, right[output])} for x in at}
-        axes.append(ErrorAxis(name, code, 0.0 if at is OFFSETS else 1.0, values))
+        true, values = (0.0 if at is OFFSETS else 1.0), {x: {**right, output: change(x, right[output])} for x in at}
+        axes.append(ErrorAxis(name, code, true, {**values, true: right}))
 
     axes: list[ErrorAxis] = []
     axis("depth, times the true one", "L01", "inverse_depth", lambda x, value: value / x, DEPTH_FACTORS)

@@ -85,6 +85,8 @@ class FrameMeasurements:
     match_pairs: pairs of frames with enough parallax.
     mean_map_error: the same distance for the map over that for the mean map of all frames, median over the pairs: a
         network that ignores its image has 1. The mean map is the median of each pixel's relative inverse depth.
+    own_correlation: median over these pairs of the rank correlation of what a map adds to the mean map with what the
+        triangulated depth of matches adds to it; 0 for a network that ignores its image.
     row_correlation: median over these pairs of the rank correlation of predicted and triangulated depth among matches
         of nearly the same row; 0 for a vertical gradient.
     row_share: median over frames of the share of the variance of a map that is between its rows.
@@ -109,6 +111,7 @@ class FrameMeasurements:
     row_correlation: float | None = None
     row_share: float | None = None
     mean_map_error: float | None = None
+    own_correlation: float | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -136,6 +139,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     errors = [one.error for one in pairs if one is not None]
     over_mean = [one.error_over_mean for one in pairs if one is not None and one.error_over_mean is not None]
     correlations = [one.row_correlation for one in pairs if one is not None and one.row_correlation is not None]
+    own = [one.own_correlation for one in pairs if one is not None and one.own_correlation is not None]
     spreads = [_range(one) for one in maps] if has_ratios else []
     ranges = [] if has_ratios else [_relative_range(one.inverse_depth) for one in valid]
     return FrameMeasurements(
@@ -152,6 +156,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         row_correlation=float(np.median(correlations)) if len(correlations) >= MIN_ROW_PAIRS else None,
         row_share=float(np.median([_share_of_rows(one) for one in maps])) if maps else None,
         mean_map_error=float(np.median(over_mean)) if over_mean else None,
+        own_correlation=float(np.median(own)) if len(own) >= MIN_ROW_PAIRS else None,
     )
 
 
@@ -222,12 +227,13 @@ class _MeasuredPair:
     """A frame and the following one, with parallax.
 
     error, error_over_mean: of the map over that of constant depth, and over that of the mean map; None without one.
-    row_correlation: as of `FrameMeasurements`; None without matches.
+    row_correlation, own_correlation: as of `FrameMeasurements`; None without matches.
     """
 
     error: float
     error_over_mean: float | None
     row_correlation: float | None
+    own_correlation: float | None
 
 
 def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | None:
@@ -237,12 +243,16 @@ def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | 
     first, second, motion = found
     predicted = _sample_at_matches(frame.inverse_depth, frame, first)
     own, constant = (_error_px(frame, first, second, motion, one) for one in (predicted, np.ones(len(first))))
-    over_mean = None
+    triangulated = _triangulate_pair(frame, first, second, motion)
+    over_mean = own_correlation = row_correlation = None
+    if triangulated is not None:
+        row_correlation = _correlate_in_rows(triangulated, first, predicted)
     if mean_map is not None:
-        mean = _error_px(frame, first, second, motion, _sample_at_matches(mean_map, frame, first))
-        over_mean = own / max(mean, 1e-6)
-    correlation = _correlate_in_rows(frame, first, second, motion, predicted)
-    return _MeasuredPair(own / max(constant, 1e-6), over_mean, correlation)
+        mean = _sample_at_matches(mean_map, frame, first)
+        over_mean = own / max(_error_px(frame, first, second, motion, mean), 1e-6)
+        if triangulated is not None:
+            own_correlation = _correlate_with_matches(triangulated, -np.log(mean), -np.log(predicted))
+    return _MeasuredPair(own / max(constant, 1e-6), over_mean, row_correlation, own_correlation)
 
 
 def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -252,19 +262,23 @@ def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.flo
     return _sample(values, ((matches + 0.5) * scale - 0.5).astype(np.float32))
 
 
-def _correlate_in_rows(
-    frame: SampledFrame,
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    motion: TwoViewMotion,
-    predicted: NDArray[np.float64],
-) -> float | None:
-    """Return the rank correlation of predicted and triangulated log depth, each less its median in nearly the same row.
+@dataclass(frozen=True, slots=True)
+class _TriangulatedMatches:
+    """Matches of a pair with enough parallax.
 
-    None with fewer than MIN_ROW_MATCHES matches of enough parallax, or where all of a row are equally far.
-
-    predicted: (M,) inverse depth at the matches (M, 2).
+    known: (M,) bool, which of all matches these are.
+    log_depth: (N,) triangulated, up to a constant.  noise: standard deviation of that by the noise of the matches.
     """
+
+    known: NDArray[np.bool_]
+    log_depth: NDArray[np.float64]
+    noise: float
+
+
+def _triangulate_pair(
+    frame: SampledFrame, first: NDArray[np.float64], second: NDArray[np.float64], motion: TwoViewMotion
+) -> _TriangulatedMatches | None:
+    """Return the depth of matches (M, 2); None with fewer than MIN_ROW_MATCHES of enough parallax."""
     K = frame.K if frame.following_K is None else frame.following_K
     T_second_first = np.eye(4)
     T_second_first[:3, :3], T_second_first[:3, 3] = motion.R, motion.t
@@ -274,14 +288,44 @@ def _correlate_in_rows(
     known = (z > 0) & np.isfinite(z) & (parallax_px > MIN_ROW_PARALLAX_PX)
     if known.sum() < MIN_ROW_MATCHES:
         return None
-    rows = first[known, 1]
-    measured, depth = (_subtract_row_medians(rows, one) for one in (np.log(z[known]), -np.log(predicted[known])))
     noise = float(np.sqrt(np.mean((MATCH_NOISE_PX / parallax_px[known]) ** 2)))
+    return _TriangulatedMatches(known, np.log(z[known]), noise)
+
+
+def _correlate_in_rows(
+    matches: _TriangulatedMatches, first: NDArray[np.float64], predicted: NDArray[np.float64]
+) -> float | None:
+    """Return the rank correlation of predicted and triangulated log depth, each less its median in nearly the same row.
+
+    None where all of a row are equally far.
+
+    predicted: (M,) inverse depth at the matches (M, 2).
+    """
+    rows = first[matches.known, 1]
+    measured, depth = (
+        _subtract_row_medians(rows, one) for one in (matches.log_depth, -np.log(predicted[matches.known]))
+    )
+    return _correlate_ranks(measured, depth, matches.noise)
+
+
+def _correlate_with_matches(
+    matches: _TriangulatedMatches, mean: NDArray[np.float64], predicted: NDArray[np.float64]
+) -> float | None:
+    """Return the rank correlation of what predicted and triangulated log depth add to the mean map.
+
+    None where the mean map is right. mean, predicted: (M,) log depth at the matches.
+    """
+    mean = mean[matches.known]
+    return _correlate_ranks(matches.log_depth - mean, predicted[matches.known] - mean, matches.noise)
+
+
+def _correlate_ranks(measured: NDArray[np.float64], predicted: NDArray[np.float64], noise: float) -> float | None:
+    """Return the rank correlation; 0 for constant predictions, None where measured values are hardly above noise."""
     if float(measured.std()) < MIN_ROW_SPREAD * noise:
         return None
-    if float(np.ptp(depth)) < 1e-3:
+    if float(np.ptp(predicted)) < 1e-3:
         return 0.0
-    return float(np.corrcoef(_rank(measured), _rank(depth))[0, 1])
+    return float(np.corrcoef(_rank(measured), _rank(predicted))[0, 1])
 
 
 def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,6 +43,12 @@ MAX_UNSURE_MATCH_ERROR = 0.75
 trainings have at most .73, at .62 within rows; one of five minutes between moving cars had .77 and .57.
 """
 
+MIN_OWN_CORRELATION = 0.05
+"""Of what the maps, and the triangulated matches, add to the mean map: below, one map for all images would do. Good
+trainings have .14 to .47, bad ones -.31 to .12. Lower than the gap: one of the good ones has .14, the next .21, and
+contrast of another scale lowers the number.
+"""
+
 MIN_PAIRS = 4
 """Pairs of frames with parallax that the median of S30 needs. Of a good training (RoadWorld) 1 of 21 pairs is above
 MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
@@ -268,7 +274,8 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
         evidence = {"map": measured.change, "image": measured.image_change}
         correlation = measured.row_correlation or 0.0  # frames of a street may be alike all along
         severity = Severity.stop_if(correlation < MIN_ROW_CORRELATION)
-        severity = Severity.NOTE if correlation >= GOOD_ROW_CORRELATION else severity
+        is_note = correlation >= GOOD_ROW_CORRELATION and not _repeats_mean_map(measured)
+        severity = Severity.NOTE if is_note else severity
         yield make_finding("M31", severity, f"{text} images", f"above {MIN_CHANGE:.0%}", evidence=evidence)
     elif (finding := _check_use_of_images(measured)) is not None:
         yield finding
@@ -285,15 +292,29 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
 
 
 def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
-    """Return M34 where depth within rows hardly follows that of the matches."""
+    """Return M34 where depth within rows hardly follows that of the matches; M31 where the mean map would do."""
     correlation = measured.row_correlation
     if correlation is None or correlation >= MIN_ROW_CORRELATION:
-        return None
+        return _check_mean_map(measured)
     text = f"within rows, predicted depth has a rank correlation of {correlation:.2f} with that of matches"
     if measured.row_share is not None:
         text += f"; {measured.row_share:.0%} of the variance of a map lies between its rows"
     evidence = {"row_correlation": correlation, "row_share": measured.row_share, "pairs": measured.match_pairs}
     return make_finding("M34", Severity.WARN, text, f"at least {MIN_ROW_CORRELATION:g}", evidence=evidence)
+
+
+def _check_mean_map(measured: FrameMeasurements) -> Finding | None:
+    """Return M31 where the maps explain the matches no better than their mean map, the same one for all images."""
+    if not _repeats_mean_map(measured):
+        return None
+    text = f"what the maps add to their mean map has a rank correlation of {measured.own_correlation:.2f} with that of"
+    evidence = {"own_correlation": measured.own_correlation, "mean_map_error": measured.mean_map_error}
+    evidence |= {"pairs": measured.match_pairs}
+    return make_finding("M31", Severity.WARN, f"{text} matches", f"at least {MIN_OWN_CORRELATION:g}", evidence=evidence)
+
+
+def _repeats_mean_map(measured: FrameMeasurements) -> bool:
+    return measured.own_correlation is not None and measured.own_correlation < MIN_OWN_CORRELATION
 
 
 def _describe_flat(measured: FrameMeasurements) -> tuple[str, str] | None:
@@ -361,6 +382,9 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         codes_text = ", ".join(training.unusable_codes)
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
         reasons.append((measured, "validation frames that are not unusable"))
+    severity = Severity.WARN if reasons else Severity.NOTE  # depth may be good, and that of the start better
+    if training.is_worse_than_start:
+        reasons.append(("the weights that it started from score better on its validation frames", "a better score"))
     if reasons:
         unnamed = {"focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes"}
         unnamed |= {"is_worse_than_start", "start_steps"}
@@ -372,7 +396,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         else:
             fix = LOST_MOTION_FIX if _is_motion_lost(training) else _describe_longer_training(training)
         measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
-        yield make_finding("T40", Severity.WARN, measured, expected, fix=fix, evidence=evidence)
+        yield make_finding("T40", severity, measured, expected, fix=fix, evidence=evidence)
 
 
 def _is_motion_lost(training: TrainingRecord) -> bool:

@@ -12,6 +12,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.json_files import read_json
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings
 from stadia.losses import SPARSE_DEPTH_LOSSES
+from stadia.training.config import MAX_STEPS
 
 LEARNING_CODES = {
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
@@ -34,8 +35,11 @@ RECIPE_TERMS = {
 
 TERM = "train/term/"
 
-_START = re.compile(r", step (\d{1,12})$")
-"""End of `weights of` in run.json: `CHECKPOINT, step 5000`."""
+_START = re.compile(r"(.+), step (\d{1,12})$", re.DOTALL)
+"""`weights of` in run.json: `CHECKPOINT, step 5000`."""
+
+MAX_STARTS = 100
+"""Runs of a chain of starts that are read; the steps of earlier ones do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class TrainingRecord:
     unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
         frames trained: these look better than others would.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
-    start_steps: updates that made the weights of depth that it started from; 0 without any (an encoder of ImageNet
-        predicts no depth), infinite for the published ones of a transformer.
+    start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
+        any (an encoder of ImageNet predicts no depth), infinite for the published ones of a transformer.
     """
 
     steps: int | None = None
@@ -109,7 +113,7 @@ class TrainingRecord:
             recipe_class=recipe_class,
             own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
             is_worse_than_start=_is_worse_than_start(run / "run.json"),
-            start_steps=_read_start_steps(run / "run.json"),
+            start_steps=count_start_steps(run / "run.json"),
         )
 
     def to_json(self) -> dict[str, int | float]:
@@ -140,21 +144,33 @@ def _is_worse_than_start(path: Path) -> bool:
     return _read_fact(path, WORSE_THAN_START) is True
 
 
-def _read_start_steps(path: Path) -> float:
-    """Return `TrainingRecord.start_steps` of a run.json, which names what the training started from."""
-    weights = _read_fact(path, "weights")
-    if not isinstance(weights, dict):
-        return 0
-    if _read_fact(path, "recipe") == "dpt" and str(weights.get("network")).startswith("pretrained"):
-        return math.inf
-    start = _START.search(str(weights.get("weights of")))
-    return int(start[1]) if start else 0
+def count_start_steps(path: Path) -> float:
+    """Return `TrainingRecord.start_steps` of a run.json, which has it, or names what the training started from.
+
+    Runs of earlier versions have the name alone: then those that they started from are read too, at most MAX_STARTS.
+    """
+    from stadia.training.run_folder import START_STEPS  # imports torch
+
+    total = 0
+    for _ in range(MAX_STARTS):
+        known, weights = _read_fact(path, START_STEPS), _read_fact(path, "weights")
+        if type(known) is int and 0 <= known <= MAX_STEPS:
+            return total + known
+        if not isinstance(weights, dict):
+            return total
+        if _read_fact(path, "recipe") == "dpt" and str(weights.get("network")).startswith("pretrained"):
+            return math.inf
+        if (start := _START.match(str(weights.get("weights of")))) is None:
+            return total
+        total += int(start[2])
+        path = Path(start[1]).parent.parent / "run.json"
+    return total
 
 
 def _read_fact(path: Path, key: str) -> object:
     try:
         facts = read_json(path) if path.is_file() else None
-    except StadiaError:
+    except (StadiaError, OSError):  # a name of a start may be too long for a path
         return None
     return facts.get(key) if isinstance(facts, dict) else None
 

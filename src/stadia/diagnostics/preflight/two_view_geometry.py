@@ -101,11 +101,17 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
     """Return mutual nearest neighbors that pass the ratio test."""
     if min(len(first.pixels), len(second.pixels)) < 2:
         return FeatureMatches(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros((0, 2)))
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
-    good = [best for best, other in pairs if best.distance < RATIO * other.distance]
-    by_partner = {m.trainIdx: m for m in sorted(good, key=lambda m: m.distance)[::-1]}  # of two the nearer one is kept
-    rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in by_partner.values()), dtype=np.intp).reshape(-1, 2)
-    return FeatureMatches(rows[:, 0], first.pixels[rows[:, 0]], second.pixels[rows[:, 1]])
+    one, two = first.descriptors, second.descriptors  # whole numbers up to 255: float32 has their products exactly
+    squared = (one * one).sum(axis=1)[:, None] + (two * two).sum(axis=1) - 2 * (one @ two.T)
+    rows = np.arange(len(one))
+    partners = squared.argmin(axis=1)
+    nearest = squared[rows, partners]
+    squared[rows, partners] = np.inf
+    by_distance = np.flatnonzero(nearest < RATIO**2 * squared.min(axis=1))
+    by_distance = by_distance[np.argsort(nearest[by_distance], kind="stable")]
+    _, nearest_of_each = np.unique(partners[by_distance], return_index=True)  # of two with one partner the nearer one
+    kept = np.sort(by_distance[nearest_of_each])
+    return FeatureMatches(kept, first.pixels[kept], second.pixels[partners[kept]])
 
 
 def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:

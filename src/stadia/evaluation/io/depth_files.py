@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import DataError
-from stadia.core.files import atomic_write
+from stadia.core.files import open_atomic
 from stadia.core.image_io import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
@@ -22,11 +23,22 @@ from stadia.core.image_io import (
     write_image,
 )
 from stadia.core.input_files import read_bytes
+from stadia.core.types import DepthScale
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
 SUFFIXES = (".npz", ".npy", ".png")  # the most precise first
 MAX_BYTES = 8 * MAX_PIXELS
 """Of one map: MAX_PIXELS values of float64."""
+
+DEPTH_KEYS: Mapping[DepthScale, str] = {
+    DepthScale.METRES: "depth_m",
+    DepthScale.UP_TO_SCALE: "depth",
+    DepthScale.AFFINE_INVERSE: "inverse_depth",
+}
+"""Name of the map in its .npz. Only metres have a unit in their name."""
+
+UNCERTAINTY_KEY = "log_uncertainty"
+"""Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
 
 _ROWS = 64  # of a map that are scaled at once: a map of an 8K image takes 270 MB as float64, and several of them
 
@@ -122,7 +134,7 @@ def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
     return read_npz(path, only=(name,), max_bytes=MAX_BYTES)[name]
 
 
-def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
+def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
     """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
     stored = np.empty(depth.shape, np.uint16)
     is_exact = depth.dtype == np.float32 and math.frexp(png_per_metre)[0] == 0.5  # a power of two rounds nothing
@@ -135,7 +147,7 @@ def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: floa
     write_image(path, stored)
 
 
-def write_depth_map(path: Path, **arrays: NDArray) -> None:
+def write_depth_map(path: str | Path, **arrays: NDArray) -> None:
     """Write named arrays as uncompressed .npz. Compression saves a tenth and takes ten times as long."""
-    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+    with open_atomic(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]

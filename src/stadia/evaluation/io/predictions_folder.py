@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,7 +20,15 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import check_no_links, hold_folder, open_scratch_file, open_to_append, sync_later, write_json
+from stadia.core.files import (
+    check_no_links,
+    hold_folder,
+    join_name,
+    open_scratch_file,
+    open_to_append,
+    sync_later,
+    write_json,
+)
 from stadia.core.input_files import read_text
 from stadia.core.json_files import parse_json, read_json
 from stadia.core.registry import check_file_keys
@@ -28,7 +37,9 @@ from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import MAX_WAITING, run_behind
 from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
 from stadia.evaluation.io.depth_files import (
+    DEPTH_KEYS,
     PNG_PER_METRE,
+    UNCERTAINTY_KEY,
     find_depth_files,
     list_arrays,
     read_depth_map,
@@ -58,16 +69,6 @@ _NOT_ENDED: Mapping[str, Any] = {
     "has_frame_numbers": False,
     "not_aligned": None,
 }
-DEPTH_KEYS: Mapping[DepthScale, str] = {
-    DepthScale.METRES: "depth_m",
-    DepthScale.UP_TO_SCALE: "depth",
-    DepthScale.AFFINE_INVERSE: "inverse_depth",
-}
-"""Name of the map in its .npz. Only metres have a unit in their name."""
-
-UNCERTAINTY_KEY = "log_uncertainty"
-"""Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
-
 SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "metres: depth and translation carry their unit, for images like those of the training",
     DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within an image, one unknown factor is left",
@@ -377,11 +378,12 @@ def _write_frames(
     path_ends, last_posed, sizes = "", "", set[tuple[int, int]]()
     not_aligned: int | None = None
     latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
-    takers: list[Listener] = [partial(_write_maps, out), *listeners]
+    maps = str(out / "depth")
+    takers: list[Listener] = [partial(_write_maps, maps), *listeners]
     with run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) as write:
         for predicted in frames:
             name, pose = predicted.frame.name, predicted.T_world_camera
-            if name in latest or _map_path(out, name).exists():  # the folder was empty
+            if name in latest or os.path.exists(join_name(maps, f"{name}.npz")):  # noqa: PTH110 - no Path for a frame
                 found = f"two frames called '{name}'"
                 raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
             begun.write(json.dumps(name).encode() + b"\n")
@@ -411,22 +413,20 @@ def _write_frames(
     return written
 
 
-def _map_path(folder: Path, name: str) -> Path:
-    """Return the path of a frame's map. The suffix is appended: a name may hold a dot ("frame-000000.color")."""
-    return folder / "depth" / f"{name}.npz"
+def _write_maps(folder: str, predicted: PredictedFrame) -> None:
+    """Write the map as predicted with its K, and a PNG at the image's size, into the folder of maps.
 
-
-def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
-    """Write the map as predicted with its K, and a PNG at the image's size for people and other programs."""
+    Suffixes are appended: a name may hold a dot ("frame-000000.color").
+    """
     affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
     values = predicted.inverse_depth if affine else predicted.depth()
     arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
     if predicted.log_uncertainty is not None:
         arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
-    path = _map_path(folder, predicted.frame.name)
-    write_depth_map(path, **arrays)
+    name = predicted.frame.name
+    write_depth_map(join_name(folder, f"{name}.npz"), **arrays)
     if not affine:
-        write_depth_png(path.with_suffix(".png"), predicted.depth_at_image())
+        write_depth_png(join_name(folder, f"{name}.png"), predicted.depth_at_image())
 
 
 def _check_writable(out: Path, record: PredictionsRecord, further: Collection[str]) -> None:

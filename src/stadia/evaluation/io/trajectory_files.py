@@ -287,7 +287,10 @@ def associate_trajectories(
         return _associate_frames(estimated, reference)
     if estimated.times_s is None or reference.times_s is None:
         if len(estimated) != len(reference):
-            fix = "write a pose for every frame, or give both with timestamps (--format tum --reference-format tum)"
+            fix = (
+                "write a pose for every frame, write the number of its frame in front of each row, or give both with"
+                " timestamps (--format tum --reference-format tum)"
+            )
             expected = f"{len(reference)}, as in {reference.name}: a row is a frame"
             raise DataError(estimated.name, found=f"{len(estimated)} poses", expected=expected, fix=fix)
         return estimated, reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ _CATEGORIES = np.array(
 )
 """Okabe and Ito's colors, which color-blind readers can distinguish (jfly.uni-koeln.de/color)."""
 
-_ROWS = 256  # of a map that are colored at once
+_ROWS = 64  # of a map that are colored at once: they stay in the processor's cache
 
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
@@ -29,21 +30,27 @@ def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
 
 
 def color_inverse_depth(
-    inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None
+    inverse_depth: ArrayLike,
+    *,
+    percentile: float = 95.0,
+    top: float | None = None,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile.
+
+    out: (H, W, 3), is filled and returned, such as a part of a larger image; by default a new one.
 
     Examples:
         >>> color_inverse_depth(np.array([[0.0, 0.5, 1.0]])).shape
         (1, 3, 3)
     """
     values = np.asarray(inverse_depth, np.float32)
-    if not np.isfinite(values.sum(dtype=np.float64)):  # a sum costs a tenth of a copy
+    if not all(np.isfinite(values[start : start + _ROWS]).all() for start in range(0, len(values), _ROWS)):
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if top is None:
         known = values[values > 0]
         top = float(np.percentile(known, percentile)) if known.size else 1.0
-    return _apply_colormap(values, max(top, 1e-12), cv2.COLORMAP_MAGMA)
+    return _apply_colormap(values, max(top, 1e-12), cv2.COLORMAP_MAGMA, out)
 
 
 def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
@@ -97,15 +104,21 @@ def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.ui
     return key
 
 
-def _apply_colormap(values: NDArray[np.float32], top: float, colormap: int) -> NDArray[np.uint8]:
-    colors = np.empty((*values.shape, 3), np.uint8)
+@cache
+def _load_colormap(colormap: int) -> NDArray[np.uint8]:
+    """Return the 256 colors (256, 1, 3) RGB of one of cv2's maps."""
+    colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colormap)
+    return np.asarray(cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _apply_colormap(
+    values: NDArray[np.float32], top: float, colormap: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    colors = np.empty((*values.shape, 3), np.uint8) if out is None else out
     for start in range(0, len(values), _ROWS):  # copies of a whole 8K map would take 500 MB
         shares = values[start : start + _ROWS] / np.float32(top)
         np.clip(shares, 0, 1, out=shares)
         shares *= 255
         shares += 0.5
-        colored = cv2.applyColorMap(shares.astype(np.uint8), colormap)
-        cv2.cvtColor(
-            colored, cv2.COLOR_BGR2RGB, colors[start : start + _ROWS]
-        )  # a reversed slice takes 20 times as long
+        cv2.applyColorMap(shares.astype(np.uint8), _load_colormap(colormap), colors[start : start + _ROWS])
     return colors

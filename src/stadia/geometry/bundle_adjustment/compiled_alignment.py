@@ -46,6 +46,7 @@ class CompiledPair:
 
     target, inverse_depth: (H, W).  source: (Hs, Ws, 3), gray and its slopes along x and y.
     K_target_inverse, K_source: (3, 3) float64.
+    lens: (3, 3), as of `direct_alignment_kernels.add_normal_equations`.
     """
 
     target: Floats
@@ -53,6 +54,7 @@ class CompiledPair:
     inverse_depth: Floats
     K_target_inverse: Doubles
     K_source: Doubles
+    lens: Floats
 
     @classmethod
     def extract(
@@ -62,7 +64,10 @@ class CompiledPair:
         K, K_source = (one.K.double().expand(len(target), 3, 3)[number].numpy() for one in (camera, source_camera))
         images = target[number, 0], source[number].permute(1, 2, 0), inverse_depth[number, 0]
         own, other, inverse = (np.ascontiguousarray(image.numpy()) for image in images)
-        return cls(own, other, inverse, np.linalg.inv(K), K_source)
+        lens = np.zeros((3, 3), np.float32)
+        lens[:2] = np.linalg.inv(K_source)[:2]
+        lens[2] = K_source[0, 0], K_source[0, 1], K_source[1, 1]
+        return cls(own, other, inverse, np.linalg.inv(K), K_source, lens)
 
     def align(self, T: Doubles, brightness: Doubles, settings: AlignmentSettings) -> _State:
         """Take steps that lower the cost of pixels visible before and after."""
@@ -90,8 +95,9 @@ class CompiledPair:
         return max(kernels.find_variance(state.residual, state.seen, *rounds), settings.min_scale**2)
 
     def _linearize(self, T: Doubles, brightness: Doubles) -> _State:
-        transform: Any = self.K_source @ np.hstack((T[:3, :3] @ self.K_target_inverse, T[:3, 3:]))
-        transform = transform.astype(np.float32)
+        moved = np.empty((3, 4))
+        moved[:, :3], moved[:, 3] = T[:3, :3] @ self.K_target_inverse, T[:3, 3]
+        transform: Any = (self.K_source @ moved).astype(np.float32)
         residual, seen = np.empty_like(self.target), np.empty_like(self.target)
         gain, offset = _gain(brightness), np.float32(brightness[1])
         values = transform, gain, offset, np.float32(NEAR), residual, seen
@@ -99,16 +105,13 @@ class CompiledPair:
         return _State(T, brightness, transform, residual, seen)
 
     def _normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
-        lens, K = np.zeros((3, 3)), self.K_source
-        lens[:2] = np.linalg.inv(K)[:2]
-        lens[2] = K[0, 0], K[0, 1], K[1, 1]
         curvature, downhill = np.zeros((8, 8)), np.zeros(8)
         kernels.add_normal_equations(
             self.source,
             self.target,
             self.inverse_depth,
             state.transform,
-            lens.astype(np.float32),
+            self.lens,
             _gain(state.brightness),
             np.float32(NEAR),
             state.residual,
@@ -116,7 +119,7 @@ class CompiledPair:
             curvature,
             downhill,
         )
-        return np.triu(curvature) + np.triu(curvature, 1).T, downhill
+        return curvature, downhill
 
 
 _MAX_LOG_GAIN = 80.0  # its exponential is within float32; a step that goes there is refused for its cost

@@ -65,10 +65,13 @@ def align_direct(
     check_sizes(source, depth_m, camera, source_camera)
     T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
     result = None
+    gray, source_gray = (image.mean(1, keepdim=True) for image in (target, source))
+    inverse_depth = inverse_from_depth(depth_m)
     coarsest = int(math.log2(max(camera.height / _MIN_ROWS, 1)))
     finest = max(math.ceil(math.log2(camera.height * camera.width / _MAX_PIXELS) / 2), 0)
     for level in range(coarsest, min(finest, coarsest) - 1, -1):
-        result = _Pair.downsample(target, source, depth_m, camera, source_camera, level).align(T, brightness)
+        pair = _Pair.downsample(gray, source_gray, inverse_depth, camera, source_camera, level)
+        result = pair.align(T, brightness)
         T, brightness = result.T_source_target, result.brightness
     assert result is not None
     gain, seen = brightness[:, 0].exp(), result.seen.double()
@@ -132,21 +135,20 @@ class _Pair:
 
     @classmethod
     def downsample(
-        cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int
+        cls, target: Tensor, source: Tensor, inverse_depth: Tensor, camera: Camera, source_camera: Camera, times: int
     ) -> _Pair:
-        """Return both images at 1 / 2^times of their size; inverse depth is the mean of the known values."""
-        target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
-        height, width = source_camera.height >> times, source_camera.width >> times
-        source, source_camera = resize(source, source_camera, height, width)
-        inverse_depth = inverse_from_depth(depth_m)
-        known = F.interpolate((inverse_depth > 0).to(inverse_depth), target.shape[-2:], mode="area")
-        inverse_depth = F.interpolate(inverse_depth, target.shape[-2:], mode="area") / known.clamp(min=NEAR)
-        gray = source.mean(1, keepdim=True)
-        around = F.pad(gray, (1, 1, 1, 1), mode="replicate")
+        """Return gray images (B, 1, H, W) at 1 / 2^times of their size; inverse depth is the mean of known values."""
+        if times:  # at its own size an image stays as it is, bit for bit
+            target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
+            height, width = source_camera.height >> times, source_camera.width >> times
+            source, source_camera = resize(source, source_camera, height, width)
+            known = F.interpolate((inverse_depth > 0).to(inverse_depth), target.shape[-2:], mode="area")
+            inverse_depth = F.interpolate(inverse_depth, target.shape[-2:], mode="area") / known.clamp(min=NEAR)
+        around = F.pad(source, (1, 1, 1, 1), mode="replicate")
         slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
         slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
-        source = torch.cat((gray, slope_x, slope_y), 1)
-        return cls(target.mean(1, keepdim=True), source, depth_from_inverse(inverse_depth), camera, source_camera)
+        source = torch.cat((source, slope_x, slope_y), 1)
+        return cls(target, source, depth_from_inverse(inverse_depth), camera, source_camera)
 
     def align(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
         """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""

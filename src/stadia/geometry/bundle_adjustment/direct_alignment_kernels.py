@@ -125,7 +125,7 @@ def add_normal_equations(
     near: Scalar,
     residual: Floats,
     inverse_variance: Scalar,  # over the degrees of freedom
-    curvature: NDArray[np.float64],  # out (8, 8), upper triangle
+    curvature: NDArray[np.float64],  # out (8, 8), 0 before
     downhill: NDArray[np.float64],  # out (8,)
 ) -> None:
     """Add up weighted products of the slopes (B, 8) with each other and with the residual."""
@@ -164,6 +164,9 @@ def add_normal_equations(
                 for x in range(width):
                     total += weighted[a, x] * slope[b, x]
                 curvature[a, b] += total
+    for a in range(UNKNOWNS):
+        for b in range(a):
+            curvature[a, b] = curvature[b, a]
 
 
 @row_kernel

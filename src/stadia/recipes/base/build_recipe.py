@@ -16,10 +16,11 @@ from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.prediction_checks.training_record import count_start_steps
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.training.batches import BatchIterable, EpochLoader
-from stadia.training.checkpoint import Checkpoint, check_recipe, load_weights
+from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
@@ -52,11 +53,29 @@ class TrainingData(Protocol):
 
 
 def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise CheckpointError if the initial weights are unavailable, or `start_from` is of another recipe."""
+    """Raise CheckpointError if the initial weights are unavailable, or `start_from` is of another recipe or model."""
     if config.start_from is None:
         recipe.check_init_weights(config)
-    else:
-        check_recipe(Checkpoint.open(Path(config.start_from)), (recipe.recipe, *recipe.compatible_recipes))
+        return
+    checkpoint = Checkpoint.open(Path(config.start_from))
+    check_recipe(checkpoint, (recipe.recipe, *recipe.compatible_recipes))
+    if checkpoint.header.config.get("model") != config.model_dump(mode="json").get("model"):
+        _check_start_fits(recipe, config, checkpoint)
+
+
+def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError where the parameters of a start differ from the model, before the data are opened.
+
+    Buffers may depend on the data, as may a model that cannot be built yet: both are checked later.
+    """
+    with seeds.preserve_generators():
+        try:
+            recipe = recipe_class(without_pretrained(config))
+        except Exception:
+            return
+    parameters = dict(recipe.named_parameters())
+    saved = {name: tensor for name, tensor in checkpoint.weights().items() if name in parameters}
+    check_weights(checkpoint, saved, recipe, without=recipe.state_dict().keys() - parameters.keys())
 
 
 def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
@@ -89,6 +108,7 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     names = (recipe.recipe, *recipe.compatible_recipes)
     load_weights(checkpoint, recipe, recipe=names, without=recipe.data_buffers)
     recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
+    recipe.start_steps = checkpoint.header.step + count_start_steps(checkpoint.path.parent.parent / "run.json")
     return recipe
 
 

@@ -35,7 +35,13 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.base.backend_predictor import BackendPredictor, describe_backend_choice, describe_cost, open_backend
+from stadia.recipes.base.backend_predictor import (
+    BackendPredictor,
+    describe_backend_choice,
+    describe_cost,
+    limit_torch_threads,
+    open_backend,
+)
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
@@ -43,6 +49,7 @@ from stadia.recipes.base.prediction_outputs import (
     DEPTH_COLOR,
     IMAGE,
     VIDEO,
+    note_interruption,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -302,7 +309,7 @@ def predict_input(
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
     listeners: list[Listener] = [depth_color_writer(out / DEPTH_COLOR)]
-    with ExitStack() as files:
+    with limit_torch_threads(predictor), note_interruption(out), ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
         if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:

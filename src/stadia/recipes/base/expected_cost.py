@@ -24,6 +24,7 @@ from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video_files import read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.recipes import RECIPES, configure
+from stadia.recipes.base.build_recipe import check_init_weights
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.prediction_inputs import is_own_video
@@ -36,6 +37,7 @@ from stadia.recipes.base.progressive_resizing import (
 )
 from stadia.recipes.base.step_measurement import PROBE_INTERVAL_S, PROBE_STEPS, DryRunResult, measure_steps
 from stadia.training.batches import batch_sizes
+from stadia.training.config import CHECK_SECONDS
 from stadia.training.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP, check_devices
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.peak_memory import PeakMemory, unshared_child_bytes
@@ -53,16 +55,18 @@ STATE_COPIES = 4
 """Weights in `best`, and weights with the two moments of adam in `last`."""
 
 PLANNED_STEPS = 1.28
-"""Planned steps over those that fit by the measured time. The time limit ends the training; a machine that was busy
-while it was measured makes more steps later.
-"""
+"""Planned steps over those that fit by the measured time, which ends the training: a busy machine may get faster."""
 STAGED_STEPS = 0.9
 """The same with `training.stages`: the time must not end before the last stage, which has the full size."""
 OTHER_S = 15.0
 """Time of what is not measured: loading the libraries, building the networks, writing the report."""
 VALIDATIONS = 5
 """Validations of a training of given minutes; fewer where they would take more than MAX_VALIDATION_SHARE of it."""
-MAX_VALIDATION_SHARE = 0.2
+MAX_VALIDATION_SHARE, MAX_CHECK_SHARE = 0.2, 0.1
+_NO_CHECKS = (
+    "the loss checks are left out: {:g} s (training.check_seconds) are more than {:.0%} of {:g} minutes."
+    " Fix: run them alone with --dry-run, or give more minutes"
+)
 REPORT_S = 5.0
 """Verdict, report and the start of the scores at the end: 4 to 11 s in trainings of 12 to 50 s on busy cores."""
 SCORING_SHARE = 1.5
@@ -224,6 +228,7 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
     recipe_class = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
+    check_init_weights(recipe_class, config)
     opened = open_data(recipe_class, config, console)
     with announce_step(console, "measuring three steps of this training"):
         chosen = choose_fastest(opened.config, opened.data, console)
@@ -253,8 +258,12 @@ def choose_steps(
         spent_s += measured.spent_s
     left_s = 60 * minutes - spent_s
     length = choose_length(measured, left_s, config.training.validate_every)
-    if length.steps >= FEW_STEPS:  # such a training checks its losses first
-        shorter = choose_length(measured, left_s - config.training.check_seconds, config.training.validate_every)
+    check_seconds = config.training.check_seconds
+    if length.steps >= FEW_STEPS and check_seconds == CHECK_SECONDS > MAX_CHECK_SHARE * 60 * minutes:
+        console.print(_NO_CHECKS.format(check_seconds, MAX_CHECK_SHARE, minutes), highlight=False, soft_wrap=True)
+        check_seconds = 0
+    elif length.steps >= FEW_STEPS:  # such a training checks its losses first
+        shorter = choose_length(measured, left_s - check_seconds, config.training.validate_every)
         unchecked = replace(length, steps=FEW_STEPS - 1, expected_steps=min(length.expected_steps, FEW_STEPS - 1))
         length = max(shorter, unchecked, key=lambda one: one.steps)
     if length.expected_steps < 1:
@@ -265,24 +274,16 @@ def choose_steps(
         fix = "give more minutes, or a smaller data.width"
         raise ConfigError("--minutes", found=found, expected="time for one step and its scores", fix=fix)
     changes = {"max_steps": length.steps, "max_epochs": None, "max_minutes": length.steps_s / 60}
-    changes["validate_every"] = length.validate_every
+    changes |= {"validate_every": length.validate_every, "check_seconds": check_seconds}
     resolved = measured.opened.config.model_dump(mode="json")  # what was searched and measured is kept
     config = keep_measured_choices(keep_batch_sizes(config, resolved), resolved)
     chosen = config.model_copy(update={"training": config.training.model_copy(update=changes)})
     chosen, settings = shorten_warmup(chosen, length.expected_steps)
     settings = [f"training.max_steps={length.steps}", f"training.max_minutes={length.steps_s / 60:.3g}", *settings]
-    ends = (
-        f"; the time ends the training, after at most {length.steps} steps if the machine gets faster"
-        if length.steps > length.expected_steps
-        else ""
-    )
-    console.print(
-        f"--minutes {minutes:g}: about {length.expected_steps} steps of {measured.step_s:.2g} s{ends}"
-        f" ({' '.join(settings)})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    line = f"--minutes {minutes:g}: about {length.expected_steps} steps of {measured.step_s:.2g} s"
+    if length.steps > length.expected_steps:
+        line += f"; the time ends the training, after at most {length.steps} steps if the machine gets faster"
+    console.print(f"{line} ({' '.join(settings)})", markup=False, highlight=False, soft_wrap=True)
     return chosen, measured.opened
 
 

@@ -17,7 +17,7 @@ MAX_VALUES, MAX_TEXT = 100, 80
 """Values that are kept, and characters of a text."""
 
 _LIBRARIES = {"stadia", "torch", "timm", "numpy", "builtins", *sys.stdlib_module_names}
-_OF_MODULE = {"recipe", "training", "started_from", "plan", "optimizer", "global_step", "rank"}
+_OF_MODULE = {"recipe", "training", "started_from", "start_steps", "plan", "optimizer", "global_step", "rank"}
 """Attributes of every recipe and module, also those that a training sets."""
 
 

@@ -156,9 +156,9 @@ def _describe_basis(checks: Mapping[str, Any]) -> str:
     if pairs < MIN_PAIRS:  # too few for S30, which is listed as not checked
         return ""
     basis = f"in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth"
-    over_mean = measured.get("mean_map_error")  # files of earlier versions have none
-    if isinstance(over_mean, float):
-        basis += f", and {over_mean:.2f} times as far as from the mean map of these predictions"
+    own = measured.get("own_correlation")  # files of earlier versions have none
+    if isinstance(own, float):
+        basis += f"; what the maps add to their mean map has a rank correlation of {own:.2f} with that of matches"
     return f" ({basis})"
 
 

@@ -90,7 +90,7 @@ def is_own_video(path: Path, format: str) -> bool:
 
 def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
     """Yield all frames; those that a training selects are on the trajectory."""
-    chooser = FrameSelector(stride)
+    chooser = FrameSelector(stride, lists_kept=False)
     for frame in frames:
         yield replace(frame, on_path=chooser.keep(frame.image))
 
@@ -118,7 +118,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
         )
 
     def frames() -> Iterator[Frame]:
-        chooser = FrameSelector(options.stride)
+        chooser = FrameSelector(options.stride, lists_kept=False)
         for decoded in itertools.islice(stream_video(path, options.video_decoder), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
             yield Frame(

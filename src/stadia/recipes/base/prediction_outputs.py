@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from stadia.evaluation.frame_preparation import Listener
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_folder import UNFINISHED, Predictions
 from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
 from stadia.recipes.base.prediction_gate import describe_trust, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput
+
+log = logging.getLogger(__name__)
 
 VIDEO = "side_by_side.mp4"
 IMAGE = "side_by_side.png"
@@ -48,3 +51,15 @@ def trust_line(predictions: Predictions) -> str:
     """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
     checks = predictions.record.checks if predictions.record else None
     return f"depth scale: {describe_trust(predictions.depth_scale, checks)}"
+
+
+@contextmanager
+def note_interruption(out: Path) -> Iterator[None]:
+    """Log what a prediction that the user interrupts leaves, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (count := len(list((out / "depth").glob("*.npz")))) and (out / UNFINISHED).exists():
+            maps = f"{count} whole map{'s' * (count != 1)}"
+            log.warning("%s: unfinished, with %s; the same prediction into it starts at its first frame", out, maps)
+        raise

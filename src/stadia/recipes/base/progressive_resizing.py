@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
+from stadia.core.freed_memory import return_freed_memory
 from stadia.core.machine_memory import available_memory_bytes
 from stadia.core.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData
@@ -102,7 +103,9 @@ class OpenedData:
         return self.config.model_copy(update={"training": config.training, **_find_schedule(config)})
 
 
-KEYS_WITHOUT_DATA = frozenset({"max_steps", "max_epochs", "max_minutes", "validate_every", *MEASURED_KEYS})
+KEYS_WITHOUT_DATA = frozenset(
+    {"max_steps", "max_epochs", "max_minutes", "validate_every", "check_seconds", *MEASURED_KEYS}
+)
 """Keys of `training` on which the data do not depend."""
 
 
@@ -236,6 +239,7 @@ def _measure_peak(recipe: type[AnyRecipe], config: RecipeConfig) -> int | None:
             raise
         found = None
     gc.collect()
+    return_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return found

@@ -33,8 +33,9 @@ class DryRunResult:
     """Time and peak memory of each step of `recipes.dry_run`. A finding that stops raises, and gives no result.
 
     device: type of the torch device, "cpu" or "cuda".
-    peak_bytes: peak memory during each step, bytes: of torch on a GPU, else of the process and its children. Three
-        steps for each data set and stage; the first has no state of the optimizer yet.
+    peak_bytes: peak memory during each step, bytes: of torch on a GPU, else of the process and its children, with
+        what earlier steps freed and the process keeps. Three steps for each data set and stage; the first has no
+        state of the optimizer yet.
     seconds: wall time of each step, with its data, seconds; the first one is the slowest.
     not_checked: names of the loss checks that `training.check_seconds` left no time for; empty if all ran.
 

@@ -66,7 +66,7 @@ from stadia.recipes.base.recipe_commands import score_validation
 from stadia.recipes.base.step_measurement import DryRunResult, measure_steps
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import TrainingPlan, select_device
-from stadia.training.config import MAX_CHECK_SECONDS
+from stadia.training.config import CHECK_SECONDS, MAX_CHECK_SECONDS
 from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
@@ -150,7 +150,8 @@ def train(
                 recipe = create_recipe(recipe_class, config, data, run)
             if is_new:
                 _check_own_class(recipe, run, console)
-            if is_new and TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS:
+            is_long = TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS
+            if is_new and is_long and config.training.check_seconds:
                 _check_losses(recipe, config, data, run, console, on_stop)
         begins()
 
@@ -208,6 +209,7 @@ def dry_run(
         check_own_weights(recipe, base)
     _print_unchecked(note_unchecked_loss(recipe_class), console)
     recipe.save_data_stats(data)
+    config = _set_check_seconds(config)
     found = report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
     unchecked = list_out_of_time(found)
     del recipe  # the steps' peak of memory is without it
@@ -217,6 +219,12 @@ def dry_run(
         each = [measure_steps(recipe_class, *prepared) for prepared in prepare_stages(recipe_class, config)]
     peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
     return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds), unchecked)
+
+
+def _set_check_seconds(config: RecipeConfig) -> RecipeConfig:
+    """Return the configuration with a time limit of the loss checks: a dry run makes them always."""
+    seconds = config.training.check_seconds or CHECK_SECONDS
+    return config.model_copy(update={"training": config.training.model_copy(update={"check_seconds": seconds})})
 
 
 # -- findings

@@ -8,6 +8,7 @@ once to the training's ground truth, before the first step; from then on the net
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
@@ -65,6 +66,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         self.network = DptNet(config.model)
         self.loss = SparseDepthLoss(config.loss)
         self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step
+        if self.network.weights["network"].startswith("pretrained"):
+            self.start_steps = math.inf  # published weights that predict depth
 
     @classmethod
     def prepare(cls, config: DptRecipeConfig, console: Console) -> tuple[DptRecipeConfig, VideoData]:

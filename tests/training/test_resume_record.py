@@ -1,0 +1,97 @@
+"""What a run's record keeps over a resume: the times of its phases, the score of its start, and where it began."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import small_recipe
+from rich.console import Console
+from test_resume import At, Crash, crash
+
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.training.fit import Interrupted
+from stadia.training.loop import TrainingLoop
+from stadia.training.run_folder import WORSE_THAN_START, Run
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def stop_after(root: Path, step: int, **values: object) -> Path:
+    """Train until Ctrl-C during step `step`, which ends with a checkpoint; return the run folder."""
+    with pytest.raises(Interrupted):
+        small_recipe.train(root, callbacks=[At(step - 1, interrupt)], **values)
+    (run,) = root.iterdir()
+    return run
+
+
+def started_recipe() -> small_recipe.SmallRecipe:
+    recipe = small_recipe.SmallRecipe()
+    recipe.started_from, recipe.start_steps = "runs/long/checkpoints/best.safetensors, step 5000", 5000
+    return recipe
+
+
+def test_a_resume_before_the_first_checkpoint_prints_that_it_starts_at_step_0(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(3, crash)], checkpoint_every=100)
+    (run,) = tmp_path.iterdir()
+    assert not (run / "checkpoints" / "last.safetensors").exists()
+    printed = []
+    for _ in range(2):  # the second one goes on from a checkpoint
+        output = io.StringIO()
+        small_recipe.train(tmp_path, resume=run, console=Console(file=output, width=500), checkpoint_every=100)
+        printed.append([line for line in output.getvalue().splitlines() if "has no checkpoint" in line])
+    assert printed[0] == [
+        f"note: {run} has no checkpoint: the run was stopped before its first one (a validation, or"
+        " training.checkpoint_every), and starts again at step 0"
+    ]
+    assert printed[1] == []
+
+
+@pytest.mark.parametrize("minutes", [None, 1e-9])
+def test_times_of_the_phases_survive_a_resume_without_a_step(tmp_path: Path, minutes: float | None) -> None:
+    """Ctrl-C in the last step: the resume has nothing to train, and its report still shows where the time went."""
+    values = {"max_minutes": minutes}
+    folder = stop_after(tmp_path, 20 if minutes is None else 1, **values)
+    before = Run.open(folder).facts["time"]
+    assert before["steps"] == (20 if minutes is None else 1)
+    assert sum(before["phases_s"].values()) > 0
+    small_recipe.train(tmp_path, resume=folder, **values)
+    assert Run.open(folder).facts["time"] == before
+    assert Run.open(folder).facts["status"] == "finished"
+
+
+@pytest.mark.parametrize("stopped_at", [8, 20])
+@pytest.mark.parametrize("factor", [1e-9, 1e9])
+def test_a_better_start_is_remembered_over_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int, factor: float
+) -> None:
+    """factor: of the score of the start."""
+    score_validation = TrainingLoop.score_validation
+
+    def score(loop: TrainingLoop) -> dict[str, float]:
+        found = score_validation(loop)
+        return {name: value * factor for name, value in found.items()} if loop.step == 0 else found
+
+    monkeypatch.setattr(TrainingLoop, "score_validation", score)
+    folder = stop_after(tmp_path, stopped_at, recipe=started_recipe())
+    output = io.StringIO()
+    small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=500))
+    assert Run.open(folder).facts[WORSE_THAN_START] == (factor < 1)
+    assert TrainingRecord.read(folder).is_worse_than_start == (factor < 1)
+    if stopped_at < 20:
+        assert ("note: the weights that it started from have val/" in output.getvalue()) == (factor < 1)
+
+
+def test_steps_of_the_start_count(tmp_path: Path) -> None:
+    """20 steps from weights of 5000 are no short training."""
+    output = io.StringIO()
+    run, _ = small_recipe.train(tmp_path, recipe=started_recipe(), console=Console(file=output, width=500))
+    assert "are few" not in output.getvalue()
+    assert "note: 20 steps, after 5000 of the weights that it starts from: the loss checks run" in output.getvalue()
+    assert run.facts["start_steps"] == 5000
