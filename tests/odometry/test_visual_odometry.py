@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia.apps.run_odometry import MeasuredPath, _score
 from stadia.core.errors import DataError, StadiaError
@@ -399,3 +400,28 @@ def test_an_interrupted_path_leaves_nothing(
     )
     assert code == 130
     assert not (tmp_path / "o").exists()
+
+
+class FloatProducts(TorchDispatchMode):
+    """Shapes of the products of float32 matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes = set[tuple[str, tuple[int, ...]]]()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        name = function.overloadpacket.__name__
+        if name in {"mm", "bmm", "addmm", "baddbmm", "addmv", "mv"} and arguments[0].dtype == torch.float32:
+            self.shapes.add((name, tuple(arguments[0].shape)))
+        return function(*arguments, **(options or {}))
+
+
+def test_no_product_of_float32_has_the_number_of_points_among_its_sizes():
+    """OneDNN would compile and keep a program for each: 8 kB a frame."""
+    room = Room()
+    with FloatProducts() as products:
+        track_camera(room, room.frames, "refined", source="room")
+    assert products.shapes <= {(name, shape) for name, shape in products.shapes if max(shape) <= 16}
+    with FloatProducts() as products:
+        torch.ones(900, 3) @ torch.ones(3, 3)
+    assert products.shapes == {("mm", (900, 3))}, "the guard sees one"

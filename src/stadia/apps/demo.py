@@ -80,10 +80,10 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
         worlds = render_worlds(console)
         config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
         trained = train(config, out=out)
-        test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder)
+        test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder, flip=True)
         aligned, network = (
-            Provenance.from_checkpoint(trained.folder),
-            Provenance.from_checkpoint(trained.folder, "network"),
+            Provenance.from_checkpoint(trained.folder, motion).model_copy(update={"flip": True})
+            for motion in ("aligned", "network")
         )
         scores = score_recordings(predictor, test, trained, "test", aligned, console)
         network_scores = score_recordings(predictor, test, trained, "test-network", network, console)

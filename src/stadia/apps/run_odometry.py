@@ -78,8 +78,9 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
     opened = Checkpoint.open(request.checkpoint)
     size = requested_size(request.size, opened.header.config)
     provenance = Provenance.from_checkpoint(request.checkpoint, requested_size=size)
-    about = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
-    predictor, choice = build_recipe.load_predictor(request.checkpoint, size), request.backend_choice
+    about: dict[str, Any] = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
+    predictor = build_recipe.load_predictor(request.checkpoint, size, flip=request.flip)
+    choice = request.backend_choice
     yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
     options = dict(request.options)
     is_file = request.source.is_file() and request.source.suffix.lower() in VIDEO_SUFFIXES
@@ -96,6 +97,8 @@ def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str
         predictor = open_backend(request.checkpoint, predictor, choice, open_frames)
         yield from describe_cost(choice.precision, predictor.precision_cost)
         about |= {"backend": choice.backend, "precision": choice.precision}
+    if request.flip:
+        about["flip"] = True
     checks: dict[str, Mapping[str, Any]] = {}
     for given, folder in zip(inputs, folders, strict=True):
         checks[given.name] = yield from _write(given, predictor, folder, request, poses, about, track)
@@ -173,7 +176,7 @@ def _write(
     folder: Path,
     request: OdometryRequest,
     poses: Mapping[str, Any] | None,
-    about: dict[str, str],
+    about: dict[str, Any],
     track: TrackProgress,
 ) -> Generator[str, None, Mapping[str, Any]]:
     """Estimate one recording into its folder, which appears whole or not at all; yield lines for people.

@@ -41,6 +41,9 @@ MotionOption = Annotated[
     str | None, option("How to estimate the path: aligned (direct alignment, default) or network.")
 ]
 SizeOption = Annotated[str | None, option("Run CHECKPOINT at another size than in training: 1216x352.")]
+FlipOption = Annotated[
+    bool, flag("--flip", "Average each map with that of the mirrored image: better depth in twice the time.")
+]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
 PrecisionOption = Annotated[
     str,

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import EveryOption, ForceOption, JsonOption, MotionOption, SizeOption, argument, flag, option
+from stadia.cli.arguments import (
+    EveryOption,
+    FlipOption,
+    ForceOption,
+    JsonOption,
+    MotionOption,
+    SizeOption,
+    argument,
+    flag,
+    option,
+)
 from stadia.cli.printing import echo
 
 if TYPE_CHECKING:
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
-    **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "out"), (_CHECKPOINT,)),
+    **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "flip", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
     **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
     **dict.fromkeys(
@@ -60,6 +70,7 @@ def evaluate(
     held_out: Annotated[bool, flag("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
     motion: MotionOption = None,
     size: SizeOption = None,
+    flip: FlipOption = False,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
     image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
@@ -94,7 +105,7 @@ def evaluate(
         assert checkpoint is not None
         options, method = parse_source_options(overrides or []), motion or "aligned"
         summary = _score_checkpoint(
-            EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, method, size, out)
+            EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, method, size, flip, out)
         )
     _print(summary, as_json=as_json)
 

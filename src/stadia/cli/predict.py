@@ -11,6 +11,7 @@ from stadia.cli.arguments import (
     BackendOption,
     CheckpointArgument,
     EveryOption,
+    FlipOption,
     ForceOption,
     InputArgument,
     InputSettings,
@@ -33,6 +34,7 @@ def predict(
     every: EveryOption = 1,
     motion: MotionOption = None,
     size: SizeOption = None,
+    flip: FlipOption = False,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
     cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
@@ -53,7 +55,7 @@ def predict(
     from stadia.recipes.base.requests import PredictRequest, describe_checkpoint, parse_source_options
 
     options = parse_source_options(overrides or [])
-    outputs = out, every, motion, size, video, cloud, background
+    outputs = out, every, motion, size, flip, video, cloud, background
     request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
@@ -72,6 +74,7 @@ def odometry(
     out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
     method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
     size: SizeOption = None,
+    flip: FlipOption = False,
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
     strict: StrictOption = False,
@@ -84,7 +87,7 @@ def odometry(
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
     options = parse_source_options(overrides or [])
-    request = OdometryRequest(checkpoint, source, options, method, size, out, choice, strict)
+    request = OdometryRequest(checkpoint, source, options, method, size, out, choice, strict, flip)
     echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
     from stadia.apps.run_odometry import run_odometry
 

@@ -20,6 +20,7 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
     WindowFrames,
     gradient_weight,
     make_host_points,
+    rotate_rays,
     select_pixels,
     squared_gradient,
     uncertainty_weight,
@@ -232,9 +233,11 @@ def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Ten
 
     K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 where none is left.
     """
-    moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
+    turned = rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
+    moved = turned + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
     z = moved[:, 2]
-    x, y = ((moved / z[:, None].clamp(min=1e-6)) @ K.mT.to(moved))[:, :2].unbind(-1)
+    at_one = moved / z[:, None].clamp(min=1e-6)
+    x, y = rotate_rays(at_one[None], K[None].to(moved))[0, :, :2].unbind(-1)
     seen = (z > 0) & (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     distance = (torch.stack((x, y), -1) - points.pixel).norm(dim=-1)[seen]
     return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0

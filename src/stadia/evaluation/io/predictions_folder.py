@@ -61,13 +61,9 @@ _MAX_BEGUN_BYTES = 1 << 28  # a million names as long as file systems allow
 _NOT_ENDED: Mapping[str, Any] = {
     "path": (),
     "path_ends": "",
-    "image_size": None,
-    "checks": None,
     "entries": (),
-    "precision_cost": None,
-    "trained_on": None,
     "has_frame_numbers": False,
-    "not_aligned": None,
+    **dict.fromkeys(("image_size", "checks", "precision_cost", "trained_on", "not_aligned")),
 }
 SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "metres: depth and translation carry their unit, for images like those of the training",
@@ -86,6 +82,7 @@ class Provenance(StrictModel):
     motion: how its path was estimated, a row of `stadia.evaluation.MOTIONS`.
     requested_size: (height, width) of the network's input, where it is not the training size.
     backend, precision: rows of the tables of `stadia.evaluation.backends`.
+    flip: whether maps are averaged with those of the mirrored image.
     """
 
     recipe: str
@@ -95,6 +92,7 @@ class Provenance(StrictModel):
     requested_size: tuple[int, int] | None = None
     backend: str = "torch"
     precision: str = "float32"
+    flip: bool = False
 
     @classmethod
     def from_checkpoint(
@@ -151,6 +149,7 @@ class PredictionsRecord(StrictModel):
     backend: str = "torch"
     precision: str = "float32"
     precision_cost: dict[str, float] | None = None
+    flip: bool = False
     source: str
     fingerprint: str = ""
     image_size: tuple[int, int] | None = None

@@ -304,7 +304,8 @@ def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inlier
     _, weight = huber_cost(found.value, BEND)
     weight = weight * points.weight[sightings.point] * inliers[:, None] / NOISE**2
     rows = torch.cat((found.slope, found.value[..., None]), -1)
-    products = ((rows * weight[..., None]).mT @ rows).double()  # (S, 10, 10): frame 8, inverse depth, residual
+    rows, weight = rows.double(), weight.double()  # float32 would go to oneDNN, see `rotate_rays`
+    products = (rows * weight[..., None]).mT @ rows  # (S, 10, 10): frame 8, inverse depth, residual
 
     turn = host_jacobians(bundle.first_estimates)
     pairs = products.new_zeros(F * F, 10, 10).index_add_(0, frame * F + host, products).view(F, F, 10, 10)

@@ -76,7 +76,7 @@ class BackendPredictor(DepthPredictor):
         motion_backend: Backend | None = None,
     ) -> None:
         super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop, precision)
-        self.backend, self.motion_backend = backend, motion_backend
+        self.backend, self.motion_backend, self.flip = backend, motion_backend, predictor.flip
         self.lens = predictor.lens  # one warning of another focal length for both
         self.precision_cost: Mapping[str, float] | None = None
         if backend is not None:
@@ -88,11 +88,10 @@ class BackendPredictor(DepthPredictor):
         net = self.recipe.depth_pose_net
         return self.backend is None or (self.motion_backend is None and net is not None and net.pose is not None)
 
-    @torch.inference_mode()
-    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+    def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Predict (B, 3, H, W) to (B, 1, H, W); another backend than torch predicts inverse depth alone."""
         if self.backend is None:
-            return super().maps(image, camera)
+            return super()._predict_maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
         return PredictedMaps(inverse_depth / self._focal_ratio(camera, inverse_depth))
 

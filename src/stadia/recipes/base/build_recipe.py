@@ -19,6 +19,7 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks.training_record import count_start_steps
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
+from stadia.recipes.base.depth_recipe import choose_flip
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.recipe import AnyRecipe
@@ -112,10 +113,11 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     return recipe
 
 
-def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
+def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None, *, flip: bool = False) -> Predictor:
     """Return a predictor of a trained recipe: depth, and motion if it was trained.
 
     size: (height, width) of the network; default: the training's.
+    flip: average each map with that of the mirrored image.
     Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
     """
     recipe = load_recipe(checkpoint)
@@ -123,7 +125,7 @@ def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Pre
     if predictor is None:
         found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
         raise CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
-    return predictor
+    return choose_flip(predictor, flip)
 
 
 def load_recipe(checkpoint: Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:

@@ -42,7 +42,7 @@ from stadia.recipes.base.backend_predictor import (
     limit_torch_threads,
     open_backend,
 )
-from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
 from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
 from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.base.prediction_outputs import (
@@ -105,11 +105,12 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     reuse_predictions = True
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
-        used = {"options", "every", "motion", "size", "video", "cloud", "protocol", "frames", "held_out"}
+        used = {"options", "every", "motion", "size", "flip", "video", "cloud", "protocol", "frames", "held_out"}
         return used | {"backend", "precision", "strict"}
 
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
-        self.predictor, self.trust_lines = self.recipe.predictor(self.size), dict[str, None]()
+        self.predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
+        self.trust_lines = dict[str, None]()
         self.strict, self.checks = request.strict, dict[str, Mapping[str, Any]]()
         options = add_training_options(request.checkpoint, request.source, request.options)
         self.open_again = partial(open_inputs, request.source, every=request.every, **options)
@@ -169,7 +170,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         notes = network_size_notes(self.size, self.trained_with)
         if request.frames is None:
             notes += _choose_split(data, options)
-        predictor = self.recipe.predictor(self.size)
+        predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
         recordings = open_recordings(data, progress=progress, **add_training_options(request.checkpoint, data, options))
         listed = None if request.frames is None else read_frame_list(request.frames, recordings)
         indices: Mapping[str, Sequence[int]] = (
@@ -187,6 +188,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
             "every": request.every,
             "motion": request.motion,
             "size": self.size and size_text(self.size),
+            **({"flip": True} if request.flip else {}),
             **({} if listed is None else {"frames": listed.to_json()}),
             **summary,
         }

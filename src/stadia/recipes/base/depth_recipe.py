@@ -23,6 +23,7 @@ from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, d
 from stadia.losses.loss_report import LossReport
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
+from stadia.recipes.base.mirrored_average import average_mirrored
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import select_device
 from stadia.training.recipe import HasOptimizer, Recipe
@@ -212,7 +213,10 @@ class DepthPredictor:
     not used then.
 
     precision: "bf16" runs the networks under torch's autocast; what they predict is float32 all the same.
+    flip: whether maps are averaged with those of the mirrored image (`average_mirrored`).
     """
+
+    flip = False
 
     def __init__(
         self,
@@ -239,6 +243,10 @@ class DepthPredictor:
     @torch.inference_mode()
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
+        predict = self._predict_maps
+        return average_mirrored(predict, image, camera) if self.flip else predict(image, camera)
+
+    def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         image = image.to(self.device)
         with self._autocast():
             predicted = self.recipe.maps(image).to(torch.float32)
@@ -268,3 +276,16 @@ class DepthPredictor:
         """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""
         ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
         return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
+
+
+def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
+    """Let a predictor average its maps with those of mirrored images, or not; return it.
+
+    Raises ConfigError where it is to, and is of another class than `DepthPredictor`.
+    """
+    if isinstance(predictor, DepthPredictor):
+        predictor.flip = flip
+    elif flip:
+        found, expected = f"a {type(predictor).__name__}", "a DepthPredictor"
+        raise ConfigError("--flip", found=found, expected=expected, fix="leave it out")
+    return predictor

@@ -234,6 +234,8 @@ def score_split(
     _take_back(folder, run.folder)  # of this run before it was resumed, or half-written when it was killed
     found = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
+    if provenance.flip:
+        about["flip"] = True
     found.write(run.folder / "scores", labeled.name, about)
     return found
 
@@ -264,6 +266,7 @@ def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[
     commands = _find_commands(header.recipe)(recipe, header.config, size)
     refuse_unused(request, commands.used_options(request), f"recipe '{header.recipe}'")
     provenance = Provenance.from_checkpoint(request.checkpoint, request.motion or "aligned", size)
+    provenance = provenance.model_copy(update={"flip": request.flip})
     if isinstance(request, PredictRequest):
         choice = request.backend_choice
         provenance = provenance.model_copy(update={"backend": choice.backend, "precision": choice.precision})

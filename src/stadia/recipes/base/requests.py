@@ -25,6 +25,7 @@ class PredictRequest:
     every: each n-th frame.
     motion: method of the trajectory; None = aligned.
     size: "1216x352", if it is not the training's.
+    flip: average each map with that of the mirrored image.
     video: whether to write it.
     cloud: whether to write it; None = where the recipe predicts points.
     background: of a composite image, the same image without the foreground; or a folder of such images.
@@ -40,6 +41,7 @@ class PredictRequest:
     every: int = 1
     motion: str | None = None
     size: str | None = None
+    flip: bool = False
     video: bool = True
     cloud: bool | None = None
     background: Path | None = None
@@ -64,6 +66,7 @@ class EvaluateRequest:
     held_out: only frames that did not train.
     motion: method of the trajectory.
     size: "1216x352", if it is not the training's.
+    flip: as of `PredictRequest`.
     out: None = into the run.
     """
 
@@ -76,13 +79,15 @@ class EvaluateRequest:
     held_out: bool = False
     motion: str = "aligned"
     size: str | None = None
+    flip: bool = False
     out: Path | None = None
 
     @property
     def suffix(self) -> str:
         """Return the suffix of output names: other frames or another method give other files."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
-        return frames + "-held-out" * self.held_out + f"-{self.motion}" * (self.motion != "aligned")
+        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip
+        return frames + "-held-out" * self.held_out + method
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class OdometryRequest:
     size: "1216x352", if it is not the training's.
     out: None = into the run.
     backend_choice: of the depth network.
-    strict: as of `PredictRequest`.
+    strict, flip: as of `PredictRequest`.
     """
 
     checkpoint: Path
@@ -105,6 +110,7 @@ class OdometryRequest:
     out: Path | None = None
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
     strict: bool = False
+    flip: bool = False
 
 
 def describe_checkpoint(checkpoint: Path) -> str:
