@@ -1,11 +1,10 @@
 """Demos from nothing: train on the videos of synthetic road worlds, and score unseen worlds.
 
-Data: 40 worlds of 13 stereo pairs for training, two of 25 for validation, four for the test, all different. No GPU.
+Data: 20 worlds of 25 stereo pairs for training, two for validation, four for the test, all different. No GPU.
 
-`run_demo` learns depth and motion from stereo video, on two cores in four minutes. `run_metric_demo` learns metres from
-the left images of 20 worlds of 25 frames: it trains `selfsup` without scale, then `metric` from its weights, and
-compares both. It uses RoadWorld's masks of road and cars; depth and camera height are used for scores only. Measured:
-docs/results/demo.md.
+`run_demo` learns depth and motion from stereo video, on two cores in ten minutes. `run_metric_demo` learns metres from
+the left images: it trains `selfsup` without scale, then `metric` from its weights, and compares both. It uses
+RoadWorld's masks of road and cars; depth and camera height are used for scores only. Measured: docs/results/demo.md.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.depth_commands import score_recordings
 from stadia.recipes.base.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.synthetic.roadworld.config import DEMO, STEREO_DEMO, RoadWorldConfig
-from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds
+from stadia.synthetic.roadworld.config import DEMO
+from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.peak_memory import PeakMemory
 from stadia.training.run_folder import Run
 
@@ -78,7 +77,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     started = time.monotonic()
     console = Terminal(stderr=True)
     with PeakMemory() as memory:
-        worlds = render_worlds(console, STEREO_DEMO)
+        worlds = render_worlds(console)
         config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
         trained = train(config, out=out)
         test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder, flip=True)
@@ -96,14 +95,14 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     return DemoResult(trained, result)
 
 
-def render_worlds(console: Console, config: RoadWorldConfig = DEMO) -> Path:
-    """Return the folder of worlds, rendered into the cache if missing. Other processes wait for the first."""
+def render_worlds(console: Console) -> Path:
+    """Return the folder of the demo worlds, rendered into the cache if missing. Other processes wait for the first."""
     bars = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
     if not console.is_terminal:
-        console.print(f"rendering RoadWorld, {config.count_frames()} frames, or reading them from the cache")
+        console.print(f"rendering RoadWorld, {DEMO_FRAMES} frames, or reading them from the cache")
     with Progress(TextColumn("rendering"), *bars, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=config.count_frames())
-        return render_cached_worlds("demo", config, CacheConfig(), advance=lambda frames: progress.advance(bar, frames))
+        bar = progress.add_task("", total=DEMO_FRAMES)
+        return render_demo_worlds(CacheConfig(), lambda frames: progress.advance(bar, frames))
 
 
 def _score_mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> RecordingScores:

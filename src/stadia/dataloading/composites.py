@@ -34,8 +34,7 @@ from stadia.synthetic.composites.published_layout import (
     scan_published_layout,
     split_published_layout,
 )
-from stadia.synthetic.roadworld.config import DEMO
-from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.synthetic.tableworld.config import CutoutConfig
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS_VERSION, write_cutouts
 
@@ -223,7 +222,7 @@ def make_composers(
 ) -> dict[str, CompositeComposer]:
     """Return a composer for each split that has both backgrounds and foregrounds."""
     if config.backgrounds.path is None:
-        path = render_demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", DEMO.count_frames()))
+        path = render_demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", DEMO_FRAMES))
     else:
         path = expand_home(config.backgrounds.path)
     cut = config.foregrounds.path

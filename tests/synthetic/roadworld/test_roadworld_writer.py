@@ -16,9 +16,9 @@ import pytest
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.synthetic.roadworld import roadworld_writer
-from stadia.synthetic.roadworld.config import DEMO, STEREO_DEMO, RoadWorldConfig
+from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
-from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD, list_recordings, write_roadworld
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 SMALL = RoadWorldConfig(train=1, val=1, test=0, frames=3, height=32, width=96, exposure=True, noise=True)
 
@@ -142,31 +142,6 @@ def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeyp
 def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:
     with pytest.raises(DataError, match="other settings"):
         write_roadworld(SMALL.model_copy(update={"noise": False}), dataset)
-
-
-@pytest.mark.slow
-def test_worlds_that_train_may_have_another_number_of_frames(dataset: Path, tmp_path: Path) -> None:
-    counted: list[int] = []
-    write_roadworld(SMALL.model_copy(update={"train_frames": 2}), tmp_path / "data", advance=counted.append)
-    frames = {
-        one.name: len(one) for split in ("train", "val") for one in open_recordings(tmp_path / "data", split=split)
-    }
-    assert frames == {"data/train-000": 2, "data/val-000": 3}
-    assert sum(counted) == 5
-    kept, written = contents(dataset), contents(tmp_path / "data")
-    same = [name for name in kept if name.startswith("val-000")]
-    assert same
-    assert {name: written[name] for name in same} == {name: kept[name] for name in same}
-
-
-def test_the_demo_is_scored_on_the_worlds_of_all_demos() -> None:
-    origins = [
-        [ROADWORLD.origin(job, config) for job in list_recordings(Path(), config, 0) if job.split != "train"]
-        for config in (DEMO, STEREO_DEMO)
-    ]
-    assert len(origins[0]) == 6
-    assert origins[0] == origins[1]
-    assert "train_frames" not in origins[0][0]["config"], "worlds that were rendered before are not rendered again"
 
 
 @pytest.mark.slow

@@ -57,10 +57,6 @@ class SceneCounts(StrictModel):
         """Return the number of scenes of each split."""
         return {split: getattr(self, split) for split in SPLITS}
 
-    def of_split(self, split: str) -> Self:
-        """Return the settings of the scenes of one split. Default: those of all."""
-        return self
-
 
 def find_preset(presets: Mapping[str, Config], name: str) -> Config:
     """Return the preset of this name. Raises ConfigError with the nearest name."""
@@ -115,7 +111,7 @@ class SceneFormat:
 
     def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
         """Return what defines a scene's images, without the number of scenes: equal origins mean equal images."""
-        settings = config.of_split(job.split).model_dump(mode="json", exclude=set(SPLITS), exclude_none=True)
+        settings = config.model_dump(mode="json", exclude=set(SPLITS))
         place = {"split": job.split, "index": job.index, "seed": job.seed}
         return {"version": self.version, **place, "config": settings}
 

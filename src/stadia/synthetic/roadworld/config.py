@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field
 
 from stadia.core.config import check_range
 from stadia.synthetic.rendering.dataset_files import SceneCounts, Supersampling, find_preset
 
-FrameCount = Annotated[int, Field(ge=1, le=100_000)]
-
 
 class RoadWorldConfig(SceneCounts):
     """A dataset: number of worlds, frames of each, and the camera.
 
     train, val, test: number of worlds.
-    frames: per world.  train_frames: per world that trains, where that is another number.
-    height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
+    frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
     field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
@@ -25,8 +22,7 @@ class RoadWorldConfig(SceneCounts):
     """
 
     scene_name = "world"
-    frames: FrameCount
-    train_frames: FrameCount | None = None
+    frames: Annotated[int, Field(ge=1, le=100_000)]
     height: Annotated[int, Field(ge=16, le=4096)]
     width: Annotated[int, Field(ge=16, le=8192)]
     stereo: bool = True
@@ -39,30 +35,12 @@ class RoadWorldConfig(SceneCounts):
     exposure: bool = False
     noise: bool = False
 
-    def of_split(self, split: str) -> Self:
-        """Return the settings of the worlds of one split, with their number of frames as `frames`."""
-        frames = self.frames if split != "train" or self.train_frames is None else self.train_frames
-        return self.model_copy(update={"frames": frames, "train_frames": None})
-
-    def count_frames(self) -> int:
-        """Return the number of frames of all worlds; the two views of a stereo pair are one.
-
-        Examples:
-            >>> TINY.model_copy(update={"train_frames": 9}).count_frames()
-            21
-        """
-        return sum(count * self.of_split(split).frames for split, count in self.counts.items())
-
 
 TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)
 """For tests: three worlds of six stereo pairs, rendered in seconds."""
 
 DEMO = RoadWorldConfig(train=20, val=2, test=4, frames=25, height=96, width=320)
-"""For demos and tutorials: one camera, 26 worlds of 25 stereo pairs."""
-
-STEREO_DEMO = DEMO.model_copy(update={"train": 40, "train_frames": 13})
-"""For `stadia demo`: as many frames, of twice as many worlds to train, for better depth of unseen ones
-(docs/results/demo.md). Tutorials and experiments keep `DEMO`, by which their results were measured."""
+"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs. Many short worlds vary more than few long ones."""
 
 FULL = RoadWorldConfig(
     train=60, val=4, test=8, frames=120, height=192, width=640,

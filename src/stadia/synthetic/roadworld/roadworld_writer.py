@@ -38,6 +38,8 @@ ROADWORLD = SceneFormat(
     "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1}
 )
 
+DEMO_FRAMES = sum(DEMO.counts.values()) * DEMO.frames
+
 _NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
 
@@ -128,11 +130,10 @@ def write_roadworld(
     """
     jobs = list_recordings(Path(out), config, seed)
     todo = ROADWORLD.find_unfinished(jobs, config)
-    advance(config.count_frames() - sum(config.of_split(job.split).frames for job in todo))
+    advance(config.frames * (len(jobs) - len(todo)))
 
     def build(job: SceneJob) -> RoadRenderer:
-        own = config.of_split(job.split)
-        return RoadRenderer(make_world(job.seed, own), own)
+        return RoadRenderer(make_world(job.seed, config), config)
 
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         upcoming = [pool.submit(build, job) for job in todo[:1]]
@@ -180,8 +181,7 @@ def render_cached_worlds(
     name: part of the folder's name, beside hash of settings, version, and seed where it is not 0.
     advance: see `write_roadworld`.
     """
-    values = config.model_dump_json(exclude_none=True)
-    settings = hashlib.sha256(values.encode()).hexdigest()[:8]  # other settings are other worlds
+    settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     seeded = f"-seed-{seed}" if seed else ""
     folder = find_cache_folder(cache) / f"roadworld-{name}{seeded}-{ROADWORLD_VERSION}-{settings}"
     with lock_beside(folder):
@@ -190,5 +190,5 @@ def render_cached_worlds(
 
 
 def render_demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
-    """Render the worlds `DEMO` to the cache, see `render_cached_worlds`."""
+    """Render the demo's worlds to the cache, see `render_cached_worlds`. advance: of DEMO_FRAMES frames."""
     return render_cached_worlds("demo", DEMO, cache, advance=advance)
