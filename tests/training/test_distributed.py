@@ -6,7 +6,9 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ import safetensors.torch
 import small_recipe
 import torch
 from test_resume import At, crash, table
+from tests.processes import join_together
 from torch import Tensor
 
 from stadia.core.types import Batch
@@ -54,11 +57,17 @@ def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int
         ]
         for one in processes:
             one.start()
-    for one in processes:
-        one.join(timeout=120)
-        one.kill()
-        one.join()
-    return [one.exitcode for one in processes]
+    return join_together(processes, timeout=120)
+
+
+def fail_in_one(rank: int) -> None:
+    if rank == 1:
+        raise SystemExit(3)
+    time.sleep(60)
+
+
+def test_a_process_does_not_wait_for_one_that_failed() -> None:
+    assert run_in_two_processes(fail_in_one) == [-signal.SIGKILL, 3]
 
 
 def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | None = None) -> None:

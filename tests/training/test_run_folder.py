@@ -189,6 +189,7 @@ def test_killed_process_releases_the_run(tmp_path: Path) -> None:
     holder = multiprocessing.get_context("fork").Process(target=hold, args=(run.folder,))
     holder.start()
     while not (run.folder / "held").exists():
+        assert holder.is_alive()
         time.sleep(0.01)
     with pytest.raises(RunError, match="a training that runs in it"), run.held():
         pass
