@@ -188,7 +188,8 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     )
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    started, note, ended, times = output.getvalue().splitlines()
+    lines = [line for line in output.getvalue().splitlines() if not line.startswith("note: the best checkpoint")]
+    started, note, ended, times = lines
     assert re.fullmatch(r"time: (\w+ \d+%(, )?)+ of [\d.]+ s", times)
     assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
     assert note.startswith("note: 20 steps are few")

@@ -92,6 +92,6 @@ def test_steps_of_the_start_count(tmp_path: Path) -> None:
     """20 steps from weights of 5000 are no short training."""
     output = io.StringIO()
     run, _ = small_recipe.train(tmp_path, recipe=started_recipe(), console=Console(file=output, width=500))
-    assert "are few" not in output.getvalue()
+    assert "steps are few" not in output.getvalue()
     assert "note: 20 steps, after 5000 of the weights that it starts from: the loss checks run" in output.getvalue()
     assert run.facts["start_steps"] == 5000
