@@ -145,3 +145,14 @@ def test_the_longest_scored_path_is_the_headline_and_each_has_its_length(make_ru
         "whole-drive: the path (60 poses over 59.9 m) is off by 0.8% of its length after a fit to the truth."
         in sentences
     )
+
+
+def test_a_resumed_run_took_the_time_of_its_parts(make_run):
+    """It was stopped overnight."""
+    facts = {"finished": "2026-03-03T10:15:00+00:00", "resumed": ["2026-03-02T11:00:00+00:00", "2026-03-03T10:10:00"]}
+    took = "took 10 min to train and validate, in 3 parts"
+    assert took in visible(build(make_run(run={**facts, "time": {"wall_s": 600.0}})))
+    for number, times in enumerate(({}, [], {"wall_s": "a"}, {"wall_s": -1})):
+        shown = visible(build(make_run(f"2026-03-02-10170{number}-odd", run={**facts, "time": times})))
+        assert "in 3 parts" in shown
+        assert "to train and validate" not in shown

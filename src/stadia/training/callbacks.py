@@ -202,7 +202,8 @@ class ProgressBar(Callback):
             self.bar.update(self.task, loss=loss)
             return
         spent = now_s - self.started_s
-        left = f"{_minutes(spent)} in all" if is_last else f"{_minutes(min(left_s, by_time_s))} left"
+        since = f"since step {self.first_step}" if self.first_step else "in all"
+        left = f"{_minutes(spent)} {since}" if is_last else f"{_minutes(min(left_s, by_time_s))} left"
         about = "~" if by_time_s < left_s and not is_last else ""
         line = f"step {step}/{about}{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left}"
         self.console.print(line, highlight=False)

@@ -39,7 +39,7 @@ from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, 
 from stadia.training.config import MAX_STEPS, TrainingConfig
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
-from stadia.training.phase_clock import PhaseClock, describe_times
+from stadia.training.phase_clock import PhaseClock, describe_times, find_earlier_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import START_STEPS, Run
 from stadia.training.sharding import ShardedStrategy
@@ -151,6 +151,7 @@ def fit(
             loop = _make_loop(fabric, recipe, (train_loader, val_loader), config, run, signals.is_requested)
             if checkpoint is not None:
                 loop.restore(checkpoint)
+                loop.clock.before = find_earlier_times(run.facts, step)
         elif checkpoint is not None:  # it had finished
             load_weights(checkpoint, recipe, recipe=recipe.recipe)
         if resume:  # everything is checked: files change from here on
