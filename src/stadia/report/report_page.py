@@ -164,10 +164,11 @@ def _list_run_facts(run: RunFiles) -> list[str]:
 def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
     """Describe how long a run took. The time between the parts of a resumed one is not its own."""
     if parts := len(score_tables.as_list(run.run.get("resumed"))):
-        times = run.run.get("time")
-        seconds = times.get("wall_s") if isinstance(times, dict) else None
-        took = f"took {format_duration(seconds)} to train and validate, " if is_finite(seconds) and seconds >= 0 else ""
-        return f"{took}in {parts + 1} parts"
+        times, text = run.run.get("time"), f"in {parts + 1} parts"
+        known = times.get("wall_s") if isinstance(times, dict) else None
+        if not is_finite(known) or known < 0:
+            return text
+        return f"took {format_duration(known)} to train and validate, {text}"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         return f"took {format_duration(seconds)} to train and validate"
     return ""
