@@ -62,7 +62,7 @@ def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
     run, notes = train_rising(tmp_path)
     count = SAMPLES // 3 * 3
     assert notes == [
-        f"note: the best checkpoint is that of step 7 (val/error 1), the last that of step 20 (14); {count} validation"
+        f"note: the best checkpoint is that of step 7 (error 1), the last that of step 20 (14); {count} validation"
         " samples are few: the last may be the better one. Fix: predict with both (checkpoints/best.safetensors,"
         " checkpoints/last.safetensors), or validate on more frames (data.split_by.val_share)"
     ]

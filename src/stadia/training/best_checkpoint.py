@@ -75,7 +75,8 @@ def note_best_checkpoint(loop: TrainingLoop) -> Iterator[str]:
     if compared is not None or BEST_CHECKPOINT in run.facts:
         run.note(**{BEST_CHECKPOINT: compared})
     if compared is not None and compared["doubt"]:
-        scores = "the best checkpoint is that of step {step} ({name} {score:.4g}), the last that of step {last_step}"
+        scores = f"the best checkpoint is that of step {{step}} ({loop.recipe.describe_score(compared['name'])}"
+        scores += " {score:.4g}), the last that of step {last_step}"
         line = f"note: {scores} ({{last_score:.4g}}); {{doubt}}: the last may be the better one"
         fix = "Fix: predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more"
         yield f"{line.format(**compared)}. {fix} frames (data.split_by.val_share)"

@@ -265,8 +265,9 @@ def find_earlier_times(facts: Mapping[str, Any], step: int) -> Mapping[str, Any]
 def _read_seconds(values: Mapping[str, Any], name: str) -> float:
     """Return a number of run.json, which people may have edited; 0 for anything else."""
     value = values.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < math.inf else 0.0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if 0 <= value < math.inf else 0.0
 
 
 def _add_phases(before: Any, totals: Mapping[str, float]) -> dict[str, float]:
