@@ -114,6 +114,17 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
     assert (code, "found no camera 'cam7'; expected one of cam0" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("center", "is_noted"), [((31.5, 23.5), False), ((0, 47), False), ((80, 20), True), ((20, -1), True)]
+)
+def test_a_principal_point_outside_of_the_images_is_noted(stadia, photos, tmp_path, center, is_noted):
+    calibration = tmp_path / "K.txt"
+    calibration.write_text(f"60 0 {center[0]}\n0 60 {center[1]}\n0 0 1\n")
+    code, _, err = stadia("camera", photos, "--calibration", calibration)
+    lies = f"note: the principal point ({center[0]}, {center[1]}) lies outside of the images of 64x48: K is of larger"
+    assert (code, err.startswith(lies), err == "") == (0, is_noted, not is_noted), err
+
+
 def test_the_first_of_several_cameras_is_told(stadia, photos, tmp_path):
     calibration = tmp_path / "calib.txt"
     rows = [f"P_rect_0{index}: {50 + index} 0 31.5 0 0 {50 + index} 23.5 0 0 0 1 0\n" for index in range(3)]

@@ -267,6 +267,25 @@ class TestPredict:
         assert (code, "a finished prediction in it" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("record", "is_refused"),
+    [('{"finished": true}', True), ('{"finished": false}', False), ("[", False), ("[1]", False)],
+)
+def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
+    checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch, record: str,
+    is_refused: bool,
+) -> None:  # fmt: skip
+    def run(*_: object) -> Iterator[str]:
+        yield "it runs"
+
+    monkeypatch.setattr("stadia.recipes.base.recipe_commands.run_predict", run)
+    (tmp_path / "predictions.json").write_text(record)
+    code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
+    assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err
+    refused = f"{tmp_path}: found a finished prediction in it; expected a new or an empty folder. Fix: choose another"
+    assert (refused in err) == is_refused
+
+
 def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
     (given,) = open_inputs(video, every=5, camera={"focal_px": 50})
     assert (given.name, given.count) == ("own", 3)

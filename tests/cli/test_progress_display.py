@@ -51,6 +51,20 @@ def test_slow_first_frames_are_not_measured(
     assert "400 in all: 195 s more" in expected
 
 
+def test_the_later_half_of_the_measured_time_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of small images many frames are measured, and the first of them are slow."""
+    now = [0.0]
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    with progress_display.show_progress() as lines:
+        for number, _ in enumerate(lines.track(range(600), 600, "predicting")):
+            now[0] += 0.3 if number < 16 else 0.05
+    (line,) = capsys.readouterr().err.splitlines()
+    left_s = int(line.partition("in all: ")[2].partition(" s")[0])
+    assert 25 <= left_s <= 33, "550 frames of 0.05 s, and 4 s after them; by the mean it were 53 s"
+
+
 def test_short_work_has_no_expected_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
     monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])

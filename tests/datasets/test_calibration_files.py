@@ -1,4 +1,4 @@
-"""Calibrations of OpenCV, Kalibr, ROS and KITTI give the pinhole camera that they hold, or one line."""
+"""Calibrations of OpenCV, Kalibr, ROS, EuRoC and KITTI give the pinhole camera that they hold, or one line."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ cam1:
   - [0, 0, 0, 1]
 """
 
+EUROC = """%YAML:1.0
+sensor_type: camera
+T_BS: {rows: 4, cols: 4, data: [1, 0, 0, 0.1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]}
+rate_hz: 20
+resolution: [640, 480]
+camera_model: pinhole
+intrinsics: [700, 710, 319.5, 239.5] #fu, fv, cu, cv
+distortion_model: radial-tangential
+distortion_coefficients: [-0.28, 0.07, 0.0002, 0.00002]
+"""
+
 KITTI = "\n".join(
     f"P{index}: " + " ".join(f"{value:.6e}" for value in np.column_stack([K, K @ (-0.5 * index, 0, 0)]).ravel())
     for index in range(2)
@@ -68,6 +79,34 @@ def test_what_opencv_writes_is_read(tmp_path: Path, suffix: str) -> None:
     assert first.T_camera_first is not None
     assert second.T_camera_first is not None
     np.testing.assert_allclose(second.T_camera_first[:3, 3], (-0.5, 0, 0), atol=1e-12)
+
+
+def test_a_sensor_file_of_euroc_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text(EUROC)
+    (camera,) = read_calibration(path)
+    assert (camera.name, camera.size, camera.distortion) == ("sensor", (480, 640), (-0.28, 0.07, 0.0002, 0.00002))
+    assert (camera.is_distorted, camera.T_camera_first) == (True, None)
+    np.testing.assert_array_equal(camera.K, K)
+    np.testing.assert_array_equal(camera.K, read_calibration(write(tmp_path / "camchain.yaml", KALIBR))[0].K)
+    with pytest.raises(
+        DataError, match=r"sensor with the model 'omni'; expected camera_model: pinhole\. Fix: undistort"
+    ):
+        read_calibration(write(path, EUROC.replace("pinhole", "omni")))
+    with pytest.raises(DataError, match=r"3 numbers in sensor\.intrinsics; expected 4 finite numbers"):
+        read_calibration(write(path, EUROC.replace("[700, 710,", "[700,")))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_transposed_matrix_is_named(tmp_path: Path) -> None:
+    text = "\n".join(" ".join(map(str, row)) for row in K.T)
+    message = r"K\.txt: found a transposed K: .*0 0 1, and its last row \[319\.5, 239\.5, 1\.0\]; .*transpose"
+    with pytest.raises(DataError, match=message):
+        read_calibration(write(tmp_path / "K.txt", text))
 
 
 def test_a_ros_camera_info_has_the_rectified_and_the_original_camera(tmp_path: Path) -> None:

@@ -41,6 +41,15 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
     assert Finding.from_dict(values) == one()
 
 
+def test_the_title_of_the_catalog_is_written_and_comes_back() -> None:
+    values = one().to_dict()
+    assert list(values)[:2] == ["code", "title"]
+    assert values["title"] == CATALOG["K04"].title == Finding.from_dict(values).title
+    older = Finding.from_dict({name: value for name, value in values.items() if name != "title"})
+    assert (older, older.title) == (one(), "")
+    assert "title" not in older.to_dict()
+
+
 def test_stage_of_an_older_run_is_read() -> None:
     assert Finding.from_dict({**one("L01").to_dict(), "stage": "contract"}).stage is Stage.BEFORE_TRAINING
     values = {**one("L01").to_dict(), "evidence": {"picture": "evidence/a.png"}}

@@ -27,6 +27,17 @@ def test_a_start_that_is_better_is_a_finding() -> None:
     assert [(one.code, one.severity) for one in poor.findings] == [("T40", Severity.WARN)]
 
 
+def test_the_finding_names_the_judged_checkpoint_and_the_other_one() -> None:
+    training = TrainingRecord(
+        steps=20, checkpoint="best.safetensors, step 20", other_checkpoint="last.safetensors, step 40"
+    )
+    (found,) = judge_measurements(GOOD, training).findings
+    assert found.measured == (
+        "20 steps (judged: best.safetensors, step 20; the other checkpoint: last.safetensors, step 40)"
+    )
+    assert found.evidence["other_checkpoint"] == "last.safetensors, step 40"
+
+
 @pytest.mark.parametrize(
     ("recipe", "weights", "has_start"),
     [

@@ -35,6 +35,7 @@ from stadia.evaluation.plots.videos import (
     draw_color_scale,
     draw_side_by_side,
     estimate_frame_rate_hz,
+    find_scale_height,
     open_side_by_side_video,
 )
 from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
@@ -378,6 +379,18 @@ class TestVideo:
         assert (depth == depth[0, 0]).all(), "the legend covers no depth"
         assert near.shape == (120 + SCALE_PX, 600, 3)
         assert near[120:, 300:].any()
+
+    def test_the_legend_grows_with_the_image(self) -> None:
+        """Small images have letters of 10 px at least."""
+        heights = {}
+        for height in (64, 400, 1080):
+            image, flat = np.zeros((height, 400, 3), np.uint8), np.ones((height, 400), np.float32)
+            legend = draw_side_by_side(image, flat, 1.0, height, 400, DepthScale.UP_TO_SCALE)[height:, 400:]
+            letters = np.flatnonzero((legend[legend.shape[0] // 2 :] > 200).any((1, 2)))
+            heights[height] = np.ptp(letters) + 1
+            assert legend.shape[0] == find_scale_height(height)
+            assert legend.shape[0] % 2 == 0, "H.264 needs that"
+        assert 9 <= heights[64] <= heights[400] < heights[1080]
 
     def test_inverse_depth_up_to_a_shift_has_no_multiples(self) -> None:
         """Its scale names near and far, whatever the brightest value."""

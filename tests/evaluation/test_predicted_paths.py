@@ -152,8 +152,12 @@ def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
     metres, scaled = (
         cv2.imread(str(tmp_path / f"{depth_scale}.png")) for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
     )
-    assert metres.shape == scaled.shape == (696, 1200, 3)
+    assert metres.shape == scaled.shape == (643, 1200, 3)
     assert (metres != scaled).any()
+    inked = np.flatnonzero((metres < 128).any((1, 2)))
+    assert inked[0] < 25, "no blank space above the titles"
+    draw_paths(tmp_path / "titled.png", {"estimate": T}, DepthScale.METRES, title="ATE 0.3 m")
+    assert np.flatnonzero((cv2.imread(str(tmp_path / "titled.png")) < 128).any((1, 2)))[0] < 25
 
 
 def test_poses_beside_a_gap_are_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

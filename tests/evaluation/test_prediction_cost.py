@@ -159,7 +159,9 @@ class TestThreads:
             assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize(("maps", "line"), [(2, "with 2 whole maps; the same prediction into it starts"), (0, "")])
+@pytest.mark.parametrize(
+    ("maps", "line"), [(2, "with 2 whole maps; the same prediction into it removes them, and starts"), (0, "")]
+)
 def test_an_interruption_logs_what_is_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, maps: int, line: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +106,16 @@ def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:
     own, longer = (intrinsics(factor * fx, factor * fx, 47.5, 15.5, height=32, width=96) for factor in (1, 2))
     torch.testing.assert_close(predictor.inverse_depth(image, longer), predictor.inverse_depth(image, own) / 2)
     assert predictor.T_next_now(image, own, image, own) is None
+
+
+@pytest.mark.parametrize(
+    ("depth_scale", "label"),
+    [
+        (DepthScale.METRES, "AbsRel (metres, unaligned)"),
+        (DepthScale.UP_TO_SCALE, "AbsRel (median scaling)"),
+        (DepthScale.AFFINE_INVERSE, "AbsRel (scale and shift fitted)"),
+    ],
+)
+def test_a_score_is_printed_with_its_alignment(depth_scale: DepthScale, label: str) -> None:
+    recipe: Any = SimpleNamespace(depth_scale=depth_scale)
+    assert DepthRecipe.describe_score(recipe, "val/abs_rel") == label

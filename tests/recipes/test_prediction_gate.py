@@ -103,6 +103,17 @@ def test_a_promise_is_for_usable_predictions_only() -> None:
     assert unjudged.startswith("metres; these predictions are not judged: no check had the data")
 
 
+def test_sky_is_arbitrary_where_frames_show_it() -> None:
+    def describe(sky_nearer: float | None, *codes: str) -> str:
+        measured = {"measured": {"sky_nearer": sky_nearer}}
+        return describe_trust(DepthScale.METRES, {**checks("doubtful" if codes else "usable", *codes), **measured})
+
+    assert describe(0.0).endswith("; the depth of sky is arbitrary")
+    assert describe(0.9, "T40").endswith("(T40); the depth of sky is arbitrary")
+    assert "arbitrary" not in describe(None)
+    assert describe(0.9, "M32").endswith("do not rely on the depth of the sky (M32)"), "it is said once"
+
+
 def test_only_unusable_predictions_are_refused() -> None:
     refuse_unusable({"a": checks("usable"), "b": checks("doubtful", "T40"), "c": checks("not judged")})
     with pytest.raises(VerdictError, match=r"predictions of b, d: found unusable \(M30, S30\).*`stadia explain M30`"):

@@ -33,6 +33,7 @@ from stadia.recipes.base.video_data import frame_indices, unique_recordings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training import validation_scores
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 PINNED_LOSSES = [0.0972126, 0.0947143, 0.0938352]  # of the three steps of `small`, seed 0
 
@@ -184,6 +185,19 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     result = CliRunner().invoke(app, [*shlex.split(longer)[1:], "--out", str(tmp_path / "longer")])
     assert result.exit_code == 0, "the command of the fix, as printed, takes data and model from the run"
     assert [*(tmp_path / "longer").glob("*/checkpoints/last.safetensors")]
+
+
+def test_the_record_names_the_judged_checkpoint_and_the_other_one(tmp_path: Path) -> None:
+    state = {"state_dict": {"focal": torch.tensor(0.8)}}
+    for name, step in (("best", 20), ("last", 40)):
+        header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=step, epoch=0, metrics={})
+        write_checkpoint(tmp_path / "checkpoints" / f"{name}.safetensors", header, state)
+    best, last = "best.safetensors, step 20", "last.safetensors, step 40"
+    for name, expected in (("best", (best, last)), ("last", (last, best))):
+        record = read_training_record(tmp_path / "checkpoints" / f"{name}.safetensors")
+        assert (record.checkpoint, record.other_checkpoint) == expected
+    (tmp_path / "checkpoints" / "last.safetensors").unlink()
+    assert read_training_record(tmp_path).other_checkpoint is None
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
 from stadia.recipes.base.expected_cost import choose_steps
 from stadia.recipes.base.progressive_resizing import open_data
-from stadia.recipes.base.workflow import replace_data_findings, report_findings
+from stadia.recipes.base.workflow import list_late_starts, replace_data_findings, report_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld import roadworld_writer
@@ -219,6 +219,27 @@ def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monk
     for resumed in (False, True):
         build_recipe.init_recipe(SelfsupRecipe, wanted, resumed=resumed)
     assert asked == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "is_noted"),
+    [
+        (["loss.auto_mask_from_step=100"], 60, True),
+        (["loss.auto_mask_from_step=100"], 130, True),  # the time may end it before
+        (["loss.auto_mask_from_step=100"], 140, False),
+        (["loss.auto_mask_from_step=100", "loss.auto_mask=false"], 60, False),
+        (["loss.auto_mask_from_step=100", "data.stereo=true"], 60, False),  # it acts from the start
+        (["loss.auto_mask_from_step=0"], 1, False),
+    ],
+)
+def test_an_auto_mask_that_starts_after_the_training_is_noted(
+    small: SelfsupConfig, changes: list[str], steps: int, is_noted: bool
+) -> None:
+    values = small.model_dump(mode="json")
+    config = resolve_config(SelfsupConfig, values, ["data.stereo=false", *changes])
+    notes = list_late_starts(config, steps)
+    assert (len(notes) == 1) == is_noted
+    assert all(note.startswith("note: the auto-mask starts at step 100 (loss.auto_mask_from_step)") for note in notes)
 
 
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:

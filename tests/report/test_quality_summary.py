@@ -92,6 +92,20 @@ def test_damaged_facts_of_the_verdict_are_left_out(make_run):
         assert "best checkpoint" not in shown
 
 
+def test_a_doubtful_best_checkpoint_is_described(make_run):
+    compared = {"name": "val/abs_rel", "step": 40, "last_step": 60, "score": 0.3, "last_score": 0.31}
+    folder = make_run(run={"best_checkpoint": {**compared, "doubt": "5 validation samples are few"}})
+    assert (
+        "The best checkpoint is that of step 40 (AbsRel 0.300), the last that of step 60 (0.310); 5 validation samples"
+        " are few: the last may be the better one (checkpoints/last.safetensors)." in words(folder)
+    )
+    odd = (None, [], {**compared, "doubt": ""}, compared, {"doubt": 5}, {"doubt": ["few"]})
+    for number, values in enumerate(odd):
+        shown = words(make_run(f"2026-03-02-10170{number}-odd", run={"best_checkpoint": values}))
+        assert "The best checkpoint is that" not in shown
+    assert "that of step – (" in words(make_run("2026-03-02-101800-odd", run={"best_checkpoint": {"doubt": "few"}}))
+
+
 def test_masks_and_baselines_are_described(make_run):
     folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "metres"})
     (folder / "scores").mkdir()

@@ -14,6 +14,7 @@ from stadia import report
 from stadia.report.path_figures import make_path_figures
 from stadia.report.quality_summary import describe_quality
 from stadia.report.run_files import read_run
+from stadia.report.run_journal import write_journal
 from stadia.report.sections import make_tiles
 
 
@@ -145,3 +146,25 @@ def test_the_longest_scored_path_is_the_headline_and_each_has_its_length(make_ru
         "whole-drive: the path (60 poses over 59.9 m) is off by 0.8% of its length after a fit to the truth."
         in sentences
     )
+
+
+def test_a_resumed_run_took_the_time_of_its_parts(make_run):
+    """It was stopped overnight."""
+    facts = {"finished": "2026-03-03T10:15:00+00:00", "resumed": ["2026-03-02T11:00:00+00:00", "2026-03-03T10:10:00"]}
+    took = "took 10 min to train and validate, in 3 parts"
+    assert took in visible(build(make_run(run={**facts, "time": {"wall_s": 600.0}})))
+    for number, times in enumerate(({}, [], {"wall_s": "a"}, {"wall_s": -1})):
+        shown = visible(build(make_run(f"2026-03-02-10170{number}-odd", run={**facts, "time": times})))
+        assert "in 3 parts" in shown
+        assert "to train and validate" not in shown
+
+
+def test_a_finding_has_its_title(make_run):
+    finding = {"code": "D18", "title": "Little <parallax>", "severity": "warn", "stage": "data", "measured": "0.5 px"}
+    run = make_run(findings=[finding, {**finding, "code": "K04", "title": None}])  # runs of older versions have none
+    shown = visible(build(run))
+    assert "warn D18 Little <parallax> data measured 0.5 px" in shown
+    assert "warn K04 data measured 0.5 px" in shown
+    journal = write_journal([read_run(run)])
+    assert "- warn D18 Little <parallax>: 0.5 px" in journal
+    assert "- warn K04: 0.5 px" in journal

@@ -188,7 +188,13 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     )
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    started, note, ended, times = output.getvalue().splitlines()
+    lines = [line for line in output.getvalue().splitlines() if not line.startswith("note: the best checkpoint")]
+    started, note, *validations, ended, last_validation, times = lines
+    steps = [int(line.split("/")[0].removeprefix("step ")) for line in [*validations, last_validation]]
+    assert steps == [7, 14, 20]
+    assert re.fullmatch(r"step 7/20  validation: error [\d.e-]+, the best so far", validations[0])
+    best = r"(, the best so far|; the best is [\d.e-]+ at step \d+)"
+    assert re.fullmatch(rf"step 20/20  validation: error [\d.e-]+{best}", last_validation)
     assert re.fullmatch(r"time: (\w+ \d+%(, )?)+ of [\d.]+ s", times)
     assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
     assert note.startswith("note: 20 steps are few")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from rich.console import Console
 
 from stadia.training import callbacks
-from stadia.training.callbacks import ProgressBar
+from stadia.training.callbacks import ProgressBar, describe_validation
 
 STEPS = 80
 
@@ -48,3 +49,48 @@ def test_total_is_that_of_the_plan_at_every_step(clock: SimpleNamespace) -> None
 
 def test_total_is_smaller_where_the_time_ends_the_training(clock: SimpleNamespace) -> None:
     assert count_totals(clock, 40 * 0.37)[0] in (40, 41)
+
+
+@pytest.mark.parametrize(
+    ("names", "metrics", "best", "line"),
+    [
+        (("val/abs_rel",), {"val/abs_rel": 0.31}, None, "step 20/80  validation: Label 0.31, the best so far"),
+        (
+            ("val/abs_rel",),
+            {"val/abs_rel": 0.31},
+            0.3,
+            "step 20/80  validation: Label 0.31; the best is 0.3 at step 10",
+        ),
+        (
+            ("val/abs_rel", "val/residual"),
+            {"val/abs_rel": math.nan, "val/residual": 0.2},
+            None,
+            "step 20/80  validation: Label 0.2, the best so far",
+        ),
+        ((), {"val/abs_rel": 0.31}, None, "step 20/80  validation: Label 0.31"),  # no score chooses its checkpoint
+        (("val/abs_rel",), {"val/abs_rel": math.nan}, 0.3, ""),
+        ((), {}, None, ""),
+    ],
+)
+def test_a_validation_has_one_line(
+    names: tuple[str, ...], metrics: dict[str, float], best: float | None, line: str
+) -> None:
+    recipe = SimpleNamespace(best_metrics=names, describe_score=lambda name: "Label")
+    before = None if best is None else SimpleNamespace(step=10)
+    plan = SimpleNamespace(total_steps=STEPS)
+    loop: Any = SimpleNamespace(step=20, plan=plan, recipe=recipe, metrics=metrics, best=best, best_score=before)
+    described = describe_validation(loop)
+    assert described == line
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_validation_prints_its_line_on_a_terminal_and_in_a_log(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(callbacks, "describe_validation", lambda loop: "step 20/80  validation: error 0.31")
+    output = io.StringIO()
+    bar = ProgressBar(Console(file=output, force_terminal=is_terminal, width=200))
+    bar.on_train_start(cast(Any, SimpleNamespace(step=0, plan=SimpleNamespace(total_steps=STEPS))))
+    bar.on_validation_end(cast(Any, None))
+    bar.bar.stop()
+    assert output.getvalue().count("step 20/80  validation: error 0.31") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 from pathlib import Path
@@ -15,6 +16,7 @@ from test_resume import At, Crash, crash
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.training.fit import Interrupted
 from stadia.training.loop import TrainingLoop
+from stadia.training.phase_clock import _add_phases, find_earlier_times
 from stadia.training.run_folder import WORSE_THAN_START, Run
 
 
@@ -66,6 +68,31 @@ def test_times_of_the_phases_survive_a_resume_without_a_step(tmp_path: Path, min
     assert Run.open(folder).facts["status"] == "finished"
 
 
+def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
+    folder, pause_s = stop_after(tmp_path, 8, pause_s=0.02), 0.02
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, resume=folder, callbacks=[At(15, interrupt)], pause_s=pause_s)
+    second = Run.open(folder).facts["time"]
+    assert second["steps"] == 16
+    output = io.StringIO()
+    small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=500), pause_s=pause_s)
+    times = Run.open(folder).facts["time"]
+    assert times["steps"] == 20
+    assert times["wall_s"] > 20 * pause_s
+    assert times["wall_s"] > second["wall_s"]
+    assert all(times["phases_s"][name] >= seconds for name, seconds in second["phases_s"].items())
+    assert sum(times["phases_s"].values()) == pytest.approx(times["wall_s"], rel=0.05)
+    assert f"of {times['wall_s']:.1f} s" in output.getvalue()
+    assert "s since step 16" in output.getvalue()
+
+
+def test_times_of_later_steps_or_no_numbers_are_not_added() -> None:
+    assert find_earlier_times({"time": {"steps": 9}}, 8) == {}
+    assert find_earlier_times({"time": [1]}, 8) == find_earlier_times({}, 8) == {}
+    odd = {"steps": True, "wall_s": "a", "phases_s": {"loss": math.nan, "loading": 2}}
+    assert _add_phases(find_earlier_times({"time": odd}, 8)["phases_s"], {"loss": 1.0}) == {"loss": 1.0, "loading": 2.0}
+
+
 @pytest.mark.parametrize("stopped_at", [8, 20])
 @pytest.mark.parametrize("factor", [1e-9, 1e9])
 def test_a_better_start_is_remembered_over_a_resume(
@@ -92,6 +119,6 @@ def test_steps_of_the_start_count(tmp_path: Path) -> None:
     """20 steps from weights of 5000 are no short training."""
     output = io.StringIO()
     run, _ = small_recipe.train(tmp_path, recipe=started_recipe(), console=Console(file=output, width=500))
-    assert "are few" not in output.getvalue()
+    assert "steps are few" not in output.getvalue()
     assert "note: 20 steps, after 5000 of the weights that it starts from: the loss checks run" in output.getvalue()
     assert run.facts["start_steps"] == 5000

@@ -32,7 +32,7 @@ class CameraRequest:
     fov_deg: from the left to the right edge of the displayed image.
     focal_px: pixels.
     focal_mm: the "35 mm equivalent".
-    calibration: a file of OpenCV, Kalibr, ROS or KITTI, or a matrix K.
+    calibration: a file of OpenCV, Kalibr, ROS, EuRoC or KITTI, or a matrix K.
     name: of the camera in `calibration`; None = its first one.
     force: whether to replace a file that stadia did not write.
     """
@@ -112,7 +112,8 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         notes += [*describe_camera_choice(request.calibration, request.name), *describe_distortion(camera)]
         if (known.height, known.width) != (height, width):
             notes.append(f"note: K was scaled from images of {known.width}x{known.height} to {width}x{height}")
-        return fit_to_size(known, source, height, width), origin, notes
+        known = fit_to_size(known, source, height, width)
+        return known, origin, [*notes, *describe_center(known)]
     if request.fov_deg is not None:
         config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
     elif request.focal_px is not None:
@@ -128,6 +129,16 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         origin = f"lens of {lens[0]:.3g} mm, sensor of {lens[1]:.3g} mm"
         notes += [WIDE_IMAGES] if lens[1] == across_mm and max(height, width) > 1.51 * min(height, width) else []
     return read_user_intrinsics(config, source, height, width), origin, notes
+
+
+def describe_center(camera: Intrinsics) -> list[str]:
+    """Return a note for a principal point outside of the image, which only a crop far from the middle has."""
+    cx, cy = camera.K[0, 2], camera.K[1, 2]
+    if 0 <= cx < camera.width and 0 <= cy < camera.height:
+        return []
+    found = f"the principal point ({cx:g}, {cy:g}) lies outside of the images of {camera.width}x{camera.height}"
+    fix = "give K of images of this size in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+    return [f"note: {found}: K is of larger images, or its numbers have another order. Fix: {fix}"]
 
 
 def choose_camera(path: Path, name: str | None) -> CalibratedCamera:

@@ -9,7 +9,7 @@ import typer
 
 from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, argument, option
 
-CALIBRATION_HELP = "A calibration of OpenCV, Kalibr, ROS or KITTI, or K: three rows of three numbers."
+CALIBRATION_HELP = "A calibration of OpenCV, Kalibr, ROS, EuRoC or KITTI, or K: three rows of three numbers."
 PAIR_HELP = (
     "Calibration of the rectified pair; or two files. A file with K alone, three rows `fx 0 cx`, `0 fy cy`, `0 0 1`,"
     " needs --baseline."

@@ -52,16 +52,18 @@ def predict(
     """
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends.backend import check_backend
-    from stadia.recipes.base.requests import PredictRequest, describe_checkpoint, parse_source_options
+    from stadia.recipes.base.requests import PredictRequest, describe_checkpoint, parse_source_options, refuse_finished
 
     options = parse_source_options(overrides or [])
     outputs = out, every, motion, size, flip, video, cloud, background
     request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
+        refuse_finished(out)
         from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
     else:
         check_backend(request.backend_choice)
         echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
+        refuse_finished(out)
         from stadia.recipes.base.recipe_commands import run_predict
     with show_progress() as bars:
         print_lines(run_predict(request, bars.track))

@@ -27,6 +27,11 @@ MIN_EXPECTED_S = 20.0
 MAX_SKIPPED = 8
 """The first items, at most a fifth of all, are not measured: they open files, load the network and compile loops."""
 
+MIN_LATE = 8
+"""Items in the later half of the measured time from which it alone is measured: the first ones still compile loops, and
+fill the queues of the frames that are worked on at once.
+"""
+
 END_S = 4.0
 """Time after the last frame: 1 to 3 s for the verdict on 16 to 32 frames, 1 s for the drawing of the path, and the end
 of video and files.
@@ -63,15 +68,16 @@ class ProgressLines:
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.core.types.TrackProgress`."""
-        first_s, is_expected = None, False
+        times: list[float] = []  # of the measured items
+        is_expected = False
         skipped = 1 if count is None else max(min(MAX_SKIPPED, count // 5), 1)
         for done, item in enumerate(items):
             now = time.monotonic()
-            if done == skipped:
-                first_s = now
-            elif first_s is not None and count is not None and not is_expected and now - first_s >= MEASURED_S:
-                is_expected = True
-                self._print_expected(what, count, (now - first_s) / (done - skipped) * (count - done) + END_S)
+            if done >= skipped and count is not None and not is_expected:
+                times.append(now)
+                if now - times[0] >= MEASURED_S:
+                    is_expected = True
+                    self._print_expected(what, count, measure_pace(times) * (count - done) + END_S)
             self.progress(what, done, count)
             yield item
 
@@ -89,6 +95,14 @@ class ProgressLines:
         if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
             self.last_line_s = now
             echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
+
+
+def measure_pace(times: list[float]) -> float:
+    """Return seconds per item, from their times, of the later half of the time where that has items enough."""
+    middle = (times[0] + times[-1]) / 2
+    late = [one for one in times if one >= middle]
+    measured = late if len(late) > MIN_LATE else times
+    return (measured[-1] - measured[0]) / (len(measured) - 1)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Read calibrations of other programs: OpenCV (YAML, XML), Kalibr's camchain, ROS camera_info, KITTI, and plain K.
+"""Read calibrations of other programs: OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, and plain K.
 
 Only the pinhole part is read. A camera with distortion is returned with its coefficients, for the caller to refuse.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from stadia.datasets.video_files import read_K
 
 Array = NDArray[np.float64]
 
-EXPECTED = "a calibration of OpenCV, Kalibr, ROS or KITTI, or a matrix K"
+EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC or KITTI, or a matrix K"
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
+SENSOR = "sensor"
+"""Name of the camera in a sensor.yaml, which has one camera without a name."""
 NEGLIGIBLE = 1e-9
 """Distortion coefficients up to this size are none."""
 
@@ -116,7 +118,7 @@ def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, i
 
 
 def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
-    """Read Kalibr's camchain, a ROS camera_info, or a FileStorage of OpenCV."""
+    """Read Kalibr's camchain, a sensor.yaml of EuRoC, a ROS camera_info, or a FileStorage of OpenCV."""
     text = re.sub(r"^%YAML.*$", "", text, flags=re.MULTILINE).replace("!!opencv-matrix", "")
     content = parse_yaml(path, text, EXPECTED)
     if not isinstance(content, Mapping):
@@ -124,6 +126,8 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
     chain = {name: one for name, one in content.items() if re.fullmatch(r"cam\d+", str(name))}
     if chain:
         return list(_read_kalibr(path, chain))
+    if "camera_model" in content and "intrinsics" in content:
+        return [_read_pinhole(path, SENSOR, content, "distortion_coefficients")]
     return _read_opencv(path, content)
 
 
@@ -131,24 +135,25 @@ def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCam
     T_first = np.eye(4)
     for index, (name, one) in enumerate(chain.items()):
         values = one if isinstance(one, Mapping) else {}
-        model = values.get("camera_model")
-        if model != "pinhole":
-            found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images to a pinhole camera"
-            raise DataError(path, found=found, expected="camera_model: pinhole", fix=fix)
-        fx, fy, cx, cy = _numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4)
-        K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-        size = _numbers(path, f"{name}.resolution", values.get("resolution"), 2)
+        camera = _read_pinhole(path, str(name), values, "distortion_coeffs")
         if index:
             T = _numbers(path, f"{name}.T_cn_cnm1", values.get("T_cn_cnm1"), 16).reshape(4, 4)
             T_first = T @ T_first
-        distortion = _flatten(values.get("distortion_coeffs", ()))
-        yield CalibratedCamera(
-            str(name),
-            K,
-            _check_size(path, size),
-            tuple(_numbers(path, name, distortion, len(distortion)).tolist()),
-            T_first.copy(),
-        )
+        yield replace(camera, T_camera_first=T_first.copy())
+
+
+def _read_pinhole(path: Path, name: str, values: Mapping[str, Any], distortion_key: str) -> CalibratedCamera:
+    """Read a camera by the keys that Kalibr and EuRoC share; the distortion has another key in each."""
+    model = values.get("camera_model")
+    if model != "pinhole":
+        found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images to a pinhole camera"
+        raise DataError(path, found=found, expected="camera_model: pinhole", fix=fix)
+    fx, fy, cx, cy = _numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4)
+    K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    size = _check_size(path, _numbers(path, f"{name}.resolution", values.get("resolution"), 2))
+    given = _flatten(values.get(distortion_key, ()))
+    distortion = tuple(_numbers(path, f"{name}.{distortion_key}", given, len(given)).tolist())
+    return CalibratedCamera(name, K, size, distortion)
 
 
 def _numbers(path: Path, key: str, values: Any, count: int) -> Array:

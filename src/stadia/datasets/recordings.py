@@ -67,7 +67,7 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
         500.0
     """
-    fault = None
+    fault, fix = None, "correct K (where it is normalized, multiply by the image's width and height)"
     if K.shape != (3, 3):
         fault = f"shape {K.shape}"
     elif not np.isfinite(K).all():
@@ -76,10 +76,11 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
     elif np.abs(K).max() > MAX_FOCAL_PX:
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}, center {K[0, 2]:g}, {K[1, 2]:g}"
+    elif np.allclose(K[:, 2], (0, 0, 1)) and not np.allclose(K[2], (0, 0, 1)):
+        fault, fix = f"a transposed K: its last column is 0 0 1, and its last row {K[2].tolist()}", "transpose it"
     elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
         fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
     if fault:
-        fix = "correct K (where it is normalized, multiply by the image's width and height)"
         raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
     return K
 

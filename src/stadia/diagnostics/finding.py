@@ -82,6 +82,7 @@ class Finding:
         ({"sizes": {"hypothesis": [...], "fx": [...]}}). `write_findings` adds {"image": path}.
     where: the recordings or files that it holds for; empty where it holds for all of them.
     image: PNG of what it is about; empty where the numbers suffice.
+    title: of the catalog's entry; empty where it was read from a file of an older version.
     """
 
     code: str
@@ -94,11 +95,13 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     where: tuple[str, ...] = ()
     image: bytes = field(default=b"", compare=False, repr=False)
+    title: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, in reading order."""
         values = {name: getattr(self, name) for name in ("measured", "expected", "cause", "fix")}
-        kind = {"code": self.code, "severity": self.severity.value, "stage": self.stage.value}
+        named = {"code": self.code, **({"title": self.title} if self.title else {})}
+        kind = {**named, "severity": self.severity.value, "stage": self.stage.value}
         return {**kind, "where": list(self.where), **values, "evidence": _to_json(self.evidence)}
 
     @classmethod
@@ -113,7 +116,8 @@ class Finding:
                 FORMER_KEYS.get(str(key), str(key)): value for key, value in dict(values.get("evidence", {})).items()
             }
             where = tuple(map(str, values.get("where", ())))
-            return cls(str(values["code"]), severity, stage, measured, expected, cause, fix, evidence, where)
+            code, title = str(values["code"]), str(values.get("title", ""))
+            return cls(code, severity, stage, measured, expected, cause, fix, evidence, where, title=title)
         except (KeyError, TypeError, ValueError) as error:
             found, expected = f"{type(error).__name__}: {error}", "the fields of a finding"
             raise DataError("finding", found=found, expected=expected, fix="write it with stadia check") from error

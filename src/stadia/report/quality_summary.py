@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stadia.report.metric_labels import METRES, format_number, is_finite, metric_label
+from stadia.report.metric_labels import METRES, format_metric, format_number, is_finite, metric_label
 from stadia.report.run_files import RunFiles, Series, flatten_mapping
 from stadia.report.score_tables import describe_path, is_baseline
 
@@ -82,9 +82,24 @@ def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
         if series.name == "val/abs_rel" and (fell := measure_late_decrease(series)) is not None:
             text = f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare."
             yield QualitySentence(text, "warn")
+    yield from _describe_best_checkpoint(run)
     for first, second in find_identical_terms(run.series):
         text = f"Two terms of the loss are one, {first} and {second}: they only ever change together."
         yield QualitySentence(text, "warn")
+
+
+def _describe_best_checkpoint(run: RunFiles) -> Iterator[QualitySentence]:
+    """Yield a warning where the last checkpoint may be better than the best one, which was judged and scored."""
+    compared = run.run.get("best_checkpoint")
+    if not isinstance(compared, dict) or not isinstance(doubt := compared.get("doubt"), str) or not doubt:
+        return
+    name = str(compared.get("name", ""))
+    step, last_step = (format_number(compared.get(key)) for key in ("step", "last_step"))
+    score, last = (format_metric(name, compared.get(key)) for key in ("score", "last_score"))
+    label = metric_label(name).label
+    text = f"The best checkpoint is that of step {step} ({label} {score}), the last that of step {last_step} ({last})"
+    end = "the last may be the better one (checkpoints/last.safetensors)"
+    yield QualitySentence(f"{text}; {doubt}: {end}.", "warn")
 
 
 def _finite_metrics(score: dict[str, Any]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from stadia.report.metric_labels import (
     describe_status,
     format_duration,
     format_number,
+    is_finite,
 )
 from stadia.report.panel_labels import explain_sheets
 from stadia.report.path_figures import make_path_figures
@@ -149,8 +150,8 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     """Describe when the run started, how long it took, and its initial weights."""
     started, finished = (_parse_time(run.run.get(key)) for key in ("started", "finished"))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
-    if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
-        facts.append(f"took {format_duration(seconds)} to train and validate")
+    if time_text := _describe_duration(run, started, finished):
+        facts.append(time_text)
     if (steps := run.steps) is not None:
         facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
     if run.recipe_class:
@@ -158,6 +159,19 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     if isinstance(weights := run.run.get("weights"), dict) and weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts
+
+
+def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
+    """Describe how long a run took. The time between the parts of a resumed one is not its own."""
+    if parts := len(score_tables.as_list(run.run.get("resumed"))):
+        times, text = run.run.get("time"), f"in {parts + 1} parts"
+        known = times.get("wall_s") if isinstance(times, dict) else None
+        if not is_finite(known) or known < 0:
+            return text
+        return f"took {format_duration(known)} to train and validate, {text}"
+    if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
+        return f"took {format_duration(seconds)} to train and validate"
+    return ""
 
 
 def _describe_best_step(run: RunFiles, steps: int) -> str:

@@ -288,9 +288,18 @@ def _list_findings(run: RunFiles) -> list[str]:
     reported = [one for one in run.findings if one.get("severity") != "note"]
     if not run.findings:
         return ["Found: nothing."]
-    lines = ["Found:", "", *(f"- {one.get('severity')} {one.get('code')}: {one.get('measured')}" for one in reported)]
+    lines = [
+        "Found:",
+        "",
+        *(f"- {one.get('severity')} {_name_finding(one)}: {one.get('measured')}" for one in reported),
+    ]
     notes = [str(one.get("code")) for one in run.findings if one.get("severity") == "note"]
     return [*lines, *([f"- notes: {', '.join(notes)}"] if notes else [])]
+
+
+def _name_finding(finding: dict[str, Any]) -> str:
+    """Return the code and the title; the code alone for a run of an older version."""
+    return " ".join(str(finding[name]) for name in ("code", "title") if finding.get(name))
 
 
 def write_comparison(a: RunFiles, b: RunFiles) -> str:

@@ -54,9 +54,13 @@ class KeyTile:
 
 @dataclass(frozen=True)
 class ReportFinding:
-    """A finding with every part as text, "" where absent. sentences: (measured, expected, cause or fix; text)."""
+    """A finding with every part as text, "" where absent. sentences: (measured, expected, cause or fix; text).
+
+    title: of older runs "".
+    """
 
     code: str
+    title: str
     severity: str
     stage: str
     where: str
@@ -187,9 +191,9 @@ def _make_finding(finding: dict[str, Any], run: RunFiles) -> ReportFinding:
     evidence = finding.get("evidence")
     arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
     sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "fix") if finding.get(name)]
-    code, severity, stage = (str(finding.get(name) or "") for name in ("code", "severity", "stage"))
+    code, title, severity, stage = (str(finding.get(name) or "") for name in ("code", "title", "severity", "stage"))
     image = _embed_evidence_image(arranged.image, run)
-    return ReportFinding(code, severity, stage, _format_where(finding), sentences, arranged, image)
+    return ReportFinding(code, title, severity, stage, _format_where(finding), sentences, arranged, image)
 
 
 def _format_where(finding: dict[str, Any]) -> str:

@@ -35,6 +35,9 @@ OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
 MAX_GROUPS, MAX_WEIGHTS, PARTS = 24, 12, 3
 """Of histograms: groups of layers, weights of a group that is divided no further, parts of the name of a group."""
 
+MAIN_SCORES = ("val/abs_rel", "val/residual")
+"""The first of these is printed for a recipe whose scores choose no checkpoint."""
+
 WRAPPERS = ("backbone",)
 """Parts of a name without information on the position of a layer."""
 
@@ -202,7 +205,8 @@ class ProgressBar(Callback):
             self.bar.update(self.task, loss=loss)
             return
         spent = now_s - self.started_s
-        left = f"{_minutes(spent)} in all" if is_last else f"{_minutes(min(left_s, by_time_s))} left"
+        since = f"since step {self.first_step}" if self.first_step else "in all"
+        left = f"{_minutes(spent)} {since}" if is_last else f"{_minutes(min(left_s, by_time_s))} left"
         about = "~" if by_time_s < left_s and not is_last else ""
         line = f"step {step}/{about}{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left}"
         self.console.print(line, highlight=False)
@@ -212,10 +216,28 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, loop: TrainingLoop) -> None:
         self.bar.update(self.task, description="training")
+        if line := describe_validation(loop):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_end(self, loop: TrainingLoop) -> None:
         if self.console.is_terminal:
             self.bar.stop()
+
+
+def describe_validation(loop: TrainingLoop) -> str:
+    """Return a line about the latest validation: its main score, and the best so far; "" without a finite score."""
+    names = loop.recipe.best_metrics or MAIN_SCORES
+    scores = ((name, loop.metrics.get(name, math.nan)) for name in names)
+    name, score = next((one for one in scores if math.isfinite(one[1])), ("", math.nan))
+    if not name:
+        return ""
+    line = f"step {loop.step}/{loop.plan.total_steps}  validation: {loop.recipe.describe_score(name)} {score:.4g}"
+    if not loop.recipe.best_metrics:
+        return line
+    if loop.best is None or score < loop.best:
+        return f"{line}, the best so far"
+    at = f" at step {loop.best_score.step}" if loop.best_score is not None else ""
+    return f"{line}; the best is {loop.best:.4g}{at}"
 
 
 def _minutes(seconds: float) -> str:

@@ -33,12 +33,13 @@ from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, ret
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
+from stadia.training.best_checkpoint import compare_with_start, note_best_checkpoint
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, repair_header_copies
 from stadia.training.config import MAX_STEPS, TrainingConfig
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
-from stadia.training.phase_clock import PhaseClock, describe_times
+from stadia.training.phase_clock import PhaseClock, describe_times, find_earlier_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import START_STEPS, Run
 from stadia.training.sharding import ShardedStrategy
@@ -150,6 +151,7 @@ def fit(
             loop = _make_loop(fabric, recipe, (train_loader, val_loader), config, run, signals.is_requested)
             if checkpoint is not None:
                 loop.restore(checkpoint)
+                loop.clock.before = find_earlier_times(run.facts, step)
         elif checkpoint is not None:  # it had finished
             load_weights(checkpoint, recipe, recipe=recipe.recipe)
         if resume:  # everything is checked: files change from here on
@@ -171,20 +173,11 @@ def fit(
                 _train(loop, recipe)
                 steps, metrics = loop.step, loop.metrics
                 _print(console, _end_lines(run, plan, config, loop.clock, steps))
-                _print(console, _compare_with_start(loop))
+                _print(console, [*compare_with_start(loop), *note_best_checkpoint(loop)])
         if run.writes:
             finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
-
-
-def _compare_with_start(loop: TrainingLoop) -> Iterator[str]:
-    """Yield a note where no validation scored better than the weights that the training started from."""
-    if loop.start_score is None or not loop.is_worse_than_start:
-        return
-    name, score = loop.start_score
-    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {loop.best:.4g}"
-    yield f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
 
 
 def _make_loop(

@@ -16,13 +16,14 @@ from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
+from stadia.training.best_checkpoint import ValidationScore
 from stadia.training.compilation import begin_graph
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import WORSE_THAN_START, Run
 from stadia.training.training_state import TrainingState, evaluation_mode
-from stadia.training.validation_scores import ValidationScores
+from stadia.training.validation_scores import Scores, ValidationScores
 
 
 class TrainingLoop(TrainingState):
@@ -50,6 +51,7 @@ class TrainingLoop(TrainingState):
         super().__init__(fabric, run, recipe, batches, config)
         self.val_batches, self.clock = val_batches, clock
         self.callbacks, self.stop_requested = callbacks, stop_requested
+        self.sample_scores: Scores = {}  # of the latest validation
 
     def train(self) -> None:
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
@@ -170,7 +172,7 @@ class TrainingLoop(TrainingState):
         self.clock.mark("validation")
         if scores.without != self.unscored and self.fabric.is_global_zero:
             scores.warn_of_unscored()
-        self.unscored = scores.without
+        self.unscored, self.sample_scores = scores.without, scores.by_sample
         return {f"val/{name}": value for name, value in means.items()}
 
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
@@ -184,10 +186,13 @@ class TrainingLoop(TrainingState):
         A checkpoint holds the moment after a step, and after its validation.
         """
         stops = self.any_process(self.stop_requested())
-        score = self.find_score(self.metrics) if after_validation else None
-        if score is not None and (self.best is None or score[1] < self.best):
-            self.best = score[1]
-            self.save("best", "weights")
+        if after_validation and (score := self.find_score(self.metrics)) is not None:
+            count, samples = max(map(len, self.sample_scores.values()), default=0), self.sample_scores
+            of_samples = samples.get(score[0].removeprefix("val/"), {})
+            self.last_score = ValidationScore(score[0], self.step, score[1], count, of_samples)
+            if self.best is None or score[1] < self.best:
+                self.best, self.best_score = score[1], self.last_score
+                self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.save("last", "training")
             self.clock.mark("checkpoints")

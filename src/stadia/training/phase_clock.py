@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -115,6 +115,7 @@ class PhaseClock:
     metrics: scalars, histograms, monitors.  other: what the loop does between them. A mark takes some microseconds.
 
     found: `facts`, after the training.
+    before: `time` of run.json at the checkpoint that a resumed training goes on from; its parts are added.
     """
 
     def __init__(self, run: Run, plan: TrainingPlan, precision: str = "32") -> None:
@@ -128,6 +129,7 @@ class PhaseClock:
         self.started_s = time.perf_counter()
         self.peak_flops_per_s: float | None = None
         self.found: dict[str, Any] = {}
+        self.before: Mapping[str, Any] = {}
 
     def start(self, device: torch.device, recipe: nn.Module) -> None:
         """Start, and mark the forward of each network by hooks."""
@@ -224,7 +226,7 @@ class PhaseClock:
             self.mark("other")
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for run.json, since the training was started or resumed.
+        """Return facts for run.json, of the training from its first step on, without the time in which it was stopped.
 
         threads: of torch on the processor.
         wall_s: by the clock of the processor.  phases_s: by phase; they add up to it.
@@ -241,9 +243,9 @@ class PhaseClock:
         found: dict[str, Any] = {
             "device": self.stopwatch.device.type,
             "threads": torch.get_num_threads(),
-            "steps": self.steps,
-            "wall_s": wall_s,
-            "phases_s": dict(self.stopwatch.totals),
+            "steps": self.steps + int(_read_seconds(self.before, "steps")),
+            "wall_s": wall_s + _read_seconds(self.before, "wall_s"),
+            "phases_s": _add_phases(self.before.get("phases_s"), self.stopwatch.totals),
             "step_s": step_s,
             "flops": dict(self.flops),
             "flops_per_s": rates,
@@ -252,6 +254,27 @@ class PhaseClock:
             found["peak_flops_per_s"] = self.peak_flops_per_s
             found["of_peak"] = {name: rate / self.peak_flops_per_s for name, rate in rates.items()}
         return found
+
+
+def find_earlier_times(facts: Mapping[str, Any], step: int) -> Mapping[str, Any]:
+    """Return `time` of a run.json for a training that goes on after `step`; nothing where it is of later steps."""
+    times = facts.get("time")
+    return times if isinstance(times, Mapping) and _read_seconds(times, "steps") <= step else {}
+
+
+def _read_seconds(values: Mapping[str, Any], name: str) -> float:
+    """Return a number of run.json, which people may have edited; 0 for anything else."""
+    value = values.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if 0 <= value < math.inf else 0.0
+
+
+def _add_phases(before: Any, totals: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of each phase, those before a resume first."""
+    known = before if isinstance(before, Mapping) else {}
+    names = dict.fromkeys([*map(str, known), *totals])
+    return {name: _read_seconds(known, name) + totals.get(name, 0.0) for name in names}
 
 
 def describe_device(facts: dict[str, Any]) -> str:

@@ -132,6 +132,10 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """
         return {}
 
+    def describe_score(self, name: str) -> str:
+        """Return the printed name of a score `val/NAME`, with its unit or alignment where it has one."""
+        return name.removeprefix("val/")
+
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         """Return (H, W, 3) RGB images by name of a finished validation. Called in the main process alone."""
         return {}

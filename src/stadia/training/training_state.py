@@ -20,6 +20,7 @@ from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.batches import BatchStream
+from stadia.training.best_checkpoint import ValidationScore
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.compilation import compile_recipe
 from stadia.training.config import TrainingConfig
@@ -36,6 +37,7 @@ class TrainingState:
     gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
     start_score: name and value of the score that chooses `best`, of the weights that the training started from.
+    best_score, last_score: that score of the best and of the latest validation, by sample.
 
     Args:
         fabric: launched.
@@ -65,6 +67,8 @@ class TrainingState:
         self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
         self.best: float | None = None
         self.start_score: tuple[str, float] | None = None
+        self.best_score: ValidationScore | None = None
+        self.last_score: ValidationScore | None = None
         self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
 
     @property
@@ -123,6 +127,7 @@ class TrainingState:
             "spent_s": self.time_limit.spent_s,
             "best": self.best,
             "start_score": self.start_score and list(self.start_score),
+            "best_score": self.best_score and [self.best_score.name, self.best_score.step, self.best_score.value],
             "metrics": self.metrics,
             "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
             "recipe": self.recipe.training_state(),
@@ -138,7 +143,8 @@ class TrainingState:
         self.step = self.recipe.global_step = state["step"]
         self.batches.position = self.step * self.plan.grad_accumulation_steps
         self.best, self.metrics = state["best"], state["metrics"]
-        start = state.get("start_score")  # checkpoints of earlier versions have none
+        start, best = state.get("start_score"), state.get("best_score")  # checkpoints of earlier versions have none
+        self.best_score = None if best is None else ValidationScore(str(best[0]), int(best[1]), float(best[2]))
         self.start_score = None if start is None else (str(start[0]), float(start[1]))
         self.time_limit.restore(state["spent_s"])
         self.learning_rate.set(self.step, self.time_limit.share)

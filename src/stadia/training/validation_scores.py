@@ -28,6 +28,7 @@ class ValidationScores:
 
     def __init__(self) -> None:
         self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
+        self.by_sample: Scores = {}  # set by `means`: of all processes
         self.without: dict[str, tuple[int, int]] = {}  # set by `means`: samples without a score, and all, by name
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
@@ -39,7 +40,7 @@ class ValidationScores:
         """Return the means over all processes, see `compute_means`, and forget the samples. Called by all processes."""
         mine, self._batches = _scores_by_sample(self._batches), []
         parts = gather_from_processes(mine)
-        self.without = count_unscored(parts)
+        self.by_sample, self.without = _merge_parts(parts), count_unscored(parts)
         return compute_means(parts)
 
     def warn_of_unscored(self) -> None:

@@ -34,8 +34,8 @@ def make_finding(
     """
     entry = CATALOG[code]
     places = ((where,) if where else ()) if isinstance(where, str) else tuple(where)
-    cause, fix = cause or entry.cause, fix or entry.fix
-    return Finding(code, severity, entry.stage, measured, expected, cause, fix, evidence or {}, places)
+    texts = measured, expected, cause or entry.cause, fix or entry.fix
+    return Finding(code, severity, entry.stage, *texts, evidence or {}, places, title=entry.title)
 
 
 _RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}

@@ -396,6 +396,8 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         else:
             fix = LOST_MOTION_FIX if _is_motion_lost(training) else _describe_longer_training(training)
         measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
+        if training.other_checkpoint is not None:
+            measured += f" (judged: {training.checkpoint}; the other checkpoint: {training.other_checkpoint})"
         yield make_finding("T40", severity, measured, expected, fix=fix, evidence=evidence)
 
 

@@ -63,6 +63,8 @@ class TrainingRecord:
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
     start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
         any (an encoder of ImageNet predicts no depth), infinite for the published ones of a transformer.
+    checkpoint: file and step of the judged checkpoint.  other_checkpoint: of the best or the last one beside it, where
+        that is of another step.
     """
 
     steps: int | None = None
@@ -82,6 +84,8 @@ class TrainingRecord:
     motion_over_depth: float | None = None
     is_worse_than_start: bool = field(default=False, compare=False)
     start_steps: float = field(default=0, compare=False)
+    checkpoint: str | None = field(default=None, compare=False)
+    other_checkpoint: str | None = field(default=None, compare=False)
 
     @classmethod
     def read(

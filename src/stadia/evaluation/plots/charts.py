@@ -42,6 +42,13 @@ def render_figure(figure: Figure) -> NDArray[np.uint8]:
 PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it
 
 
+SIDE_INCH = 10 * (0.985 - 0.08) / 2.2
+"""Side of the two square plots of `draw_paths`, which share the width."""
+
+BELOW_INCH, ABOVE_INCH, TITLE_INCH = 0.85, 0.4, 0.35
+"""Space for the numbers and the legend, for the titles of the plots, and for a title above both."""
+
+
 def draw_paths(
     path: Path,
     paths: Mapping[str, NDArray[np.float64]],
@@ -68,8 +75,10 @@ def draw_paths(
     every = np.concatenate(list(xyz.values()))
     half = 0.55 * max(float(np.ptp(every, axis=0).max()), 1e-6)
     middle = (every.min(axis=0) + every.max(axis=0)) / 2
-    figure = Figure(figsize=(10, 5.8))  # a constrained layout costs as much time as the plot
-    figure.subplots_adjust(left=0.08, right=0.985, bottom=0.15, top=0.9, wspace=0.2)
+    above = ABOVE_INCH + TITLE_INCH * bool(title)
+    height = BELOW_INCH + SIDE_INCH + above
+    figure = Figure(figsize=(10, height))  # a constrained layout costs as much time as the plot
+    figure.subplots_adjust(left=0.08, right=0.985, bottom=BELOW_INCH / height, top=1 - above / height, wspace=0.2)
     if title:
         figure.suptitle(title, fontsize="medium")
     right, up, forward = (0, 1, "x, right"), (1, -1, "height, -y"), (2, 1, "z, forward")  # y of a camera is down

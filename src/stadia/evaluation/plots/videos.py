@@ -31,9 +31,13 @@ ENCODING = {"crf": "20", "preset": "ultrafast"}
 five times as long for files of 60 % of the size; the maps beside the video take eight times as much.
 """
 
-SCALE_PX, BAR_PX = 28, 10  # height of the strip with the color scale, and of its bar; even, as H.264 needs
+SCALE_PX, SCALE_SHARE = 36, 0.08
+"""Smallest height of the strip with the color scale, and its share of the height of larger images."""
+
+BAR_SHARE, FONT_PER_PX = 0.35, 0.5 / 36
+"""Of the strip's height: height of the bar, and OpenCV's font scale of the labels."""
+
 TICK_SHARES = (1.0, 0.5, 0.25)  # of the brightest inverse depth
-_FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.35
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
@@ -54,30 +58,37 @@ def draw_side_by_side(
     image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int,
     depth_scale: DepthScale,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw an image beside its inverse depth, over a strip with the color scale, (height + SCALE_PX, 2 width, 3) RGB.
+    """Draw an image beside its inverse depth, over a strip with the color scale, (height + strip, 2 width, 3) RGB.
 
     top: the brightest (near) value.  depth_scale: metres, or the scale has multiples of the nearest depth.
     """
-    shown = np.zeros((height + SCALE_PX, 2 * width, 3), np.uint8)
+    strip_px = find_scale_height(height)
+    shown = np.zeros((height + strip_px, 2 * width, 3), np.uint8)
     is_near = min(height / image.shape[0], width / image.shape[1]) >= MIN_BILINEAR
     how = cv2.INTER_LINEAR if is_near else cv2.INTER_AREA
     cv2.resize(image, (width, height), shown[:height, :width], interpolation=how)
     values = cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
     color_inverse_depth(values, top=top, out=shown[:height, width:])
-    shown[height:, width:] = draw_color_scale(width, top, depth_scale)
+    shown[height:, width:] = draw_color_scale(width, top, depth_scale, strip_px)
     return shown
 
 
-def draw_color_scale(width: int, top: float, depth_scale: DepthScale) -> NDArray[np.uint8]:
-    """Draw the colors of inverse depth, near to far, with their depths, (SCALE_PX, width, 3) RGB.
+def find_scale_height(height: int) -> int:
+    """Return the height of the strip below an image of this height: even, as H.264 needs."""
+    return max(SCALE_PX, 2 * round(SCALE_SHARE * height / 2))
+
+
+def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: int = SCALE_PX) -> NDArray[np.uint8]:
+    """Draw the colors of inverse depth, near to far, with their depths, (height, width, 3) RGB.
 
     Depths are in metres, or multiples of the nearest one; inverse depth up to scale and shift has only near and far.
 
     top: inverse depth of the brightest color.
     """
-    strip, margin = np.zeros((SCALE_PX, width, 3), np.uint8), max(width // 40, 1)
-    bar = max(width - 2 * margin, 1)
-    strip[2 : 2 + BAR_PX, margin : margin + bar] = color_inverse_depth(
+    strip, margin = np.zeros((height, width, 3), np.uint8), max(width // 40, 1)
+    bar, bar_px, font = max(width - 2 * margin, 1), round(BAR_SHARE * height), FONT_PER_PX * height
+    thickness = max(round(font), 1)
+    strip[2 : 2 + bar_px, margin : margin + bar] = color_inverse_depth(
         np.linspace(1, 0, bar, dtype=np.float32)[None], top=1.0
     )
     if depth_scale is DepthScale.AFFINE_INVERSE:
@@ -85,14 +96,15 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale) -> NDArray
     else:
         is_metric = depth_scale is DepthScale.METRES
         labels = {share: f"{1 / top / share:.3g} m" if is_metric else f"{1 / share:g}x" for share in TICK_SHARES}
-        labels[0.0] = "far"
+        labels |= {0.0: "far"} if is_metric else {1.0: "near = 1x", 0.0: "far"}
     end = 0
     for share, label in labels.items():
-        length = cv2.getTextSize(label, *_FONT, 1)[0][0]
+        length = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, font, thickness)[0][0]
         left = min(margin + round((1 - share) * bar), width - length - 2)
         if left >= end:  # labels of a narrow image would overlap
-            cv2.putText(strip, label, (left, SCALE_PX - 5), *_FONT, (235, 235, 235), 1, cv2.LINE_AA)
-            end = left + length + 6
+            place, color = (left, round(0.85 * height)), (235, 235, 235)
+            cv2.putText(strip, label, place, cv2.FONT_HERSHEY_SIMPLEX, font, color, thickness, cv2.LINE_AA)
+            end = left + length + round(font * 16)
     return strip
 
 
@@ -129,10 +141,11 @@ def depth_color_writer(folder: Path) -> Listener:
 
     def add(predicted: PredictedFrame) -> None:
         box, (height, width), top = predicted.box, predicted.image_size, _near_value(predicted)
-        shown = np.zeros((height + SCALE_PX, width, 3), np.uint8)
+        strip_px = find_scale_height(height)
+        shown = np.zeros((height + strip_px, width, 3), np.uint8)
         values = cv2.resize(predicted.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
         color_inverse_depth(values, top=top, out=shown[:height][box.rows, box.columns])
-        shown[height:] = draw_color_scale(width, top, predicted.depth_scale)
+        shown[height:] = draw_color_scale(width, top, predicted.depth_scale, strip_px)
         write_image(join_name(place, f"{predicted.frame.name}.jpg"), cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
 
     return add

@@ -275,11 +275,13 @@ def read_training_record(checkpoint: Path, *, of_trained: bool = False) -> Train
     of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
     """
     opened = Checkpoint.open(checkpoint)
-    last = opened.path.with_name("last.safetensors")
-    trained_steps = Checkpoint.open(last).header.step if last.is_file() else None
-    focal = opened.buffer("focal")
-    run, steps = opened.path.parent.parent, opened.header.step
-    record = TrainingRecord.read(run, steps=steps, focal=focal, trained_steps=trained_steps)
+    run, steps, focal = opened.path.parent.parent, opened.header.step, opened.buffer("focal")
+    beside = {name: opened.path.with_name(f"{name}.safetensors") for name in ("best", "last")}
+    known = {name: Checkpoint.open(path).header.step for name, path in beside.items() if path.is_file()}
+    record = TrainingRecord.read(run, steps=steps, focal=focal, trained_steps=known.get("last"))
+    others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
+    if opened.path.stem in known and others:
+        record = replace(record, checkpoint=f"{opened.path.name}, step {steps}", other_checkpoint=others[0])
     return replace(record, unusable_codes=find_unusable_codes(run)) if of_trained else record
 
 

@@ -43,6 +43,13 @@ class HasVideo(HasOptimizer, Protocol):
 
 VideoConfigT = TypeVar("VideoConfigT", bound=HasVideo)
 
+ALIGNMENTS = {
+    DepthScale.METRES: "metres, unaligned",
+    DepthScale.UP_TO_SCALE: "median scaling",
+    DepthScale.AFFINE_INVERSE: "scale and shift fitted",
+}
+"""Alignment of depth to the truth in validations (`evaluation.validation_metrics`), as it is printed."""
+
 
 class DepthRecipe(
     Recipe[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
@@ -137,6 +144,11 @@ class DepthRecipe(
     def stride(self) -> int:
         """Return the number that divides both sides of its network images."""
         return STRIDE
+
+    def describe_score(self, name: str) -> str:
+        if name == "val/abs_rel":
+            return f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
+        return "photometric residual" if name == "val/residual" else super().describe_score(name)
 
     def modules_to_compile(self) -> Iterable[nn.Module]:
         net = self.depth_pose_net

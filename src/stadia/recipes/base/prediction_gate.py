@@ -125,6 +125,15 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None) ->
     text = SCALE_DESCRIPTIONS[depth_scale]
     if checks is None:
         return text
+    limits = _describe_limits(depth_scale, checks, text)
+    has_sky = (checks.get("measured") or {}).get("sky_nearer") is not None
+    if has_sky and all(one["code"] != "M32" for one in checks["findings"]):  # no mask leaves sky out of the maps
+        return f"{limits}; the depth of sky is arbitrary"
+    return limits
+
+
+def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: str) -> str:
+    """Return the description of a depth scale, as far as the verdict leaves it."""
     codes = [one["code"] for one in checks["findings"] if one["severity"] != Severity.NOTE]
     if checks["verdict"] == Verdict.USABLE:
         has_other_lens = depth_scale is DepthScale.METRES and any(one["code"] == "K30" for one in checks["findings"])

@@ -61,5 +61,6 @@ def note_interruption(out: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         if (count := len(list((out / "depth").glob("*.npz")))) and (out / UNFINISHED).exists():
             maps = f"{count} whole map{'s' * (count != 1)}"
-            log.warning("%s: unfinished, with %s; the same prediction into it starts at its first frame", out, maps)
+            again = "the same prediction into it removes them, and starts at its first frame; another --out keeps them"
+            log.warning("%s: unfinished, with %s; %s", out, maps, again)
         raise

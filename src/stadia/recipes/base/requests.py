@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.config import StrictModel, resolve_config
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.json_files import read_json
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.evaluation.backends.backend import TORCH, BackendChoice
+
+PREDICTIONS_RECORD = "predictions.json"
+"""Record of a folder of predictions (`evaluation.io.predictions_folder`)."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,21 @@ class OdometryRequest:
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
     strict: bool = False
     flip: bool = False
+
+
+def refuse_finished(out: Path) -> None:
+    """Raise StadiaError for a folder with a finished prediction, before the libraries are imported.
+
+    Anything else in it is judged when the input is open: only then it is known which frames are predicted.
+    """
+    path = out / PREDICTIONS_RECORD
+    try:
+        record = read_json(path) if path.is_file() else None
+    except (StadiaError, OSError):  # whoever opens the folder reports it
+        return
+    if isinstance(record, dict) and record.get("finished") is True:
+        found, fix = "a finished prediction in it", "choose another --out: nothing is overwritten"
+        raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
 
 
 def describe_checkpoint(checkpoint: Path) -> str:

@@ -79,6 +79,9 @@ NOT_CHECKED, DATA_NOT_CHECKED = "N01", "N02"
 RESERVED_SECONDS = 2.0
 """Kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
 
+LATE_SHARE = 0.75
+"""Of a training's steps: an auto-mask that starts later prints a note. The time may end a training at such a share."""
+
 LOSS_LAW_SHARE = 0.5
 """Share of the time for the laws of the losses, so that slow machines check the first step too."""
 
@@ -150,8 +153,10 @@ def train(
                 recipe = create_recipe(recipe_class, config, data, run)
             if is_new:
                 _check_own_class(recipe, run, console)
-            is_long = TrainingPlan.from_loader(data.train, config.training).total_steps >= FEW_STEPS
-            if is_new and is_long and config.training.check_seconds:
+            steps = TrainingPlan.from_loader(data.train, config.training).total_steps
+            for note in list_late_starts(config, steps) if is_new else ():
+                console.print(note, markup=False, highlight=False, soft_wrap=True)
+            if is_new and steps >= FEW_STEPS and config.training.check_seconds:
                 _check_losses(recipe, config, data, run, console, on_stop)
         begins()
 
@@ -225,6 +230,21 @@ def _set_check_seconds(config: RecipeConfig) -> RecipeConfig:
     """Return the configuration with a time limit of the loss checks: a dry run makes them always."""
     seconds = config.training.check_seconds or CHECK_SECONDS
     return config.model_copy(update={"training": config.training.model_copy(update={"check_seconds": seconds})})
+
+
+def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
+    """Return a note where the auto-mask of one camera starts after the end of the training, or shortly before it.
+
+    It is not moved: earlier it hides the pixels from which the motion is learned.
+    """
+    loss, data = getattr(config, "loss", None), getattr(config, "data", None)
+    start = getattr(loss, "auto_mask_from_step", 0)
+    has_mask = getattr(loss, "auto_mask", False) and getattr(data, "stereo", None) is False
+    if not has_mask or start == 0 or start < LATE_SHARE * steps:
+        return []
+    acts = f"the auto-mask starts at step {start} (loss.auto_mask_from_step)"
+    ends = f"this training ends after {steps} steps at most: until then, what moves with the camera trains too"
+    return [f"note: {acts}, and {ends}. Fix: train longer; an earlier start hides what the motion is learned from"]
 
 
 # -- findings

@@ -1,0 +1,91 @@
+"""Compare the best checkpoint with the last one, and with the weights that the training started from."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stadia.training.validation_scores import Sample
+
+if TYPE_CHECKING:
+    from stadia.training.loop import TrainingLoop
+
+BEST_CHECKPOINT = "best_checkpoint"
+"""Key of run.json, which the report reads."""
+
+MIN_SAMPLES = 30
+"""Validation samples below which the choice of a checkpoint is doubtful: neighboring frames are alike."""
+
+MIN_STANDARD_ERRORS = 2.0
+"""Of the difference between two checkpoints over the same samples, in standard errors: below it may be chance."""
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """The score that chooses the best checkpoint, of one validation.
+
+    name: `val/NAME`.  step: updates made before it.  value: lower is better.
+    count: validation samples; 0 where that is unknown.
+    samples: the same score by sample; empty where it is no mean over samples, or of a training before its resume.
+    """
+
+    name: str
+    step: int
+    value: float
+    count: int = 0
+    samples: Mapping[Sample, float] = field(default_factory=dict)
+
+
+def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[str, Any]:
+    """Return what run.json has of two checkpoints, JSON-ready: steps, scores, and what makes the choice doubtful.
+
+    doubt: a sentence; "" where the samples are many and the difference is beyond its spread over them.
+    """
+    shared = [(best.samples[one], value) for one, value in last.samples.items() if one in best.samples]
+    differences = [after - before for before, after in shared if math.isfinite(before) and math.isfinite(after)]
+    count = sum(map(math.isfinite, last.samples.values())) or last.count
+    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
+    doubts = [f"{count} validation samples are few"] if 0 < count < MIN_SAMPLES else []
+    if error is not None and last.value - best.value < MIN_STANDARD_ERRORS * error:
+        doubts.append("the difference is within its spread over them" if doubts else _describe_spread(count))
+    return {
+        "name": best.name,
+        "step": best.step,
+        "last_step": last.step,
+        "score": best.value,
+        "last_score": last.value,
+        "samples": count,
+        "standard_error": error,
+        "doubt": ", and ".join(doubts),
+    }
+
+
+def _describe_spread(count: int) -> str:
+    return f"the difference is within its spread over {count} validation samples"
+
+
+def note_best_checkpoint(loop: TrainingLoop) -> Iterator[str]:
+    """Write into run.json how the best checkpoint compares with the last; yield a note where the choice is doubtful."""
+    best, last, run = loop.best_score, loop.last_score, loop.run
+    is_other = best is not None and last is not None and best.step < last.step == loop.step
+    compared = compare_checkpoints(best, last) if best and last and is_other else None
+    if compared is not None or BEST_CHECKPOINT in run.facts:
+        run.note(**{BEST_CHECKPOINT: compared})
+    if compared is not None and compared["doubt"]:
+        scores = f"the best checkpoint is that of step {{step}} ({loop.recipe.describe_score(compared['name'])}"
+        scores += " {score:.4g}), the last that of step {last_step}"
+        line = f"note: {scores} ({{last_score:.4g}}); {{doubt}}: the last may be the better one"
+        fix = "Fix: predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more"
+        yield f"{line.format(**compared)}. {fix} frames (data.split_by.val_share)"
+
+
+def compare_with_start(loop: TrainingLoop) -> Iterator[str]:
+    """Yield a note where no validation scored better than the weights that the training started from."""
+    if loop.start_score is None or not loop.is_worse_than_start:
+        return
+    name, score = loop.start_score
+    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {loop.best:.4g}"
+    yield f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"

@@ -1,0 +1,85 @@
+"""The best checkpoint is compared with the last one: on few samples, or within their spread, the choice is doubtful."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import small_recipe
+import torch
+from rich.console import Console
+from small_recipe import SAMPLES
+from test_resume import At
+from test_resume_record import interrupt
+
+from stadia.core.types import Batch
+from stadia.training.best_checkpoint import BEST_CHECKPOINT, ValidationScore, compare_checkpoints
+from stadia.training.fit import Interrupted
+from stadia.training.run_folder import Run
+
+
+class Rising(small_recipe.SmallRecipe):
+    """Its error rises from step 7 on."""
+
+    def validation_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"error": torch.full((batch.size,), abs(self.global_step - 7) + 1.0)}
+
+
+def make_score(step: int, values: list[float]) -> ValidationScore:
+    samples = {("", "drive", index, "left", False, 0, 0): value for index, value in enumerate(values)}
+    return ValidationScore("val/error", step, sum(values) / len(values), len(values), samples)
+
+
+@pytest.mark.parametrize(
+    ("best", "last", "doubt"),
+    [
+        ([1.0] * 5, [2.0] * 5, "5 validation samples are few"),
+        (
+            [1.0, 1.0, 1.1, 0.9],
+            [1.3, 0.8, 1.0, 1.0],
+            "4 validation samples are few, and the difference is within its spread over them",
+        ),
+        ([1.0] * 40, [2.0] * 40, ""),
+        ([1.0] * 40, [0.9, 1.11] * 20, "the difference is within its spread over 40 validation samples"),
+        ([float(n) for n in range(40)], [n + 1.0 for n in range(40)], ""),  # the spread is of the differences
+    ],
+)
+def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
+    best: list[float], last: list[float], doubt: str
+) -> None:
+    assert compare_checkpoints(make_score(4, best), make_score(16, last))["doubt"] == doubt
+
+
+def train_rising(root: Path, **values: object) -> tuple[Run, list[str]]:
+    """Train with a best checkpoint at step 7; return the run, and the notes about that."""
+    output = io.StringIO()
+    run, _ = small_recipe.train(root, recipe=Rising(), console=Console(file=output, width=500), **values)
+    return run, [line for line in output.getvalue().splitlines() if "the best checkpoint is" in line]
+
+
+def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
+    run, notes = train_rising(tmp_path)
+    count = SAMPLES // 3 * 3
+    assert notes == [
+        f"note: the best checkpoint is that of step 7 (error 1), the last that of step 20 (14); {count} validation"
+        " samples are few: the last may be the better one. Fix: predict with both (checkpoints/best.safetensors,"
+        " checkpoints/last.safetensors), or validate on more frames (data.split_by.val_share)"
+    ]
+    compared = run.facts[BEST_CHECKPOINT]
+    assert (compared["step"], compared["last_step"], compared["samples"]) == (7, 20, count)
+
+
+def test_nothing_is_printed_where_the_last_is_the_best(tmp_path: Path) -> None:
+    run, notes = train_rising(tmp_path, max_steps=7)
+    assert notes == []
+    assert BEST_CHECKPOINT not in run.facts
+
+
+def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, recipe=Rising(), callbacks=[At(9, interrupt)])
+    (folder,) = tmp_path.iterdir()
+    run, notes = train_rising(tmp_path, resume=folder)
+    assert len(notes) == 1
+    assert run.facts[BEST_CHECKPOINT]["step"] == 7
