@@ -19,7 +19,7 @@ from stadia.evaluation.io.depth_files import write_depth_map
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
 STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1",
-         "data.height=32", "data.width=96", "road.min_object_share=0.0005", "model.encoder=mobilenetv3_small_050",
+         "data.height=32", "data.width=96", "road.min_object_share=0.0005", "model.encoder=test_efficientnet",
          "model.decoder_channels=[4,4,8,8,8]",
          "loss.pyramid=1")  # fmt: skip
 

@@ -202,7 +202,7 @@ OPTIONS = (
     (
         "train start_from",
         "stadia",
-        f"train selfsup data.path=stadia start_from=@ model.encoder=mobilenetv3_small_050 {_SHORT}",
+        f"train selfsup data.path=stadia start_from=@ model.encoder=test_efficientnet {_SHORT}",
     ),
     ("train word", "", "train selfsup @"),
     ("train encoder", "stadia", f"train selfsup data.path=stadia model.encoder=@ {_SHORT}"),

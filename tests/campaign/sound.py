@@ -22,8 +22,8 @@ from stadia.recipes.base.recipe_export import describe_export
 
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
-    *("--preset", "tiny-laptop", "data.height=64", "data.width=96", "model.encoder=mobilenetv3_small_050"),
-    *("model.pose_encoder=mobilenetv3_small_050", "model.pretrained=false"),
+    *("--preset", "tiny-laptop", "data.height=64", "data.width=96", "model.encoder=test_efficientnet"),
+    *("model.pose_encoder=test_efficientnet", "model.pretrained=false"),
     *("training.max_steps=2", "training.batch_size=2", "training.validate_every=2", "training.images_every=2"),
     *("--on-stop", "warn"),
 )

@@ -17,8 +17,8 @@ from stadia.training.loop import TrainingLoop
 SMALL = (
     "data.height=32",
     "data.width=96",
-    "model.encoder=mobilenetv3_small_050",
-    "model.pose_encoder=mobilenetv3_small_050",
+    "model.encoder=test_efficientnet",
+    "model.pose_encoder=test_efficientnet",
     "model.pretrained=false",
     "model.init_depth_m=12",
     "model.decoder_channels=[4,4,8,8,8]",

@@ -52,7 +52,7 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     words = [
         f"data.height={HEIGHT}",
         f"data.width={WIDTH}",
-        "model.encoder=mobilenetv3_small_050",
+        "model.encoder=test_efficientnet",
         "model.pretrained=false",
     ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]

@@ -43,7 +43,7 @@ from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 WORDS = (
     "data.height=64",
     "data.width=96",
-    "model.encoder=mobilenetv3_small_050",
+    "model.encoder=test_efficientnet",
     "model.pretrained=false",
     "model.pyramid_channels=8",
     "model.segmentation_channels=8",
@@ -59,7 +59,7 @@ WORDS = (
     "training.accelerator=cpu",
     'training.loggers=["csv"]',
 )
-PINNED_LOSSES = [7.02982, 6.09133, 6.12668]  # of the three steps of `small`, seed 0
+PINNED_LOSSES = [6.80358, 6.50692, 5.70236]  # of the three steps of `small`, seed 0
 
 
 @pytest.fixture(scope="session")

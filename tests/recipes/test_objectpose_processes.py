@@ -65,7 +65,7 @@ def share(whole: ObjectTargets, of: slice) -> ObjectTargets:
 def gradient(of: ObjectTargets) -> tuple[Tensor, Tensor]:
     """Of all weights, and the loss; nothing in the network depends on the other images of a batch."""
     torch.manual_seed(0)
-    small = {"encoder": "mobilenetv3_small_050", "pretrained": False, "pyramid_channels": 8, "segmentation_channels": 8}
+    small = {"encoder": "test_efficientnet", "pretrained": False, "pyramid_channels": 8, "segmentation_channels": 8}
     given = {"model": small, "loss": {"focal": 1.0}, "data": {"classes": config.CLASSES}}
     recipe = ObjectPoseRecipe(resolve_config(ObjectPoseConfig, given, [])).eval()
     report = recipe.compute_loss(recipe.network(of.image), of)

@@ -35,7 +35,7 @@ from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training import validation_scores
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
-PINNED_LOSSES = [0.0972126, 0.0947143, 0.0938352]  # of the three steps of `small`, seed 0
+PINNED_LOSSES = [0.101098, 0.0990669, 0.0982065]  # of the three steps of `small`, seed 0
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:

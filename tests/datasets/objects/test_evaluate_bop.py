@@ -32,7 +32,7 @@ def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     words = [
         "data.height=64",
         "data.width=96",
-        "model.encoder=mobilenetv3_small_050",
+        "model.encoder=test_efficientnet",
         "model.pretrained=false",
         "data.train_split=test",
     ]
