@@ -99,8 +99,20 @@ def test_a_backend_averages_too(predictor: DepthPredictor, given: tuple[Tensor, 
 def test_a_predictor_of_another_class_is_refused() -> None:
     other = cast(Predictor, SimpleNamespace())
     assert choose_flip(other, False) is other
-    with pytest.raises(ConfigError, match="--flip: found a SimpleNamespace; expected a DepthPredictor"):
+    with pytest.raises(
+        ConfigError, match="--flip: found a SimpleNamespace; expected a DepthPredictor that keeps its method maps"
+    ):
         choose_flip(other, True)
+
+
+class OwnMaps(DepthPredictor):
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        return PredictedMaps(image[:, :1])
+
+
+def test_a_predictor_with_maps_of_its_own_is_refused() -> None:
+    with pytest.raises(ConfigError, match="found a OwnMaps"):
+        choose_flip(OwnMaps(cast(Any, SmallRecipe())), True)
 
 
 def test_predictions_and_scores_are_told_apart() -> None:

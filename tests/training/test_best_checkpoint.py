@@ -51,6 +51,11 @@ def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
     assert compare_checkpoints(make_score(4, best), make_score(16, last))["doubt"] == doubt
 
 
+def test_the_spread_is_unknown_where_a_resume_lost_the_samples() -> None:
+    best, last = ValidationScore("val/error", 4, 1.0, 40), make_score(16, [1.01] * 40)
+    assert "unknown" in compare_checkpoints(best, last)["doubt"]
+
+
 def train_rising(root: Path, **values: object) -> tuple[Run, list[str]]:
     """Train with a best checkpoint at step 7; return the run, and the notes about that."""
     output = io.StringIO()
@@ -64,7 +69,7 @@ def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
     assert notes == [
         f"note: the best checkpoint is that of step 7 (error 1), the last that of step 20 (14); {count} validation"
         " samples are few: the last may be the better one. Fix: predict with both (checkpoints/best.safetensors,"
-        " checkpoints/last.safetensors), or validate on more frames (data.split_by.val_share)"
+        " checkpoints/last.safetensors), or validate on more samples"
     ]
     compared = run.facts[BEST_CHECKPOINT]
     assert (compared["step"], compared["last_step"], compared["samples"]) == (7, 20, count)

@@ -17,7 +17,7 @@ from torch import nn
 
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.training import checkpoint as checkpoints
-from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, read_steps, write_checkpoint
 
 HEADER = CheckpointHeader(
     recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25}
@@ -224,6 +224,13 @@ def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
     write_checkpoint(folder / "best.safetensors", HEADER, {})
     assert Checkpoint.open(tmp_path).path == folder / "best.safetensors"
     assert Checkpoint.open(folder / "last.json").path == folder / "last.safetensors"
+
+
+def test_steps_are_read_without_a_damaged_checkpoint(tmp_path: Path) -> None:
+    assert read_steps(tmp_path) == {}
+    write_checkpoint(tmp_path / "last.safetensors", HEADER, {})
+    (tmp_path / "best.safetensors").write_bytes(b"cut")
+    assert read_steps(tmp_path) == {"last": HEADER.step}
 
 
 def full(*_: object, **__: object) -> None:

@@ -67,6 +67,12 @@ def test_total_is_smaller_where_the_time_ends_the_training(clock: SimpleNamespac
             None,
             "step 20/80  validation: Label 0.2, the best so far",
         ),
+        (
+            ("val/abs_rel", "val/residual"),
+            {"val/abs_rel": math.nan, "val/residual": 0.2},
+            0.3,
+            "step 20/80  validation: Label 0.2",  # the best is of another score
+        ),
         ((), {"val/abs_rel": 0.31}, None, "step 20/80  validation: Label 0.31"),  # no score chooses its checkpoint
         (("val/abs_rel",), {"val/abs_rel": math.nan}, 0.3, ""),
         ((), {}, None, ""),
@@ -76,7 +82,7 @@ def test_a_validation_has_one_line(
     names: tuple[str, ...], metrics: dict[str, float], best: float | None, line: str
 ) -> None:
     recipe = SimpleNamespace(best_metrics=names, describe_score=lambda name: "Label")
-    before = None if best is None else SimpleNamespace(step=10)
+    before = None if best is None else SimpleNamespace(step=10, name="val/abs_rel")
     plan = SimpleNamespace(total_steps=STEPS)
     loop: Any = SimpleNamespace(step=20, plan=plan, recipe=recipe, metrics=metrics, best=best, best_score=before)
     described = describe_validation(loop)

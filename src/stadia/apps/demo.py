@@ -138,6 +138,7 @@ def summarize_demo(
     ways = {"": scores, "_network": network, "_mean_baseline": baseline}
     return {
         "depth_scale": str(scores.depth.depth_scale),
+        "flip": True,
         "protocol": scores.depth.protocol,
         "depth": _score_numbers(scores.depth)
         | {f"{name}_mean_baseline": value for name, value in baseline.depth.metrics.items()},

@@ -116,7 +116,7 @@ class Finding:
                 FORMER_KEYS.get(str(key), str(key)): value for key, value in dict(values.get("evidence", {})).items()
             }
             where = tuple(map(str, values.get("where", ())))
-            code, title = str(values["code"]), str(values.get("title", ""))
+            code, title = str(values["code"]), str(values.get("title") or "")
             return cls(code, severity, stage, measured, expected, cause, fix, evidence, where, title=title)
         except (KeyError, TypeError, ValueError) as error:
             found, expected = f"{type(error).__name__}: {error}", "the fields of a finding"

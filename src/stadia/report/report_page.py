@@ -165,8 +165,9 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
     """Describe how long a run took. The time between the parts of a resumed one is not its own."""
     if parts := len(score_tables.as_list(run.run.get("resumed"))):
         times, text = run.run.get("time"), f"in {parts + 1} parts"
-        known = times.get("wall_s") if isinstance(times, dict) else None
-        if not is_finite(known) or known < 0:
+        if not isinstance(times, dict) or times.get("steps") != run.steps:  # of one part alone
+            return text
+        if not is_finite(known := times.get("wall_s")) or known < 0:
             return text
         return f"took {format_duration(known)} to train and validate, {text}"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:

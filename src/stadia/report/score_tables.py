@@ -164,6 +164,7 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
     depth_scale, aligned = score.get("depth_scale"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [describe_depth_scale(depth_scale)[0].lower()] if depth_scale else []
+    parts += ["averaged with the mirrored image"] if score.get("flip") is True else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
     parts += [name_motion(score)] if "path_estimated_m" in score and name_motion(score) else []
     counts = (unit for unit in ("images", "pictures", "poses") if score.get(unit) is not None)

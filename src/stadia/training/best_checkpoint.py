@@ -51,6 +51,8 @@ def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[st
     doubts = [f"{count} validation samples are few"] if 0 < count < MIN_SAMPLES else []
     if error is not None and last.value - best.value < MIN_STANDARD_ERRORS * error:
         doubts.append("the difference is within its spread over them" if doubts else _describe_spread(count))
+    elif last.samples and not best.samples:
+        doubts.append("the spread of the difference is unknown, since the training was resumed")
     return {
         "name": best.name,
         "step": best.step,
@@ -70,7 +72,7 @@ def _describe_spread(count: int) -> str:
 def note_best_checkpoint(loop: TrainingLoop) -> Iterator[str]:
     """Write into run.json how the best checkpoint compares with the last; yield a note where the choice is doubtful."""
     best, last, run = loop.best_score, loop.last_score, loop.run
-    is_other = best is not None and last is not None and best.step < last.step == loop.step
+    is_other = best is not None and last is not None and best.name == last.name and best.step < last.step == loop.step
     compared = compare_checkpoints(best, last) if best and last and is_other else None
     if compared is not None or BEST_CHECKPOINT in run.facts:
         run.note(**{BEST_CHECKPOINT: compared})
@@ -79,7 +81,7 @@ def note_best_checkpoint(loop: TrainingLoop) -> Iterator[str]:
         scores += " {score:.4g}), the last that of step {last_step}"
         line = f"note: {scores} ({{last_score:.4g}}); {{doubt}}: the last may be the better one"
         fix = "Fix: predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more"
-        yield f"{line.format(**compared)}. {fix} frames (data.split_by.val_share)"
+        yield f"{line.format(**compared)}. {fix} samples"
 
 
 def compare_with_start(loop: TrainingLoop) -> Iterator[str]:

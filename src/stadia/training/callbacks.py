@@ -232,7 +232,7 @@ def describe_validation(loop: TrainingLoop) -> str:
     if not name:
         return ""
     line = f"step {loop.step}/{loop.plan.total_steps}  validation: {loop.recipe.describe_score(name)} {score:.4g}"
-    if not loop.recipe.best_metrics:
+    if not loop.recipe.best_metrics or (loop.best_score is not None and loop.best_score.name != name):
         return line
     if loop.best is None or score < loop.best:
         return f"{line}, the best so far"

@@ -178,6 +178,15 @@ class Checkpoint:
         return tensors
 
 
+def read_steps(folder: Path) -> dict[str, int]:
+    """Return the step of the best and of the last checkpoint of a folder, without one that is missing or damaged."""
+    steps = dict[str, int]()
+    for name in ("best", "last"):
+        with suppress(CheckpointError):
+            steps[name] = Checkpoint.open(folder / f"{name}.safetensors").header.step
+    return steps
+
+
 def load_weights(
     checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -267,7 +268,7 @@ def _read_seconds(values: Mapping[str, Any], name: str) -> float:
     value = values.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return 0.0
-    return float(value) if 0 <= value < math.inf else 0.0
+    return float(value) if 0 <= value <= sys.float_info.max else 0.0
 
 
 def _add_phases(before: Any, totals: Mapping[str, float]) -> dict[str, float]:

@@ -346,12 +346,18 @@ def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo
 
     R, t = to_left[..., :3, :3].to(ray), to_left[:, None, :3, 3].to(ray)
     ray_moves = _project_motion(to_right[:, None, :3, 3].to(ray), x, y, nearness)
-    right_moves = ray_moves @ K[..., :2, :2].mT.to(ray)
+    right_moves = _multiply_by_focal(ray_moves, K)
     depth_moves = along_x * right_moves[..., 0] + along_y * right_moves[..., 1]
-    point_moves = torch.nn.functional.pad(ray_moves, (0, 1)) @ R.mT + depth_moves[..., None] * t
-    left_moves = _project_motion(point_moves, *there) @ K[..., :2, :2].mT.to(ray)
+    point_moves = rotate_rays(torch.nn.functional.pad(ray_moves, (0, 1)), R) + depth_moves[..., None] * t
+    left_moves = _multiply_by_focal(_project_motion(point_moves, *there), K)
     slope = (slope_x * left_moves[..., 0] + slope_y * left_moves[..., 1]) * points.relief
     return StereoResiduals(value - points.value, slope, (inside & in_front & inside_again & in_front_again).all(-1))
+
+
+def _multiply_by_focal(moves: Tensor, K: Tensor) -> Tensor:
+    """Return motions (S, 8, 2) in pixels of those at z = 1, by K (S, 3, 3); no product of matrices, see rotate_rays."""
+    K, (x, y) = K.to(moves)[:, None], moves.unbind(-1)
+    return torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y, K[..., 1, 1] * y), -1)
 
 
 def _project_motion(moves: Tensor, x: Tensor, y: Tensor, nearness: Tensor) -> Tensor:

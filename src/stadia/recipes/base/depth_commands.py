@@ -66,7 +66,7 @@ from stadia.recipes.base.training_camera import add_training_options, find_assum
 from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
 from stadia.recipes.base.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.checkpoint import Checkpoint, read_steps
 from stadia.training.run_folder import Run
 
 CLOUD = "cloud.ply"
@@ -276,8 +276,7 @@ def read_training_record(checkpoint: Path, *, of_trained: bool = False) -> Train
     """
     opened = Checkpoint.open(checkpoint)
     run, steps, focal = opened.path.parent.parent, opened.header.step, opened.buffer("focal")
-    beside = {name: opened.path.with_name(f"{name}.safetensors") for name in ("best", "last")}
-    known = {name: Checkpoint.open(path).header.step for name, path in beside.items() if path.is_file()}
+    known = read_steps(opened.path.parent)
     record = TrainingRecord.read(run, steps=steps, focal=focal, trained_steps=known.get("last"))
     others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
     if opened.path.stem in known and others:

@@ -147,7 +147,8 @@ class DepthRecipe(
 
     def describe_score(self, name: str) -> str:
         if name == "val/abs_rel":
-            return f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
+            has_several = self.focal.ndim > 0  # data sets, which may have different scales
+            return "AbsRel (mean of the data sets)" if has_several else f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
         return "photometric residual" if name == "val/residual" else super().describe_score(name)
 
     def modules_to_compile(self) -> Iterable[nn.Module]:
@@ -293,11 +294,11 @@ class DepthPredictor:
 def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
     """Let a predictor average its maps with those of mirrored images, or not; return it.
 
-    Raises ConfigError where it is to, and is of another class than `DepthPredictor`.
+    Raises ConfigError where it is to, and is of another class than `DepthPredictor`, or replaces its `maps`.
     """
-    if isinstance(predictor, DepthPredictor):
+    if isinstance(predictor, DepthPredictor) and type(predictor).maps is DepthPredictor.maps:
         predictor.flip = flip
     elif flip:
-        found, expected = f"a {type(predictor).__name__}", "a DepthPredictor"
+        found, expected = f"a {type(predictor).__name__}", "a DepthPredictor that keeps its method maps"
         raise ConfigError("--flip", found=found, expected=expected, fix="leave it out")
     return predictor
