@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -38,15 +39,20 @@ def test_what_follows_the_last_frame_is_counted(
     assert "30 in all: 23 s more" in line, "19 frames of 1 s, and 4 s after them"
 
 
+def track_frames(monkeypatch: pytest.MonkeyPatch, count: int, duration_s: Callable[[int], float]) -> None:
+    """Show the progress of frames by a clock that goes on by the duration of each."""
+    now = [0.0]
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    with progress_display.show_progress() as lines:
+        for number, _ in enumerate(lines.track(range(count), count, "predicting")):
+            now[0] += duration_s(number)
+
+
 def test_slow_first_frames_are_not_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They compile loops: odometry of 400 frames would take 20 minutes by them, and took 3."""
-    now = [0.0]
-    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
-    with progress_display.show_progress() as lines:
-        for number, _ in enumerate(lines.track(range(400), 400, "following")):
-            now[0] += 10.0 if number < 4 else 0.5
+    track_frames(monkeypatch, 400, lambda number: 10.0 if number < 4 else 0.5)
     expected = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("expected"))
     assert "400 in all: 195 s more" in expected
 
@@ -55,11 +61,7 @@ def test_the_later_half_of_the_measured_time_counts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of small images many frames are measured, and the first of them are slow."""
-    now = [0.0]
-    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
-    with progress_display.show_progress() as lines:
-        for number, _ in enumerate(lines.track(range(600), 600, "predicting")):
-            now[0] += 0.3 if number < 16 else 0.05
+    track_frames(monkeypatch, 600, lambda number: 0.3 if number < 16 else 0.05)
     (line,) = capsys.readouterr().err.splitlines()
     left_s = int(line.partition("in all: ")[2].partition(" s")[0])
     assert 25 <= left_s <= 33, "550 frames of 0.05 s, and 4 s after them; by the mean it were 53 s"
