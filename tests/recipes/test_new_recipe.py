@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stadia import recipes, report
 from stadia.core.config import StrictModel, resolve_config
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.recording_scores import write_score
@@ -207,3 +207,12 @@ def test_commands_report_missing_capabilities(trained: Run) -> None:
         list(run_predict(PredictRequest(folder, folder, {}, folder / "out"), no_progress))
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
         run_evaluate(EvaluateRequest(folder, folder, {}), no_progress, lambda *_: None)
+
+
+def test_commands_that_name_no_options_refuse_flip(trained: Run) -> None:
+    """Scores would record it, and nothing was averaged."""
+    folder, expected = trained.folder, r"--flip: found used together with recipe 'mugs'; expected options that it uses"
+    with pytest.raises(ConfigError, match=expected):
+        list(run_predict(PredictRequest(folder, folder, {}, folder / "out", flip=True), no_progress))
+    with pytest.raises(ConfigError, match=expected):
+        run_evaluate(EvaluateRequest(folder, folder, {}, flip=True), no_progress, lambda *_: None)

@@ -113,8 +113,11 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
         self.recipe, self.trained_with, self.size = recipe, trained_with, size
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> Collection[str]:
-        """Return the fields of the request that are used; all others are refused if they are given. Default: all."""
-        return [one.name for one in fields(request)]
+        """Return the fields of the request that are used; all others are refused if they are given.
+
+        Default: all but `flip`, which predictions and scores record as used.
+        """
+        return [one.name for one in fields(request) if one.name != "flip"]
 
     def open_inputs(self, request: PredictRequest) -> Sequence[InputT]:
         """Open the images to predict. Default: raises CheckpointError."""
