@@ -33,6 +33,7 @@ SENSOR = "sensor"
 NEGLIGIBLE = 1e-9
 """Distortion coefficients up to this size are none."""
 
+_PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
 _OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
 _OPENCV_PROJECTION = ("projection_matrix", "P")
@@ -127,7 +128,7 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
     if chain:
         return list(_read_kalibr(path, chain))
     if "camera_model" in content and "intrinsics" in content:
-        return [_read_pinhole(path, SENSOR, content, "distortion_coefficients")]
+        return [_read_pinhole(path, SENSOR, content)]
     return _read_opencv(path, content)
 
 
@@ -135,15 +136,18 @@ def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCam
     T_first = np.eye(4)
     for index, (name, one) in enumerate(chain.items()):
         values = one if isinstance(one, Mapping) else {}
-        camera = _read_pinhole(path, str(name), values, "distortion_coeffs")
+        camera = _read_pinhole(path, str(name), values)
         if index:
             T = _numbers(path, f"{name}.T_cn_cnm1", values.get("T_cn_cnm1"), 16).reshape(4, 4)
             T_first = T @ T_first
         yield replace(camera, T_camera_first=T_first.copy())
 
 
-def _read_pinhole(path: Path, name: str, values: Mapping[str, Any], distortion_key: str) -> CalibratedCamera:
-    """Read a camera by the keys that Kalibr and EuRoC share; the distortion has another key in each."""
+def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> CalibratedCamera:
+    """Read a camera by the keys that Kalibr and EuRoC share; the distortion has another key in each.
+
+    Both are read: a file of one camera of Kalibr has no name by which it differs from a sensor.yaml.
+    """
     model = values.get("camera_model")
     if model != "pinhole":
         found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images to a pinhole camera"
@@ -151,8 +155,9 @@ def _read_pinhole(path: Path, name: str, values: Mapping[str, Any], distortion_k
     fx, fy, cx, cy = _numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4)
     K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     size = _check_size(path, _numbers(path, f"{name}.resolution", values.get("resolution"), 2))
-    given = _flatten(values.get(distortion_key, ()))
-    distortion = tuple(_numbers(path, f"{name}.{distortion_key}", given, len(given)).tolist())
+    key = next((key for key in _PINHOLE_DISTORTION if key in values), "")
+    given = _flatten(values.get(key, ()))
+    distortion = tuple(_numbers(path, f"{name}.{key}", given, len(given)).tolist())
     return CalibratedCamera(name, K, size, distortion)
 
 
