@@ -17,6 +17,7 @@ from stadia.core.types import Batch
 from stadia.training.best_checkpoint import BEST_CHECKPOINT, ValidationScore, compare_checkpoints
 from stadia.training.fit import Interrupted
 from stadia.training.run_folder import Run
+from stadia.training.validation_scores import compute_means
 
 
 class Rising(small_recipe.SmallRecipe):
@@ -54,6 +55,25 @@ def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
 def test_the_spread_is_unknown_where_a_resume_lost_the_samples() -> None:
     best, last = ValidationScore("val/error", 4, 1.0, 40), make_score(16, [1.01] * 40)
     assert "unknown" in compare_checkpoints(best, last)["doubt"]
+
+
+def make_score_of_sets(step: int, **values: list[float]) -> ValidationScore:
+    samples = {(name, "drive", i, "left", False, 0, 0): one for name, of in values.items() for i, one in enumerate(of)}
+    return ValidationScore("val/error", step, compute_means([{"error": samples}])["error"], len(samples), samples)
+
+
+def test_the_spread_of_several_data_sets_is_that_of_the_mean_of_their_means() -> None:
+    """The few samples of the small set have half of the weight."""
+    best = make_score_of_sets(4, large=[1.0] * 400, small=[1.0] * 36)
+    last = make_score_of_sets(16, large=[0.99, 1.01] * 200, small=[0.0, 2.2] * 18)
+    compared = compare_checkpoints(best, last)
+    assert compared["standard_error"] == pytest.approx(1.1 / 35**0.5 / 2, rel=1e-3)
+    assert compared["doubt"] == "the difference is within its spread over 436 validation samples"
+    few = compare_checkpoints(
+        make_score_of_sets(4, large=[1.0] * 400, small=[1.0, 1.0]),
+        make_score_of_sets(16, large=[2.0] * 400, small=[2.0, 2.0]),
+    )
+    assert few["doubt"] == "2 validation samples of a data set are few"
 
 
 def train_rising(root: Path, **values: object) -> tuple[Run, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,11 +45,11 @@ def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[st
 
     doubt: a sentence; "" where the samples are many and the difference is beyond its spread over them.
     """
-    shared = [(best.samples[one], value) for one, value in last.samples.items() if one in best.samples]
-    differences = [after - before for before, after in shared if math.isfinite(before) and math.isfinite(after)]
-    count = sum(map(math.isfinite, last.samples.values())) or last.count
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
-    doubts = [f"{count} validation samples are few"] if 0 < count < MIN_SAMPLES else []
+    known = {one: value for one, value in last.samples.items() if math.isfinite(value)}
+    count, error = len(known) or last.count, _estimate_error(best.samples, known)
+    smallest = min(Counter(one[0] for one in known).values(), default=count)
+    of_set = "" if smallest == count else " of a data set"
+    doubts = [f"{smallest} validation samples{of_set} are few"] if 0 < smallest < MIN_SAMPLES else []
     if error is not None and last.value - best.value < MIN_STANDARD_ERRORS * error:
         doubts.append("the difference is within its spread over them" if doubts else _describe_spread(count))
     elif last.samples and not best.samples:
@@ -63,6 +64,21 @@ def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[st
         "standard_error": error,
         "doubt": ", and ".join(doubts),
     }
+
+
+def _estimate_error(best: Mapping[Sample, float], last: Mapping[Sample, float]) -> float | None:
+    """Return the standard error of the difference of two scores; None without two samples of each data set.
+
+    The score of several data sets is the mean of their means (`compute_means`), and its error that of this mean.
+    """
+    differences: dict[str, list[float]] = {}
+    for one, value in last.items():
+        if math.isfinite(before := best.get(one, math.nan)):
+            differences.setdefault(one[0], []).append(value - before)
+    if not differences or min(map(len, differences.values())) < 2:
+        return None
+    errors = (statistics.stdev(each) / math.sqrt(len(each)) for each in differences.values())
+    return math.hypot(*errors) / len(differences)
 
 
 def _describe_spread(count: int) -> str:
