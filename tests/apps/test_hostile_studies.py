@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +17,7 @@ from stadia.apps.studies.launch import read_last_lines
 from stadia.apps.studies.study_folder import StudyFolder, add_line, read_result_rows
 from stadia.apps.studies.sweep import SearchRange, Sweep, read_space
 from stadia.core.errors import ConfigMistakes, DataError, StadiaError
+from stadia.recipes.base.requests import OdometryRequest
 
 STUDY = "recipe: selfsup\nchanges: {smooth: optimizer.lr=1e-3}\n"
 ALIASES = "\n".join(
@@ -183,8 +184,10 @@ def test_a_sweep_with_a_link_inside_is_not_continued(tmp_path: Path) -> None:
 def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    request = SimpleNamespace(checkpoint=tmp_path / "run", source=tmp_path / "a.mp4", method="direct")
+    request = OdometryRequest(tmp_path / "run", tmp_path / "a.mp4", {}, "direct")
     assert run_odometry._default_folder(request) == tmp_path / "run" / "odometry" / "a-direct"
+    flipped = replace(request, flip=True)
+    assert run_odometry._default_folder(flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
     (tmp_path / "run" / "odometry").symlink_to(tmp_path)
     with pytest.raises(StadiaError, match="odometry: found a symbolic link"):
         run_odometry._default_folder(request)

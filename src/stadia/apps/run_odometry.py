@@ -111,7 +111,7 @@ def _default_folder(request: OdometryRequest) -> Path:
     for folder in (request.checkpoint, *request.checkpoint.parents[:2]):
         if (folder / "run.json").is_file():
             check_no_links(folder)
-            return folder / "odometry" / f"{request.source.resolve().stem}-{request.method}"
+            return folder / "odometry" / f"{request.source.resolve().stem}-{request.method}{'-flip' * request.flip}"
     found, expected = "a checkpoint outside a run's folder", "a folder for the path"
     raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
 
