@@ -52,9 +52,12 @@ def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
     assert compare_checkpoints(make_score(4, best), make_score(16, last))["doubt"] == doubt
 
 
-def test_the_spread_is_unknown_where_a_resume_lost_the_samples() -> None:
-    best, last = ValidationScore("val/error", 4, 1.0, 40), make_score(16, [1.01] * 40)
-    assert "unknown" in compare_checkpoints(best, last)["doubt"]
+@pytest.mark.parametrize(("best", "is_doubtful"), [(0.99, True), (0.5, False)])
+def test_the_spread_is_unknown_where_a_resume_lost_the_samples(best: float, is_doubtful: bool) -> None:
+    """A score that is worse by far more than the samples spread is no chance."""
+    last = make_score(16, [0.9, 1.1] * 20)
+    doubt = compare_checkpoints(ValidationScore("val/error", 4, best, 40), last)["doubt"]
+    assert ("unknown" in doubt, doubt == "") == (is_doubtful, not is_doubtful)
 
 
 def make_score_of_sets(step: int, **values: list[float]) -> ValidationScore:

@@ -46,13 +46,14 @@ def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[st
     doubt: a sentence; "" where the samples are many and the difference is beyond its spread over them.
     """
     known = {one: value for one, value in last.samples.items() if math.isfinite(value)}
-    count, error = len(known) or last.count, _estimate_error(best.samples, known)
+    differences = {one: value - best.samples.get(one, math.nan) for one, value in known.items()}
+    count, error = len(known) or last.count, _estimate_error(differences)
     smallest = min(Counter(one[0] for one in known).values(), default=count)
     of_set = "" if smallest == count else " of a data set"
     doubts = [f"{smallest} validation samples{of_set} are few"] if 0 < smallest < MIN_SAMPLES else []
     if error is not None and last.value - best.value < MIN_STANDARD_ERRORS * error:
         doubts.append("the difference is within its spread over them" if doubts else _describe_spread(count))
-    elif last.samples and not best.samples:
+    elif known and not best.samples and not _is_beyond_own_spreads(last.value - best.value, known):
         doubts.append("the spread of the difference is unknown, since the training was resumed")
     return {
         "name": best.name,
@@ -66,19 +67,25 @@ def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[st
     }
 
 
-def _estimate_error(best: Mapping[Sample, float], last: Mapping[Sample, float]) -> float | None:
-    """Return the standard error of the difference of two scores; None without two samples of each data set.
+def _estimate_error(values: Mapping[Sample, float]) -> float | None:
+    """Return the standard error of the mean of finite values; None without two of each data set.
 
     The score of several data sets is the mean of their means (`compute_means`), and its error that of this mean.
     """
-    differences: dict[str, list[float]] = {}
-    for one, value in last.items():
-        if math.isfinite(before := best.get(one, math.nan)):
-            differences.setdefault(one[0], []).append(value - before)
-    if not differences or min(map(len, differences.values())) < 2:
+    of_sets: dict[str, list[float]] = {}
+    for one, value in values.items():
+        if math.isfinite(value):
+            of_sets.setdefault(one[0], []).append(value)
+    if not of_sets or min(map(len, of_sets.values())) < 2:
         return None
-    errors = (statistics.stdev(each) / math.sqrt(len(each)) for each in differences.values())
-    return math.hypot(*errors) / len(differences)
+    errors = (statistics.stdev(each) / math.sqrt(len(each)) for each in of_sets.values())
+    return math.hypot(*errors) / len(of_sets)
+
+
+def _is_beyond_own_spreads(difference: float, last: Mapping[Sample, float]) -> bool:
+    """Return whether two scores differ even if their samples were independent, each with the spread of the last."""
+    error = _estimate_error(last)
+    return error is not None and difference >= MIN_STANDARD_ERRORS * math.sqrt(2) * error
 
 
 def _describe_spread(count: int) -> str:
