@@ -1,4 +1,4 @@
-"""A list of poses gives back what it took, in 128 bytes a pose."""
+"""A list of poses gives back what it took, in 96 bytes a pose."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def test_poses_come_back_to_the_last_bit_and_hold_no_memory_of_what_they_were_a_
     assert torch.equal(poses[7], given[7]), "a copy"
     with pytest.raises(IndexError):
         poses[500]
-    assert sys.getsizeof(poses._values) < 1.2 * 128 * len(poses)
+    assert sys.getsizeof(poses._values) < 1.2 * 96 * len(poses)
     assert not [name for name, value in vars(poses).items() if isinstance(value, torch.Tensor | list)]
