@@ -150,13 +150,16 @@ class _Compare(torch.autograd.Function):
         _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked, views)
+        ctx.set_materialize_grads(False)  # no zeros for outputs without gradient: 9 MB a scale at 320x96, batch 8
         ctx.save_for_backward(winner, slopes, views, inverse_depth, transform, brightened, changed)
         ctx.scene = scene
         return residual, winner, nearest, unmasked, views
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None, None
         winner, slopes, views, inverse_depth, transform = (tensor.numpy() for tensor in ctx.saved_tensors[:5])
         brightened, changed = (None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[5:])
         scene: FusedReprojector = ctx.scene
