@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
@@ -98,9 +98,16 @@ class Reprojector(Protocol):
         """Compare at inverse depth (B, 1, H, W) and T_source_target (B, N, 4, 4); differentiable in all inputs."""
         ...
 
+    @staticmethod
+    def resize(values: Tensor, height: int, width: int) -> Tensor:
+        """`depth_maps.resize_map`, to the size of the target."""
+        ...
+
 
 class TorchReprojector:
     """The readable reference: runs on any device, with gradients to any tensor."""
+
+    resize = staticmethod(resize_map)
 
     def __init__(
         self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None

@@ -230,3 +230,39 @@ def _sum_transform(
     sums[1] += total * column[y]
     sums[2] += total
     sums[3] += at_depth
+
+
+@row_kernel
+def backward_resize(
+    _first: int,
+    _last: int,
+    grad: Floats,  # (H, W) of the resized map
+    grad_values: Floats,  # out (h, w)
+    scales: Floats,  # h / H, w / W, 1 / 2
+    column: Floats,
+) -> None:
+    """Apply the adjoint of the bilinear `depth_maps.resize_map` to a whole map: along columns, then along rows."""
+    height, width = grad.shape
+    lines = np.empty((grad_values.shape[0], width), grad.dtype)
+    lines[:], grad_values[:] = column[0], column[0]
+    for y in range(height):
+        y0, y1, share = _bilinear_neighbors(column[y], scales[0], scales[2], len(lines), column)
+        for x in range(width):
+            lines[y0, x] += (column[1] - share) * grad[y, x]
+        for x in range(width):
+            lines[y1, x] += share * grad[y, x]
+    for x in range(width):
+        x0, x1, share = _bilinear_neighbors(column[x], scales[1], scales[2], grad_values.shape[1], column)
+        for y in range(len(lines)):
+            grad_values[y, x0] += (column[1] - share) * lines[y, x]
+            grad_values[y, x1] += share * lines[y, x]
+
+
+@row_kernel
+def _bilinear_neighbors(
+    position: float, scale: float, half: float, size: int, column: Floats
+) -> tuple[int, int, float]:
+    """Return the two source indices of a resized pixel, and the share of the second."""
+    source = max(scale * (position + half) - half, column[0])
+    first = min(int(source), size - 1)
+    return first, min(first + 1, size - 1), source - column[first]
