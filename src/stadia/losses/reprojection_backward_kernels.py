@@ -180,6 +180,7 @@ def _backward_sampling(
         v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
         us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
         scales[x] = scale if q2 > near else -scale  # negative behind the camera
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
     grad_u, grad_v = np.empty_like(inverse_depth), np.empty_like(inverse_depth)
     for x in range(inverse_depth.size):
         grad_u[x] = grad_v[x] = zero
@@ -187,8 +188,8 @@ def _backward_sampling(
         if g0 == zero and g1 == zero and g2 == zero:
             continue
         u, v = us[x], vs[x]
-        x0, y0 = int(u), int(v)
-        x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+        x0, y0 = np.uint64(u), np.uint64(v)
+        x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
         fx, fy = u - column[x0], v - column[y0]
         s00 = g0 * source[y0, x0, 0] + g1 * source[y0, x0, 1] + g2 * source[y0, x0, 2]
         s01 = g0 * source[y0, x1, 0] + g1 * source[y0, x1, 1] + g2 * source[y0, x1, 2]

@@ -56,6 +56,7 @@ def warp_rows(
     count, source_height, source_width, _ = sources.shape
     width = inverse_depth.shape[1]
     one = column[1]
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # never negative
     us, vs = np.empty(width, views.dtype), np.empty(width, views.dtype)
     for n in range(count):
         for y in range(first, last):
@@ -64,8 +65,8 @@ def warp_rows(
             )
             for x in range(width):
                 u, v = us[x], vs[x]
-                x0, y0 = int(u), int(v)
-                x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+                x0, y0 = np.uint64(u), np.uint64(v)
+                x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
                 fx, fy = u - column[x0], v - column[y0]
                 for c in range(3):
                     upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
