@@ -107,8 +107,6 @@ class Reprojector(Protocol):
 class TorchReprojector:
     """The readable reference: runs on any device, with gradients to any tensor."""
 
-    resize = staticmethod(resize_map)
-
     def __init__(
         self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
     ) -> None:
@@ -128,6 +126,10 @@ class TorchReprojector:
         compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
         minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
         return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
+
+    @staticmethod
+    def resize(values: Tensor, height: int, width: int) -> Tensor:
+        return resize_map(values, height, width)
 
     def _residuals(self, images: Tensor) -> Tensor:
         """Compare (B, N, 3, H, W) with the target: (B, N, H, W)."""
