@@ -100,7 +100,7 @@ class Reprojector(Protocol):
 
     @staticmethod
     def resize(values: Tensor, height: int, width: int) -> Tensor:
-        """`depth_maps.resize_map`, to the size of the target."""
+        """Resize (B, C, h, w) to (B, C, height, width) as `depth_maps.resize_map`, with its gradient."""
         ...
 
 
@@ -129,6 +129,7 @@ class TorchReprojector:
 
     @staticmethod
     def resize(values: Tensor, height: int, width: int) -> Tensor:
+        """Resize (B, C, h, w) to (B, C, height, width) by `depth_maps.resize_map`."""
         return resize_map(values, height, width)
 
     def _residuals(self, images: Tensor) -> Tensor:
