@@ -177,6 +177,19 @@ def test_gradient_of_compiled_loops() -> None:
     assert torch.autograd.gradcheck(bright, (*inputs, exposures(scene).requires_grad_()), eps=1e-7, atol=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [((1, 1), (2, 2)), ((2, 3), (16, 24)), ((7, 9), (11, 23))], ids=str)
+def test_resizing_has_the_gradient_of_its_readable_twin(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    small, large = sizes
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(2, 1, *small, generator=generator, dtype=torch.float64).requires_grad_()
+    weights = torch.rand(2, 1, *large, generator=generator, dtype=torch.float64)
+    fused, readable = FusedReprojector.resize(values, *large), TorchReprojector.resize(values, *large)
+    assert torch.equal(fused, readable)
+    gradients = [torch.autograd.grad((weights * resized).sum(), values)[0] for resized in (fused, readable)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: FusedReprojector.resize(x, *large), values)
+
+
 def test_gradient_reaches_the_intrinsics() -> None:
     scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
     gradients = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
@@ -98,6 +98,11 @@ class Reprojector(Protocol):
         """Compare at inverse depth (B, 1, H, W) and T_source_target (B, N, 4, 4); differentiable in all inputs."""
         ...
 
+    @staticmethod
+    def resize(values: Tensor, height: int, width: int) -> Tensor:
+        """Resize (B, C, h, w) to (B, C, height, width) as `depth_maps.resize_map`, with its gradient."""
+        ...
+
 
 class TorchReprojector:
     """The readable reference: runs on any device, with gradients to any tensor."""
@@ -121,6 +126,11 @@ class TorchReprojector:
         compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
         minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
         return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
+
+    @staticmethod
+    def resize(values: Tensor, height: int, width: int) -> Tensor:
+        """Resize (B, C, h, w) to (B, C, height, width) by `depth_maps.resize_map`."""
+        return resize_map(values, height, width)
 
     def _residuals(self, images: Tensor) -> Tensor:
         """Compare (B, N, 3, H, W) with the target: (B, N, H, W)."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.numba_jit import compile_loops
 from stadia.losses.reprojection_kernels import Floats, Indices, clamped, row_kernel
+
+row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})
+"""Sums of a row in any order, so that they run on several pixels at once."""
 
 
 @row_kernel
@@ -32,8 +38,7 @@ def backward_rows(
 ) -> None:
     """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
     count, _, _, width = views.shape
-    zero, one, two = column[0], column[1], column[2]
-    difference_share = (one - weights[0]) / column[3]
+    zero, difference_share = column[0], (column[1] - weights[0]) / column[3]
     factors, gathered = np.empty((3, width), views.dtype), np.empty((slopes.shape[0], width), views.dtype)
     sums, grad_view = np.empty(width + 2, views.dtype), np.empty((3, width), views.dtype)
     for y in range(first, last):
@@ -48,13 +53,8 @@ def backward_rows(
             if brightened is not None:
                 compared = brightened[n]
             for c in range(3):
-                for x in range(width):
-                    w, t = views[n, c, y, x], compared[c, y, x]
-                    sign = one if w > t else (-one if w < t else zero)
-                    own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
-                    grad_view[c, x] = (
-                        gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
-                    )
+                shares, own = gathered[3 * c : 3 * c + 3], views[n, c, y]
+                _backward_comparison(own, compared[c, y], shares, factors[1], difference_share, column, grad_view[c])
             out, out_transform = grad_inverse_depth[y], grad_transform[y, n]
             _backward_sampling(
                 y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, out, out_transform
@@ -108,6 +108,24 @@ def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathe
 
 
 @row_kernel
+def _backward_comparison(
+    w: Floats,  # (W) of the view
+    t: Floats,  # (W) of the target
+    gathered: Floats,  # (3, W)
+    grad: Floats,  # (W) of the residual where this source won, otherwise 0
+    difference_share: float,
+    column: Floats,
+    grad_view: Floats,  # out (W)
+) -> None:
+    """Add the gradients of SSIM and of the absolute difference for one row of a channel."""
+    zero, one, two = column[0], column[1], column[2]
+    for x in range(w.size):
+        sign = one if w[x] > t[x] else (-one if w[x] < t[x] else zero)
+        ssim = gathered[0, x] + two * w[x] * gathered[1, x] + t[x] * gathered[2, x]
+        grad_view[x] = ssim + difference_share * sign * grad[x]
+
+
+@row_kernel
 def _backward_brightness(
     y: int,
     n: int,
@@ -158,33 +176,94 @@ def _backward_sampling(
         inverse = inverse_depth[x] if inverse_depth[x] > near else zero
         q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
         scale = one / q2 if q2 > near else one
-        us[x] = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
-        vs[x] = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
+        u = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
+        v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
+        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
         scales[x] = scale if q2 > near else -scale  # negative behind the camera
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
+    grad_u, grad_v = np.empty_like(inverse_depth), np.empty_like(inverse_depth)
     for x in range(inverse_depth.size):
-        if grad_view[0, x] == zero and grad_view[1, x] == zero and grad_view[2, x] == zero:
+        grad_u[x] = grad_v[x] = zero
+        g0, g1, g2 = grad_view[0, x], grad_view[1, x], grad_view[2, x]
+        if g0 == zero and g1 == zero and g2 == zero:
             continue
+        u, v = us[x], vs[x]
+        x0, y0 = np.uint64(u), np.uint64(v)
+        x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
+        fx, fy = u - column[x0], v - column[y0]
+        s00 = g0 * source[y0, x0, 0] + g1 * source[y0, x0, 1] + g2 * source[y0, x0, 2]
+        s01 = g0 * source[y0, x1, 0] + g1 * source[y0, x1, 1] + g2 * source[y0, x1, 2]
+        s10 = g0 * source[y1, x0, 0] + g1 * source[y1, x0, 1] + g2 * source[y1, x0, 2]
+        s11 = g0 * source[y1, x1, 0] + g1 * source[y1, x1, 1] + g2 * source[y1, x1, 2]
+        grad_u[x] = (one - fy) * (s01 - s00) + fy * (s11 - s10)
+        grad_v[x] = (one - fx) * (s10 - s00) + fx * (s11 - s01)
+    for x in range(inverse_depth.size):
         u, v, before, scale = us[x], vs[x], scales[x] > zero, abs(scales[x])
-        in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
-        if not (in_x or in_y):
-            continue
         known = inverse_depth[x] > near
-        inverse = inverse_depth[x] if known else zero
-        clamped_u, clamped_v = clamped(u, zero, right), clamped(v, zero, bottom)
-        x0, y0 = int(clamped_u), int(clamped_v)
-        x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
-        fx, fy = clamped_u - column[x0], clamped_v - column[y0]
-        grad_u = grad_v = zero
-        for c in range(3):
-            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
-            grad_u += grad_view[c, x] * ((one - fy) * (s01 - s00) + fy * (s11 - s10))
-            grad_v += grad_view[c, x] * ((one - fx) * (s10 - s00) + fx * (s11 - s01))
-        grad_0 = grad_u * scale if in_x else zero
-        grad_1 = grad_v * scale if in_y else zero
+        grad_0 = grad_u[x] * scale if (u > zero) & (u < right) else zero  # at the border the sampled value is constant
+        grad_1 = grad_v[x] * scale if (v > zero) & (v < bottom) else zero
         grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
-        grad_inverse_depth[x] += grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3] if known else zero
-        for i, g in enumerate((grad_0, grad_1, grad_2)):
-            grad_transform[i, 0] += g * column[x]
-            grad_transform[i, 1] += g * column[y]
-            grad_transform[i, 2] += g
-            grad_transform[i, 3] += g * inverse
+        slope = grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3]
+        grad_inverse_depth[x] += slope if known else zero
+        grad_u[x], grad_v[x], scales[x] = grad_0, grad_1, grad_2
+        us[x] = inverse_depth[x] if known else zero
+    _sum_transform(y, grad_u, us, column, grad_transform[0])
+    _sum_transform(y, grad_v, us, column, grad_transform[1])
+    _sum_transform(y, scales, us, column, grad_transform[2])
+
+
+@row_sum
+def _sum_transform(
+    y: int,
+    grad: Floats,  # (W)
+    inverse_depth: Floats,  # (W)
+    column: Floats,
+    sums: NDArray[np.float64],  # (4) is added to
+) -> None:
+    """Sum a row's gradients of one row of the transform."""
+    along, total, at_depth = 0.0, 0.0, 0.0
+    for x in range(grad.size):
+        g = np.float64(grad[x])
+        along += g * column[x]
+        total += g
+        at_depth += g * inverse_depth[x]
+    sums[0] += along
+    sums[1] += total * column[y]
+    sums[2] += total
+    sums[3] += at_depth
+
+
+@row_kernel
+def backward_resize(
+    _first: int,
+    _last: int,
+    grad: Floats,  # (H, W) of the resized map
+    grad_values: Floats,  # out (h, w)
+    scales: Floats,  # h / H, w / W, 1 / 2
+    column: Floats,
+) -> None:
+    """Apply the adjoint of the bilinear `depth_maps.resize_map` to a whole map: along columns, then along rows."""
+    height, width = grad.shape
+    lines = np.empty((grad_values.shape[0], width), grad.dtype)
+    lines[:], grad_values[:] = column[0], column[0]
+    for y in range(height):
+        y0, y1, share = _bilinear_neighbors(column[y], scales[0], scales[2], len(lines), column)
+        for x in range(width):
+            lines[y0, x] += (column[1] - share) * grad[y, x]
+        for x in range(width):
+            lines[y1, x] += share * grad[y, x]
+    for x in range(width):
+        x0, x1, share = _bilinear_neighbors(column[x], scales[1], scales[2], grad_values.shape[1], column)
+        for y in range(len(lines)):
+            grad_values[y, x0] += (column[1] - share) * lines[y, x]
+            grad_values[y, x1] += share * lines[y, x]
+
+
+@row_kernel
+def _bilinear_neighbors(
+    position: float, scale: float, half: float, size: int, column: Floats
+) -> tuple[int, int, float]:
+    """Return the two source indices of a resized pixel, and the share of the second."""
+    source = max(scale * (position + half) - half, column[0])
+    first = min(int(source), size - 1)
+    return first, min(first + 1, size - 1), source - column[first]

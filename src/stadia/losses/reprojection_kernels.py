@@ -56,6 +56,7 @@ def warp_rows(
     count, source_height, source_width, _ = sources.shape
     width = inverse_depth.shape[1]
     one = column[1]
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # never negative
     us, vs = np.empty(width, views.dtype), np.empty(width, views.dtype)
     for n in range(count):
         for y in range(first, last):
@@ -64,8 +65,8 @@ def warp_rows(
             )
             for x in range(width):
                 u, v = us[x], vs[x]
-                x0, y0 = int(u), int(v)
-                x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+                x0, y0 = np.uint64(u), np.uint64(v)
+                x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
                 fx, fy = u - column[x0], v - column[y0]
                 for c in range(3):
                     upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
@@ -207,10 +208,8 @@ def compare_rows(
             _residual_row(
                 y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums, row, own
             )
-        unwarped, identity = identity_residual[:, y], identity_winner[y]
-        _minimum_row(
-            residuals, seen[:, y], unwarped, identity, auto_mask, residual[y], winner[y], nearest[y], unmasked[y]
-        )
+        out = residual[y], winner[y], nearest[y], unmasked[y]
+        _minimum_row(y, residuals, seen, identity_residual, identity_winner[y], auto_mask, *out)
         if slopes.shape[1]:
             for x in range(width):
                 n = winner[y, x]
@@ -326,9 +325,10 @@ def _compare_channel(
 
 @row_kernel
 def _minimum_row(
+    y: int,
     residuals: Floats,  # (N, W)
-    seen: NDArray[np.bool_],  # (N, W)
-    identity_residual: Floats,  # (N, W)
+    seen: NDArray[np.bool_],  # (N, H, W)
+    identity_residual: Floats,  # (N, H, W)
     identity_winner: Indices,  # (W)
     auto_mask: bool,
     residual: Floats,  # out (W)
@@ -336,23 +336,27 @@ def _minimum_row(
     nearest: Indices,  # out (W)
     unmasked: Floats,  # out (W)
 ) -> None:
-    """`auto_mask.minimum_reprojection` for one row."""
-    count, width = residuals.shape
+    """`auto_mask.minimum_reprojection` for one row. Loops over few arrays each run on several pixels at once."""
+    width = residual.size
+    largest = np.empty_like(residual)
+    residual[:], unmasked[:], largest[:] = np.inf, np.inf, identity_residual[0, y]
+    winner[:], nearest[:] = -1, -1
+    for n in range(len(residuals)):
+        own, own_seen, identity, number = residuals[n], seen[n, y], identity_residual[n, y], np.int8(n)
+        for x in range(width):
+            nearer = own_seen[x] & (own[x] < unmasked[x])
+            unmasked[x] = own[x] if nearer else unmasked[x]
+            nearest[x] = number if nearer else nearest[x]
+        for x in range(width):
+            wins = own_seen[x] & (own[x] < residual[x]) & ((own[x] < identity[x]) | (not auto_mask))
+            residual[x] = own[x] if wins else residual[x]
+            winner[x] = number if wins else winner[x]
+        for x in range(width):
+            largest[x] = identity[x] if identity[x] > largest[x] else largest[x]
     for x in range(width):
-        best, best_seen, fallback = np.inf, np.inf, identity_residual[0, x]
-        wins, near = -1, -1
-        for n in range(count):
-            value = residuals[n, x]
-            fallback = max(fallback, identity_residual[n, x])
-            if seen[n, x]:
-                if value < best_seen:
-                    best_seen, near = value, n
-                if value < best and (value < identity_residual[n, x] or not auto_mask):
-                    best, wins = value, n
-        nearest[x] = near
-        unmasked[x] = best_seen if near >= 0 else fallback
-        residual[x] = best if wins >= 0 else fallback
-        winner[x] = wins if wins >= 0 else (identity_winner[x] if near >= 0 else -1)
-
-
-# -- backward: from the residual to inverse depth, transform and brightness, by the slopes that the forward pass stores
+        unmasked[x] = unmasked[x] if nearest[x] >= 0 else largest[x]
+    for x in range(width):
+        residual[x] = residual[x] if winner[x] >= 0 else largest[x]
+    for x in range(width):
+        masked = identity_winner[x] if nearest[x] >= 0 else nearest[x]
+        winner[x] = winner[x] if winner[x] >= 0 else masked

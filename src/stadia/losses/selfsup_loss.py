@@ -166,7 +166,7 @@ class SelfSupervisedLoss:
             size = images.target.shape[-2:]
             on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                comparison = reproject(_resize_like(inverse_depth, images.target), T_source_target)
+                comparison = reproject(_resize_like(inverse_depth, images.target, reproject.resize), T_source_target)
                 if on_road is not None:
                     unmasked, best_identity = comparison.minimum, reproject.best_identity
                     minimum = lift_auto_mask_from_road(unmasked, comparison.identity_residual, best_identity, on_road)
@@ -174,7 +174,8 @@ class SelfSupervisedLoss:
                 comparisons.append(comparison)
                 residual = self._trained(comparison)
                 if log_uncertainty is not None:
-                    residual = weight_by_uncertainty(residual, _resize_like(log_uncertainty[scale], images.target))
+                    resized = _resize_like(log_uncertainty[scale], images.target, reproject.resize)
+                    residual = weight_by_uncertainty(residual, resized)
                 terms.add("photometric", scale, residual.mean() / len(sizes))  # the only reduction over pixels
         return comparisons[0]
 
@@ -208,7 +209,8 @@ class SelfSupervisedLoss:
             swapped = swap_target_and_source(images, index)
             reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
             for scale, inverse_depth in enumerate(inverse_depth_right):
-                comparisons.append(reproject(_resize_like(inverse_depth, swapped.target), T_left_right[:, None]))
+                resized = _resize_like(inverse_depth, swapped.target, reproject.resize)
+                comparisons.append(reproject(resized, T_left_right[:, None]))
                 residual = self._trained(comparisons[-1])
                 terms.add("right_view", scale, self.config.right_view * residual.mean() / len(sizes))
         swapped = swap_target_and_source(sizes[0], index)
@@ -291,12 +293,14 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
     return FusedReprojector
 
 
-def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
+def _resize_like(
+    inverse_depth: Tensor, image: Tensor, resize: Callable[[Tensor, int, int], Tensor] = resize_map
+) -> Tensor:
     """Resize (B, 1, h, w) to the image's size (B, 1, H, W): bilinear upsampling, or area averages to downsample."""
     height, width = image.shape[-2:]
     if inverse_depth.shape[-2] >= height:
         return _shrink(inverse_depth, (height, width))
-    return resize_map(inverse_depth, height, width)
+    return resize(inverse_depth, height, width)
 
 
 def _shrink(values: Tensor, size: Sequence[int]) -> Tensor:
