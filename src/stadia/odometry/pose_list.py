@@ -11,6 +11,7 @@ from torch import Tensor
 
 _COUNT = 12  # numbers of a pose
 
+
 class PoseList:
     """Rigid poses (4, 4) float64. Each takes 96 bytes: the last row, 0 0 0 1, is not kept.
 
