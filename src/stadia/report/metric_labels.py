@@ -138,7 +138,7 @@ def metric_label(name: str) -> MetricLabel:
 def direction_arrow(name: str, *, scale_known: bool = True) -> str:
     """Return the good direction: ↓, ↑, or the target value where the scale is known."""
     better = metric_label(name).better
-    return {"lower": "↓", "higher": "↑", "one": "→ 1" if scale_known else "", "neither": ""}[better]
+    return {"lower": "↓", "higher": "↑", "one": "→\N{NO-BREAK SPACE}1" if scale_known else "", "neither": ""}[better]
 
 
 def format_number(value: Any, unit: str = "") -> str:
