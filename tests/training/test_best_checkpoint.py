@@ -15,7 +15,8 @@ from test_resume_record import interrupt
 
 from stadia.core.types import Batch
 from stadia.training.best_checkpoint import BEST_CHECKPOINT, ValidationScore, compare_checkpoints
-from stadia.training.fit import Interrupted
+from stadia.training.config import TrainingConfig
+from stadia.training.fit import Interrupted, fit
 from stadia.training.run_folder import Run
 from stadia.training.validation_scores import compute_means
 
@@ -111,3 +112,12 @@ def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> N
     run, notes = train_rising(tmp_path, resume=folder)
     assert len(notes) == 1
     assert run.facts[BEST_CHECKPOINT]["step"] == 7
+
+
+def test_a_further_process_of_a_training_reads_no_record(tmp_path: Path) -> None:
+    """It may reach the end before the first process has written run.json."""
+    folder = tmp_path / "of-the-first-process"
+    run = Run(folder, "small", {}, 0, writes=False)
+    config = TrainingConfig(max_steps=1, accelerator="cpu", threads=1, loggers=("csv",))
+    fit(Rising(), small_recipe.SmallLoader(), small_recipe.SmallLoader(), config, run)
+    assert not (folder / "run.json").exists()

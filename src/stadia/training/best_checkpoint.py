@@ -93,8 +93,13 @@ def _describe_spread(count: int) -> str:
 
 
 def note_best_checkpoint(loop: TrainingLoop) -> Iterator[str]:
-    """Write into run.json how the best checkpoint compares with the last; yield a note where the choice is doubtful."""
+    """Write into run.json how the best checkpoint compares with the last; yield a note where the choice is doubtful.
+
+    Only in the process that writes the run: of the others, one may come here before the file is there.
+    """
     best, last, run = loop.best_score, loop.last_score, loop.run
+    if not run.writes:
+        return
     is_other = best is not None and last is not None and best.name == last.name and best.step < last.step == loop.step
     compared = compare_checkpoints(best, last) if best and last and is_other else None
     if compared is not None or BEST_CHECKPOINT in run.facts:
