@@ -9,11 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_COUNT = 12  # numbers of a pose
+from stadia.geometry.se3 import from_rotation_translation, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
+
+_COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 
 
 class PoseList:
-    """Rigid poses (4, 4) float64. Each takes 96 bytes: the last row, 0 0 0 1, is not kept.
+    """Rigid poses (4, 4) float64. Each takes 56 bytes: a unit quaternion and the translation.
+
+    Translations and the identity come back exactly, other rotations up to rounding (1e-15). A rotation that chained
+    float32 made slightly skew comes back orthonormal.
 
     As tensors they would take kilobytes: each has an object and an allocation of its own, keeps the memory that it is a
     view of, and the allocator cannot return the pages between them.
@@ -32,21 +37,22 @@ class PoseList:
         return len(self._values) // _COUNT
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return a copy of one pose (4, 4). Raises IndexError beyond the end."""
+        """Return one pose (4, 4). Raises IndexError beyond the end."""
         start = _COUNT * range(len(self))[index]
-        return _add_last_row(np.array(self._values[start : start + _COUNT]))[0]
+        return _make_poses(np.array(self._values[start : start + _COUNT]))[0]
 
     def append(self, T: Tensor) -> None:
         """Add a pose (4, 4)."""
-        self._values.extend(T[:3].double().flatten().tolist())
+        T = T.double()
+        self._values.extend(quaternion_wxyz_from_matrix(T[:3, :3]).tolist())
+        self._values.extend(T[:3, 3].tolist())
 
     def stack(self) -> Tensor:
-        """Return a copy of all poses (N, 4, 4)."""
-        return _add_last_row(np.array(self._values))
+        """Return all poses (N, 4, 4)."""
+        return _make_poses(np.array(self._values))
 
 
-def _add_last_row(values: NDArray[np.float64]) -> Tensor:
-    """Return poses (N, 4, 4) of their first three rows (12 N)."""
-    poses = torch.eye(4, dtype=torch.float64).repeat(len(values) // _COUNT, 1, 1)
-    poses[:, :3] = torch.from_numpy(values).reshape(-1, 3, 4)
-    return poses
+def _make_poses(values: NDArray[np.float64]) -> Tensor:
+    """Return poses (N, 4, 4) of their quaternions and translations (7 N)."""
+    quaternion, translation = torch.from_numpy(values.reshape(-1, _COUNT)).split((4, 3), -1)
+    return from_rotation_translation(matrix_from_quaternion_wxyz(quaternion), translation)
