@@ -7,10 +7,9 @@ forward pass. With brightness every source has its own target, stored beside its
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,48 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stadia.core.types import Camera
+from stadia.core.types import Camera, is_temporal
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses import reprojection_kernels as kernels
 from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
-from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection
+from stadia.losses.auto_mask import MinimumReprojection
 from stadia.losses.photometric import SSIM_C1, SSIM_C2
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 from stadia.losses.reprojection_backward_kernels import backward_resize, backward_rows
-
-_ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process; a fork does not inherit its parent's."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="stadia-reprojection")
-
-
-def _run(
-    kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]
-) -> None:
-    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads.
-
-    None in place of an array is passed as None.
-    """
-    assert of_sample[0] is not None
-    bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
-
-    remaining = iter(bands)  # shared: each thread takes the next band when it is done with one
-
-    def work() -> None:
-        for sample, first, last in remaining:
-            kernel(first, last, *(None if array is None else array[sample] for array in of_sample), *shared)
-
-    threads = torch.get_num_threads()
-    others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(threads - 1)]
-    work()  # this thread works too: the others may wake late
-    for other in others:
-        if not other.cancel():  # it has begun
-            other.result()
+from stadia.losses.row_bands import run_in_bands
 
 
 class FusedReprojector:
@@ -85,28 +53,36 @@ class FusedReprojector:
         if brightness is None:
             self.target_mean, self.target_variance = np.empty_like(self.target), np.empty_like(self.target)
             statistics = self.target, self.target_mean, self.target_variance
-            _run(kernels.statistics_rows, height, statistics, (self.column,))
+            run_in_bands(kernels.statistics_rows, height, statistics, (self.column,))
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
 
-        unwarped = torch.empty_like(sources[:, :, 0])
+        identity_residual = torch.empty_like(sources[:, :, 0])
+        self.largest_identity_residual = torch.empty_like(target[:, :1])
+        self.best_identity = torch.empty_like(target[:, :1], dtype=torch.int8)
         brightened, _ = self.brightened_for(sources, self.brightness)
-        arrays = sources.numpy(), *self.compared(brightened), unwarped.numpy()
-        _run(kernels.residual_rows, height, arrays, (self.weights, self.column))
-        identity_residual = identity_reprojection(unwarped, images.source_names)
+        found = identity_residual, self.largest_identity_residual[:, 0], self.best_identity[:, 0]
+        arrays = sources.numpy(), *self.compared(brightened), *(each.numpy() for each in found)
+        kinds = np.array([is_temporal(name) for name in images.source_names], np.int8)
+        run_in_bands(kernels.residual_rows, height, arrays, (kinds, self.weights, self.column))
         self.identity_residual = identity_residual.numpy()
-        self.largest_identity_residual = identity_residual.amax(dim=1, keepdim=True)
-        self.best_identity = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
+        return self.bind_motion(T_source_target)(inverse_depth)
+
+    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
         K = self.camera.K[..., None, :, :]  # one target for N sources
         camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
+        return partial(self._compare, transform)
+
+    def _compare(self, transform: Tensor, inverse_depth: Tensor) -> Reprojection:
         compare: Any = _Compare.apply  # untyped in torch
         compared = compare(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)
         residual, winner, nearest, unmasked, views = compared
         minimum = MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None])
-        return Reprojection(minimum, views, self.largest_identity_residual)
+        return _FusedReprojection(minimum, views, self.largest_identity_residual)
 
     @staticmethod
     def resize(values: Tensor, height: int, width: int) -> Tensor:
@@ -125,8 +101,20 @@ class FusedReprojector:
             return None, None
         brightened, changed = torch.empty_like(images), torch.empty_like(images[:, :, 0], dtype=torch.bool)
         given = images.numpy(), self.target, brightness.detach().contiguous().numpy()
-        _run(kernels.brighten_rows, images.shape[-2], (*given, brightened.numpy(), changed.numpy()), (self.ends,))
+        run_in_bands(
+            kernels.brighten_rows, images.shape[-2], (*given, brightened.numpy(), changed.numpy()), (self.ends,)
+        )
         return brightened, changed
+
+
+@dataclass(frozen=True, slots=True)
+class _FusedReprojection(Reprojection):
+    def nearest_view(self) -> Tensor:
+        views, nearest = self.views.numpy(), self.minimum.nearest[:, 0].numpy()
+        selected = torch.empty_like(self.views[:, 0])
+        column = np.zeros(1, views.dtype)
+        run_in_bands(kernels.select_rows, views.shape[-2], (views, nearest, selected.numpy()), (column,))
+        return selected
 
 
 class _Compare(torch.autograd.Function):
@@ -145,7 +133,7 @@ class _Compare(torch.autograd.Function):
         views = inverse_depth.new_empty(batch, count, 3, height, width)
         seen = np.empty((batch, count, height, width), np.bool_)
         warped = scene.sources, inverse_depth.numpy(), transform.numpy(), views.numpy(), seen
-        _run(kernels.warp_rows, height, warped, (scene.column, NEAR))
+        run_in_bands(kernels.warp_rows, height, warped, (scene.column, NEAR))
 
         brightened, changed = scene.brightened_for(views, brightness)
         residual, unmasked = torch.empty_like(inverse_depth), torch.empty_like(inverse_depth)
@@ -155,7 +143,7 @@ class _Compare(torch.autograd.Function):
         minimum = residual.numpy(), winner.numpy(), nearest.numpy(), unmasked.numpy(), slopes.numpy()
         identity = scene.best_identity[:, 0].numpy(), scene.identity_residual
         arrays = views.numpy(), seen, *scene.compared(brightened), *identity, *minimum
-        _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
+        run_in_bands(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked, views)
         ctx.set_materialize_grads(False)  # no zeros for outputs without gradient: 9 MB a scale at 320x96, batch 8
@@ -178,7 +166,7 @@ class _Compare(torch.autograd.Function):
         target = scene.target, brightened, changed
         arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform
         gradients = grad_inverse_depth, grad_transform, grad_brightness
-        _run(backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
+        run_in_bands(backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
         given = (None if each is None else each.sum(axis=1) for each in (grad_transform, grad_brightness))
         sums = (None if each is None else torch.from_numpy(each).to(grad.dtype) for each in given)
         return torch.from_numpy(grad_inverse_depth), *sums, None
@@ -199,5 +187,5 @@ class _Resize(torch.autograd.Function):
         (height, width), size = resized.shape[1:], ctx.size[2:]
         scales = np.array([size[0] / height, size[1] / width, 0.5], values.dtype)
         column = np.arange(max(height, width, *size), dtype=values.dtype)
-        _run(backward_resize, 1, (resized, values.reshape(-1, *size)), (scales, column))  # a map is one band
+        run_in_bands(backward_resize, 1, (resized, values.reshape(-1, *size)), (scales, column))  # a map is one band
         return torch.from_numpy(values), None, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,6 +98,10 @@ class Reprojector(Protocol):
         """Compare at inverse depth (B, 1, H, W) and T_source_target (B, N, 4, 4); differentiable in all inputs."""
         ...
 
+    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth at these motions, for several depth maps."""
+        ...
+
     @staticmethod
     def resize(values: Tensor, height: int, width: int) -> Tensor:
         """Resize (B, C, h, w) to (B, C, height, width) as `depth_maps.resize_map`, with its gradient."""
@@ -126,6 +130,10 @@ class TorchReprojector:
         compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
         minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
         return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
+
+    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
+        return lambda inverse_depth: self(inverse_depth, T_source_target)
 
     @staticmethod
     def resize(values: Tensor, height: int, width: int) -> Tensor:

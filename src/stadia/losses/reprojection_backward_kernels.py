@@ -72,7 +72,7 @@ def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floa
 
     A window at the border is reflected, so it counts the second row (and column) twice.
     """
-    height, width = grad.shape
+    height = len(grad)
     won = False
     for i in range(3):
         row = y - 1 + i
@@ -81,11 +81,24 @@ def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floa
             continue
         twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
         weight = column[2] if twice else column[1]
-        for x in range(width):
-            wins = winner[row, x] == n
-            won |= wins
-            factors[i, x] = weight * grad[row, x] if wins else column[0]
+        _scale_where(winner[row], np.int8(n), weight, grad[row], column[0], factors[i])
+        won |= _has_name(winner[row], np.int8(n))
     return won
+
+
+@row_kernel
+def _scale_where(names: Indices, name: np.int8, factor: float, values: Floats, zero: float, out: Floats) -> None:
+    """Write factor * values (W) where a pixel has a name, elsewhere 0."""
+    for x in range(out.size):
+        out[x] = factor * values[x] if names[x] == name else zero
+
+
+@row_kernel
+def _has_name(names: Indices, name: np.int8) -> bool:
+    found = np.int8(0)
+    for x in range(names.size):
+        found |= np.int8(names[x] == name)
+    return found != 0
 
 
 @row_kernel

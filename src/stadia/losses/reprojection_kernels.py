@@ -158,19 +158,78 @@ def residual_rows(
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
     brightened: Floats | None,  # (N, 3, H, W) the target as bright as each image
-    residuals: Floats,  # out (N, H, W)
+    identity_residual: Floats,  # out (N, H, W)
+    largest: Floats,  # out (H, W) of them
+    best: Indices,  # out (H, W) N + index of the least residual
+    kinds: Indices,  # (N)
     weights: Floats,
     column: Floats,
 ) -> None:
-    """`photometric.photometric_residual` of each image."""
+    """`photometric.photometric_residual` of each image, and `auto_mask.identity_reprojection` of the residuals."""
     count, _, _, width = images.shape
     sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
+    residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
     for y in range(first, last):
         for n in range(count):
-            row = residuals[n, y]
+            row = residuals[n]
             _residual_row(
                 y, n, images[n], target, target_mean, target_variance, brightened, weights, column, sums, row, slopes
             )
+        for n in range(count):
+            _least_of_kind(n, residuals, kinds, identity_residual[n, y])
+        _largest_and_best(residuals, identity_residual[:, y], least, largest[y], best[y])
+
+
+@row_kernel
+def _least_of_kind(n: int, residuals: Floats, kinds: Indices, least: Floats) -> None:
+    """Write the least residual (N, W) of image n's kind, out (W); NaN where one is."""
+    least[:] = residuals[n]
+    for other in range(len(residuals)):
+        if other == n or kinds[other] != kinds[n]:
+            continue
+        own = residuals[other]
+        for x in range(least.size):
+            least[x] = own[x] if (own[x] < least[x]) | (own[x] != own[x]) else least[x]
+
+
+@row_kernel
+def _largest_and_best(residuals: Floats, identity: Floats, least: Floats, largest: Floats, best: Indices) -> None:
+    """Write the largest identity residual (N, W), NaN where one is, and N + the index of the least residual (N, W)."""
+    count = len(residuals)
+    largest[:], least[:], best[:] = identity[0], residuals[0], np.int8(count)
+    for n in range(1, count):
+        own, of_kind, number = residuals[n], identity[n], np.int8(count + n)
+        for x in range(largest.size):
+            largest[x] = of_kind[x] if (of_kind[x] > largest[x]) | (of_kind[x] != of_kind[x]) else largest[x]
+        for x in range(largest.size):
+            nearer = own[x] < least[x]
+            least[x] = own[x] if nearer else least[x]
+            best[x] = number if nearer else best[x]
+
+
+@row_kernel
+def select_rows(
+    first: int,
+    last: int,
+    views: Floats,  # (N, 3, H, W)
+    nearest: Indices,  # (H, W)
+    selected: Floats,  # out (3, H, W)
+    column: Floats,
+) -> None:
+    """Write the view that `nearest` names at each pixel, 0 at -1."""
+    for y in range(first, last):
+        for c in range(3):
+            selected[c, y] = column[0]
+            for n in range(len(views)):
+                _copy_where(nearest[y], np.int8(n), views[n, c, y], selected[c, y])
+
+
+@row_kernel
+def _copy_where(names: Indices, name: np.int8, values: Floats, out: Floats) -> None:
+    """Copy the values (W) of the pixels with a name."""
+    for x in range(out.size):
+        if names[x] == name:
+            out[x] = values[x]
 
 
 @row_kernel
@@ -211,10 +270,10 @@ def compare_rows(
         out = residual[y], winner[y], nearest[y], unmasked[y]
         _minimum_row(y, residuals, seen, identity_residual, identity_winner[y], auto_mask, *out)
         if slopes.shape[1]:
-            for x in range(width):
-                n = winner[y, x]
-                for k in range(kinds):
-                    slopes[k, y, x] = slopes_of[n, k, x] if 0 <= n < count else column[0]
+            for k in range(kinds):
+                slopes[k, y] = column[0]
+                for n in range(count):
+                    _copy_where(winner[y], np.int8(n), slopes_of[n, k], slopes[k, y])
 
 
 @row_kernel

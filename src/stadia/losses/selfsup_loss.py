@@ -30,6 +30,7 @@ from stadia.losses.reprojection import (
     select_sources,
     swap_target_and_source,
 )
+from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.losses.uncertainty import weight_by_uncertainty
 
 RATIO_EPS = 1e-6
@@ -163,10 +164,11 @@ class SelfSupervisedLoss:
             log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.auto_masks(images.source_names, step) and road is None
             reproject = self._reprojector(images, teachers, prediction.brightness, auto_mask=auto_mask)
+            compare = reproject.bind_motion(T_source_target)
             size = images.target.shape[-2:]
             on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                comparison = reproject(_resize_like(inverse_depth, images.target, reproject.resize), T_source_target)
+                comparison = compare(_resize_like(inverse_depth, images.target, reproject.resize))
                 if on_road is not None:
                     unmasked, best_identity = comparison.minimum, reproject.best_identity
                     minimum = lift_auto_mask_from_road(unmasked, comparison.identity_residual, best_identity, on_road)
@@ -187,8 +189,9 @@ class SelfSupervisedLoss:
         for images in sizes:
             # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
             reproject = self._reprojector(images, others, prediction.brightness, auto_mask=False)
+            compare = reproject.bind_motion(T_source_target)
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                comparison = reproject(_resize_like(inverse_depth.detach(), images.target), T_source_target)
+                comparison = compare(_resize_like(inverse_depth.detach(), images.target))
                 terms.add("motion", scale, self._trained(comparison).mean() / len(sizes))
 
     def _compare_right(
@@ -208,9 +211,10 @@ class SelfSupervisedLoss:
         for images in sizes:
             swapped = swap_target_and_source(images, index)
             reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
+            compare = reproject.bind_motion(T_left_right[:, None])
             for scale, inverse_depth in enumerate(inverse_depth_right):
                 resized = _resize_like(inverse_depth, swapped.target, reproject.resize)
-                comparisons.append(reproject(resized, T_left_right[:, None]))
+                comparisons.append(compare(resized))
                 residual = self._trained(comparisons[-1])
                 terms.add("right_view", scale, self.config.right_view * residual.mean() / len(sizes))
         swapped = swap_target_and_source(sizes[0], index)
@@ -225,9 +229,11 @@ class SelfSupervisedLoss:
 
     def _smooth(self, terms: _Terms, maps: Sequence[Tensor], target: Tensor, *, weight: float = 1.0) -> None:
         """Add the term "smoothness" of one view."""
+        is_compiled = (self.reprojector or choose_reprojector(target)) is not TorchReprojector
+        smoothness = choose_smoothness(self.smoothness) if is_compiled else self.smoothness
         for scale, inverse_depth in enumerate(maps):
-            smoothness = self.smoothness(inverse_depth, _shrink(target, inverse_depth.shape[-2:]))
-            terms.add("smoothness", scale, weight * self._smoothness_weight(scale) * smoothness)
+            value = smoothness(inverse_depth, _shrink(target, inverse_depth.shape[-2:]))
+            terms.add("smoothness", scale, weight * self._smoothness_weight(scale) * value)
 
     def _smoothness_weight(self, scale: int) -> float:
         return self.config.smoothness / 2**scale
@@ -293,6 +299,13 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
     return FusedReprojector
 
 
+def choose_smoothness(smoothness: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the compiled loops of a smoothness for images on the CPU; itself where it has none."""
+    from stadia.losses.fused_smoothness import fused_edge_aware_smoothness  # Numba is slow to import
+
+    return fused_edge_aware_smoothness if smoothness is edge_aware_smoothness else smoothness
+
+
 def _resize_like(
     inverse_depth: Tensor, image: Tensor, resize: Callable[[Tensor, int, int], Tensor] = resize_map
 ) -> Tensor:
@@ -307,6 +320,9 @@ def _shrink(values: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (B, C, H, W) to (B, C, h, w) by area averages; the values themselves where the size is theirs."""
     if values.shape[-2:] == tuple(size):
         return values
+    (height, rest_y), (width, rest_x) = map(divmod, values.shape[-2:], size)
+    if not (rest_y or rest_x):  # the same values in two thirds of the time
+        return functional.avg_pool2d(values, (height, width))
     return functional.interpolate(values, tuple(size), mode="area")
 
 

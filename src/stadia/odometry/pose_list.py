@@ -54,5 +54,5 @@ class PoseList:
 
 def _make_poses(values: NDArray[np.float64]) -> Tensor:
     """Return poses (N, 4, 4) of their quaternions and translations (7 N)."""
-    quaternion, translation = torch.from_numpy(values.reshape(-1, _COUNT)).split((4, 3), -1)
-    return from_rotation_translation(matrix_from_quaternion_wxyz(quaternion), translation)
+    poses = torch.from_numpy(values.reshape(-1, _COUNT))
+    return from_rotation_translation(matrix_from_quaternion_wxyz(poses[:, :4]), poses[:, 4:])
