@@ -23,6 +23,7 @@ from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses import reprojection_kernels as kernels
+from stadia.losses import warp_kernels
 from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
 from stadia.losses.auto_mask import MinimumReprojection
 from stadia.losses.photometric import SSIM_C1, SSIM_C2
@@ -52,16 +53,17 @@ class FusedReprojector:
         self.target_mean, self.target_variance = (self.target, self.target)  # unused with brightness
         if brightness is None:
             self.target_mean, self.target_variance = np.empty_like(self.target), np.empty_like(self.target)
-            statistics = self.target, self.target_mean, self.target_variance
-            run_in_bands(kernels.statistics_rows, height, statistics, (self.column,))
+            arrays = self.target, self.target_mean, self.target_variance
+            run_in_bands(kernels.statistics_rows, height, arrays, (self.column,))
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
 
         identity_residual = torch.empty_like(sources[:, :, 0])
         self.largest_identity_residual = torch.empty_like(target[:, :1])
         self.best_identity = torch.empty_like(target[:, :1], dtype=torch.int8)
-        brightened, _ = self.brightened_for(sources, self.brightness)
+        brightened = None if self.brightness is None else self.brighten(sources, self.brightness)[0].numpy()
         found = identity_residual, self.largest_identity_residual[:, 0], self.best_identity[:, 0]
-        arrays = sources.numpy(), *self.compared(brightened), *(each.numpy() for each in found)
+        statistics = self.target_mean, self.target_variance
+        arrays = sources.numpy(), self.target, *statistics, brightened, *(each.numpy() for each in found)
         kinds = np.array([is_temporal(name) for name in images.source_names], np.int8)
         run_in_bands(kernels.residual_rows, height, arrays, (kinds, self.weights, self.column))
         self.identity_residual = identity_residual.numpy()
@@ -79,10 +81,29 @@ class FusedReprojector:
 
     def _compare(self, transform: Tensor, inverse_depth: Tensor) -> Reprojection:
         compare: Any = _Compare.apply  # untyped in torch
-        compared = compare(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)
-        residual, winner, nearest, unmasked, views = compared
+        given = inverse_depth[:, 0].to(self.dtype).contiguous(), transform.contiguous()
+        residual, winner, nearest, unmasked = compare(*given, self.brightness, self)
         minimum = MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None])
-        return _FusedReprojection(minimum, views, self.largest_identity_residual)
+        detached = tuple(each.detach() for each in given)
+        views, nearest_view = partial(self._sample_views, *detached), partial(self._sample_nearest, *detached)
+        return _FusedReprojection(minimum, self.largest_identity_residual, views, nearest_view)
+
+    def _sample_views(self, inverse_depth: Tensor, transform: Tensor) -> Tensor:
+        return self.warp(inverse_depth, transform)[0]
+
+    def _sample_nearest(self, inverse_depth: Tensor, transform: Tensor, nearest: Tensor) -> Tensor:
+        selected = inverse_depth.new_empty(len(nearest), 3, *nearest.shape[1:])
+        arrays = self.sources, *(each.numpy() for each in (inverse_depth, transform, nearest, selected))
+        run_in_bands(warp_kernels.warp_nearest_rows, nearest.shape[1], arrays, (self.column, NEAR))
+        return selected
+
+    def warp(self, inverse_depth: Tensor, transform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the views (B, N, 3, H, W) at inverse depth (B, H, W), and where they are seen (B, N, H, W)."""
+        size = (*transform.shape[:2], *inverse_depth.shape[1:])
+        views, seen = inverse_depth.new_empty(*size[:2], 3, *size[2:]), torch.empty(size, dtype=torch.bool)
+        given = self.sources, inverse_depth.numpy(), transform.numpy()
+        run_in_bands(warp_kernels.warp_rows, size[2], (*given, views.numpy(), seen.numpy()), (self.column, NEAR))
+        return views, seen
 
     @staticmethod
     def resize(values: Tensor, height: int, width: int) -> Tensor:
@@ -91,82 +112,79 @@ class FusedReprojector:
         resized: Tensor = apply(values, height, width)
         return resized
 
-    def compared(self, brightened: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
-        """Return the target and its statistics as the kernels' inputs."""
-        return self.target, self.target_mean, self.target_variance, None if brightened is None else brightened.numpy()
-
-    def brightened_for(self, images: Tensor, brightness: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def brighten(self, images: Tensor, brightness: Tensor) -> tuple[Tensor, Tensor]:
         """Return the target with each image's brightness (B, N, 3, H, W) and a mask of changes (B, N, H, W)."""
-        if brightness is None:
-            return None, None
         brightened, changed = torch.empty_like(images), torch.empty_like(images[:, :, 0], dtype=torch.bool)
         given = images.numpy(), self.target, brightness.detach().contiguous().numpy()
-        run_in_bands(
-            kernels.brighten_rows, images.shape[-2], (*given, brightened.numpy(), changed.numpy()), (self.ends,)
-        )
+        arrays = *given, brightened.numpy(), changed.numpy()
+        run_in_bands(kernels.brighten_rows, images.shape[-2], arrays, (self.ends,))
         return brightened, changed
 
 
 @dataclass(frozen=True, slots=True)
 class _FusedReprojection(Reprojection):
+    """The warped sources are not kept: they are sampled again where they are read."""
+
+    sample_nearest: Callable[[Tensor], Tensor]
+
     def nearest_view(self) -> Tensor:
-        views, nearest = self.views.numpy(), self.minimum.nearest[:, 0].numpy()
-        selected = torch.empty_like(self.views[:, 0])
-        column = np.zeros(1, views.dtype)
-        run_in_bands(kernels.select_rows, views.shape[-2], (views, nearest, selected.numpy()), (column,))
-        return selected
+        return self.sample_nearest(self.minimum.nearest[:, 0])
 
 
 class _Compare(torch.autograd.Function):
     """Map inverse depth (B, H, W), transform (B, N, 3, 4) and brightness (B, N, 2) or None to the comparison.
 
-    Returns residual, winner, nearest, unmasked (B, H, W) and views (B, N, 3, H, W).
+    Returns residual, winner, nearest and unmasked (B, H, W).
     """
 
     @staticmethod
     def forward(
         ctx: Any, inverse_depth: Tensor, transform: Tensor, brightness: Tensor | None, scene: FusedReprojector
     ) -> tuple[Tensor, ...]:
-        inverse_depth, transform = inverse_depth.contiguous(), transform.contiguous()
-        batch, height, width = inverse_depth.shape
-        count = transform.shape[1]
-        views = inverse_depth.new_empty(batch, count, 3, height, width)
-        seen = np.empty((batch, count, height, width), np.bool_)
-        warped = scene.sources, inverse_depth.numpy(), transform.numpy(), views.numpy(), seen
-        run_in_bands(kernels.warp_rows, height, warped, (scene.column, NEAR))
-
-        brightened, changed = scene.brightened_for(views, brightness)
+        height, width = inverse_depth.shape[1:]
         residual, unmasked = torch.empty_like(inverse_depth), torch.empty_like(inverse_depth)
         winner, nearest = (torch.empty_like(inverse_depth, dtype=torch.int8) for _ in range(2))
-        kinds = 9 if brightness is None else 12
-        slopes = inverse_depth.new_empty(batch, kinds, *((height, width) if any(ctx.needs_input_grad) else (0, 0)))
+        size = (height, width) if any(ctx.needs_input_grad) else (0, 0)
+        slopes = inverse_depth.new_empty(len(inverse_depth), 9 if brightness is None else 12, *size)
         minimum = residual.numpy(), winner.numpy(), nearest.numpy(), unmasked.numpy(), slopes.numpy()
-        identity = scene.best_identity[:, 0].numpy(), scene.identity_residual
-        arrays = views.numpy(), seen, *scene.compared(brightened), *identity, *minimum
-        run_in_bands(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
+        identity, constants = (
+            (scene.best_identity[:, 0].numpy(), scene.identity_residual),
+            (scene.weights, scene.column),
+        )
+        compared: list[Tensor | None] = [None, None, None]
+        if brightness is None:
+            given = scene.sources, inverse_depth.numpy(), transform.numpy()
+            target = scene.target, scene.target_mean, scene.target_variance
+            arrays = *given, *target, *identity, *minimum
+            run_in_bands(kernels.warp_and_compare_rows, height, arrays, (*constants, NEAR, scene.auto_mask))
+        else:
+            views, seen = scene.warp(inverse_depth, transform)
+            brightened, changed = scene.brighten(views, brightness)
+            arrays = views.numpy(), seen.numpy(), brightened.numpy(), *identity, *minimum
+            run_in_bands(kernels.compare_rows, height, arrays, (*constants, scene.auto_mask))
+            compared = [views, brightened, changed]
 
-        ctx.mark_non_differentiable(winner, nearest, unmasked, views)
+        ctx.mark_non_differentiable(winner, nearest, unmasked)
         ctx.set_materialize_grads(False)  # no zeros for outputs without gradient: 9 MB a scale at 320x96, batch 8
-        ctx.save_for_backward(winner, slopes, views, inverse_depth, transform, brightened, changed)
+        ctx.save_for_backward(winner, slopes, inverse_depth, transform, *compared)
         ctx.scene = scene
-        return residual, winner, nearest, unmasked, views
+        return residual, winner, nearest, unmasked
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return None, None, None, None
-        winner, slopes, views, inverse_depth, transform = (tensor.numpy() for tensor in ctx.saved_tensors[:5])
-        brightened, changed = (None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[5:])
+        winner, slopes, inverse_depth, transform = (tensor.numpy() for tensor in ctx.saved_tensors[:4])
+        compared = [None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[4:]]
         scene: FusedReprojector = ctx.scene
         batch, height, _width = inverse_depth.shape
         grad_inverse_depth = np.empty_like(inverse_depth)
         grad_transform = np.empty((batch, height, *transform.shape[1:]))
-        grad_brightness = None if brightened is None else np.empty((batch, height, transform.shape[1], 2))
-        target = scene.target, brightened, changed
-        arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform
+        grad_brightness = None if compared[0] is None else np.empty((batch, height, transform.shape[1], 2))
+        arrays = grad.contiguous().numpy(), winner, slopes, scene.target, *compared, scene.sources, inverse_depth
         gradients = grad_inverse_depth, grad_transform, grad_brightness
-        run_in_bands(backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
+        run_in_bands(backward_rows, height, (*arrays, transform, *gradients), (scene.weights, scene.column, NEAR))
         given = (None if each is None else each.sum(axis=1) for each in (grad_transform, grad_brightness))
         sums = (None if each is None else torch.from_numpy(each).to(grad.dtype) for each in given)
         return torch.from_numpy(grad_inverse_depth), *sums, None

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stadia.losses.reprojection_backward_kernels import row_sum
-from stadia.losses.reprojection_kernels import Floats, row_kernel
-from stadia.losses.row_bands import run_in_bands
+from stadia.losses.row_bands import Floats, row_kernel, run_in_bands
 
 
 def fused_edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:

@@ -67,13 +67,18 @@ class Reprojection:
     """The comparison at one scale.
 
     minimum: per-pixel minimum over the warped sources.
-    views: (B, N, 3, H, W) the warped sources, detached.
     identity_residual: (B, 1, H, W) residual without depth and motion, the largest over kinds of sources; no gradient.
+    sample_views: returns `views`.
     """
 
     minimum: MinimumReprojection
-    views: Tensor
     identity_residual: Tensor
+    sample_views: Callable[[], Tensor]
+
+    @property
+    def views(self) -> Tensor:
+        """Return the warped sources (B, N, 3, H, W), detached."""
+        return self.sample_views()
 
     def nearest_view(self) -> Tensor:
         """Return (B, 3, H, W): at each pixel the warped source most similar to the target, 0 if none sees it."""
@@ -129,7 +134,8 @@ class TorchReprojector:
         views = synthesize_views(images.sources, depth_m, images.camera, images.source_camera, T_source_target)
         compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
         minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
-        return Reprojection(minimum, views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True))
+        image = views.image.detach()
+        return Reprojection(minimum, self.identity_residual.amax(dim=1, keepdim=True), lambda: image)
 
     def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
         """Return the comparison by inverse depth (B, 1, H, W) at these motions."""

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.numba_jit import compile_loops
-from stadia.losses.reprojection_kernels import Floats, Indices, clamped, row_kernel
+from stadia.losses.row_bands import Floats, Indices, row_kernel
+from stadia.losses.warp_kernels import clamped
 
 row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})
 """Sums of a row in any order, so that they run on several pixels at once."""
@@ -21,9 +22,9 @@ def backward_rows(
     grad: Floats,  # (H, W) of the residual
     winner: Indices,  # (H, W)
     slopes: Floats,  # (9, H, W), with brightness (12, H, W)
-    views: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
-    # The target as bright as each source (N, 3, H, W), and where it is changed (N, H, W); None without brightness.
+    # The views (N, 3, H, W), the target as bright as each, and where it is changed (N, H, W); None without brightness.
+    views: Floats | None,
     brightened: Floats | None,
     changed: NDArray[np.bool_] | None,
     sources: Floats,  # (N, Hs, Ws, 3)
@@ -36,11 +37,17 @@ def backward_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
-    count, _, _, width = views.shape
+    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won.
+
+    The views are sampled again, together with their slopes.
+    """
+    count, width = len(sources), inverse_depth.shape[1]
     zero, difference_share = column[0], (column[1] - weights[0]) / column[3]
-    factors, gathered = np.empty((3, width), views.dtype), np.empty((slopes.shape[0], width), views.dtype)
-    sums, grad_view = np.empty(width + 2, views.dtype), np.empty((3, width), views.dtype)
+    factors, gathered = np.empty((3, width), sources.dtype), np.empty((slopes.shape[0], width), sources.dtype)
+    sums, active, projected = np.empty(width + 2, sources.dtype), np.empty_like(factors[0]), np.empty_like(factors)
+    # Where there is no gradient, these keep finite numbers of other pixels, which it multiplies.
+    sampled = np.zeros((9, width), sources.dtype)
+    grad_view, grad_u, grad_v = np.empty_like(active), np.empty_like(active), np.empty_like(active)
     for y in range(first, last):
         grad_inverse_depth[y], grad_transform[y] = zero, 0.0
         if grad_brightness is not None:
@@ -49,17 +56,43 @@ def backward_rows(
             if not _winning_factors(y, n, grad, winner, column, factors):
                 continue
             _gather_windows(y, slopes, factors, sums, gathered)
+            _project_row(y, sources.shape[1], sources.shape[2], inverse_depth[y], transform[n], column, near, projected)
+            _find_active(factors, sums, active)
             compared = target
             if brightened is not None:
                 compared = brightened[n]
+            _sample_slopes(sources[n], projected, active, column, sampled)
+            grad_u[:], grad_v[:] = zero, zero
             for c in range(3):
-                shares, own = gathered[3 * c : 3 * c + 3], views[n, c, y]
-                _backward_comparison(own, compared[c, y], shares, factors[1], difference_share, column, grad_view[c])
+                _backward_comparison(
+                    sampled[c],
+                    compared[c, y],
+                    gathered[3 * c],
+                    gathered[3 * c + 1],
+                    gathered[3 * c + 2],
+                    factors[1],
+                    difference_share,
+                    column,
+                    grad_view,
+                )
+                _add_products(grad_view, sampled[3 + c], sampled[6 + c], grad_u, grad_v)
+            height_s, width_s = sources.shape[1], sources.shape[2]
             out, out_transform = grad_inverse_depth[y], grad_transform[y, n]
-            _backward_sampling(
-                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, out, out_transform
+            _backward_projection(
+                y,
+                height_s,
+                width_s,
+                grad_u,
+                grad_v,
+                projected,
+                inverse_depth[y],
+                transform[n],
+                column,
+                near,
+                out,
+                out_transform,
             )
-            if grad_brightness is not None and changed is not None:
+            if grad_brightness is not None and changed is not None and views is not None:
                 view, changed_row, out_brightness = views[n], changed[n, y], grad_brightness[y, n]
                 _backward_brightness(
                     y, n, grad, winner, view, compared, target, changed_row, gathered, weights, column, out_brightness
@@ -121,24 +154,6 @@ def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathe
 
 
 @row_kernel
-def _backward_comparison(
-    w: Floats,  # (W) of the view
-    t: Floats,  # (W) of the target
-    gathered: Floats,  # (3, W)
-    grad: Floats,  # (W) of the residual where this source won, otherwise 0
-    difference_share: float,
-    column: Floats,
-    grad_view: Floats,  # out (W)
-) -> None:
-    """Add the gradients of SSIM and of the absolute difference for one row of a channel."""
-    zero, one, two = column[0], column[1], column[2]
-    for x in range(w.size):
-        sign = one if w[x] > t[x] else (-one if w[x] < t[x] else zero)
-        ssim = gathered[0, x] + two * w[x] * gathered[1, x] + t[x] * gathered[2, x]
-        grad_view[x] = ssim + difference_share * sign * grad[x]
-
-
-@row_kernel
 def _backward_brightness(
     y: int,
     n: int,
@@ -169,10 +184,103 @@ def _backward_brightness(
 
 
 @row_kernel
-def _backward_sampling(
+def _project_row(
     y: int,
-    grad_view: Floats,  # (3, W)
+    source_height: int,
+    source_width: int,
+    inverse_depth: Floats,  # (W)
+    m: Floats,  # (3, 4)
+    column: Floats,
+    near: float,
+    projected: Floats,  # out (3, W) u and v, clamped to the source, and 1 / z, negative behind the camera
+) -> None:
+    zero, one = column[0], column[1]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    us, vs, scales = projected[0], projected[1], projected[2]
+    for x in range(inverse_depth.size):
+        inverse = inverse_depth[x] if inverse_depth[x] > near else zero
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        scale = one / q2 if q2 > near else one
+        u = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
+        v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
+        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
+        scales[x] = scale if q2 > near else -scale
+
+
+@row_kernel
+def _find_active(factors: Floats, sums: Floats, active: Floats) -> None:
+    """Write a number that is 0 where no window around a pixel has a factor (3, W): out (W)."""
+    width = active.size
+    sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
+    for x in range(width):
+        sums[x + 1] = abs(factors[0, x]) + abs(factors[1, x]) + abs(factors[2, x])
+    for x in range(width):
+        active[x] = sums[x] + sums[x + 1] + sums[x + 2]
+
+
+@row_kernel
+def _sample_slopes(
     source: Floats,  # (Hs, Ws, 3)
+    projected: Floats,  # (3, W) u, v
+    active: Floats,  # (W) 0 where nothing is needed
+    column: Floats,
+    sampled: Floats,  # out (9, W) colors, and their slopes along u and v
+) -> None:
+    source_height, source_width, _ = source.shape
+    zero, one = column[0], column[1]
+    us, vs = projected[0], projected[1]
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
+    for x in range(us.size):
+        if active[x] == zero:
+            continue
+        u, v = us[x], vs[x]
+        x0, y0 = np.uint64(u), np.uint64(v)
+        x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
+        fx, fy = u - column[x0], v - column[y0]
+        for c in range(3):
+            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
+            along_upper, along_lower = s01 - s00, s11 - s10
+            upper, lower = s00 + fx * along_upper, s10 + fx * along_lower
+            sampled[c, x] = (one - fy) * upper + fy * lower
+            sampled[3 + c, x] = (one - fy) * along_upper + fy * along_lower
+            sampled[6 + c, x] = lower - upper
+
+
+@row_kernel
+def _backward_comparison(
+    w: Floats,  # (W) of the view
+    t: Floats,  # (W) of the target
+    of_mean: Floats,  # (W) gradients of the window means of w, w^2 and w t
+    of_square: Floats,
+    of_product: Floats,
+    grad: Floats,  # (W) of the residual where this source won, otherwise 0
+    difference_share: float,
+    column: Floats,
+    grad_view: Floats,  # out (W)
+) -> None:
+    """Add the gradients of SSIM and of the absolute difference for one row of a channel."""
+    zero, one, two = column[0], column[1], column[2]
+    for x in range(w.size):
+        sign = one if w[x] > t[x] else (-one if w[x] < t[x] else zero)
+        ssim = of_mean[x] + two * w[x] * of_square[x] + t[x] * of_product[x]
+        grad_view[x] = ssim + difference_share * sign * grad[x]
+
+
+@row_kernel
+def _add_products(grad: Floats, along_u: Floats, along_v: Floats, grad_u: Floats, grad_v: Floats) -> None:
+    for x in range(grad.size):
+        grad_u[x] += grad[x] * along_u[x]
+        grad_v[x] += grad[x] * along_v[x]
+
+
+@row_kernel
+def _backward_projection(
+    y: int,
+    source_height: int,
+    source_width: int,
+    grad_u: Floats,  # (W)
+    grad_v: Floats,  # (W)
+    projected: Floats,  # (3, W)
     inverse_depth: Floats,  # (W)
     m: Floats,  # (3, 4)
     column: Floats,
@@ -180,36 +288,10 @@ def _backward_sampling(
     grad_inverse_depth: Floats,  # (W) is added to
     grad_transform: NDArray[np.float64],  # (3, 4) is added to
 ) -> None:
-    """Propagate through the bilinear sampler and the projection for one row."""
-    source_height, source_width, _ = source.shape
-    zero, one = column[0], column[1]
+    """Propagate through the projection for one row."""
+    zero = column[0]
     right, bottom = column[source_width - 1], column[source_height - 1]
-    us, vs, scales = np.empty_like(inverse_depth), np.empty_like(inverse_depth), np.empty_like(inverse_depth)
-    for x in range(inverse_depth.size):  # a loop of its own, without sampling, runs on several pixels at once
-        inverse = inverse_depth[x] if inverse_depth[x] > near else zero
-        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
-        scale = one / q2 if q2 > near else one
-        u = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
-        v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
-        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
-        scales[x] = scale if q2 > near else -scale  # negative behind the camera
-    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
-    grad_u, grad_v = np.empty_like(inverse_depth), np.empty_like(inverse_depth)
-    for x in range(inverse_depth.size):
-        grad_u[x] = grad_v[x] = zero
-        g0, g1, g2 = grad_view[0, x], grad_view[1, x], grad_view[2, x]
-        if g0 == zero and g1 == zero and g2 == zero:
-            continue
-        u, v = us[x], vs[x]
-        x0, y0 = np.uint64(u), np.uint64(v)
-        x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
-        fx, fy = u - column[x0], v - column[y0]
-        s00 = g0 * source[y0, x0, 0] + g1 * source[y0, x0, 1] + g2 * source[y0, x0, 2]
-        s01 = g0 * source[y0, x1, 0] + g1 * source[y0, x1, 1] + g2 * source[y0, x1, 2]
-        s10 = g0 * source[y1, x0, 0] + g1 * source[y1, x0, 1] + g2 * source[y1, x0, 2]
-        s11 = g0 * source[y1, x1, 0] + g1 * source[y1, x1, 1] + g2 * source[y1, x1, 2]
-        grad_u[x] = (one - fy) * (s01 - s00) + fy * (s11 - s10)
-        grad_v[x] = (one - fx) * (s10 - s00) + fx * (s11 - s01)
+    us, vs, scales = projected[0], projected[1], projected[2]
     for x in range(inverse_depth.size):
         u, v, before, scale = us[x], vs[x], scales[x] > zero, abs(scales[x])
         known = inverse_depth[x] > near

@@ -18,90 +18,11 @@ Without brightness `brightened` is None, so Numba compiles none of this.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.numba_jit import compile_loops
-
-Floats = NDArray[np.floating[Any]]
-Indices = NDArray[np.int8]
-
-row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
-
-
-@row_kernel
-def clamped(value: float, low: float, high: float) -> float:
-    """Clamp a value, NaN included, so that it is a valid index."""
-    if not value > low:
-        return low
-    return high if value > high else value
-
-
-@row_kernel
-def warp_rows(
-    first: int,
-    last: int,
-    sources: Floats,  # (N, Hs, Ws, 3)
-    inverse_depth: Floats,  # (H, W), 0 = none
-    transform: Floats,  # (N, 3, 4): [at infinity | epipole], see geometry.warp
-    views: Floats,  # out (N, 3, H, W)
-    seen: NDArray[np.bool_],  # out (N, H, W)
-    column: Floats,
-    near: float,
-) -> None:
-    """Sample every source at the projections of the target's pixels."""
-    count, source_height, source_width, _ = sources.shape
-    width = inverse_depth.shape[1]
-    one = column[1]
-    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # never negative
-    us, vs = np.empty(width, views.dtype), np.empty(width, views.dtype)
-    for n in range(count):
-        for y in range(first, last):
-            _project_row(
-                y, inverse_depth[y], transform[n], source_height, source_width, us, vs, seen[n, y], column, near
-            )
-            for x in range(width):
-                u, v = us[x], vs[x]
-                x0, y0 = np.uint64(u), np.uint64(v)
-                x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
-                fx, fy = u - column[x0], v - column[y0]
-                for c in range(3):
-                    upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
-                    lower = (one - fx) * sources[n, y1, x0, c] + fx * sources[n, y1, x1, c]
-                    views[n, c, y, x] = (one - fy) * upper + fy * lower
-
-
-@row_kernel
-def _project_row(
-    y: int,
-    inverse_depth: Floats,  # (W), 0 = none
-    m: Floats,  # (3, 4)
-    source_height: int,
-    source_width: int,
-    us: Floats,  # out (W), clamped to the source
-    vs: Floats,  # out (W)
-    seen: NDArray[np.bool_],  # out (W)
-    column: Floats,
-    near: float,
-) -> None:
-    """Project a row of pixels. A loop of its own, without sampling, runs on several pixels at once."""
-    zero, one = column[0], column[1]
-    half = one / column[2]
-    right, bottom = column[source_width - 1], column[source_height - 1]
-    for x in range(inverse_depth.size):
-        known = inverse_depth[x] > near
-        inverse = inverse_depth[x] if known else zero
-        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
-        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
-        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
-        before = q2 > near
-        scale = one / q2 if before else one
-        u, v = q0 * scale, q1 * scale
-        seen[x] = known & before & (u >= -half) & (u <= right + half) & (v >= -half) & (v <= bottom + half)
-        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
+from stadia.losses.row_bands import Floats, Indices, row_kernel
+from stadia.losses.warp_kernels import copy_where, warp_row
 
 
 @row_kernel
@@ -132,6 +53,12 @@ def brighten_rows(
 
 
 @row_kernel
+def _window(y: int, height: int) -> tuple[int, int, int]:
+    """Return the rows of the windows centered in row y; beyond the border rows are reflected."""
+    return abs(y - 1), y, y + 1 if y + 1 < height else height - 2
+
+
+@row_kernel
 def statistics_rows(
     first: int,
     last: int,
@@ -145,8 +72,7 @@ def statistics_rows(
     sums = np.empty((3, width + 2), image.dtype)
     for c in range(3):
         for y in range(first, last):
-            above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
-            _window_statistics(image[c], above, y, below, column, sums, mean[c, y], variance[c, y])
+            _window_statistics(image[c], _window(y, height), column, sums, mean[c, y], variance[c, y])
 
 
 @row_kernel
@@ -171,13 +97,24 @@ def residual_rows(
     residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
     for y in range(first, last):
         for n in range(count):
-            row = residuals[n]
             _residual_row(
-                y, n, images[n], target, target_mean, target_variance, brightened, weights, column, sums, row, slopes
+                y,
+                n,
+                images[n],
+                _window(y, images.shape[2]),
+                target,
+                target_mean,
+                target_variance,
+                brightened,
+                weights,
+                column,
+                sums,
+                residuals[n],
+                slopes,
             )
         for n in range(count):
             _least_of_kind(n, residuals, kinds, identity_residual[n, y])
-        _largest_and_best(residuals, identity_residual[:, y], least, largest[y], best[y])
+        _largest_and_best(y, residuals, identity_residual, least, largest[y], best[y])
 
 
 @row_kernel
@@ -193,12 +130,16 @@ def _least_of_kind(n: int, residuals: Floats, kinds: Indices, least: Floats) -> 
 
 
 @row_kernel
-def _largest_and_best(residuals: Floats, identity: Floats, least: Floats, largest: Floats, best: Indices) -> None:
-    """Write the largest identity residual (N, W), NaN where one is, and N + the index of the least residual (N, W)."""
+def _largest_and_best(
+    y: int, residuals: Floats, identity: Floats, least: Floats, largest: Floats, best: Indices
+) -> None:
+    """Write the largest identity residual (N, H, W) of a row, NaN where one is, and N + the index of the least of
+    residuals (N, W).
+    """
     count = len(residuals)
-    largest[:], least[:], best[:] = identity[0], residuals[0], np.int8(count)
+    largest[:], least[:], best[:] = identity[0, y], residuals[0], np.int8(count)
     for n in range(1, count):
-        own, of_kind, number = residuals[n], identity[n], np.int8(count + n)
+        own, of_kind, number = residuals[n], identity[n, y], np.int8(count + n)
         for x in range(largest.size):
             largest[x] = of_kind[x] if (of_kind[x] > largest[x]) | (of_kind[x] != of_kind[x]) else largest[x]
         for x in range(largest.size):
@@ -208,28 +149,64 @@ def _largest_and_best(residuals: Floats, identity: Floats, least: Floats, larges
 
 
 @row_kernel
-def select_rows(
+def warp_and_compare_rows(
     first: int,
     last: int,
-    views: Floats,  # (N, 3, H, W)
-    nearest: Indices,  # (H, W)
-    selected: Floats,  # out (3, H, W)
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W), 0 = none
+    transform: Floats,  # (N, 3, 4)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    identity_winner: Indices,  # (H, W) N + index of the best unwarped source
+    identity_residual: Floats,  # (N, H, W)
+    residual: Floats,  # out (H, W)
+    winner: Indices,  # out (H, W)
+    nearest: Indices,  # out (H, W)
+    unmasked: Floats,  # out (H, W)
+    # out (9, H, W) of the winner's residual: three a channel; (..., 0, 0) without gradients
+    slopes: Floats,
+    weights: Floats,
     column: Floats,
+    near: float,
+    auto_mask: bool,
 ) -> None:
-    """Write the view that `nearest` names at each pixel, 0 at -1."""
+    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes.
+
+    Three rows of the views are kept, row y in place y % 3.
+    """
+    height, width = inverse_depth.shape
+    count = len(sources)
+    views, seen = np.empty((count, 3, 3, width), sources.dtype), np.empty((count, 3, width), np.bool_)
+    sums, pixels = np.empty((3, width + 2), sources.dtype), np.empty((2, width), sources.dtype)
+    residuals, slopes_of = np.empty((count, width), sources.dtype), np.empty((count, 9, width), sources.dtype)
+    warped = max(first - 1, 0)
     for y in range(first, last):
-        for c in range(3):
-            selected[c, y] = column[0]
-            for n in range(len(views)):
-                _copy_where(nearest[y], np.int8(n), views[n, c, y], selected[c, y])
-
-
-@row_kernel
-def _copy_where(names: Indices, name: np.int8, values: Floats, out: Floats) -> None:
-    """Copy the values (W) of the pixels with a name."""
-    for x in range(out.size):
-        if names[x] == name:
-            out[x] = values[x]
+        while warped < min(y + 2, height):
+            warp_row(warped, warped % 3, sources, inverse_depth[warped], transform, pixels, views, seen, column, near)
+            warped += 1
+        above, here, below = _window(y, height)
+        rows = above % 3, here % 3, below % 3
+        for n in range(count):
+            _residual_row(
+                y,
+                n,
+                views[n],
+                rows,
+                target,
+                target_mean,
+                target_variance,
+                None,
+                weights,
+                column,
+                sums,
+                residuals[n],
+                slopes_of[n],
+            )
+        out = residual[y], winner[y], nearest[y], unmasked[y]
+        _minimum_row(y, residuals, seen, here % 3, identity_residual, identity_winner[y], auto_mask, *out)
+        if slopes.shape[1]:
+            _write_slopes(y, winner[y], slopes_of, slopes, column)
 
 
 @row_kernel
@@ -238,49 +215,61 @@ def compare_rows(
     last: int,
     views: Floats,  # (N, 3, H, W)
     seen: NDArray[np.bool_],  # (N, H, W)
-    target: Floats,  # (3, H, W)
-    target_mean: Floats,  # (3, H, W) over 3x3 windows
-    target_variance: Floats,  # (3, H, W)
-    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
+    brightened: Floats,  # (N, 3, H, W) the target as bright as each view
     identity_winner: Indices,  # (H, W) N + index of the best unwarped source
     identity_residual: Floats,  # (N, H, W)
     residual: Floats,  # out (H, W)
     winner: Indices,  # out (H, W)
     nearest: Indices,  # out (H, W)
     unmasked: Floats,  # out (H, W)
-    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) without gradients
+    # out (9, H, W) of the winner's residual: three a channel and one of the target; (..., 0, 0) without gradients
     slopes: Floats,
     weights: Floats,
     column: Floats,
     auto_mask: bool,
 ) -> None:
-    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
-    count, _, _, width = views.shape
+    """Compute the residual of every view to its target, the minimum over competing ones, and the winner's slopes."""
+    count, _, height, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
-    kinds = 9
-    if brightened is not None:
-        kinds = 12
-    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, kinds, width), views.dtype)
+    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, 12, width), views.dtype)
     for y in range(first, last):
         for n in range(count):
-            row, own = residuals[n], slopes_of[n]
             _residual_row(
-                y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums, row, own
+                y,
+                n,
+                views[n],
+                _window(y, height),
+                brightened[n],
+                brightened[n],
+                brightened[n],
+                brightened,
+                weights,
+                column,
+                sums,
+                residuals[n],
+                slopes_of[n],
             )
         out = residual[y], winner[y], nearest[y], unmasked[y]
-        _minimum_row(y, residuals, seen, identity_residual, identity_winner[y], auto_mask, *out)
+        _minimum_row(y, residuals, seen, y, identity_residual, identity_winner[y], auto_mask, *out)
         if slopes.shape[1]:
-            for k in range(kinds):
-                slopes[k, y] = column[0]
-                for n in range(count):
-                    _copy_where(winner[y], np.int8(n), slopes_of[n, k], slopes[k, y])
+            _write_slopes(y, winner[y], slopes_of, slopes, column)
+
+
+@row_kernel
+def _write_slopes(y: int, winner: Indices, slopes_of: Floats, slopes: Floats, column: Floats) -> None:
+    """Copy the slopes (N, K, W) of each pixel's winner, 0 where no view won, to row y of slopes (K, H, W)."""
+    for k in range(len(slopes)):
+        slopes[k, y] = column[0]
+        for n in range(len(slopes_of)):
+            copy_where(winner, np.int8(n), slopes_of[n, k], slopes[k, y])
 
 
 @row_kernel
 def _residual_row(
     y: int,
     n: int,
-    image: Floats,  # (3, H, W)
+    image: Floats,  # (3, R, W)
+    rows: tuple[int, int, int],  # of the image, in the windows
     target: Floats,  # (3, H, W)
     target_mean: Floats,
     target_variance: Floats,
@@ -291,29 +280,26 @@ def _residual_row(
     residual: Floats,  # out (W)
     slopes: Floats,  # out (9, W), with brightness (12, W)
 ) -> None:
-    height = image.shape[1]
-    above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
+    window = _window(y, target.shape[1])
     residual[:] = column[0]
     for c in range(3):
-        w, own = image[c, y], slopes[3 * c : 3 * c + 3]
+        w, own = image[c, rows[1]], slopes[3 * c : 3 * c + 3]
         if brightened is not None:
             t = brightened[n, c]
             mean, variance = np.empty_like(w), np.empty_like(w)
-            _window_statistics(t, above, y, below, column, sums, mean, variance)
-            _window_sums(image[c], t, above, y, below, sums)
+            _window_statistics(t, window, column, sums, mean, variance)
+            _window_sums(image[c], rows, t, window, sums)
             _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
         else:
-            _window_sums(image[c], target[c], above, y, below, sums)
+            _window_sums(image[c], rows, target[c], window, sums)
             mean, variance = target_mean[c, y], target_variance[c, y]
             _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
 
 
 @row_kernel
 def _window_statistics(
-    rows: Floats,
-    above: int,
-    here: int,
-    below: int,
+    image: Floats,
+    rows: tuple[int, int, int],
     column: Floats,
     sums: Floats,  # scratch (3, W + 2)
     mean: Floats,  # out (W)
@@ -321,18 +307,20 @@ def _window_statistics(
 ) -> None:
     """Compute mean and variance over the windows of a row."""
     ninth = column[1] / column[9]
-    _window_sums(rows, rows, above, here, below, sums)
-    for x in range(rows.shape[1]):
+    _window_sums(image, rows, image, rows, sums)
+    for x in range(image.shape[1]):
         mean[x] = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
         variance[x] = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth - mean[x] * mean[x]
 
 
 @row_kernel
-def _window_sums(rows: Floats, target_rows: Floats, above: int, here: int, below: int, sums: Floats) -> None:
+def _window_sums(
+    image: Floats, rows: tuple[int, int, int], target: Floats, target_rows: tuple[int, int, int], sums: Floats
+) -> None:
     """Sum w, w^2 and w t over three rows: out (3, W + 2), with the reflected column on each side."""
-    width = rows.shape[1]
-    w_above, w_here, w_below = rows[above], rows[here], rows[below]
-    t_above, t_here, t_below = target_rows[above], target_rows[here], target_rows[below]
+    width = image.shape[1]
+    w_above, w_here, w_below = image[rows[0]], image[rows[1]], image[rows[2]]
+    t_above, t_here, t_below = target[target_rows[0]], target[target_rows[1]], target[target_rows[2]]
     for x in range(width):
         a, b, c = w_above[x], w_here[x], w_below[x]
         sums[0, x + 1] = a + b + c
@@ -386,7 +374,8 @@ def _compare_channel(
 def _minimum_row(
     y: int,
     residuals: Floats,  # (N, W)
-    seen: NDArray[np.bool_],  # (N, H, W)
+    seen: NDArray[np.bool_],  # (N, R, W): row `at`
+    at: int,
     identity_residual: Floats,  # (N, H, W)
     identity_winner: Indices,  # (W)
     auto_mask: bool,
@@ -401,7 +390,7 @@ def _minimum_row(
     residual[:], unmasked[:], largest[:] = np.inf, np.inf, identity_residual[0, y]
     winner[:], nearest[:] = -1, -1
     for n in range(len(residuals)):
-        own, own_seen, identity, number = residuals[n], seen[n, y], identity_residual[n, y], np.int8(n)
+        own, own_seen, identity, number = residuals[n], seen[n, at], identity_residual[n, y], np.int8(n)
         for x in range(width):
             nearer = own_seen[x] & (own[x] < unmasked[x])
             unmasked[x] = own[x] if nearer else unmasked[x]

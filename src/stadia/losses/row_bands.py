@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from stadia.core.numba_jit import compile_loops
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int8]
+
+row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
 
 _ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
 
