@@ -35,9 +35,9 @@ def main() -> None:
     read_clock = time.process_time if arguments.threads == 1 else time.perf_counter
     spent, run = collections.Counter[str](), row_bands.run_in_bands
 
-    def timed(kernel: Any, *others: Any) -> None:
+    def timed(kernel: Any, *others: Any, **options: Any) -> None:
         started = read_clock()
-        run(kernel, *others)
+        run(kernel, *others, **options)
         spent[kernel.__name__] += read_clock() - started
 
     fused_reprojector.run_in_bands = fused_smoothness.run_in_bands = timed

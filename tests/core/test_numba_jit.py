@@ -27,6 +27,14 @@ from stadia.core.numba_jit import compile_loops
 def double(x):
     return 2 * x
 """
+CALLER = """
+from helper import double
+from stadia.core.numba_jit import compile_loops
+
+@compile_loops
+def call(x):
+    return double(x)
+"""
 PROGRAM = """
 import sys
 sys.path[:0] = sys.argv[1:]
@@ -202,3 +210,17 @@ print("numba" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_kernel_is_compiled_again_where_a_kernel_of_another_file_has_changed(home: Path) -> None:
+    """Its code is part of the caller's; Numba looks at the caller's file alone."""
+    source = home.parent / "source"
+    for factor in (2, 3):
+        (source / "helper.py").write_text(KERNEL.replace("2 * x", f"{factor}.0 * x"))
+        (source / "caller.py").write_text(CALLER)
+        os.utime(source / "caller.py", (1, 1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(source)
+            importlib.invalidate_caches()
+            assert importlib.import_module("caller").call(3.0) == 3.0 * factor
+            del sys.modules["caller"], sys.modules["helper"]

@@ -80,6 +80,20 @@ def _check_digest(path: Path) -> None:
         raise ValueError(f"{path}: a damaged entry of the cache of compiled code")
 
 
+def _stamp_callees(function: Any) -> tuple[tuple[str, int, int], ...]:
+    """Return name, time and size of other files whose kernels a function calls: their code is part of its own."""
+    files, todo, seen = set[Path](), [function], set[Any]()
+    while todo:
+        caller = todo.pop()
+        seen.add(caller)
+        callees = (getattr(caller.__globals__.get(name), "py_func", None) for name in caller.__code__.co_names)
+        todo += [callee for callee in callees if callee is not None and callee not in seen]
+        files.add(Path(caller.__code__.co_filename))
+    files.discard(Path(function.__code__.co_filename))
+    stats = ((path, path.stat()) for path in sorted(files))
+    return tuple((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+
+
 class _KernelCache(FunctionCache):
     """Numba's cache of one function, in a folder that is given; a damaged entry is compiled again."""
 
@@ -92,8 +106,8 @@ class _KernelCache(FunctionCache):
             config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
         if not Path(self.cache_path).is_relative_to(folder):
             raise RuntimeError("Numba chose another folder for its cache")
-        stamp = self._impl.locator.get_source_stamp()
-        self._cache_file: Any = _KernelFile(self.cache_path, self._impl.filename_base, stamp)
+        stamps = self._impl.locator.get_source_stamp(), _stamp_callees(function)
+        self._cache_file: Any = _KernelFile(self.cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

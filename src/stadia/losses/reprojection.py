@@ -67,11 +67,13 @@ class Reprojection:
     """The comparison at one scale.
 
     minimum: per-pixel minimum over the warped sources.
+    mean: of its residual over all pixels, a scalar; differentiable.
     identity_residual: (B, 1, H, W) residual without depth and motion, the largest over kinds of sources; no gradient.
     sample_views: returns `views`.
     """
 
     minimum: MinimumReprojection
+    mean: Tensor
     identity_residual: Tensor
     sample_views: Callable[[], Tensor]
 
@@ -103,8 +105,11 @@ class Reprojector(Protocol):
         """Compare at inverse depth (B, 1, H, W) and T_source_target (B, N, 4, 4); differentiable in all inputs."""
         ...
 
-    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth at these motions, for several depth maps."""
+    def bind_motion(self, T_source_target: Tensor, *, averages: bool = False) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth at these motions, for several depth maps.
+
+        averages: of the comparison, only the mean needs a gradient.
+        """
         ...
 
     @staticmethod
@@ -134,10 +139,10 @@ class TorchReprojector:
         views = synthesize_views(images.sources, depth_m, images.camera, images.source_camera, T_source_target)
         compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
         minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
-        image = views.image.detach()
-        return Reprojection(minimum, self.identity_residual.amax(dim=1, keepdim=True), lambda: image)
+        image, identity_residual = views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True)
+        return Reprojection(minimum, minimum.residual.mean(), identity_residual, lambda: image)
 
-    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+    def bind_motion(self, T_source_target: Tensor, *, averages: bool = False) -> Callable[[Tensor], Reprojection]:
         """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
         return lambda inverse_depth: self(inverse_depth, T_source_target)
 

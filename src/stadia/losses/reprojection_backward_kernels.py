@@ -22,9 +22,9 @@ def backward_rows(
     grad: Floats,  # (H, W) of the residual
     winner: Indices,  # (H, W)
     slopes: Floats,  # (9, H, W), with brightness (12, H, W)
+    views: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
-    # The views (N, 3, H, W), the target as bright as each, and where it is changed (N, H, W); None without brightness.
-    views: Floats | None,
+    # The target as bright as each source (N, 3, H, W), and where it is changed (N, H, W); None without brightness.
     brightened: Floats | None,
     changed: NDArray[np.bool_] | None,
     sources: Floats,  # (N, Hs, Ws, 3)
@@ -37,75 +37,89 @@ def backward_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won.
-
-    The views are sampled again, together with their slopes.
-    """
-    count, width = len(sources), inverse_depth.shape[1]
-    zero, difference_share = column[0], (column[1] - weights[0]) / column[3]
-    factors, gathered = np.empty((3, width), sources.dtype), np.empty((slopes.shape[0], width), sources.dtype)
-    sums, active, projected = np.empty(width + 2, sources.dtype), np.empty_like(factors[0]), np.empty_like(factors)
-    # Where there is no gradient, these keep finite numbers of other pixels, which it multiplies.
-    sampled = np.zeros((9, width), sources.dtype)
-    grad_view, grad_u, grad_v = np.empty_like(active), np.empty_like(active), np.empty_like(active)
+    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
+    height, width = inverse_depth.shape
+    scratch, gathered = make_scratch(width, column), np.empty((len(slopes), width), sources.dtype)
     for y in range(first, last):
-        grad_inverse_depth[y], grad_transform[y] = zero, 0.0
+        grad_inverse_depth[y], grad_transform[y] = column[0], 0.0
         if grad_brightness is not None:
             grad_brightness[y] = 0.0
-        for n in range(count):
-            if not _winning_factors(y, n, grad, winner, column, factors):
-                continue
-            _gather_windows(y, slopes, factors, sums, gathered)
-            _project_row(y, sources.shape[1], sources.shape[2], inverse_depth[y], transform[n], column, near, projected)
-            _find_active(factors, sums, active)
+        rows = max(y - 1, 0), y, min(y + 1, height - 1)  # beyond the border the factor is 0
+        for n in range(len(sources)):
             compared = target
             if brightened is not None:
                 compared = brightened[n]
-            _sample_slopes(sources[n], projected, active, column, sampled)
-            grad_u[:], grad_v[:] = zero, zero
-            for c in range(3):
-                _backward_comparison(
-                    sampled[c],
-                    compared[c, y],
-                    gathered[3 * c],
-                    gathered[3 * c + 1],
-                    gathered[3 * c + 2],
-                    factors[1],
-                    difference_share,
-                    column,
-                    grad_view,
-                )
-                _add_products(grad_view, sampled[3 + c], sampled[6 + c], grad_u, grad_v)
-            height_s, width_s = sources.shape[1], sources.shape[2]
-            out, out_transform = grad_inverse_depth[y], grad_transform[y, n]
-            _backward_projection(
-                y,
-                height_s,
-                width_s,
-                grad_u,
-                grad_v,
-                projected,
-                inverse_depth[y],
-                transform[n],
-                column,
-                near,
-                out,
-                out_transform,
-            )
-            if grad_brightness is not None and changed is not None and views is not None:
+            won = backward_source(
+                y, height, n, rows, grad, winner, slopes, views[n], compared, sources[n], inverse_depth[y],
+                transform[n], weights, column, near, scratch, gathered, grad_inverse_depth[y], grad_transform[y, n],
+            )  # fmt: skip
+            if won and grad_brightness is not None and changed is not None:
                 view, changed_row, out_brightness = views[n], changed[n, y], grad_brightness[y, n]
                 _backward_brightness(
                     y, n, grad, winner, view, compared, target, changed_row, gathered, weights, column, out_brightness
                 )
 
 
+Scratch = tuple[Floats, Floats, Floats]
+
+
 @row_kernel
-def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
+def make_scratch(width: int, column: Floats) -> Scratch:
+    """Return the scratch arrays of `backward_source`."""
+    factors, sums = np.empty((3, width), column.dtype), np.empty(width + 2, column.dtype)
+    return factors, sums, np.empty_like(factors)
+
+
+@row_kernel
+def backward_source(
+    y: int,
+    height: int,
+    n: int,
+    rows: tuple[int, int, int],  # rows y - 1, y and y + 1 of `grad`, `winner`, `slopes` and `view`
+    grad: Floats,  # (R, W) of the residual
+    winner: Indices,  # (R, W)
+    slopes: Floats,  # (K, R, W)
+    view: Floats,  # (3, R, W)
+    compared: Floats,  # (3, H, W) the target as bright as the view
+    source: Floats,  # (Hs, Ws, 3)
+    inverse_depth: Floats,  # (W)
+    m: Floats,  # (3, 4)
+    weights: Floats,
+    column: Floats,
+    near: float,
+    scratch: Scratch,
+    gathered: Floats,  # out (K, W)
+    grad_inverse_depth: Floats,  # (W) is added to
+    grad_transform: NDArray[np.float64],  # (3, 4) is added to
+) -> bool:
+    """Propagate from the windows around row y that source n won. Return False where it won none."""
+    factors, sums, grad_view = scratch
+    if not _winning_factors(y, height, n, rows, grad, winner, column, factors):
+        return False
+    difference_share = (column[1] - weights[0]) / column[3]
+    _gather_windows(rows, slopes, factors, sums, gathered)
+    for c in range(3):
+        w, t, shares = view[c, rows[1]], compared[c, y], gathered[3 * c : 3 * c + 3]
+        _backward_comparison(w, t, shares, factors[1], difference_share, column, grad_view[c])
+    _backward_sampling(y, grad_view, source, inverse_depth, m, column, near, grad_inverse_depth, grad_transform)
+    return True
+
+
+@row_kernel
+def _winning_factors(
+    y: int,
+    height: int,
+    n: int,
+    rows: tuple[int, int, int],
+    grad: Floats,
+    winner: Indices,
+    column: Floats,
+    factors: Floats,
+) -> bool:
     """Weight the windows centered in rows y - 1, y, y + 1, if source n won: out (3, W). False if it never won.
 
     A window at the border is reflected, so it counts the second row (and column) twice.
     """
-    height = len(grad)
     won = False
     for i in range(3):
         row = y - 1 + i
@@ -113,9 +127,9 @@ def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floa
             factors[i] = column[0]
             continue
         twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
-        weight = column[2] if twice else column[1]
-        _scale_where(winner[row], np.int8(n), weight, grad[row], column[0], factors[i])
-        won |= _has_name(winner[row], np.int8(n))
+        weight, at = column[2] if twice else column[1], rows[i]
+        _scale_where(winner[at], np.int8(n), weight, grad[at], column[0], factors[i])
+        won |= _has_name(winner[at], np.int8(n))
     return won
 
 
@@ -135,22 +149,42 @@ def _has_name(names: Indices, name: np.int8) -> bool:
 
 
 @row_kernel
-def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathered: Floats) -> None:
-    """Apply the adjoint of the window means: weighted slopes of the windows around each pixel of row y, out (K, W)."""
-    height, width = slopes.shape[1:]
-    above, below = max(y - 1, 0), min(y + 1, height - 1)  # beyond the border the factor is 0
+def _gather_windows(
+    rows: tuple[int, int, int], slopes: Floats, factors: Floats, sums: Floats, gathered: Floats
+) -> None:
+    """Apply the adjoint of the window means: weighted slopes of the windows around each pixel of a row, out (K, W)."""
+    width = gathered.shape[1]
+    above, here, below = rows
     sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
     for k in range(slopes.shape[0]):
         for x in range(width):
             sums[x + 1] = (
                 factors[0, x] * slopes[k, above, x]
-                + factors[1, x] * slopes[k, y, x]
+                + factors[1, x] * slopes[k, here, x]
                 + factors[2, x] * slopes[k, below, x]
             )
         for x in range(width):
             gathered[k, x] = sums[x] + sums[x + 1] + sums[x + 2]
         gathered[k, 1] += sums[1]
         gathered[k, width - 2] += sums[width]
+
+
+@row_kernel
+def _backward_comparison(
+    w: Floats,  # (W) of the view
+    t: Floats,  # (W) of the target
+    gathered: Floats,  # (3, W)
+    grad: Floats,  # (W) of the residual where this source won, otherwise 0
+    difference_share: float,
+    column: Floats,
+    grad_view: Floats,  # out (W)
+) -> None:
+    """Add the gradients of SSIM and of the absolute difference for one row of a channel."""
+    zero, one, two = column[0], column[1], column[2]
+    for x in range(w.size):
+        sign = one if w[x] > t[x] else (-one if w[x] < t[x] else zero)
+        ssim = gathered[0, x] + two * w[x] * gathered[1, x] + t[x] * gathered[2, x]
+        grad_view[x] = ssim + difference_share * sign * grad[x]
 
 
 @row_kernel
@@ -184,103 +218,10 @@ def _backward_brightness(
 
 
 @row_kernel
-def _project_row(
+def _backward_sampling(
     y: int,
-    source_height: int,
-    source_width: int,
-    inverse_depth: Floats,  # (W)
-    m: Floats,  # (3, 4)
-    column: Floats,
-    near: float,
-    projected: Floats,  # out (3, W) u and v, clamped to the source, and 1 / z, negative behind the camera
-) -> None:
-    zero, one = column[0], column[1]
-    right, bottom = column[source_width - 1], column[source_height - 1]
-    us, vs, scales = projected[0], projected[1], projected[2]
-    for x in range(inverse_depth.size):
-        inverse = inverse_depth[x] if inverse_depth[x] > near else zero
-        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
-        scale = one / q2 if q2 > near else one
-        u = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
-        v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
-        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
-        scales[x] = scale if q2 > near else -scale
-
-
-@row_kernel
-def _find_active(factors: Floats, sums: Floats, active: Floats) -> None:
-    """Write a number that is 0 where no window around a pixel has a factor (3, W): out (W)."""
-    width = active.size
-    sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
-    for x in range(width):
-        sums[x + 1] = abs(factors[0, x]) + abs(factors[1, x]) + abs(factors[2, x])
-    for x in range(width):
-        active[x] = sums[x] + sums[x + 1] + sums[x + 2]
-
-
-@row_kernel
-def _sample_slopes(
+    grad_view: Floats,  # (3, W)
     source: Floats,  # (Hs, Ws, 3)
-    projected: Floats,  # (3, W) u, v
-    active: Floats,  # (W) 0 where nothing is needed
-    column: Floats,
-    sampled: Floats,  # out (9, W) colors, and their slopes along u and v
-) -> None:
-    source_height, source_width, _ = source.shape
-    zero, one = column[0], column[1]
-    us, vs = projected[0], projected[1]
-    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
-    for x in range(us.size):
-        if active[x] == zero:
-            continue
-        u, v = us[x], vs[x]
-        x0, y0 = np.uint64(u), np.uint64(v)
-        x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
-        fx, fy = u - column[x0], v - column[y0]
-        for c in range(3):
-            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
-            along_upper, along_lower = s01 - s00, s11 - s10
-            upper, lower = s00 + fx * along_upper, s10 + fx * along_lower
-            sampled[c, x] = (one - fy) * upper + fy * lower
-            sampled[3 + c, x] = (one - fy) * along_upper + fy * along_lower
-            sampled[6 + c, x] = lower - upper
-
-
-@row_kernel
-def _backward_comparison(
-    w: Floats,  # (W) of the view
-    t: Floats,  # (W) of the target
-    of_mean: Floats,  # (W) gradients of the window means of w, w^2 and w t
-    of_square: Floats,
-    of_product: Floats,
-    grad: Floats,  # (W) of the residual where this source won, otherwise 0
-    difference_share: float,
-    column: Floats,
-    grad_view: Floats,  # out (W)
-) -> None:
-    """Add the gradients of SSIM and of the absolute difference for one row of a channel."""
-    zero, one, two = column[0], column[1], column[2]
-    for x in range(w.size):
-        sign = one if w[x] > t[x] else (-one if w[x] < t[x] else zero)
-        ssim = of_mean[x] + two * w[x] * of_square[x] + t[x] * of_product[x]
-        grad_view[x] = ssim + difference_share * sign * grad[x]
-
-
-@row_kernel
-def _add_products(grad: Floats, along_u: Floats, along_v: Floats, grad_u: Floats, grad_v: Floats) -> None:
-    for x in range(grad.size):
-        grad_u[x] += grad[x] * along_u[x]
-        grad_v[x] += grad[x] * along_v[x]
-
-
-@row_kernel
-def _backward_projection(
-    y: int,
-    source_height: int,
-    source_width: int,
-    grad_u: Floats,  # (W)
-    grad_v: Floats,  # (W)
-    projected: Floats,  # (3, W)
     inverse_depth: Floats,  # (W)
     m: Floats,  # (3, 4)
     column: Floats,
@@ -288,10 +229,36 @@ def _backward_projection(
     grad_inverse_depth: Floats,  # (W) is added to
     grad_transform: NDArray[np.float64],  # (3, 4) is added to
 ) -> None:
-    """Propagate through the projection for one row."""
-    zero = column[0]
+    """Propagate through the bilinear sampler and the projection for one row."""
+    source_height, source_width, _ = source.shape
+    zero, one = column[0], column[1]
     right, bottom = column[source_width - 1], column[source_height - 1]
-    us, vs, scales = projected[0], projected[1], projected[2]
+    us, vs, scales = np.empty_like(inverse_depth), np.empty_like(inverse_depth), np.empty_like(inverse_depth)
+    for x in range(inverse_depth.size):  # a loop of its own, without sampling, runs on several pixels at once
+        inverse = inverse_depth[x] if inverse_depth[x] > near else zero
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        scale = one / q2 if q2 > near else one
+        u = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
+        v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
+        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
+        scales[x] = scale if q2 > near else -scale  # negative behind the camera
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
+    grad_u, grad_v = np.empty_like(inverse_depth), np.empty_like(inverse_depth)
+    for x in range(inverse_depth.size):
+        grad_u[x] = grad_v[x] = zero
+        g0, g1, g2 = grad_view[0, x], grad_view[1, x], grad_view[2, x]
+        if g0 == zero and g1 == zero and g2 == zero:
+            continue
+        u, v = us[x], vs[x]
+        x0, y0 = np.uint64(u), np.uint64(v)
+        x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
+        fx, fy = u - column[x0], v - column[y0]
+        s00 = g0 * source[y0, x0, 0] + g1 * source[y0, x0, 1] + g2 * source[y0, x0, 2]
+        s01 = g0 * source[y0, x1, 0] + g1 * source[y0, x1, 1] + g2 * source[y0, x1, 2]
+        s10 = g0 * source[y1, x0, 0] + g1 * source[y1, x0, 1] + g2 * source[y1, x0, 2]
+        s11 = g0 * source[y1, x1, 0] + g1 * source[y1, x1, 1] + g2 * source[y1, x1, 2]
+        grad_u[x] = (one - fy) * (s01 - s00) + fy * (s11 - s10)
+        grad_v[x] = (one - fx) * (s10 - s00) + fx * (s11 - s01)
     for x in range(inverse_depth.size):
         u, v, before, scale = us[x], vs[x], scales[x] > zero, abs(scales[x])
         known = inverse_depth[x] > near

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.losses.row_bands import Floats, Indices, row_kernel
-from stadia.losses.warp_kernels import copy_where, warp_row
+from stadia.losses.warp_kernels import copy_where
 
 
 @row_kernel
@@ -53,7 +53,7 @@ def brighten_rows(
 
 
 @row_kernel
-def _window(y: int, height: int) -> tuple[int, int, int]:
+def window(y: int, height: int) -> tuple[int, int, int]:
     """Return the rows of the windows centered in row y; beyond the border rows are reflected."""
     return abs(y - 1), y, y + 1 if y + 1 < height else height - 2
 
@@ -72,7 +72,7 @@ def statistics_rows(
     sums = np.empty((3, width + 2), image.dtype)
     for c in range(3):
         for y in range(first, last):
-            _window_statistics(image[c], _window(y, height), column, sums, mean[c, y], variance[c, y])
+            _window_statistics(image[c], window(y, height), column, sums, mean[c, y], variance[c, y])
 
 
 @row_kernel
@@ -97,21 +97,10 @@ def residual_rows(
     residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
     for y in range(first, last):
         for n in range(count):
-            _residual_row(
-                y,
-                n,
-                images[n],
-                _window(y, images.shape[2]),
-                target,
-                target_mean,
-                target_variance,
-                brightened,
-                weights,
-                column,
-                sums,
-                residuals[n],
-                slopes,
-            )
+            residual_row(
+                y, n, images[n], window(y, images.shape[2]), target, target_mean, target_variance, brightened,
+                weights, column, sums, residuals[n], slopes,
+            )  # fmt: skip
         for n in range(count):
             _least_of_kind(n, residuals, kinds, identity_residual[n, y])
         _largest_and_best(y, residuals, identity_residual, least, largest[y], best[y])
@@ -149,114 +138,45 @@ def _largest_and_best(
 
 
 @row_kernel
-def warp_and_compare_rows(
-    first: int,
-    last: int,
-    sources: Floats,  # (N, Hs, Ws, 3)
-    inverse_depth: Floats,  # (H, W), 0 = none
-    transform: Floats,  # (N, 3, 4)
-    target: Floats,  # (3, H, W)
-    target_mean: Floats,  # (3, H, W) over 3x3 windows
-    target_variance: Floats,  # (3, H, W)
-    identity_winner: Indices,  # (H, W) N + index of the best unwarped source
-    identity_residual: Floats,  # (N, H, W)
-    residual: Floats,  # out (H, W)
-    winner: Indices,  # out (H, W)
-    nearest: Indices,  # out (H, W)
-    unmasked: Floats,  # out (H, W)
-    # out (9, H, W) of the winner's residual: three a channel; (..., 0, 0) without gradients
-    slopes: Floats,
-    weights: Floats,
-    column: Floats,
-    near: float,
-    auto_mask: bool,
-) -> None:
-    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes.
-
-    Three rows of the views are kept, row y in place y % 3.
-    """
-    height, width = inverse_depth.shape
-    count = len(sources)
-    views, seen = np.empty((count, 3, 3, width), sources.dtype), np.empty((count, 3, width), np.bool_)
-    sums, pixels = np.empty((3, width + 2), sources.dtype), np.empty((2, width), sources.dtype)
-    residuals, slopes_of = np.empty((count, width), sources.dtype), np.empty((count, 9, width), sources.dtype)
-    warped = max(first - 1, 0)
-    for y in range(first, last):
-        while warped < min(y + 2, height):
-            warp_row(warped, warped % 3, sources, inverse_depth[warped], transform, pixels, views, seen, column, near)
-            warped += 1
-        above, here, below = _window(y, height)
-        rows = above % 3, here % 3, below % 3
-        for n in range(count):
-            _residual_row(
-                y,
-                n,
-                views[n],
-                rows,
-                target,
-                target_mean,
-                target_variance,
-                None,
-                weights,
-                column,
-                sums,
-                residuals[n],
-                slopes_of[n],
-            )
-        out = residual[y], winner[y], nearest[y], unmasked[y]
-        _minimum_row(y, residuals, seen, here % 3, identity_residual, identity_winner[y], auto_mask, *out)
-        if slopes.shape[1]:
-            _write_slopes(y, winner[y], slopes_of, slopes, column)
-
-
-@row_kernel
 def compare_rows(
     first: int,
     last: int,
     views: Floats,  # (N, 3, H, W)
     seen: NDArray[np.bool_],  # (N, H, W)
-    brightened: Floats,  # (N, 3, H, W) the target as bright as each view
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
     identity_winner: Indices,  # (H, W) N + index of the best unwarped source
     identity_residual: Floats,  # (N, H, W)
     residual: Floats,  # out (H, W)
     winner: Indices,  # out (H, W)
     nearest: Indices,  # out (H, W)
     unmasked: Floats,  # out (H, W)
-    # out (9, H, W) of the winner's residual: three a channel and one of the target; (..., 0, 0) without gradients
+    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) without gradients
     slopes: Floats,
     weights: Floats,
     column: Floats,
     auto_mask: bool,
 ) -> None:
-    """Compute the residual of every view to its target, the minimum over competing ones, and the winner's slopes."""
+    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
     count, _, height, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
-    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, 12, width), views.dtype)
+    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, len(slopes), width), views.dtype)
     for y in range(first, last):
         for n in range(count):
-            _residual_row(
-                y,
-                n,
-                views[n],
-                _window(y, height),
-                brightened[n],
-                brightened[n],
-                brightened[n],
-                brightened,
-                weights,
-                column,
-                sums,
-                residuals[n],
-                slopes_of[n],
-            )
+            residual_row(
+                y, n, views[n], window(y, height), target, target_mean, target_variance, brightened,
+                weights, column, sums, residuals[n], slopes_of[n],
+            )  # fmt: skip
         out = residual[y], winner[y], nearest[y], unmasked[y]
-        _minimum_row(y, residuals, seen, y, identity_residual, identity_winner[y], auto_mask, *out)
+        minimum_row(y, residuals, seen, y, identity_residual, identity_winner[y], auto_mask, *out)
         if slopes.shape[1]:
-            _write_slopes(y, winner[y], slopes_of, slopes, column)
+            write_slopes(y, winner[y], slopes_of, slopes, column)
 
 
 @row_kernel
-def _write_slopes(y: int, winner: Indices, slopes_of: Floats, slopes: Floats, column: Floats) -> None:
+def write_slopes(y: int, winner: Indices, slopes_of: Floats, slopes: Floats, column: Floats) -> None:
     """Copy the slopes (N, K, W) of each pixel's winner, 0 where no view won, to row y of slopes (K, H, W)."""
     for k in range(len(slopes)):
         slopes[k, y] = column[0]
@@ -265,7 +185,7 @@ def _write_slopes(y: int, winner: Indices, slopes_of: Floats, slopes: Floats, co
 
 
 @row_kernel
-def _residual_row(
+def residual_row(
     y: int,
     n: int,
     image: Floats,  # (3, R, W)
@@ -280,18 +200,19 @@ def _residual_row(
     residual: Floats,  # out (W)
     slopes: Floats,  # out (9, W), with brightness (12, W)
 ) -> None:
-    window = _window(y, target.shape[1])
+    """Compute the residual (W) of row y of an image, and its slopes."""
+    at = window(y, target.shape[1])
     residual[:] = column[0]
     for c in range(3):
         w, own = image[c, rows[1]], slopes[3 * c : 3 * c + 3]
         if brightened is not None:
             t = brightened[n, c]
             mean, variance = np.empty_like(w), np.empty_like(w)
-            _window_statistics(t, window, column, sums, mean, variance)
-            _window_sums(image[c], rows, t, window, sums)
+            _window_statistics(t, at, column, sums, mean, variance)
+            _window_sums(image[c], rows, t, at, sums)
             _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
         else:
-            _window_sums(image[c], rows, target[c], window, sums)
+            _window_sums(image[c], rows, target[c], at, sums)
             mean, variance = target_mean[c, y], target_variance[c, y]
             _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
 
@@ -371,7 +292,7 @@ def _compare_channel(
 
 
 @row_kernel
-def _minimum_row(
+def minimum_row(
     y: int,
     residuals: Floats,  # (N, W)
     seen: NDArray[np.bool_],  # (N, R, W): row `at`

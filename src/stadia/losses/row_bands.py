@@ -29,14 +29,18 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def run_in_bands(
-    kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]
+    kernel: Callable[..., None],
+    height: int,
+    of_sample: Sequence[NDArray[Any] | None],
+    shared: Sequence[Any],
+    rows: int = _ROWS,
 ) -> None:
     """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads.
 
-    None in place of an array is passed as None.
+    None in place of an array is passed as None. rows: of a band.
     """
     assert of_sample[0] is not None
-    bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
+    bands = [(b, y, min(y + rows, height)) for b in range(len(of_sample[0])) for y in range(0, height, rows)]
 
     remaining = iter(bands)  # shared: each thread takes the next band when it is done with one
 

@@ -164,7 +164,8 @@ class SelfSupervisedLoss:
             log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.auto_masks(images.source_names, step) and road is None
             reproject = self._reprojector(images, teachers, prediction.brightness, auto_mask=auto_mask)
-            compare = reproject.bind_motion(T_source_target)
+            averages = self._averages and log_uncertainty is None and road is None
+            compare = reproject.bind_motion(T_source_target, averages=averages)
             size = images.target.shape[-2:]
             on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
@@ -178,7 +179,8 @@ class SelfSupervisedLoss:
                 if log_uncertainty is not None:
                     resized = _resize_like(log_uncertainty[scale], images.target, reproject.resize)
                     residual = weight_by_uncertainty(residual, resized)
-                terms.add("photometric", scale, residual.mean() / len(sizes))  # the only reduction over pixels
+                mean = comparison.mean if averages else residual.mean()  # the only reduction over pixels
+                terms.add("photometric", scale, mean / len(sizes))
         return comparisons[0]
 
     def _train_motion(
@@ -189,10 +191,10 @@ class SelfSupervisedLoss:
         for images in sizes:
             # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
             reproject = self._reprojector(images, others, prediction.brightness, auto_mask=False)
-            compare = reproject.bind_motion(T_source_target)
+            compare = reproject.bind_motion(T_source_target, averages=self._averages)
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
                 comparison = compare(_resize_like(inverse_depth.detach(), images.target))
-                terms.add("motion", scale, self._trained(comparison).mean() / len(sizes))
+                terms.add("motion", scale, self._average(comparison) / len(sizes))
 
     def _compare_right(
         self,
@@ -211,12 +213,12 @@ class SelfSupervisedLoss:
         for images in sizes:
             swapped = swap_target_and_source(images, index)
             reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
-            compare = reproject.bind_motion(T_left_right[:, None])
+            compare = reproject.bind_motion(T_left_right[:, None], averages=self._averages)
             for scale, inverse_depth in enumerate(inverse_depth_right):
                 resized = _resize_like(inverse_depth, swapped.target, reproject.resize)
                 comparisons.append(compare(resized))
-                residual = self._trained(comparisons[-1])
-                terms.add("right_view", scale, self.config.right_view * residual.mean() / len(sizes))
+                mean = self._average(comparisons[-1])
+                terms.add("right_view", scale, self.config.right_view * mean / len(sizes))
         swapped = swap_target_and_source(sizes[0], index)
         self._smooth(terms, inverse_depth_right, swapped.target, weight=self.config.right_view)
         if weight := self.config.left_right_consistency:
@@ -242,6 +244,15 @@ class SelfSupervisedLoss:
         """Return log Sigma, one map per scale, if it is active at this step and for images halved `times` times."""
         from_step, sizes = self.config.uncertainty_from_step, self.config.num_uncertainty_sizes
         return prediction.log_uncertainty if step >= from_step and (sizes is None or times < sizes) else None
+
+    @property
+    def _averages(self) -> bool:
+        """Return whether each residual counts as it is."""
+        return self.config.residual_threshold is None
+
+    def _average(self, comparison: Reprojection) -> Tensor:
+        """Return the mean residual, clamped at the threshold."""
+        return comparison.mean if self._averages else self._trained(comparison).mean()
 
     def _trained(self, comparison: Reprojection) -> Tensor:
         """Return the residual (B, 1, H, W), clamped at the threshold."""

@@ -1,4 +1,4 @@
-"""Compiled loops that sample the sources at the projections of the target's pixels: `geometry.warp.synthesize_views`."""
+"""Compiled loops that sample the sources where the target's pixels project: `geometry.warp.synthesize_views`."""
 
 from __future__ import annotations
 
