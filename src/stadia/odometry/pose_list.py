@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from torch import Tensor
 from stadia.geometry.se3 import from_rotation_translation, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
+_ROWS = 512  # poses of a block
 
 
 class PoseList:
@@ -31,28 +30,33 @@ class PoseList:
     """
 
     def __init__(self) -> None:
-        self._values = array("d")
+        self._blocks: list[NDArray[np.float64]] = []  # an array that grows would leave holes of its earlier sizes
+        self._length = 0
 
     def __len__(self) -> int:
-        return len(self._values) // _COUNT
+        return self._length
 
     def __getitem__(self, index: int) -> Tensor:
         """Return one pose (4, 4). Raises IndexError beyond the end."""
-        start = _COUNT * range(len(self))[index]
-        return _make_poses(np.array(self._values[start : start + _COUNT]))[0]
+        block, row = divmod(range(self._length)[index], _ROWS)
+        return _make_poses(self._blocks[block][row])
 
     def append(self, T: Tensor) -> None:
         """Add a pose (4, 4)."""
+        block, row = divmod(self._length, _ROWS)
+        if block == len(self._blocks):
+            self._blocks.append(np.empty((_ROWS, _COUNT)))
         T = T.double()
-        self._values.extend(quaternion_wxyz_from_matrix(T[:3, :3]).tolist())
-        self._values.extend(T[:3, 3].tolist())
+        self._blocks[block][row, :4] = quaternion_wxyz_from_matrix(T[:3, :3]).numpy()
+        self._blocks[block][row, 4:] = T[:3, 3].numpy()
+        self._length += 1
 
     def stack(self) -> Tensor:
         """Return all poses (N, 4, 4)."""
-        return _make_poses(np.array(self._values))
+        return _make_poses(np.concatenate([np.empty((0, _COUNT)), *self._blocks])[: self._length])
 
 
 def _make_poses(values: NDArray[np.float64]) -> Tensor:
-    """Return poses (N, 4, 4) of their quaternions and translations (7 N)."""
-    poses = torch.from_numpy(values.reshape(-1, _COUNT))
-    return from_rotation_translation(matrix_from_quaternion_wxyz(poses[:, :4]), poses[:, 4:])
+    """Return poses (..., 4, 4) of their quaternions and translations (..., 7)."""
+    poses = torch.from_numpy(values)
+    return from_rotation_translation(matrix_from_quaternion_wxyz(poses[..., :4]), poses[..., 4:])
