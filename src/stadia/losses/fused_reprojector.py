@@ -1,8 +1,9 @@
 """One scale of the photometric loss as a single CPU operation; equal to `reprojection`.
 
-The target's window statistics and the unwarped residuals are computed once per step. No intermediate map is stored
-between views and minimum. The backward pass follows each pixel's winning source only, with slopes stored by the
-forward pass. With brightness every source has its own target, stored beside its view.
+The target's window statistics and the unwarped residuals are computed once per step. Where only the mean residual needs
+a gradient, one pass over bands of rows computes both (`mean_residual_kernels`), and no view or slope is stored.
+Otherwise the backward pass follows each pixel's winning source only, with views and slopes stored by the forward pass.
+With brightness every source has its own target, stored beside its view.
 """
 
 from __future__ import annotations
