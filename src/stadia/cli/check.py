@@ -259,7 +259,10 @@ def _print_findings(
         hidden.pop(WRONG_BASELINE, None)  # it has shown
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
-        verdict = "[yellow]review[/yellow]: single images, but training from one camera needs neighboring frames"
+        selections = (getattr(recording, "selection", None) for recording in recordings)
+        dropped = [f": {selection}" for selection in selections if selection and selection.total > 1]
+        verdict = f"[yellow]review[/yellow]: single images{dropped[0] if dropped else ''}, but training from one camera"
+        verdict += " needs neighboring frames"
     console.print(f"{line}{verdict} ({escape(opened_text)})", soft_wrap=True)
 
 

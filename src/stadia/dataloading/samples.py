@@ -196,7 +196,12 @@ class VideoSamples(Dataset[Batch]):
             names = ", ".join(r.name for r in self.recordings[:3]) or "data"
             found = f"{count} frames, none with neighbors {', '.join(self.source_names)}"
             expected = f"recordings of at least {after - before + 1} frames"
-            raise DataError(names, found=found, expected=expected, fix="record more, or choose smaller data.offsets")
+            selections = (getattr(recording, "selection", None) for recording in self.recordings)
+            found += "".join(f"; {selection}" for selection in selections if selection and selection.total > count)[
+                :300
+            ]
+            fix = "record more while the camera moves, or choose smaller data.offsets"
+            raise DataError(names, found=found, expected=expected, fix=fix)
         return targets, count - len(targets)
 
     stack, unpack = staticmethod(stack_samples), staticmethod(unpack_batch)  # the interface of a Loader

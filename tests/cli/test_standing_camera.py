@@ -1,0 +1,37 @@
+"""Images of a camera that stands: the command says which frames were left out, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from stadia.cli.main import app
+from stadia.core.errors import DataError
+from stadia.dataloading.samples import VideoSamples
+from stadia.datasets.open_dataset import open_recordings
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "standing"
+    folder.mkdir()
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    for index in range(4):
+        cv2.imwrite(str(folder / f"{index}.png"), image)
+    return folder
+
+
+def test_check_names_the_frames_that_were_left_out(images: Path) -> None:
+    words = ["check", str(images), "data.camera.focal_px=60"]
+    printed = CliRunner().invoke(app, words, env={"COLUMNS": "300"}).stdout
+    assert "single images: 1 of 4 frames kept (stride 1), 3 without motion left out, but training" in printed
+
+
+def test_samples_name_the_frames_that_were_left_out(images: Path) -> None:
+    recordings = open_recordings(images, camera={"focal_px": 60})
+    with pytest.raises(DataError, match=r"found 1 frames, .*; 1 of 4 frames kept .*while the camera moves"):
+        VideoSamples(recordings, height=32, width=64)
