@@ -43,8 +43,14 @@ demo: $(VENV)/.installed
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not real"
 
-test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+# ruff and mypy run beside the first tests. What they find is printed at once and at the end, and fails the target too.
+test: $(VENV)/.installed-dev
+	@log=$(VENV)/lint.log; \
+	{ $(MAKE) --no-print-directory lint >$$log 2>&1 || { cat $$log; false; }; } & \
+	lint=$$!; \
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal; tests=$$?; \
+	wait $$lint; linted=$$?; cat $$log; \
+	exit $$((tests | linted))
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m website.build

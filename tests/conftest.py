@@ -166,9 +166,9 @@ def worlds(
 @pytest.fixture(scope="session")
 def sound(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The sound inputs of tests/campaign: data sets, a video, a trained run, predictions."""
-    from tests.campaign.sound import build
+    from tests.campaign.sound import build, run_in_this_process
 
-    return build_once("sound", build)
+    return build_once("sound", lambda folder: build(folder, run_in_this_process))
 
 
 @pytest.fixture(scope="session")

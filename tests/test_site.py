@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.campaign.sound import run_in_this_process
 
 import stadia
 from stadia.core.config import list_keys
@@ -144,13 +145,26 @@ def test_pictures_are_used_and_small() -> None:
 
 
 @pytest.mark.slow
-def test_the_gallery_draws_small_pictures(tmp_path: Path) -> None:
+def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands run in this process, where what they need is imported and compiled."""
+
+    def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
+        run_in_this_process(tmp_path, tuple(map(str, words)), codes)
+
+    monkeypatch.setattr(gallery, "call", call)
     job = gallery.Job(tmp_path, tmp_path / "work", None, tiny=True)
     job.work.mkdir()
     for name in ("roadworld", "findings"):
         picture = gallery.PICTURES[name](job)
         assert picture is not None
         assert (tmp_path / picture).stat().st_size > 1000
+
+
+def test_a_command_of_the_gallery_that_fails_is_an_error() -> None:
+    gallery.call("--version")
+    gallery.call("--no-such-option", codes=(2,))
+    with pytest.raises(RuntimeError, match=r"stadia --no-such-option ended with 2:\n.*found option"):
+        gallery.call("--no-such-option")
 
 
 def test_the_citation_and_the_templates_are_valid() -> None:

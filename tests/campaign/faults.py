@@ -184,20 +184,13 @@ class Result:
 
 
 class Workplace:
-    """A server with the shim in a folder; as a context manager. `fresh` empties it, `run` runs a command's line."""
+    """A folder and an open server with the shim. `fresh` empties the folder, `run` runs a command's line."""
 
-    def __init__(self, sound: Path, folder: Path, shim: Path) -> None:
+    def __init__(self, sound: Path, folder: Path, server: Server) -> None:
         self.sound, self.folder, self.work = sound, folder, folder / "work"
         self.state, self.prepared = folder / "state", folder / "prepared"
         folder.mkdir(parents=True, exist_ok=True)
-        self.server = Server({"LD_PRELOAD": str(shim)})
-
-    def __enter__(self) -> Workplace:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.server.__exit__(*error)
+        self.server = server
 
     def list_finished(self) -> list[str]:
         """Return the records in the folder that say that they are finished."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.campaign.faults import COMMANDS, ERRORS, Command, Result, Workplace, compile_shim, judge, judge_rerun
+from tests.campaign.harness import Server
 from tests.campaign.sound import build
 
 _TEMPORARY = re.compile(r"\.([^/]*)\.[a-z0-9_]{8}\.partial")
@@ -131,7 +132,8 @@ def open_places(sound: Path | None, servers: int) -> Iterator[queue.Queue[Workpl
             build(sound)
         places: queue.Queue[Workplace] = queue.Queue()
         for number in range(servers):
-            places.put(stack.enter_context(Workplace(sound, folder / f"place{number}", shim)))
+            server = stack.enter_context(Server({"LD_PRELOAD": str(shim)}))
+            places.put(Workplace(sound, folder / f"place{number}", server))
         yield places
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -141,6 +142,7 @@ def main() -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()  # children neither search what was imported for garbage nor copy its pages
     replies, sys.stdout = sys.stdout, sys.stderr
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from fractions import Fraction
+from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+import pytest
 from tests.campaign.harness import Server
 from tests.datasets.euroc_layout import write_flat_sequence
 from tests.datasets.objects.conftest import write_bop
 from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
 from torch import nn
 
+from stadia.cli.main import run as run_command_line
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx
 from stadia.recipes.base.build_recipe import load_recipe
@@ -38,7 +45,24 @@ SPACE = """optimizer.lr: {low: 1.0e-5, high: 1.0e-3, log: true}
 """
 
 
-def _stadia(server: Server, folder: Path, *words: str) -> None:
+Run = Callable[[Path, tuple[str, ...]], None]
+"""Runs `stadia WORDS...` in a folder; raises where it fails."""
+
+
+def run_in_this_process(folder: Path, words: tuple[str, ...], codes: tuple[int, ...] = (0,)) -> None:
+    """Run a line here, where everything is imported already. codes: those of success."""
+    output = StringIO()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("default")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.chdir(folder)
+        with redirect_stdout(output), redirect_stderr(output), pytest.raises(SystemExit) as ending:
+            run_command_line(list(words))
+    if ending.value.code not in codes:
+        raise RuntimeError(f"stadia {' '.join(words)} ended with {ending.value.code}: {output.getvalue()[-2000:]}")
+
+
+def _run_in_server(server: Server, folder: Path, words: tuple[str, ...]) -> None:
     output = folder.with_name(f"{folder.name}.output")
     limits = {"seconds": 3600.0, "max_bytes": 4 << 30}
     env = {"CUDA_VISIBLE_DEVICES": ""}
@@ -150,7 +174,7 @@ def _write_composite_parts(folder: Path) -> None:
         cv2.imwrite(str(folder / "cutouts" / f"disc{number}.png"), image)
 
 
-def _write_objects(folder: Path, server: Server) -> None:
+def _write_objects(folder: Path, run: Run) -> None:
     """Write images of objects in every layout, masks, and composite images."""
     write_bop(folder / "bop")
     row = "1,3,{},0.9,1 0 0 0 1 0 0 0 1,{},-1\n"
@@ -160,13 +184,13 @@ def _write_objects(folder: Path, server: Server) -> None:
     _write_masks(folder)
     _write_composite_parts(folder)
     tables = ("--preset", "tiny", "--tables", "1,1,1", "views=1", "height=64", "width=80", "supersampling=1")
-    _stadia(server, folder, "data", "tableworld", *tables, "--out", "objects")
+    run(folder, ("data", "tableworld", *tables, "--out", "objects"))
     sources = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")
-    _stadia(server, folder, "data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites")
+    run(folder, ("data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites"))
 
 
-def build(folder: Path) -> Path:
-    """Write everything below `folder` (about 30 s on one core), and return it."""
+def build(folder: Path, run: Run | None = None) -> Path:
+    """Write everything below `folder` (about 30 s on one core), and return it. Lines run in a server by default."""
     world = World()
     folder.mkdir(parents=True, exist_ok=True)
     world.dataset(folder / "stadia", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
@@ -194,19 +218,20 @@ def build(folder: Path) -> Path:
     (folder / "objects.csv").write_text(
         "scene_id,im_id,obj_id,score,R,t,time\n1,0,1,0.9,1 0 0 0 1 0 0 0 1,0 0 900,-1\n"
     )
-    with Server() as server:
-        _write_objects(folder, server)
-        _write_run(folder, server)
+    with ExitStack() as stack:
+        run = run or partial(_run_in_server, stack.enter_context(Server()))
+        _write_objects(folder, run)
+        _write_run(folder, run)
     return folder
 
 
-def _write_run(folder: Path, server: Server) -> None:
+def _write_run(folder: Path, run: Run) -> None:
     """Write a trained run, its predictions, and its network as an ONNX file."""
-    _stadia(server, folder, "train", "selfsup", "data.path=stadia", *TINY, "--out", "runs")
+    run(folder, ("train", "selfsup", "data.path=stadia", *TINY, "--out", "runs"))
     (folder / "runs").rename(folder / "all")
-    (run,) = (path for path in (folder / "all").iterdir() if path.is_dir())
-    run.rename(folder / "run")
+    (trained,) = (path for path in (folder / "all").iterdir() if path.is_dir())
+    trained.rename(folder / "run")
     (folder / "all").rmdir()
-    _stadia(server, folder, "predict", "run", "images", *CAMERA, "--out", "predictions", "--no-video", "--no-cloud")
+    run(folder, ("predict", "run", "images", *CAMERA, "--out", "predictions", "--no-video", "--no-cloud"))
     about, network = describe_export(folder / "run", load_recipe(folder / "run"))
     export_at_training_size(network, folder / "depth.onnx", about)

@@ -15,12 +15,6 @@ from tests.campaign.sound import CAMERA, write_large_video
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="forks")]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as opened:
-        yield opened
-
-
 def choose_cases(cases: Sequence[Case]) -> Iterator[Case]:
     """Yield a case of each kind of input, and up to four of a kind with many; of each kind another damage."""
 

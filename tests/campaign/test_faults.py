@@ -6,12 +6,13 @@ import json
 import queue
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.campaign.faults import COMMANDS, Workplace, _read_safetensors, compile_shim
-from tests.campaign.run_faults import choose_calls, open_places, run_command
+from tests.campaign.faults import COMMANDS, Workplace, _read_safetensors
+from tests.campaign.harness import Server
+from tests.campaign.run_faults import choose_calls, run_command
 from tests.campaign.run_kills import plan_kills, run_kills
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")]
@@ -20,12 +21,14 @@ _SAMPLED = {"check": 12, "scores": 8, "journal": 3, "prepare": 80, "predict-imag
 
 
 @pytest.fixture(scope="module")
-def places(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[queue.Queue[Workplace]]:
-    folder = tmp_path_factory.mktemp("faults")
-    if compile_shim(folder) is None:
+def places(
+    sound: Path, shim: Path | None, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> queue.Queue[Workplace]:
+    if shim is None:
         pytest.skip("no C compiler, which the shim of failing calls needs")
-    with open_places(sound, servers=1) as opened:
-        yield opened
+    opened: queue.Queue[Workplace] = queue.Queue()
+    opened.put(Workplace(sound, tmp_path_factory.mktemp("faults"), server))
+    return opened
 
 
 @pytest.mark.parametrize("name", _SAMPLED)

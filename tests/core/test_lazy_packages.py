@@ -53,23 +53,26 @@ def test_an_imported_package_and_a_missing_one_stay_as_they_are():
 HEAVY = ("torch._dynamo", "torchvision.ops.poolers", "scipy.stats", "scipy.optimize", "matplotlib.figure", "numba")
 
 
+NEEDLESS = {
+    "stadia.recipes.base.requests, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
+    "stadia.recipes.base.recipe_commands, stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands": HEAVY,
+    "stadia.recipes.base.workflow, stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands": (
+        "torchmetrics.functional",
+        "lightning.pytorch",
+        "transformers",
+        *HEAVY[1:],
+    ),
+}
+"""Modules of check, predict and train -> what they do not need."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("modules", "heavy"),
-    [
-        (
-            "stadia.recipes.base.recipe_commands, stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands",
-            HEAVY,
-        ),
-        (
-            "stadia.recipes.base.workflow, stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands",
-            ("torchmetrics.functional", "lightning.pytorch", "transformers", *HEAVY[1:]),
-        ),
-        ("stadia.recipes.base.requests, stadia.diagnostics.preflight.preflight_runner", ("torch", *HEAVY)),
-    ],
-    ids=["predict", "train", "check"],
-)
-def test_a_command_imports_nothing_that_it_does_not_need(modules, heavy):
-    program = f"import sys, {modules}\nprint(*sorted(sys.modules.keys() & {set(heavy)!r}))"
+def test_a_command_imports_nothing_that_it_does_not_need():
+    """One process imports for one command after the other, and each of them imports more than the one before."""
+    steps = [
+        f"import {modules}\nprint({name!r}, *sorted(sys.modules.keys() & {set(heavy)!r}))"
+        for name, (modules, heavy) in zip(("check", "predict", "train"), NEEDLESS.items(), strict=True)
+    ]
+    program = "\n".join(["import sys", *steps])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert done.stdout.splitlines() == ["check", "predict", "train"]

@@ -8,6 +8,10 @@ import sys
 import pytest
 
 IMPORT_ALL = """
+import stadia.core.torchvision_shim
+import timm, lightning.pytorch, torchmetrics
+print("libraries loaded")
+
 import importlib, os, pkgutil, signal, sys
 import stadia
 
@@ -42,7 +46,11 @@ HIDDEN = {
 
 
 @pytest.mark.slow
-def test_every_module_imports_without_the_calls_of_posix() -> None:
-    done = subprocess.run([sys.executable, "-c", HIDDEN + IMPORT_ALL], capture_output=True, text=True, check=False)
+def test_libraries_load_after_the_shim_and_every_module_imports_without_the_calls_of_posix() -> None:
+    """In one process: most of its time is that of the libraries, which both need."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HIDDEN + IMPORT_ALL], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("libraries loaded"), done.stderr[-2000:]
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 250
+    assert int(done.stdout.split()[-1]) > 250
