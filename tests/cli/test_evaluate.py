@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -503,7 +504,10 @@ class TestReal:
         code, out, err = stadia(*words)
         assert code == 0, err
         assert "of 2 images, where kitti-eigen means 697" in out
-        stored = json.loads((checkpoint.parent.parent / "scores" / "kitti_raw-kitti-eigen-test_files.json").read_text())
+        assert re.search(r"ground_truth +velodyne_raw", out)
+        name = "kitti_raw-kitti-eigen-velodyne_raw-test_files.json"
+        stored = json.loads((checkpoint.parent.parent / "scores" / name).read_text())
+        assert stored["ground_truth"] == "velodyne_raw"
         assert [image["name"] for image in stored["per_image"]] == [f"kitti_raw/{drive}/{n:010d}" for n in (8, 69)]
 
     def test_lidar_scores_itself_perfectly(self, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:

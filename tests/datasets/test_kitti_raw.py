@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
+from stadia.core.recording import name_ground_truth
 from stadia.datasets.kitti import compute_camera_poses, compute_imu_poses, project_scan, read_scan
 from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import FrameRange
 
 OneLine = Callable[..., None]
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
@@ -109,6 +111,25 @@ def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: A
     with pytest.raises(DataError) as caught:
         depth(ground_truth="velodyne_raw", ground_truth_path=str(tmp_path / "annotated"))
     one_line(caught.value, "annotated", "ground truth 'velodyne_raw'")
+
+
+def test_the_kind_of_ground_truth_is_named(drive: Path, world: Any) -> None:
+    """As `auto` chooses it for each frame, also through a part and a crop of the recording."""
+    kinds = {"auto": "lidar", "lidar_eigen": "lidar_eigen", "none": ""}
+    for ground_truth, kind in kinds.items():
+        assert open_recordings(drive, ground_truth=ground_truth)[0].depth_kind(0) == kind
+    for kind, numbers in (("velodyne_raw", (0, 1)), ("groundtruth", (1,))):
+        for number in numbers:
+            path = drive / "proj_depth" / kind / "image_02" / f"{number:010d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((world.height, world.width), 256, np.uint16))
+    (recording,) = open_recordings(drive)
+    assert [recording.depth_kind(index) for index in range(3)] == ["velodyne_raw", "groundtruth", ""]
+    assert FrameRange(recording, 1, 3).depth_kind(0) == "groundtruth"
+    frames = {recording.name: range(3)}
+    assert name_ground_truth([recording], frames) == "groundtruth+velodyne_raw"
+    assert name_ground_truth([recording], {recording.name: [0, 2]}) == "velodyne_raw"
+    assert name_ground_truth([recording], {}) == ""
 
 
 def test_a_cut_off_scan_is_named(drive: Path, one_line: OneLine) -> None:

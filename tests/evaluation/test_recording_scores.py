@@ -52,6 +52,23 @@ class TestRecordings:
         names = json.loads((tmp_path / "set" / "a" / "predictions.json").read_text())["entries"]
         assert image.stem == names[len(names) // 2]
 
+    def test_the_kind_of_ground_truth_is_named(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of data that have several, such as KITTI raw: in the summary and in the score file of depth."""
+        assert "ground_truth" not in self.evaluate(red_reader(), [drive()], tmp_path / "one").summary()
+        monkeypatch.setattr(drive, "depth_kind", lambda *_: "velodyne_raw")
+        result = self.evaluate(red_reader(), [drive()], tmp_path / "raw")
+        assert [*result.summary()][:2] == ["protocol", "ground_truth"]
+        assert result.summary()["ground_truth"] == "velodyne_raw"
+        depth, path = (json.loads(file.read_text()) for file in result.write(tmp_path / "scores", "set", {}))
+        assert (depth["ground_truth"], "ground_truth" in path) == ("velodyne_raw", False)
+        assert not [note for note in result.notes if "kinds" in note]
+        monkeypatch.setattr(drive, "depth_kind", lambda _, index: ("lidar", "groundtruth")[index % 2])
+        result = self.evaluate(red_reader(), [drive()], tmp_path / "both")
+        assert result.summary()["ground_truth"] == "groundtruth+lidar"
+        assert any("several kinds, groundtruth+lidar: choose one by data.ground_truth" in note for note in result.notes)
+
     def test_what_is_on_disk_is_scored_again_not_predicted_again(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:

@@ -219,7 +219,14 @@ def test_scores_of_averaged_maps_are_described_once(make_run):
     """`evaluate` with and without --flip. Both are in the table; sentences, tiles and histograms are not doubled."""
     folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres"})
     (folder / "scores").mkdir()
-    plain = {"data": "drives", "every": 1, "alignment": "none", "depth_scale": "metres", "protocol": "metric"}
+    plain = {
+        "data": "drives",
+        "ground_truth": "velodyne_raw",
+        "every": 1,
+        "alignment": "none",
+        "depth_scale": "metres",
+        "protocol": "metric",
+    }
     plain |= {"metrics": {"abs_rel": 0.3, "d1": 0.7}, "per_image": [{"name": "a", "abs_rel": 0.3}], "notes": []}
     flip = {**plain, "flip": True, "metrics": {"abs_rel": 0.2, "d1": 0.8}, "per_image": [{"name": "a", "abs_rel": 0.2}]}
     alone = {**flip, "every": 5}
@@ -234,6 +241,7 @@ def test_scores_of_averaged_maps_are_described_once(make_run):
     tiles = {tile.label: tile.note for tile in make_tiles(run) if "AbsRel" in tile.label}
     assert tiles == {"drives · AbsRel": "", "drives-every5-flip · AbsRel": "averaged with the mirrored image"}
     page = build(folder)
+    assert "protocol metric, ground truth velodyne_raw, metres" in visible(page)
     assert visible(page).count("AbsRel of each image") == 2
     table = page.partition("One by one")[0].rpartition("<table")[2]
     assert all(name in table.replace("<wbr>", "") for name in ("drives-flip", "drives-every5-flip"))

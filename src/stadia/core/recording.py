@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -105,6 +105,10 @@ class Recording(ABC):
         """Return the files that `depth_m` reads or looks for, also missing ones: depth may be added later."""
         return ()
 
+    def depth_kind(self, index: int, side: str = LEFT) -> str:
+        """Return which ground truth `depth_m` reads, of a data set that has several; "" without any, and of others."""
+        return ""
+
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         """Return (4, 4) camera-to-world in metres; None where unknown."""
         return None
@@ -141,3 +145,12 @@ class Recording(ABC):
     def fingerprint(self) -> str:
         """Return a hash of the content: it changes with the images or the camera, not with the folder."""
         return self.name
+
+
+def name_ground_truth(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> str:
+    """Return the kind of the frames' depth, as `data.ground_truth` of KITTI raw names it; several joined by "+".
+
+    indices: frames by the recording's name. Returns "" for data that have one kind alone, or none.
+    """
+    kinds = (recording.depth_kind(index) for recording in recordings for index in indices.get(recording.name, ()))
+    return "+".join(sorted({*kinds} - {""}))

@@ -187,10 +187,19 @@ class DriveRecording(ScannedRecording):
         maps = (path for kind in self._depth_kinds for path in self._list_depth_maps(kind, index, side))
         return *super().depth_files(index, side), *(file for path in maps for file in list_depth_images(path))
 
+    def depth_kind(self, index: int, side: str = LEFT) -> str:
+        """Return the kind that `depth_m` reads, as `data.ground_truth` names it; "" without a file of any."""
+        return next((kind for kind in self._depth_kinds if self._has_depth(kind, index, side)), "")
+
     @property
     def _depth_kinds(self) -> tuple[str, ...]:
         kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)
         return tuple(kind for kind in kinds if kind != "none")
+
+    def _has_depth(self, kind: str, index: int, side: str) -> bool:
+        if kind.startswith("lidar"):
+            return self.P_velo is not None and self._scan_file(index, side).exists()
+        return any(path.exists() for path in self._list_depth_maps(kind, index, side))
 
     def _read_depth(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
         if kind.startswith("lidar"):

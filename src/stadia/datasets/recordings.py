@@ -267,6 +267,9 @@ class RecordingView(Recording):
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
         return self.recording.depth_files(self.source_index(index), side)
 
+    def depth_kind(self, index: int, side: str = LEFT) -> str:
+        return self.recording.depth_kind(self.source_index(index), side)
+
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         return self.recording.T_world_camera(self.source_index(index), side)
 

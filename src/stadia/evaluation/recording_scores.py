@@ -20,7 +20,7 @@ from stadia.core.errors import DataError, GeometryError, ProtocolError
 from stadia.core.files import atomic_write, safe_join
 from stadia.core.image_io import write_image
 from stadia.core.input_files import read_text
-from stadia.core.recording import Recording
+from stadia.core.recording import Recording, name_ground_truth
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
@@ -92,15 +92,17 @@ class RecordingScores:
     depth: None where no recording has ground truth.
     odometry: by the name of each recording with poses.
     notes: remarks on missing parts.
+    ground_truth: kind of the depth, of data that have several (`name_ground_truth`).
     """
 
     depth: DepthScore | None
     odometry: Mapping[str, TrajectoryScore]
     notes: tuple[str, ...] = ()
+    ground_truth: str = ""
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of depth, `notes`, and `odometry` by recording."""
-        depth: dict[str, Any] = self.depth.summary() if self.depth else {"images": 0, "notes": []}
+        depth: dict[str, Any] = self._name_truth(self.depth.summary()) if self.depth else {"images": 0, "notes": []}
         notes = [*self.notes, *depth["notes"]]
         return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
@@ -112,7 +114,7 @@ class RecordingScores:
         name: of what was scored.
         about: metadata for every file: `checkpoint`, `data`, `frames`.
         """
-        scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
+        scores = {f"{name}.json": self._name_truth(self.depth.to_json())} if self.depth is not None else {}
         for recording, path in self.odometry.items():
             stem = f"{name}-{recording.replace('/', '-')}"
             names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
@@ -120,6 +122,12 @@ class RecordingScores:
         for file, score in scores.items():
             write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
         return [folder / file for file in scores]
+
+    def _name_truth(self, depth: dict[str, Any]) -> dict[str, Any]:
+        """Return a score of depth with `ground_truth` behind its protocol, where the kind is known."""
+        return (
+            {"protocol": depth["protocol"], "ground_truth": self.ground_truth, **depth} if self.ground_truth else depth
+        )
 
 
 def evaluate_recordings(
@@ -181,7 +189,10 @@ def evaluate_recordings(
         notes.append(
             f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
         )
-    return RecordingScores(depth, odometry, tuple(notes))
+    kind = name_ground_truth(recordings, frames)
+    if depth is not None and "+" in kind:
+        notes.append(f"ground truth of several kinds, {kind}: choose one by data.ground_truth to compare scores")
+    return RecordingScores(depth, odometry, tuple(notes), kind)
 
 
 def _write_middle_image(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> None:

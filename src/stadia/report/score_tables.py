@@ -203,6 +203,7 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
     """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
     depth_scale, aligned = score.get("depth_scale"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
+    parts += [f"ground truth {score['ground_truth']}"] if score.get("ground_truth") else []
     parts += [describe_depth_scale(depth_scale)[0].lower()] if depth_scale else []
     parts += [MIRRORED] if is_mirrored(score) else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from stadia.core.files import safe_join
-from stadia.core.recording import Recording
+from stadia.core.recording import Recording, name_ground_truth
 from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
@@ -183,6 +183,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
             "trained_on": overlap.count(indices),
             "of_trained_drives": overlap.count_same_session(indices),
         }
+        truth = name_ground_truth(recordings, indices)
         about = {
             "options": options,
             "every": request.every,
@@ -193,7 +194,7 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
             **summary,
         }
         return LabeledRecordings(
-            name="-".join(filter(None, (data.resolve().name, request.protocol, options.get("split")))),
+            name="-".join(filter(None, (data.resolve().name, request.protocol, truth, options.get("split")))),
             about=about,
             summary=summary,
             notes=(*notes, *overlap.notes(indices)),
