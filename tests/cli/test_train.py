@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stadia.cli.train import resolve_recipe
 from stadia.core.config import list_keys
 from stadia.core.config_help import describe_keys
 from stadia.core.errors import RunError
@@ -238,6 +239,17 @@ def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stad
     (resumed, resume) = handed.pop()
     assert (resumed.data, resumed.training.workers, resume) == (config.data, 0, run.folder)
     assert stadia("train", "--resume", str(run.folder))[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--resume", "--config"])
+def test_a_configuration_of_another_recipe_is_one_line(stadia, tmp_path, option):
+    """Each key that the other recipe does not have was a line, and the recipe was the last one."""
+    config = resolve_recipe("selfsup", None, [f"data.path={tmp_path}"], example={})
+    run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0).folder
+    code, out, err = stadia("train", "dpt", option, run if option == "--resume" else run / "config.json")
+    assert (code, out) == (2, "")
+    found = "found the configuration of recipe 'selfsup'; expected one of recipe 'dpt'."
+    assert err == f"stadia: {run / 'config.json'}: {found} Fix: `stadia train selfsup` with the same options.\n"
 
 
 def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch):

@@ -295,7 +295,7 @@ def resolve_recipe(
     example: defaults of `data` if it is not given.
     preset: a name, or a YAML file.
 
-    Raises ConfigError with all mistakes, DataError where the file cannot be read.
+    Raises ConfigError for a file of another recipe, else with all mistakes; DataError where it cannot be read.
     """
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
@@ -308,6 +308,10 @@ def resolve_recipe(
     if not isinstance(values, dict):
         found, fix = type(values).__name__, "--dry-run prints one"
         raise ConfigError(base, found=found, expected="a JSON object of keys", fix=fix)
+    of_file = values.get("recipe")
+    if base is not None and of_file != recipe and of_file in [*CONFIGS]:  # one line instead of each wrong key
+        found, fix = f"the configuration of recipe '{of_file}'", f"`stadia train {of_file}` with the same options"
+        raise ConfigError(base, found=found, expected=f"one of recipe '{recipe}'", fix=fix)
     values = merge_values(read_preset_for(recipe, preset), values) if preset is not None else values
     given = values.get("data", {})
     values = values | {"data": example | given if isinstance(given, dict) else given}
