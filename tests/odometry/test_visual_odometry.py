@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stadia.apps.run_odometry import MeasuredPath, _score
+from stadia.apps.run_odometry import MeasuredPath, _compare_lengths, _score
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
@@ -131,6 +131,39 @@ def test_refined_is_nearer_than_chained():
         for method in ("network", "refined")
     }
     assert errors["refined"] < 0.3 * errors["network"]
+
+
+def test_the_refined_path_has_the_length_of_the_network_path_beside_it():
+    """The pose network is short by a third. Without one, and of other methods, the length is unknown."""
+    room = Room()
+    found = track_camera(room, room.frames, "refined", source="room")
+    steps = room.truth[1:, :3, 3] - room.truth[:-1, :3, 3]
+    assert found.network_length == pytest.approx(2 / 3 * float(steps.norm(dim=-1).sum()), rel=1e-6)
+    assert track_camera(room, room.frames, "network", source="room").network_length is None
+    alone = Room(motion=False)
+    assert track_camera(alone, alone.frames[:3], "refined", source="room").network_length is None
+
+
+@pytest.mark.parametrize(
+    ("length", "network_length", "depth_scale", "noted"),
+    [
+        (58.0, 59.7, DepthScale.METRES, False),  # 2.8 % shorter
+        (57.04, 60.38, DepthScale.METRES, True),
+        (61.6, 59.7, DepthScale.METRES, True),  # 3.1 % longer
+        (60.0, 0.0, DepthScale.METRES, True),
+        (0.0, 0.0, DepthScale.METRES, False),
+        (57.04, None, DepthScale.METRES, False),
+        (57.04, 60.38, DepthScale.UP_TO_SCALE, False),
+    ],
+)
+def test_paths_of_different_length_are_noted(
+    length: float, network_length: float | None, depth_scale: DepthScale, noted: bool
+):
+    notes = _compare_lengths(length, network_length, depth_scale)
+    assert len(notes) == noted
+    for note in notes:
+        assert f"is {length:.4g} m long, the pose network's own path {network_length:.4g} m: " in note
+        assert "Compare both with a known distance; --method network writes" in note
 
 
 @pytest.mark.slow
@@ -313,7 +346,9 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     np.testing.assert_allclose(drawn["measured"][:, [0, 2], 3], np.stack((np.zeros(6), forward), -1), atol=1e-6)
     record = json.loads((tmp_path / "o" / "odometry.json").read_text())
     np.testing.assert_allclose(np.array(record["score"]["path_true_m"])[:, 1], forward, atol=1e-3)
-    assert record["points"] == 0
+    assert (record["points"], record["network_length"]) == (0, pytest.approx(2.5))
+    assert record["length"] < 0.1
+    assert "m long, the pose network's own path 2.5 m: the first has the scale of the predicted depth" in err
     assert "points.ply is empty: the camera moved too little" in err
 
 

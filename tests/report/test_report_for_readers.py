@@ -138,13 +138,13 @@ def test_the_longest_scored_path_is_the_headline_and_each_has_its_length(make_ru
         ("whole-drive", "0.490 m"),
         ("val-drive", "0.100 m"),
     ]
-    assert tiles[0].note.startswith("60 poses over 59.9 m, after a fit to the truth")
+    assert tiles[0].note.startswith("60 poses over 59.9 m, moved, turned and scaled onto the true path")
     assert tiles[1].note.startswith("5 poses over 4.80 m")
     (folder / "scores" / "depth.json").unlink()
     sentences = [one.text for one in describe_quality(read_run(folder))]
     assert (
-        "whole-drive: the path (60 poses over 59.9 m) is off by 0.8% of its length after a fit to the truth."
-        in sentences
+        "whole-drive: the path (60 poses over 59.9 m) is off by 0.8% of its length, moved, turned and scaled onto the"
+        " true path (sim3)." in sentences
     )
 
 
@@ -171,3 +171,69 @@ def test_a_finding_has_its_title(make_run):
     journal = write_journal([read_run(run)])
     assert "- warn D18 Little <parallax>: 0.5 px" in journal
     assert "- warn K04: 0.5 px" in journal
+
+
+def test_each_figure_names_what_was_fitted_to_the_truth(make_run):
+    """Above a path that is aligned by SE(3), the page said that nothing is fitted."""
+    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres", "scale_from": "the baseline"})
+    (folder / "scores").mkdir()
+    true, estimated = [[0, 0], [0, 3], [1, 6]], [[0, 0], [0, 3.1], [1, 6.1]]
+    path = {"motion": "aligned", "align": "se3", "path_estimated_m": estimated, "metrics": {"ate_rmse_m": 0.1}}
+    scores = {
+        "depth": {"depth_scale": "metres", "alignment": "none", "metrics": {"abs_rel": 0.1}},
+        "first": {**path, "recording": "drive/0", "path_true_m": true},
+        "second": {**path, "recording": "drive/1", "path_true_m": [[0, 0], [0, 4]]},
+        "second-sim3": {**path, "align": "sim3", "recording": "drive/1", "path_true_m": [[0, 0], [0, 4]]},
+        "third": {**path, "align": "none", "recording": "drive/2", "path_true_m": [[0, 0], [0, 5]]},
+    }
+    for name, score in scores.items():
+        (folder / "scores" / f"{name}.json").write_text(json.dumps(score), encoding="utf-8")
+    page = build(folder)
+    assert "nothing is fitted" not in page
+    assert (
+        "Depths are scored as predicted. Some of the scored paths are moved and turned onto the true path, not" in page
+    )
+    first, second, third = make_path_figures(read_run(folder).scores)
+    assert first.aligned == ["Moved and turned onto the true path, not scaled (se3)."]
+    assert sorted(second.aligned) == [
+        "second-sim3: moved, turned and scaled onto the true path (sim3).",
+        "second: moved and turned onto the true path, not scaled (se3).",
+    ]
+    assert third.aligned == ["As estimated, not aligned."]
+    assert "<figure" in page.partition(first.aligned[0])[0]
+
+
+def test_the_verdict_names_its_data_and_those_of_later_predictions(make_run):
+    facts = {"predictions": "usable", "judged": {"steps": 60, "has_trained_frames": True}}
+    folder = make_run(run={**facts, "data": {"path": "/data/roads"}})
+    later = {"code": "S30", "severity": "stop", "stage": "evaluation", "where": ["town/0"], "measured": "far"}
+    with (folder / "findings.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(later) + "\n")
+    sentences = {one.text: one.tone for one in describe_quality(read_run(folder))}
+    judged = "Predictions of validation frames and frames that trained (roads) are usable by their checks"
+    assert sentences[f"{judged}: nothing speaks against them."] == "good"
+    assert sentences["Predictions of town/0, made later, are worse by their checks (S30): see the findings."] == "warn"
+
+
+def test_scores_of_averaged_maps_are_described_once(make_run):
+    """`evaluate` with and without --flip. Both are in the table; sentences, tiles and histograms are not doubled."""
+    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres"})
+    (folder / "scores").mkdir()
+    plain = {"data": "drives", "every": 1, "alignment": "none", "depth_scale": "metres", "protocol": "metric"}
+    plain |= {"metrics": {"abs_rel": 0.3, "d1": 0.7}, "per_image": [{"name": "a", "abs_rel": 0.3}], "notes": []}
+    flip = {**plain, "flip": True, "metrics": {"abs_rel": 0.2, "d1": 0.8}, "per_image": [{"name": "a", "abs_rel": 0.2}]}
+    alone = {**flip, "every": 5}
+    for name, score in {"drives": plain, "drives-flip": flip, "drives-every5-flip": alone}.items():
+        (folder / "scores" / f"{name}.json").write_text(json.dumps(score), encoding="utf-8")
+    run = read_run(folder)
+    of_pixels = [one.text for one in describe_quality(run) if "of the pixels" in one.text]
+    assert [text.partition(":")[0] for text in of_pixels] == [
+        "drives",
+        "drives-every5-flip, averaged with the mirrored image",
+    ]
+    tiles = {tile.label: tile.note for tile in make_tiles(run) if "AbsRel" in tile.label}
+    assert tiles == {"drives · AbsRel": "", "drives-every5-flip · AbsRel": "averaged with the mirrored image"}
+    page = build(folder)
+    assert visible(page).count("AbsRel of each image") == 2
+    table = page.partition("One by one")[0].rpartition("<table")[2]
+    assert all(name in table.replace("<wbr>", "") for name in ("drives-flip", "drives-every5-flip"))

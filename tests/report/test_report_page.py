@@ -385,7 +385,7 @@ def test_many_score_files_are_rows_with_merged_notes(make_run):
 @pytest.mark.slow
 def test_source_of_scale_comes_from_the_recipe(make_run):
     source = "the ground truth that it was trained on"
-    assert f"the scale comes from {source}, and nothing" in visible(
+    assert f"the scale comes from {source}." in visible(
         build(make_run(run={"depth_scale": "metres", "scale_from": source}))[0]
     )
     hostile = make_run("2026-03-02-101700-hostile", run={"depth_scale": "metres", "scale_from": HOSTILE})
@@ -408,7 +408,7 @@ def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
     words = visible(build(folder)[0])
     assert "Meaning of the numbers Up to scale." in words
-    assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
+    assert "val · AbsRel 0.200 scaled to the true depth, each image by its median (median)" in words
     assert "Scale ratio, median 30.1" in words
     other = make_run("2026-03-02-101600-learnt-before", result={"depth_scale": "up-to-scale"})
     assert "1 is true size" not in visible(build(other)[0])
@@ -429,7 +429,7 @@ def test_missing_source_of_scale_is_described(make_run):
     )
     learnt = {"depth_scale": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
     words = visible(build(make_run("2026-03-02-101602-learnt", run=learnt, without=("result.json",)))[0])
-    assert "the scale comes from the camera's height, and nothing" in words
+    assert "the scale comes from the camera's height." in words
     assert f"The metres rest on {rests_on}." in words
     assert "depth here is up to scale" not in words
 
@@ -477,13 +477,13 @@ def test_steps_are_those_of_the_checkpoint(make_run):
 @pytest.mark.parametrize(
     ("verdict", "text"),
     [
-        ("usable", "Predictions are usable by their checks"),
-        ("doubtful", "Predictions are doubtful by their checks (T40): see the findings."),
+        ("usable", "Predictions of validation frames (roads) are usable by their checks"),
+        ("doubtful", "Predictions of validation frames (roads) are doubtful by their checks (T40): see the findings."),
         ("not judged", "Predictions were not judged: too few validation frames"),
     ],
 )
 def test_verdict_on_predictions_is_at_the_top(make_run, verdict: str, text: str):
-    folder = make_run(run={"predictions": verdict})
+    folder = make_run(run={"predictions": verdict, "data": {"path": "/data/roads"}})
     finding = {"code": "T40", "severity": "warn", "stage": "evaluation", "measured": "40 steps"}
     with (folder / "findings.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(finding) + "\n")
@@ -508,7 +508,7 @@ def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
         ("pose network", 1, "ATE 7.50 m"),
     ]
     assert [(line.name, line.color) for line in second.figure.lines] == [("pose network", 1)]
-    assert first.methods[-1] == "Drawn after a fit to the truth (se3)."
+    assert first.aligned == ["Moved and turned onto the true path, not scaled (se3)."]
     page = build(folder)[0]
     assert "Pose network: the pose network predicts the motion." in page
     assert "Image alignment: each image is aligned with the next one, with the predicted depth." in page

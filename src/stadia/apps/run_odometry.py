@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import (
@@ -34,7 +35,7 @@ from stadia.evaluation.io.trajectory_files import (
 )
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
-from stadia.metrics.trajectory_metrics import PathAlignment
+from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
@@ -51,6 +52,15 @@ from stadia.training.checkpoint import Checkpoint
 DRAWING = "path.png"
 POINTS = "points.ply"
 RECORD = "odometry.json"
+
+MAX_LENGTH_DIFFERENCE = 0.03
+"""Difference of the lengths of the refined path and the pose network's own, as a share of the longer one.
+
+On 24 of the demo's 26 roads the refined path was within 1.5 % of the true length (two unseen roads: 2 and 6 % too
+short). Below twice that, both paths may be right. Above it one of them is wrong, and images of one camera do not show
+which: on these roads the network's path was 27 % too short to 47 % too long; on the 51 pairs of KITTI 06, trained for
+75 steps, the refined path was 5 % too short, and the network's 1 % too long.
+"""
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,8 @@ def _write(
         checks = gate.to_json()
         measured = _find_measured_path(request, given, path, poses, trained.names, overlap)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
+        length = path_length_m(torch.from_numpy(path.T_world_camera))
+        notes += _compare_lengths(length, path.network_length, predictor.depth_scale)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
         _write_path(new, path, method, predictor.depth_scale, score)
@@ -214,6 +226,8 @@ def _write(
             "has_frame_numbers": given.has_frame_numbers,
             "frames": list(path.names),
             "keyframes": path.keyframes,
+            "length": length,
+            "network_length": path.network_length,
             "frame_ms": {name: float(getattr(np, name)(path.frame_ms)) for name in ("mean", "median", "max")},
             "points": points or 0,
             "score": None if score is None else score.to_json(),
@@ -234,6 +248,20 @@ def _write(
     yield f"depth scale: {describe_trust(predictor.depth_scale, checks)}"
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
     return checks
+
+
+def _compare_lengths(length: float, network_length: float | None, depth_scale: DepthScale) -> list[str]:
+    """Return a note where a path in metres and that of the pose network alone differ in length.
+
+    length, network_length: metres; None if there is no pose network. A length up to scale is arbitrary: no note.
+    """
+    if network_length is None or depth_scale is not DepthScale.METRES:
+        return []
+    if abs(length - network_length) <= MAX_LENGTH_DIFFERENCE * max(length, network_length):
+        return []
+    lengths = f"the refined path is {length:.4g} m long, the pose network's own path {network_length:.4g} m"
+    why = "the first has the scale of the predicted depth, the second the speeds of the training"
+    return [f"{lengths}: {why}. Compare both with a known distance; --method network writes the second"]
 
 
 def _estimate_path(

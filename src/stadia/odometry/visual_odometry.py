@@ -35,6 +35,10 @@ class OdometryMethod(Protocol):
     def keyframes(self) -> int:
         """Return the number of keyframes so far."""
 
+    @property
+    def network_length(self) -> float | None:
+        """Return the length of the path of the pose network alone; None if unknown, or if it is this path."""
+
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends before it."""
         ...
@@ -55,6 +59,7 @@ class FrameToFrameOdometry:
     T_next_now: Tensor | None = None
 
     keyframes: ClassVar[int] = 0
+    network_length: ClassVar[None] = None
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
@@ -88,6 +93,7 @@ class SlidingWindowOdometry:
     take_points: TakePoints
     window: SlidingWindow = field(init=False)
     before: FrameTensors | None = None
+    network_length: float | None = 0.0
 
     def __post_init__(self) -> None:
         if self.predictor.depth_scale is DepthScale.AFFINE_INVERSE:
@@ -103,11 +109,14 @@ class SlidingWindowOdometry:
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
-        now = FrameTensors(image, camera)
-        motion = None if self.before is None else predict_motion(self.predictor, self.before, now, None)[0].T_next_now
+        now, before = FrameTensors(image, camera), self.before
+        motion = None if before is None else predict_motion(self.predictor, before, now, None)[0].T_next_now
         self.before = now
         maps = partial(predict_maps, self.predictor, image, camera)
-        return self.window.add(IncomingFrame(image, camera, maps), motion)
+        is_placed = self.window.add(IncomingFrame(image, camera, maps), motion)
+        if is_placed and before is not None and self.network_length is not None:
+            self.network_length = None if motion is None else self.network_length + float(motion[:3, 3].norm())
+        return is_placed
 
     def path(self) -> Tensor:
         """Finish the window; return (N, 4, 4) float64 T_world_camera of the frames."""
@@ -133,6 +142,7 @@ class CameraPath:
     ends: where and why the path stops before the last frame; else empty.
     keyframes: number of keyframes.
     frame_ms: (N,) milliseconds for each frame, with the networks and without reading it.
+    network_length: of the refined method, length of the path of the pose network alone over the same frames; else None.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -141,6 +151,7 @@ class CameraPath:
     ends: str
     keyframes: int
     frame_ms: NDArray[np.float64]
+    network_length: float | None = None
 
 
 def track_camera(
@@ -181,7 +192,10 @@ def track_camera(
         raise _no_path(source, len(names), skipped, ends)
     T_world_camera = odometry.path().numpy()
     times_s = tuple(None if math.isnan(time_s) else time_s for time_s in times)
-    return CameraPath(T_world_camera, tuple(names), times_s, ends, odometry.keyframes, np.array(frame_ms))
+    length = odometry.network_length
+    if length is not None and not math.isfinite(length):
+        length = None
+    return CameraPath(T_world_camera, tuple(names), times_s, ends, odometry.keyframes, np.array(frame_ms), length)
 
 
 def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:

@@ -96,13 +96,18 @@ MOTION_NAMES = {
 }
 """Name and description of how a path was estimated, by the key `motion` of its score file."""
 
+ALIGNMENT_MEANINGS = {
+    "se3": "moved and turned onto the true path, not scaled",
+    "sim3": "moved, turned and scaled onto the true path",
+    "scale": "scaled to the true path",
+    "median": "scaled to the true depth, each image by its median",
+    "scale and shift": "fitted to the true depth, each image by a scale and a shift",
+}
+"""What is fitted to the truth before scoring, by the alignment of a score file. Others are named as they are."""
+
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
 DEPTH_SCALES: dict[str, tuple[str, str]] = {
-    METRES: (
-        "Metres",
-        "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth"
-        " when they are scored.",
-    ),
+    METRES: ("Metres", "{mean} metres, as far as they are right: the scale comes from {source}."),
     UP_TO_SCALE: (
         "Up to scale",
         "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"

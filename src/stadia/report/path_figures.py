@@ -22,7 +22,15 @@ from stadia.report.figures import (
     thin_indices,
 )
 from stadia.report.metric_labels import MOTION_NAMES, format_metric, is_finite
-from stadia.report.score_tables import collect_metrics, describe_alignment, motion_key, name_motion, order_scores
+from stadia.report.score_tables import (
+    MIRRORED,
+    collect_metrics,
+    describe_alignment,
+    is_mirrored,
+    motion_key,
+    name_motion,
+    order_scores,
+)
 
 MIN_HEIGHT_SHARE = 0.01  # of a path's length: a height that varies by less has no plot
 MAX_OPEN_PATHS = 4  # recordings; of more, the worst and the median are open
@@ -173,7 +181,8 @@ def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] |
 class RecordingPaths:
     """The paths of one recording, one for each method.
 
-    methods: how the paths of the figure were estimated and aligned, a sentence each.
+    methods: how the paths of the figure were estimated, a sentence each.
+    aligned: what was fitted to the true path before they were drawn, a sentence each.
     place: "worst" or "median" of many recordings; else empty.
     is_open: whether the page shows the figure unfolded.
     """
@@ -181,6 +190,7 @@ class RecordingPaths:
     recording: str
     figure: PathFigure
     methods: list[str]
+    aligned: list[str]
     place: str = ""
     is_open: bool = True
 
@@ -217,7 +227,8 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
         )
         if figure := draw_camera_paths(paths, true):
             title = str(first.get("recording") or first_name)
-            found.append((_relative_error(files), RecordingPaths(title, figure, _describe_methods(files))))
+            one = RecordingPaths(title, figure, _describe_methods(files), _describe_alignments(files, labels))
+            found.append((_relative_error(files), one))
     return _fold_figures(found)
 
 
@@ -242,17 +253,30 @@ def _fold_figures(found: list[tuple[float, RecordingPaths]]) -> list[RecordingPa
 
 def _name_methods(files: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Return the name of each file's method; the file's own where the method is unknown, or that of two files."""
-    names = {name: name_motion(score) or name for name, score in files.items()}
+    names = {name: _name_method(score) or name for name, score in files.items()}
     taken = list(names.values())
     return {name: name if taken.count(method) > 1 else method for name, method in names.items()}
 
 
+def _name_method(score: dict[str, Any]) -> str:
+    method = name_motion(score)
+    return f"{method}, {MIRRORED}" if method and is_mirrored(score) else method
+
+
 def _describe_methods(files: dict[str, dict[str, Any]]) -> list[str]:
-    """Describe how the paths of a figure were estimated and aligned, each method once."""
+    """Describe how the paths of a figure were estimated, each method once."""
     known = [MOTION_NAMES[key] for one in files.values() if (key := motion_key(one)) in MOTION_NAMES]
-    methods = [f"{name[:1].upper()}{name[1:]}: {meaning}." for name, meaning in known]
-    aligned = (f"Drawn {text}." for one in files.values() if (text := describe_alignment(one)))
-    return list(dict.fromkeys([*methods, *aligned]))
+    return list(dict.fromkeys(f"{name[:1].upper()}{name[1:]}: {meaning}." for name, meaning in known))
+
+
+def _describe_alignments(files: dict[str, dict[str, Any]], labels: dict[str, str]) -> list[str]:
+    """Describe the fit of a figure's paths to the true one: once where all have the same, else of each path."""
+    scored = {name: one for name, one in files.items() if one.get("align") is not None}
+    fits = {name: describe_alignment(one) or "as estimated, not aligned" for name, one in scored.items()}
+    if len(set(fits.values())) == 1:
+        (fit,) = set(fits.values())
+        return [f"{fit[:1].upper()}{fit[1:]}."]
+    return [f"{labels[name]}: {fit}." for name, fit in fits.items()]
 
 
 def _format_path_error(score: dict[str, Any]) -> str:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stadia.report.metric_labels import METRES, format_metric, format_number, is_finite, metric_label
 from stadia.report.run_files import RunFiles, Series, flatten_mapping
-from stadia.report.score_tables import describe_path, is_baseline
+from stadia.report.score_tables import (
+    MIRRORED,
+    as_list,
+    describe_alignment,
+    describe_path,
+    is_baseline,
+    is_mirrored,
+    leave_out_mirrored,
+)
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
 MEAN_DEPTH_D1 = 0.5  # δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld
@@ -44,6 +53,7 @@ class QualitySentence:
 def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
     """Describe the scores. Where depth is predicted but was not scored, state that its quality is unknown."""
     sentences = [*_describe_verdict(run)]
+    run = replace(run, scores=leave_out_mirrored(run.scores))
     learnt = {n: s for n, s in run.scores.items() if not is_baseline(s)}
     depth = sorted((_finite_metrics(s)["d1"], n) for n, s in learnt.items() if "d1" in _finite_metrics(s))
     scored = [*_compare_with_mean_depth(run)]
@@ -63,17 +73,35 @@ def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[Qual
 
 
 def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
-    """Describe the verdict of the prediction checks, which run.json has."""
-    verdict = run.run.get("predictions")
+    """Describe the verdict of the prediction checks, which run.json has, and worse ones of later predictions."""
+    verdict, found = run.run.get("predictions"), [one for one in run.findings if one.get("stage") == "evaluation"]
+    of_training = [str(one.get("code")) for one in found if not one.get("where")]
+    predictions = f"Predictions of {_name_judged_data(run)}"
     if verdict == "usable":
-        yield QualitySentence("Predictions are usable by their checks: nothing speaks against them.", "good")
+        yield QualitySentence(f"{predictions} are usable by their checks: nothing speaks against them.", "good")
     elif verdict in ("doubtful", "unusable"):
-        found = [one for one in run.findings if one.get("stage") == "evaluation"]
-        codes = ", ".join(dict.fromkeys(str(one.get("code")) for one in found))
-        yield QualitySentence(f"Predictions are {verdict} by their checks ({codes}): see the findings.", "warn")
+        codes = f" ({', '.join(dict.fromkeys(of_training))})" if of_training else ""
+        yield QualitySentence(f"{predictions} are {verdict} by their checks{codes}: see the findings.", "warn")
     elif verdict == "not judged":
         text = "Predictions were not judged: too few validation frames, or frames without motion."
         yield QualitySentence(f"{text} `stadia predict` judges longer input.", "warn")
+    later: dict[str, dict[str, None]] = {}
+    for one in found:
+        for name in map(str, as_list(one.get("where"))):
+            later.setdefault(name, {})[str(one.get("code"))] = None
+    for name, codes_there in later.items():
+        text = f"Predictions of {name}, made later, are worse by their checks ({', '.join(codes_there)})"
+        yield QualitySentence(f"{text}: see the findings.", "warn")
+
+
+def _name_judged_data(run: RunFiles) -> str:
+    """Return the frames that the verdict at the training's end is about, and their data set."""
+    data, judged = run.run.get("data"), run.run.get("judged")
+    path = data.get("path") if isinstance(data, dict) else None
+    has_trained = isinstance(judged, dict) and judged.get("has_trained_frames") is True
+    frames = "validation frames" + " and frames that trained" * has_trained
+    name = Path(path).name if isinstance(path, str) else ""
+    return f"{frames} ({name})" if name not in ("", "…") else frames  # a home folder is hidden
 
 
 def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
@@ -114,7 +142,11 @@ def _compare_with_mean_depth(run: RunFiles) -> Iterator[QualitySentence]:
         return
     verdict, end, tone = ("better", "", "good") if own < mean else ("worse", ": no use yet", "warn")
     values = f"(AbsRel {format_number(own)} against {format_number(mean)})"
-    yield QualitySentence(f"Depth is {verdict} than a map of mean depths, which ignores the image {values}{end}.", tone)
+    images = result.get("depth.images")
+    depth = f"Depth of the {format_number(images)} images of result.json" if is_finite(images) else "Depth"
+    yield QualitySentence(
+        f"{depth} is {verdict} than a map of mean depths, which ignores the image {values}{end}.", tone
+    )
 
 
 def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
@@ -142,7 +174,8 @@ def _describe_mask(name: str, score: dict[str, Any]) -> Iterator[QualitySentence
 
 def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
     metrics, ratio = _finite_metrics(score), score.get("scale_ratio_median")
-    aligned = "" if score.get("alignment", "none") == "none" else ", after a fit to the truth"
+    aligned = f", {described}" if (described := describe_alignment(score)) else ""
+    name = f"{name}, {MIRRORED}" if is_mirrored(score) else name
     text = f"{name}: {metrics['d1']:.0%} of the pixels are within a quarter of the true depth{aligned}"
     if metrics["d1"] < MEAN_DEPTH_D1:
         yield QualitySentence(f"{text}, about what a map of mean depths reaches without the image, or less.", "warn")
@@ -183,7 +216,7 @@ def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
     if errors:
         name, (_, share) = max(errors.items(), key=lambda one: one[1])
         score = run.scores[name]
-        fitted = " after a fit to the truth" if score.get("align", "none") != "none" else ""
+        fitted = f", {aligned}" if (aligned := describe_alignment(score)) else ""
         of = f" ({described})" if (described := describe_path(score)) else ""
         yield QualitySentence(f"{name}: the path{of} is off by {share:.1%} of its length{fitted}.")
 

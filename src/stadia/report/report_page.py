@@ -113,7 +113,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         drawn=embed_drawn_predictions(run),
         clouds=load_point_clouds(run),
         score_tables=score_tables.make_score_tables(scores),
-        image_scores=score_tables.make_image_scores(scores),
+        image_scores=score_tables.make_image_scores(score_tables.leave_out_mirrored(scores)),
         odometry=[one for one in paths if one.is_open],
         odometry_folded=[one for one in paths if not one.is_open],
         odometry_methods=dict.fromkeys(method for one in paths for method in one.methods),
@@ -143,7 +143,8 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
     has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
     label, meaning = describe_depth_scale(depth_scale, run.run.get("scale_from"), path=has_path)
     source = describe_scale_source(depth_scale, run.run.get("rests_on"), run.run.get("no_metres"))
-    return label, f"{meaning} {source}".rstrip()
+    fits = score_tables.describe_alignments(run.scores)
+    return label, " ".join(filter(None, (meaning, source, fits)))
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stadia.report.figures import Histogram, make_histogram
 from stadia.report.metric_labels import (
+    ALIGNMENT_MEANINGS,
     METRES,
     MOTION_NAMES,
     SCORES,
@@ -21,6 +22,10 @@ from stadia.report.metric_labels import (
     metric_label,
 )
 from stadia.report.run_files import RunFiles, flatten_mapping
+
+MIRRORED = "averaged with the mirrored image"
+FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")
+"""Keys of a score file that differ between scores with and without `--flip`, beside those of each image or pose."""
 
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
@@ -58,9 +63,26 @@ class ImageScores:
 
 
 def describe_alignment(score: dict[str, Any]) -> str:
-    """Describe the alignment to ground truth before scoring; "" for none."""
+    """Describe what was fitted to ground truth before scoring, as `moved and turned ... (se3)`; "" for nothing."""
     aligned = score.get("alignment", score.get("align"))
-    return f"after a fit to the truth ({aligned})" if aligned not in (None, "none") else ""
+    if aligned in (None, "none"):
+        return ""
+    return f"{ALIGNMENT_MEANINGS.get(str(aligned), 'after a fit to the truth')} ({aligned})"
+
+
+def describe_alignments(scores: dict[str, dict[str, Any]]) -> str:
+    """Describe in sentences what the scores of depth and of paths fit to the truth; "" without such scores."""
+    sentences = []
+    for what, key in (("Depths", "alignment"), ("Paths", "align")):
+        known = dict.fromkeys(str(score[key]) for score in scores.values() if score.get(key))
+        described = [describe_alignment({key: one}) for one in known]
+        if described == [""]:
+            sentences.append(f"{what} are scored as predicted.")
+        elif described:
+            some = "Some of the scored" if "" in described else "Scored"
+            fits = ", or ".join(filter(None, described))
+            sentences.append(f"{some} {what.lower()} are {fits}.")
+    return " ".join(sentences)
 
 
 def measure_path(score: dict[str, Any]) -> float:
@@ -101,6 +123,24 @@ def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
         else:
             groups.append(([name], content, score))
     return {", ".join(sorted(names, key=len)): score for names, _, score in groups}
+
+
+def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Leave out scores of averaged maps (`--flip`) where the same data are scored without it."""
+
+    def find_data(score: dict[str, Any]) -> dict[str, Any]:
+        about = (item for item in score.items() if item[0] not in FLIP_RESULTS)
+        return {
+            key: value for key, value in about if not key.startswith(("per_", "path_estimated", "height_estimated"))
+        }
+
+    plain = [find_data(score) for score in scores.values() if not is_mirrored(score)]
+    return {name: one for name, one in scores.items() if not (is_mirrored(one) and find_data(one) in plain)}
+
+
+def is_mirrored(score: dict[str, Any]) -> bool:
+    """Return whether a score file is of maps that are averaged with those of the mirrored image."""
+    return score.get("flip") is True
 
 
 def order_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -164,7 +204,7 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
     depth_scale, aligned = score.get("depth_scale"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [describe_depth_scale(depth_scale)[0].lower()] if depth_scale else []
-    parts += ["averaged with the mirrored image"] if score.get("flip") is True else []
+    parts += [MIRRORED] if is_mirrored(score) else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
     parts += [name_motion(score)] if "path_estimated_m" in score and name_motion(score) else []
     counts = (unit for unit in ("images", "pictures", "poses") if score.get(unit) is not None)

@@ -26,11 +26,14 @@ from stadia.report.panel_labels import LOSS, RATE, SECONDS, TERMS, PanelLabel, l
 from stadia.report.report_images import EmbeddedImage, embed_image_file
 from stadia.report.run_files import RunFiles, Series, ValueSpread, flatten_mapping, step_from_filename
 from stadia.report.score_tables import (
+    MIRRORED,
     as_list,
     collect_metrics,
     describe_alignment,
     describe_path,
     is_baseline,
+    is_mirrored,
+    leave_out_mirrored,
     measure_path,
 )
 
@@ -73,7 +76,7 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
     """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
     result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
-        files = [(stem, score) for stem, score in run.scores.items() if not is_baseline(score)]
+        files = [one for one in leave_out_mirrored(run.scores).items() if not is_baseline(one[1])]
         files = _put_longest_path_first(files)
         return [tile for stem, score in files for tile in _make_score_tiles(stem, score)][:MAX_TILES]
     tiles = []
@@ -96,7 +99,8 @@ def _put_longest_path_first(files: list[tuple[str, dict[str, Any]]]) -> list[tup
 def _make_score_tiles(stem: str, score: dict[str, Any]) -> list[KeyTile]:
     found = [(metric_label(name), format_metric(name, value)) for name, value in collect_metrics(score).items()]
     keys = [(shown.label, value) for shown, value in found if shown.key][:MAX_TILES_PER_FILE]
-    note = ", ".join(filter(None, (describe_path(score), describe_alignment(score))))
+    mirrored = MIRRORED if is_mirrored(score) else ""
+    note = ", ".join(filter(None, (describe_path(score), mirrored, describe_alignment(score))))
     return [KeyTile(f"{stem} · {label}", value, note) for label, value in keys]
 
 
