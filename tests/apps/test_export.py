@@ -17,7 +17,11 @@ import pytest
 import torch
 
 from stadia.cli.main import run as run_command_line
-from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.core.errors import StadiaError
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Severity, append_finding
+from stadia.diagnostics.prediction_checks import Verdict
+from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Predictions
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -27,7 +31,18 @@ Stadia = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
-    return write_run(tmp_path_factory.mktemp("run"))
+    """A run whose training ended with an unusable verdict."""
+    folder = write_run(tmp_path_factory.mktemp("run"))
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "predictions": "unusable"}))
+    for code, severity in (
+        ("M30", Severity.STOP),
+        ("S30", Severity.STOP),
+        ("M31", Severity.NOTE),
+        ("D15", Severity.WARN),
+    ):
+        append_finding(folder / "findings.jsonl", make_finding(code, severity, "1", "2"))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +76,11 @@ def test_exported_predictions_equal_the_checkpoint(
     trained: Path, exported: Path, images: Path, tmp_path: Path, stadia: Stadia
 ) -> None:
     for model, out in ((trained, "torch"), (exported, "onnx")):
-        code, _, err = stadia(
+        code, said, err = stadia(
             "predict", model, images, "--out", tmp_path / out, "data.camera.horizontal_fov_deg=50", "--no-cloud"
         )
         assert code == 0, err
+    assert "when it was exported, the verdict on record of its run was: unusable (M30, S30)\n" in said + err
     by_torch, by_onnx = Predictions.open(tmp_path / "torch"), Predictions.open(tmp_path / "onnx")
     for name in by_torch.files:
         np.testing.assert_allclose(by_onnx.read(name), by_torch.read(name), rtol=1e-3)
@@ -108,6 +124,7 @@ def test_an_onnx_file_stands_alone(trained: Path, exported: Path) -> None:
     assert float(said["focal"]) == pytest.approx(0.7)
     assert json.loads(said["camera"]) == json.loads((trained / "run.json").read_text())["camera"]
     assert said["checkpoint"] == "best.safetensors, step 7"
+    assert (said["verdict"], said["verdict_codes"]) == ("unusable", "M30, S30")
     (answer,) = session.run(None, {"image": np.zeros((3, 3, 96, 64), np.float32)})
     assert answer.shape == (3, 1, 96, 64)
 
@@ -124,6 +141,17 @@ def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch
     )
 
 
+def test_every_verdict_can_be_kept_in_a_file(exported: Path) -> None:
+    about = ExportedNetwork(exported).about
+    for verdict in Verdict:
+        assert ExportDescription.read(exported, {**about.texts(), "verdict": str(verdict)}).verdict == verdict
+    none = about.model_copy(update={"verdict": None, "verdict_codes": ""})
+    assert "verdict" not in none.texts()
+    assert ExportDescription.read(exported, none.texts()).describe_verdict() == ""
+    with pytest.raises(StadiaError, match="verdict_codes in its metadata"):
+        ExportDescription.read(exported, {**about.texts(), "verdict_codes": "M30\x1b[2J"})
+
+
 def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:
     path, text, steps = export_output
     assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), (
@@ -136,6 +164,7 @@ def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> 
     assert lines[3].startswith("  2 images of 160x96: largest difference ")
     assert lines[4] == f"run it: stadia predict {path} INPUT --out DIR"
     assert lines[5].startswith("depth scale: metres")
+    assert lines[6] == "verdict on record of its run: unusable (M30, S30)"
 
 
 def test_mistakes(

@@ -174,7 +174,7 @@ def test_ground_truth_is_interpolated_by_time(flat: Path) -> None:
 
 def _lens_in_rectified(recording: Any) -> Array:
     T = np.eye(4)
-    T[:3, :3] = recording.undistorted["left"].R_new_lens
+    T[:3, :3] = recording.rectification.left.R_new_lens
     return T
 
 
@@ -247,9 +247,39 @@ def test_maps_are_computed_once_and_not_pickled(rendered: Path, monkeypatch: pyt
 def test_fingerprint_depends_on_calibration(flat: Path) -> None:
     (before,) = open_recordings(flat)
     assert before.fingerprint() == open_recordings(flat)[0].fingerprint()
-    left = before.undistorted["left"]
+    left = before.rectification.left
     bent = replace(left, lens=replace(left.lens, coefficients=left.lens.coefficients + 1e-3))
-    assert replace(before, undistorted={**before.undistorted, "left": bent}).fingerprint() != before.fingerprint()
+    other = replace(before, rectification=replace(before.rectification, left=bent))
+    assert other.fingerprint() != before.fingerprint()
+
+
+def test_exchanged_images_or_intrinsics_leave_the_rows_of_the_right_form(flat: Path) -> None:
+    """Points through two lenses, rectified with one mistake: only its cure puts each point into one row."""
+    left, right = (read_camera(flat / name / "sensor.yaml").lens for name in ("cam0", "cam1"))
+    right = replace(right, K=right.K @ np.diag([1.1, 1.1, 1]))
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler("xyz", (2.0, 1.0, -1.5), degrees=True).as_matrix()
+    T[:3, 3] = -0.11, 0.004, 0.002
+    true, rows, columns = rectify_pair(left, right, T, "pair"), *np.mgrid[20:110:10, 30:170:10]
+    in_left = np.column_stack([columns.ravel(), rows.ravel()]).astype(np.float64)
+    in_right = in_left - [true.left.new_K[0, 0] * true.baseline_m / 1.5, 0]
+    raw = true.left.find_raw(in_left), true.right.find_raw(in_right)
+    assert all(np.abs(rows_px).max() > 1 for rows_px in true.other_rows_px(in_left, in_right).values())
+
+    def place(pair: rectification.RectifiedPair, raw_left: Array, raw_right: Array) -> tuple[Array, Array]:
+        """Return where a pair shows pixels of the two lenses."""
+        sides = (pair.left, raw_left), (pair.right, raw_right)
+        return tuple(one.lens.rays(at, one.R_new_lens) @ one.new_K[:2, :2].T + one.new_K[:2, 2] for one, at in sides)
+
+    for name, wrong, images in (
+        (rectification.IMAGES_EXCHANGED, true, raw[::-1]),
+        (rectification.INTRINSICS_EXCHANGED, rectify_pair(right, left, T, "pair"), raw),
+    ):
+        shown = place(wrong, *images)
+        assert np.median(np.abs(shown[0][:, 1] - shown[1][:, 1])) > 1
+        offsets = {form: np.abs(px).max() for form, px in wrong.other_rows_px(*shown).items()}
+        assert offsets.pop(name) < 0.05, "of interpolated maps"
+        assert min(offsets.values()) > 1
 
 
 def test_splits_equal_d3vo(flat: Path) -> None:

@@ -33,6 +33,17 @@ def test_a_folder_with_one_video_names_the_video_to_pass(tmp_path: Path) -> None
         open_recordings(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("record", "found", "fix"),
+    [("predictions.json", "a folder of predictions", "--depth"), ("run.json", "the folder of a run", "stadia predict")],
+)
+def test_what_stadia_wrote_is_no_data(tmp_path: Path, record: str, found: str, fix: str) -> None:
+    (tmp_path / record).write_text("{}")
+    (tmp_path / "side_by_side.mp4").write_bytes(b"video")
+    with pytest.raises(DataError, match=f"found {found}; expected images, a video or a data set. Fix: .*{fix}"):
+        open_recordings(tmp_path)
+
+
 def test_formats_are_detected(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"]}, frames=1)
     world.kitti_odometry(tmp_path / "kitti", frames=1)

@@ -76,13 +76,16 @@ def test_an_error_that_is_no_line_is_found(text: str, tmp_path: Path, monkeypatc
 
 
 def test_minutes_and_executions_add_up_over_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target that has had its minutes is skipped; the inputs of one run are those that the next starts from."""
-    monkeypatch.setattr(run_atheris.time, "monotonic", lambda: clock[0])
+    """A target that has had its minutes is skipped; the inputs of one run are those that the next starts from.
+
+    The minutes are of the processor: a process that has half of it is started again.
+    """
+    monkeypatch.setattr(run_atheris, "_processor_seconds", lambda: clock[0])
     monkeypatch.setattr(run_atheris.importlib.util, "find_spec", lambda name: name)
     clock, started = [0.0], []
 
     def run(result: run_atheris.FuzzResult, work: Path, seconds: float, inputs: Path) -> None:
-        clock[0] += seconds
+        clock[0] += seconds / 2
         started.append((result.name, seconds, result.seed, len(list(inputs.iterdir()))))
         result.executions, result.edges = result.executions + 10, 7
         (inputs / f"{result.seed}").write_bytes(b"[1]")
@@ -91,11 +94,15 @@ def test_minutes_and_executions_add_up_over_runs(tmp_path: Path, monkeypatch: py
     for minutes in ("0.5", "0.5", "2"):
         monkeypatch.setattr("sys.argv", ["fuzz", "json", "npy", "--minutes", minutes, "--folder", str(tmp_path)])
         assert run_atheris.main() == 0
-    assert started == [("json", 30, 1, 0), ("npy", 30, 1, 0), ("json", 90, 2, 1), ("npy", 90, 2, 1)]
+    names = [name for name, *_ in started]
+    assert names == [*["json"] * 2, *["npy"] * 2, *["json"] * 4, *["npy"] * 4]
+    assert [rest for name, *rest in started if name == "json"] == [
+        *([30, 1, 0], [15, 2, 1], [97.5, 3, 2], [48.75, 4, 3], [24.375, 5, 4], [12.1875, 6, 5])
+    ]
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(row["name"], row["executions"], row["edges"], row["seconds"]) for row in rows] == [
-        ("json", 20, 7, 120),
-        ("npy", 20, 7, 120),
+        ("json", 60, 7, 113.90625),
+        ("npy", 60, 7, 113.90625),
     ]
 
 

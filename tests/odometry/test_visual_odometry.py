@@ -228,7 +228,7 @@ def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
 
 def test_path_ends_without_motion_estimate():
     room = Room(motion=False)
-    cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbor=False)]
+    cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, frames_since=None)]
     found = track_camera(room, cut, "refined", source="room")
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is unknown"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from stadia.recipes.base.prediction_gate import (
 K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
 
 
-def frame(number: int, **changes: bool) -> Frame:
+def frame(number: int, **changes: Any) -> Frame:
     return Frame(f"{number:06d}", np.full((32, 96, 3), number % 256, np.uint8), K, **changes)
 
 
@@ -41,7 +43,7 @@ def gate() -> PredictionGate:
 
 
 def test_a_long_input_keeps_few_samples_over_all_of_it(gate: PredictionGate) -> None:
-    kept = take(gate, [frame(number, is_neighbor=False) for number in range(250)])
+    kept = take(gate, [frame(number, frames_since=None) for number in range(250)])
     assert MAX_SAMPLES <= len(kept) < 2 * MAX_SAMPLES
     assert kept[0] == 0
     assert kept[-1] >= 230
@@ -62,16 +64,27 @@ def test_a_camera_that_stands_is_not_waited_for_longer(gate: PredictionGate, mon
 
 
 def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate) -> None:
-    kept = take(gate, [frame(0), frame(1, on_path=False), frame(2, is_neighbor=False)])
+    kept = take(gate, [frame(0), frame(1, on_path=False), frame(2, frames_since=None)])
     assert kept == [0, 2]
     assert gate.samples[0].following is None
+
+
+@pytest.mark.parametrize(("every", "followed"), [(2, [4, 8, 10]), (5, [5, 10]), (7, [7]), (11, [])])
+def test_frames_that_every_leaves_out_may_lie_between(
+    gate: PredictionGate, monkeypatch: pytest.MonkeyPatch, every: int, followed: list[int]
+) -> None:
+    """A camera that moves 2 pixels a frame: four are enough, and a partner is at most ten frames away."""
+    monkeypatch.setattr(prediction_gate, "shrink_to_gray", lambda image: image)
+    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
+    take(gate, [frame(number, frames_since=every) for number in range(0, 12, every)])
+    assert [int(one.following[0, 0, 0]) for one in gate.samples if one.following is not None] == followed
 
 
 def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each partner is the next frame, all along an input that is thinned twice and cut where it is thinned first."""
     monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 100.0)
     cut = 2 * MAX_SAMPLES - 1
-    take(gate, [frame(number, is_neighbor=number != cut) for number in range(5 * MAX_SAMPLES)])
+    take(gate, [frame(number, frames_since=None if number == cut else 1) for number in range(5 * MAX_SAMPLES)])
     pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
     followed = [(number, int(following[0, 0, 0])) for number, following in pairs if following is not None]
     assert len(followed) >= MAX_SAMPLES - 2
@@ -80,7 +93,7 @@ def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, m
 
 def test_maps_of_two_sizes_are_kept(gate: PredictionGate) -> None:
     for number, size in enumerate([(8, 24), (16, 24)] * 3):
-        gate.take(frame(number, is_neighbor=False), lambda size=size: np.ones(size, np.float32))
+        gate.take(frame(number, frames_since=None), lambda size=size: np.ones(size, np.float32))
     assert gate.to_json()["measured"]["frames"] == 6
 
 
@@ -100,7 +113,7 @@ def test_a_promise_is_for_usable_predictions_only() -> None:
     assert "metres; these predictions are unusable" in describe_trust(DepthScale.METRES, checks("unusable", "M30"))
     assert "no metres and no ratios; these" in describe_trust(DepthScale.AFFINE_INVERSE, checks("doubtful", "T40"))
     unjudged = describe_trust(DepthScale.METRES, checks("not judged"))
-    assert unjudged.startswith("metres; these predictions are not judged: no check had the data")
+    assert unjudged.startswith("metres; these predictions are not judged: no check had the images")
 
 
 def test_sky_is_arbitrary_where_frames_show_it() -> None:
@@ -147,7 +160,7 @@ def test_a_usable_verdict_says_what_it_rests_on() -> None:
 
 
 def test_lines_of_a_verdict(gate: PredictionGate) -> None:
-    take(gate, [frame(number, is_neighbor=False) for number in range(5)])
+    take(gate, [frame(number, frames_since=None) for number in range(5)])
     lines = list(verdict_lines(gate.to_json()))
     assert lines[0] == "predictions: doubtful"
     assert lines[1].startswith(

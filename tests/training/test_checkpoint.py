@@ -215,6 +215,21 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         Checkpoint.open(tmp_path / "nothing.safetensors")
 
 
+def test_what_is_no_checkpoint_says_what_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = "expected a run's folder, a .safetensors checkpoint, or a model.onnx"
+    with pytest.raises(CheckpointError, match=rf"nope: found no such file or folder; {expected} .*: check the path.$"):
+        Checkpoint.open(Path("nope"))
+    for name in ("2026-01-01-000000-dpt", "2026-01-02-000000-selfsup"):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "2026-01-03-000000-dpt").mkdir()
+    with pytest.raises(CheckpointError, match=r"the newest run here is runs.2026-01-02-000000-selfsup"):
+        Checkpoint.open(Path("nope"))
+    (tmp_path / "predictions.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=f"found a folder of predictions; {expected}"):
+        Checkpoint.open(tmp_path)
+
+
 def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no best or last checkpoint"):
         Checkpoint.open(tmp_path)

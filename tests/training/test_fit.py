@@ -376,10 +376,16 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
     rates = [float(row["train/lr"]) for row in rows(run) if row["train/lr"]]
     assert rates[-1] < 0.5 * rates[0], "the schedule follows the time"
+    resumed = Console(file=io.StringIO(), width=300)
     _, again = small_recipe.train(
-        tmp_path, resume=run.folder, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100
+        tmp_path, resume=run.folder, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100, console=resumed
     )
     assert again.steps == last
+    first, *_ = resumed.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert first.endswith(
+        f": training.max_minutes=0.005 were over at step {last} of 500 already, in {run.folder};"
+        f" a new training goes on from its weights: start_from={run.folder}"
+    )
 
 
 def test_the_schedule_is_as_far_as_the_time() -> None:

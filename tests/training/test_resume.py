@@ -201,7 +201,10 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     recipe = small_recipe.SmallRecipe(seed=3)
     output = io.StringIO()
     small_recipe.train(tmp_path, resume=run.folder, recipe=recipe, console=Console(file=output, width=300))
-    assert output.getvalue() == f"small: all 20 steps are done already, in {run.folder}\n"
+    assert output.getvalue() == (
+        f"small: all 20 steps are done already, in {run.folder};"
+        f" a new training goes on from its weights: start_from={run.folder}\n"
+    )
     assert table(run.folder) == before
     assert recipe.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (
         "the trained weights are loaded"

@@ -11,6 +11,8 @@ from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx, export_torch
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.recipe_export import describe_export
+from stadia.recipes.base.verdict_record import find_recorded_verdict
+from stadia.training.checkpoint import Checkpoint
 
 
 def export_checkpoint(
@@ -35,6 +37,9 @@ def export_checkpoint(
     check_replaceable(out, "exported network", force=force)
     on_step(f"reading {checkpoint}")
     about, network = describe_export(checkpoint, load_recipe(checkpoint))
+    recorded = find_recorded_verdict(Checkpoint.open(checkpoint).path.parent.parent)
+    if recorded is not None:
+        about = about.model_copy(update={"verdict": str(recorded[0]), "verdict_codes": ", ".join(recorded[1])})
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     on_step(f"tracing {millions:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
     return about, formats[out.suffix](network, out, about)

@@ -151,3 +151,4 @@ def export(
     if out.suffix == ".onnx":
         echo(f"run it: stadia predict {out} INPUT --out DIR")
     echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")
+    echo(f"verdict on record of its run: {about.describe_verdict() or 'none'}")

@@ -51,6 +51,16 @@ class MaskReader(Protocol):
         ...
 
 
+class Rectification(Protocol):
+    """How a reader undistorted and rectified the images of a pair, by a calibration that may be wrong."""
+
+    def other_rows_px(
+        self, left_px: NDArray[np.float64], right_px: NDArray[np.float64]
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Return (N,) y_left - y_right of matches (N, 2), if a usual mistake were mended, by its description."""
+        ...
+
+
 class Recording(ABC):
     """Consecutive frames of one rig (one drive, one video). Reading is lazy, and every call reads from disk.
 
@@ -60,6 +70,7 @@ class Recording(ABC):
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
     is_part: whether it is a stretch of a longer video, opened for checks of the data.
     has_stride: whether `data.stride` chooses its frames, as of a user's video; other data sets refuse that option.
+    rectification: how the reader rectified the pair; None where the files hold rectified images.
     mask_reader: masks of road and objects; None where there are none. May be set later, since masks are often made
         later.
     """
@@ -70,6 +81,7 @@ class Recording(ABC):
     mount: str = ""
     is_part: bool = False
     has_stride: bool = False
+    rectification: Rectification | None = None
     mask_reader: MaskReader | None = None
 
     @abstractmethod

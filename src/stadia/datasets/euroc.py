@@ -30,7 +30,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, check_K
-from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, Undistortion, rectify_pair
+from stadia.datasets.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
 from stadia.datasets.video_files import select_images
 
@@ -95,16 +95,15 @@ class Euroc(DatasetFormat):
             path, fix = folder / CAMERAS[RIGHT] / "data.csv", "copy both cameras of one sequence"
             raise DataError(path, found="no timestamp of the left camera", expected="images of the same times", fix=fix)
         numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
-        undistorted = {LEFT: pair.left, RIGHT: pair.right}
         recording = EurocRecording(
             name=f"euroc/{name}",
             images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
-            intrinsics={side: one.intrinsics for side, one in undistorted.items()},
+            intrinsics={side: one.intrinsics for side, one in pair.sides.items()},
             T_right_left=pair.T_right_left,
             numbers=numbers,
             poses=_read_poses(folder, np.array(stamps), cameras[LEFT], pair),
             times_s=np.array([stamp / NS_PER_S for stamp in stamps]),
-            undistorted=undistorted,
+            rectification=pair,
         )
         return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
 
@@ -120,18 +119,18 @@ class Euroc(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EurocRecording(ImageRecording):
-    """One rectified sequence. Gray images are repeated to three channels.  undistorted: the remapping of each side."""
+    """One rectified sequence. Gray images are repeated to three channels.  rectification: of both sides."""
 
-    undistorted: Mapping[str, Undistortion]
+    rectification: RectifiedPair
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB, rectified."""
-        return self.undistorted[side](super().image(index, side))
+        return self.rectification.sides[side](super().image(index, side))
 
     def fingerprint(self) -> str:
         """Return a hash of the files and the remapping."""
         digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
-        for undistorted in self.undistorted.values():
+        for undistorted in self.rectification.sides.values():
             digest.update(undistorted.parameters())
         return digest.hexdigest()
 

@@ -167,12 +167,24 @@ def _detect_format(path: Path) -> str:
         if DATASETS.load(name)().recognizes(path):
             return name
     refuse_objects(path)
+    _refuse_outputs(path)
     if (video := _find_only_video(path)) is not None:
         found = f"a folder with one video, {video.name}"
         raise DataError(path, found=found, expected="the video file", fix=f"pass the video itself: {video}")
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     found = _describe_contents(path)
     raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path; docs/how-to/own-data.md")
+
+
+def _refuse_outputs(path: Path) -> None:
+    """Raise DataError for what a command of stadia wrote."""
+    expected = "images, a video or a data set"
+    if (path / "predictions.json").is_file():
+        fix = f"pass what was predicted; scores of it: `stadia evaluate --depth {path} --reference TRUTH`"
+        raise DataError(path, found="a folder of predictions", expected=expected, fix=fix)
+    if (path / "run.json").is_file():
+        fix = "pass the data; the run is a checkpoint (`stadia predict RUN DATA`)"
+        raise DataError(path, found="the folder of a run", expected=expected, fix=fix)
 
 
 def _find_only_video(path: Path) -> Path | None:

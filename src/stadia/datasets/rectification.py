@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT
 from stadia.datasets.recordings import Intrinsics
 
 Array = NDArray[np.float64]
+
+IMAGES_EXCHANGED = "the images of the two cameras exchanged"
+INTRINSICS_EXCHANGED = "the intrinsics and distortion of the two cameras exchanged"
 
 MAX_ANGLE_DEG = 60.0  # largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched
 
@@ -104,6 +108,12 @@ class Undistortion:
         remapped = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(remapped, dtype=np.uint8)
 
+    def find_raw(self, pixels: Array) -> Array:
+        """Return the pixels (N, 2) of the lens's image that lie at pixels (N, 2) of the new one."""
+        x, y = (np.asarray(one, np.float32)[:, None] for one in pixels.T)
+        raw = [cv2.remap(one, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] for one in self._maps]
+        return np.column_stack(raw).astype(np.float64)
+
     def parameters(self) -> bytes:
         """Return the parameters that determine the result, as bytes."""
         numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
@@ -119,11 +129,32 @@ class RectifiedPair:
     baseline_m: float
 
     @property
+    def sides(self) -> dict[str, Undistortion]:
+        """The undistortion of each side."""
+        return {LEFT: self.left, RIGHT: self.right}
+
+    @property
     def T_right_left(self) -> Array:
         """(4, 4) of the rectified pair: t = (-baseline, 0, 0)."""
         T = np.eye(4)
         T[0, 3] = -self.baseline_m
         return T
+
+    def other_rows_px(self, left_px: Array, right_px: Array) -> dict[str, Array]:
+        """Return what `core.recording.Rectification` does, with the images or the lenses of both sides exchanged."""
+        left, right = self.left, self.right
+        raw = left.find_raw(left_px), right.find_raw(right_px)
+        focal = float(left.new_K[1, 1])
+
+        def rows_px(lenses: tuple[Undistortion, Undistortion], axes: tuple[Undistortion, Undistortion]) -> Array:
+            """Return the row offsets for the lens of each image, and the rotation that goes with it."""
+            y = [one.lens.rays(at, turned.R_new_lens)[:, 1] for one, at, turned in zip(lenses, raw, axes, strict=True)]
+            return focal * (y[0] - y[1])
+
+        return {
+            IMAGES_EXCHANGED: rows_px((right, left), (right, left)),
+            INTRINSICS_EXCHANGED: rows_px((right, left), (left, right)),
+        }
 
 
 def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:

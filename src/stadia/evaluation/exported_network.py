@@ -55,6 +55,8 @@ class ExportDescription(StrictModel):
     stride: other sizes are multiples of it, in a .pt2 three times it or more.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
+    verdict, verdict_codes: on record of its run, and codes of the findings behind it, with commas; none without a run
+        that was judged.
     stadia: the version that exported it.
     """
 
@@ -72,6 +74,8 @@ class ExportDescription(StrictModel):
     stride: Annotated[int, Field(ge=1, le=MAX_STRIDE)]
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     camera: TrainingCamera | None = None
+    verdict: Literal["usable", "not judged", "doubtful", "unusable"] | None = None
+    verdict_codes: Annotated[str, Field(pattern=r"^([A-Z]\d\d(, [A-Z]\d\d)*)?$", max_length=200)] = ""
     stadia: str = __version__
 
     @field_validator("camera", mode="before")
@@ -87,9 +91,13 @@ class ExportDescription(StrictModel):
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
-        """Return all fields as text, without a camera where there is none."""
-        texts = {name: str(value) for name, value in self if name != "camera"}
+        """Return all fields as text, without those that are not known."""
+        texts = {name: str(value) for name, value in self if name != "camera" and value is not None}
         return texts if self.camera is None else {**texts, "camera": self.camera.model_dump_json()}
+
+    def describe_verdict(self) -> str:
+        """Return the verdict on record, with the codes of its findings; "" without any."""
+        return f"{self.verdict or ''}" + f" ({self.verdict_codes})" * bool(self.verdict and self.verdict_codes)
 
     @classmethod
     def read(cls, path: Path, texts: Mapping[str, str]) -> Self:

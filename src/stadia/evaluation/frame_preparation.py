@@ -30,7 +30,8 @@ class Frame:
     image: (H, W, 3) uint8 RGB.
     K: (3, 3) of that size.
     time_s: None where unknown.
-    is_neighbor: of the frame before, in time. Motion is predicted between neighbors only, as in training.
+    frames_since: number of frames since the one before, more than 1 where some are left out; None where that one is of
+        another place.
     on_path: motion is predicted between such frames. False for frames of a video that training would skip because the
     camera moved too little.
     """
@@ -39,8 +40,13 @@ class Frame:
     image: NDArray[np.uint8]
     K: NDArray[np.float64]
     time_s: float | None = None
-    is_neighbor: bool = True
+    frames_since: int | None = 1
     on_path: bool = True
+
+    @property
+    def is_neighbor(self) -> bool:
+        """Whether no frame lies between: motion is predicted between neighbors only, as in training."""
+        return self.frames_since == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,8 @@ def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> I
     before = None
     for index in range(len(recording)) if indices is None else indices:
         name, time_s = frame_name(recording, index), recording.timestamp_s(index)
-        yield Frame(name, recording.image(index), recording.K(index), time_s, is_neighbor=before in (None, index - 1))
+        frames_since = 1 if before is None else index - before
+        yield Frame(name, recording.image(index), recording.K(index), time_s, frames_since)
         before = index
 
 

@@ -427,7 +427,8 @@ def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> st
     text = f"the estimate is {ratio:.3g} times as long as the reference ({off})"
     with suppress(GeometryError):
         fitted = align_path(torch.from_numpy(estimated.T_world_camera), truth, PathAlignment.SIM3)
-        text += f"; --align sim3: ATE {TRAJECTORY_METRICS.load('ate_rmse_m')(fitted.T_world_camera, truth):.3g} m"
+        ate_m = TRAJECTORY_METRICS.load("ate_rmse_m")(fitted.T_world_camera, truth)
+        text += f"; with its scale fitted, too (sim3), ATE is {ate_m:.3g} m"
     return text
 
 

@@ -346,6 +346,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _locate(path: Path) -> Path:
     """Return the .safetensors file of a path."""
+    expected = "a run's folder, a .safetensors checkpoint, or a model.onnx where the command takes one"
+    if not os.path.lexists(path):
+        fix = "check the path" + (f"; the newest run here is {newest}" if (newest := _find_newest_run()) else "")
+        raise CheckpointError(path, found="no such file or folder", expected=expected, fix=fix)
+    if (path / "predictions.json").is_file():
+        fix = "pass the run or the file that predicted them"
+        raise CheckpointError(path, found="a folder of predictions", expected=expected, fix=fix)
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         for found in (folder / "best.safetensors", folder / "last.safetensors"):
@@ -355,6 +362,11 @@ def _locate(path: Path) -> Path:
         raise CheckpointError(path, found="no best or last checkpoint", expected=expected, fix=fix)
     beside = path.with_suffix(".safetensors")
     return beside if path.suffix == ".json" and beside.is_file() else path
+
+
+def _find_newest_run() -> Path | None:
+    """Return the newest folder of `runs` that has checkpoints."""
+    return max((path.parent for path in Path("runs").glob("*/checkpoints")), default=None)
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:

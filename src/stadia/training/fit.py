@@ -66,6 +66,7 @@ _TIME_OVER = (
     "training.max_minutes={:g} are over: step {} of {} was the last; the learning rate followed the time to the end of"
     " its schedule"
 )
+_TIME_WAS_OVER = "training.max_minutes={:g} were over at step {} of {}"
 LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
 """Of a run's steps: a longer warm-up than the first prints a note, which proposes the second."""
 
@@ -165,7 +166,8 @@ def fit(
                 staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
                 before = {START_STEPS: int(min(recipe.start_steps, MAX_STEPS))} if recipe.start_steps > 0 else {}
                 run.note(weights=_weights(recipe), **before, **staged)
-            _print(console, _start_lines(recipe, fabric, config, run, plan, step))
+            is_over = loop is None or loop.time_limit.is_over
+            _print(console, _start_lines(recipe, fabric, config, run, plan, step, is_over=is_over))
             if loop is not None:
                 images, histograms = Images(run, loggers, config.images_every), config.histograms_every
                 logged = Scalars(loggers, config.log_every), images, Histograms(loggers, histograms)
@@ -418,12 +420,17 @@ def _print(console: Console, lines: Iterator[str] | Sequence[str]) -> None:
 
 
 def _start_lines(
-    recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int
+    recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, *, is_over: bool
 ) -> Iterator[str]:
-    """Yield what is trained, from which weights, on what, how long, where to; its stages; and notes on its length."""
+    """Yield what is trained, from which weights, on what, how long, where to; its stages; and notes on its length.
+
+    is_over: no step is left, or no time for one.
+    """
     steps, warmup = plan.total_steps, recipe.config.schedule.warmup_steps
-    if step >= steps:
-        yield f"{recipe.recipe}: all {step} steps are done already, in {run.folder}"
+    if is_over:
+        done = f"all {step} steps are done" if step >= steps else _TIME_WAS_OVER.format(config.max_minutes, step, steps)
+        more = f"a new training goes on from its weights: start_from={run.folder}"
+        yield f"{recipe.recipe}: {done} already, in {run.folder}; {more}"
     else:
         parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
         yield "{} on {}, {}".format(*parts) + f", in {run.folder}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -51,6 +53,9 @@ TRUE_SCALES = {
     "left and right swapped": ("E02", "the folders of the two cameras are swapped"),
 }
 CHOSEN = [mutation for mutation in MUTATIONS if mutation.name in TRUE_SCALES]
+
+
+LENS = "intrinsics", "distortion_coefficients"
 
 
 @cache
@@ -123,6 +128,40 @@ def test_clean_euroc_is_reported_as_static_only(real_data: Path) -> None:
 def test_a_wrong_form_is_named_on_euroc(mutation: Mutation, real_data: Path) -> None:
     recording = open_euroc(real_data)
     assert_caught(first(mutation.apply(recording)), TRUE_SCALES[mutation.name])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mistake", ["images", "intrinsics", "focal length"])
+def test_a_wrong_calibration_of_a_pair_that_is_rectified_here(mistake: str, real_data: Path, tmp_path: Path) -> None:
+    """Of EuRoC: its cameras have nearly equal rows after each mistake, where images are looked at by eye."""
+    (source,), target = (real_data / "euroc").rglob("mav0"), tmp_path / "mav0"
+    shutil.copytree(source, target, symlinks=True)
+    cam0, cam1 = (target / name for name in ("cam0", "cam1"))
+    if mistake == "images":
+        for name in ("data", "data.csv"):
+            (cam0 / name).rename(target / name)
+            (cam1 / name).rename(cam0 / name)
+            (target / name).rename(cam1 / name)
+    else:
+        first, second = ((one / "sensor.yaml").read_text() for one in (cam0, cam1))
+        lines = {key: [re.search(rf"^{key}:.*$", one, re.M)[0] for one in (first, second)] for key in LENS}  # type: ignore
+        if mistake == "intrinsics":
+            (cam0 / "sensor.yaml").write_text(exchange(first, lines, 0, 1))
+            (cam1 / "sensor.yaml").write_text(exchange(second, lines, 1, 0))
+        else:
+            fx = float(lines["intrinsics"][0].partition("[")[2].partition(",")[0])
+            (cam0 / "sensor.yaml").write_text(first.replace(str(fx), str(1.3 * fx)))
+    (recording,) = open_recordings(target)
+    found = next(one for one in run_preflight([recording]) if one.code == "E04")
+    fits = {"images": "with the images of the two cameras", "intrinsics": "with the intrinsics and distortion of"}
+    assert fits.get(mistake, "stadia undistorts and rectifies these images by their calibration") in found.cause
+    assert "exchange them back" in found.fix or mistake == "focal length"
+
+
+def exchange(text: str, lines: dict[str, list[str]], own: int, other: int) -> str:
+    for one in lines.values():
+        text = text.replace(one[own], one[other])
+    return text
 
 
 @pytest.mark.real

@@ -83,6 +83,7 @@ class FrameMeasurements:
     match_error: median distance of matches from where the map and the camera's motion put them, over the same for
         constant depth.
     match_pairs: pairs of frames with enough parallax.
+    followed: frames that have a later one nearby, the first of a pair. None in files of earlier versions.
     mean_map_error: the same distance for the map over that for the mean map of all frames, median over the pairs: a
         network that ignores its image has 1. The mean map is the median of each pixel's relative inverse depth.
     own_correlation: median over these pairs of the rank correlation of what a map adds to the mean map with what the
@@ -112,6 +113,7 @@ class FrameMeasurements:
     row_share: float | None = None
     mean_map_error: float | None = None
     own_correlation: float | None = None
+    followed: int | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -157,6 +159,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         row_share=float(np.median([_share_of_rows(one) for one in maps])) if maps else None,
         mean_map_error=float(np.median(over_mean)) if over_mean else None,
         own_correlation=float(np.median(own)) if len(own) >= MIN_ROW_PAIRS else None,
+        followed=sum(one.following is not None for one in frames),
     )
 
 

@@ -54,6 +54,9 @@ MIN_PAIRS = 4
 MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
 """
 
+MAX_FRAMES_APART = 10
+"""A frame is compared with one that has moved, at most so many frames of the input later."""
+
 MIN_SKY_SHARE = 0.5
 """Of the frames with sky, in which it is nearer than the lowest rows."""
 
@@ -118,8 +121,9 @@ MAX_NAMED_TERMS = 3
 class Verdict(StrEnum):
     """The verdict on predictions.
 
-    usable: maps were compared with their images, and nothing was found. not judged: nothing was found, since no check
-    could compare them. doubtful: a check warns. unusable: a check found that depth means nothing.
+    usable: depth was compared with motion, and nothing was found. not judged: nothing was found, since depth could not
+    be compared with motion (S30), or inverse depth up to scale and shift with its images (M31). doubtful: a check
+    warns. unusable: a check found that depth means nothing.
     """
 
     USABLE = "usable"
@@ -147,7 +151,7 @@ class PredictionVerdict:
 def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
     """Return the verdict that follows from findings: unusable with a stop, doubtful with a warning.
 
-    is_judged: whether a check compared maps with their images; decides where there is neither.
+    is_judged: whether the check that decides was made; matters where there is neither.
     """
     severities = {finding.severity for finding in findings}
     if Severity.STOP in severities:
@@ -204,7 +208,8 @@ def judge_measurements(
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         found = [*map(_name_data_cause, training.data_causes), *found]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
-    is_judged = not {"M31", "S30"} <= not_checked.keys()
+    deciding = "S30" if measured is None or measured.has_ratios else "M31"
+    is_judged = deciding not in not_checked
     return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
 
 
@@ -248,9 +253,12 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "M31", f"the images change by {measured.image_change:.0%}, above {MIN_IMAGE_CHANGE:.0%} is needed"
         if not measured.has_ratios:
             yield "S30", "inverse depth up to scale and shift has no ratios"
+        elif measured.followed is not None and measured.followed < MIN_PAIRS:
+            pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
+            yield "S30", f"{pairs} at most {MAX_FRAMES_APART} frames apart, {MIN_PAIRS} are needed"
         elif measured.match_pairs < MIN_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
-            yield "S30", f"{pairs} with enough motion, {MIN_PAIRS} are needed"
+            yield "S30", f"{pairs} with enough motion and matches, {MIN_PAIRS} are needed"
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
 

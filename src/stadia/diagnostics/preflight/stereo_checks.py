@@ -238,6 +238,7 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     if median < warn_px:
         return None
     distances = {name: _epipolar_median_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
+    distances |= _other_rectifications_px(survey)
     fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
     cause, fix = _diagnose_rig(survey, fitting)
     along_x = abs(T[0, 3]) >= MIN_SIDEWAYS * np.linalg.norm(T[:3, 3])
@@ -303,6 +304,8 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
     if name := next((name for name in (TRANSPOSED, OTHER_ORDER) if name in fitting), ""):
         fix = "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made"
         return f"T_right_left would fit with {name}", fix
+    if survey.recording.rectification is not None:
+        return _diagnose_rectification(survey, fitting)
     if _rotation_deg(T) < MIN_RIG_ROTATION_DEG:
         cause = "images are not rectified, or not of one moment: T_right_left is that of a rectified pair, "
         cause += f"and matches lie in rows {median_row_offset_px(survey):.1f} px apart"
@@ -310,6 +313,28 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | No
         fix += "or give the K and T_right_left of the raw cameras"
         return cause, fix + "; where the cameras are not triggered together, pair images by timestamp first"
     return None, None
+
+
+def _other_rectifications_px(survey: RecordingSurvey) -> dict[str, float]:
+    """Return the median distance between the rows of matches, if a usual mistake in a rectification were mended."""
+    rectification, offsets = survey.recording.rectification, dict[str, list[Array]]()
+    for pair in survey.pairs if rectification is not None else ():
+        assert rectification is not None
+        for name, px in rectification.other_rows_px(pair.matches.first_px, pair.matches.second_px).items():
+            offsets.setdefault(name, []).append(np.abs(px))
+    return {name: float(np.median(np.concatenate(one))) for name, one in offsets.items()}
+
+
+def _diagnose_rectification(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, str]:
+    """Return (cause, fix) where the reader rectified the images itself."""
+    others = _other_rectifications_px(survey)
+    if name := next((name for name in others if name in fitting), ""):
+        cause = f"the calibration fits with {name}: rows of matches are {others[name]:.1f} px apart then"
+        return cause, "exchange them back, in the files of the two cameras"
+    cause = "stadia undistorts and rectifies these images by their calibration, which does not fit them: "
+    cause += f"rows of matches are {median_row_offset_px(survey):.1f} px apart afterwards"
+    fix = "use the calibration files of this sequence and this camera (focal length, distortion, T_BS); where the"
+    return cause, f"{fix} cameras are not triggered together, pair images by timestamp first"
 
 
 def _row_offsets_px(survey: RecordingSurvey) -> Array:

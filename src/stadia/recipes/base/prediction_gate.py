@@ -22,7 +22,7 @@ from stadia.diagnostics.prediction_checks import (
     judge_predictions,
     reduce_image,
 )
-from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_PAIRS
+from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, MIN_PAIRS
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
@@ -33,8 +33,8 @@ MAX_SAMPLES = 16
 UNRELIABLE_PARTS = {"M32": "the depth of the sky", "K30": "lengths, angles or points of them"}
 """What is unreliable where one finding is the only one that is no note."""
 
-MIN_FLOW_PX, MAX_WAIT = FLOW_WIDTH / 50, 10
-"""A sample is compared with the first frame that has moved so far, or with the one after so many frames."""
+MIN_FLOW_PX, MAX_WAIT = FLOW_WIDTH / 50, MAX_FRAMES_APART
+"""A sample is compared with the first frame that has moved so far, or with the last one within so many frames."""
 
 
 class PredictionGate:
@@ -89,13 +89,14 @@ class PredictionGate:
     def _follow(self, frame: Frame) -> bool:
         """Compare the last sample with this frame. Return whether to wait for one that has moved farther."""
         assert self._gray is not None
-        if not frame.is_neighbor:
+        waited = MAX_WAIT + 1 if frame.frames_since is None else self._waited + frame.frames_since
+        if waited > MAX_WAIT:
             self._waited = MAX_WAIT
             return False
         image, K = reduce_image(frame.image, frame.K)
         moved = median_flow_px(self._gray, shrink_to_gray(image))
         self.samples[-1] = replace(self.samples[-1], following=image, following_K=K)
-        self._waited = MAX_WAIT if moved is None or moved >= MIN_FLOW_PX else self._waited + 1
+        self._waited = MAX_WAIT if moved is None or moved >= MIN_FLOW_PX else waited
         return self._waited < MAX_WAIT
 
     def judge(self) -> PredictionVerdict:
@@ -140,7 +141,7 @@ def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: s
         return f"{text}; metres are as right as the focal length of this camera (K30)" if has_other_lens else text
     limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
     if checks["verdict"] == Verdict.NOT_JUDGED:
-        return f"{limits}; these predictions are not judged: no check had the data to compare depth with the images"
+        return f"{limits}; these predictions are not judged: no check had the images or the motion that it needs"
     affected = UNRELIABLE_PARTS.get(codes[0]) if len(set(codes)) == 1 else None
     affected = affected or "any depth, ratio or path of them"
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"

@@ -122,12 +122,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
         for decoded in itertools.islice(stream_video(path, options.video_decoder), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
             yield Frame(
-                f"{decoded.index:06d}",
-                decoded.image,
-                cameras.select_K(decoded.index),
-                decoded.time_s,
-                every == 1,
-                on_path,
+                f"{decoded.index:06d}", decoded.image, cameras.select_K(decoded.index), decoded.time_s, every, on_path
             )
 
     last = announced if stop is None else stop

@@ -10,7 +10,7 @@ from typing import Any
 from stadia.core.errors import StadiaError
 from stadia.core.json_files import read_json
 from stadia.diagnostics.catalog import VERDICT_CODES
-from stadia.diagnostics.finding import Finding, append_finding, read_valid_findings, write_findings
+from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import PredictionVerdict, TrainingRecord, Verdict, find_verdict
 from stadia.training.run_folder import Run
 
@@ -62,6 +62,20 @@ def find_unusable_codes(folder: Path) -> tuple[str, ...]:
         return ()
     codes = (one.code for one in known if one.code in VERDICT_CODES and one.code != OF_TRAINING and not one.where)
     return tuple(dict.fromkeys(codes))
+
+
+def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | None:
+    """Return the worst verdict on record of a run and the codes of findings that make it so; None without a record."""
+    try:
+        facts, path = read_json(folder / "run.json"), folder / "findings.jsonl"
+        known = read_valid_findings(path)[0] if path.exists() else []
+    except (StadiaError, OSError):
+        return None
+    verdict = read_verdict(facts, known) if isinstance(facts, dict) else None
+    if verdict is None:
+        return None
+    severe = (one.code for one in known if one.code in VERDICT_CODES and one.severity is not Severity.NOTE)
+    return verdict, tuple(dict.fromkeys(severe))
 
 
 def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> Iterator[str]:
