@@ -61,7 +61,7 @@ SMALLER = {
 NAMES = {
     "run": ("RUN", "RUN_A", "RUN_B", *(f"runs/2026-{day}-selfsup" for day in ("01-31-120000", "03-01-142530"))),
     "drive.mp4": ("video.mp4", "left.mp4", "right.mp4"),
-    "images": ("photos", "left", "right", "street"),
+    "images": ("photos", "left", "right", "street", "undistorted"),
     "kitti": ("KITTI/odometry", "data/kitti_odometry"),
     "stadia": ("DATASET", "DATA"),
     "kitti.txt": ("estimate.txt", "truth.txt"),
@@ -109,6 +109,7 @@ def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         P = [120, 0, x, -60 * n, 0, 120, y, 0, 0, 0, 1, 0]
         sizes = f"image_width: {width}\nimage_height: {height}"
         texts[f"{side}.yaml"] = f"{sizes}\nprojection_matrix: {{data: {P}}}\n"
+    texts["undistorted/K.txt"] = texts["K.txt"]
     for name, text in texts.items():
         (folder / name).write_text(text)
     exif = Image.Exif()

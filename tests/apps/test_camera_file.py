@@ -108,6 +108,7 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
     assert code == 0
     assert "cam0 of cam.yaml; 64x48" in out
     assert "note: the lens has distortion (0.1, 0, 0, 0)" in err
+    assert "undistort the images first (docs/how-to/undistort.md)" in err
     assert "note: K was scaled from images of 128x96 to 64x48" in err
     np.testing.assert_allclose(open_recordings(photos, stride=1)[0].K(0), [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
     code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "cam7")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
@@ -133,6 +135,26 @@ def test_overrides_lie_over_the_base_and_leave_it_alone():
     config = resolve_config(Outer, base, ["optimizer.lr=0.5"])
     assert config.optimizer == Inner(name="sgd", lr=0.5)
     assert base == {"width": 320, "optimizer": {"name": "sgd"}}
+
+
+def test_configurations_paths_and_arrays_are_values():
+    """Of a Python call, such as `open_recordings(path, camera=CameraConfig(...))`."""
+
+    class Camera(StrictModel):
+        K: tuple[tuple[float, float], ...] | None = None
+        K_file: str | None = None
+
+    class Options(StrictModel):
+        camera: Camera = Camera(K_file="default.txt")
+        inner: Inner = Inner(lr=0.5)
+
+    base = {"camera": Camera(K=((1, 0), (0, 1)), K_file=None), "inner": Inner(name="sgd")}
+    resolved = resolve_config(Options, base, ["inner.lr=0.25"])
+    assert resolved == Options(camera=Camera(K=((1, 0), (0, 1))), inner=Inner(name="sgd", lr=0.25))
+    assert resolve_config(Options, {"camera": {"K_file": Path("a") / "b"}}).camera.K_file == str(Path("a") / "b")
+    assert resolve_config(Options, {"camera": {"K": np.eye(2), "K_file": None}}).camera.K == ((1, 0), (0, 1))
+    with pytest.raises(ConfigError, match=r"a value of type set; expected .*lists"):
+        resolve_config(Options, {"camera": {"K": {1, 2}}})
 
 
 def test_optional_group_can_be_set_by_a_dotted_key():

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.datasets import CameraConfig, video_files
 from stadia.datasets import frame_store as cache
-from stadia.datasets import video_files
 from stadia.datasets.frame_selection import FrameSelection, FrameSelector, find_corners, measure_motion, shrink_to_gray
 from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.masks.mask_files import MaskFiles
@@ -150,14 +150,16 @@ def test_masks_of_a_video_file_are_resized_with_its_frames(
 
 
 def test_camera_is_read_in_every_way(tmp_path: Path, images: Path, world: Any) -> None:
-    def K(camera: dict[str, Any]) -> np.ndarray:
+    def K(camera: dict[str, Any] | CameraConfig) -> np.ndarray:
         return open_recordings(images, camera=camera, stride=1)[0].camera(0).K.numpy()
 
     center = [(world.width - 1) / 2, (world.height - 1) / 2]
     np.testing.assert_allclose(K(FOCAL)[:2], [[120, 0, center[0]], [0, 120, center[1]]])
     np.testing.assert_allclose(K({"focal_mm": 27, "sensor_width_mm": 36})[0, 0], 0.75 * world.width)
     np.testing.assert_allclose(K({"horizontal_fov_deg": 90})[0, 0], world.width / 2)
-    np.testing.assert_allclose(K({"K": world.K.tolist()}), world.K)
+    for same in (world.K.tolist(), world.K):
+        np.testing.assert_allclose(K({"K": same}), world.K)
+    np.testing.assert_allclose(K(CameraConfig(horizontal_fov_deg=90))[0, 0], world.width / 2)
     for name, text in (
         ("K.txt", "120 0 77\n0 120 41\n0 0 1\n"),
         ("row.txt", "120 0 77 0 120 41 0 0 1\n"),

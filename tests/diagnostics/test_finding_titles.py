@@ -18,7 +18,7 @@ MEANINGS = {
     "left and right swapped": "left and right .*swapped",
     "right camera one frame late": "stereo .*not synchronized",
     "baseline in millimetres": "baseline .*length",
-    "K doubled": "K .*another image size",
+    "K doubled": "intrinsics .*not fit the image size",
     "poses inverted": "poses .*inverted",
     "poses in centimetres": "poses .*(scale|unit|length)",
     "every frame twice": "duplicate frames",

@@ -286,6 +286,9 @@ def test_depth_that_explains_little_motion_and_little_within_rows_is_doubtful() 
         judged = judge_measurements(replace(GOOD, match_error=error, row_correlation=correlation), LEARNED)
         expected = (verdict, ["S30"] if verdict is Verdict.DOUBTFUL else [])
         assert (judged.verdict, [one.code for one in judged.findings]) == expected, (error, correlation)
+        for found in judged.findings:  # both thresholds are printed, and why the first is lower
+            limit = "0.75 (within rows its rank correlation is below 0.6)" if error < 0.8 else "0.85"
+            assert found.expected == f"at most {limit}; above 0.95 predictions are unusable"
 
 
 def test_the_fix_for_data_of_the_training_names_what_more_of_it_would_not_mend() -> None:

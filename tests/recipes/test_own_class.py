@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
 from stadia.report.run_journal import compare_runs, write_comparison
 from stadia.training.batches import TrainingPlan
-from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 
@@ -128,6 +128,38 @@ def test_other_weights_than_the_recipe_has_are_refused_before_training(small: Se
         workflow.dry_run(small, recipe_class=Weighted)
 
 
+def assert_clean(stopped: pytest.ExceptionInfo[KeyboardInterrupt]) -> None:
+    """Python exits as interrupted only for the class itself, and prints no frame of a library."""
+    assert stopped.type is KeyboardInterrupt
+    assert stopped.value.__suppress_context__
+    assert [entry.path.name for entry in stopped.traceback[1:]] == ["workflow.py"]
+
+
+@pytest.mark.parametrize("call", [workflow.train, workflow.dry_run])
+def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt(
+    call: Callable[..., object], small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "open_data", interrupt)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        call(small)
+    assert_clean(stopped)
+
+
+def test_ctrl_c_in_a_dry_run_is_one_keyboard_interrupt(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Doubled, "training_step", interrupt)
+    monkeypatch.setattr(workflow, "run_loss_checks", lambda *_: [])
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        workflow.dry_run(small, recipe_class=Doubled)
+    assert_clean(stopped)
+    assert not stopped.value.args, "there is no run to resume"
+
+
 def test_the_line_of_an_interruption_resumes_it(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,8 +172,9 @@ def test_the_line_of_an_interruption_resumes_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(Doubled, "training_step", stop_at_second)
-        with pytest.raises(Interrupted) as stopped:
+        with pytest.raises(KeyboardInterrupt) as stopped:
             workflow.train(small, out=tmp_path, recipe_class=Doubled)
+    assert_clean(stopped)
     line = str(stopped.value).partition("go on with: ")[2].partition(" in Python")[0]
     run = eval(line, {"recipes": recipes, "config": small, "Doubled": Doubled})
     assert (run.facts["status"], len(run.facts["resumed"])) == ("finished", 1)

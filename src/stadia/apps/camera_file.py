@@ -172,4 +172,5 @@ def describe_distortion(camera: CalibratedCamera) -> list[str]:
         return [f"note: {camera.name} is for rectified images; for raw images {raw}{lens}"]
     if not camera.is_distorted:
         return []
-    return [f"note: the lens has distortion ({coefficients}), and a pinhole has none: undistort the images first"]
+    how = "undistort the images first (docs/how-to/undistort.md)"
+    return [f"note: the lens has distortion ({coefficients}), and a pinhole has none: {how}"]

@@ -202,7 +202,8 @@ def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> No
     if findings:
         console.print(f"\n[bold]{title}[/bold]")
     for one in findings:
-        console.print(f"  {format_headline(one)}: {escape(one.measured)}", soft_wrap=True)
+        measured = f"{one.measured}; expected {one.expected}"
+        console.print(f"  {format_headline(one)}: {escape(measured)}", soft_wrap=True)
         console.print(f"    [dim]fix[/dim] {escape(one.fix)}", soft_wrap=True)
 
 

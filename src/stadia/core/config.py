@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -227,7 +228,7 @@ def merge_overrides(
 
     model: the configuration's class; a key of it that holds a list also accepts `a,b`.
     """
-    merged: dict[str, Any] = json.loads(json.dumps(base))
+    merged: dict[str, Any] = json.loads(json.dumps(base, default=_to_json))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -245,6 +246,18 @@ def merge_overrides(
     return merged
 
 
+def _to_json(value: object) -> object:
+    """Return what JSON has no type for: the given keys of a configuration, the text of a path, an array as lists."""
+    if isinstance(value, StrictModel):
+        return {name: getattr(value, name) for name in value.model_fields_set}
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):  # of numpy and torch, which are not imported here
+        return value.tolist()
+    found, expected = f"a value of type {type(value).__name__}", "texts, numbers, lists, mappings or configurations"
+    raise ConfigError("configuration", found=found, expected=expected, fix="convert it")
+
+
 def resolve_config(
     model: type[_M],
     base: Mapping[str, Any] | None = None,
@@ -257,7 +270,7 @@ def resolve_config(
 
     Args:
         model: the configuration's class.
-        base: nested values (a preset, or a resolved config.json).
+        base: nested values (a preset, or a resolved config.json); also configurations, paths and arrays.
         overrides: `dotted.key=value`, later ones win.
         fix: what the error message recommends.
         missing: what it recommends where one of these dotted keys is missing.

@@ -150,7 +150,7 @@ def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> Calibrate
     """
     model = values.get("camera_model")
     if model != "pinhole":
-        found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images to a pinhole camera"
+        found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images: docs/how-to/undistort.md"
         raise DataError(path, found=found, expected="camera_model: pinhole", fix=fix)
     fx, fy, cx, cy = _numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4)
     K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))

@@ -69,7 +69,8 @@ def open_recordings(
         path: the dataset's folder, or a video file.
         format: a name of `DATASETS`, or "auto" to detect it.
         progress: called while a video is decoded.
-        options: the fields of `stadia.datasets.config.SourceOptions`.
+        options: the fields of `stadia.datasets.config.SourceOptions`; `camera` and `cache` as a mapping, or as
+            CameraConfig and CacheConfig.
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (with the expected layouts).
     """

@@ -103,6 +103,7 @@ def test_another_focal_length_than_that_of_kitti_has_its_own_cause(fx: float, wo
     assert found is not None
     assert words in found.cause
     assert found.fix.startswith("where the images are KITTI's")  # any camera may have this image size
+    assert "another image size" not in found.title, "the size is right, the focal length is not"
 
 
 def test_a_focal_length_that_is_wrong_along_one_axis_is_named() -> None:

@@ -101,6 +101,7 @@ def test_a_camera_that_turns_is_told() -> None:
     assert (found.code, found.severity) == ("D18", Severity.WARN)
     assert found.cause.startswith("the camera mostly turns")
     assert "data.stride" not in found.fix, "what it measures is noise, which no stride makes parallax"
+    assert "frame_distance_needed" not in found.evidence
     assert "beyond rotation at 320 px width" in found.measured
 
 
@@ -147,6 +148,8 @@ def test_a_camera_that_moves_little_is_told_another_cause() -> None:
     frames = len(Slowed(roadworld()))
     left = f"{math.ceil(frames / stride)} of {frames} frames stay: too few to train on alone, which takes 50;"
     assert left in found.fix
+    pairs = found.evidence["pairs"]
+    assert pairs["frames_apart"] == [abs(b - a) for a, b in zip(pairs["first"], pairs["second"], strict=True)]
 
 
 def survey_drive(height: int, kept: int, **about: bool) -> SimpleNamespace:
@@ -186,9 +189,11 @@ def test_the_stride_is_one_of_the_source_and_the_measured_frames_are_named() -> 
     """Of a video of which selection by motion kept each second frame, twice as many are stepped over."""
     (every,), (second,) = (check_parallax(survey_drive(240, kept)) for kept in (1, 2))
     strides = [int(one.fix.partition("data.stride=")[2].partition(",")[0]) for one in (every, second)]
-    parallax = [np.median(one.evidence["pairs"]["parallax_px"]) for one in (every, second)]
+    parallax = [np.median(one.evidence["pairs"]["parallax_px_per_frame"]) for one in (every, second)]
     assert parallax[1] == pytest.approx(2 * parallax[0], rel=1e-3), "of neighboring kept frames"
     assert strides == [math.ceil(1.8 / parallax[0]), 2 * math.ceil(1.8 / parallax[1])]
+    distances = [(one.evidence["frame_distance"], one.evidence["frame_distance_needed"]) for one in (every, second)]
+    assert distances == [(1, strides[0]), (2, strides[1])], "both are in the table, too"
     assert every.measured.endswith("(6 pairs between frames 7 and 13)")
     assert second.measured.endswith("(6 pairs between frames 7 and 19)")
 

@@ -296,7 +296,9 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
         text += f" in {measured.match_pairs} pairs of frames"
         evidence = {"match_error": error, "pairs": measured.match_pairs, "row_correlation": measured.row_correlation}
         severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
-        yield make_finding("S30", severity, text, f"at most {allowed:g}", evidence=evidence)
+        because = f" (within rows its rank correlation is below {GOOD_ROW_CORRELATION:g})" * is_unsure
+        expected = f"at most {allowed:g}{because}; above {MAX_MATCH_ERROR:g} predictions are unusable"
+        yield make_finding("S30", severity, text, expected, evidence=evidence)
 
 
 def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:

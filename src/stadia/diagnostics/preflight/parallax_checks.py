@@ -131,8 +131,11 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
     numbers = np.array([[survey.recording.number(index) for index in (s.first, s.second)] for s in measured_steps])
     source_frames = np.diff(numbers)[:, 0] / [step.second - step.first for step in measured_steps]
-    source_stride = round(stride * float(np.median(source_frames)))  # selection by motion leaves frames out
+    frame_distance = float(np.median(source_frames))
+    source_stride = round(stride * frame_distance)  # selection by motion leaves frames out
+    needed: dict[str, int] = {"frame_distance_needed": source_stride}
     if share < TURNING_SHARE:
+        needed = {}  # no distance makes a turn parallax
         cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
         fix = (
             f"train with {PAIRS}"
@@ -152,8 +155,11 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     measured += f" ({len(numbers)} pairs between frames {numbers.min()} and {numbers.max()})"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
-    columns = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
-    evidence = {"rotation_share": 1 - share, "pairs": columns | {"parallax_px": parallaxes_px}}
+    pairs = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
+    frames_apart = [abs(step.second - step.first) for step in measured_steps]
+    distances = {"frame_distance": round(frame_distance), **needed}
+    table = {**pairs, "frames_apart": frames_apart, "parallax_px_per_frame": parallaxes_px}
+    evidence = {**distances, "rotation_share": 1 - share, "pairs": table}
     severity = Severity.NOTE if has_truth else Severity.WARN
     yield make_finding(
         "D18", severity, measured, f"at least {MIN_PARALLAX_PX} px", cause=cause, fix=fix, evidence=evidence

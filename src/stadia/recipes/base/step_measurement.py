@@ -87,8 +87,8 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
             fit(recipe, train, None, training, run, callbacks=[probe], console=Terminal(quiet=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
-        except Interrupted as error:
-            raise KeyboardInterrupt from error  # there is no run to go on with
+        except Interrupted:
+            raise KeyboardInterrupt from None  # there is no run to go on with
     return DryRunResult(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from rich.console import Console
@@ -71,6 +72,9 @@ from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpo
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 LOSS_CHECKS = "loss checks of the training"
 
 NOT_CHECKED, DATA_NOT_CHECKED = "N01", "N02"
@@ -86,6 +90,20 @@ LOSS_LAW_SHARE = 0.5
 """Share of the time for the laws of the losses, so that slow machines check the first step too."""
 
 
+def _interrupt_cleanly(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Raise KeyboardInterrupt itself after Ctrl-C, without the frames of libraries: a script exits as interrupted."""
+
+    @functools.wraps(call)
+    def raise_one(*args: _P.args, **options: _P.kwargs) -> _R:
+        try:
+            return call(*args, **options)
+        except KeyboardInterrupt as stopped:
+            raise KeyboardInterrupt(*stopped.args) from None
+
+    return raise_one
+
+
+@_interrupt_cleanly
 def train(
     config: RecipeConfig,
     *,
@@ -112,8 +130,9 @@ def train(
             with another `training_step`; by default the recipe's own. A resume needs the same one.
         check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
 
-    Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, and the
-    errors of opening the data and of `fit`.
+    Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
+    errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C or SIGTERM. Where there is a run to
+    resume, its message is how.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     recipe_class = choose_class(config, recipe_class)
@@ -186,6 +205,7 @@ def train(
     return run
 
 
+@_interrupt_cleanly
 def dry_run(
     config: RecipeConfig,
     *,
