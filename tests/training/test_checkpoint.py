@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,18 +221,21 @@ def test_what_is_no_checkpoint_says_what_one_is(tmp_path: Path, monkeypatch: pyt
     expected = "expected a run's folder, a .safetensors checkpoint, or a model.onnx"
     with pytest.raises(CheckpointError, match=rf"nope: found no such file or folder; {expected} .*: check the path.$"):
         Checkpoint.open(Path("nope"))
-    for name in ("2026-01-01-000000-dpt", "2026-01-02-000000-selfsup"):
-        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
-    (tmp_path / "runs" / "2026-01-03-000000-dpt").mkdir()
-    with pytest.raises(CheckpointError, match=r"the newest run here is runs.2026-01-02-000000-selfsup"):
-        Checkpoint.open(Path("nope"))
+    names = [str(Path("runs") / f"2026-01-0{day}-000000-dpt") for day in (1, 2, 3, 4, 5)]
+    (tmp_path / names[4] / "checkpoints").mkdir(parents=True)  # a run that was stopped before its first one
+    for name in names[:4]:
+        write_checkpoint(tmp_path / name / "checkpoints" / "last.safetensors", HEADER, {})
+    runs = re.escape(f"pass a run with a checkpoint: {', '.join(names[3:0:-1])} (1 more)")
+    for mistake in ("nope", "runs/nope", "runs"):
+        with pytest.raises(CheckpointError, match=rf"{mistake}: found .*{runs}\.$"):
+            Checkpoint.open(Path(mistake))
     (tmp_path / "predictions.json").write_text("{}")
     with pytest.raises(CheckpointError, match=f"found a folder of predictions; {expected}"):
         Checkpoint.open(tmp_path)
 
 
 def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no best or last checkpoint"):
+    with pytest.raises(CheckpointError, match="a folder without a checkpoint"):
         Checkpoint.open(tmp_path)
     folder = tmp_path / "checkpoints"
     write_checkpoint(folder / "last.safetensors", HEADER, {})

@@ -40,6 +40,7 @@ Lightning's Trainer. Versions 1 and 2 have a CRC-32 for each tensor, and none fo
 MAX_STEP = 10**12
 MAX_HEADER_BYTES = 16 << 20
 MAX_BYTES = 1 << 36
+MAX_NAMED_RUNS = 3
 
 _METADATA_KEY, _DIGEST_KEY = "stadia", "stadia-sha256"
 _WEIGHTS = "state_dict/"
@@ -348,7 +349,8 @@ def _locate(path: Path) -> Path:
     """Return the .safetensors file of a path."""
     expected = "a run's folder, a .safetensors checkpoint, or a model.onnx where the command takes one"
     if not os.path.lexists(path):
-        fix = "check the path" + (f"; the newest run here is {newest}" if (newest := _find_newest_run()) else "")
+        near = _describe_runs(path.parent) or _describe_runs(Path("runs"))
+        fix = "check the path" + (f", or {near}" if near else "")
         raise CheckpointError(path, found="no such file or folder", expected=expected, fix=fix)
     if (path / "predictions.json").is_file():
         fix = "pass the run or the file that predicted them"
@@ -358,15 +360,17 @@ def _locate(path: Path) -> Path:
         for found in (folder / "best.safetensors", folder / "last.safetensors"):
             if found.is_file():
                 return found
-        expected, fix = "a run's folder", "pass a .safetensors file"
-        raise CheckpointError(path, found="no best or last checkpoint", expected=expected, fix=fix)
+        fix = _describe_runs(path) or "pass the folder of one run, or a .safetensors file"
+        raise CheckpointError(path, found="a folder without a checkpoint", expected=expected, fix=fix)
     beside = path.with_suffix(".safetensors")
     return beside if path.suffix == ".json" and beside.is_file() else path
 
 
-def _find_newest_run() -> Path | None:
-    """Return the newest folder of `runs` that has checkpoints."""
-    return max((path.parent for path in Path("runs").glob("*/checkpoints")), default=None)
+def _describe_runs(folder: Path) -> str:
+    """Return the advice to pass one of a folder's runs with a checkpoint, the newest ones first; "" for none."""
+    runs = sorted({path.parents[1] for path in folder.glob("*/checkpoints/*.safetensors")}, reverse=True)
+    more = f" ({len(runs) - MAX_NAMED_RUNS} more)" if len(runs) > MAX_NAMED_RUNS else ""
+    return f"pass a run with a checkpoint: {', '.join(map(str, runs[:MAX_NAMED_RUNS]))}{more}" if runs else ""
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:
