@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from stadia.core import files
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.training import checkpoint as checkpoints
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, read_steps, write_checkpoint
@@ -253,15 +255,13 @@ def test_steps_are_read_without_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 
 def full(*_: object, **__: object) -> None:
-    raise safetensors.SafetensorError(
-        f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})"
-    )
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.safetensors"
     write_checkpoint(path, HEADER, nest())
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr(checkpoints, "write_safetensors", full)
     with pytest.raises(
         StadiaError,
         match=r"last.safetensors: found a full disk; expected free space for the file. Fix: free some space",
@@ -269,6 +269,23 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
         write_checkpoint(path, HEADER.model_copy(update={"step": 13}), nest())
     assert Checkpoint.open(path).header.step == 12
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be renamed")
+def test_what_a_killed_process_leaves_is_one_file_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """save_file of safetensors 0.8 left a file of its own name, and renamed it over the one that is locked."""
+    real, seen = checkpoints.write_safetensors, list[Path]()
+
+    def look(stream: Any, tensors: Any, metadata: dict[str, str]) -> None:
+        real(stream, tensors, metadata)
+        seen.extend(tmp_path.iterdir())
+        assert os.path.samestat(os.fstat(stream.fileno()), seen[0].stat())
+
+    monkeypatch.setattr(checkpoints, "write_safetensors", look)
+    write_checkpoint(tmp_path / "last.safetensors", HEADER, nest())
+    assert [files._TEMPORARY.fullmatch(path.name) is not None for path in seen] == [True]
 
 
 # -- weights into a module

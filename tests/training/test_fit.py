@@ -297,12 +297,12 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_checkpoint import full
 
-    real = checkpoint.safetensors.torch.save_file
+    real = checkpoint.write_safetensors
 
-    def until_step_10(tensors: Any, path: Any, metadata: dict[str, str]) -> None:
-        (full if json.loads(metadata["stadia"])["step"] == 10 else real)(tensors, path, metadata)
+    def until_step_10(stream: Any, tensors: Any, metadata: dict[str, str]) -> None:
+        (full if json.loads(metadata["stadia"])["step"] == 10 else real)(stream, tensors, metadata)
 
-    monkeypatch.setattr(checkpoint.safetensors.torch, "save_file", until_step_10)
+    monkeypatch.setattr(checkpoint, "write_safetensors", until_step_10)
     with pytest.raises(StadiaError, match=r"last.safetensors: found a full disk"):
         small_recipe.train(tmp_path, validate_every=100)
     (folder,) = tmp_path.iterdir()

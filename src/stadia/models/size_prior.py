@@ -19,9 +19,10 @@ from stadia.core import torchvision_shim  # noqa: F401
 import timm
 
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.core.files import atomic_write, expand_home
+from stadia.core.files import expand_home, open_atomic
 from stadia.core.input_files import check_input_file
 from stadia.core.json_files import parse_json
+from stadia.core.safetensors_files import write_safetensors
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,8 +87,8 @@ def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tenso
 
 def save_size_prior(prior: SizePrior, path: Path) -> None:
     """Save the weights with the arguments to rebuild the model, atomically."""
-    with atomic_write(path) as temporary:
-        safetensors.torch.save_file(prior.state_dict(), temporary, {"size_prior": json.dumps(prior.about)})
+    with open_atomic(path) as stream:
+        write_safetensors(stream, prior.state_dict(), {"size_prior": json.dumps(prior.about)})
 
 
 def load_size_prior(path: Path) -> SizePrior:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,10 +22,11 @@ from pydantic import Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.core.files import atomic_write, write_json
+from stadia.core.files import open_atomic, write_json
 from stadia.core.input_files import check_input_file, open_input
 from stadia.core.json_files import check_json_values, read_json
 from stadia.core.registry import RENAMED_WEIGHTS
+from stadia.core.safetensors_files import view_bytes, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,17 +71,14 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
         path: ends in .safetensors.
         state: nested dicts, lists, tuples, numbers, strings and tensors; TypeError for anything else.
     """
-    import safetensors.torch
-
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
-    _separate(tensors)
     described = _describe(header, VERSION)
     checksums = {key: _digest(tensor) for key, tensor in tensors.items()}
     text = json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)
     metadata = {_METADATA_KEY: text, _DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
-    with atomic_write(path) as temporary, _as_os_error(path):
-        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    with open_atomic(path) as stream:
+        write_safetensors(stream, tensors, metadata)
     write_json(path.with_suffix(".json"), described)
 
 
@@ -259,16 +256,6 @@ def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without
     return lines
 
 
-def _separate(tensors: dict[str, Tensor]) -> None:
-    """Copy tied weights: a checkpoint holds values, and safetensors refuses shared memory."""
-    storages: set[int] = set()
-    for key, tensor in tensors.items():
-        pointer = tensor.untyped_storage().data_ptr()
-        if pointer in storages:
-            tensors[key] = tensor.clone()
-        storages.add(pointer)
-
-
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Return the JSON form of a nest; put its tensors into `tensors` under their paths."""
     import torch
@@ -310,19 +297,15 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _digest(tensor: Tensor) -> str:
     """Return the SHA-256 of the type, the shape and the bytes."""
-    import torch
-
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     if tensor.numel():
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(view_bytes(tensor))
     return digest.hexdigest()
 
 
 def _crc32(tensor: Tensor) -> int:
     """Return the CRC-32 of the bytes, as in versions 1 and 2."""
-    import torch
-
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
+    return zlib.crc32(view_bytes(tensor)) if tensor.numel() else 0
 
 
 def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
@@ -422,14 +405,3 @@ def _is_safetensors(path: Path) -> bool:
     with open_input(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES) as stream:
         head = stream.read(10)
     return (path.suffix == ".safetensors" and len(head) < 10) or head[8:] == b'{"'
-
-
-@contextmanager
-def _as_os_error(path: Path) -> Iterator[None]:
-    """Turn the text of a SafetensorError (full disk) into the OSError that `core.files.atomic_write` reports."""
-    try:
-        yield
-    except safetensors.SafetensorError as error:
-        if number := re.search(r"os error (\d+)", str(error)):
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-        raise
