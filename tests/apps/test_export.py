@@ -80,7 +80,7 @@ def test_exported_predictions_equal_the_checkpoint(
             "predict", model, images, "--out", tmp_path / out, "data.camera.horizontal_fov_deg=50", "--no-cloud"
         )
         assert code == 0, err
-    assert "when it was exported, the verdict on record of its run was: unusable (M30, S30)\n" in said + err
+    assert "note: verdict on record of its run when it was exported: unusable (M30, S30)\n" in said + err
     by_torch, by_onnx = Predictions.open(tmp_path / "torch"), Predictions.open(tmp_path / "onnx")
     for name in by_torch.files:
         np.testing.assert_allclose(by_onnx.read(name), by_torch.read(name), rtol=1e-3)
@@ -150,6 +150,32 @@ def test_every_verdict_can_be_kept_in_a_file(exported: Path) -> None:
     assert ExportDescription.read(exported, none.texts()).describe_verdict() == ""
     with pytest.raises(StadiaError, match="verdict_codes in its metadata"):
         ExportDescription.read(exported, {**about.texts(), "verdict_codes": "M30\x1b[2J"})
+
+
+def test_a_verdict_is_printed_whatever_it_is_and_may_be_missing(
+    exported: Path, images: Path, tmp_path: Path, stadia: Stadia
+) -> None:
+    """A file of an earlier version has none: predictions of it are judged by themselves alone."""
+    network = onnx.load(exported)
+    before = {entry.key: entry.value for entry in network.metadata_props}
+    for name, values, line in (
+        (
+            "usable",
+            {"verdict": "usable", "verdict_codes": ""},
+            "verdict on record of its run when it was exported: usable",
+        ),
+        ("earlier", {}, None),
+    ):
+        kept = {key: value for key, value in before.items() if not key.startswith("verdict")}
+        onnx.helper.set_model_props(network, kept | values)
+        onnx.save(network, file := tmp_path / f"{name}.onnx")
+        words = ("--out", tmp_path / name, "data.camera.horizontal_fov_deg=50", "--no-video")
+        code, text, err = stadia("predict", file, images, *words)
+        assert code == 0, err
+        assert [one for one in (text + err).splitlines() if "verdict on record" in one] == [f"note: {line}"] * bool(
+            line
+        )
+        assert "\npredictions: " in text, "its own verdict"
 
 
 def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:

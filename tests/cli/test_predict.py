@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -18,7 +19,7 @@ from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
-from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
@@ -293,6 +294,34 @@ def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> Non
     assert [frame.name for frame in given.frames] == ["000000", "000005", "000010"]
     (recording,) = open_inputs(drive_folder, every=2)
     assert (recording.name, recording.count) == ("world/a", 3)
+
+
+@pytest.mark.parametrize(("every", "numbers"), [(1, []), (5, [1, 2, 3, 4]), (100, list(range(1, 11)))])
+def test_skipped_frames_of_a_video_and_a_folder_can_be_read(
+    video: Path, drive_folder: Path, every: int, numbers: list[int]
+) -> None:
+    """Of a video at most ten are kept, those that are near enough for a comparison."""
+    (filmed,) = open_inputs(video, every=every, camera={"focal_px": 50})
+    first = next(iter(filmed.frames))
+    assert [one.name for one in first.skipped()] == [f"{number:06d}" for number in numbers]
+    assert len(list(first.skipped())) == len(numbers), "once more"
+    (recording,) = open_inputs(drive_folder, every=every)
+    shown = next(iter(recording.frames))
+    assert [one.name for one in shown.skipped()] == [f"{number:06d}" for number in range(1, min(every, 6))]
+    whole = list(open_inputs(video, camera={"focal_px": 50})[0].frames)
+    for number, frame in zip(numbers, first.skipped(), strict=True):
+        np.testing.assert_array_equal(frame.image, whole[number].image)
+
+
+def test_skipped_frames_are_cropped_as_predicted_ones(drive_folder: Path) -> None:
+    (given,) = open_inputs(drive_folder, every=3)
+    frame = next(iter(given.frames))
+    wide = replace(frame, image=np.zeros((375, 1242, 3), np.uint8))
+    network = SimpleNamespace(depth_scale=DepthScale.METRES, height=32, width=96, crop="kb")
+    prepared = PreparedFrame.prepare(network, replace(wide, skipped=lambda: [wide]))
+    (skipped,) = prepared.frame.skipped()
+    assert skipped.image.shape == prepared.frame.image.shape == (352, 1216, 3)
+    np.testing.assert_array_equal(skipped.K, prepared.frame.K)
 
 
 def test_an_input_without_camera_is_refused_at_once(video: Path) -> None:

@@ -329,7 +329,10 @@ def test_few_pairs_with_motion_decide_nothing() -> None:
         assert (code, unchecked.startswith(f"{pairs} pair")) == ("S30", True)
         assert unchecked.endswith("with enough motion and matches, 4 are needed")
     ((code, unchecked),) = judge_measurements(replace(wrong, match_pairs=0, followed=0), LEARNED).not_checked.items()
-    assert (code, unchecked) == ("S30", "0 pairs of frames at most 10 frames apart, 4 are needed")
+    assert (code, unchecked) == (
+        "S30",
+        "0 pairs of frames (a predicted frame and one at most 10 frames later), 4 are needed",
+    )
     affine = replace(wrong, match_pairs=0, has_ratios=False)
     assert judge_measurements(affine, LEARNED).verdict is Verdict.USABLE, "it has no ratios that S30 could check"
     assert judge_measurements(replace(wrong, match_pairs=4), LEARNED).not_checked == {}

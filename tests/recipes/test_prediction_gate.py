@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.core.errors import VerdictError
+from stadia.core.errors import DataError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
@@ -16,6 +18,7 @@ from stadia.recipes.base import prediction_gate
 from stadia.recipes.base.prediction_gate import (
     MAX_SAMPLES,
     MAX_WAIT,
+    MIN_FLOW_PX,
     PredictionGate,
     describe_trust,
     refuse_unusable,
@@ -29,7 +32,7 @@ def frame(number: int, **changes: Any) -> Frame:
     return Frame(f"{number:06d}", np.full((32, 96, 3), number % 256, np.uint8), K, **changes)
 
 
-def take(gate: PredictionGate, frames: list[Frame]) -> list[int]:
+def take(gate: PredictionGate, frames: Iterable[Frame]) -> list[int]:
     """Return the gray values of the samples."""
     inverse_depth: NDArray[np.float32] = np.ones((8, 24), np.float32)
     for one in frames:
@@ -69,15 +72,83 @@ def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate
     assert gate.samples[0].following is None
 
 
+@pytest.fixture
+def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the camera by so many pixels a frame; MIN_FLOW_PX is enough."""
+
+    def move(flow_px: float) -> None:
+        monkeypatch.setattr(prediction_gate, "shrink_to_gray", lambda image: image.astype(int))
+        monkeypatch.setattr(
+            prediction_gate, "median_flow_px", lambda first, second: flow_px * (second - first)[0, 0, 0]
+        )
+
+    return move
+
+
+def partners(gate: PredictionGate) -> dict[int, int]:
+    """Return the number of the frame that each sample is compared with."""
+    pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
+    return {number: int(following[0, 0, 0]) for number, following in pairs if following is not None}
+
+
 @pytest.mark.parametrize(("every", "followed"), [(2, [4, 8, 10]), (5, [5, 10]), (7, [7]), (11, [])])
-def test_frames_that_every_leaves_out_may_lie_between(
-    gate: PredictionGate, monkeypatch: pytest.MonkeyPatch, every: int, followed: list[int]
+def test_predicted_frames_are_compared_at_most_ten_frames_apart(
+    gate: PredictionGate, motion: Callable[[float], None], every: int, followed: list[int]
 ) -> None:
-    """A camera that moves 2 pixels a frame: four are enough, and a partner is at most ten frames away."""
-    monkeypatch.setattr(prediction_gate, "shrink_to_gray", lambda image: image)
-    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
+    """Of an input whose skipped frames cannot be read."""
+    motion(MIN_FLOW_PX / 4)
     take(gate, [frame(number, frames_since=every) for number in range(0, 12, every)])
-    assert [int(one.following[0, 0, 0]) for one in gate.samples if one.following is not None] == followed
+    assert list(partners(gate).values()) == followed
+
+
+def skipping(every: int, count: int, read: list[int] | None = None) -> Iterator[Frame]:
+    """Yield every so-manieth frame, with those between. read: gets the numbers of those that are read."""
+
+    def read_skipped(first: int, after: int) -> Iterator[Frame]:
+        for number in range(first, after):
+            if read is not None:
+                read.append(number)
+            yield frame(number)
+
+    for number in range(0, count, every):
+        skipped = partial(read_skipped, number + 1, min(number + every, count))
+        yield frame(number, frames_since=every, skipped=skipped)
+
+
+@pytest.mark.parametrize("every", [2, 3, 5, 12, 40])
+def test_skipped_frames_are_partners_as_any_other(
+    gate: PredictionGate, motion: Callable[[float], None], every: int
+) -> None:
+    """The first frame that has moved enough is four frames later, whatever is predicted."""
+    motion(MIN_FLOW_PX / 4)
+    read: list[int] = []
+    take(gate, skipping(every, 200, read))
+    found = partners(gate)
+    assert found
+    assert all(second == first + 4 for first, second in found.items() if first + 4 < 200)
+    near = {number + later for number in range(0, 200, every) for later in range(1, 5)}
+    assert set(read) <= near, "no more are read than are compared"
+
+
+@pytest.mark.parametrize("every", [2, 3, 5, 12])
+def test_a_camera_that_stands_is_compared_ten_frames_later(
+    gate: PredictionGate, motion: Callable[[float], None], every: int
+) -> None:
+    motion(0.0)
+    take(gate, skipping(every, 100))
+    found = partners(gate)
+    assert found
+    assert {second - first for first, second in found.items() if first < 90} == {MAX_WAIT}
+
+
+def test_a_damaged_skipped_frame_is_no_reason_to_fail(gate: PredictionGate, motion: Callable[[float], None]) -> None:
+    def fail() -> Iterator[Frame]:
+        raise DataError("b.png", found="no image", expected="one", fix="remove it")
+        yield
+
+    motion(MIN_FLOW_PX)
+    take(gate, [frame(0, frames_since=2, skipped=fail), frame(2, frames_since=2, skipped=fail)])
+    assert partners(gate) == {0: 2}
 
 
 def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +156,9 @@ def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, m
     monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 100.0)
     cut = 2 * MAX_SAMPLES - 1
     take(gate, [frame(number, frames_since=None if number == cut else 1) for number in range(5 * MAX_SAMPLES)])
-    pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
-    followed = [(number, int(following[0, 0, 0])) for number, following in pairs if following is not None]
+    followed = partners(gate)
     assert len(followed) >= MAX_SAMPLES - 2
-    assert all(following == number + 1 for number, following in followed)
+    assert all(following == number + 1 for number, following in followed.items())
 
 
 def test_maps_of_two_sizes_are_kept(gate: PredictionGate) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, pairwise
 from typing import Protocol
 
 import cv2
@@ -34,6 +36,7 @@ class Frame:
         another place.
     on_path: motion is predicted between such frames. False for frames of a video that training would skip because the
     camera moved too little.
+    skipped: reads the frames between this one and the next, which are not predicted, in order. They show motion.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Frame:
     time_s: float | None = None
     frames_since: int | None = 1
     on_path: bool = True
+    skipped: Callable[[], Iterable[Frame]] = tuple
 
     @property
     def is_neighbor(self) -> bool:
@@ -117,8 +121,8 @@ class PreparedFrame:
         """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
         size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)
-        image = np.ascontiguousarray(box.cut(frame.image))
-        cropped = replace(frame, image=image, K=crop_K(frame.K, box.left, box.top))
+        image, K = np.ascontiguousarray(box.cut(frame.image)), crop_K(frame.K, box.left, box.top)
+        cropped = replace(frame, image=image, K=K, skipped=partial(_crop_frames, network.crop, frame.skipped))
         K = resize_K(cropped.K, (box.height, box.width), network.height, network.width)
         return cls(cropped, resize_to_planar(cropped.image, network.height, network.width), K, size, box)
 
@@ -135,6 +139,13 @@ class PreparedFrame:
         return PredictedFrame(self.frame, depth_scale, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
 
 
+def _crop_frames(crop: str, read: Callable[[], Iterable[Frame]]) -> Iterator[Frame]:
+    """Yield frames cropped as for a network. Raise GeometryError where an image is smaller than the crop."""
+    for frame in read():
+        box = crop_window(crop, *frame.image.shape[:2])
+        yield replace(frame, image=box.cut(frame.image), K=crop_K(frame.K, box.left, box.top))
+
+
 def frame_name(recording: Recording, index: int) -> str:
     """Return the name of a frame on disk: the stem of its file, or its number in the whole video."""
     file = recording.file(index)
@@ -149,10 +160,11 @@ def has_frame_numbers(recording: Recording) -> bool:
 def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
     """Yield left images of a recording, those of rising `indices` or all, read one by one."""
     before = None
-    for index in range(len(recording)) if indices is None else indices:
-        name, time_s = frame_name(recording, index), recording.timestamp_s(index)
+    for index, after in pairwise(chain(range(len(recording)) if indices is None else indices, [len(recording)])):
+        skipped = partial(read_frames, recording, range(index + 1, after))
         frames_since = 1 if before is None else index - before
-        yield Frame(name, recording.image(index), recording.K(index), time_s, frames_since)
+        name, time_s = frame_name(recording, index), recording.timestamp_s(index)
+        yield Frame(name, recording.image(index), recording.K(index), time_s, frames_since, skipped=skipped)
         before = index
 
 

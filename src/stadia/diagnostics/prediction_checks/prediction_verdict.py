@@ -255,7 +255,8 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "S30", "inverse depth up to scale and shift has no ratios"
         elif measured.followed is not None and measured.followed < MIN_PAIRS:
             pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
-            yield "S30", f"{pairs} at most {MAX_FRAMES_APART} frames apart, {MIN_PAIRS} are needed"
+            apart = f"a predicted frame and one at most {MAX_FRAMES_APART} frames later"
+            yield "S30", f"{pairs} ({apart}), {MIN_PAIRS} are needed"
         elif measured.match_pairs < MIN_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
             yield "S30", f"{pairs} with enough motion and matches, {MIN_PAIRS} are needed"

@@ -10,7 +10,7 @@ from stadia.core.files import expand_home, safe_join
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.video_files import find_camera_file
-from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
+from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
@@ -56,8 +56,8 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     inputs = open_inputs(request.source, every=request.every, **options)
     no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
     yield f"note: an exported network predicts depth only: {no_path}no point cloud"
-    if network.about.verdict not in (None, Verdict.USABLE):
-        yield f"note: when it was exported, the verdict on record of its run was: {network.about.describe_verdict()}"
+    if network.about.verdict is not None:
+        yield f"note: verdict on record of its run when it was exported: {network.about.describe_verdict()}"
     checks: dict[str, Mapping[str, Any]] = {}
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)

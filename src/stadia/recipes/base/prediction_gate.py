@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import VerdictError
+from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import CATALOG
@@ -85,19 +86,35 @@ class PredictionGate:
             if len(self.samples) == 2 * MAX_SAMPLES:
                 self.samples, self._stride = self.samples[::2], 2 * self._stride
                 self._waited = MAX_WAIT  # the newest sample is gone: the next frame is of none
+            self._follow_skipped(frame)
 
     def _follow(self, frame: Frame) -> bool:
         """Compare the last sample with this frame. Return whether to wait for one that has moved farther."""
+        self._compare(frame, MAX_WAIT + 1 if frame.frames_since is None else self._waited + frame.frames_since)
+        self._follow_skipped(frame)
+        return self._waited < MAX_WAIT
+
+    def _follow_skipped(self, frame: Frame) -> None:
+        """Compare the last sample with the frames after this one that are not predicted, until one has moved enough."""
+        waited = self._waited
+        with suppress(StadiaError):  # nothing is predicted of it: a damaged image is no reason to fail
+            for number, one in enumerate(frame.skipped() if waited < MAX_WAIT else (), 1):
+                self._compare(one, waited + number)
+                if self._waited >= MAX_WAIT:
+                    return
+        self._waited = waited
+
+    def _compare(self, frame: Frame, waited: int) -> None:
+        """Compare the last sample with a frame so many frames later, unless it is too far away."""
         assert self._gray is not None
-        waited = MAX_WAIT + 1 if frame.frames_since is None else self._waited + frame.frames_since
+        self._waited = MAX_WAIT
         if waited > MAX_WAIT:
-            self._waited = MAX_WAIT
-            return False
+            return
         image, K = reduce_image(frame.image, frame.K)
         moved = median_flow_px(self._gray, shrink_to_gray(image))
         self.samples[-1] = replace(self.samples[-1], following=image, following_K=K)
-        self._waited = MAX_WAIT if moved is None or moved >= MIN_FLOW_PX else waited
-        return self._waited < MAX_WAIT
+        if moved is not None and moved < MIN_FLOW_PX:
+            self._waited = waited
 
     def judge(self) -> PredictionVerdict:
         """Return the verdict on all frames so far; it is measured once."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +20,11 @@ from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
-from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames, stream_video
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
 from stadia.datasets.video_files import hash_video, read_user_intrinsics
+from stadia.diagnostics.prediction_checks import reduce_image
+from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 
@@ -119,11 +124,14 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
 
     def frames() -> Iterator[Frame]:
         chooser = FrameSelector(options.stride, lists_kept=False)
-        for decoded in itertools.islice(stream_video(path, options.video_decoder), start, stop, every):
+        stream = itertools.islice(stream_video(path, options.video_decoder), start, stop)
+        for decoded in stream:
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
-            yield Frame(
-                f"{decoded.index:06d}", decoded.image, cameras.select_K(decoded.index), decoded.time_s, every, on_path
-            )
+            name, K = f"{decoded.index:06d}", cameras.select_K(decoded.index)
+            between = itertools.islice(stream, every - 1)
+            skipped = [_reduce_frame(one, cameras) for one in itertools.islice(between, MAX_FRAMES_APART)]
+            deque(between, maxlen=0)
+            yield Frame(name, decoded.image, K, decoded.time_s, every, on_path, partial(tuple, skipped))
 
     last = announced if stop is None else stop
     numbers = None if last is None else range(start, last, every)
@@ -137,6 +145,12 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
         has_frame_numbers=True,
         names=tuple(f"{number:06d}" for number in numbers or ()),
     )
+
+
+def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
+    """Return a frame that is not predicted, small: some wait in memory."""
+    image, K = reduce_image(decoded.image, cameras.select_K(decoded.index))
+    return Frame(f"{decoded.index:06d}", image, K, decoded.time_s)
 
 
 def describe_assumed_camera(camera: CameraConfig) -> str:
