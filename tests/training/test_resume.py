@@ -202,8 +202,8 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     output = io.StringIO()
     small_recipe.train(tmp_path, resume=run.folder, recipe=recipe, console=Console(file=output, width=300))
     assert output.getvalue() == (
-        f"small: all 20 steps are done already, in {run.folder};"
-        f" a new training goes on from its weights: start_from={run.folder}\n"
+        f"small: all 20 steps are done already, in {run.folder}."
+        f" Fix: train a new run from its weights: start_from={run.folder}\n"
     )
     assert table(run.folder) == before
     assert recipe.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (

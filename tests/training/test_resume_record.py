@@ -13,7 +13,10 @@ import small_recipe
 from rich.console import Console
 from test_resume import At, Crash, crash
 
+from stadia.core.errors import RunError
+from stadia.core.files import write_json
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.training import phase_clock
 from stadia.training.fit import Interrupted
 from stadia.training.loop import TrainingLoop
 from stadia.training.phase_clock import _add_phases, find_earlier_times
@@ -122,3 +125,73 @@ def test_steps_of_the_start_count(tmp_path: Path) -> None:
     assert "steps are few" not in output.getvalue()
     assert "note: 20 steps, after 5000 of the weights that it starts from: the loss checks run" in output.getvalue()
     assert run.facts["start_steps"] == 5000
+
+
+@pytest.fixture
+def seconds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 2 s, and nothing else takes time."""
+    now = [0.0]
+
+    def begin_batch(recipe: object) -> None:
+        now[0] += 2.0
+
+    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(small_recipe.SmallRecipe, "on_batch_start", begin_batch)
+
+
+def resume(folder: Path, minutes: float | None) -> tuple[int, str]:
+    """Return the last step and what was printed."""
+    output = io.StringIO()
+    console = Console(file=output, width=500)
+    _, trained = small_recipe.train(folder.parent, resume=folder, console=console, max_minutes=minutes)
+    return trained.steps, output.getvalue()
+
+
+@pytest.mark.usefixtures("seconds_a_step")
+def test_a_run_that_its_time_ended_goes_on_with_a_larger_limit(tmp_path: Path) -> None:
+    run, trained = small_recipe.train(tmp_path, max_minutes=0.15)
+    assert trained.steps == 5, "10 s are more than 9 s"
+    steps, printed = resume(run.folder, 0.15)
+    assert (steps, printed) == (
+        5,
+        f"small: training.max_minutes=0.15 are used up (the steps took 0.167) at step 5 of 20, in {run.folder}."
+        " Fix: resume it with more (training.max_minutes=MINUTES, or null for no limit), or train a new run from its"
+        f" weights: start_from={run.folder}\n",
+    )
+    steps, printed = resume(run.folder, 0.16)
+    assert steps == 5
+    assert printed.startswith("small: training.max_minutes=0.16 are used up (the steps took 0.167) at step 5 of 20")
+    assert "was the last" not in printed
+    with pytest.raises(RunError, match=r"other configuration \(training\.max_minutes: 0\.16 -> 0\.1\)"):
+        resume(run.folder, 0.1)
+    steps, printed = resume(run.folder, 0.3)
+    assert steps == 9
+    assert "steps 6 to at most 20" in printed
+    assert "training.max_minutes=0.3 are over: step 9 of 20 was the last" in printed
+    now = Run.open(run.folder)
+    assert (now.config["training"]["max_minutes"], now.facts["ended_by_time_at"]) == (0.3, 9)
+    assert (now.facts["ended_by_time_after_s"], now.facts["status"]) == (18.0, "finished")
+    steps, printed = resume(run.folder, None)
+    assert steps == 20
+    done = Run.open(run.folder)
+    assert done.config["training"]["max_minutes"] is None
+    assert not {"ended_by_time_at", "ended_by_time_after_s"} & done.facts.keys()
+    assert resume(run.folder, None)[1].startswith("small: all 20 steps are done already")
+
+
+@pytest.mark.usefixtures("seconds_a_step")
+def test_a_larger_limit_is_kept_over_a_stop(tmp_path: Path) -> None:
+    """Ctrl-C after a resume with more time: the next resume has that time too."""
+    run, _ = small_recipe.train(tmp_path, max_minutes=0.15)
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, resume=run.folder, max_minutes=0.3, callbacks=[At(6, interrupt)])
+    assert Run.open(run.folder).config["training"]["max_minutes"] == 0.3
+    assert resume(run.folder, 0.3)[0] == 9
+
+
+@pytest.mark.usefixtures("seconds_a_step")
+def test_a_run_of_an_earlier_version_has_no_seconds_of_its_steps(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path, max_minutes=0.15)
+    facts = {key: fact for key, fact in run.facts.items() if key != "ended_by_time_after_s"}
+    write_json(run.folder / "run.json", facts)
+    assert "small: training.max_minutes=0.15 are used up at step 5 of 20" in resume(run.folder, 0.15)[1]

@@ -94,7 +94,7 @@ class TrainingConfig(StrictModel):
     max_epochs, max_steps: the training ends at the first of the two. max_steps alone sets no limit of epochs.
     max_minutes: the training also ends after the first step at whose end all steps took this long, without validations
         and checkpoints. It is validated, scored and finished then. The learning rate follows the time where that is
-        further than the steps, so that its schedule ends with the training.
+        further than the steps, so that its schedule ends with the training. A resume may raise it.
     batch_size: samples of one forward and backward on one device.
     grad_accumulation_steps: batches of a step.
     clip_norm: the largest norm of the gradient; null = any.

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import importlib.util
 import logging
-import math
 import os
 import signal
 import threading
@@ -37,39 +36,21 @@ from stadia.training.best_checkpoint import compare_with_start, note_best_checkp
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, repair_header_copies
 from stadia.training.config import MAX_STEPS, TrainingConfig
+from stadia.training.fit_messages import describe_no_step, describe_time_over, name_weights, start_lines
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times, find_earlier_times
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import START_STEPS, Run
+from stadia.training.run_folder import ENDED_BY_TIME_AFTER_S, ENDED_BY_TIME_AT, MAX_MINUTES, START_STEPS, Run
 from stadia.training.sharding import ShardedStrategy
 
 FEW_PROCESSES = 8
 """Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
 
-FEW_STEPS = 300
-_CHECKS = f"the loss checks run from {FEW_STEPS} steps on. Fix: "
-_DRY_RUN = "run the loss checks alone with --dry-run (in Python recipes.dry_run)"
-_FEW = (
-    "note: {} steps are few: a network needs thousands, and "
-    f"{_CHECKS}train longer (training.max_steps, or --minutes), or {_DRY_RUN}"
-)
-_FEW_MORE = f"note: {{}} steps, after {{}} of the weights that it starts from: {_CHECKS}{_DRY_RUN}"
 _NOT_SAVED = (
     "note: {} has no checkpoint: the run was stopped before its first one (a validation, or training.checkpoint_every),"
     " and starts again at step 0"
 )
-_WARM = (
-    "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"
-)
-_TIME_OVER = (
-    "training.max_minutes={:g} are over: step {} of {} was the last; the learning rate followed the time to the end of"
-    " its schedule"
-)
-_TIME_WAS_OVER = "training.max_minutes={:g} were over at step {} of {}"
-LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
-"""Of a run's steps: a longer warm-up than the first prints a note, which proposes the second."""
-
 _PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -116,7 +97,7 @@ def fit(
         recipe: its weights are trained in place.
         train_loader: the batches of an epoch from a position on (see `EpochLoader`).
         val_loader: batches to validate on, or None.
-        config: the same as in run.config where the run is resumed.
+        config: the same as in run.config where the run is resumed; `max_minutes` may be larger, and the run keeps it.
         run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
         resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet. Configuration,
             checkpoint and logged rows are checked before a file of the run changes.
@@ -146,7 +127,9 @@ def fit(
             raise CheckpointError(
                 checkpoint.path, found=f"step {step}", expected=f"one of {plan.total_steps} steps", fix=fix
             )
-        steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
+        is_longer = resume and run.has_shorter_time_limit(config.max_minutes)
+        ended = run.facts if checkpoint and not is_longer else {}
+        steps, spent_s = ended.get(ENDED_BY_TIME_AT, plan.total_steps), ended.get(ENDED_BY_TIME_AFTER_S)
         loop = None
         if step < steps:
             loop = _make_loop(fabric, recipe, (train_loader, val_loader), config, run, signals.is_requested)
@@ -159,22 +142,30 @@ def fit(
             recorded.enter_context(_recorded(run, signals, console, describe_resume))
             _remove_half_written(run)
             run.resume()
+            if is_longer and loop is not None:
+                run.set_time_limit(config.max_minutes)
             resumed()
             _print(console, [] if checkpoint is not None else [_NOT_SAVED.format(run.folder)])
         with signals, _open_loggers(config, run, step) as loggers:
             if step == 0:
                 staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
                 before = {START_STEPS: int(min(recipe.start_steps, MAX_STEPS))} if recipe.start_steps > 0 else {}
-                run.note(weights=_weights(recipe), **before, **staged)
-            is_over = loop is None or loop.time_limit.is_over
-            _print(console, _start_lines(recipe, fabric, config, run, plan, step, is_over=is_over))
+                run.note(weights=name_weights(recipe), **before, **staged)
+            if is_over := loop is None or loop.time_limit.is_over:
+                spent_s = spent_s if loop is None else loop.time_limit.spent_s
+                _print(console, [describe_no_step(recipe.recipe, config, run, plan, step, spent_s)])
+            else:
+                _print(console, start_lines(recipe, fabric, config, run, plan, step))
             if loop is not None:
                 images, histograms = Images(run, loggers, config.images_every), config.histograms_every
                 logged = Scalars(loggers, config.log_every), images, Histograms(loggers, histograms)
                 loop.callbacks = [*callbacks, *logged, ProgressBar(console)]
                 _train(loop, recipe)
                 steps, metrics = loop.step, loop.metrics
-                _print(console, _end_lines(run, plan, config, loop.clock, steps))
+                if steps < plan.total_steps:
+                    run.note(**{ENDED_BY_TIME_AT: steps, ENDED_BY_TIME_AFTER_S: loop.time_limit.spent_s})
+                    _print(console, [] if is_over else [describe_time_over(config, plan, steps)])
+                _print(console, [describe_times(loop.clock.found)] if loop.clock.found else [])
                 _print(console, [*compare_with_start(loop), *note_best_checkpoint(loop)])
         if run.writes:
             finish()
@@ -319,11 +310,6 @@ class StopSignals:
         self.console.print("stopping at the end of this step; once more to stop at once")
 
 
-def _weights(recipe: AnyRecipe) -> dict[str, str]:
-    """Return what its networks start from, by name."""
-    return {"weights of": recipe.started_from} if recipe.started_from else dict(recipe.weights)
-
-
 def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
     """Return the checkpoint to go on from, checked against the recipe; None where nothing was saved yet.
 
@@ -352,7 +338,9 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     checkpoint = Checkpoint.open(path)
     checkpoint.check_resumable()
     check_recipe(checkpoint, recipe)
-    changes = select_relevant_changes(diff_mappings(run.config, checkpoint.header.config), ("data", "start_from"))
+    changes = select_relevant_changes(
+        diff_mappings(run.config, checkpoint.header.config), ("data", "start_from", MAX_MINUTES)
+    )
     if changes or checkpoint.header.kind != "training":
         found = f"a checkpoint of another run ({'; '.join(map(str, changes))})" if changes else "weights alone"
         fix = "restore the run's own last.safetensors, or start a new run with start_from"
@@ -417,58 +405,3 @@ def _quiet_lightning() -> Iterator[None]:
 def _print(console: Console, lines: Iterator[str] | Sequence[str]) -> None:
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def _start_lines(
-    recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, *, is_over: bool
-) -> Iterator[str]:
-    """Yield what is trained, from which weights, on what, how long, where to; its stages; and notes on its length.
-
-    is_over: no step is left, or no time for one.
-    """
-    steps, warmup = plan.total_steps, recipe.config.schedule.warmup_steps
-    if is_over:
-        done = f"all {step} steps are done" if step >= steps else _TIME_WAS_OVER.format(config.max_minutes, step, steps)
-        more = f"a new training goes on from its weights: start_from={run.folder}"
-        yield f"{recipe.recipe}: {done} already, in {run.folder}; {more}"
-    else:
-        parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
-        yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
-    yield from (batches.describe_stages(config.stages, plan.phases, recipe.config.optimizer.lr) if plan.phases else ())
-    if step == 0 and steps < FEW_STEPS:
-        is_few = steps + recipe.start_steps < FEW_STEPS
-        before = f"{recipe.start_steps:.0f}" if math.isfinite(recipe.start_steps) else "those"
-        yield _FEW.format(steps) if is_few else _FEW_MORE.format(steps, before)
-    if step == 0 and warmup > LONGEST_WARMUP * steps:
-        yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
-
-
-def _describe_weights(recipe: AnyRecipe, step: int) -> str:
-    trained, frozen = (sum(p.numel() for p in recipe.parameters() if p.requires_grad is one) for one in (True, False))
-    line = f"{recipe.recipe}: {trained / 1e6:.1f} M parameters" + f" and {frozen / 1e6:.1f} M frozen" * bool(frozen)
-    starts = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in _weights(recipe).items())
-    return line + (f" ({starts})" if starts and not step else "")
-
-
-def _describe_place(fabric: Fabric) -> str:
-    device, threads = fabric.device.type, torch.get_num_threads()
-    if device == "cpu":
-        return f"{threads} thread{'s' * (threads > 1)}"
-    return torch.cuda.get_device_name() if device == "cuda" else device
-
-
-def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
-    sizes = batches.batch_sizes(config) or [config.batch_size]
-    of_step = config.grad_accumulation_steps * fabric.world_size
-    samples = " to ".join(str(size * of_step) for size in dict.fromkeys((sizes[0], sizes[-1])))
-    last = f"at most {plan.total_steps}" if config.max_minutes is not None else str(plan.total_steps)
-    steps = f"steps {step + 1} to {last}" if step else f"{last} steps"
-    return f"{steps} of {samples} samples"
-
-
-def _end_lines(run: Run, plan: TrainingPlan, config: TrainingConfig, clock: PhaseClock, step: int) -> Iterator[str]:
-    """Yield that the time was over before the steps, which run.json keeps; and where the time went."""
-    if step < plan.total_steps:
-        run.note(ended_by_time_at=step)
-        yield _TIME_OVER.format(config.max_minutes, step, plan.total_steps)
-    yield from [describe_times(clock.found)] if clock.found else ()

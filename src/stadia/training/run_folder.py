@@ -28,14 +28,27 @@ _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "s
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 _RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"  # as `Run.create` names
 
-_FACTS: dict[str, type] = {"recipe": str, "seed": int, "data": dict, "resumed": list, "ended_by_time_at": int}
+ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S = "ended_by_time_at", "ended_by_time_after_s"
+"""Keys of run.json: the step at which `training.max_minutes` ended the training, and the seconds of its steps."""
+
+_FACTS: dict[str, type] = {
+    "recipe": str,
+    "seed": int,
+    "data": dict,
+    "resumed": list,
+    ENDED_BY_TIME_AT: int,
+    ENDED_BY_TIME_AFTER_S: float,
+}
 WORSE_THAN_START = "worse_than_start"
 """Key of run.json: whether the weights that a training started from score better than all of its own."""
 
 START_STEPS = "start_steps"
 """Key of run.json: updates that made the weights that a training started from, with those of their own starts."""
 
-_OPTIONAL_FACTS = ("data", "resumed", "ended_by_time_at")  # missing in some runs
+_OPTIONAL_FACTS = ("data", "resumed", ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S)  # missing in some runs
+
+MAX_MINUTES = "training.max_minutes"
+"""Key of the time limit. A resume may raise it."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +180,28 @@ class Run:
             config: the whole configuration, or one group of it.
             within: the key of that group ("training").
             free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers,
-                loggers, and the intervals of checkpoints and images.
+                loggers, and the intervals of checkpoints and images; and besides a larger time limit.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
         changes = diff_mappings(before, after, f"{within}." if within else "")
-        self._refuse("configuration", select_relevant_changes(changes, free))
+        training = after if within == "training" else after.get("training", {}) if within is None else {}
+        longer = [MAX_MINUTES] if self.has_shorter_time_limit(training.get("max_minutes", 0)) else []
+        self._refuse("configuration", select_relevant_changes(changes, [*free, *longer]))
+
+    def has_shorter_time_limit(self, minutes: float | None) -> bool:
+        """Return whether a time limit is longer than that of the run; None is none."""
+        training = self.config.get("training")
+        own = training.get("max_minutes") if isinstance(training, dict) else None
+        return isinstance(own, int | float) and (minutes is None or minutes > own)
+
+    def set_time_limit(self, minutes: float | None) -> None:
+        """Write another time limit into the configuration: the run goes on, and has not ended by time."""
+        self.config["training"]["max_minutes"] = minutes
+        if self.writes:  # the configuration last: a resume after a stop in between raises the limit again
+            ended = ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S
+            write_json(self.folder / "run.json", {key: fact for key, fact in self.facts.items() if key not in ended})
+            write_json(self.folder / "config.json", self.config)
 
     def check_data(self, data: Mapping[str, Any]) -> None:
         """Raise RunError where the data differs from that of the run; its path may differ (see `create`).

@@ -38,7 +38,8 @@ from stadia.recipes.base.progressive_resizing import (
 from stadia.recipes.base.step_measurement import PROBE_INTERVAL_S, PROBE_STEPS, DryRunResult, measure_steps
 from stadia.training.batches import batch_sizes
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP, check_devices
+from stadia.training.fit import check_devices
+from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.peak_memory import PeakMemory, unshared_child_bytes
 

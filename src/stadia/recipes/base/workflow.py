@@ -67,7 +67,8 @@ from stadia.recipes.base.step_measurement import DryRunResult, measure_steps
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.config import CHECK_SECONDS, MAX_CHECK_SECONDS
-from stadia.training.fit import FEW_STEPS, check_devices, fit, open_last_checkpoint
+from stadia.training.fit import check_devices, fit, open_last_checkpoint
+from stadia.training.fit_messages import FEW_STEPS
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
@@ -103,7 +104,7 @@ def train(
     Args:
         config: of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
-        resume: a run's folder to resume; its configuration must be equal.
+        resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`.
         on_stop: what to do on a finding with severity stop, of the data or during training: "halt" or "warn".
         ended: called with the run when it ends, also after an error; builds the report.
         opened: data that were opened for this configuration before; they are not read again.

@@ -1,0 +1,101 @@
+"""Describe a training at its start and at its end, a line each for the console."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import torch
+from lightning.fabric import Fabric
+
+from stadia.training import batches
+from stadia.training.batches import TrainingPlan
+from stadia.training.config import TrainingConfig
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+FEW_STEPS = 300
+_CHECKS = f"the loss checks run from {FEW_STEPS} steps on. Fix: "
+_DRY_RUN = "run the loss checks alone with --dry-run (in Python recipes.dry_run)"
+_FEW = (
+    "note: {} steps are few: a network needs thousands, and "
+    f"{_CHECKS}train longer (training.max_steps, or --minutes), or {_DRY_RUN}"
+)
+_FEW_MORE = f"note: {{}} steps, after {{}} of the weights that it starts from: {_CHECKS}{_DRY_RUN}"
+_WARM = (
+    "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"
+)
+_TIME_OVER = (
+    "training.max_minutes={:g} are over: step {} of {} was the last; the learning rate followed the time to the end of"
+    " its schedule"
+)
+LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
+"""Of a run's steps: a longer warm-up than the first prints a note, which proposes the second."""
+
+
+def start_lines(
+    recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int
+) -> Iterator[str]:
+    """Yield what is trained, from which weights, on what, how long, where to; its stages; and notes on its length."""
+    steps, warmup = plan.total_steps, recipe.config.schedule.warmup_steps
+    parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
+    yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
+    yield from (batches.describe_stages(config.stages, plan.phases, recipe.config.optimizer.lr) if plan.phases else ())
+    if step == 0 and steps < FEW_STEPS:
+        is_few = steps + recipe.start_steps < FEW_STEPS
+        before = f"{recipe.start_steps:.0f}" if math.isfinite(recipe.start_steps) else "those"
+        yield _FEW.format(steps) if is_few else _FEW_MORE.format(steps, before)
+    if step == 0 and warmup > LONGEST_WARMUP * steps:
+        yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
+
+
+def describe_no_step(
+    recipe: str, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, spent_s: float | None
+) -> str:
+    """Return why a resumed run makes no step, and how to train longer.
+
+    spent_s: seconds of all its steps; None where unknown.
+    """
+    anew = f"train a new run from its weights: start_from={run.folder}"
+    if step >= plan.total_steps:
+        return f"{recipe}: all {step} steps are done already, in {run.folder}. Fix: {anew}"
+    used_up = f"training.max_minutes={config.max_minutes:g} are used up"
+    spent = "" if spent_s is None else f" (the steps took {spent_s / 60:.3g})"
+    more = "resume it with more (training.max_minutes=MINUTES, or null for no limit)"
+    return f"{recipe}: {used_up}{spent} at step {step} of {plan.total_steps}, in {run.folder}. Fix: {more}, or {anew}"
+
+
+def name_weights(recipe: AnyRecipe) -> dict[str, str]:
+    """Return what its networks start from, by name."""
+    return {"weights of": recipe.started_from} if recipe.started_from else dict(recipe.weights)
+
+
+def _describe_weights(recipe: AnyRecipe, step: int) -> str:
+    trained, frozen = (sum(p.numel() for p in recipe.parameters() if p.requires_grad is one) for one in (True, False))
+    line = f"{recipe.recipe}: {trained / 1e6:.1f} M parameters" + f" and {frozen / 1e6:.1f} M frozen" * bool(frozen)
+    starts = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in name_weights(recipe).items())
+    return line + (f" ({starts})" if starts and not step else "")
+
+
+def _describe_place(fabric: Fabric) -> str:
+    device, threads = fabric.device.type, torch.get_num_threads()
+    if device == "cpu":
+        return f"{threads} thread{'s' * (threads > 1)}"
+    return torch.cuda.get_device_name() if device == "cuda" else device
+
+
+def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
+    sizes = batches.batch_sizes(config) or [config.batch_size]
+    of_step = config.grad_accumulation_steps * fabric.world_size
+    samples = " to ".join(str(size * of_step) for size in dict.fromkeys((sizes[0], sizes[-1])))
+    last = f"at most {plan.total_steps}" if config.max_minutes is not None else str(plan.total_steps)
+    steps = f"steps {step + 1} to {last}" if step else f"{last} steps"
+    return f"{steps} of {samples} samples"
+
+
+def describe_time_over(config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
+    """Return that the time was over before the steps."""
+    return _TIME_OVER.format(config.max_minutes, step, plan.total_steps)
