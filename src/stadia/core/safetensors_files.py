@@ -17,23 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ALIGNMENT = 8
-_TYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-    "complex64": "C64",
-}
-"""torch's names of types, without `torch.`, and those of the format."""
+_KINDS = {"float": "F", "bfloat": "BF", "int": "I", "uint": "U"}
+"""Kinds of numbers of torch and of the format; the bits follow."""
 
 
 def write_safetensors(stream: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -41,7 +26,8 @@ def write_safetensors(stream: BinaryIO, tensors: Mapping[str, Tensor], metadata:
 
     stream: at its start.  tensors: on the CPU, of any shape; tied ones are written twice.
 
-    Raises TypeError for a type that the format lacks, or on a machine with the most significant byte first.
+    Raises TypeError for a type other than integers, floats of 16 bits or more and bool, and on a machine with the most
+    significant byte first.
 
     Examples:
         >>> import io, safetensors.torch, torch
@@ -77,6 +63,9 @@ def view_bytes(tensor: Tensor) -> memoryview:
 
 def _name_type(tensor: Tensor) -> str:
     name = str(tensor.dtype).removeprefix("torch.")
-    if name not in _TYPES:
-        raise TypeError(f"safetensors has no type {tensor.dtype}")
-    return _TYPES[name]
+    kind = name.rstrip("0123456789")
+    if name == "bool":
+        return "BOOL"
+    if kind not in _KINDS:
+        raise TypeError(f"a tensor of {tensor.dtype}, which is not written")
+    return _KINDS[kind] + name.removeprefix(kind)
