@@ -124,10 +124,9 @@ def _name_run(folder: Path) -> None:
     run.rename(folder / "out" / "run")
 
 
-def _remove_runs(folder: Path) -> None:
-    """Take two runs from a finished study, so that it is continued with two trainings instead of six."""
-    for run in list_runs(folder / "out" / "two" / "runs")[-2:]:
-        shutil.rmtree(run)
+def _remove_run(folder: Path) -> None:
+    """Take a run from a finished study, so that it is continued with one training instead of six."""
+    shutil.rmtree(list_runs(folder / "out" / "two" / "runs")[-1])
 
 
 def _darken_validation(folder: Path) -> None:
@@ -160,7 +159,7 @@ COMMANDS = (
     Command("train", "drive.mp4", f"{_TRAIN} training.max_steps=2 training.images_every=2", "out cache"),
     Command("resume", "drive.mp4", "train --resume out/run", "out cache",
             prepare=f"{_TRAIN} training.max_steps=4 training.images_every=4", kill_share=0.7, then=_name_run),
-    Command("ablate", "drive.mp4", _ABLATE, make=_write_study, prepare=_ABLATE, then=_remove_runs),
+    Command("ablate", "drive.mp4", _ABLATE, make=_write_study, prepare=_ABLATE, then=_remove_run),
 )  # fmt: skip
 
 
@@ -367,6 +366,9 @@ def _hash(path: Path, work: Path) -> str:
 
 
 def _scrub(data: bytes, work: Path) -> bytes:
+    """Return text without what differs from run to run; binary data as they are."""
+    if b"\0" in data:
+        return data
     for text in {str(work), str(work.resolve())}:
         data = data.replace(text.encode(), b"WORK")
     data = re.sub(_STARTED.pattern.encode(), b"RUN", data)
@@ -418,7 +420,7 @@ def _read_safetensors(data: bytes) -> bytes:
     texts = header["__metadata__"]
     digests = [key for key in texts if key.endswith("sha256")]  # of the times, too
     header["__metadata__"] = {key: _drop_times(json.loads(texts[key])) for key in texts if key not in digests}
-    return json.dumps(header, sort_keys=True).encode() + data[8 + length :]
+    return json.dumps(header, sort_keys=True).encode() + sha256(data[8 + length :]).hexdigest().encode()
 
 
 _READERS: Mapping[str, Callable[[bytes], bytes]] = {

@@ -49,19 +49,23 @@ class Row:
         self.litter += one.litter
 
 
-def choose_calls(calls: Sequence[str], *, is_distinct: bool, every: int) -> list[tuple[int, int]]:
-    """Return (number, error) of calls to fail; error 0 is SIGKILL.
+def choose_calls(calls: Sequence[str], *, most: int | None, every: int) -> list[tuple[int, int]]:
+    """Return (number, error) of calls to fail, in the order of the calls; error 0 is SIGKILL.
 
-    is_distinct: only the first call of each name and file, where numbers in names do not count.
+    most: of each name and file, where numbers in names do not count, spread from the first to the last; None for all.
+    every: each n-th of these.
     """
-    numbers, seen = [], set[str]()
+    kinds: dict[str, list[int]] = {}
     for number, call in enumerate(calls, start=1):
-        kind = re.sub(r"\d+", "0", _TEMPORARY.sub(r"\1", call))
-        if not is_distinct or kind not in seen:
-            numbers.append(number)
-        seen.add(kind)
-    chosen = numbers[::every]
-    return [(number, error) for at, number in enumerate(chosen) for error in (ERRORS[at % len(ERRORS)], _KILL)]
+        kinds.setdefault(re.sub(r"\d+", "0", _TEMPORARY.sub(r"\1", call)), []).append(number)
+    numbers = sorted(number for same in kinds.values() for number in _spread(same, most))[::every]
+    return [(number, error) for at, number in enumerate(numbers) for error in (ERRORS[at % len(ERRORS)], _KILL)]
+
+
+def _spread(numbers: list[int], most: int | None) -> list[int]:
+    if most is None or len(numbers) <= most:
+        return numbers
+    return [numbers[k * (len(numbers) - 1) // max(most - 1, 1)] for k in range(most)]
 
 
 def disturb(place: Workplace, command: Command, sound: Result, before: Sequence[str], number: int, error: int) -> Row:
@@ -82,7 +86,7 @@ def disturb(place: Workplace, command: Command, sound: Result, before: Sequence[
 
 
 def run_command(
-    places: queue.Queue[Workplace], command: Command, *, is_distinct: bool, every: int, minutes: float = math.inf
+    places: queue.Queue[Workplace], command: Command, *, most: int | None, every: int, minutes: float = math.inf
 ) -> Iterator[Row]:
     """Yield the row of the undisturbed run, then one for each disturbed run that starts within the minutes."""
     ends = time.monotonic() + 60 * minutes
@@ -105,7 +109,7 @@ def run_command(
             places.put(place)
 
     with ThreadPoolExecutor(places.qsize()) as threads:
-        chosen = choose_calls(sound.calls, is_distinct=is_distinct, every=every)
+        chosen = choose_calls(sound.calls, most=most, every=every)
         if minutes < math.inf:
             random.Random(0).shuffle(chosen)  # those of the time are spread over the command
         yield from threads.map(work, chosen)
@@ -144,7 +148,7 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="for each command; a part that is drawn by chance"
     )
-    parser.add_argument("--distinct", action="store_true", help="fail only the first call of each name and file")
+    parser.add_argument("--most", type=int, help="fail at most so many calls of each name and file, first to last")
     arguments = parser.parse_args()
     rows: list[Row] = []
     # Ctrl-C prints the table of what was done.
@@ -152,7 +156,7 @@ def main() -> int:
         for command in COMMANDS:
             if arguments.commands and not any(word in command.name for word in arguments.commands):
                 continue
-            chosen = {"is_distinct": arguments.distinct, "every": arguments.every, "minutes": arguments.minutes}
+            chosen = {"most": arguments.most, "every": arguments.every, "minutes": arguments.minutes}
             found = run_command(places, command, **chosen)
             rows.append(next(found))
             for one in found:

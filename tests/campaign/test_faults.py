@@ -34,7 +34,7 @@ def places(
 @pytest.mark.parametrize("name", _SAMPLED)
 def test_a_rerun_after_a_failed_call_gives_the_undisturbed_result(name: str, places: queue.Queue[Workplace]) -> None:
     (command,) = (command for command in COMMANDS if command.name == name)
-    first, *rows = run_command(places, command, is_distinct=True, every=_SAMPLED[name])
+    first, *rows = run_command(places, command, most=1, every=_SAMPLED[name])
     assert first.calls > 5
     assert rows
     assert not [fault for row in rows for fault in row.faults]
@@ -49,12 +49,14 @@ def test_a_rerun_after_a_kill_gives_the_undisturbed_result(places: queue.Queue[W
 
 def test_each_call_fails_once_with_an_error_and_once_with_a_kill() -> None:
     calls = ["open /.a.aaaaaaaa.partial.png", "write /.a.aaaaaaaa.partial.png", "write /.a.aaaaaaaa.partial.png"]
-    assert [number for number, _ in choose_calls(calls, is_distinct=False, every=1)] == [1, 1, 2, 2, 3, 3]
-    assert [error == 0 for _, error in choose_calls(calls, is_distinct=False, every=1)] == [False, True] * 3
-    assert [number for number, _ in choose_calls(calls, is_distinct=True, every=1)] == [1, 1, 2, 2]
-    assert [(number, error == 0) for number, error in choose_calls(calls, is_distinct=False, every=2)] == [
+    assert [number for number, _ in choose_calls(calls, most=None, every=1)] == [1, 1, 2, 2, 3, 3]
+    assert [error == 0 for _, error in choose_calls(calls, most=None, every=1)] == [False, True] * 3
+    assert [number for number, _ in choose_calls(calls, most=1, every=1)] == [1, 1, 2, 2]
+    assert [(number, error == 0) for number, error in choose_calls(calls, most=None, every=2)] == [
         *((1, False), (1, True), (3, False), (3, True))
     ]
+    calls = [f"write /run{number}.json" for number in range(9)]
+    assert [number for number, _ in choose_calls(calls, most=3, every=1)][::2] == [1, 5, 9]
 
 
 def test_checkpoints_that_differ_in_time_alone_are_equal(sound: Path, tmp_path: Path) -> None:
