@@ -36,7 +36,7 @@ _CALLS, _TEXT = 16384, 128
 _TRACEBACK = re.compile(r"^Traceback |internal error|Segmentation fault|Fatal Python error|^Exception ", re.MULTILINE)
 _TIMES = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
 _DURATIONS = re.compile(rb"\d+(\.\d+)? (s|ms|min|frames/s|images/s)\b")
-_STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}")
+_STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}(-selfsup(-\d)?)?")  # the second run of a second has a number
 _TIME_KEYS = {"time", "started", "finished", "resumed", "frame_ms", "wall_s", "spent_s", "seconds", "commit", "dirty"}
 _UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__", "diff.patch", "taken-back/")
 """Times, or the state of the checkout."""
@@ -275,7 +275,7 @@ def list_finished(work: Path) -> list[str]:
             with suppress(ValueError):
                 facts = json.loads(path.read_text(encoding="utf-8"))
                 if facts.get("status") == "finished" or facts.get("finished") is True:
-                    found.append(str(path.relative_to(work)))
+                    found.append(_STARTED.sub("RUN", str(path.relative_to(work))))
     return sorted(found)
 
 
@@ -296,7 +296,10 @@ def judge(result: Result, sound: Result, before: Sequence[str], *, killed: bool)
     if result.code == sound.code or (result.finished == sound.finished and result.finished != before):
         differing = compare(sound.files, result.files)
         # A training is finished before its report is written; the rerun has to write it.
-        faults += [f"ended as if done: {name}" for name in differing if not (killed and "/report.html is" in name)]
+        is_of_report = killed or (result.code == 2 and "report.html: found" in result.said)
+        faults += [
+            f"ended as if done: {name}" for name in differing if not (is_of_report and "/report.html is" in name)
+        ]
     if result.code != -9 and result.litter:
         faults.append(f"litter: {', '.join(result.litter)}")
     if result.orphans:

@@ -117,6 +117,17 @@ def test_an_error_of_the_disk_names_the_file(tmp_path, context, error):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("call", ["chmod", "replace"])
+def test_an_error_of_the_temporary_file_names_the_file(tmp_path, monkeypatch, call):
+    def fail(path: str, *_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(StadiaError, match=r"a\.png: found a file that cannot be written .*Fix: check the disk"):
+        write_text(tmp_path / "a.png", "text")
+    assert names(tmp_path) == []
+
+
 def test_an_error_of_another_file_stays_what_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="input"), atomic_write(tmp_path / "a"):
         (tmp_path / "input").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import small_recipe
@@ -17,7 +18,9 @@ from stadia.core.types import Batch
 from stadia.training.best_checkpoint import BEST_CHECKPOINT, ValidationScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import Interrupted, fit
+from stadia.training.loop import TrainingLoop
 from stadia.training.run_folder import Run
+from stadia.training.training_state import TrainingState
 from stadia.training.validation_scores import compute_means
 
 
@@ -112,6 +115,25 @@ def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> N
     run, notes = train_rising(tmp_path, resume=folder)
     assert len(notes) == 1
     assert run.facts[BEST_CHECKPOINT]["step"] == 7
+
+
+def test_a_run_that_was_killed_after_its_last_checkpoint_has_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume makes no step, and knows no scores by sample."""
+    whole, _ = train_rising(tmp_path / "whole")
+    monkeypatch.setattr("stadia.training.loop.TrainingLoop.save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_rising(tmp_path / "killed")
+    monkeypatch.undo()
+    run, _ = train_rising(tmp_path / "killed", resume=next((tmp_path / "killed").iterdir()))
+    assert run.facts[BEST_CHECKPOINT] == whole.facts[BEST_CHECKPOINT] is not None
+
+
+def save_then_stop(loop: TrainingLoop, name: str, kind: Literal["training", "weights"]) -> None:
+    TrainingState.save(loop, name, kind)
+    if name == "last" and loop.is_finished:
+        raise KeyboardInterrupt
 
 
 def test_a_further_process_of_a_training_reads_no_record(tmp_path: Path) -> None:

@@ -214,8 +214,10 @@ def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: py
     left = [killed.folder / ".metrics.aaaaaaaa.partial.csv", killed.checkpoints / ".last.bbbbbbbb.partial.safetensors"]
     at_first = killed.folder.with_name("2026-01-02-030405-first") / ".run.cccccccc.partial.json"  # before its run.json
     others = tmp_path / "notes" / ".run.dddddddd.partial.json"
+    left += [killed.folder / "images" / ".step-1.eeeeeeee.partial.png"]
+    left += [killed.folder / "taken-back" / "resume-1" / ".metrics.ffffffff.partial.csv"]
     for file in (*left, at_first, others):
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     left.append(at_first)
     monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process

@@ -51,7 +51,8 @@ def _explain(error: OSError, path: str | Path) -> None:
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add a name to this path") from error
-    if error.filename is None and not isinstance(error, BrokenPipeError):  # of a write or a sync: it names no file
+    is_ours = error.filename is None or _TEMPORARY.fullmatch(os.path.basename(os.fsdecode(error.filename)))
+    if is_ours and not isinstance(error, BrokenPipeError):  # a write or a sync names no file
         found = f"a file that cannot be written ({error.strerror or summarize_exception(error)})"
         expected = "a file that can be written"
         raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error

@@ -92,18 +92,23 @@ def _describe_spread(count: int) -> str:
     return f"the difference is within its spread over {count} validation samples"
 
 
-def note_best_checkpoint(loop: TrainingLoop) -> Iterator[str]:
-    """Write into run.json how the best checkpoint compares with the last; yield a note where the choice is doubtful.
+def note_best_checkpoint(loop: TrainingLoop) -> dict[str, Any] | None:
+    """Write into run.json how the best checkpoint compares with the last, and return it; None where they are one.
 
     Only in the process that writes the run: of the others, one may come here before the file is there.
     """
     best, last, run = loop.best_score, loop.last_score, loop.run
     if not run.writes:
-        return
+        return None
     is_other = best is not None and last is not None and best.name == last.name and best.step < last.step == loop.step
     compared = compare_checkpoints(best, last) if best and last and is_other else None
-    if compared is not None or BEST_CHECKPOINT in run.facts:
+    if compared != run.facts.get(BEST_CHECKPOINT):
         run.note(**{BEST_CHECKPOINT: compared})
+    return compared
+
+
+def describe_best_checkpoint(loop: TrainingLoop, compared: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield a note where the choice between the best and the last checkpoint is doubtful."""
     if compared is not None and compared["doubt"]:
         scores = f"the best checkpoint is that of step {{step}} ({loop.recipe.describe_score(compared['name'])}"
         scores += " {score:.4g}), the last that of step {last_step}"

@@ -27,12 +27,11 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
-from stadia.core.files import remove_stale_files
 from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
-from stadia.training.best_checkpoint import compare_with_start, note_best_checkpoint
+from stadia.training.best_checkpoint import compare_with_start, describe_best_checkpoint, note_best_checkpoint
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, repair_header_copies
 from stadia.training.config import MAX_STEPS, TrainingConfig
@@ -41,7 +40,14 @@ from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times, find_earlier_times
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import ENDED_BY_TIME_AFTER_S, ENDED_BY_TIME_AT, MAX_MINUTES, START_STEPS, Run
+from stadia.training.run_folder import (
+    ENDED_BY_TIME_AFTER_S,
+    ENDED_BY_TIME_AT,
+    MAX_MINUTES,
+    START_STEPS,
+    Run,
+    remove_stale_files_of_run,
+)
 from stadia.training.sharding import ShardedStrategy
 
 FEW_PROCESSES = 8
@@ -166,7 +172,9 @@ def fit(
                     run.note(**{ENDED_BY_TIME_AT: steps, ENDED_BY_TIME_AFTER_S: loop.time_limit.spent_s})
                     _print(console, [] if is_over else [describe_time_over(config, plan, steps)])
                 _print(console, [describe_times(loop.clock.found)] if loop.clock.found else [])
-                _print(console, [*compare_with_start(loop), *note_best_checkpoint(loop)])
+                _print(
+                    console, [*compare_with_start(loop), *describe_best_checkpoint(loop, note_best_checkpoint(loop))]
+                )
         if run.writes:
             finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
@@ -349,10 +357,11 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 
 
 def _remove_half_written(run: Run) -> None:
-    """Remove what a process that was killed left of a checkpoint, and complete the checkpoints that are whole."""
-    if run.writes and run.checkpoints.is_dir():
-        remove_stale_files(run.checkpoints)
-        repair_header_copies(run.checkpoints)
+    """Remove what a process that was killed left of its files, and complete the checkpoints that are whole."""
+    if run.writes:
+        remove_stale_files_of_run(run.folder)
+        if run.checkpoints.is_dir():
+            repair_header_copies(run.checkpoints)
 
 
 @contextlib.contextmanager

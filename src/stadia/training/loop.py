@@ -16,7 +16,7 @@ from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
-from stadia.training.best_checkpoint import ValidationScore
+from stadia.training.best_checkpoint import ValidationScore, note_best_checkpoint
 from stadia.training.compilation import begin_graph
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
@@ -194,11 +194,13 @@ class TrainingLoop(TrainingState):
                 self.best, self.best_score = score[1], self.last_score
                 self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
+            if self.start_score is not None:
+                self.run.note(**{WORSE_THAN_START: self.is_worse_than_start})
+            if self.is_finished:  # before the checkpoint: a run that is resumed at its end has no scores by sample
+                note_best_checkpoint(self)
             self.save("last", "training")
             self.clock.mark("checkpoints")
             self.clock.record()
-            if self.start_score is not None:
-                self.run.note(**{WORSE_THAN_START: self.is_worse_than_start})
             self.time_limit.restart()
         self.clock.mark("checkpoints")
         if stops:

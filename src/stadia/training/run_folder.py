@@ -27,6 +27,7 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 _RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"  # as `Run.create` names
+_TAKEN_BACK = "taken-back"  # of what a resumed run wrote after the step that it resumed at
 
 ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S = "ended_by_time_at", "ended_by_time_after_s"
 """Keys of run.json: the step at which `training.max_minutes` ended the training, and the seconds of its steps."""
@@ -99,7 +100,7 @@ class Run:
         values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         if not is_main_process():
             return cls(wanted, recipe, values, seed, writes=False)
-        _remove_stale_files(Path(root))
+        _remove_stale_files_of_runs(Path(root))
         run = cls(_new_folder(wanted), recipe, values, seed)
         code, difference = _code_version()
         if difference:
@@ -159,7 +160,7 @@ class Run:
     @property
     def taken_back(self) -> Path:
         """The folder for what the latest resume takes back: rows after its checkpoint, and findings."""
-        return self.folder / "taken-back" / f"resume-{len(self.facts.get('resumed', []))}"
+        return self.folder / _TAKEN_BACK / f"resume-{len(self.facts.get('resumed', []))}"
 
     @property
     def checkpoints(self) -> Path:
@@ -273,12 +274,17 @@ def is_main_process() -> bool:
     return next((rank for rank in ranks if rank is not None), "0") == "0"
 
 
-def _remove_stale_files(root: Path) -> None:
+def _remove_stale_files_of_runs(root: Path) -> None:
     """Remove the temporary files that killed trainings left in their runs' folders, also before run.json was there."""
     for run in {*root.glob(_RUN_FOLDERS), *(file.parent for file in root.glob("*/run.json"))}:
-        for folder in (run, run / "checkpoints"):
-            if folder.is_dir() and not folder.is_symlink():
-                remove_stale_files(folder)
+        remove_stale_files_of_run(run)
+
+
+def remove_stale_files_of_run(run: Path) -> None:
+    """Remove the temporary files that killed trainings left in a run's folder."""
+    for folder in (run, run / "checkpoints", run / "images", *(run / _TAKEN_BACK).glob("*")):
+        if folder.is_dir() and not any(place.is_symlink() for place in (folder, folder.parent)):
+            remove_stale_files(folder)
 
 
 def _new_folder(wanted: Path) -> Path:
