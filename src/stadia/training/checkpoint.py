@@ -26,6 +26,7 @@ from stadia.core.files import open_atomic, write_json
 from stadia.core.input_files import check_input_file, open_input
 from stadia.core.json_files import check_json_values, read_json
 from stadia.core.registry import RENAMED_WEIGHTS
+from stadia.core.run_names import describe_runs
 from stadia.core.safetensors_files import view_bytes, write_safetensors
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ Lightning's Trainer. Versions 1 and 2 have a CRC-32 for each tensor, and none fo
 MAX_STEP = 10**12
 MAX_HEADER_BYTES = 16 << 20
 MAX_BYTES = 1 << 36
-MAX_NAMED_RUNS = 3
 
 _METADATA_KEY, _DIGEST_KEY = "stadia", "stadia-sha256"
 _WEIGHTS = "state_dict/"
@@ -332,7 +332,7 @@ def _locate(path: Path) -> Path:
     """Return the .safetensors file of a path."""
     expected = "a run's folder, a .safetensors checkpoint, or a model.onnx where the command takes one"
     if not os.path.lexists(path):
-        near = _describe_runs(path.parent) or _describe_runs(Path("runs"))
+        near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
         fix = "check the path" + (f", or {near}" if near else "")
         raise CheckpointError(path, found="no such file or folder", expected=expected, fix=fix)
     if (path / "predictions.json").is_file():
@@ -343,17 +343,10 @@ def _locate(path: Path) -> Path:
         for found in (folder / "best.safetensors", folder / "last.safetensors"):
             if found.is_file():
                 return found
-        fix = _describe_runs(path) or "pass the folder of one run, or a .safetensors file"
+        fix = describe_runs([path], need_checkpoint=True) or "pass the folder of one run, or a .safetensors file"
         raise CheckpointError(path, found="a folder without a checkpoint", expected=expected, fix=fix)
     beside = path.with_suffix(".safetensors")
     return beside if path.suffix == ".json" and beside.is_file() else path
-
-
-def _describe_runs(folder: Path) -> str:
-    """Return the advice to pass one of a folder's runs with a checkpoint, the newest ones first; "" for none."""
-    runs = sorted({path.parents[1] for path in folder.glob("*/checkpoints/*.safetensors")}, reverse=True)
-    more = f" ({len(runs) - MAX_NAMED_RUNS} more)" if len(runs) > MAX_NAMED_RUNS else ""
-    return f"pass a run with a checkpoint: {', '.join(map(str, runs[:MAX_NAMED_RUNS]))}{more}" if runs else ""
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:

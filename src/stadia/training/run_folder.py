@@ -21,6 +21,7 @@ from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_r
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
+from stadia.core.run_names import describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -129,7 +130,8 @@ class Run:
         """A run made before. Raises RunError where the folder is not a run's."""
         folder = Path(folder)
         if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
-            found, fix = "no run.json and config.json", "pass runs/<date>-<name>"
+            found = "no run.json and config.json" if folder.is_dir() else "no such folder"
+            fix = describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"
             raise RunError(folder, found=found, expected="a run's folder", fix=fix)
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
         wrong = [
