@@ -300,7 +300,7 @@ def judge(result: Result, sound: Result, before: Sequence[str], *, killed: bool)
         faults += [
             f"ended as if done: {name}" for name in differing if not (is_of_report and "/report.html is" in name)
         ]
-    if result.code != -9 and result.litter:
+    if result.litter and (not killed or result.code == sound.code):  # what is killed can remove nothing: the rerun does
         faults.append(f"litter: {', '.join(result.litter)}")
     if result.orphans:
         faults.append("a process was left running")

@@ -135,6 +135,19 @@ def test_intrinsics_of_resized_images_are_refused(tmp_path: Path, one_line: OneL
     one_line(caught.value, f"an image of about {'368x249' if factor == 0.5 else '1470x994'}", "752x480")
 
 
+@pytest.mark.parametrize("ratio", [1 / 1.3, 1 / 1.1, 1.1, 1.3])
+def test_a_focal_length_of_one_axis_alone_is_refused(tmp_path: Path, one_line: OneLine, ratio: float) -> None:
+    """Wrong in both cameras it leaves the rows equal, and rectified depth is wrong by a factor."""
+    fx, fy, cx, cy = CAM0.intrinsics
+    changed = replace(CAM0, intrinsics=(ratio * fx, fy, cx, cy)).write(tmp_path / "cam0")
+    if 1 / 1.2 < ratio < 1.2:
+        assert read_camera(changed).lens.K[0, 0] == ratio * fx
+        return
+    with pytest.raises(DataError) as caught:
+        read_camera(changed)
+    one_line(caught.value, f"fx {ratio * fx:g} and fy {fy:g}", "of pixels 1.30 times as long as wide")
+
+
 def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
     """An equidistant lens of 180 degrees: the pinhole image shows at most 60 degrees from the axis, and nothing that
     was not seen.

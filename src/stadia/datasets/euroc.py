@@ -48,6 +48,8 @@ NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
 RESIZED_BY = 1.3
 """Principal points of real lenses lie within a tenth of the middle; that of an image of another size does not."""
+MAX_FOCAL_RATIO = 1.15
+"""Of the focal lengths of a lens: pixels of cameras are square, and those of old video 1.09 times as high as wide."""
 
 _COPY = "copy it from the dataset"
 
@@ -223,6 +225,7 @@ def read_camera(path: Path) -> CameraFile:
     fx, fy, cx, cy = camera.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     _check_center(path, cx, cy, width, height)
+    _check_focal_lengths(path, fx, fy)
     lens = DistortedCamera(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)
     return CameraFile(path, lens, _read_rigid(camera, path))
 
@@ -238,6 +241,15 @@ def _check_center(path: Path, cx: float, cy: float, width: int, height: int) -> 
     )
     fix = f"divide fx, fy, cx and cy by about {math.sqrt(across * down):.2f}, or write the intrinsics of these images"
     raise DataError(path, found=found, expected=f"intrinsics of images of {width}x{height}", fix=fix)
+
+
+def _check_focal_lengths(path: Path, fx: float, fy: float) -> None:
+    """Refuse pixels that are far from square: rectified images have one focal length, which hides a wrong one."""
+    if max(fx / fy, fy / fx) <= MAX_FOCAL_RATIO:
+        return
+    fix = "correct the wrong one; where images were resized along one axis, use the original ones"
+    found = f"fx {fx:g} and fy {fy:g}, of pixels {max(fx / fy, fy / fx):.2f} times as long as wide"
+    raise DataError(path, found=found, expected="nearly equal focal lengths", fix=fix)
 
 
 def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
