@@ -148,14 +148,15 @@ def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
             raise ArithmeticError("the loss is not finite")
         return noise(change, seed) - 0.05 * (change == "fast")
 
-    code, out, _ = ablate(Trainings(failing))
+    code, out, err = ablate(Trainings(failing))
     fast = verdicts(tmp_path)["verdicts"][0]
-    assert (code, fast["decision"], fast["without"]) == (0, "undecided", [2])
+    assert (code, fast["decision"], fast["without"]) == (1, "undecided", [2])
+    assert "1 of 12 runs did not finish. Fix: " in err
     assert "fast seed 2 has no value (failed: ArithmeticError: the loss is not finite)" in out
     again = Trainings(noise)
     ablate(again)
     assert again.seen == []
-    ablate(again, "--retry-failed")
+    assert ablate(again, "--retry-failed")[0] == 0
     assert again.seen == ["new fast-seed2"]
 
 
@@ -168,7 +169,7 @@ def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
     first = Trainings(killed)
     code, out, err = ablate(first)
     fast = verdicts(tmp_path)["verdicts"][0]
-    assert (code, len(first.seen), fast["decision"], fast["without"]) == (0, 12, "undecided", [1])
+    assert (code, len(first.seen), fast["decision"], fast["without"]) == (1, 12, "undecided", [1])
     assert "fast-seed1: killed (exit code -9" in err
     assert "fast seed 1 has no value (killed" in out
     again = Trainings(noise)

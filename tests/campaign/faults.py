@@ -138,7 +138,7 @@ def _darken_validation(folder: Path) -> None:
     _write_cutouts(folder)
 
 
-_ABLATE = "ablate two.yaml --out out"
+_ABLATE = "ablate two.yaml --retry-failed --out out"
 _TRAIN = f"train selfsup {_SMALL} --out out"
 COMMANDS = (
     Command("predict-images", "run images", "predict run images CAMERA --out out"),
@@ -285,7 +285,8 @@ def judge(result: Result, sound: Result, before: Sequence[str], *, killed: bool)
     before: records of the fresh folder that say that they are finished.
     """
     faults = []
-    if result.code not in (0, 2, 130, sound.code, *((-9, 1) if killed else ())):
+    is_unfinished = killed or "did not finish. Fix:" in result.said  # of a study
+    if result.code not in (0, 2, 130, sound.code, *((-9,) if killed else ()), *((1,) if is_unfinished else ())):
         faults.append(f"exit code {result.code}")
     if _TRACEBACK.search(result.said):
         faults.append("an internal error or traceback")
@@ -336,21 +337,28 @@ def list_runs(folder: Path) -> list[Path]:
 
 
 def read_results(work: Path, outputs: list[str]) -> dict[str, str]:
-    """Return the content of output files as hashes, by path; of several runs in one folder only the last."""
+    """Return the content of output files as hashes, by path; of several runs of one name only the last."""
     found = {}
     for output in outputs:
         top = work / output
         if top.is_file():
             found[output] = _hash(top, work)
-        runs = list_runs(top)
+        earlier = _list_earlier_runs(top)
         for path in sorted(top.rglob("*")) if top.is_dir() else ():
             name = str(path.relative_to(work))
             if path.is_dir() or any(part in name for part in _UNCOMPARED) or Path(name).name.startswith("."):
                 continue
-            if runs and any(path.is_relative_to(run) for run in runs[:-1]):
+            if any(path.is_relative_to(run) for run in earlier):
                 continue
             found[_STARTED.sub("RUN", name)] = _summarize_page(path) if path.suffix == ".html" else _hash(path, work)
     return found
+
+
+def _list_earlier_runs(top: Path) -> list[Path]:
+    """Return the folders of runs, at any depth, that have a later run of the same name beside them."""
+    runs = sorted(path for path in top.rglob("*") if path.is_dir() and _STARTED.match(path.name))
+    latest = {_STARTED.sub("RUN", str(run)): run for run in runs}
+    return [run for run in runs if run not in latest.values()]
 
 
 def _summarize_page(path: Path) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.metrics.statistics import Better
 
+UNFINISHED = 1
+"""Exit code where a run of a study did not finish."""
+
 BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
 
 
@@ -69,7 +72,10 @@ def ablate(
             echo(f"{run_name}: taken from {other}, not trained again", err=True)
     todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
-    _judge(folder, config, runs, names, direction)
+    if unfinished := _judge(folder, config, runs, names, direction):
+        fix = "Fix: the same command resumes killed and interrupted runs, and --retry-failed runs failed ones again"
+        echo(f"{unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
+        raise typer.Exit(UNFINISHED)
 
 
 def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
@@ -201,8 +207,11 @@ def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: B
 
 def _judge(
     folder: StudyFolder, study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...], better: Better
-) -> None:
-    """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them."""
+) -> int:
+    """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them.
+
+    Returns the number of runs that did not finish.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -232,6 +241,7 @@ def _judge(
     for note in verdicts["notes"]:
         echo(f"note: {note}")
     echo(", ".join(map(str, files)))
+    return sum(row["status"] != "finished" for row in rows)
 
 
 def sweep(

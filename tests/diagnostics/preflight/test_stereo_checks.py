@@ -149,8 +149,9 @@ def test_a_wrong_calibration_of_a_pair_that_is_rectified_here(mistake: str, real
             (cam0 / "sensor.yaml").write_text(exchange(first, lines, 0, 1))
             (cam1 / "sensor.yaml").write_text(exchange(second, lines, 1, 0))
         else:
-            fx = float(lines["intrinsics"][0].partition("[")[2].partition(",")[0])
-            (cam0 / "sensor.yaml").write_text(first.replace(str(fx), str(1.3 * fx)))
+            fx, fy = (float(one) for one in re.findall(r"[\d.]+", lines["intrinsics"][0])[:2])
+            scaled = first.replace(str(fx), str(1.3 * fx)).replace(str(fy), str(1.3 * fy))
+            (cam0 / "sensor.yaml").write_text(scaled)
     (recording,) = open_recordings(target)
     found = next(one for one in run_preflight([recording]) if one.code == "E04")
     fits = {"images": "with the images of the two cameras", "intrinsics": "with the intrinsics and distortion of"}
