@@ -17,9 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # small_recipe
 @pytest.fixture
 def device() -> Iterator[torch.device]:
     """The GPU, with float32 products in full precision; the CPU without one."""
+    if not torch.cuda.is_available():
+        yield torch.device("cpu")
+        return
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield torch.device("cuda")
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 

@@ -58,6 +58,18 @@ def test_measuring_the_peak_keeps_the_settings_of_torch() -> None:
     assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
+def test_the_precision_of_products_stays_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a switch of CUDA was written, torch refuses to tell a precision "medium", as AMD processors have."""
+    monkeypatch.setattr(peak_flops, "MATMUL_SIZES", {"cpu": ((10, 1),), "cuda": ()})
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        measure_matmul_peak("cpu")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @pytest.mark.parametrize("is_transposed", [False, True])
 @pytest.mark.parametrize("groups", [1, 4, 8])
 def test_backward_pass_of_a_convolution_costs_twice_its_forward_pass_whatever_its_groups(

@@ -90,7 +90,7 @@ def measure_matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype =
     """
     device = torch.device(device)
     best = 0.0
-    with torch.no_grad(), _tf32():
+    with torch.no_grad(), _tf32() if device.type == "cuda" else contextlib.nullcontext():
         for size, repeats in MATMUL_SIZES.get(device.type, MATMUL_SIZES["cuda"]):
             a = torch.randn(size, size, device=device, dtype=dtype)
             out = torch.empty_like(a)
@@ -144,6 +144,7 @@ def synchronize(device: torch.device | str) -> None:
 
 @contextlib.contextmanager
 def _tf32() -> Iterator[None]:
+    """Allow TF32. Not for a CPU: after precision "medium", writing this switch makes reading the precision an error."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
