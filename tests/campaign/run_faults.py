@@ -112,7 +112,10 @@ def run_command(
         chosen = choose_calls(sound.calls, most=most, every=every)
         if minutes < math.inf:
             random.Random(0).shuffle(chosen)  # those of the time are spread over the command
-        yield from threads.map(work, chosen)
+        for done, row in enumerate(threads.map(work, chosen), start=1):
+            if done * 10 // len(chosen) > (done - 1) * 10 // len(chosen):
+                print(f"{command.name}: {done} of {len(chosen)}", file=sys.stderr, flush=True)
+            yield row
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
