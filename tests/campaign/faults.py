@@ -37,7 +37,19 @@ _TRACEBACK = re.compile(r"^Traceback |internal error|Segmentation fault|Fatal Py
 _TIMES = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
 _DURATIONS = re.compile(rb"\d+(\.\d+)? (s|ms|min|frames/s|images/s)\b")
 _STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}(-selfsup(-\d)?)?")  # the second run of a second has a number
-_TIME_KEYS = {"time", "started", "finished", "resumed", "frame_ms", "wall_s", "spent_s", "seconds", "commit", "dirty"}
+_TIME_KEYS = {
+    "time",
+    "earlier_time",
+    "started",
+    "finished",
+    "resumed",
+    "frame_ms",
+    "wall_s",
+    "spent_s",
+    "seconds",
+    "commit",
+    "dirty",
+}
 _UNCOMPARED = ("tensorboard/", ".lock", ".log", "__pycache__", "diff.patch", "taken-back/")
 """Times, or the state of the checkout."""
 

@@ -16,7 +16,8 @@ from test_resume import At, Crash, crash
 from stadia.core.errors import RunError
 from stadia.core.files import write_json
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.training import phase_clock
+from stadia.training import phase_clock, training_state
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader
 from stadia.training.fit import Interrupted
 from stadia.training.loop import TrainingLoop
 from stadia.training.phase_clock import _add_phases, find_earlier_times
@@ -89,8 +90,35 @@ def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
     assert "s since step 16" in output.getvalue()
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_times_survive_a_kill_at_the_last_checkpoint(
+    saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after it was saved, the resume has no step left; killed before, it goes on from the one before."""
+    write = training_state.write_checkpoint
+
+    def die(path: Path, header: CheckpointHeader, state: object) -> None:
+        if saved or header.step < 20:
+            write(path, header, state)  # type: ignore[arg-type]
+        if header.step == 20 and header.kind == "training":
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_state, "write_checkpoint", die)
+        with pytest.raises(Crash):
+            small_recipe.train(tmp_path, pause_s=0.02)
+    (folder,) = tmp_path.iterdir()
+    assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == (20 if saved else 15)
+    small_recipe.train(tmp_path, resume=folder, pause_s=0.02)
+    times = Run.open(folder).facts["time"]
+    assert times["steps"] == 20
+    assert times["wall_s"] > 20 * 0.02
+    assert sum(times["phases_s"].values()) == pytest.approx(times["wall_s"], rel=0.05)
+
+
 def test_times_of_later_steps_or_no_numbers_are_not_added() -> None:
     assert find_earlier_times({"time": {"steps": 9}}, 8) == {}
+    assert find_earlier_times({"time": {"steps": 9}, "earlier_time": {"steps": 7}}, 8) == {"steps": 7}
     assert find_earlier_times({"time": [1]}, 8) == find_earlier_times({}, 8) == {}
     odd = {"steps": True, "wall_s": "a", "phases_s": {"loss": math.nan, "loading": 2}}
     assert _add_phases(find_earlier_times({"time": odd}, 8)["phases_s"], {"loss": 1.0}) == {"loss": 1.0, "loading": 2.0}

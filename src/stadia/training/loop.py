@@ -198,9 +198,9 @@ class TrainingLoop(TrainingState):
                 self.run.note(**{WORSE_THAN_START: self.is_worse_than_start})
             if self.is_finished:  # before the checkpoint: a run that is resumed at its end has no scores by sample
                 note_best_checkpoint(self)
-            self.save("last", "training")
             self.clock.mark("checkpoints")
             self.clock.record()
+            self.save("last", "training")
             self.time_limit.restart()
         self.clock.mark("checkpoints")
         if stops:

@@ -30,6 +30,9 @@ PEAK_FROM_S = 120.0
 
 COMPUTED = ("forward", "loss", "backward")
 
+EARLIER_TIME = "earlier_time"
+"""Key of run.json: the times at the checkpoint before the latest one."""
+
 
 class Stopwatch:
     """Book the time between two marks to a phase, so that nothing is counted twice or left out.
@@ -183,9 +186,14 @@ class PhaseClock:
         return self.stopwatch.lap()
 
     def record(self) -> None:
-        """Write the times so far into run.json, for a training that stops after this checkpoint."""
+        """Write the times so far into run.json, before a checkpoint, for a training that is resumed from it.
+
+        Those of the checkpoint before stay beside them: a training that is killed now is resumed from that one.
+        """
         if self.run.writes and self.steps:
-            self.run.note(time=self.facts())
+            found = self.facts()
+            before = find_earlier_times(self.run.facts, found["steps"] - 1)
+            self.run.note(time=found, **({EARLIER_TIME: dict(before)} if before else {}))
 
     def finish(self) -> dict[str, float]:
         """End a training: write the times into run.json; return a row of shares of the machine's peak, if measured.
@@ -258,9 +266,10 @@ class PhaseClock:
 
 
 def find_earlier_times(facts: Mapping[str, Any], step: int) -> Mapping[str, Any]:
-    """Return `time` of a run.json for a training that goes on after `step`; nothing where it is of later steps."""
-    times = facts.get("time")
-    return times if isinstance(times, Mapping) and _read_seconds(times, "steps") <= step else {}
+    """Return the latest times in a run.json that are of no step after `step`, for a training that goes on there."""
+    found = [times for name in ("time", EARLIER_TIME) if isinstance(times := facts.get(name), Mapping)]
+    found = [times for times in found if _read_seconds(times, "steps") <= step]
+    return max(found, key=lambda times: _read_seconds(times, "steps"), default={})
 
 
 def _read_seconds(values: Mapping[str, Any], name: str) -> float:
