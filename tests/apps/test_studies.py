@@ -79,6 +79,7 @@ class Trainings:
                 with run.metrics_csv.open("w", newline="") as stream:
                     csv.writer(stream).writerows(rows)
                 run.end("finished")
+                (run.folder / "report.html").touch()
             ended(job, 0)
 
 
@@ -158,6 +159,23 @@ def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
     assert again.seen == []
     assert ablate(again, "--retry-failed")[0] == 0
     assert again.seen == ["new fast-seed2"]
+
+
+def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path, monkeypatch):
+    """Its process was killed or failed while it wrote it. The run is finished, and is not trained again."""
+    ablate(Trainings(noise))
+    (run,) = (tmp_path / "studies" / "study" / "runs").glob("*-fast-seed1")
+    (run / "report.html").unlink()
+    (run / ".report.abcdefgh.partial.html").touch()
+    monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in a process of its own
+    again = Trainings(noise)
+    code, _, err = ablate(again)
+    assert (code, again.seen) == (0, [])
+    assert [line for line in err.splitlines() if "report" in line] == [
+        f"fast-seed1: its report was missing: {(run / 'report.html').relative_to(tmp_path)}"
+    ]
+    assert "fast-seed1" in (run / "report.html").read_text()
+    assert not (run / ".report.abcdefgh.partial.html").exists()
 
 
 def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):

@@ -72,6 +72,7 @@ def ablate(
             echo(f"{run_name}: taken from {other}, not trained again", err=True)
     todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
+    _write_missing_reports(folder, runs)
     if unfinished := _judge(folder, config, runs, names, direction):
         fix = "Fix: the same command resumes killed and interrupted runs, and --retry-failed runs failed ones again"
         echo(f"{unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
@@ -203,6 +204,19 @@ def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: B
     elif of_run["status"] == "interrupted":
         of_run |= {"error": "interrupted: the same command resumes it"}
     return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
+
+
+def _write_missing_reports(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
+    """Write the report of each finished run without one: its process ended while it wrote it, and is not repeated."""
+    from stadia.report import build_report
+    from stadia.training.run_folder import Run
+
+    for run in runs:
+        found = folder.find(run.name)
+        if found is None or found.is_symlink() or (found / "report.html").exists():  # a link: of another study
+            continue
+        if Run.open(found).facts["status"] == "finished":
+            echo(f"{run.name}: its report was missing: {build_report(found)}", err=True)
 
 
 def _judge(
