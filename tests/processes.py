@@ -1,26 +1,16 @@
-"""Child processes of a test that need each other."""
+"""Look at processes of other programs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
+import os
+from pathlib import Path
 
 
-def join_together(processes: Sequence[BaseProcess], timeout: float) -> list[int | None]:
-    """Wait until every process has ended, or until one has failed or the time (s) is over: then kill the others.
-
-    Processes that wait for each other would wait for one that died until their own time runs out.
-
-    Returns: the exit codes, in order; -9 for one that was killed here.
-    """
-    give_up = time.monotonic() + timeout
-    while running := [one for one in processes if one.exitcode is None]:
-        if any(one.exitcode for one in processes) or time.monotonic() > give_up:
-            for one in running:
-                one.kill()
-                one.join()
-            break
-        connection.wait([one.sentinel for one in running], timeout=max(0.0, give_up - time.monotonic()))
-    return [one.exitcode for one in processes]
+def is_running(pid: int) -> bool:
+    """Return whether a process runs; one that has ended, and that nobody has waited for, does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.processes import is_running
 
 from stadia.apps import run_odometry
 from stadia.apps.studies.config import read_study
@@ -138,7 +139,7 @@ def test_a_training_ends_where_its_study_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     child = int(mark.read_text())
-    _wait(lambda: not _is_running(child))
+    _wait(lambda: not is_running(child))
 
 
 def _wait(condition: object) -> None:
@@ -146,15 +147,6 @@ def _wait(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize("name", ["configs", "logs", "study.yaml"])

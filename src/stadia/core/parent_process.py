@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -26,6 +27,23 @@ def stop_with_parent() -> None:
     def wait() -> None:
         while str(os.getppid()) == parent:
             time.sleep(_POLL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def stop_with_starter() -> None:
+    """Send this process of `multiprocessing` SIGTERM when the process that started it has ended; else do nothing.
+
+    A loading process of torch compares the process id of its parent with the one that it found at its own start. So it
+    waits for ever where the parent was killed between the two.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

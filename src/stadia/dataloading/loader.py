@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.parent_process import stop_with_starter
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
@@ -154,8 +155,9 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
 
 
 def start_worker(_: int) -> None:
-    """Limit a worker to one core: OpenCV would start its own threads in each."""
+    """Limit a worker to one core, where OpenCV would start its own threads, and stop it with the training."""
     cv2.setNumThreads(0)
+    stop_with_starter()
 
 
 def _check_workers(workers: int) -> None:
