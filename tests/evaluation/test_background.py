@@ -83,6 +83,27 @@ def test_an_error_is_raised_and_the_items_before_it_are_finished() -> None:
     assert len(done) < 10
 
 
+def test_a_function_that_failed_gets_no_further_item() -> None:
+    """Those that already wait for it, too."""
+    release, seen, others = threading.Event(), list[int](), list[int]()
+
+    def fail(number: int) -> None:
+        release.wait(10)
+        seen.append(number)
+        raise OSError("disk full")
+
+    def add_three() -> None:
+        with run_behind([fail, others.append]) as add:
+            for number in range(3):
+                add(number)
+            release.set()
+
+    with pytest.raises(OSError, match="disk full"):
+        add_three()
+    assert seen == [0]
+    assert others == [0, 1, 2]
+
+
 def test_items_that_were_passed_are_finished_where_the_block_fails() -> None:
     done: list[int] = []
 

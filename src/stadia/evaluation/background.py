@@ -58,10 +58,21 @@ def run_behind(
     """Yield a function that passes an item to all `functions`: each runs in a thread of its own, item after item.
 
     It waits while `count` items are unfinished. When the block ends, all that were passed are finished. The first
-    exception of a function is raised by a later call, or at the end of the block. weigh: as of `run_ahead`.
+    exception of a function is raised by a later call, or at the end of the block. That function gets no further item:
+    FFmpeg crashes where a video whose header could not be written gets another image. weigh: as of `run_ahead`.
     """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="stadia-behind") for _ in functions]
     waiting: deque[list[Future[object]]] = deque()
+    failed: set[int] = set()
+
+    def call(number: int, item: T) -> None:
+        if number in failed:
+            return
+        try:
+            functions[number](item)
+        except BaseException:
+            failed.add(number)
+            raise
 
     def finish(most: int) -> None:
         while len(waiting) > most:
@@ -72,7 +83,7 @@ def run_behind(
         most = bound_count(count, weigh(item))
         finish(max(most - 1, 0))
         if most:
-            waiting.append([pool.submit(function, item) for pool, function in zip(pools, functions, strict=True)])
+            waiting.append([pool.submit(call, number, item) for number, pool in enumerate(pools)])
             return
         for function in functions:  # of a large item one after the other: together they take gigabytes
             function(item)
