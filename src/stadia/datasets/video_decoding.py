@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.input_files import check_input_file, name_parser_errors, open_input
 from stadia.datasets.config import VideoDecoder
+from stadia.datasets.mp4_index import check_mp4_index
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[An
     frames of more than MAX_VIDEO_PIXELS before one is decoded.
     """
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
+    check_mp4_index(path, MAX_VIDEO_BYTES)
     with ExitStack() as opened:
         with _name_decoder_errors(path):
             container = opened.enter_context(_open_container(path, decoder))
