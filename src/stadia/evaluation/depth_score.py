@@ -264,8 +264,8 @@ def score_image(
     """
     for map_name, of_map in (("ground truth", true_m), ("prediction", predicted)):
         if of_map.size > MAX_SCORED_PIXELS:
-            found, fix = f"{map_name} of {of_map.shape[1]}x{of_map.shape[0]} pixels", "score smaller maps"
-            raise ProtocolError(name, found=found, expected=f"at most {MAX_SCORED_PIXELS} pixels", fix=fix)
+            size, expected = f"{of_map.shape[1]}x{of_map.shape[0]}", f"at most {MAX_SCORED_PIXELS} pixels"
+            raise ProtocolError(name, found=f"{map_name} of {size} pixels", expected=expected, fix="score smaller maps")
     whole = torch.from_numpy(np.asarray(true_m, np.float64))
     values = torch.from_numpy(np.asarray(predicted, np.float64))
     window, whole_mask = crop_window(crop, *whole.shape), protocol.mask(whole)
