@@ -234,3 +234,22 @@ def test_an_image_of_millions_of_empty_parts_is_refused(is_png: bool, monkeypatc
     assert "more than" in str(find_image_fault(data))
     if not is_png:
         assert parse_image_header(data) is None
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_png_of_many_compressed_texts_is_refused(kind: bytes) -> None:
+    """Libpng unpacks each to 8 MB: a thousand of them, an image of 8 MB, took 48 s."""
+    data = bytes(cv2.imencode(".png", IMAGE)[1].tobytes())
+    text = _chunk(kind, b"key\0\0" + zlib.compress(bytes(1000)))
+    assert find_image_fault(data[:33] + text * 30 + data[33:]) is None
+    assert "compressed texts" in str(find_image_fault(data[:33] + text * 40 + data[33:]))
+
+
+def test_an_animated_png_is_refused() -> None:
+    """OpenCV keeps several copies of its canvas: 8192x8192 of 16 bits took more than 2 GB."""
+    data = bytes(cv2.imencode(".png", IMAGE)[1].tobytes())
+    frame = struct.pack(">IIIIIHHBB", 0, 64, 48, 0, 0, 1, 100, 0, 0)
+    chunks = _chunk(b"acTL", struct.pack(">II", 1, 0)) + _chunk(b"fcTL", frame)
+    animated = data[:33] + chunks + data[33:]
+    assert cv2.imdecode(np.frombuffer(animated, np.uint8), cv2.IMREAD_COLOR).shape == IMAGE.shape
+    _refuse(lambda: decode_image("a", animated, cv2.IMREAD_COLOR), "an animated PNG")

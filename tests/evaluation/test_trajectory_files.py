@@ -256,3 +256,11 @@ def test_the_gaps_of_fr2_desk_are_noted(real_data: Path) -> None:
     truth = read_trajectory(folder / "fr2_desk_groundtruth.txt", TrajectoryFormat.TUM, is_reference=True)
     (note,) = (one for one in score_trajectory(estimate, truth).notes if " gap" in one)
     assert note.startswith("5 gaps between neighboring poses, the longest 14.2 s (above 10 times")
+
+
+@pytest.mark.parametrize("format", ["kitti", "tum"])
+def test_a_file_of_a_million_poses_is_refused_before_it_is_parsed(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 400_001)
+    with pytest.raises(DataError, match="found 400001 lines; expected at most 400000"):
+        read_trajectory(path, format)

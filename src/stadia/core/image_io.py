@@ -27,6 +27,8 @@ PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
 _MAX_PARTS = 1_000_000  # chunks of a PNG, segments of a JPEG: 256 MB of empty ones take a minute
+_MAX_PACKED = 32  # compressed texts and profiles of a PNG: libpng unpacks a thousand, 8 MB each, in 48 s
+_PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
 _MAX_SCANS = 200  # of a progressive JPEG: each costs a pass over the image, and encoders write about ten
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables and extensions among the frame headers 0xC0 to 0xCF
 _FIX = "copy or extract it again, or remove its frame"
@@ -93,7 +95,7 @@ def find_image_fault(data: bytes) -> str | None:
 
 def _find_png_fault(data: bytes) -> str | None:
     """Return what is wrong with a PNG's chunks (length, checksum, header, end), or None."""
-    at, count = len(PNG_SIGNATURE), 0
+    at, count, packed = len(PNG_SIGNATURE), 0, 0
     while at + 12 <= len(data):
         count += 1
         if count > _MAX_PARTS:
@@ -108,6 +110,11 @@ def _find_png_fault(data: bytes) -> str | None:
         kind = data[at + 4 : at + 8]
         if (kind == b"IHDR") != (count == 1) or (count == 1 and length != 13):
             return "a header that is not the first chunk"  # a second one may claim another size
+        if kind == b"acTL":
+            return "an animated PNG"  # OpenCV joins its frames in up to five copies of the image
+        packed += kind in _PACKED_CHUNKS
+        if packed > _MAX_PACKED:
+            return f"more than {_MAX_PACKED} compressed texts"
         if kind == b"IEND":
             return None
         at = end

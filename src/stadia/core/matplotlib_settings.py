@@ -1,4 +1,4 @@
-"""Import matplotlib without the `matplotlibrc` of the current folder, whoever imports it first.
+"""Import matplotlib without the `matplotlibrc` of the current folder, and keep names of files as they are in plots.
 
 That file can come with data: a pipe of this name makes the import wait forever, and `text.usetex` starts programs.
 Settings in the user's own folder, or named by MATPLOTLIBRC, stay.
@@ -13,6 +13,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+from stadia.core.errors import escape_controls
 
 
 class SettingsFinder(MetaPathFinder):
@@ -44,3 +46,15 @@ def install_settings_finder() -> None:
     """Make every later import of matplotlib in this process ignore the current folder."""
     if not any(isinstance(finder, SettingsFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, SettingsFinder())
+
+
+def format_plot_text(text: str) -> str:
+    r"""Return text that matplotlib draws as it is: `$` starts no formula, which may be a wrong one.
+
+    Control characters become escapes: matplotlib's warnings about missing glyphs would print them.
+
+    Examples:
+        >>> print(format_plot_text("drive $5$"))
+        drive \$5\$
+    """
+    return escape_controls(text).replace("$", r"\$")

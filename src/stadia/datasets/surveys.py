@@ -19,6 +19,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.image_files import check_image_ends
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, has_road, select_classes
+from stadia.datasets.masks.object_windows import find_windows
 from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
 from stadia.geometry.boxes import CORNERS
 
@@ -91,8 +92,10 @@ def _survey_recording(recording: Recording, config: RoadConfig, frames: int) -> 
         if (ratio := _compare_with_mirrored(recording.image(index), outlined)) is not None:
             survey.as_they_are += (ratio,)
         edge, known = find_edge_objects(clean.instance, config.border_px), 0
-        for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
-            name = names.get(int(clean.semantic[clean.instance == number][0]), "")
+        for number, window in find_windows(clean.instance).items():
+            if number in edge:
+                continue
+            name = names.get(int(clean.semantic[window][clean.instance[window] == number][0]), "")
             if name not in config.objects:
                 survey.others[name] += 1
             elif find_prior(name, config.height_priors) is None:

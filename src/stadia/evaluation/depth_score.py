@@ -231,6 +231,10 @@ def _align(
     return depth.clamp(near, far), float(ratio)
 
 
+MAX_SCORED_PIXELS = 1 << 24
+"""Of a map: 4096x4096. Scoring takes up to 75 bytes a pixel, and its ranks are sorted."""
+
+
 def score_image(
     name: str,
     predicted: NDArray[np.floating],
@@ -249,7 +253,7 @@ def score_image(
             prediction is resized to it, and scored where the protocol's mask and the window overlap.
         log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
 
-    Raises ProtocolError where a scored pixel has no prediction.
+    Raises ProtocolError where a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
 
     Examples:
         >>> from stadia.evaluation.protocols import find_protocol
@@ -258,6 +262,10 @@ def score_image(
         >>> round(float(score.metrics["abs_rel"]), 6)
         0.0
     """
+    for map_name, of_map in (("ground truth", true_m), ("prediction", predicted)):
+        if of_map.size > MAX_SCORED_PIXELS:
+            size, expected = f"{of_map.shape[1]}x{of_map.shape[0]}", f"at most {MAX_SCORED_PIXELS} pixels"
+            raise ProtocolError(name, found=f"{map_name} of {size} pixels", expected=expected, fix="score smaller maps")
     whole = torch.from_numpy(np.asarray(true_m, np.float64))
     values = torch.from_numpy(np.asarray(predicted, np.float64))
     window, whole_mask = crop_window(crop, *whole.shape), protocol.mask(whole)

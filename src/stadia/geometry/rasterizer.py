@@ -281,25 +281,56 @@ class Silhouette:
         return inverse_depth
 
 
-def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Draw a mesh, (N, 3) in the camera's frame in metres; the window ends one image's size beyond each edge."""
+def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[int, int, RasterCamera]:
+    """Return left, top and camera of the window of a mesh; it ends one image's size beyond each edge."""
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
     if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
         low, high = (np.clip(edge, low, high) for edge in (np.floor(pixels.min(0)), np.ceil(pixels.max(0))))
     left, top = (int(q) for q in low)
     columns, rows = (int(q) for q in high - low + 1)
-    lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2] - left, K[1, 2] - top, rows, columns, 1)
+    return left, top, RasterCamera(K[0, 0], K[1, 1], K[0, 2] - left, K[1, 2] - top, rows, columns, 1)
+
+
+_TRIANGLES_AT_ONCE = 1 << 18
+_STEPS = 16  # of a triangle, and of a row of it, in the time of a sample
+
+
+def measure_silhouette(
+    vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int
+) -> tuple[int, int]:
+    """Return the pixels of the window of `draw_silhouette`, and at most how many steps drawing takes.
+
+    A mesh of millions of triangles, each as large as the image, is drawn in hours.
+    """
+    _, _, lens = _find_lens(vertices, K, height, width)
+    size = np.array([lens.width, lens.height])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        pixels = vertices[:, :2] / vertices[:, 2:] * (lens.fx, lens.fy) + (lens.cx, lens.cy)
+    steps = _STEPS * len(triangles)
+    for start in range(0, len(triangles), _TRIANGLES_AT_ONCE):
+        part = triangles[start : start + _TRIANGLES_AT_ONCE]
+        z, corners = vertices[part, 2], pixels[part]
+        low = np.ceil(np.clip(corners.min(1), 0, size))
+        shown = np.clip(np.floor(np.clip(corners.max(1), -1, size - 1)) - low + 1, 0, size)
+        shown = np.where((z >= NEAR_M).all(1)[:, None], shown, size)[(z >= NEAR_M).any(1)]  # else of unknown extent
+        steps += int((np.where(shown[:, 0] > 0, shown[:, 0] + _STEPS, 0) * shown[:, 1]).sum())
+    return lens.width * lens.height, steps
+
+
+def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
+    """Draw a mesh, (N, 3) in the camera's frame in metres; the window ends one image's size beyond each edge."""
+    left, top, lens = _find_lens(vertices, K, height, width)
     return Silhouette(left, top, draw(np.ascontiguousarray(vertices), triangles, lens)[0])
 
 
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
     """Return (N, height, width) masks of where each silhouette is the nearest."""
-    nearest, owner = np.zeros((height, width)), np.full((height, width), -1)
+    nearest, owner = np.zeros((height, width)), np.full((height, width), -1, np.int32)
     for number, silhouette in enumerate(silhouettes):
         inside, window = silhouette.windows(height, width)
         inverse_depth = silhouette.inverse_depth[window]
         nearer = inverse_depth > nearest[inside]
         nearest[inside][nearer] = inverse_depth[nearer]
         owner[inside][nearer] = number
-    return owner == np.arange(len(silhouettes))[:, None, None]
+    return owner == np.arange(len(silhouettes), dtype=np.int32)[:, None, None]

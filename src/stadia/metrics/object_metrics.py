@@ -239,26 +239,28 @@ class ImageComparison:
         return ImageComparison(self.class_id[rows], self.score[rows], self.true_class_id[columns], *chosen)
 
 
+_TURNED_PAIRS_AT_ONCE = 1 << 14  # pairs times rotations of a symmetry: a quarter of a gigabyte
+
+
 def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: FloatArray | None = None) -> ImageComparison:
     """Compare every prediction of one image with every object of its class. mask_iou: (P, G), or None."""
     pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
     shape = (len(predicted), len(true))
-    p, g = predicted[pairs[:, 0]], true[pairs[:, 1]]
-    rows, columns = pairs.cpu().numpy().T
-
-    def table(values: torch.Tensor, otherwise: float) -> FloatArray:
-        filled = np.full(shape, otherwise)
-        filled[rows, columns] = values.detach().cpu().numpy()
-        return filled
-
+    tables: list[FloatArray] = [np.full(shape, otherwise) for otherwise in (np.inf, np.inf, 0.0, 0.0)]
+    rotation_deg, translation_cm, iou, hull_iou = tables
+    for part in torch.split(pairs, max(_TURNED_PAIRS_AT_ONCE // true.symmetry.turns.shape[-2], 1)):
+        p, g = predicted[part[:, 0]], true[part[:, 1]]
+        rows, columns = part.cpu().numpy().T
+        for table, measure in zip(tables, (rotation_error_deg, translation_error_cm, iou_3d, iou_3d_hull), strict=True):
+            table[rows, columns] = measure(p, g).detach().cpu().numpy()
     return ImageComparison(
         predicted.class_id.cpu().numpy(),
         predicted.score.detach().double().cpu().numpy(),
         true.class_id.cpu().numpy(),
-        table(rotation_error_deg(p, g), np.inf),
-        table(translation_error_cm(p, g), np.inf),
-        table(iou_3d(p, g), 0.0),
-        table(iou_3d_hull(p, g), 0.0),
+        rotation_deg,
+        translation_cm,
+        iou,
+        hull_iou,
         np.zeros(shape) if mask_iou is None else mask_iou,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
+from stadia.core.matplotlib_settings import format_plot_text
 from stadia.report.figures import PALETTE_SIZE
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
 from stadia.report.quality_summary import measure_late_decrease
@@ -387,13 +388,13 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     apart = bool(_list_changed_loss_keys(diff_runs(a, b)))
     drawn = [panel for pair in shared for panel in _split_panels(*pair, apart=apart)]
     figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
-    names = [run.folder.resolve().name for run in (a, b)]
+    names = [format_plot_text(run.folder.resolve().name) for run in (a, b)]
     for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
         for number, series in curves:
             color, line = (("#1f5fa8", "-"), ("#c4661f", "--"))[number]
             marker = "." if len(series.steps) < 30 else None
             axes.plot(series.steps, series.values, line, color=color, marker=marker, label=names[number])
-        axes.set_ylabel(title)
+        axes.set_ylabel(format_plot_text(title))
         axes.legend(fontsize="small")
     axes.set_xlabel("step")
     with atomic_write(path) as temporary:

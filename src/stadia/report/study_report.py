@@ -17,6 +17,7 @@ import numpy as np
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import atomic_write, write_text
 from stadia.core.json_files import read_json, read_json_objects
+from stadia.core.matplotlib_settings import format_plot_text
 from stadia.core.registry import find_nearest_name
 from stadia.report.metric_labels import format_number, is_finite
 from stadia.report.quality_summary import LAST_SHARE
@@ -279,9 +280,9 @@ def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, 
         if d := verdict["difference"]:
             spread = [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
             axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colors[verdict["decision"]])
-    axes.set_yticks(range(len(verdicts)), [f"{v['change']} ({v['decision']})" for v in verdicts])
+    axes.set_yticks(range(len(verdicts)), [format_plot_text(f"{v['change']} ({v['decision']})") for v in verdicts])
     axes.set_ylim(len(verdicts) - 0.5, -0.5)
     about = f"change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval"
-    axes.set_xlabel(f"{study['metric']}, {about}")
+    axes.set_xlabel(format_plot_text(f"{study['metric']}, {about}"))
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

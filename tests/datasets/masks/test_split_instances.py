@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.datasets.masks.mask_objects import split_instances
+from stadia.core.errors import DataError
+from stadia.datasets.masks import mask_objects
 
 HEIGHT, WIDTH = 120, 300
 
@@ -19,6 +20,15 @@ def scene(*boxes: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     for left, top, right, bottom in boxes:
         mask[top:bottom, left:right] = True
     return mask, ground & ~mask
+
+
+def split_instances(mask: np.ndarray, ground: np.ndarray) -> list[np.ndarray]:
+    """The objects as masks of the whole image."""
+    found = []
+    for window, piece in mask_objects.split_instances(mask, ground):
+        found.append(np.zeros(mask.shape, bool))
+        found[-1][window] = piece
+    return found
 
 
 def rows(mask: np.ndarray) -> tuple[int, int]:
@@ -56,3 +66,13 @@ def test_part_without_a_foot_is_left_out():
     mask, ground = scene((100, 5, 140, 40))
     assert split_instances(mask, ground) == []
     assert len(split_instances(mask, np.zeros_like(ground))) == 1  # without any ground
+
+
+@pytest.mark.parametrize("kind", ["chessboard", "frames"])
+def test_a_mask_of_too_many_or_too_large_regions_is_refused(kind: str) -> None:
+    """Each region took a mask of the whole image: 400x400 pixels like a chessboard filled 6 GB."""
+    row, column = np.indices((2400, 2400))
+    inside = np.minimum(np.minimum(row, 2399 - row), np.minimum(column, 2399 - column))
+    mask = (row + column) % 2 == 0 if kind == "chessboard" else inside % 2 == 0
+    with pytest.raises(DataError, match="objects in windows of"):
+        split_instances(mask, ~mask)

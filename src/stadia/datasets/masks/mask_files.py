@@ -30,6 +30,7 @@ from stadia.core.recording import Recording, RoadMasks
 from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.masks.mask_objects import split_instances
+from stadia.datasets.masks.object_windows import Window, check_objects, find_windows
 from stadia.datasets.text_files import FileEntry, read_typed_json, validate_content
 
 Numbers = NDArray[np.int32]
@@ -81,8 +82,10 @@ class MaskFiles:
         if instance_file.exists():
             instance = _resize_checked(instance_file, read_label_png(instance_file), height, width)
         else:
-            instance = _split_classes(semantic, self.classes)
-        return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
+            instance = _split_classes(path, semantic, self.classes)
+        masks = remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
+        check_objects(instance_file if instance_file.exists() else path, masks.instance)
+        return masks
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
         """Return known heights, see `core.recording.MaskReader`."""
@@ -198,14 +201,15 @@ def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
     return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
 
-def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
+def _split_classes(path: Path, semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
     """Split the classes of objects into objects by `mask_objects`; 0 where no single object is found."""
     ground = select_classes(semantic, classes, GROUND_CLASSES)
     instance, count = np.zeros(semantic.shape, np.int32), 0
     for number in (number for number, name in classes.items() if name in OBJECT_CLASSES):
-        for mask in split_instances(semantic == number, ground):
+        for window, mask in split_instances(semantic == number, ground, path):
             count += 1
-            instance[mask & (instance == 0)] = count
+            shown = instance[window]
+            shown[mask & (shown == 0)] = count
     return instance
 
 
@@ -217,28 +221,31 @@ def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
     border stay, since mirrored and zoomed samples have other borders.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
-    least = config.min_object_share * semantic.size
-    for number in np.unique(masks.instance):
-        if number == 0:
-            continue
-        mask = (masks.instance == number).astype(np.uint8)
+    least, windows = config.min_object_share * semantic.size, find_windows(masks.instance)
+    for number, window in windows.items():
+        mask = (masks.instance[window] == number).astype(np.uint8)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
         piece = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
         if np.count_nonzero(piece) >= least:
-            instance[piece] = number
-            semantic[piece] = np.bincount(semantic[piece]).argmax()
-    kept = [number for number in np.unique(instance) if number]
-    hidden = [number for number in kept if measure_occlusion(masks.instance, int(number)) > config.max_occlusion]
+            instance[window][piece] = number
+            semantic[window][piece] = np.bincount(semantic[window][piece]).argmax()
+    kept = [int(number) for number in np.unique(instance) if number]
+    hidden = [number for number in kept if measure_occlusion(masks.instance, number, windows) > config.max_occlusion]
     instance[np.isin(instance, hidden)] = 0
     return RoadMasks(semantic, instance)
 
 
-def measure_occlusion(instance: NDArray[np.uint16], number: int) -> float:
-    """Return the share of an object's outer outline that shows objects with a lower foot."""
-    mask = (instance == number).astype(np.uint8)
-    outline = instance[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
-    foot = int(np.nonzero(mask)[0].max())
-    nearer = [other for other in np.unique(outline) if other and int(np.nonzero(instance == other)[0].max()) > foot]
+def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
+    """Return the share of an object's outer outline that shows objects with a lower foot.
+
+    windows: of all objects, as of `find_windows`; found where it is None.
+    """
+    windows = find_windows(instance) if windows is None else windows
+    rows, columns = windows[number]
+    shown = instance[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1]
+    mask = (shown == number).astype(np.uint8)
+    outline = shown[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
+    nearer = [other for other in np.unique(outline) if other and windows[int(other)][0].stop > rows.stop]
     return float(np.isin(outline, nearer).mean()) if len(outline) else 0.0
 
 
@@ -358,7 +365,9 @@ class CocoMasks:
         for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
             mask = _decode_mask(shapes[index], image, what)  # again: all masks at once are gigabytes
             semantic[mask], instance[mask] = self._find_class(shapes[index], what), number
-        return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
+        masks = resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
+        check_objects(what, masks.instance)
+        return masks
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
         """Return nothing: COCO has no object heights."""

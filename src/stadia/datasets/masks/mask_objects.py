@@ -7,7 +7,7 @@ is the front or rear of one car. The rest has no measurable height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
+from stadia.datasets.masks.object_windows import MAX_OBJECTS, Window, check_window_sizes, find_windows
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -32,14 +33,18 @@ _MIN_TOUCHED = 0.25  # min share of their width that borders another object
 _CROP_MARGIN = 0.06  # share of the longer side
 
 
-def split_instances(mask: Mask, ground: Mask) -> list[Mask]:
-    """Return one mask (H, W) for each object, from all pixels of its class and of the ground, (H, W) both.
+def split_instances(mask: Mask, ground: Mask, what: object = "a mask") -> Iterator[tuple[Window, Mask]]:
+    """Yield window and mask (h, w) of each object, from all pixels of its class and of the ground, (H, W) both.
 
     A 4-connected region is one object unless it is a group, or has no foot on the ground (in images with ground): then
-    it is a part of an object.
+    it is a part of an object. Raises DataError for too many regions; `what` is the mask's place, for messages.
     """
-    found = []
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    pixels = mask.astype(np.uint8)
+    count = cv2.connectedComponents(pixels, connectivity=4, ltype=cv2.CV_32S)[0]
+    if count - 1 > MAX_OBJECTS:  # their statistics may take a gigabyte
+        check_window_sizes(what, np.ones(count - 1, int))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=4, ltype=cv2.CV_32S)
+    check_window_sizes(what, stats[1:, cv2.CC_STAT_WIDTH].astype(int) * stats[1:, cv2.CC_STAT_HEIGHT])
     for number in range(1, count):
         left, top, width, height = (int(value) for value in stats[number, :4])
         window = np.s_[top : top + height, left : left + width]
@@ -52,9 +57,7 @@ def split_instances(mask: Mask, ground: Mask) -> list[Mask]:
             whole = at_edge or height < _LEAST_ROWS or not ground.any() or _has_ground_contact(blob, under)
             pieces = [blob] if whole else []
         for piece in pieces:
-            found.append(np.zeros(mask.shape, bool))
-            found[-1][window] = piece
-    return found
+            yield window, piece
 
 
 def _is_group(blob: Mask) -> bool:
@@ -98,15 +101,19 @@ def _find_level_run(lowest: NDArray[np.intp], highest: NDArray[np.intp], free: M
     """Return first and last column around a seed with level lower edges (within a wheel); short steps are allowed."""
     tall = lowest[seed] - np.median(highest[max(0, seed - 2) : seed + 3])
     lower = lowest - lowest[seed]
-    level = (lower >= -max(2.0, _LEVEL * tall)) & (lower <= _WHEEL * tall)
-    ends = [seed, seed]
-    for side, step in ((0, -1), (1, 1)):
-        gap, column = 0, seed + step
-        while 0 <= column < len(lowest) and free[column] and gap <= max(3.0, _GAP * tall):
-            gap = 0 if level[column] else gap + 1
-            ends[side] = column if level[column] else ends[side]
-            column += step
-    return ends[0], ends[1]
+    level = free & (lower >= -max(2.0, _LEVEL * tall)) & (lower <= _WHEEL * tall)
+    level[seed] = True
+    right = _count_level_columns(level[seed:], free[seed:], max(3.0, _GAP * tall))
+    left = _count_level_columns(level[seed::-1], free[seed::-1], max(3.0, _GAP * tall))
+    return seed - left, seed + right
+
+
+def _count_level_columns(level: Mask, free: Mask, max_gap: float) -> int:
+    """Return the place of the last level column from the first on, before a taken column or a wider gap."""
+    end = int(np.argmin(free)) if not free.all() else len(free)
+    places = np.flatnonzero(level[: max(end, 1)])
+    wide = np.flatnonzero(np.diff(places) - 1 > max_gap)
+    return int(places[wide[0]] if len(wide) else places[-1])
 
 
 def _measure_face(
@@ -164,7 +171,7 @@ def find_mask_boxes(
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape
-    parts = {int(number): _find_largest_part(instance, int(number)) for number in np.unique(instance) if number}
+    parts = {number: _find_largest_part(instance, number, window) for number, window in find_windows(instance).items()}
     feet = np.zeros(int(instance.max(initial=0)) + 1)  # row below the last one, of each number
     for number, (part, _, top) in parts.items():
         feet[number] = top + part.shape[0]
@@ -191,11 +198,10 @@ def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 
 
-def _find_largest_part(instance: NDArray[np.uint16], number: int) -> tuple[NDArray[np.bool_], int, int]:
+def _find_largest_part(instance: NDArray[np.uint16], number: int, window: Window) -> tuple[NDArray[np.bool_], int, int]:
     """Return the largest 4-connected component, cropped, and its first column and row."""
-    mask = (instance == number).astype(np.uint8)
-    left, top, width, height = cv2.boundingRect(mask)
-    mask = mask[top : top + height, left : left + width]
+    mask = (instance[window] == number).astype(np.uint8)
+    top, left = window[0].start, window[1].start
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     x, y, w, h = (int(value) for value in stats[largest, :4])

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.input_files import name_parser_errors, parse_integer, read_bytes
-from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
+from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation, check_turns
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
@@ -208,6 +208,7 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
 
 def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
     """Return rotations in the object's frame. The translation of a symmetry, at most about a millimetre, is dropped."""
+    check_turns(f"{what}.symmetries_discrete", len(entry.symmetries_discrete))
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
         R_model = check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])

@@ -30,10 +30,12 @@ from stadia.datasets.objects.object_labels import (
     Points,
     SymmetryLabel,
     check_labels,
+    check_object_count,
     check_pose,
     check_quaternion,
     check_rotation,
     check_size,
+    check_turns,
     check_visible_size,
     count_pixels,
 )
@@ -136,6 +138,7 @@ class ObjectFolder(ObjectImages):
             except ValidationError as error:
                 raise _make_key_error(path, error, raw, "images with objects") from error
             for number, entry in enumerate(scene.images):
+                check_object_count(f"{path}: image {number}", len(entry.objects))
                 if entry.T_world_camera is not None:
                     check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
                 entries.append((folder, number, entry))
@@ -195,6 +198,7 @@ class ObjectFolder(ObjectImages):
         if one.class_ not in self.classes[1:]:
             expected = f"one of {', '.join(self.classes[1:])}"
             raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")
+        check_turns(f"{what}, symmetry", len(one.symmetry) if isinstance(one.symmetry, tuple) else 0)
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
                 check_quaternion(f"{what}, symmetry", turn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -290,23 +290,35 @@ def _report_time_unit(step_s: float, count: int) -> Finding:
 
 def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
     """D14 black bars."""
-    images = np.stack([survey.image(i) for i in survey.anchors])
-    _, height, width, _ = images.shape
-    px = dict(zip(("top", "bottom"), _measure_bars(images, axis=1), strict=True))
-    px |= zip(("left", "right"), _measure_bars(images, axis=2), strict=True)
+    height, width = survey.image(survey.anchors[0]).shape[:2]
+    ranges = [_measure_ranges(survey.image(i)) for i in survey.anchors]  # one image at a time: eight may fill memory
+    rows, columns = zip(*ranges, strict=True)
+    px = dict(zip(("top", "bottom"), _measure_bars(rows), strict=True))
+    px |= zip(("left", "right"), _measure_bars(columns), strict=True)
     sides = {"top": height, "bottom": height, "left": width, "right": width}
     wide = [f"{count} px {name}" for name, count in px.items() if count >= max(2, MIN_BAR_SHARE * sides[name])]
     if not wide:
         return
-    measured = f"black bars in all of {len(images)} images: {', '.join(wide)}, of {width}x{height}"
+    measured = f"black bars in all of {len(ranges)} images: {', '.join(wide)}, of {width}x{height}"
     evidence = {f"{name}_px": count for name, count in px.items()}
     yield make_finding("D14", Severity.WARN, measured, "a scene that fills the image", evidence=evidence)
 
 
-def _measure_bars(images: NDArray[np.uint8], axis: int) -> tuple[int, int]:
-    """Count rows (axis 1) or columns (axis 2) of a bar from either end of (N, H, W, 3); 0 for a black image."""
-    others = tuple(i for i in range(4) if i != axis)
-    low, high = images.min(axis=others).astype(int), images.max(axis=others).astype(int)
+Range = tuple[NDArray[np.int_], NDArray[np.int_]]
+
+
+def _measure_ranges(image: NDArray[np.uint8]) -> tuple[Range, Range]:
+    """Return the least and the largest value of each row, and of each column, of (H, W, 3)."""
+    rows, columns = (
+        (image.min(axis=others).astype(int), image.max(axis=others).astype(int)) for others in ((1, 2), (0, 2))
+    )
+    return rows, columns
+
+
+def _measure_bars(ranges: Sequence[Range]) -> tuple[int, int]:
+    """Count lines of a bar from either end, by the ranges of the lines of all images; 0 for a black image."""
+    low = np.min([low for low, _ in ranges], axis=0)
+    high = np.max([high for _, high in ranges], axis=0)
     return _count_bar_lines(low, high), _count_bar_lines(low[::-1], high[::-1])
 
 
@@ -321,10 +333,14 @@ def _count_bar_lines(low: NDArray[np.int_], high: NDArray[np.int_]) -> int:
 def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
     """B03: consecutive frames, or left and right, differ in brightness."""
     last = survey.length - 1
-    pairs = {"to the next image": [(survey.image(i), survey.image(i + 1)) for i in survey.anchors if i < last]}
+    pairs = {"to the next image": [((i, LEFT), (i + 1, LEFT)) for i in survey.anchors if i < last]}
     if RIGHT in survey.recording.sides:
-        pairs["from left to right"] = [(survey.image(i, LEFT), survey.image(i, RIGHT)) for i in survey.anchors]
-    gains = {name: [abs(math.log(brightness_gain(*pair))) for pair in each] for name, each in pairs.items() if each}
+        pairs["from left to right"] = [((i, LEFT), (i, RIGHT)) for i in survey.anchors]
+    gains = {
+        name: [abs(math.log(brightness_gain(survey.image(*one), survey.image(*other)))) for one, other in each]
+        for name, each in pairs.items()
+        if each
+    }
     if not gains:
         raise NotChecked("one image of one camera")
     size, name = max((float(np.median(each)), name) for name, each in gains.items())

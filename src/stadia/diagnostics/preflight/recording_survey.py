@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +55,9 @@ DEPTH_EXPLAINS = 0.45
 DEPTH_RADIUS_PX = 2
 IMAGES_KEPT = 12
 """Of images, and of depth maps: both are read as they are needed, whatever their size."""
+
+MAX_IMAGE_BYTES, MAX_DEPTH_BYTES = 1_050_000_000, 1 << 28
+"""Of the images, and of the depth maps, that are kept: five of 8192x8192, which take seconds to decode, and one."""
 
 
 class NotChecked(Exception):
@@ -147,6 +153,26 @@ class BaselineAgreement:
     is_close: bool
 
 
+def _keep_latest(read: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
+    """Return a reader that keeps the latest arrays: up to IMAGES_KEPT, of `max_bytes` together, and at least one."""
+    kept: OrderedDict[tuple[int | str, ...], Any] = OrderedDict()
+
+    def read_kept(*place: int | str) -> Any:
+        if place in kept:
+            kept.move_to_end(place)
+            return kept[place]
+        kept[place] = found = read(*place)
+        while len(kept) > 1 and (len(kept) > IMAGES_KEPT or sum(map(_count_bytes, kept.values())) > max_bytes):
+            kept.popitem(last=False)
+        return found
+
+    return read_kept
+
+
+def _count_bytes(array: object) -> int:
+    return array.nbytes if isinstance(array, np.ndarray) else 0
+
+
 class RecordingSurvey:
     """Measurements of a recording of any source: it is read where needed, and a few images are kept.
 
@@ -160,8 +186,8 @@ class RecordingSurvey:
         count = min(ANCHORS, self.length)
         spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)
         self.anchors = tuple(sorted({int(i) for i in spread}))
-        self._read_image = lru_cache(IMAGES_KEPT)(recording.image)
-        self._read_valid_depth = lru_cache(IMAGES_KEPT)(self._clean_depth)
+        self._read_image = _keep_latest(recording.image, MAX_IMAGE_BYTES)
+        self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_BYTES)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
         self.agreements: list[BaselineAgreement] = []  # of `check_baseline`, for a check that finds nothing
 
@@ -177,7 +203,8 @@ class RecordingSurvey:
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8; the last few are kept."""
-        return self._read_image(index, side)
+        image: NDArray[np.uint8] = self._read_image(index, side)
+        return image
 
     def K(self, index: int, side: str = LEFT) -> Array:
         """(3, 3) float64."""
@@ -190,7 +217,8 @@ class RecordingSurvey:
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
         """Return (H, W) ground truth of the left camera, 0 where invalid or if constant; None without a map."""
-        return self._read_valid_depth(index)
+        depth: NDArray[np.float32] | None = self._read_valid_depth(index)
+        return depth
 
     def _clean_depth(self, index: int) -> NDArray[np.float32] | None:
         depth = self.recording.depth_m(index, LEFT)

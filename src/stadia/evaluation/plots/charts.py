@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stadia.core.files import atomic_write
+from stadia.core.matplotlib_settings import format_plot_text
 from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
@@ -80,7 +81,7 @@ def draw_paths(
     figure = Figure(figsize=(10, height))  # a constrained layout costs as much time as the plot
     figure.subplots_adjust(left=0.08, right=0.985, bottom=BELOW_INCH / height, top=1 - above / height, wspace=0.2)
     if title:
-        figure.suptitle(title, fontsize="medium")
+        figure.suptitle(format_plot_text(title), fontsize="medium")
     right, up, forward = (0, 1, "x, right"), (1, -1, "height, -y"), (2, 1, "z, forward")  # y of a camera is down
     for axes, view, across, along in zip(
         figure.subplots(1, 2), ("from above", "from the side"), (right, forward), (forward, up), strict=True
@@ -89,7 +90,7 @@ def draw_paths(
         for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
             x, y = (sign * points[:, axis] for axis, sign in shown)
             line = (np.insert(values, np.asarray(gaps, int) + 1, np.nan) for values in (x, y))
-            axes.plot(*line, color=color, linewidth=1.6, label=name)
+            axes.plot(*line, color=color, linewidth=1.6, label=format_plot_text(name))
             axes.plot(x[:1], y[:1], "o", color=color, markersize=5)
         labels = {f"{name}label": f"{one[2]} ({unit})" for name, one in zip("xy", (across, along), strict=True)}
         axes.set(aspect="equal", **labels)
@@ -129,7 +130,7 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
                 depth_m, style = np.ma.masked_equal(tile, 0), {"aspect": "auto", "interpolation": "nearest"}
                 drawn = axis.imshow(depth_m, cmap="magma_r", norm=scale, **style)
     for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize=9)
+        axis.set_title(format_plot_text(name), fontsize=9)
     if drawn is not None:
         bar = figure.colorbar(drawn, ax=axes, ticks=TICKS_M, label="depth (m)", fraction=0.015, pad=0.01)
         bar.ax.set_yticklabels([str(metres) for metres in TICKS_M])
@@ -207,7 +208,7 @@ def draw_heights_over_frames(
             axes.axvline(start - 0.5, color="0.4", linewidth=1)
         if len(starts) > 1:
             position: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-            axes.annotate(name, (start, 1), xytext=(2, -9), fontsize=7, **position)
+            axes.annotate(format_plot_text(name), (start, 1), xytext=(2, -9), fontsize=7, **position)
     within = np.clip(np.append(heights[valid], true_m or estimate_m), 0, _MAX_SHOWN * estimate_m)
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
     axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
@@ -273,7 +274,7 @@ def draw_heights_over_epochs(
         kept_label = f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "none is kept"
         axes.plot(epoch, kept, color="#0072b2", linewidth=1.6, label=kept_label)
         if name:
-            axes.set_title(name, fontsize="medium")
+            axes.set_title(format_plot_text(name), fontsize="medium")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _label_axes(axes, "epoch", "camera height (m)")
     return render_figure(figure)
