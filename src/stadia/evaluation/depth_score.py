@@ -231,8 +231,8 @@ def _align(
     return depth.clamp(near, far), float(ratio)
 
 
-MAX_SCORED_PIXELS = 1 << 24
-"""Of a map: 4096x4096. Scoring takes up to 75 bytes a pixel, and its ranks are sorted."""
+MAX_SCORED_PIXELS = 6144 * 4096
+"""Of a map: ETH3D's largest images have 6048x4032. Scoring takes some 60 bytes a pixel."""
 
 
 def score_image(
@@ -273,14 +273,15 @@ def score_image(
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
+    outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
     found = _sample_prediction(name, values, mask, depth_scale)
+    del whole, true, values, whole_mask  # of large maps hundreds of megabytes
     order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
     depth, ratio = _align(found, scored, depth_scale, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
-    outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
     uncertainty = None
     if log_uncertainty is not None:
         sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
