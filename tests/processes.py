@@ -1,9 +1,31 @@
-"""Look at processes of other programs."""
+"""Child processes of a test that need each other, and processes of other programs."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Sequence
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+
+def join_together(processes: Sequence[BaseProcess], timeout: float) -> list[int | None]:
+    """Wait until every process has ended, or until one has failed or the time (s) is over: then kill the others.
+
+    Processes that wait for each other would wait for one that died until their own time runs out.
+
+    Returns: the exit codes, in order; -9 for one that was killed here.
+    """
+    give_up = time.monotonic() + timeout
+    while running := [one for one in processes if one.exitcode is None]:
+        if any(one.exitcode for one in processes) or time.monotonic() > give_up:
+            for one in running:
+                one.kill()
+                one.join()
+            break
+        connection.wait([one.sentinel for one in running], timeout=max(0.0, give_up - time.monotonic()))
+    return [one.exitcode for one in processes]
 
 
 def is_running(pid: int) -> bool:

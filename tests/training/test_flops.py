@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -51,6 +52,16 @@ def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure_matmul_peak("cpu") == 2 * 10**3 / 2.0
 
 
+@pytest.fixture
+def precision() -> Iterator[None]:
+    """Full precision of products; that of the tests before it is set again, whatever switches a test wrote."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("precision")
 def test_measuring_the_peak_keeps_the_settings_of_torch() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     with peak_flops._tf32():
@@ -58,16 +69,13 @@ def test_measuring_the_peak_keeps_the_settings_of_torch() -> None:
     assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
+@pytest.mark.usefixtures("precision")
 def test_the_precision_of_products_stays_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a switch of CUDA was written, torch refuses to tell a precision "medium", as AMD processors have."""
     monkeypatch.setattr(peak_flops, "MATMUL_SIZES", {"cpu": ((10, 1),), "cuda": ()})
-    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
-    try:
-        measure_matmul_peak("cpu")
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
+    measure_matmul_peak("cpu")
+    assert torch.get_float32_matmul_precision() == "medium"
 
 
 @pytest.mark.parametrize("is_transposed", [False, True])
