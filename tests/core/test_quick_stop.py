@@ -81,3 +81,95 @@ def test_a_forked_worker_does_not_delay_the_end() -> None:
     assert time.monotonic() - before < 15, "the block ends while the worker still sleeps"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+TERMINATED = """
+import signal, sys, time
+from pathlib import Path
+from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination
+
+if sys.argv[2] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+interrupt_on_termination()
+folder = Path(sys.argv[1])
+try:
+    with discard_if_interrupted(folder):
+        folder.mkdir()
+        print("busy", flush=True)
+        time.sleep(.5 if sys.argv[2] == "ignored" else 60)
+except KeyboardInterrupt:
+    if sys.argv[2] == "twice":
+        signal.raise_signal(signal.SIGHUP)  # the shell's, after the kernel's
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
+@pytest.mark.parametrize(
+    ("name", "kind", "code"), [("SIGTERM", "", 130), ("SIGHUP", "twice", 130), ("SIGHUP", "ignored", 0)]
+)
+def test_a_scheduler_and_a_closed_terminal_end_a_command_as_ctrl_c_does(
+    tmp_path: Path, name: str, kind: str, code: int
+) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-c", TERMINATED, str(folder), kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (code, "")
+    assert folder.exists() == (kind == "ignored")
+
+
+IN_TERMINAL = """
+import sys, time
+from pathlib import Path
+from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination
+
+interrupt_on_termination()
+folder = Path(sys.argv[1])
+try:
+    with discard_if_interrupted(folder / "run"):
+        (folder / "run").mkdir()
+        time.sleep(60)
+except KeyboardInterrupt:
+    for _ in range(3):
+        print("interrupted", flush=True)
+        print("interrupted", file=sys.stderr, flush=True)
+    (folder / "end").touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
+    import pty
+
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", IN_TERMINAL, str(tmp_path)])
+    while not (tmp_path / "run").exists():
+        time.sleep(0.01)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["end"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_ends_by_the_signal_itself() -> None:
+    before = [signal.getsignal(number) for number in quick_stop.TERMINATIONS]
+    try:
+        for number in quick_stop.TERMINATIONS:
+            signal.signal(number, signal.SIG_DFL)
+        quick_stop.interrupt_on_termination()
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in zip(quick_stop.TERMINATIONS, before, strict=True):
+            signal.signal(number, handler)

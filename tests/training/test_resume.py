@@ -179,6 +179,31 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path) -> None:
+    """The shell and the kernel both send SIGHUP: the second is no order to stop at once."""
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, callbacks=[At(7, hang_up)])
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts["status"] == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run, _ = small_recipe.train(tmp_path, callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGHUP))])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.facts["status"] == "finished"
+
+
 def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])

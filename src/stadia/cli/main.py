@@ -242,12 +242,15 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     choose_waiting()
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     from stadia.core.parent_process import stop_with_parent
+    from stadia.core.quick_stop import interrupt_on_termination
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of any bytes is printed, in any locale
             stream.reconfigure(errors="backslashreplace")
-    stop_with_parent()
     try:
+        if arguments is None:
+            interrupt_on_termination()
+        stop_with_parent()
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
             echo("stadia: interrupted", err=True)

@@ -1,4 +1,4 @@
-"""End the set-up of a training within a second of Ctrl-C, also inside a long call of a library.
+"""End a command at Ctrl-C, SIGTERM or a closed terminal, the set-up of a training within a second.
 
 Python handles a signal between two of its own operations. A backward pass of a large network, or the import of torch
 under load, can take ten seconds.
@@ -10,10 +10,12 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 GRACE_S = 0.8
 """Time for Python to handle the signal itself."""
@@ -21,7 +23,47 @@ GRACE_S = 0.8
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+TERMINATIONS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What a scheduler sends before SIGKILL, and what a closed terminal sends. Windows has no SIGHUP."""
+
 _unfinished: set[Path] = set()
+
+
+def interrupt_on_termination() -> None:
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the files of a command are removed as after Ctrl-C.
+
+    A signal that is ignored stays ignored: `nohup` starts commands so. The main thread of a program calls this.
+    """
+    for number in TERMINATIONS:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _Interrupt())
+
+
+class _Interrupt:
+    """A handler of signals, for the process that installs it."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.owner:  # a fork: it ends as without a handler
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if number != signal.SIGTERM:  # the shell and the kernel both send it: the second would end the cleaning up
+            signal.signal(number, signal.SIG_IGN)
+            leave_closed_terminal()
+        raise KeyboardInterrupt
+
+
+def leave_closed_terminal() -> None:
+    """Discard what this process prints from now on, where it goes to a terminal that is closed: it would fail."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)
 
 
 @contextmanager
@@ -39,7 +81,7 @@ def discard_if_interrupted(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def stop_quickly() -> Iterator[Callable[[], None]]:
-    """End the process GRACE_S after a SIGINT, unless the block has ended by then. Gives a function that ends this.
+    """End the process GRACE_S after a signal to stop, unless the block has ended by then. Gives a function to end this.
 
     Folders of `discard_if_interrupted` are removed, and "stadia: interrupted" is the last line. The main thread calls
     this; in another one, which receives no signals, it does nothing.
@@ -54,10 +96,11 @@ def stop_quickly() -> Iterator[Callable[[], None]]:
 
     def wait() -> None:
         while not over.is_set():
-            if receiver.recv(1)[0] == signal.SIGINT and not over.wait(GRACE_S):
+            if receiver.recv(1)[0] in (signal.SIGINT, *TERMINATIONS) and not over.wait(GRACE_S):
                 for folder in list(_unfinished):
                     shutil.rmtree(folder, ignore_errors=True)
-                os.write(2, b"stadia: interrupted\n")
+                with suppress(OSError):  # the terminal or the pipe is closed
+                    os.write(2, b"stadia: interrupted\n")
                 os._exit(INTERRUPTED)
 
     thread = threading.Thread(target=wait, name="quick stop", daemon=True)

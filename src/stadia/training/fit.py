@@ -28,6 +28,7 @@ from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
+from stadia.core.quick_stop import TERMINATIONS, leave_closed_terminal
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
@@ -288,7 +289,10 @@ def _make_plan(
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM requests a stop; the second raises StopNow."""
+    """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT or SIGTERM raises StopNow.
+
+    A closed terminal can send several SIGHUP. One that is ignored, as `nohup` starts commands, stays ignored.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -298,7 +302,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            self._before = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [one for one in TERMINATIONS if signal.getsignal(one) != signal.SIG_IGN]
+            self._before = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, *numbers)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -312,8 +317,12 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             return  # a forked process of a loader: its parent decides
-        if self._requested:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            leave_closed_terminal()
+        elif self._requested:
             raise StopNow
+        if self._requested:
+            return
         self._requested = True
         self.console.print("stopping at the end of this step; once more to stop at once")
 
