@@ -13,13 +13,12 @@ from stadia.core.matrix_products import ROUNDING, choose_matrix_products, find_p
 
 @pytest.fixture(autouse=True)
 def _restored_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     choose_matrix_products.cache_clear()
     yield
     choose_matrix_products.cache_clear()
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision("highest")
 
 
 def _name_processor(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

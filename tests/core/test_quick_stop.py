@@ -88,8 +88,7 @@ import signal, sys, time
 from pathlib import Path
 from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination
 
-if sys.argv[2] == "ignored":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
 interrupt_on_termination()
 folder = Path(sys.argv[1])
 try:
@@ -123,10 +122,11 @@ def test_a_scheduler_and_a_closed_terminal_end_a_command_as_ctrl_c_does(
 
 
 IN_TERMINAL = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 interrupt_on_termination()
 folder = Path(sys.argv[1])
 try:
@@ -162,14 +162,19 @@ def test_a_fork_ends_by_the_signal_itself() -> None:
         for number in quick_stop.TERMINATIONS:
             signal.signal(number, signal.SIG_DFL)
         quick_stop.interrupt_on_termination()
+        reads, writes = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(writes, b"1")  # a signal before this one may be lost: Python forgets those of its parent
             time.sleep(30)
             os._exit(0)
+        os.read(reads, 1)
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     finally:
+        os.close(reads)
+        os.close(writes)
         for number, handler in zip(quick_stop.TERMINATIONS, before, strict=True):
             signal.signal(number, handler)

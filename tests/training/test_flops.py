@@ -54,11 +54,10 @@ def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def precision() -> Iterator[None]:
-    """Full precision of products; that of the tests before it is set again, whatever switches a test wrote."""
-    before = torch.get_float32_matmul_precision()
+    """Full precision of products, before and after: it cannot be read where another test wrote a switch of CUDA."""
     torch.set_float32_matmul_precision("highest")
     yield
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.usefixtures("precision")

@@ -187,8 +187,12 @@ def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGHUP)
 
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, callbacks=[At(7, hang_up)])
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(Interrupted):
+            small_recipe.train(tmp_path, callbacks=[At(7, hang_up)])
+    finally:
+        signal.signal(signal.SIGHUP, before)
     (run,) = tmp_path.iterdir()
     assert Run.open(run).facts["status"] == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
