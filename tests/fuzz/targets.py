@@ -337,7 +337,7 @@ def _write_listed_image(folder: Path) -> None:
 def _write_object_images(folder: Path) -> None:
     labels = np.zeros((4, 8), np.uint8)
     labels[1:3, 2:6] = 1
-    (folder / "scene" / "instance").mkdir(parents=True)
+    (folder / "scene" / "instance").mkdir(parents=True, exist_ok=True)
     (folder / "scene" / "instance" / "000.png").write_bytes(cv2.imencode(".png", labels)[1].tobytes())
     _write_image(folder / "scene" / "image" / "000.png")
     text = (

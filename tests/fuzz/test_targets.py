@@ -54,6 +54,13 @@ def test_nearly_right_files_are_read_or_refused(name: str, folder: Path) -> None
     check()
 
 
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_the_files_beside_an_input_can_be_written_again(name: str, tmp_path: Path) -> None:
+    """The search does so where it starts a process again."""
+    prepare_target(name, tmp_path)
+    prepare_target(name, tmp_path)
+
+
 def test_the_corpus_is_small_and_of_known_targets() -> None:
     assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
     assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < MAX_CORPUS_BYTES
