@@ -86,7 +86,7 @@ class SlidingWindow:
     take_points: Callable[[MapPoints], None] = lambda points: None
     keyframes: list[_Keyframe] = field(default_factory=list)
     bundle: WindowProblem | None = None
-    numbers: list[int] = field(default_factory=list)  # of all keyframes
+    numbers: array[int] = field(default_factory=lambda: array("q"))  # of all keyframes
     settled: PoseList = field(default_factory=PoseList)  # T_camera_world of those that have left the window
     hosts: array[int] = field(default_factory=lambda: array("q"))  # of each frame: its keyframe
     links: PoseList = field(default_factory=PoseList)  # of each frame: T_frame_keyframe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from array import array
 from collections.abc import Callable, Iterable
@@ -172,8 +173,8 @@ def track_camera(
     Raises DataError where fewer than two frames can be placed.
     """
     odometry: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
-    names, ends, skipped = list[str](), "", 0
-    times, frame_ms = array("d"), array("d")  # a list of numbers takes four times as much; NaN is an unknown time
+    names, last, ends, skipped = bytearray(), "", "", 0  # one text, a NUL after each name: a string takes 50 bytes more
+    times, frame_ms = array("d"), array("f")  # a list of numbers takes four times as much; NaN is an unknown time
     for frame in frames:
         if not frame.on_path:
             skipped += 1
@@ -181,21 +182,24 @@ def track_camera(
         started = time.perf_counter()
         prepared = PreparedFrame.prepare(predictor, frame)
         camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
-        is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
+        is_placed = (frame.is_neighbor or not times) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
         if not is_placed:
-            ends = f"the path ends at {names[-1]}: the motion to {frame.name} is unknown"
+            ends = f"the path ends at {last}: the motion to {frame.name} is unknown"
             break
-        names.append(frame.name)
+        last = frame.name
+        names += os.fsencode(last) + b"\0"
         times.append(math.nan if frame.time_s is None else frame.time_s)
         frame_ms.append(1e3 * (time.perf_counter() - started))
-    if len(names) < 2:
-        raise _no_path(source, len(names), skipped, ends)
+    if len(times) < 2:
+        raise _no_path(source, len(times), skipped, ends)
     T_world_camera = odometry.path().numpy()
     times_s = tuple(None if math.isnan(time_s) else time_s for time_s in times)
     length = odometry.network_length
     if length is not None and not math.isfinite(length):
         length = None
-    return CameraPath(T_world_camera, tuple(names), times_s, ends, odometry.keyframes, np.array(frame_ms), length)
+    milliseconds = np.array(frame_ms, np.float64)
+    placed = tuple(os.fsdecode(name) for name in bytes(names).split(b"\0")[:-1])
+    return CameraPath(T_world_camera, placed, times_s, ends, odometry.keyframes, milliseconds, length)
 
 
 def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:
