@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
+import scipy.spatial
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.geometry.boxes import Symmetry
-from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
+from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp, transform
 from stadia.metrics import OBJECT_METRICS
 from stadia.metrics.object_metrics import PosedObjects, add_m, add_s_m
 
@@ -117,6 +120,23 @@ def test_add_and_add_s_against_plain_loops():
     assert add_s_m(T, T_true, model) == pytest.approx(add_s)
     assert add_s < add
     assert add_m(poses(5), poses(5), model).shape == (5,)
+
+
+def test_points_that_coincide_count_each_and_are_searched_once(monkeypatch: pytest.MonkeyPatch):
+    searched: list[int] = []
+
+    class CountedTree(scipy.spatial.KDTree):
+        def __init__(self, data: NDArray[np.float64]) -> None:
+            searched.append(len(data))
+            super().__init__(data)
+
+    monkeypatch.setattr(scipy.spatial, "KDTree", CountedTree)
+    model, (T, T_true) = 0.1 * torch.randn(10, 3, dtype=F64), poses(2)
+    model = model.repeat_interleave(torch.tensor([1, 9, *[2] * 8]), dim=0)
+    moved, true = (transform(T_, model).tolist() for T_ in (T, T_true))
+    nearest = [min(math.dist(a, b) for a in moved) for b in true]
+    assert add_s_m(T, T_true, model) == pytest.approx(sum(nearest) / len(model))
+    assert searched == [10]
 
 
 def test_a_shift_is_its_own_length_and_a_turn_of_a_symmetric_model_is_none():
