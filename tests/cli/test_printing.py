@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.table import Table
@@ -33,3 +36,16 @@ def test_consoles_print_no_control_characters_and_keep_their_colors() -> None:
     assert "x\\x1" in text  # the column is as wide as the text that would be shown
     assert not set("\x9b\u202e\x07") & set(text)
     assert "\x1b[2J" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_lines_for_a_closed_terminal_are_no_error() -> None:
+    """A command that was disowned ends well."""
+    reads, writes = os.openpty()
+    os.close(reads)
+    try:
+        words = "from stadia.cli.printing import echo; echo('a'); echo('b', err=True); print('c')"
+        done = subprocess.run([sys.executable, "-c", words], stdout=writes, stderr=writes, check=False)
+    finally:
+        os.close(writes)
+    assert done.returncode == 0

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from rich.console import Console
 from tests.campaign.harness import fingerprint
 
-from stadia.core import files
+from stadia.core import files, terminal
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.training import optim
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
@@ -196,6 +197,29 @@ def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path) -> None:
     (run,) = tmp_path.iterdir()
     assert Run.open(run).facts["status"] == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the `tee` of `stadia train 2>&1 | tee log` as well."""
+    monkeypatch.setattr(terminal, "is_hangup_ignored", lambda: False)
+    reads, writes = os.pipe()
+    with os.fdopen(writes, "w") as stream:
+        console = terminal.Terminal(file=stream)
+
+        def close() -> None:
+            os.close(reads)
+            console.print("not read")
+
+        with pytest.raises(Interrupted):
+            small_recipe.train(tmp_path, callbacks=[At(7, close)], console=console)
+        with Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), writes)  # what the stream holds goes there
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts["status"] == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+    with pytest.raises(BrokenPipeError):
+        console.when_closed()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

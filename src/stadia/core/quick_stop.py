@@ -7,10 +7,12 @@ under load, can take ten seconds.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,27 +54,43 @@ class _Interrupt:
             return
         if number != signal.SIGTERM:  # the shell and the kernel both send it: the second would end the cleaning up
             signal.signal(number, signal.SIG_IGN)
-            leave_closed_terminal()
+            leave_closed_output()
         raise KeyboardInterrupt
 
 
-def leave_closed_terminal() -> None:
-    """Discard what this process prints from now on, where it goes to a terminal that is closed: it would fail."""
+def leave_closed_output() -> None:
+    """Discard what this process prints from now on, where it goes to a closed terminal or pipe: it would fail."""
     for descriptor in (1, 2):
         with suppress(OSError):
-            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+            if _is_closed(descriptor):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, descriptor)
                 os.close(null)
 
 
+def _is_closed(descriptor: int) -> bool:
+    """Return whether a terminal has been closed, or whether nobody reads a pipe any more."""
+    if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+        return not os.isatty(descriptor)
+    if sys.platform == "win32":  # it has no poll
+        return False
+    readers = select.poll()
+    readers.register(descriptor, 0)  # errors and the end are told without being asked for
+    return bool(readers.poll(0))
+
+
+def is_hangup_ignored() -> bool:
+    """Return whether this process is to go on when its terminal closes, as `nohup` starts commands."""
+    return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
 @contextmanager
 def discard_if_interrupted(folder: Path) -> Iterator[None]:
-    """Remove a folder if Ctrl-C ends the block, because nothing in it can be used yet."""
+    """Remove a folder if Ctrl-C or a closed output ends the block, because nothing in it can be used yet."""
     _unfinished.add(folder)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:

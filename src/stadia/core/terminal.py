@@ -5,18 +5,49 @@ Plain lines are printed by `cli/printing.py`. `tests/core/test_input_boundary.py
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from stadia.core.errors import escape_controls
+from stadia.core.quick_stop import is_hangup_ignored, leave_closed_output
+
+
+def _raise_broken_pipe() -> None:
+    raise BrokenPipeError
 
 
 class Terminal(Console):
-    """A console whose texts hold no control characters; styles and cursor movements of rich stay."""
+    """A console whose texts hold no control characters; styles and cursor movements of rich stay.
+
+    when_closed: called once nobody reads the output any more (`stadia train 2>&1 | tee log`, whose tee Ctrl-C ends as
+        well). Raises BrokenPipeError, which ends a command; a training sets another one. Not called where `nohup`
+        started the command.
+    """
+
+    when_closed: Callable[[], None] = staticmethod(_raise_broken_pipe)
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing from now on, and call `when_closed`."""
+        self.quiet = True
+        leave_closed_output()
+        if not is_hangup_ignored():
+            self.when_closed()
+
+    def __exit__(self, *raised: Any) -> None:
+        """Write what was printed. Where the terminal is closed, and no signal said so (`disown`), go on without it."""
+        try:
+            super().__exit__(*raised)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.quiet = True
+            leave_closed_output()
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed, escaped."""

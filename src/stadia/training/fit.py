@@ -28,7 +28,7 @@ from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
-from stadia.core.quick_stop import TERMINATIONS, leave_closed_terminal
+from stadia.core.quick_stop import TERMINATIONS, leave_closed_output
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
@@ -291,7 +291,8 @@ def _make_plan(
 class StopSignals:
     """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT or SIGTERM raises StopNow.
 
-    A closed terminal can send several SIGHUP. One that is ignored, as `nohup` starts commands, stays ignored.
+    A closed terminal can send several SIGHUP. One that is ignored, as `nohup` starts commands, stays ignored. Output
+    that nobody reads any more requests a stop too.
     """
 
     def __init__(self, console: Console) -> None:
@@ -304,11 +305,15 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
             numbers = [one for one in TERMINATIONS if signal.getsignal(one) != signal.SIG_IGN]
             self._before = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, *numbers)}
+        if isinstance(self.console, Terminal):
+            self.console.when_closed = self._request
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if isinstance(self.console, Terminal):
+            del self.console.when_closed
 
     def is_requested(self) -> bool:
         """Return whether this process received a signal."""
@@ -318,13 +323,16 @@ class StopSignals:
         if os.getpid() != self._owner:
             return  # a forked process of a loader: its parent decides
         if number not in (signal.SIGINT, signal.SIGTERM):
-            leave_closed_terminal()
+            leave_closed_output()
         elif self._requested:
             raise StopNow
         if self._requested:
             return
-        self._requested = True
+        self._request()
         self.console.print("stopping at the end of this step; once more to stop at once")
+
+    def _request(self) -> None:
+        self._requested = True
 
 
 def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
