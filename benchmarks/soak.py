@@ -4,8 +4,9 @@
 `stadia train`, each as a process of its own, which is read five times a second. The C library is told to give freed
 memory back at once, so that the pages of a process follow what it holds. The first fifth is warm-up. After the last
 frame files are synced and the path is drawn (matplotlib takes 20 MB). What is between them is cut into blocks; the
-slope of memory is the median of the slopes between the medians of all pairs of blocks, with its 95 % interval (Theil
-and Sen): a single step of the allocator is no growth, and a leak is.
+slope of memory is the median of the slopes between all pairs of blocks, with its 95 % interval (Theil and Sen): a
+single step of the allocator is no growth, and a leak is. Of a block the least memory counts: what a frame takes and
+gives back lies above it.
 The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
 """
 
@@ -45,7 +46,7 @@ class Process:
 
     count: its frames or steps.
     disk_bytes: of its output at the end.
-    ends_s: when the last map of a frame was written; the end of the process where there are no maps.
+    ends_s: when the last map of a frame was written, else the path of the camera; infinite where there is neither.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Process:
     def find_slope(self) -> tuple[float, float, float]:
         """Return the growth of memory in bytes for each frame or step, and the ends of its 95 % interval."""
         seconds = [np.mean(block) for block in np.array_split(self.seconds[self.steady], BLOCKS)]
-        memory = [np.median(block) for block in np.array_split(self.bytes[self.steady], BLOCKS)]
+        memory = [np.min(block) for block in np.array_split(self.bytes[self.steady], BLOCKS)]
         line = theilslopes(memory, seconds, alpha=0.95)
         seconds_each = self.seconds[self.steady.stop - 1] / self.count
         return line.slope * seconds_each, line.low_slope * seconds_each, line.high_slope * seconds_each
@@ -120,8 +121,8 @@ def measure(
             time.sleep(every_s)
         if process.wait() != 0:
             raise RuntimeError(f"{name}: {(folder / f'{name}.log').read_text()[-2000:]}")
-    if maps := [path.stat().st_mtime for path in output.glob("depth/*")]:
-        read.ends_s = max(maps) - began_s
+    if written := list(output.glob("depth/*")) or list(output.glob("trajectory.txt")):
+        read.ends_s = max(path.stat().st_mtime for path in written) - began_s
     read.disk_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return read
 
