@@ -175,11 +175,24 @@ def _run_process(result: FuzzResult, work: Path, seconds: float, inputs: Path) -
         result.edges, result.features = max(result.edges, counts[-1][1]), max(result.features, counts[-1][2])
     for place, data in _read_findings(work):
         result.findings.setdefault(place, data)
-    for artifact in work.glob("artifact-*"):
-        result.findings.setdefault(f"{artifact.name.split('-')[1]} of the process", artifact.read_bytes())
+    artifacts = sorted(work.glob("artifact-*"))
+    for artifact in artifacts:
+        kind = artifact.name.split("-")[1]
+        if kind == "crash" or _breaks_alone(result.name, work, artifact):
+            result.findings.setdefault(f"{kind} of the process", artifact.read_bytes())
         artifact.unlink()
-    if code and not result.findings:
+    if code and not artifacts and not result.findings:
         result.findings[f"the process ended with {code}: {text[-1000:]}"] = b""
+
+
+def _breaks_alone(name: str, work: Path, file: Path) -> bool:
+    """Whether one input hangs or fills the memory in a process of its own, three times to exclude a busy machine.
+
+    A long search grows by itself: atheris keeps each object that numpy compares. A busy machine makes any input slow.
+    """
+    limits = (f"-rss_limit_mb={_RSS_MB}", f"-timeout={int(2 * MAX_SECONDS)}", f"-artifact_prefix={work}/again-")
+    command = [sys.executable, "-m", "tests.fuzz.atheris_process", name, str(work), *limits, str(file)]
+    return all(subprocess.run(command, cwd=ROOT, capture_output=True).returncode for _ in range(3))
 
 
 def _read_findings(work: Path) -> Iterator[tuple[str, bytes]]:

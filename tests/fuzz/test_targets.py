@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,24 @@ def test_minutes_and_executions_add_up_over_runs(tmp_path: Path, monkeypatch: py
 def test_the_inputs_differ(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(TARGETS)))
     assert isinstance(data.draw(make_inputs(name)), bytes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "alone", "found"), [("oom", 0, 0), ("oom", 71, 1), ("crash", 0, 1), ("timeout", 0, 0)]
+)
+def test_memory_and_time_of_the_search_itself_are_no_finding(
+    kind: str, alone: int, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an input takes little of both alone, the search is what grew: atheris keeps what numpy compares."""
+
+    def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[bytes]:
+        if command[-1].startswith("-dict"):
+            (tmp_path / f"artifact-{kind}-1").write_bytes(b"Car")
+            return subprocess.CompletedProcess(command, 71)
+        assert command[-1] == f"{tmp_path}/artifact-{kind}-1"
+        return subprocess.CompletedProcess(command, alone)
+
+    monkeypatch.setattr(run_atheris.subprocess, "run", run)
+    result = run_atheris.FuzzResult("kitti_boxes")
+    run_atheris._run_process(result, tmp_path, 60, tmp_path)
+    assert len(result.findings) == found
