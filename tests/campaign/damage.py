@@ -73,6 +73,7 @@ TEXT: dict[str, Bytes] = {
     "1e308": _replace_number(b"1e308"),
     "1e400": _replace_number(b"1e400"),
     "digits": _replace_number(b"9" * 5000),
+    "400-digits": _replace_number(b"9" * 400),
     "2**63": _replace_number(b"9223372036854775808"),
     "negative": _replace_number(b"-1"),
     "zero": _replace_number(b"0"),

@@ -17,7 +17,7 @@ from stadia.core import array_files
 from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.input_files import name_parser_errors, parse_integer, read_bytes, read_csv, read_lines, read_text
-from stadia.core.json_files import read_json
+from stadia.core.json_files import read_json, stream_json_lists
 from stadia.core.yaml_files import read_yaml
 
 
@@ -98,6 +98,21 @@ def test_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     _refused(lambda: read_json(_write(tmp_path / "a.json", text)), "a.json", "invalid JSON")
 
 
+@pytest.mark.parametrize("text", ["9" * 309, "-" + "9" * 400, '{"a": [1, 1' + "0" * 308 + "]}"])
+def test_a_whole_number_larger_than_any_float_is_refused(tmp_path: Path, text: str) -> None:
+    path = _write(tmp_path / "a.json", text)
+    _refused(lambda: read_json(path), "a.json", "a number of")
+    lines = _write(tmp_path / "b.json", '{"a": [' + text + "]}")
+    _refused(lambda: list(stream_json_lists(lines, ["a"], expected="lists", max_bytes=1000)), "b.json", "a number of")
+
+
+def test_long_numbers_that_a_float_holds_are_read(tmp_path: Path) -> None:
+    text = '{"digits": "' + "9" * 400 + '", "third": 0.' + "3" * 400 + ', "large": ' + "9" * 308 + "}"
+    values = read_json(_write(tmp_path / "a.json", text))
+    assert values["third"] == pytest.approx(1 / 3)
+    assert values["large"] == 10**308 - 1
+
+
 def test_json_is_read_as_written(tmp_path: Path) -> None:
     assert read_json(_write(tmp_path / "a.json", json.dumps({"a": [1, 2.5, None]}))) == {"a": [1, 2.5, None]}
 
@@ -124,6 +139,7 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
         ("a: &a {b: *a}", "contains itself"),
         ('a: !!int "abc"', "invalid YAML"),
         ("a: " + "9" * 5000, "invalid YAML"),
+        ("a: " + "9" * 320, "invalid YAML (OverflowError"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("a: !!timestamp 2026-02-31", "invalid YAML"),
         ("[" * 50_000, "nested too deep"),

@@ -16,7 +16,11 @@ MAX_JSON_VALUES = 5_000_000
 MAX_JSON_ENTRY = 8 << 20
 """Characters of one value where a file is read value by value: `[[],[],...` takes 27 times as much in memory."""
 
+MAX_INTEGER_DIGITS = 308
+"""Of a whole number: a longer one is larger than any float, and would fail wherever it is used."""
+
 _JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
+_LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")  # each digit is read once
 
 
 def read_json(
@@ -65,9 +69,22 @@ def check_json_values(path: object, text: str) -> None:
         raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
 
 
+def load_json(text: str, **hooks: Any) -> Any:
+    """Return what `json.loads` does. Raises ValueError for a whole number of more than MAX_INTEGER_DIGITS."""
+    if _LONG_NUMBER.search(text):  # rarely: a hook for each number doubles the time
+        hooks["parse_int"] = _parse_integer
+    return json.loads(text, **hooks)
+
+
+def _parse_integer(text: str) -> int:
+    if len(text.removeprefix("-")) > MAX_INTEGER_DIGITS:
+        raise ValueError(f"a number of {len(text)} characters")
+    return int(text)
+
+
 def _parse_json(path: object, text: str, expected: str, fix: str) -> Any:
     try:
-        return json.loads(text)
+        return load_json(text)
     except (ValueError, RecursionError, MemoryError) as error:  # no JSON, a number of 5000 digits, nested 5000 deep
         raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
 
@@ -115,6 +132,8 @@ class _JsonWindow:
                     raise
             else:
                 if end < len(self._text) or self._is_end:
+                    if _LONG_NUMBER.search(self._text, self._at, end):
+                        load_json(self._text[self._at : end])
                     self._at = end
                     return value
             self._read_on()  # the value was cut off, or may be

@@ -38,7 +38,9 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         self._check_length(node)
-        return super().construct_yaml_int(node)
+        value = super().construct_yaml_int(node)
+        float(value)  # 0x and 400 characters are more than any float: OverflowError
+        return value
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         self._check_length(node)

@@ -24,7 +24,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.files import open_atomic, write_json
 from stadia.core.input_files import check_input_file, open_input
-from stadia.core.json_files import check_json_values, read_json
+from stadia.core.json_files import check_json_values, load_json, read_json
 from stadia.core.registry import RENAMED_WEIGHTS
 from stadia.core.run_names import describe_runs
 from stadia.core.safetensors_files import view_bytes, write_safetensors
@@ -313,7 +313,7 @@ def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
     if len(text) > MAX_HEADER_BYTES:
         raise _damaged(path, f"a header of {len(text)} characters")
     check_json_values(path, text)
-    values: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
+    values: dict[str, Any] = load_json(text, parse_constant=_refuse_constant)
     name, version = values["format"], values["version"]
     if name != FORMAT or type(version) is not int or version not in READABLE:
         found, expected = f"{str(name)[:100]} version {str(version)[:20]}", f"{FORMAT} version {VERSION}"
