@@ -8,6 +8,7 @@ Every other broken promise is recorded, and the process goes on. Inputs that bro
 The search can be done in portions. FOLDER/TARGET keeps the inputs that cover more, and the next run starts from them.
 FOLDER/results.jsonl has one row for each target, with executions and processor seconds of all runs; `--minutes` are
 those of all runs together, and a target that has had them is skipped. So the search is as long on a busy machine.
+Several runs may share a folder where their targets differ: one a core.
 FOLDER is build/fuzz, or `--folder`.
 """
 
@@ -225,12 +226,11 @@ def main() -> int:
         return 0
     broken, table = 0, given.folder / "results.jsonl"
     for name in names:
-        results = read_results(table)
-        result = results.setdefault(name, FuzzResult(name))
+        result = read_results(table).get(name, FuzzResult(name))
         left = 60 * given.minutes - result.seconds
         if left > _LEAST_SECONDS:
             fuzz_target(result, left, given.folder / name)
-            write_results(table, results)
+            write_results(table, read_results(table) | {name: result})  # another run may have added rows meanwhile
         print(result, flush=True)
         for place, data in result.findings.items():
             print(f"    {place} ({len(data)} bytes)", flush=True)

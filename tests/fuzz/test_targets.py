@@ -114,6 +114,15 @@ def test_minutes_and_executions_add_up_over_runs(tmp_path: Path, monkeypatch: py
     ]
 
 
+def test_runs_beside_each_other_keep_the_rows_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, other = tmp_path / "results.jsonl", run_atheris.FuzzResult("npy", executions=3)
+    monkeypatch.setattr(run_atheris.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(run_atheris, "fuzz_target", lambda *_: run_atheris.write_results(table, {"npy": other}))
+    monkeypatch.setattr("sys.argv", ["fuzz", "json", "--folder", str(tmp_path)])
+    assert run_atheris.main() == 0
+    assert list(run_atheris.read_results(table)) == ["json", "npy"]
+
+
 @given(data=st.data())
 @settings(max_examples=20, derandomize=True, deadline=None, database=None)
 def test_the_inputs_differ(data: st.DataObject) -> None:

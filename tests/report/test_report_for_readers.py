@@ -155,7 +155,7 @@ def test_a_resumed_run_took_the_time_of_its_parts(make_run):
     steps = read_run(make_run("2026-03-02-101600-first", run=facts)).steps
     whole, part = {"wall_s": 600.0, "steps": steps}, {"wall_s": 60.0, "steps": steps - 1}
     assert took in visible(build(make_run(run={**facts, "time": whole})))
-    odd = ({}, [], {"wall_s": "a"}, {**whole, "wall_s": -1}, {**whole, "wall_s": 10**400}, part)
+    odd = ({}, [], {"wall_s": "a"}, {**whole, "wall_s": -1}, {**whole, "wall_s": 1e400}, part)
     for number, times in enumerate(odd):
         shown = visible(build(make_run(f"2026-03-02-10170{number}-odd", run={**facts, "time": times})))
         assert "in 3 parts" in shown

@@ -452,7 +452,7 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError):
             K = np.empty(0)
     else:
         lines = read_lines(path, expected="K, 3x3 or 9 numbers a frame")
