@@ -99,11 +99,13 @@ def test_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["9" * 309, "-" + "9" * 400, '{"a": [1, 1' + "0" * 308 + "]}"])
-def test_a_whole_number_larger_than_any_float_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_whole_number_of_more_than_308_digits_is_refused(tmp_path: Path, text: str) -> None:
     path = _write(tmp_path / "a.json", text)
-    _refused(lambda: read_json(path), "a.json", "a number of")
+    _refused(lambda: read_json(path), "a.json", "a whole number of more than 308 digits")
     lines = _write(tmp_path / "b.json", '{"a": [' + text + "]}")
-    _refused(lambda: list(stream_json_lists(lines, ["a"], expected="lists", max_bytes=1000)), "b.json", "a number of")
+    _refused(
+        lambda: list(stream_json_lists(lines, ["a"], expected="lists", max_bytes=1000)), "b.json", "a whole number"
+    )
 
 
 def test_long_numbers_that_a_float_holds_are_read(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
         ("a: &a {b: *a}", "contains itself"),
         ('a: !!int "abc"', "invalid YAML"),
         ("a: " + "9" * 5000, "invalid YAML"),
-        ("a: " + "9" * 320, "invalid YAML (OverflowError"),
+        ("a: " + "9" * 320, "a whole number of more than 308 digits"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("a: !!timestamp 2026-02-31", "invalid YAML"),
         ("[" * 50_000, "nested too deep"),

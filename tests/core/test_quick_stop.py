@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 
 from stadia.core import quick_stop
+from stadia.core.closed_output import OutputClosedError
 from stadia.core.quick_stop import discard_if_interrupted, stop_quickly
 
 BUSY = """
-import ctypes, sys
+import ctypes, signal, sys
 from pathlib import Path
-from stadia.core.quick_stop import discard_if_interrupted, stop_quickly
+from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination, stop_quickly
 
 folder = Path(sys.argv[1])
-with stop_quickly(), discard_if_interrupted(folder):
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
+with interrupt_on_termination(), stop_quickly(), discard_if_interrupted(folder):
     folder.mkdir()
     libc = ctypes.CDLL(None)
     while True:  # a library that goes on after a signal, and lets other threads run
@@ -34,15 +36,16 @@ with stop_quickly(), discard_if_interrupted(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process")
-def test_a_call_that_does_not_return_is_ended(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
+@pytest.mark.parametrize("number", [signal.SIGINT, *quick_stop.TERMINATIONS])
+def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "run"
     words = [sys.executable, "-c", BUSY, str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "busy\n"
         sent = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=20)
     assert time.monotonic() - sent < 2  # 0.8 s on an idle machine
     assert (process.returncode, err) == (quick_stop.INTERRUPTED, "stadia: interrupted\n")
@@ -50,12 +53,12 @@ def test_a_call_that_does_not_return_is_ended(tmp_path: Path) -> None:
 
 
 def test_only_an_interrupted_folder_is_removed(tmp_path: Path) -> None:
-    for error in (KeyboardInterrupt, ValueError):
+    for error in (KeyboardInterrupt, OutputClosedError, BrokenPipeError, ValueError):
         folder = tmp_path / error.__name__
         folder.mkdir()
         with pytest.raises(error), discard_if_interrupted(folder):
             raise error
-    assert [path.name for path in tmp_path.iterdir()] == ["ValueError"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BrokenPipeError", "ValueError"]
 
 
 def test_the_interrupt_of_a_short_call_is_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,10 +92,9 @@ from pathlib import Path
 from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
-interrupt_on_termination()
 folder = Path(sys.argv[1])
 try:
-    with discard_if_interrupted(folder):
+    with interrupt_on_termination(), discard_if_interrupted(folder):
         folder.mkdir()
         print("busy", flush=True)
         time.sleep(.5 if sys.argv[2] == "ignored" else 60)
@@ -127,10 +129,9 @@ from pathlib import Path
 from stadia.core.quick_stop import discard_if_interrupted, interrupt_on_termination
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-interrupt_on_termination()
 folder = Path(sys.argv[1])
 try:
-    with discard_if_interrupted(folder / "run"):
+    with interrupt_on_termination(), discard_if_interrupted(folder / "run"):
         (folder / "run").mkdir()
         time.sleep(60)
 except KeyboardInterrupt:
@@ -148,7 +149,9 @@ def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
         os.execv(sys.executable, [sys.executable, "-c", IN_TERMINAL, str(tmp_path)])
+    ends = time.monotonic() + 60
     while not (tmp_path / "run").exists():
+        assert time.monotonic() < ends, "the command has not started"
         time.sleep(0.01)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -156,23 +159,29 @@ def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_fork_ends_by_the_signal_itself() -> None:
+def test_a_fork_ends_by_the_signal_itself_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_stop, "GRACE_S", 0.0)
+    leave, ended = os._exit, list[int]()
+    monkeypatch.setattr(os, "_exit", ended.append)
     before = [signal.getsignal(number) for number in quick_stop.TERMINATIONS]
     try:
         for number in quick_stop.TERMINATIONS:
             signal.signal(number, signal.SIG_DFL)
-        quick_stop.interrupt_on_termination()
         reads, writes = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.write(writes, b"1")  # a signal before this one may be lost: Python forgets those of its parent
-            time.sleep(30)
-            os._exit(0)
-        os.read(reads, 1)
-        os.kill(child, signal.SIGTERM)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
+        with quick_stop.interrupt_on_termination(), stop_quickly():
+            child = os.fork()
+            if child == 0:
+                os.write(writes, b"1")  # a signal before this one may be lost: Python forgets those of its parent
+                time.sleep(30)
+                leave(0)
+            os.read(reads, 1)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+            time.sleep(0.2)  # the thread that would end this process reads its socket
+        assert not ended
+        with pytest.raises(KeyboardInterrupt), quick_stop.interrupt_on_termination():
             signal.raise_signal(signal.SIGTERM)
+        assert [signal.getsignal(number) for number in quick_stop.TERMINATIONS] == [signal.SIG_DFL] * 2
     finally:
         os.close(reads)
         os.close(writes)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stadia.core import terminal
+from stadia.core import closed_output, terminal
+from stadia.core.closed_output import OutputClosedError
 from stadia.core.terminal import Terminal, announce_step
 
 
@@ -44,11 +45,11 @@ def open_console(descriptor: int) -> Iterator[Terminal]:
 @on_posix
 def test_a_pipe_that_nobody_reads_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     reads, writes = os.pipe()
-    monkeypatch.setattr(terminal, "is_hangup_ignored", lambda: False)
+    monkeypatch.setattr(closed_output, "is_hangup_ignored", lambda: False)
     with open_console(writes) as console:
         console.print("read")
         os.close(reads)
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(OutputClosedError):
             console.print("not read")
         console.print("not printed")
 

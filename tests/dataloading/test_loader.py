@@ -4,6 +4,7 @@ processes.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -228,3 +229,21 @@ def test_workers_that_start_early_load_the_same_batches() -> None:
         assert [batch.meta for batch in loader] == [batch.meta for batch in plain]
         assert workers <= {child.pid for child in psutil.Process().children()}
     plain.start()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_ctrl_c_and_a_closed_terminal_leave_the_workers_to_the_training() -> None:
+    """Both signals reach all processes of a command. The training needs its workers until the step is saved."""
+    loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
+    before = {child.pid for child in psutil.Process().children()}
+    loader.start()
+    assert len(list(loader)) == 2  # the worker has been set up
+    workers = [child for child in psutil.Process().children() if child.pid not in before]
+    for worker in workers:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            worker.send_signal(number)
+    for each in (loader, plain):
+        each.set_position(1)
+    assert [batch.meta for batch in loader] == [batch.meta for batch in plain]
+    assert workers
+    assert all(worker.is_running() for worker in workers)

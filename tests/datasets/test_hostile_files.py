@@ -176,7 +176,7 @@ def test_poses_are_finite_numbers(tmp_path: Path, one_line: OneLine, value: str)
 def test_a_number_of_400_digits_is_no_focal_length(tmp_path: Path) -> None:
     path = tmp_path / "K.json"
     path.write_text(f"[[{'9' * 400}, 0, 80], [0, 120, 48], [0, 0, 1]]")
-    with pytest.raises(DataError, match=r"K\.json: found invalid JSON \(a number of 400 "):
+    with pytest.raises(DataError, match=r"K\.json: found invalid JSON \(a whole number of more than 308 digits"):
         read_K(path)
 
 

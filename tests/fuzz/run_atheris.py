@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from tests.fuzz.targets import CORPUS, MAX_SECONDS, TARGETS
 
 from stadia.core.files import atomic_write
@@ -193,13 +194,17 @@ def _run_process(result: FuzzResult, work: Path, seconds: float, inputs: Path) -
 
 
 def _breaks_alone(name: str, work: Path, file: Path) -> bool:
-    """Whether one input hangs or fills the memory in a process of its own, three times to exclude a busy machine.
+    """Return whether one input hangs or fills the memory in a process of its own, three times: machines are busy.
 
     A long search grows by itself: atheris keeps each object that numpy compares. A busy machine makes any input slow.
     """
     limits = (f"-rss_limit_mb={_RSS_MB}", f"-timeout={int(2 * MAX_SECONDS)}", f"-artifact_prefix={work}/again-")
     command = [sys.executable, "-m", "tests.fuzz.atheris_process", name, str(work), *limits, str(file)]
-    return all(subprocess.run(command, cwd=ROOT, capture_output=True).returncode for _ in range(3))
+    limit = 4 * MAX_SECONDS + _FIRST_START_SECONDS
+    try:
+        return all(subprocess.run(command, cwd=ROOT, capture_output=True, timeout=limit).returncode for _ in range(3))
+    except subprocess.TimeoutExpired:
+        return True
 
 
 def _read_findings(work: Path) -> Iterator[tuple[str, bytes]]:
@@ -236,7 +241,8 @@ def main() -> int:
         left = 60 * given.minutes - result.seconds
         if left > _LEAST_SECONDS:
             fuzz_target(result, left, given.folder / name)
-            write_results(table, read_results(table) | {name: result})  # another run may have added rows meanwhile
+            with FileLock(table.with_suffix(".lock")):  # another run adds rows meanwhile
+                write_results(table, read_results(table) | {name: result})
         print(result, flush=True)
         for place, data in result.findings.items():
             print(f"    {place} ({len(data)} bytes)", flush=True)

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +22,9 @@ import torch
 from rich.console import Console
 from tests.campaign.harness import fingerprint
 
-from stadia.core import files, terminal
+from stadia.core import closed_output, files, terminal
 from stadia.core.errors import CheckpointError, DataError, RunError
-from stadia.training import optim
+from stadia.training import fit, optim
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
@@ -199,10 +200,69 @@ def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path) -> None:
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_order_after_a_closed_terminal_is_no_second_one(tmp_path: Path, number: int) -> None:
+    """The connection is lost, then the machine shuts down."""
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(Interrupted):
+            small_recipe.train(tmp_path, callbacks=[At(7, stop)])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    (run,) = tmp_path.iterdir()
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+
+
+class LockedConsole(Console):
+    """A console whose lock, as that of a progress bar, cannot be taken twice."""
+
+    def __init__(self) -> None:
+        super().__init__(file=io.StringIO(), width=500)
+        self.lock = threading.Lock()
+
+    def print(self, *texts: Any, **style: Any) -> None:
+        with self.lock:
+            super().print(*texts, **style)
+
+
+def test_a_signal_while_the_console_prints_does_not_wait_for_it(tmp_path: Path) -> None:
+    """A handler that prints would wait for the lock of the very thread that it interrupts."""
+    console = LockedConsole()
+
+    def stop_while_printing() -> None:
+        with console.lock:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, callbacks=[At(7, stop_while_printing)], console=console)
+    (run,) = tmp_path.iterdir()
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+    assert "stopping at the end of this step" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_after_a_closed_terminal_a_training_prints_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    discarded = list[bool]()
+    monkeypatch.setattr(fit, "discard_closed_output", lambda: discarded.append(True))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(Interrupted):
+            small_recipe.train(tmp_path, callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGHUP))])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert discarded == [True]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
 def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the `tee` of `stadia train 2>&1 | tee log` as well."""
-    monkeypatch.setattr(terminal, "is_hangup_ignored", lambda: False)
+    monkeypatch.setattr(closed_output, "is_hangup_ignored", lambda: False)
     reads, writes = os.pipe()
     with os.fdopen(writes, "w") as stream:
         console = terminal.Terminal(file=stream)
@@ -218,8 +278,7 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, m
     (run,) = tmp_path.iterdir()
     assert Run.open(run).facts["status"] == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
-    with pytest.raises(BrokenPipeError):
-        console.when_closed()
+    assert console.request_stop is None
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

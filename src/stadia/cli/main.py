@@ -32,10 +32,12 @@ from stadia.cli.printing import echo
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
+from stadia.core.closed_output import OutputClosedError, discard_closed_output
 from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
+from stadia.core.quick_stop import INTERRUPTED, interrupt_on_termination
 from stadia.core.registry import OPTIONS_OF_CAMERA, RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
-DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 1, 2, 70, 130  # exit codes
+DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL = 0, 1, 1, 2, 70  # exit codes, beside INTERRUPTED
 
 app = typer.Typer(
     name="stadia",
@@ -231,8 +233,9 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
 
-    1 is what a command found: a stop of `check` or `diagnose`, unusable predictions or unchecked data with `--strict`,
-    or a dry run whose loss checks had no time.
+    Interrupted is by Ctrl-C, SIGTERM or a closed terminal. 1 is what a command found: a stop of `check` or `diagnose`,
+    unusable predictions or unchecked data with `--strict`, or a dry run whose loss checks had no time; or output that
+    nobody read to its end.
 
     arguments: the words after `stadia`; those of this process by default.
     """
@@ -241,36 +244,40 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
     choose_waiting()
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
-    from stadia.core.parent_process import stop_with_parent
-    from stadia.core.quick_stop import interrupt_on_termination
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of any bytes is printed, in any locale
             stream.reconfigure(errors="backslashreplace")
-    try:
-        if arguments is None:
-            interrupt_on_termination()
-        stop_with_parent()
-        code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
-        if code == INTERRUPTED:  # typer turns Ctrl-C into this
-            echo("stadia: interrupted", err=True)
-            if arguments is None:
-                _end_process(code)
-        sys.exit(code)
-    except SystemExit:
-        raise
-    except BrokenPipeError:  # the reader of the output has ended (`stadia list | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
-    except BaseException as error:
-        if "--traceback" in line:
-            traceback.print_exc()
-        message, code = _one_line(error, line)
+    with interrupt_on_termination() if arguments is None else contextlib.nullcontext():
+        code, message = _run_command(line)
         if message:
-            echo(f"stadia: {message}", err=True)
+            with contextlib.suppress(OSError):  # nobody reads it
+                echo(f"stadia: {message}", err=True)
         if code == INTERRUPTED and arguments is None:
             _end_process(code)
-        sys.exit(code)
+    sys.exit(code)
+
+
+def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
+    """Run the command line; return the exit code, and the last message, empty without any."""
+    from stadia.core.parent_process import stop_with_parent
+
+    try:
+        stop_with_parent()
+        code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
+        return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this
+    except SystemExit as ending:
+        if not isinstance(ending.__context__, BrokenPipeError):  # typer ends the process for each of these
+            return ending.code, ""
+        error: BaseException = ending.__context__
+    except BaseException as raised:
+        error = raised
+    # The reader of the output has ended (`stadia list | head`); another pipe that broke is an error.
+    if isinstance(error, BrokenPipeError) and (discard_closed_output() or isinstance(error, OutputClosedError)):
+        return PIPE_CLOSED, ""
+    if "--traceback" in line:
+        traceback.print_exception(error)
+    message, code = _one_line(error, line)
+    return code, message
 
 
 def _end_process(code: int) -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
 import typer
 
 from stadia.core.errors import escape_controls
@@ -12,13 +10,11 @@ from stadia.core.errors import escape_controls
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     """Print text on stdout, or on stderr with `err`; control characters become escapes. `nl` adds a line end.
 
-    On a terminal that is closed nothing is printed.
+    On a terminal that is closed nothing is printed. Raises OutputClosedError where nobody reads a pipe any more.
     """
     try:
         typer.echo(escape_controls(str(text)), err=err, nl=nl)
     except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        from stadia.core.quick_stop import leave_closed_output
+        from stadia.core.closed_output import handle_output_error
 
-        leave_closed_output()
+        handle_output_error(error)

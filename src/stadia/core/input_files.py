@@ -194,6 +194,12 @@ def _is_damaged(row: dict[str, str]) -> bool:
     return None in row or None in row.values()
 
 
+MAX_INTEGER_DIGITS = 308
+"""Of a whole number in JSON or YAML: each one is a float too, where longer ones may fail wherever they are used."""
+
+LONG_INTEGER = f"a whole number of more than {MAX_INTEGER_DIGITS} digits"
+
+
 def parse_integer(text: str, *, most: int) -> int | None:
     """Return a whole number of ASCII digits from 0 to `most`, else None: `str.isdigit` also allows '²'.
 

@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import CHUNK_BYTES, COPY_AGAIN, MAX_TEXT_BYTES, open_input, read_lines, read_text
+from stadia.core.input_files import (
+    CHUNK_BYTES,
+    COPY_AGAIN,
+    LONG_INTEGER,
+    MAX_INTEGER_DIGITS,
+    MAX_TEXT_BYTES,
+    open_input,
+    read_lines,
+    read_text,
+)
 
 MAX_JSON_VALUES = 5_000_000
 MAX_JSON_ENTRY = 8 << 20
 """Characters of one value where a file is read value by value: `[[],[],...` takes 27 times as much in memory."""
-
-MAX_INTEGER_DIGITS = 308
-"""Of a whole number: a longer one is larger than any float, and would fail wherever it is used."""
 
 _JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
 _LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")  # each digit is read once
@@ -78,7 +84,7 @@ def load_json(text: str, **hooks: Any) -> Any:
 
 def _parse_integer(text: str) -> int:
     if len(text.removeprefix("-")) > MAX_INTEGER_DIGITS:
-        raise ValueError(f"a number of {len(text)} characters")
+        raise ValueError(LONG_INTEGER)
     return int(text)
 
 

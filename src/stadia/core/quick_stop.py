@@ -7,38 +7,48 @@ under load, can take ten seconds.
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import socket
-import stat
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType
+
+from stadia.core.closed_output import OutputClosedError, discard_closed_output
 
 GRACE_S = 0.8
 """Time for Python to handle the signal itself."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+"""Exit code after Ctrl-C, SIGTERM and SIGHUP: one code for a command that can be started again, or resumed."""
 
 TERMINATIONS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What a scheduler sends before SIGKILL, and what a closed terminal sends. Windows has no SIGHUP."""
 
 _unfinished: set[Path] = set()
+_is_watching = False
 
 
-def interrupt_on_termination() -> None:
+@contextmanager
+def interrupt_on_termination() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the files of a command are removed as after Ctrl-C.
 
-    A signal that is ignored stays ignored: `nohup` starts commands so. The main thread of a program calls this.
+    A signal that has a handler keeps it, and one that is ignored stays ignored: `nohup` starts commands so. Does
+    nothing in another thread than the main one, which receives no signals.
     """
-    for number in TERMINATIONS:
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _Interrupt())
+    is_main = threading.current_thread() is threading.main_thread()
+    changed = [number for number in TERMINATIONS if is_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, _Interrupt())
+    try:
+        yield
+    finally:
+        for number in changed:
+            if isinstance(signal.getsignal(number), _Interrupt):  # after a SIGHUP the next one stays ignored
+                signal.signal(number, signal.SIG_DFL)
 
 
 class _Interrupt:
@@ -54,34 +64,8 @@ class _Interrupt:
             return
         if number != signal.SIGTERM:  # the shell and the kernel both send it: the second would end the cleaning up
             signal.signal(number, signal.SIG_IGN)
-            leave_closed_output()
+            discard_closed_output()
         raise KeyboardInterrupt
-
-
-def leave_closed_output() -> None:
-    """Discard what this process prints from now on, where it goes to a closed terminal or pipe: it would fail."""
-    for descriptor in (1, 2):
-        with suppress(OSError):
-            if _is_closed(descriptor):
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, descriptor)
-                os.close(null)
-
-
-def _is_closed(descriptor: int) -> bool:
-    """Return whether a terminal has been closed, or whether nobody reads a pipe any more."""
-    if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-        return not os.isatty(descriptor)
-    if sys.platform == "win32":  # it has no poll
-        return False
-    readers = select.poll()
-    readers.register(descriptor, 0)  # errors and the end are told without being asked for
-    return bool(readers.poll(0))
-
-
-def is_hangup_ignored() -> bool:
-    """Return whether this process is to go on when its terminal closes, as `nohup` starts commands."""
-    return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 @contextmanager
@@ -90,11 +74,23 @@ def discard_if_interrupted(folder: Path) -> Iterator[None]:
     _unfinished.add(folder)
     try:
         yield
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, OutputClosedError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
         _unfinished.discard(folder)
+
+
+@cache
+def _reset_wakeup_in_forks() -> None:
+    """Let no fork of `stop_quickly` write the number of its own signal into the socket of this process."""
+
+    def reset() -> None:
+        if _is_watching:
+            signal.set_wakeup_fd(-1)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=reset)
 
 
 @contextmanager
@@ -107,8 +103,11 @@ def stop_quickly() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
+    global _is_watching
+    _reset_wakeup_in_forks()
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
+    _is_watching = True
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     over = threading.Event()
 
@@ -125,8 +124,10 @@ def stop_quickly() -> Iterator[Callable[[], None]]:
     thread.start()
 
     def end() -> None:
+        global _is_watching
         if not over.is_set():
             over.set()
+            _is_watching = False
             signal.set_wakeup_fd(before)
             sender.send(b"\0")  # forked workers hold it too, so that closing it would not wake the thread
             thread.join()

@@ -14,40 +14,47 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from stadia.core.closed_output import OutputClosedError, handle_output_error
 from stadia.core.errors import escape_controls
-from stadia.core.quick_stop import is_hangup_ignored, leave_closed_output
-
-
-def _raise_broken_pipe() -> None:
-    raise BrokenPipeError
 
 
 class Terminal(Console):
     """A console whose texts hold no control characters; styles and cursor movements of rich stay.
 
-    when_closed: called once nobody reads the output any more (`stadia train 2>&1 | tee log`, whose tee Ctrl-C ends as
-        well). Raises BrokenPipeError, which ends a command; a training sets another one. Not called where `nohup`
-        started the command.
+    request_stop: called once where nobody reads the output any more (`stadia train 2>&1 | tee log`, whose tee Ctrl-C
+        ends as well). Without it OutputClosedError is raised, which ends a command.
     """
 
-    when_closed: Callable[[], None] = staticmethod(_raise_broken_pipe)
+    request_stop: Callable[[], None] | None = None
 
     def on_broken_pipe(self) -> None:
-        """Print nothing from now on, and call `when_closed`."""
-        self.quiet = True
-        leave_closed_output()
-        if not is_hangup_ignored():
-            self.when_closed()
+        """Print nothing from now on, and call `request_stop`. Called by rich in a handler of BrokenPipeError."""
+        self._stop_printing(BrokenPipeError(errno.EPIPE, "nobody reads the output"))
 
     def __exit__(self, *raised: Any) -> None:
-        """Write what was printed. Where the terminal is closed, and no signal said so (`disown`), go on without it."""
+        """Write what was printed. Where the terminal is closed, go on without it."""
         try:
             super().__exit__(*raised)
+        except OutputClosedError:
+            raise
         except OSError as error:
-            if error.errno != errno.EIO:
-                raise
+            self._stop_printing(error)
+
+    def _stop_printing(self, error: OSError) -> None:
+        try:
+            handle_output_error(error, self._find_descriptor())
+        except OutputClosedError:
             self.quiet = True
-            leave_closed_output()
+            if self.request_stop is None:
+                raise
+            self.request_stop()
+        self.quiet = True
+
+    def _find_descriptor(self) -> int | None:
+        try:
+            return self.file.fileno()
+        except (OSError, AttributeError, ValueError):  # a stream in memory, or a closed one
+            return None
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed, escaped."""

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from stadia.core.errors import DataError, summarize_exception
-from stadia.core.input_files import PARSER_ERRORS, read_text
+from stadia.core.input_files import LONG_INTEGER, MAX_INTEGER_DIGITS, PARSER_ERRORS, read_text
 
 MAX_YAML_BYTES = 1 << 20
 MAX_YAML_NODES = 100_000
@@ -39,7 +39,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         self._check_length(node)
         value = super().construct_yaml_int(node)
-        float(value)  # 0x and 400 characters are more than any float: OverflowError
+        if abs(value) >= 10**MAX_INTEGER_DIGITS:
+            raise yaml.constructor.ConstructorError(problem=LONG_INTEGER)
         return value
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:

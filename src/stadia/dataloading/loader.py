@@ -7,6 +7,7 @@ batch of floats; the training process converts them once, on its device.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -155,7 +156,13 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
 
 
 def start_worker(_: int) -> None:
-    """Limit a worker to one core, where OpenCV would start its own threads, and stop it with the training."""
+    """Limit a worker to one core, where OpenCV would start its own threads, and stop it with the training.
+
+    Ctrl-C and a closed terminal reach all processes of a command. A worker ignores both: the training needs it until
+    the step is done and saved.
+    """
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     stop_with_starter()
 

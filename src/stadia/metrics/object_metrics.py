@@ -186,7 +186,8 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
     """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one; (4, 4) both.
 
     For symmetric objects. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball. Points that
-    coincide, as in meshes with vertices for each triangle, are searched once: a tree cannot part them.
+    coincide, as in meshes with vertices for each triangle, are searched once: a tree cannot part them. Points of the
+    model that nearly coincide may do so where they are moved.
 
     Examples:
         >>> round(add_s_m(torch.eye(4), torch.eye(4), torch.rand(5, 3)), 4)
@@ -194,9 +195,10 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
     """
     from scipy.spatial import KDTree  # slow to import
 
-    points, times = torch.unique(points.detach().double().cpu(), dim=0, return_counts=True)
-    predicted, true = (transform(T.detach().double().cpu(), points).numpy() for T in (T_predicted, T_true))
-    distance: NDArray[np.float64] = KDTree(predicted).query(true)[0]
+    points = points.detach().double().cpu()
+    predicted, true = (transform(T.detach().double().cpu(), points) for T in (T_predicted, T_true))
+    true, times = torch.unique(true, dim=0, return_counts=True)
+    distance: NDArray[np.float64] = KDTree(torch.unique(predicted, dim=0).numpy()).query(true.numpy())[0]
     return float(np.average(distance, weights=times.numpy()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from array import array
 from collections.abc import Callable, Iterable
@@ -187,7 +186,7 @@ def track_camera(
             ends = f"the path ends at {last}: the motion to {frame.name} is unknown"
             break
         last = frame.name
-        names += os.fsencode(last) + b"\0"
+        names += last.encode("utf-8", "surrogatepass") + b"\0"
         times.append(math.nan if frame.time_s is None else frame.time_s)
         frame_ms.append(1e3 * (time.perf_counter() - started))
     if len(times) < 2:
@@ -198,7 +197,7 @@ def track_camera(
     if length is not None and not math.isfinite(length):
         length = None
     milliseconds = np.array(frame_ms, np.float64)
-    placed = tuple(os.fsdecode(name) for name in bytes(names).split(b"\0")[:-1])
+    placed = tuple(bytes(names).decode("utf-8", "surrogatepass").split("\0")[:-1])
     return CameraPath(T_world_camera, placed, times_s, ends, odometry.keyframes, milliseconds, length)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import signal
@@ -10,10 +9,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from stadia.apps.studies.config import read_json_mapping
@@ -21,6 +19,7 @@ from stadia.core.errors import RunError
 from stadia.core.files import open_to_append, write_json
 from stadia.core.input_files import open_input
 from stadia.core.parent_process import PARENT_VARIABLE
+from stadia.core.quick_stop import interrupt_on_termination
 
 POLL_S = 0.2
 _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
@@ -84,7 +83,7 @@ class LocalLauncher:
     def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
         """Run the jobs in processes of this machine; call `ended` with each that ends."""
         waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
-        with _sigterm_as_interrupt():
+        with interrupt_on_termination():
             try:
                 while waiting or running:
                     for slot in range(self.at_once):
@@ -130,24 +129,6 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait()
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, so that child processes are stopped."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,8 @@ def train(
         check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
 
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
-    errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C or SIGTERM. Where there is a run to
-    resume, its message is how.
+    errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C, SIGTERM, or a closed terminal or pipe.
+    Where there is a run to resume, its message is how.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     recipe_class = choose_class(config, recipe_class)

@@ -1,0 +1,59 @@
+"""`stadia` itself at SIGTERM, at a closed terminal and with output that nobody reads."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from stadia.core.quick_stop import INTERRUPTED, TERMINATIONS
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
+
+WAIT = """
+import os, signal, socket, sys, time
+from stadia.cli import main
+
+def wait() -> None:
+    print("busy", flush=True)
+    time.sleep(60)
+
+def fail() -> None:
+    here, there = socket.socketpair()
+    there.close()
+    here.send(b"a")
+
+main.app.command("wait")(wait)
+main.app.command("fail")(fail)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
+main.run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *TERMINATIONS])
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read: bool) -> None:
+    """Also where nobody reads: Ctrl-C on `stadia ... 2>&1 | tee log` ends `tee` first."""
+    words = [sys.executable, "-c", WAIT, "wait"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "busy\n"
+        if not is_read:
+            process.stdout.close()
+            process.stderr.close()
+        process.send_signal(number)
+        err = process.stderr.read() if is_read else ""
+        code = process.wait(timeout=20)
+    assert (code, err) == (INTERRUPTED, "stadia: interrupted\n" if is_read else "")
+
+
+def test_another_broken_pipe_is_an_error() -> None:
+    done = subprocess.run([sys.executable, "-c", WAIT, "fail"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "stadia: system: found a call that failed (Broken pipe); expected a call that succeeds."
+        " Fix: check disks, connections and limits of this machine.\n"
+    )
