@@ -25,7 +25,17 @@ def fail() -> None:
     there.close()
     here.send(b"a")
 
-main.app.command("wait")(wait)
+def exhaust() -> None:
+    try:
+        raise OSError(24, "Too many open files")
+    except OSError:
+        raise EOFError
+
+def name() -> None:
+    "r\\u00e9p.html".encode("ascii")
+
+for command in (wait, exhaust, name):
+    main.app.command(command.__name__)(command)
 main.app.command("fail")(fail)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
 main.run()
@@ -57,3 +67,11 @@ def test_another_broken_pipe_is_an_error() -> None:
         "stadia: system: found a call that failed (Broken pipe); expected a call that succeeds."
         " Fix: check disks, connections and limits of this machine.\n"
     )
+
+
+@pytest.mark.parametrize(("command", "start"), [("exhaust", "open files: found as many"), ("name", "locale: found 'r")])
+def test_a_limit_behind_another_error_and_a_locale_are_named(command: str, start: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WAIT, command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith(f"stadia: {start}")
+    assert "Fix: " in done.stderr

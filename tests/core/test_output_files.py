@@ -59,6 +59,16 @@ def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
     check_replaceable(tmp_path / "out", "report")
 
 
+def test_an_input_of_the_command_is_never_replaced(tmp_path: Path) -> None:
+    path, link = tmp_path / "est.txt", tmp_path / "link.txt"
+    path.write_text("0 0 0 0 0 0 0 1")
+    link.symlink_to(path)
+    for output in (path, link):
+        with pytest.raises(StadiaError, match="found an input of this command"):
+            check_replaceable(output, "score file", force=True, inputs=[None, tmp_path / "absent", path])
+    check_replaceable(tmp_path / "scores.json", "score file", force=True, inputs=[path])
+
+
 def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(SAMPLES["report"])
     (tmp_path / "out").symlink_to("precious")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from stadia import recipes, report
 from stadia.core.config import resolve_config
-from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunError, StadiaError
+from stadia.core.errors import CheckpointError, ConfigError, DataError, ProtocolError, RunError, StadiaError
 from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
@@ -153,6 +154,21 @@ def test_a_run_has_finished_when_it_is_scored(
     recipes.train(small, resume=run.folder)
     assert run.facts["status"] == "finished"
     assert (run.folder / "scores" / "val.json").exists()
+
+
+def test_a_run_whose_data_were_moved_keeps_their_new_place(
+    small: SelfsupConfig, trained_small: Path, tmp_path: Path
+) -> None:
+    """What `--resume` and `--config RUN/config.json` read afterwards, without data.path."""
+    run, place = tmp_path / "run", tmp_path / "moved" / Path(str(small.data.path)).name
+    shutil.copytree(trained_small, run)
+    gone = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
+    with pytest.raises(DataError, match=r"found no such .*; or pass data\.path=NEW where the data were moved"):
+        recipes.train(gone, resume=run)
+    assert json.loads((run / "config.json").read_text())["data"]["path"] == str(small.data.path)
+    shutil.copytree(str(small.data.path), place)
+    recipes.train(gone, resume=run)
+    assert json.loads((run / "config.json").read_text())["data"]["path"] == str(place)
 
 
 def test_a_training_starts_from_the_weights_of_another(

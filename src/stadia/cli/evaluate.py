@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,16 +81,17 @@ def evaluate(
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
+    given = checkpoint, data, depth, trajectory, objects, reference
     if scores is not None:
         from stadia.core.output_files import check_replaceable
 
-        check_replaceable(scores, "score file", force=force)
+        check_replaceable(scores, "score file", force=force, inputs=given)
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
         formats = (format, reference_format or format)
         if image is not None:
-            _check_drawing(image, force=force)
+            _check_drawing(image, given, force=force)
         outputs, seconds = (scores, image), (max_difference_s, rpe_seconds)
         summary = _score_trajectory(trajectory, truth, formats, align, seconds, outputs, as_json=as_json)
     elif objects is not None:
@@ -217,7 +219,7 @@ def _score_trajectory(
     return score.summary()
 
 
-def _check_drawing(image: Path, *, force: bool) -> None:
+def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> None:
     """Raise ConfigError for a format that is not drawn, and StadiaError for a file that is not stadia's."""
     from stadia.core.errors import ConfigError
     from stadia.core.output_files import check_replaceable
@@ -225,7 +227,7 @@ def _check_drawing(image: Path, *, force: bool) -> None:
     if image.suffix not in (".png", ".svg"):
         fix = f"--image {image.with_suffix('.png').name}"
         raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
-    check_replaceable(image, "drawing of paths", force=force)
+    check_replaceable(image, "drawing of paths", force=force, inputs=inputs)
 
 
 def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:

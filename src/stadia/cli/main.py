@@ -11,6 +11,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -32,9 +33,7 @@ from stadia.cli.printing import echo
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
-from stadia.core.closed_output import OutputClosedError, discard_closed_output
-from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
-from stadia.core.quick_stop import INTERRUPTED, interrupt_on_termination
+from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError, escape_controls
 from stadia.core.registry import OPTIONS_OF_CAMERA, RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
 
 DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL = 0, 1, 1, 2, 70  # exit codes, beside INTERRUPTED
@@ -182,8 +181,11 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
     return f"{found[0]}={_find_option_value(option, line) or 'VALUE'}"
 
 
-_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|insufficient memory", re.IGNORECASE)
-"""In the messages of torch, cv2 and CUDA, whose errors are RuntimeErrors."""
+_OUT_OF_MEMORY = re.compile(
+    r"can(no|')t allocate memory|not enough memory|out of memory|insufficient memory|could not create a primitive",
+    re.IGNORECASE,
+)
+"""In the messages of torch, oneDNN, cv2 and CUDA, whose errors are RuntimeErrors."""
 
 
 def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
@@ -207,6 +209,8 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
 
 def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
+    from stadia.core.quick_stop import INTERRUPTED
+
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
@@ -215,8 +219,14 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
         return str(error), UNUSABLE if isinstance(error, VerdictError) else MISTAKE
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
-    if (limit := _find_exhausted_limit(error)) is not None:
-        return str(limit), MISTAKE
+    causes = [error, error.__cause__, error.__context__]  # typer makes an Abort of an EOFError
+    for cause in filter(None, [*causes, *(one.__context__ for one in causes if one is not None)]):
+        if (limit := _find_exhausted_limit(cause)) is not None:
+            return str(limit), MISTAKE
+    if isinstance(error, UnicodeEncodeError):
+        found = f"'{escape_controls(str(error.object))[:200]}' in the encoding {error.encoding}"
+        expected = "one that can write this name"
+        return str(StadiaError("locale", found=found, expected=expected, fix="set LC_ALL=C.UTF-8")), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
         found = f"a path that cannot be used ({error.strerror or type(error).__name__})"
         fix = "check the path, its permissions and the space on the disk"
@@ -240,6 +250,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments: the words after `stadia`; those of this process by default.
     """
     line = list(sys.argv[1:] if arguments is None else arguments)
+    from stadia.core.quick_stop import INTERRUPTED, interrupt_on_termination
     from stadia.core.waiting_threads import choose_waiting
 
     choose_waiting()
@@ -259,7 +270,9 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     """Run the command line; return the exit code, and the last message, empty without any."""
+    from stadia.core.closed_output import OutputClosedError, discard_closed_output
     from stadia.core.parent_process import stop_with_parent
+    from stadia.core.quick_stop import INTERRUPTED
 
     try:
         stop_with_parent()
@@ -281,7 +294,12 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
 
 
 def _end_process(code: int) -> NoReturn:
-    """End this process at once: unloading torch takes seconds on a busy machine. Every block has been left."""
+    """End this process at once: unloading torch takes seconds on a busy machine. Every block has been left.
+
+    The temporary folder of loading processes is removed, as Python does at its end.
+    """
+    if "multiprocessing.util" in sys.modules:
+        shutil.rmtree(sys.modules["multiprocessing.util"].get_temp_dir(), ignore_errors=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

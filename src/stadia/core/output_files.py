@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stadia.core.errors import StadiaError
@@ -38,7 +38,7 @@ comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is 
 """
 
 
-def check_replaceable(path: Path, kind: str, *, force: bool = False) -> None:
+def check_replaceable(path: Path, kind: str, *, force: bool = False, inputs: Iterable[Path | None] = ()) -> None:
     """Raise StadiaError where a file stands at `path` that stadia did not write as this kind of output.
 
     Called before the work starts. A symbolic link is no output of stadia, whatever it points to.
@@ -46,8 +46,13 @@ def check_replaceable(path: Path, kind: str, *, force: bool = False) -> None:
     Args:
         kind: row of MARKS.
         force: also replace any other file, and a link itself; never a folder or a device.
+        inputs: of the same command, which are never replaced.
     """
     path = expand_home(path)
+    for given in filter(None, inputs):
+        if path.exists() and given.exists() and path.samefile(given):
+            fix = "choose another name"
+            raise StadiaError(path, found="an input of this command", expected="a file for its output", fix=fix)
     check_writable(path.parent)
     try:
         mode = path.lstat().st_mode

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from multiprocessing.util import get_temp_dir
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import cv2
@@ -158,9 +159,11 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
 def start_worker(_: int) -> None:
     """Limit a worker to one core, where OpenCV would start its own threads, and stop it with the training.
 
-    Ctrl-C and a closed terminal reach all processes of a command. A worker ignores both: the training needs it until
-    the step is done and saved.
+    Signals to a group of processes (Ctrl-C, a closed terminal, SIGTERM of a service manager) do not reach a worker: the
+    training needs it until the step is done and saved.
     """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -198,6 +201,8 @@ class Loader(Generic[PackedT, BatchT]):
         device: torch.device | str = "cpu",
     ) -> None:
         _check_workers(workers)
+        if workers:
+            get_temp_dir()  # the workers share it; a folder of their own would stay where they are killed
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         self.order = EpochSampler(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)

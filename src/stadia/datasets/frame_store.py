@@ -206,10 +206,18 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
 
 def lock_beside(path: Path) -> FileLock:
-    """Return a lock beside the file. The system releases it if its holder dies."""
-    if path.parent == Path(platformdirs.user_cache_dir("stadia")):
-        make_closed_folder(path.parent)  # it holds private folders too, which need a closed one
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Return a lock beside the file. The system releases it if its holder dies.
+
+    Raises StadiaError where its folder cannot be made.
+    """
+    try:
+        if path.parent == Path(platformdirs.user_cache_dir("stadia")):
+            make_closed_folder(path.parent)  # it holds private folders too, which need a closed one
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = f"a folder that cannot be made ({error.strerror})"
+        fix = "set STADIA_CACHE to a folder of yours, or data.cache.folder"
+        raise StadiaError(path.parent, found=found, expected="a place for decoded images", fix=fix) from error
     return FileLock(path.with_suffix(".lock"))
 
 

@@ -447,7 +447,7 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:
-            found = f"keys {', '.join(map(repr, list(stored)[:4]))}"
+            found = f"keys {', '.join(map(repr, list(stored)[:4]))}" if stored else "no key"
             raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="rename it to K")
         values = stored["K"] if isinstance(stored, dict) else stored
         try:

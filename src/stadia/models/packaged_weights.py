@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, StadiaError, summarize_exception
 from stadia.core.input_files import read_bytes
 
 EXTRA = "stadia[weights]"
@@ -131,5 +131,10 @@ def create_with_packaged_weights(
         weights = load_packaged_weights(name, file, create_whole())
         with torch.device("meta"):
             wanted = create().state_dict().keys()
-        safetensors.torch.save_file({key: weights[key].contiguous() for key in weights.keys() & wanted}, converted)
+        try:
+            safetensors.torch.save_file({key: weights[key].contiguous() for key in weights.keys() & wanted}, converted)
+        except safetensors.SafetensorError as error:
+            found = f"a folder that takes no weights ({summarize_exception(error)})"
+            fix = "free some space there, or set TMPDIR to another folder"
+            raise StadiaError(tempfile.gettempdir(), found=found, expected="space for 100 MB", fix=fix) from error
         return create(pretrained=True, pretrained_cfg_overlay={"file": str(converted)})

@@ -364,6 +364,8 @@ def _reading(path: Path, framework: str = "np") -> Iterator[Any]:
     except DataError as error:
         raise CheckpointError(path, found=error.found, expected=error.expected, fix=error.fix) from error
     except (safetensors.SafetensorError, OSError, MemoryError, RuntimeError, UnicodeError) as error:
+        if "Cannot allocate memory" in str(error):
+            raise MemoryError(str(error)) from error
         if not _is_safetensors(path):
             expected = "a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors"
             found, fix = "a file that is no safetensors", "check the path"

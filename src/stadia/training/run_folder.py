@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.metadata
 import json
 import os
@@ -204,6 +205,19 @@ class Run:
         if self.writes:  # the configuration last: a resume after a stop in between raises the limit again
             ended = ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S
             write_json(self.folder / "run.json", {key: fact for key, fact in self.facts.items() if key not in ended})
+            write_json(self.folder / "config.json", self.config)
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Write values by key ("data.path") into the configuration; a group that it lacks is left out."""
+        before = copy.deepcopy(self.config)
+        for key, value in values.items():
+            *groups, name = key.split(".")
+            group: Any = self.config
+            for one in groups:
+                group = group.get(one) if isinstance(group, dict) else None
+            if isinstance(group, dict) and name in group:
+                group[name] = value
+        if self.writes and self.config != before:
             write_json(self.folder / "config.json", self.config)
 
     def check_data(self, data: Mapping[str, Any]) -> None:

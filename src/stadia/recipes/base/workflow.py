@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import ConfigError, DataError, RunError
 from stadia.core.files import write_text
 from stadia.core.input_files import read_text
 from stadia.core.quick_stop import discard_if_interrupted
@@ -152,7 +153,12 @@ def train(
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     resolved = opened.resolve(config) if opened is not None else None
     if opened is None or resolved is None:
-        opened = open_data(recipe_class, config, console)
+        try:
+            opened = open_data(recipe_class, config, console)
+        except DataError as error:
+            if resume and error.found.startswith("no such"):
+                error = DataError(error.what, found=error.found, expected=error.expected, fix=_MOVED.format(error.fix))
+            raise error from None
         resolved = opened.config
     config, data = choose_fastest(resolved, opened.data, console), opened.data
     with announce_step(console, "checking the data"):
@@ -184,6 +190,10 @@ def train(
         def score() -> None:
             score_validation(load_recipe(run.folder, recipe_class), data, run, console)
 
+        def keep_data() -> None:
+            run.set_values(_list_locations(config))
+            replace_data_findings(run, findings)
+
         try:
             fit(
                 recipe,
@@ -194,7 +204,7 @@ def train(
                 resume=resume is not None,
                 callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
                 console=console,
-                resumed=lambda: replace_data_findings(run, findings),
+                resumed=keep_data,
                 finish=score,
                 describe_resume=describe_resume,
             )
@@ -318,6 +328,15 @@ def report_findings(
 def data_location_keys(config: RecipeConfig) -> list[str]:
     """Return the keys of data paths and caches in every group of `data`; a resumed run may change them."""
     return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
+
+
+_MOVED = "{}; or pass data.path=NEW where the data were moved"
+
+
+def _list_locations(config: RecipeConfig) -> dict[str, Any]:
+    """Return the absolute data paths and caches of a configuration by key: a resumed run keeps the new ones."""
+    values = make_paths_absolute(config).model_dump(mode="json")
+    return {key: reduce(lambda group, name: group[name], key.split("."), values) for key in data_location_keys(config)}
 
 
 def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:

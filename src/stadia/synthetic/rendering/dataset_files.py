@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import write_json
 from stadia.core.json_files import read_json
 from stadia.core.registry import find_nearest_name
@@ -100,6 +100,32 @@ class SceneFormat:
     record: str
     listing: str
     header: Mapping[str, Any]
+
+    def check_folder(self, out: Path) -> None:
+        """Raise StadiaError where a folder holds files and no data set of this kind, finished or begun.
+
+        Its list and preview would replace those of another data set, or files of the user.
+        """
+        listing, record = out / self.listing, self.record
+        if listing.exists():
+            found = read_json(listing)
+            is_ours = isinstance(found, dict) and self.kind in found
+        else:
+            is_ours = not out.is_dir() or all(self._is_begun(out, path) for path in out.iterdir())
+        if not is_ours:
+            what = f"a {self.listing} of something else" if listing.exists() else f"files that are no {self.kind}"
+            expected = f"a new or an empty folder, or a {self.kind} whose folders have a {record}"
+            raise StadiaError(out, found=what, expected=expected, fix="choose another --out: nothing is overwritten")
+
+    def _is_begun(self, out: Path, path: Path) -> bool:
+        """Return whether an entry of a folder without a list is of a rendering that was stopped."""
+        if path.name == "preview.png":  # it is written just before the list
+            return any(out.glob(f"*/{self.record}")) or any(out.glob(f"*/*/{self.record}"))
+        if path.is_symlink() or not path.is_dir():
+            return path.name.startswith(".")
+        if path.name.startswith(".") or (path / self.record).is_file():
+            return True
+        return all((inner / self.record).is_file() for inner in path.iterdir() if not inner.name.startswith("."))
 
     def list_jobs(
         self, out: Path, config: SceneCounts, seed: int, name: Callable[[str, int, int], str]

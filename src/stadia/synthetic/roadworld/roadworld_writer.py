@@ -129,6 +129,7 @@ def write_roadworld(
     Raises DataError where a folder holds a recording made with other settings, StadiaError where it cannot be written.
     """
     jobs = list_recordings(Path(out), config, seed)
+    ROADWORLD.check_folder(Path(out))
     todo = ROADWORLD.find_unfinished(jobs, config)
     advance(config.frames * (len(jobs) - len(todo)))
 

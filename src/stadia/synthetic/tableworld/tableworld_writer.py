@@ -129,6 +129,7 @@ def write_tableworld(
     Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
     """
     jobs = TABLEWORLD.list_jobs(Path(out), config, seed, lambda split, index, _: f"{split}-{index:05d}")
+    TABLEWORLD.check_folder(Path(out))
     todo = TABLEWORLD.find_unfinished(jobs, config)
     advance(config.views * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
@@ -240,6 +241,7 @@ def write_cutouts(
     Arguments and errors are those of `write_tableworld`.
     """
     jobs = list_cutout_objects(Path(out), config, seed)
+    CUTOUTS.check_folder(Path(out))
     todo = CUTOUTS.find_unfinished(jobs, config)
     advance(config.views * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
