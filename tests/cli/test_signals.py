@@ -25,16 +25,13 @@ def fail() -> None:
     there.close()
     here.send(b"a")
 
-def exhaust() -> None:
-    try:
-        raise OSError(24, "Too many open files")
-    except OSError:
-        raise EOFError
+def end() -> None:
+    raise EOFError
 
 def name() -> None:
     "r\\u00e9p.html".encode("ascii")
 
-for command in (wait, exhaust, name):
+for command in (wait, end, name):
     main.app.command(command.__name__)(command)
 main.app.command("fail")(fail)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
@@ -69,8 +66,15 @@ def test_another_broken_pipe_is_an_error() -> None:
     )
 
 
-@pytest.mark.parametrize(("command", "start"), [("exhaust", "open files: found as many"), ("name", "locale: found 'r")])
-def test_a_limit_behind_another_error_and_a_locale_are_named(command: str, start: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "start"),
+    [
+        ("exhaust", "open files: found as many"),
+        ("end", "processes: found one that failed"),
+        ("name", "locale: found 'r"),
+    ],
+)
+def test_a_worker_that_failed_and_a_locale_are_named(command: str, start: str) -> None:
     done = subprocess.run([sys.executable, "-c", WAIT, command], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().startswith(f"stadia: {start}")

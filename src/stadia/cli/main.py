@@ -201,6 +201,9 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
     if number in (errno.EMFILE, errno.ENFILE):
         fix = "set fewer training.workers, or a higher limit by `ulimit -n`"
         return StadiaError("open files", found="as many as the system allows", expected="fewer", fix=fix)
+    if isinstance(error, EOFError):  # its own error is printed above
+        fix = "set training.workers=0, or a higher limit by `ulimit -n`"
+        return StadiaError("processes", found="one that failed and sent nothing", expected="loaded images", fix=fix)
     if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "can't start new thread" in text):
         fix = "set fewer training.workers, or a higher limit by `ulimit -u`"
         return StadiaError("processes", found="as many as the system allows", expected="fewer", fix=fix)
@@ -219,10 +222,9 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
         return str(error), UNUSABLE if isinstance(error, VerdictError) else MISTAKE
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
-    causes = [error, error.__cause__, error.__context__]  # typer makes an Abort of an EOFError
-    for cause in filter(None, [*causes, *(one.__context__ for one in causes if one is not None)]):
-        if (limit := _find_exhausted_limit(cause)) is not None:
-            return str(limit), MISTAKE
+    cause = error.__cause__ if isinstance(error.__cause__, EOFError) else error  # typer makes an Abort of it
+    if (limit := _find_exhausted_limit(cause)) is not None:
+        return str(limit), MISTAKE
     if isinstance(error, UnicodeEncodeError):
         found = f"'{escape_controls(str(error.object))[:200]}' in the encoding {error.encoding}"
         expected = "one that can write this name"
