@@ -24,7 +24,7 @@ from tests.campaign.harness import fingerprint
 
 from stadia.core import closed_output, files, terminal
 from stadia.core.errors import CheckpointError, DataError, RunError
-from stadia.training import fit, optim
+from stadia.training import optim, stop_signals
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
@@ -249,7 +249,7 @@ def test_a_signal_while_the_console_prints_does_not_wait_for_it(tmp_path: Path) 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_after_a_closed_terminal_a_training_prints_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     discarded = list[bool]()
-    monkeypatch.setattr(fit, "discard_closed_output", lambda: discarded.append(True))
+    monkeypatch.setattr(stop_signals, "discard_closed_output", lambda: discarded.append(True))
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         with pytest.raises(Interrupted):

@@ -7,16 +7,12 @@ import copy
 import importlib.util
 import logging
 import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import stadia.core.torchvision_shim  # noqa: F401
 
@@ -26,11 +22,9 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.closed_output import discard_closed_output
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
-from stadia.core.quick_stop import TERMINATIONS
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
@@ -52,6 +46,7 @@ from stadia.training.run_folder import (
     remove_stale_files_of_run,
 )
 from stadia.training.sharding import ShardedStrategy
+from stadia.training.stop_signals import StopNow, StopSignals
 
 FEW_PROCESSES = 8
 """Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
@@ -65,14 +60,6 @@ _PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16
 
 class Interrupted(KeyboardInterrupt):
     """The user stopped a training. `str` is how to go on."""
-
-
-_NOTE_S = 1.0
-"""Time for the last note: a terminal that Ctrl-S holds would take for ever."""
-
-
-class StopNow(BaseException):
-    """Raised at the second signal, wherever the training is."""
 
 
 @dataclass(frozen=True)
@@ -292,66 +279,6 @@ def _make_plan(
         raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
     shard_loaders((train_loader, val_loader), 0, fabric.world_size)  # the batches of each process are equally many
     return TrainingPlan.from_loader(train_loader, config)
-
-
-class StopSignals:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT or SIGTERM raises StopNow.
-
-    A closed terminal can send several SIGHUP. One that is ignored, as `nohup` starts commands, stays ignored. Output
-    that nobody reads any more requests a stop too.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._is_requested = self._is_ordered = False
-        self._owner = os.getpid()
-        self._before: dict[signal.Signals, Any] = {}
-        self._before_stop: Callable[[], None] | None = None
-        self._notes: SimpleQueue[str | None] = SimpleQueue()
-        self._printer = threading.Thread(target=self._print_notes, name="stop signals", daemon=True)
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            self._printer.start()
-            numbers = [one for one in TERMINATIONS if signal.getsignal(one) != signal.SIG_IGN]
-            self._before = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, *numbers)}
-        if isinstance(self.console, Terminal):
-            self._before_stop, self.console.request_stop = self.console.request_stop, self._request
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self._printer.is_alive():
-            self._notes.put(None)
-            self._printer.join(_NOTE_S)
-        if isinstance(self.console, Terminal):
-            self.console.request_stop = self._before_stop
-
-    def is_requested(self) -> bool:
-        """Return whether this process received a signal."""
-        return self._is_requested
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:
-            return  # a forked process of a loader: its parent decides
-        if number in (signal.SIGINT, signal.SIGTERM):
-            if self._is_ordered:
-                raise StopNow
-            self._is_ordered = True
-        else:
-            discard_closed_output()
-        if not self._is_requested:
-            self._is_requested = True
-            self._notes.put("stopping at the end of this step; once more to stop at once")
-
-    def _request(self) -> None:
-        self._is_requested = True
-
-    def _print_notes(self) -> None:
-        """Print in a thread: a handler interrupts whoever holds the locks of the console and its stream."""
-        while (note := self._notes.get()) is not None:
-            self.console.print(note)
 
 
 def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:

@@ -153,12 +153,9 @@ def train(
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     resolved = opened.resolve(config) if opened is not None else None
     if opened is None or resolved is None:
-        try:
-            opened = open_data(recipe_class, config, console)
-        except DataError as error:
-            if resume and error.found.startswith("no such"):
-                error = DataError(error.what, found=error.found, expected=error.expected, fix=_MOVED.format(error.fix))
-            raise error from None
+        opened = (
+            _open_resumed_data(recipe_class, config, console) if resume else open_data(recipe_class, config, console)
+        )
         resolved = opened.config
     config, data = choose_fastest(resolved, opened.data, console), opened.data
     with announce_step(console, "checking the data"):
@@ -330,7 +327,15 @@ def data_location_keys(config: RecipeConfig) -> list[str]:
     return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
 
 
-_MOVED = "{}; or pass data.path=NEW where the data were moved"
+def _open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, console: Console) -> OpenedData:
+    """Open the data of a run. Raises DataError, whose cure names the key of data that were moved."""
+    try:
+        return open_data(recipe_class, config, console)
+    except DataError as error:
+        if not error.found.startswith("no such"):
+            raise
+        fix = f"{error.fix}; or pass data.path=NEW where the data were moved"
+        raise DataError(error.what, found=error.found, expected=error.expected, fix=fix) from error
 
 
 def _list_locations(config: RecipeConfig) -> dict[str, Any]:
