@@ -168,6 +168,24 @@ def test_keys_that_may_differ(tmp_path: Path) -> None:
         run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data.path",))
 
 
+def test_renamed_recordings_are_named_as_such(tmp_path: Path) -> None:
+    run = create(tmp_path, data={"fingerprints": {"frames": "abc", "b": "def"}, "samples": 47})
+    with pytest.raises(RunError, match=r"its data under other names \(framesX, which was frames\).*names of before"):
+        run.check_data({"fingerprints": {"framesX": "abc", "b": "def"}, "samples": 40})
+    for other in ({"framesX": "abc", "b": "123"}, {"framesX": "abc"}, {"x": "abc", "y": "abc"}, None, ["abc"]):
+        with pytest.raises(RunError, match="other data than the run was trained on"):
+            run.check_data({"fingerprints": other, "samples": 47})
+
+
+def test_values_that_a_resume_may_change_are_kept(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    before = json.loads((run.folder / "config.json").read_text())
+    group, values = next((name, inner) for name, inner in before.items() if isinstance(inner, dict) and inner)
+    key = next(iter(values))
+    run.set_values({f"{group}.{key}": "new", f"{group}.absent": 1, "absent.path": 1})
+    assert json.loads((run.folder / "config.json").read_text()) == {**before, group: {**values, key: "new"}}
+
+
 def test_other_data_is_refused(tmp_path: Path) -> None:
     run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
     run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})

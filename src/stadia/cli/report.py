@@ -36,7 +36,8 @@ def report(
     from stadia.core.output_files import check_replaceable
     from stadia.report import build_report
 
-    check_replaceable(out or run / "report.html", "report", force=force)
+    if run.is_dir():  # else the error is that of the run
+        check_replaceable(out or run / "report.html", "report", force=force)
     echo(f"report: {build_report(run, out, private=private)}")
 
 

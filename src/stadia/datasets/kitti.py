@@ -248,7 +248,11 @@ class KittiCalibration:
         """Return (rows, columns) float64. Raises DataError that names the file and the entry."""
         values = parse_numbers(self._lines.get(name, "").split())
         if values.size != rows * columns:
-            found = f"{name}: '{self._lines[name].strip()[:60]}'" if name in self else f"only {', '.join(self._lines)}"
+            found = (
+                f"{name}: '{self._lines[name].strip()[:60]}'"
+                if name in self
+                else f"only {', '.join(self._lines) or 'empty lines'}"
+            )
             expected = f"an entry {name} of {rows * columns} numbers"
             raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
         return values.reshape(rows, columns)

@@ -228,7 +228,13 @@ class Run:
         keys = ("path", "train_frames", "train_images", "train_videos", "train_sessions")
         prefixes = ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
         free = {prefix + key for key in keys for prefix in prefixes}
-        changes = diff_mappings(self.facts["data"], json.loads(json.dumps(data)))
+        after = json.loads(json.dumps(data))
+        if renamed := _find_renamed(*(values.get("fingerprints") for values in (self.facts["data"], after))):
+            names = "; ".join(f"{now}, which was {before}" for before, now in renamed.items())
+            fix = "give them their names of before: the split of the run depends on them"
+            found = f"its data under other names ({names})"
+            raise RunError(self.folder, found=found, expected="the same names", fix=fix)
+        changes = diff_mappings(self.facts["data"], after)
         self._refuse("data", [change for change in changes if not change.is_within(free)])
 
     def _refuse(self, what: str, changes: list[ValueChange]) -> None:
@@ -373,3 +379,16 @@ def _environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
     python, system = platform.python_version(), platform.platform()
     return {"python": python, "platform": system, "cores": os.cpu_count(), "packages": versions}
+
+
+def _find_renamed(before: object, after: object) -> dict[str, str]:
+    """Return the new name by the old one where recordings, known by their fingerprints, are the same with other names.
+
+    Empty where another one is there, or where two are equal.
+    """
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return {}
+    known, now = ({str(mark): name for name, mark in marks.items()} for marks in (before, after))
+    if known.keys() != now.keys() or len(known) != len(before) or len(now) != len(after):
+        return {}
+    return {name: now[mark] for mark, name in known.items() if now[mark] != name}
