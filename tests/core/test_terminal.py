@@ -51,6 +51,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command(monkeypatch: pytest.MonkeyPat
         os.close(reads)
         with pytest.raises(OutputClosedError):
             console.print("not read")
+        assert console.quiet
         console.print("not printed")
 
 
@@ -63,6 +64,7 @@ def test_a_command_of_nohup_goes_on_where_nobody_reads_its_pipe() -> None:
             os.close(reads)
             console.print("not read")
             console.print("not printed")
+            assert console.quiet
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -74,4 +76,5 @@ def test_a_command_that_was_disowned_goes_on_without_its_terminal() -> None:
         console.print("read")
         os.close(reads)
         console.print("not read")
+        assert console.quiet
         console.print("not printed")
