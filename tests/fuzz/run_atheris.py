@@ -5,9 +5,10 @@ process of its own, which is started again after a crash, a hang or memory beyon
 Every other broken promise is recorded, and the process goes on. Inputs that broke one are written to
 `corpus/TARGET/crash-*`, where `test_targets.py` runs them from then on. Code of C libraries is run, not measured.
 
-The search can be done in portions. FOLDER/TARGET keeps the inputs that cover more, and the next run starts from them.
-FOLDER/results.jsonl has one row for each target, with executions and processor seconds of all runs; `--minutes` are
-those of all runs together, and a target that has had them is skipped. So the search is as long on a busy machine.
+The search is done in portions of five minutes, and goes on where it was stopped: FOLDER/TARGET keeps the inputs that
+cover more, and the next portion starts from them. FOLDER/results.jsonl has one row for each target, with executions and
+processor seconds of all portions; `--minutes` are those of all together, and a target that has had them is skipped. So
+the search is as long on a busy machine.
 Several runs may share a folder where their targets differ: one a core.
 FOLDER is build/fuzz, or `--folder`.
 """
@@ -41,6 +42,7 @@ _STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+)")
 _RSS_MB = 3000
 _FIRST_START_SECONDS = 60  # imports are instrumented
 _LEAST_SECONDS = 10  # worth another start
+_PORTION_SECONDS = 300  # of the processor: a run that is killed loses the counts of one portion
 _WORDS = (
     *("NaN", "-Infinity", "inf", "1e308", "1e400", "-1", "9223372036854775808", "9" * 30, "0x1f", "null", "true"),
     *(
@@ -238,11 +240,13 @@ def main() -> int:
     broken, table = 0, given.folder / "results.jsonl"
     for name in names:
         result = read_results(table).get(name, FuzzResult(name))
-        left = 60 * given.minutes - result.seconds
-        if left > _LEAST_SECONDS:
-            fuzz_target(result, left, given.folder / name)
+        while (left := 60 * given.minutes - result.seconds) > _LEAST_SECONDS:
+            before = result.executions
+            fuzz_target(result, min(left, _PORTION_SECONDS), given.folder / name)
             with FileLock(table.with_suffix(".lock")):  # another run adds rows meanwhile
                 write_results(table, read_results(table) | {name: result})
+            if result.executions == before:
+                break  # it cannot start: the findings say why
         print(result, flush=True)
         for place, data in result.findings.items():
             print(f"    {place} ({len(data)} bytes)", flush=True)

@@ -114,6 +114,21 @@ def test_minutes_and_executions_add_up_over_runs(tmp_path: Path, monkeypatch: py
     ]
 
 
+def test_a_search_that_is_killed_keeps_its_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(result: run_atheris.FuzzResult, seconds: float, inputs: Path) -> None:
+        if result.executions == 2:
+            raise KeyboardInterrupt
+        result.executions, result.seconds = result.executions + 1, result.seconds + seconds
+
+    monkeypatch.setattr(run_atheris.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(run_atheris, "fuzz_target", search)
+    monkeypatch.setattr("sys.argv", ["fuzz", "json", "--minutes", "30", "--folder", str(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        run_atheris.main()
+    kept = run_atheris.read_results(tmp_path / "results.jsonl")["json"]
+    assert (kept.executions, kept.seconds) == (2, 600)
+
+
 def test_runs_beside_each_other_keep_the_rows_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, other = tmp_path / "results.jsonl", run_atheris.FuzzResult("npy", executions=3)
     monkeypatch.setattr(run_atheris.importlib.util, "find_spec", lambda name: name)
