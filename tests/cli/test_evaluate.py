@@ -136,7 +136,11 @@ class TestTrajectory:
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert "ate_rmse_m" in out
-        assert json.loads((tmp_path / "score.json").read_text())["metrics"]["ate_rmse_m"] == 0
+        score = json.loads((tmp_path / "score.json").read_text())
+        assert score["metrics"]["ate_rmse_m"] == 0
+        (tmp_path / "score.json").write_text(json.dumps(score | {"poses": 3}))
+        _, _, err = stadia("evaluate", *words)
+        assert f"note: the earlier scores are kept as {tmp_path / 'score.earlier-1.json'}" in err
 
     @pytest.mark.slow
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,15 @@ def test_trouble_with_a_file_names_it(stadia, monkeypatch):
 def test_interrupted(stadia, monkeypatch):
     failing_with(monkeypatch, KeyboardInterrupt())
     assert stadia("report", "x") == (130, "", "stadia: interrupted\n")
+
+
+def test_a_file_whose_name_begins_with_a_dash(stadia, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("-lead.mp4").touch()
+    code, _, said = stadia("check", "-lead.mp4")
+    assert code == 2
+    assert "check: found '-lead.mp4', read as options;" in said
+    assert "Fix: for the file of this name write ./-lead.mp4" in said
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
@@ -80,6 +81,31 @@ def test_a_folder_in_the_place_of_a_file_and_the_other_way_round(tmp_path):
     with pytest.raises(StadiaError, match=r"a file where a folder should be"):
         write_text(tmp_path / "file" / "a.txt", "text")
     assert names(tmp_path) == ["file"]
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "gone" / "away")
+    with pytest.raises(StadiaError, match=r"a\.txt: found a link to a place that is missing"):
+        write_text(tmp_path / "out" / "a.txt", "text")
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("limit", [100, 4096])
+def test_a_limit_of_file_sizes_is_named(tmp_path, limit):
+    resource = pytest.importorskip("resource")
+
+    def write() -> None:
+        with atomic_write(tmp_path / "a.npy") as temporary:
+            np.save(temporary, np.zeros(100_000))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(StadiaError, match=r"a\.npy: found .*Fix: .*(ulimit -f|free some space)"):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path) == []
 
 
 def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):

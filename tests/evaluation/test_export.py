@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.evaluation import network_export
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.network_export import (
@@ -203,13 +204,23 @@ def test_a_constant_map_may_round_otherwise(tmp_path: Path) -> None:
     assert 0 < max(each.of_spread for each in compared) < 1e-3
 
 
-def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path) -> None:
-    """Trained at two strides, of which a .pt2 takes three."""
-    about = ABOUT.model_copy(update={"height": 32})
+def test_a_training_at_two_strides_is_exported_for_two_and_more(tmp_path: Path) -> None:
+    toy, path = Toy().eval(), tmp_path / "toy.pt2"
+    export_torch(toy, path, ABOUT.model_copy(update={"height": 32}))
+    image = torch.rand(1, 3, 32, 160)
+    torch.testing.assert_close(torch.export.load(path).module()(image), toy(image))
+    path.unlink()
+    with pytest.raises(StadiaError, match=r"toy.pt2: found a training at 64x16; expected 32 pixels.*model\.onnx"):
+        export_torch(toy, path, ABOUT.model_copy(update={"height": 16}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_export, "_choose_sizes", lambda about: [(32, 64)])  # of three strides or more
     with pytest.raises(
-        StadiaError, match=r"toy.pt2: found an export that fails at 64x32 \(.*Guard failed.*the other format"
+        StadiaError, match=r"toy.pt2: found an export that fails at 64x32 \(.*Guard failed.*--out model.onnx"
     ) as caught:
-        export_torch(Toy().eval(), tmp_path / "toy.pt2", about)
+        export_torch(Toy().eval(), tmp_path / "toy.pt2", ABOUT)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -95,12 +95,11 @@ def evaluate(
         outputs, seconds = (scores, image), (max_difference_s, rpe_seconds)
         summary = _score_trajectory(trajectory, truth, formats, align, seconds, outputs, as_json=as_json)
     elif objects is not None:
-        from stadia.evaluation.recording_scores import write_score
         from stadia.recipes.objectpose.commands import score_results
 
         summary = score_results(objects, truth, split, held_out_of)
         if scores is not None:
-            write_score(scores, summary)
+            _write_score(scores, summary)
     else:
         from stadia.recipes.base.requests import EvaluateRequest, parse_source_options
 
@@ -110,6 +109,13 @@ def evaluate(
             EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, method, size, flip, out)
         )
     _print(summary, as_json=as_json)
+
+
+def _write_score(path: Path, score: dict[str, Any]) -> None:
+    from stadia.evaluation.recording_scores import write_score
+
+    if kept := write_score(path, score):
+        echo(f"note: the earlier scores are kept as {kept}", err=True)
 
 
 def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
@@ -159,7 +165,6 @@ def _score_depth(
     from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
-    from stadia.evaluation.recording_scores import write_score
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol)
@@ -169,7 +174,7 @@ def _score_depth(
     with show_progress() as bars:
         score = score_depth(predictions, truth, rules, track=bars.track)
     if scores is not None:
-        write_score(scores, score.to_json())
+        _write_score(scores, score.to_json())
     return score.summary()
 
 
@@ -190,7 +195,7 @@ def _score_trajectory(
     """
     from stadia.core.errors import ConfigError
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, add_recorded_frames, read_trajectory
-    from stadia.evaluation.recording_scores import score_trajectory, write_score
+    from stadia.evaluation.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     of_estimate, of_truth = (
@@ -209,7 +214,7 @@ def _score_trajectory(
         echo(score.headline)
     scores, image = outputs
     if scores is not None:
-        write_score(scores, score.to_json())
+        _write_score(scores, score.to_json())
     if image is not None:
         from stadia.core.types import DepthScale
         from stadia.evaluation.plots.charts import draw_paths

@@ -118,6 +118,8 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
         fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
     elif word in OPTIONS_OF_CAMERA and word not in valid and valid:
         fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
+    elif file := next((one for one in line if valid and one.startswith("-") and Path(one).exists()), ""):
+        found, fix = f"'{file}', read as options", f"for the file of this name write ./{file}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
     elif number := _find_decimal_comma(found, line):

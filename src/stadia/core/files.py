@@ -33,6 +33,8 @@ _SYNC_BATCH = 1024  # files that are handed to these threads at once: a waiting 
 _STALE_S = 24 * 3600.0  # age of a temporary file that no process writes any more, where it cannot hold a lock
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
+_PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")
+"""As numpy says it, in an OSError without a number."""
 _CLEANED: set[str] = set()
 """Folders whose stale temporary files this process has removed."""
 
@@ -44,13 +46,22 @@ def _explain(error: OSError, path: str | Path) -> None:
             path, found="a full disk", expected="free space for the file", fix="free some space"
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        is_file = isinstance(error, NotADirectoryError | FileExistsError)
         found = f"a place that cannot be written to ({error.strerror or 'no access'})"
-        found = "a file where a folder should be" if is_file else found
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            is_dangling = any(place.is_symlink() and not place.exists() for place in (Path(path), *Path(path).parents))
+            found = "a link to a place that is missing" if is_dangling else "a file where a folder should be"
         expected, fix = "a folder that can be written to", "choose another place to write to"
         raise StadiaError(path, found=found, expected=expected, fix=fix) from error
     if error.errno == errno.EISDIR:
         raise StadiaError(path, found="a folder", expected="a file's name", fix="add a name to this path") from error
+    if error.errno == errno.EFBIG:
+        found, expected = "a file larger than this system or shell allows", "room for a larger file"
+        raise StadiaError(
+            path, found=found, expected=expected, fix="raise `ulimit -f`, or write to another disk"
+        ) from error
+    if error.errno is None and _PARTLY_WRITTEN.search(str(error)):
+        found, expected = "a disk, or a limit of `ulimit -f`, that took a part of the file", "free space for the file"
+        raise StadiaError(path, found=found, expected=expected, fix="free some space, then run it again") from error
     is_ours = error.filename is None or _TEMPORARY.fullmatch(os.path.basename(os.fsdecode(error.filename)))
     if is_ours and not isinstance(error, BrokenPipeError):  # a write or a sync names no file
         found = f"a file that cannot be written ({error.strerror or summarize_exception(error)})"

@@ -52,7 +52,7 @@ class ExportDescription(StrictModel):
     recipe, config_hash, checkpoint: as in predictions.json.
     height, width: of the training images.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
-    stride: other sizes are multiples of it, in a .pt2 three times it or more.
+    stride: other sizes are multiples of it, in a .pt2 three times it or more, or twice where the training was.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
     verdict, verdict_codes: on record of its run, and codes of the findings behind it, with commas; none without a run

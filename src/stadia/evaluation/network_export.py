@@ -128,8 +128,15 @@ def _write_onnx(
 
 
 def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
-    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`."""
-    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, about.stride)
+    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`.
+
+    Its images have three strides or more a side, or two where the training's had.
+    """
+    if min(about.height, about.width) < 2 * about.stride:  # torch takes a side of one for a constant
+        found, expected = f"a training at {about.width}x{about.height}", f"{2 * about.stride} pixels a side or more"
+        raise StadiaError(path, found=found, expected=expected, fix="export it to ONNX (--out model.onnx)")
+    least = min(3, about.height // about.stride, about.width // about.stride)
+    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, about.stride, least=least)
     with atomic_write(path) as temporary:
         description = json.dumps(about.model_dump(mode="json"), indent=2)
         torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
@@ -148,16 +155,17 @@ def _choose_sizes(about: ExportDescription) -> list[tuple[int, int]]:
 
 
 def _trace(
-    network: nn.Module, what: str, channels: int, stride: int, size: tuple[int, int] | None = None
+    network: nn.Module, what: str, channels: int, stride: int, size: tuple[int, int] | None = None, *, least: int = 3
 ) -> ExportedProgram:
     """Return the graph for any number of images of one size, by default of any size that the stride allows.
 
+    least: strides of a side.
     It has the weights that it uses.
     """
     example = torch.zeros(2, channels, *(size or (4 * stride, 6 * stride)))
     try:
         with torch.no_grad(), _pad_by_integers():
-            program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size))
+            program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size, least))
     except Exception as error:  # tracing raises many classes of errors
         raise StadiaError(
             what,
@@ -200,11 +208,11 @@ def _compute_same_padding(size: int, kernel_size: int, stride: int, dilation: in
     return max((-(-size // stride) - 1) * stride + reach - size, 0)
 
 
-def _dynamic_shapes(stride: int, size: tuple[int, int] | None) -> tuple[dict[int, Any]]:
+def _dynamic_shapes(stride: int, size: tuple[int, int] | None, least: int = 3) -> tuple[dict[int, Any]]:
     if size is not None:
         return ({0: Dim("images")},)
     # At two strides the coarsest map of Depth Anything has one pixel and is traced as constant.
-    rows, columns = Dim("rows_of_strides", min=3), Dim("columns_of_strides", min=3)
+    rows, columns = Dim("rows_of_strides", min=least), Dim("columns_of_strides", min=least)
     return ({0: Dim("images"), 2: stride * rows, 3: stride * columns},)
 
 
@@ -265,7 +273,8 @@ def _compare(
         except Exception as error:  # runtime errors have no common base class
             cause = f"{type(error).__name__}: {str(error)[:200]}"
             found = f"an export that fails at {image.shape[3]}x{image.shape[2]} ({cause})"
-            expected, fix = "one that runs at every size", "export the other format (--out model.pt2 or model.onnx)"
+            expected = "one that runs at every size"
+            fix = f"export the other format (--out model{'.onnx' if path.suffix == '.pt2' else '.pt2'})"
             raise StadiaError(path, found=found, expected=expected, fix=fix) from error
 
     random, compared = np.random.default_rng(0), []

@@ -453,14 +453,18 @@ def _relative_pose_error(T_world_camera: torch.Tensor, truth: torch.Tensor) -> f
     return float((estimated * true_length / length - true).norm(dim=-1).median() / true_length)
 
 
-def write_score(path: Path, score: dict[str, Any]) -> None:
-    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free."""
-    text = json.dumps({"format": SCORE_FORMAT, **score}, indent=2, allow_nan=False) + "\n"
+def write_score(path: Path, score: dict[str, Any]) -> Path | None:
+    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free.
+
+    Returns the name that an earlier score was kept under.
+    """
+    text, kept = json.dumps({"format": SCORE_FORMAT, **score}, indent=2, allow_nan=False) + "\n", None
     with atomic_write(path) as new:
         new.write_text(text, encoding="utf-8")
         if path.exists() and _is_different(path, text):
             earlier = (path.with_name(f"{path.stem}.earlier-{number}.json") for number in count(1))
-            path.rename(next(name for name in earlier if not name.exists()))
+            kept = path.rename(next(name for name in earlier if not name.exists()))
+    return kept
 
 
 def _is_different(path: Path, text: str) -> bool:

@@ -111,7 +111,13 @@ def read_run(folder: Path) -> RunFiles:
     """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
     folder = Path(folder)
     if not is_run_folder(folder):
-        found = "neither run.json nor config.json" if folder.is_dir() else "no such folder"
+        found = (
+            "neither run.json nor config.json"
+            if folder.is_dir()
+            else "a file"
+            if folder.is_file()
+            else "no such folder"
+        )
         is_study = (folder / "study.yaml").is_file()
         fix = "read its table.md, or pass one of its runs/" if is_study else ""
         fix = fix or describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"

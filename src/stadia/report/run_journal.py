@@ -194,7 +194,7 @@ def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
         paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
         if not paths:
             expected = "a run's folder, or one that holds runs"
-            found_there = "no run in it" if folder.is_dir() else "no such folder"
+            found_there = "no run in it" if folder.is_dir() else "a file" if folder.is_file() else "no such folder"
             raise DataError(folder, found=found_there, expected=expected, fix="pass runs/")
         found |= {path.resolve(): read_run(path) for path in paths}
     return sorted(found.values(), key=start_order)

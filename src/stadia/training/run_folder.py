@@ -131,7 +131,9 @@ class Run:
         """A run made before. Raises RunError where the folder is not a run's."""
         folder = Path(folder)
         if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
-            found = "no run.json and config.json" if folder.is_dir() else "no such folder"
+            found = (
+                "no run.json and config.json" if folder.is_dir() else "a file" if folder.is_file() else "no such folder"
+            )
             fix = describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"
             raise RunError(folder, found=found, expected="a run's folder", fix=fix)
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
