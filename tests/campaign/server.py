@@ -37,6 +37,7 @@ PRELOADED = (
         "matplotlib.figure",
         "rich.progress",
         "torch",
+        "torch.utils.tensorboard",
         "stadia.models.encoders",
         "lightning.fabric",
         "stadia.cli.main",
@@ -46,7 +47,11 @@ PRELOADED = (
         "stadia.apps.demo",
         "stadia.datasets.kitti",
         "stadia.datasets.open_dataset",
+        "stadia.datasets.euroc",
+        "stadia.datasets.sevenscenes",
         "stadia.diagnostics.preflight.preflight_runner",
+        "stadia.losses.fused_reprojector",
+        "stadia.losses.fused_smoothness",
         "stadia.recipes.base.workflow",
         "stadia.recipes.selfsup.recipe",
         "stadia.report.report_page",
@@ -142,6 +147,10 @@ def main() -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module(
+            "numba.core.registry"
+        ).cpu_target.target_context.refresh()  # what compiled code is read by
     gc.freeze()  # children neither search what was imported for garbage nor copy its pages
     replies, sys.stdout = sys.stdout, sys.stderr
     print(json.dumps({"ready": True}), file=replies, flush=True)
