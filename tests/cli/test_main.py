@@ -75,6 +75,21 @@ def test_internal_error_is_one_line_with_the_fix(stadia, monkeypatch):
     assert "--traceback" in err
 
 
+def test_a_wrong_call_of_a_library_is_an_internal_error(stadia, monkeypatch):
+    failing_with(monkeypatch, RuntimeError("could not create a primitive descriptor for the inner product"))
+    code, _, said = stadia("report", "x")
+    assert code == 70
+    assert "internal error" in said
+
+
+def test_a_name_that_is_no_unicode_is_no_matter_of_the_locale(stadia, monkeypatch):
+    failing_with(monkeypatch, UnicodeEncodeError("utf-8", "run\udcff", 3, 4, "surrogates not allowed"))
+    code, _, said = stadia("report", "x")
+    assert code == 2
+    assert said.startswith("stadia: name: found 'run")
+    assert "Fix: rename it" in said
+
+
 def test_trouble_with_a_file_names_it(stadia, monkeypatch):
     failing_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/full.png"))
     code, _, err = stadia("report", "x")
@@ -198,9 +213,10 @@ def test_no_word_at_all_prints_the_help(stadia, line):
     assert "Usage: stadia" in out
 
 
-def test_reader_that_goes_away_is_no_error():
-    """`stadia list datasets | head -0`."""
-    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['list', 'optimizers'] )"
+@pytest.mark.parametrize("line", [["list", "optimizers"], ["--help"], ["train", "--help"], []])
+def test_reader_that_goes_away_is_no_error(line):
+    """`stadia list datasets | head -0`; rich prints the help."""
+    program = f"import sys, stadia.cli.main as m; sys.stdin.read(); m.run({line} )"
     child = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
@@ -251,6 +267,7 @@ def test_an_old_option_is_refused_with_its_new_name(stadia):
     [
         (MemoryError(), ("memory: found none left", "smaller size or batch")),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), ("memory:", "batch")),
+        (RuntimeError("could not create a primitive"), ("memory:", "batch")),
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ("memory:", "batch")),
         (RecursionError("maximum recursion depth exceeded"), ("found values nested too deep", "Fix: ")),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), ("open files", "ulimit -n")),

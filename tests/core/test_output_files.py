@@ -12,7 +12,7 @@ import pytest
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import atomic_write
-from stadia.core.output_files import MARKS, check_output_folder, check_replaceable, mark_png_file
+from stadia.core.output_files import MARKS, PREVIEWED, check_output_folder, check_replaceable, mark_png_file
 
 SAMPLES = {
     "report": b'<!doctype html>\n<meta name="generator" content="stadia-report">',
@@ -26,6 +26,7 @@ SAMPLES = {
     "overview": b"\x89PNG....tEXtSoftware\0stadia-overview",
     "video of activations": bytes(200_000) + b"stadia-activations",
     "exported network": bytes(200_000) + b"format\x12\x0cstadia-depth",
+    **{f"preview of {kind}": b"\x89PNG....tEXtSoftware\0stadia-preview-" + kind.encode() for kind in PREVIEWED},
 }
 
 
@@ -36,13 +37,13 @@ def test_each_kind_has_a_mark() -> None:
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_an_output_replaces_its_own_kind_alone(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "out"
-    check_replaceable(path, kind)  # a new file
+    check_replaceable(path, kind, inputs=())  # a new file
     path.write_bytes(SAMPLES[kind])
-    check_replaceable(path, kind)
+    check_replaceable(path, kind, inputs=())
     other = next(name for name in MARKS if name != kind)
     with pytest.raises(StadiaError, match=f"out: found something there already, and no {other}.*--force"):
-        check_replaceable(path, other)
-    check_replaceable(path, other, force=True)
+        check_replaceable(path, other, inputs=())
+    check_replaceable(path, other, force=True, inputs=())
 
 
 @pytest.mark.parametrize("content", [b"years of work", b'{"metrics": {"format": "stadia-scores"}}', b"# Journal\n"])
@@ -51,12 +52,12 @@ def test_another_file_is_kept(kind: str, content: bytes, tmp_path: Path) -> None
     path = tmp_path / "mine"
     path.write_bytes(content)
     with pytest.raises(StadiaError, match="mine: found something there already"):
-        check_replaceable(path, kind)
+        check_replaceable(path, kind, inputs=())
 
 
 def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    check_replaceable(tmp_path / "out", "report")
+    check_replaceable(tmp_path / "out", "report", inputs=())
 
 
 def test_an_input_of_the_command_is_never_replaced(tmp_path: Path) -> None:
@@ -69,12 +70,22 @@ def test_an_input_of_the_command_is_never_replaced(tmp_path: Path) -> None:
     check_replaceable(tmp_path / "scores.json", "score file", force=True, inputs=[path])
 
 
+def test_of_an_input_folder_earlier_outputs_alone_are_replaced(tmp_path: Path) -> None:
+    """`stadia report RUN --out RUN/config.json --force`."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "report.html").write_bytes(SAMPLES["report"])
+    with pytest.raises(StadiaError, match=r"config\.json: found an input of this command"):
+        check_replaceable(tmp_path / "config.json", "report", inputs=[tmp_path], force=True)
+    for name in ("report.html", "another.html"):
+        check_replaceable(tmp_path / name, "report", inputs=[tmp_path])
+
+
 def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(SAMPLES["report"])
     (tmp_path / "out").symlink_to("precious")
     with pytest.raises(StadiaError, match="out: found a symbolic link"):
-        check_replaceable(tmp_path / "out", "report")
-    check_replaceable(tmp_path / "out", "report", force=True)
+        check_replaceable(tmp_path / "out", "report", inputs=())
+    check_replaceable(tmp_path / "out", "report", force=True, inputs=())
     with atomic_write(tmp_path / "out") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "precious").read_bytes() == SAMPLES["report"]
@@ -85,13 +96,13 @@ def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
 def test_a_folder_or_pipe_is_never_replaced(make, tmp_path: Path) -> None:
     make(tmp_path / "out")
     with pytest.raises(StadiaError, match=r"out: found (a folder|no regular file)"):
-        check_replaceable(tmp_path / "out", "report", force=True)
+        check_replaceable(tmp_path / "out", "report", force=True, inputs=())
 
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StadiaError, match="a file where a folder should be"):
-        check_replaceable(tmp_path / "file" / "out", "report")
+        check_replaceable(tmp_path / "file" / "out", "report", inputs=())
 
 
 def test_a_folder_of_outputs(tmp_path: Path) -> None:
@@ -126,10 +137,10 @@ def test_a_png_is_marked_and_the_same_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
     mark_png_file(path, "stadia-overview")
-    check_replaceable(path, "overview")
+    check_replaceable(path, "overview", inputs=())
     assert (cv2.imread(str(path)) == image).all()
     with pytest.raises(StadiaError):
-        check_replaceable(path, "comparison")
+        check_replaceable(path, "comparison", inputs=())
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
     mark_png_file(tmp_path / "a.jpg", "stadia-overview")
     assert (tmp_path / "a.jpg").read_bytes() == b"\xff\xd8"
@@ -141,4 +152,4 @@ def test_an_archive_is_recognized_by_its_description(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
         archive.writestr("model/data", bytes(100_000))
         archive.writestr("model/extra/stadia.json", "{}")
-    check_replaceable(tmp_path / "model.pt2", "exported network")
+    check_replaceable(tmp_path / "model.pt2", "exported network", inputs=())

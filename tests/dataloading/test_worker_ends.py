@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -52,3 +54,69 @@ def test_a_worker_whose_training_is_killed_while_it_starts_ends(method: str, tmp
     finally:
         if is_running(worker):
             os.kill(worker, signal.SIGKILL)
+
+
+SIGNALS = """
+import os, signal, sys, time
+from torch.utils.data import DataLoader
+from stadia.dataloading import loader
+
+class Numbers:
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        os.write(2, b"warning of a decoder\\n")
+        return index
+
+if __name__ == "__main__":
+    loading = DataLoader(Numbers(), num_workers=1, worker_init_fn=loader.start_worker, persistent_workers=True)
+    batches = iter(loading)
+    next(batches)
+    (worker,) = batches._workers
+    sender = os.fork()
+    if not sender:  # as a service manager, to each process
+        os.kill(worker.pid, signal.SIGTERM)
+        os._exit(0)
+    os.waitpid(sender, 0)
+    time.sleep(0.2)
+    print("batches", 1 + len(list(batches)), flush=True)
+    worker.terminate()
+    worker.join(10)
+    print("code", worker.exitcode, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known")
+def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(tmp_path: Path) -> None:
+    """On a terminal with `stty tostop`, where printing stops a process of another group."""
+    program = tmp_path / "program.py"
+    program.write_text(SIGNALS)
+    reads, writes = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, sys.executable, str(program)],
+        stdin=writes, stdout=writes, stderr=writes, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(writes)
+        said = b""
+        try:
+            with contextlib.suppress(OSError):  # EIO at the end
+                while select.select([reads], [], [], 60)[0] and (part := os.read(reads, 4096)):
+                    said += part
+            process.wait(timeout=1)
+        finally:
+            process.kill()
+            os.close(reads)
+    assert b"batches 8" in said
+    assert b"code 0" in said
+
+
+TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+values = termios.tcgetattr(0)
+values[3] |= termios.TOSTOP
+termios.tcsetattr(0, termios.TCSANOW, values)
+os.execv(sys.argv[1], sys.argv[1:])
+"""

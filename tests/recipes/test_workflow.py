@@ -24,7 +24,7 @@ from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
 from stadia.recipes.base.expected_cost import choose_steps
 from stadia.recipes.base.progressive_resizing import open_data
-from stadia.recipes.base.workflow import list_late_starts, replace_data_findings, report_findings
+from stadia.recipes.base.workflow import data_location_keys, list_late_starts, replace_data_findings, report_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld import roadworld_writer
@@ -169,6 +169,17 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
     shutil.copytree(str(small.data.path), place)
     recipes.train(gone, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(place)
+    assert json.loads((run / "run.json").read_text())["data"]["path"] == str(place)
+
+
+def test_a_file_of_the_data_that_was_moved_is_named(small: SelfsupConfig, trained_small: Path, tmp_path: Path) -> None:
+    """Its key is free as `data.path` is: what it holds is in the fingerprints."""
+    images = str(Path(str(small.data.path), "train-000", "left"))
+    changes = {"path": images, "camera": small.data.camera.model_copy(update={"K_file": str(tmp_path / "gone.txt")})}
+    gone = small.model_copy(update={"data": small.data.model_copy(update=changes)})
+    with pytest.raises(DataError, match=r"or pass data\.camera\.K_file=NEW where the data were moved"):
+        recipes.train(gone, resume=trained_small)
+    assert {"data.camera.K_file", "data.path"} <= set(data_location_keys(small))
 
 
 def test_a_training_starts_from_the_weights_of_another(

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stadia.core.errors import StadiaError
 from stadia.synthetic.rendering.dataset_files import SceneFormat
+from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS, TABLEWORLD
 
@@ -29,6 +31,11 @@ def begin(kind: SceneFormat, out: Path) -> None:
     (out / "val").mkdir(exist_ok=True)
 
 
+def write_preview(kind: SceneFormat, out: Path) -> None:
+    """Write a preview without the list that follows."""
+    kind.write_listing(out, [], DEMO, 0, np.zeros((2, 2, 3), np.uint8)).unlink()
+
+
 @kinds
 def test_what_was_begun_or_finished_goes_on(kind: SceneFormat, tmp_path: Path) -> None:
     out = tmp_path / "data"
@@ -36,11 +43,12 @@ def test_what_was_begun_or_finished_goes_on(kind: SceneFormat, tmp_path: Path) -
     out.mkdir()
     kind.check_folder(out)
     begin(kind, out)
+    write(out / "notes.txt")
+    (out / "lost+found").mkdir(mode=0)  # of the root of a disk
     kind.check_folder(out)
-    write(out / "preview.png")  # it is written before the list
+    write_preview(kind, out)  # before the list
     kind.check_folder(out)
     write(out / kind.listing, {kind.kind: {}})
-    write(out / "notes.txt")
     kind.check_folder(out)
 
 
@@ -49,9 +57,10 @@ OTHERS: dict[str, Callable[[SceneFormat, Path], None]] = {
     "a list of values": lambda kind, out: write(out / kind.listing, []),
     "another kind": lambda kind, out: write(out / kind.listing, {"format": "stadia", "other": {}}),
     "a preview": lambda kind, out: write(out / "preview.png"),
-    "a file": lambda kind, out: write(out / "thesis.txt"),
-    "a folder of that name": lambda kind, out: write(out / "train-000" / "notes.txt"),
-    "a file beside scenes": lambda kind, out: (begin(kind, out), write(out / "thesis.txt"))[0],
+    "a preview beside scenes": lambda kind, out: (begin(kind, out), write(out / "preview.png"))[0],
+    "a preview of another kind": lambda kind, out: write_preview(ROADWORLD if kind is CUTOUTS else CUTOUTS, out),
+    "a link as preview": lambda kind, out: (out / "preview.png").symlink_to("elsewhere"),
+    "another list": lambda kind, out: write(out / (ROADWORLD if kind is CUTOUTS else CUTOUTS).listing),
 }
 
 

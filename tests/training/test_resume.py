@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import multiprocessing
@@ -23,6 +24,7 @@ from rich.console import Console
 from tests.campaign.harness import fingerprint
 
 from stadia.core import closed_output, files, terminal
+from stadia.core.closed_output import OutputClosedError
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.training import optim, stop_signals
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
@@ -261,6 +263,17 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, m
     assert Run.open(run).facts["status"] == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
     assert console.request_stop is None
+
+
+def test_a_pipe_that_nobody_reads_while_the_run_is_scored_interrupts_it(tmp_path: Path) -> None:
+    def finish() -> None:
+        raise OutputClosedError(errno.EPIPE, "nobody reads the output")
+
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, finish=finish)
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts["status"] == "interrupted"
+    assert small_recipe.train(tmp_path, resume=run)[0].facts["status"] == "finished"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

@@ -177,6 +177,14 @@ def test_renamed_recordings_are_named_as_such(tmp_path: Path) -> None:
             run.check_data({"fingerprints": other, "samples": 47})
 
 
+def test_renamed_recordings_of_a_further_data_set_are_named_too(tmp_path: Path) -> None:
+    extra = {"city": {"fingerprints": {"a": "123"}}}
+    run = create(tmp_path, data={"fingerprints": {"drive": "abc"}, "extra_datasets": extra})
+    run.check_data({"fingerprints": {"drive": "abc"}, "extra_datasets": extra})
+    with pytest.raises(RunError, match=r"its data under other names \(b, which was a\)"):
+        run.check_data({"fingerprints": {"drive": "abc"}, "extra_datasets": {"city": {"fingerprints": {"b": "123"}}}})
+
+
 def test_values_that_a_resume_may_change_are_kept(tmp_path: Path) -> None:
     run = create(tmp_path)
     before = json.loads((run.folder / "config.json").read_text())
@@ -194,6 +202,10 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(RunError, match=r"other data than the run was trained on \(fingerprints\.drive: abc -> def\)"):
         run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
+    split = create(tmp_path / "split", data={"train_frames": {"drive": [[0, 3]]}})
+    split.check_data({"train_frames": {"drive": [[0, 3]]}})
+    with pytest.raises(RunError, match=r"other data .*train_frames\.drive"):
+        split.check_data({"train_frames": {"drive": [[0, 4]]}})
 
 
 def hold(folder: Path) -> None:

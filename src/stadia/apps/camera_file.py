@@ -84,7 +84,7 @@ def find_camera_output(source: Path, *, force: bool) -> Path:
     if existing := next((one for one in before if one.exists()), None):
         fix = "remove it, or keep it: every command reads it"
         raise ConfigError(existing, found="a camera's file already", expected="none", fix=fix)
-    check_replaceable(path, "camera", force=force)
+    check_replaceable(path, "camera", inputs=(), force=force)
     return path
 
 

@@ -153,10 +153,11 @@ def overlay(
     if (out is None) == (sheet is None):
         found = "both" if out else "neither"
         raise ConfigError("overlay", found=found, expected="--out or --sheet", fix="pass one of them")
-    if sheet is not None:
-        check_replaceable(sheet, "overview", force=force)
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
+    if sheet is not None:
+        given = [Path(path) for path in (config.path, config.backgrounds.path, config.foregrounds.path) if path]
+        check_replaceable(sheet, "overview", inputs=given, force=force)
 
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.overlay.data import draw_overlays, write_overlay_set

@@ -79,13 +79,19 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
+    from stadia.core.errors import ConfigError
+
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
     given = checkpoint, data, depth, trajectory, objects, reference
+    if scores is not None and image is not None and scores.absolute() == image.absolute():
+        raise ConfigError(
+            "--scores", found=f"{scores}, also of --image", expected="two files", fix="choose another name"
+        )
     if scores is not None:
         from stadia.core.output_files import check_replaceable
 
-        check_replaceable(scores, "score file", force=force, inputs=given)
+        check_replaceable(scores, "score file", inputs=given, force=force)
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
@@ -232,7 +238,7 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
     if image.suffix not in (".png", ".svg"):
         fix = f"--image {image.with_suffix('.png').name}"
         raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
-    check_replaceable(image, "drawing of paths", force=force, inputs=inputs)
+    check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
 
 
 def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:

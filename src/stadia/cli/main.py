@@ -184,7 +184,8 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
 
 
 _OUT_OF_MEMORY = re.compile(
-    r"can(no|')t allocate memory|not enough memory|out of memory|insufficient memory|could not create a primitive",
+    r"can(no|')t allocate memory|not enough memory|out of memory|insufficient memory|"
+    r"could not create a primitive(?! descriptor)",  # with it the shapes are wrong
     re.IGNORECASE,
 )
 """In the messages of torch, oneDNN, cv2 and CUDA, whose errors are RuntimeErrors."""
@@ -228,9 +229,10 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     if (limit := _find_exhausted_limit(cause)) is not None:
         return str(limit), MISTAKE
     if isinstance(error, UnicodeEncodeError):
-        found = f"'{escape_controls(str(error.object))[:200]}' in the encoding {error.encoding}"
-        expected = "one that can write this name"
-        return str(StadiaError("locale", found=found, expected=expected, fix="set LC_ALL=C.UTF-8")), MISTAKE
+        found, expected = f"'{escape_controls(str(error.object))[:200]}'", f"a name that {error.encoding} can write"
+        is_unicode = error.encoding.lower().startswith("utf")  # its bytes are none
+        fix = "rename it, or choose another place" if is_unicode else "set LC_ALL=C.UTF-8"
+        return str(StadiaError("name" if is_unicode else "locale", found=found, expected=expected, fix=fix)), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
         found = f"a path that cannot be used ({error.strerror or type(error).__name__})"
         fix = "check the path, its permissions and the space on the disk"
@@ -274,10 +276,11 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     """Run the command line; return the exit code, and the last message, empty without any."""
-    from stadia.core.closed_output import OutputClosedError, discard_closed_output
+    from stadia.core.closed_output import OutputClosedError, discard_closed_output, is_output_discarded
     from stadia.core.parent_process import stop_with_parent
     from stadia.core.quick_stop import INTERRUPTED
 
+    was_discarded = is_output_discarded()
     try:
         stop_with_parent()
         code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
@@ -285,6 +288,8 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     except SystemExit as ending:
         if not isinstance(ending.__context__, BrokenPipeError):  # typer ends the process for each of these
             return ending.code, ""
+        if is_output_discarded() and not was_discarded:  # by rich, which prints the help
+            return PIPE_CLOSED, ""
         error: BaseException = ending.__context__
     except BaseException as raised:
         error = raised
@@ -302,8 +307,10 @@ def _end_process(code: int) -> NoReturn:
 
     The temporary folder of loading processes is removed, as Python does at its end.
     """
-    if "multiprocessing.util" in sys.modules:
-        shutil.rmtree(sys.modules["multiprocessing.util"].get_temp_dir(), ignore_errors=True)
+    if "multiprocessing.util" in sys.modules:  # `get_temp_dir` would make a folder where there is none
+        made: Any = sys.modules["multiprocessing.process"].current_process()
+        if folder := getattr(made, "_config", {}).get("tempdir"):
+            shutil.rmtree(folder, ignore_errors=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

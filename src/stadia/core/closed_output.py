@@ -64,6 +64,14 @@ def _is_closed(descriptor: int) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in readers.poll(0))
 
 
+def is_output_discarded() -> bool:
+    """Return whether standard output is the null device: rich puts it there where nobody reads, before it ends."""
+    try:
+        return os.path.samestat(os.fstat(1), Path(os.devnull).stat())
+    except OSError:
+        return False
+
+
 def is_hangup_ignored() -> bool:
     """Return whether this process is to go on when its terminal closes, as `nohup` starts commands."""
     return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

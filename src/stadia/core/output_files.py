@@ -20,6 +20,9 @@ from stadia.core.input_files import open_input, read_bytes
 
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
 
+PREVIEWED = ("roadworld", "tableworld", "cutouts")
+"""Kinds of rendered data sets, which have a preview.png."""
+
 MARKS: Mapping[str, bytes] = {
     "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
     "journal": rb"\A<!-- stadia-journal -->",
@@ -32,27 +35,27 @@ MARKS: Mapping[str, bytes] = {
     "overview": rb"tEXtSoftware\0stadia-overview",
     "video of activations": rb"stadia-activations",
     "exported network": rb"stadia-depth|stadia\.json",
+    **{f"preview of {name}": b"tEXtSoftware\0stadia-preview-" + name.encode() for name in PREVIEWED},
 }
 """Kind of output -> what its first or last bytes hold: a key of JSON, a meta tag of HTML, a text chunk of PNG, the
 comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is that of versions before 0.2.
 """
 
 
-def check_replaceable(path: Path, kind: str, *, force: bool = False, inputs: Iterable[Path | None] = ()) -> None:
+def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> None:
     """Raise StadiaError where a file stands at `path` that stadia did not write as this kind of output.
 
     Called before the work starts. A symbolic link is no output of stadia, whatever it points to.
 
     Args:
         kind: row of MARKS.
+        inputs: of the same command. They are never replaced, nor is a file in a folder of them, unless it is of `kind`.
         force: also replace any other file, and a link itself; never a folder or a device.
-        inputs: of the same command, which are never replaced.
     """
     path = expand_home(path)
-    for given in filter(None, inputs):
-        if path.exists() and given.exists() and path.samefile(given):
-            fix = "choose another name"
-            raise StadiaError(path, found="an input of this command", expected="a file for its output", fix=fix)
+    if any(_is_input(path, expand_home(given), kind) for given in inputs if given is not None):
+        found, expected = "an input of this command", "a file for its output"
+        raise StadiaError(path, found=found, expected=expected, fix="choose another name")
     check_writable(path.parent)
     try:
         mode = path.lstat().st_mode
@@ -65,7 +68,7 @@ def check_replaceable(path: Path, kind: str, *, force: bool = False, inputs: Ite
         return
     if stat.S_ISLNK(mode):
         found = "a symbolic link"
-    elif path.stat().st_size == 0 or _has_mark(path, kind):
+    elif path.stat().st_size == 0 or has_mark(path, kind):
         return
     else:
         found = f"something there already, and no {kind} of stadia's"
@@ -85,11 +88,20 @@ def check_output_folder(folder: Path, record: str, kind: str, *, force: bool = F
         found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
         fix = "choose another folder, or pass --force to write into it"
         raise StadiaError(folder, found=found, expected=expected, fix=fix)
-    check_replaceable(folder / record, kind)
+    check_replaceable(folder / record, kind, inputs=())
     check_no_links(folder)
 
 
-def _has_mark(path: Path, kind: str) -> bool:
+def _is_input(path: Path, given: Path, kind: str) -> bool:
+    """Return whether a file is an input, or in a folder that is one and not of the kind of the output."""
+    if not path.is_file() or not given.exists():
+        return False
+    is_inside = given.is_dir() and path.resolve().is_relative_to(given.resolve())
+    return path.samefile(given) or (is_inside and not has_mark(path, kind))
+
+
+def has_mark(path: Path, kind: str) -> bool:
+    """Return whether stadia wrote a file as this kind of output. Raises DataError where it cannot be read."""
     with open_input(path, expected=f"a {kind}", max_bytes=1 << 50) as stream:
         ends = stream.read(_END_BYTES)
         size = stream.seek(0, 2)

@@ -47,3 +47,22 @@ def stop_with_starter() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def obey_starter_alone() -> None:
+    """Ignore SIGTERM that neither this process nor the one that started it has sent; else end at once.
+
+    A service manager sends it to each process of a service. Does nothing where a system does not tell the sender.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    starter = multiprocessing.parent_process()
+    obeyed = {os.getpid(), os.getppid(), *([] if starter is None else [starter.pid])}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in this thread, and in those that start later
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in obeyed:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, name="sigterm", daemon=True).start()

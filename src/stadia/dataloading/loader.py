@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.parent_process import stop_with_starter
+from stadia.core.parent_process import obey_starter_alone, stop_with_starter
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
@@ -159,14 +159,16 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
 def start_worker(_: int) -> None:
     """Limit a worker to one core, where OpenCV would start its own threads, and stop it with the training.
 
-    Signals to a group of processes (Ctrl-C, a closed terminal, SIGTERM of a service manager) do not reach a worker: the
-    training needs it until the step is done and saved.
+    Signals to a group of processes (Ctrl-C, a closed terminal) and SIGTERM of a service manager do not end a worker:
+    the training needs it until the step is done and saved.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGTTOU", "SIGTTIN"):  # the last two stop who prints in the background
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
+    obey_starter_alone()
     stop_with_starter()
 
 

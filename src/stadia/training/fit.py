@@ -22,6 +22,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from stadia.core import seeds
+from stadia.core.closed_output import OutputClosedError
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
@@ -344,7 +345,7 @@ def _recorded(
         yield
     except BaseException as error:
         # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
-        interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt) or (
+        interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | OutputClosedError) or (
             signals.is_requested() and not isinstance(error, StadiaError)
         )
         with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended

@@ -32,7 +32,7 @@ class TrainingLoop(TrainingState):
     Args:
         clock: measures the phases of each step.
         callbacks: called in this order.
-        stop_requested: whether this process received a signal to stop.
+        stop_requested: whether a signal, or output that nobody reads, requested a stop.
         The others: see `TrainingState`.
     """
 

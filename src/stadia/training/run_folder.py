@@ -225,18 +225,21 @@ class Run:
     def check_data(self, data: Mapping[str, Any]) -> None:
         """Raise RunError where the data differs from that of the run; its path may differ (see `create`).
 
-        Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them.
+        Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them. The
+        frames of the split are, where the run has them: a file that lists them may have been moved.
         """
-        keys = ("path", "train_frames", "train_images", "train_videos", "train_sessions")
+        keys = ["path", "train_images", "train_videos", "train_sessions"]
+        if "train_frames" not in self.facts["data"]:
+            keys.append("train_frames")
         prefixes = ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
         free = {prefix + key for key in keys for prefix in prefixes}
-        after = json.loads(json.dumps(data))
-        if renamed := _find_renamed(*(values.get("fingerprints") for values in (self.facts["data"], after))):
-            names = "; ".join(f"{now}, which was {before}" for before, now in renamed.items())
+        before, after = self.facts["data"], json.loads(json.dumps(data))
+        if renamed := _find_renamed(before, after):
+            names = "; ".join(f"{now}, which was {old}" for old, now in renamed.items())
             fix = "give them their names of before: the split of the run depends on them"
             found = f"its data under other names ({names})"
             raise RunError(self.folder, found=found, expected="the same names", fix=fix)
-        changes = diff_mappings(self.facts["data"], after)
+        changes = diff_mappings(before, after)
         self._refuse("data", [change for change in changes if not change.is_within(free)])
 
     def _refuse(self, what: str, changes: list[ValueChange]) -> None:
@@ -383,7 +386,18 @@ def _environment() -> dict[str, Any]:
     return {"python": python, "platform": system, "cores": os.cpu_count(), "packages": versions}
 
 
-def _find_renamed(before: object, after: object) -> dict[str, str]:
+def _find_renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return the new name by the old one of recordings that are the same with other names, in all data sets."""
+    renamed = _match_fingerprints(before.get("fingerprints"), after.get("fingerprints"))
+    extra = before.get("extra_datasets")
+    for name, facts in after.get("extra_datasets", {}).items():
+        known = extra.get(name) if isinstance(extra, dict) else None
+        if isinstance(known, dict):
+            renamed |= _find_renamed(known, facts)
+    return renamed
+
+
+def _match_fingerprints(before: object, after: object) -> dict[str, str]:
     """Return the new name by the old one where recordings, known by their fingerprints, are the same with other names.
 
     Empty where another one is there, or where two are equal.

@@ -59,7 +59,7 @@ class StopSignals:
             self.console.request_stop = self._before_stop
 
     def is_requested(self) -> bool:
-        """Return whether this process received a signal."""
+        """Return whether a signal, or output that nobody reads, requested a stop."""
         return self._is_requested
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -14,10 +14,10 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
-PATH_KEYS = {
-    *("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file"),
-    *("folder", "start_from", "teacher", "masks", "weights"),
-}
+DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file")
+"""Keys, in any group of `data`, whose text is a path to what a run reads; the data may be moved."""
+
+PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights"}
 """Keys, in any group, whose text is a path."""
 
 

@@ -43,7 +43,7 @@ from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT, TrainingSt
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.diagnostics.preflight_cache.reused_findings import FindingsCache
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
-from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
+from stadia.recipes.base.config import DATA_PATH_KEYS, RecipeConfig, make_paths_absolute
 from stadia.recipes.base.expected_cost import ExpectedCost
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.own_class import (
@@ -189,6 +189,7 @@ def train(
 
         def keep_data() -> None:
             run.set_values(_list_locations(config))
+            run.note(data=data.facts)
             replace_data_findings(run, findings)
 
         try:
@@ -332,9 +333,10 @@ def _open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, cons
     try:
         return open_data(recipe_class, config, console)
     except DataError as error:
-        if not error.found.startswith("no such"):
+        missing = (key for key, value in _list_locations(config).items() if _is_missing(key, value))
+        if (key := next(missing, None)) is None:
             raise
-        fix = f"{error.fix}; or pass data.path=NEW where the data were moved"
+        fix = f"{error.fix}; or pass {key}=NEW where the data were moved"
         raise DataError(error.what, found=error.found, expected=error.expected, fix=fix) from error
 
 
@@ -344,9 +346,13 @@ def _list_locations(config: RecipeConfig) -> dict[str, Any]:
     return {key: reduce(lambda group, name: group[name], key.split("."), values) for key in data_location_keys(config)}
 
 
+def _is_missing(key: str, value: object) -> bool:
+    return not key.endswith(".cache") and isinstance(value, str) and bool(value) and not Path(value).exists()
+
+
 def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
     for key, value in values.items():
-        if key == "cache" or (key == "path" and not isinstance(value, Mapping)):
+        if key == "cache" or (key in DATA_PATH_KEYS and not isinstance(value, Mapping)):
             yield f"{group}.{key}"
         elif isinstance(value, Mapping):
             yield from _location_keys(f"{group}.{key}", value)

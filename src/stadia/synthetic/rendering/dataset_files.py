@@ -21,6 +21,7 @@ from stadia.core.registry import find_nearest_name
 from stadia.core.seeds import derive_seed
 
 SPLITS = ("train", "val", "test")
+PREVIEW = "preview.png"
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -102,30 +103,24 @@ class SceneFormat:
     header: Mapping[str, Any]
 
     def check_folder(self, out: Path) -> None:
-        """Raise StadiaError where a folder holds files and no data set of this kind, finished or begun.
+        """Raise StadiaError where the list or the preview would replace another data set's, or a file of the user.
 
-        Its list and preview would replace those of another data set, or files of the user.
+        Other files may be there. Folders of scenes are checked by `find_unfinished`.
         """
-        listing, record = out / self.listing, self.record
-        if listing.exists():
-            found = read_json(listing)
-            is_ours = isinstance(found, dict) and self.kind in found
-        else:
-            is_ours = not out.is_dir() or all(self._is_begun(out, path) for path in out.iterdir())
-        if not is_ours:
-            what = f"a {self.listing} of something else" if listing.exists() else f"files that are no {self.kind}"
-            expected = f"a new or an empty folder, or a {self.kind} whose folders have a {record}"
-            raise StadiaError(out, found=what, expected=expected, fix="choose another --out: nothing is overwritten")
+        from stadia.core.output_files import has_mark
 
-    def _is_begun(self, out: Path, path: Path) -> bool:
-        """Return whether an entry of a folder without a list is of a rendering that was stopped."""
-        if path.name == "preview.png":  # it is written just before the list
-            return any(out.glob(f"*/{self.record}")) or any(out.glob(f"*/*/{self.record}"))
-        if path.is_symlink() or not path.is_dir():
-            return path.name.startswith(".")
-        if path.name.startswith(".") or (path / self.record).is_file():
-            return True
-        return all((inner / self.record).is_file() for inner in path.iterdir() if not inner.name.startswith("."))
+        lists = {name: out / name for name in ("dataset.json", "foregrounds.json", self.listing)}
+        if lists[self.listing].is_file():
+            found = read_json(lists[self.listing])
+            other = "" if isinstance(found, dict) and self.kind in found else self.listing
+        else:
+            preview = out / PREVIEW
+            is_ours = preview.is_file() and not preview.is_symlink() and has_mark(preview, f"preview of {self.kind}")
+            names = [PREVIEW] if os.path.lexists(preview) and not is_ours else []
+            other = next((name for name, path in lists.items() if os.path.lexists(path)), *names or [""])
+        if other:
+            found, expected = f"a {other} of something else", f"a new folder, or one with a {self.kind}"
+            raise StadiaError(out, found=found, expected=expected, fix="choose another --out: nothing is overwritten")
 
     def list_jobs(
         self, out: Path, config: SceneCounts, seed: int, name: Callable[[str, int, int], str]
@@ -147,7 +142,9 @@ class SceneFormat:
 
     def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
         """Write preview.png and the list of all scenes. Returns the list's path."""
-        write_contact_sheet(out / "preview.png", preview)
+        from stadia.core.output_files import mark_png_file
+
+        mark_png_file(write_contact_sheet(out / PREVIEW, preview), f"stadia-preview-{self.kind}")
         splits = {split: [job.folder.name for job in jobs if job.split == split] for split in SPLITS}
         made_from = {"seed": seed, "config": config.model_dump(mode="json")}
         write_json(out / self.listing, {**self.header, "splits": splits, self.kind: made_from})
