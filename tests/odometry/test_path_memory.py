@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -36,6 +37,7 @@ def make_frame(name: str) -> Frame:
     return Frame(name, IMAGE, K, 0.1)
 
 
+@pytest.mark.slow
 def test_less_than_100_bytes_are_kept_of_a_frame() -> None:
     """The least of windows: what is kept of each frame lies in all, what else the process allocates in some."""
     bounds = range(BLOCK, 5 * BLOCK, BLOCK)

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stadia.core.errors import DataError, StadiaError, summarize_exception
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.write_errors import TEMPORARY_NAME, explain_write_error
 
 IS_WINDOWS = sys.platform == "win32"
 """Whether an open file cannot be renamed or removed, and a folder cannot be opened."""
@@ -32,41 +32,8 @@ _SYNC_BATCH = 1024  # files that are handed to these threads at once: a waiting 
 
 _STALE_S = 24 * 3600.0  # age of a temporary file that no process writes any more, where it cannot hold a lock
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
-_TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
-_PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")
-"""As numpy says it, in an OSError without a number."""
 _CLEANED: set[str] = set()
 """Folders whose stale temporary files this process has removed."""
-
-
-def _explain(error: OSError, path: str | Path) -> None:
-    """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StadiaError(
-            path, found="a full disk", expected="free space for the file", fix="free some space"
-        ) from error
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        found = f"a place that cannot be written to ({error.strerror or 'no access'})"
-        if isinstance(error, NotADirectoryError | FileExistsError):
-            is_dangling = any(place.is_symlink() and not place.exists() for place in (Path(path), *Path(path).parents))
-            found = "a link to a place that is missing" if is_dangling else "a file where a folder should be"
-        expected, fix = "a folder that can be written to", "choose another place to write to"
-        raise StadiaError(path, found=found, expected=expected, fix=fix) from error
-    if error.errno == errno.EISDIR:
-        raise StadiaError(path, found="a folder", expected="a file's name", fix="add a name to this path") from error
-    if error.errno == errno.EFBIG:
-        found, expected = "a file larger than this system or shell allows", "room for a larger file"
-        raise StadiaError(
-            path, found=found, expected=expected, fix="raise `ulimit -f`, or write to another disk"
-        ) from error
-    if error.errno is None and _PARTLY_WRITTEN.search(str(error)):
-        found, expected = "a disk, or a limit of `ulimit -f`, that took a part of the file", "free space for the file"
-        raise StadiaError(path, found=found, expected=expected, fix="free some space, then run it again") from error
-    is_ours = error.filename is None or _TEMPORARY.fullmatch(os.path.basename(os.fsdecode(error.filename)))
-    if is_ours and not isinstance(error, BrokenPipeError):  # a write or a sync names no file
-        found = f"a file that cannot be written ({error.strerror or summarize_exception(error)})"
-        expected = "a file that can be written"
-        raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error
 
 
 def expand_home(path: str | Path) -> Path:
@@ -82,7 +49,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        _explain(error, folder)
+        explain_write_error(error, folder)
         if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # as of /proc: it names a temporary file
             found, expected = "a place where no file can be made", "a folder that can be written to"
             raise StadiaError(folder, found=found, expected=expected, fix="choose another place to write to") from error
@@ -181,7 +148,7 @@ def _replace_whole(path: str) -> Iterator[tuple[str, int | None]]:
             if not is_synced_later:
                 _sync_folder(folder or os.curdir)
         except OSError as error:
-            _explain(error, path)
+            explain_write_error(error, path)
             raise
         finally:
             if temporary is not None:
@@ -246,7 +213,7 @@ def remove_stale_files(folder: str | Path) -> None:
     if is_cleaned:
         return
     for entry in os.scandir(folder):
-        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+        if TEMPORARY_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             with suppress(OSError):  # another process may remove it at the same time
                 _remove_if_stale(Path(entry.path))
 
@@ -285,7 +252,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             locked.enter_context(hold_lock(temporary, path))
             _remove_content(temporary)
         except OSError as error:
-            _explain(error, path)
+            explain_write_error(error, path)
             raise
         try:
             yield temporary
@@ -296,7 +263,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.rename(path)
             _sync_folder(path.parent)
         except OSError as error:
-            _explain(error, path)
+            explain_write_error(error, path)
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -374,7 +341,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _explain(error, folder)
+        explain_write_error(error, folder)
         raise
     with hold_lock(folder):
         yield
@@ -405,7 +372,7 @@ def open_scratch_file(folder: Path) -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         if error.filename is None:  # of the scratch file, which has no name
-            _explain(error, folder)
+            explain_write_error(error, folder)
         raise
 
 
