@@ -15,7 +15,7 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -208,6 +208,10 @@ class Workplace:
         """Return the records in the folder that say that they are finished."""
         return list_finished(self.work)
 
+    def list_litter(self) -> list[str]:
+        """Return the temporary files and folders in the folder."""
+        return list(find_litter(self.work))
+
     def fresh(self, command: Command) -> None:
         """Empty the folder, write the command's inputs, and run what comes before it."""
         shutil.rmtree(self.work, ignore_errors=True)
@@ -292,10 +296,13 @@ def list_finished(work: Path) -> list[str]:
     return sorted(found)
 
 
-def judge(result: Result, sound: Result, before: Sequence[str], *, killed: bool) -> list[str]:
+def judge(
+    result: Result, sound: Result, before: Sequence[str], *, killed: bool, stale: Collection[str] = ()
+) -> list[str]:
     """Return what is wrong with a disturbed run: how it ended, and a result that it claims and has not.
 
     before: records of the fresh folder that say that they are finished.
+    stale: litter of the fresh folder that this run could not remove: the rerun does.
     """
     faults = []
     is_unfinished = killed or "did not finish. Fix:" in result.said  # of a study
@@ -314,8 +321,9 @@ def judge(result: Result, sound: Result, before: Sequence[str], *, killed: bool)
         faults += [
             f"ended as if done: {name}" for name in differing if not (is_of_report and "/report.html is" in name)
         ]
-    if result.litter and (not killed or result.code == sound.code):  # what is killed can remove nothing: the rerun does
-        faults.append(f"litter: {', '.join(result.litter)}")
+    left = [name for name in result.litter if name not in stale]
+    if left and (not killed or result.code == sound.code):  # what is killed can remove nothing: the rerun does
+        faults.append(f"litter: {', '.join(left)}")
     if result.orphans:
         faults.append("a process was left running")
     return faults

@@ -71,11 +71,13 @@ def _spread(numbers: list[int], most: int | None) -> list[int]:
 def disturb(place: Workplace, command: Command, sound: Result, before: Sequence[str], number: int, error: int) -> Row:
     """Fail one call in a fresh folder, run the command again, and judge both."""
     place.fresh(command)
+    stale, call = place.list_litter(), sound.calls[number - 1]
     result = place.run(command, fail_at=number, error=error)
-    faults = judge(result, sound, before, killed=error == _KILL)
+    if result.code == sound.code and not call.startswith("unlink"):
+        stale = []  # it was done, so it has removed what a killed run left
+    faults = judge(result, sound, before, killed=error == _KILL, stale=stale)
     if result.code != sound.code:
         faults += judge_rerun(place.run(command), sound)
-    call = sound.calls[number - 1]
     name = "SIGKILL" if error == _KILL else os.strerror(error)
     row = Row(command.name, 0, 1, int(error == _KILL))
     row.litter = int(any(fault.startswith("litter") for fault in faults))
