@@ -49,14 +49,17 @@ class Row:
         self.litter += one.litter
 
 
-def choose_calls(calls: Sequence[str], *, most: int | None, every: int) -> list[tuple[int, int]]:
+def choose_calls(calls: Sequence[str], *, most: int | None, every: int, matching: str = "") -> list[tuple[int, int]]:
     """Return (number, error) of calls to fail, in the order of the calls; error 0 is SIGKILL.
 
+    matching: a regular expression that a call, as `name path`, holds.
     most: of each name and file, where numbers in names do not count, spread from the first to the last; None for all.
     every: each n-th of these.
     """
     kinds: dict[str, list[int]] = {}
     for number, call in enumerate(calls, start=1):
+        if not re.search(matching, call):
+            continue
         kinds.setdefault(re.sub(r"\d+", "0", _TEMPORARY.sub(r"\1", call)), []).append(number)
     numbers = sorted(number for same in kinds.values() for number in _spread(same, most))[::every]
     return [(number, error) for at, number in enumerate(numbers) for error in (ERRORS[at % len(ERRORS)], _KILL)]
@@ -88,7 +91,13 @@ def disturb(place: Workplace, command: Command, sound: Result, before: Sequence[
 
 
 def run_command(
-    places: queue.Queue[Workplace], command: Command, *, most: int | None, every: int, minutes: float = math.inf
+    places: queue.Queue[Workplace],
+    command: Command,
+    *,
+    most: int | None,
+    every: int,
+    minutes: float = math.inf,
+    matching: str = "",
 ) -> Iterator[Row]:
     """Yield the row of the undisturbed run, then one for each disturbed run that starts within the minutes."""
     ends = time.monotonic() + 60 * minutes
@@ -111,7 +120,7 @@ def run_command(
             places.put(place)
 
     with ThreadPoolExecutor(places.qsize()) as threads:
-        chosen = choose_calls(sound.calls, most=most, every=every)
+        chosen = choose_calls(sound.calls, most=most, every=every, matching=matching)
         if minutes < math.inf:
             random.Random(0).shuffle(chosen)  # those of the time are spread over the command
         for done, row in enumerate(threads.map(work, chosen), start=1):
@@ -153,6 +162,7 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="for each command; a part that is drawn by chance"
     )
+    parser.add_argument("--matching", default="", help="only calls, as `name path`, that this regular expression finds")
     parser.add_argument("--most", type=int, help="fail at most so many calls of each name and file, first to last")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -161,8 +171,8 @@ def main() -> int:
         for command in COMMANDS:
             if arguments.commands and not any(word in command.name for word in arguments.commands):
                 continue
-            chosen = {"most": arguments.most, "every": arguments.every, "minutes": arguments.minutes}
-            found = run_command(places, command, **chosen)
+            chosen = {"most": arguments.most, "every": arguments.every, "matching": arguments.matching}
+            found = run_command(places, command, **chosen, minutes=arguments.minutes)
             rows.append(next(found))
             for one in found:
                 rows[-1].add(one)
