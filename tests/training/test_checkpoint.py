@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from stadia.core import files
+from stadia.core import write_errors
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.training import checkpoint as checkpoints
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, read_steps, write_checkpoint
@@ -285,7 +285,7 @@ def test_what_a_killed_process_leaves_is_one_file_that_is_known(
 
     monkeypatch.setattr(checkpoints, "write_safetensors", look)
     write_checkpoint(tmp_path / "last.safetensors", HEADER, nest())
-    assert [files._TEMPORARY.fullmatch(path.name) is not None for path in seen] == [True]
+    assert [write_errors.TEMPORARY_NAME.fullmatch(path.name) is not None for path in seen] == [True]
 
 
 # -- weights into a module
