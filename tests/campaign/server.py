@@ -147,10 +147,8 @@ def main() -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    with contextlib.suppress(ImportError):
-        importlib.import_module(
-            "numba.core.registry"
-        ).cpu_target.target_context.refresh()  # what compiled code is read by
+    with contextlib.suppress(ImportError):  # what reads compiled code
+        importlib.import_module("numba.core.registry").cpu_target.target_context.refresh()
     gc.freeze()  # children neither search what was imported for garbage nor copy its pages
     replies, sys.stdout = sys.stdout, sys.stderr
     print(json.dumps({"ready": True}), file=replies, flush=True)

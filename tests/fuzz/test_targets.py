@@ -59,7 +59,9 @@ def test_nearly_right_files_are_read_or_refused(name: str, folder: Path) -> None
 def test_the_files_beside_an_input_can_be_written_again(name: str, tmp_path: Path) -> None:
     """The search does so where it starts a process again."""
     prepare_target(name, tmp_path)
+    first = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     prepare_target(name, tmp_path)
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} == first
 
 
 def test_the_corpus_is_small_and_of_known_targets() -> None:

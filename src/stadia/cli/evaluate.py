@@ -118,6 +118,7 @@ def evaluate(
 
 
 def _write_score(path: Path, score: dict[str, Any]) -> None:
+    """Write a score file, and print the name of an earlier one that is kept."""
     from stadia.evaluation.recording_scores import write_score
 
     if kept := write_score(path, score):

@@ -52,7 +52,7 @@ def stop_with_starter() -> None:
 def obey_starter_alone() -> None:
     """Ignore SIGTERM that neither this process nor the one that started it has sent; else end at once.
 
-    A service manager sends it to each process of a service. Does nothing where a system does not tell the sender.
+    A service manager sends it to each process of a service. Does nothing where a system does not name the sender.
     """
     if not hasattr(signal, "sigwaitinfo"):
         return

@@ -31,3 +31,15 @@ def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False) -> 
             more = f" ({len(runs) - MAX_NAMED_RUNS} more)" if len(runs) > MAX_NAMED_RUNS else ""
             return f"pass a {kind}: {', '.join(map(str, runs[:MAX_NAMED_RUNS]))}{more}"
     return ""
+
+
+def describe_place(folder: Path, *, inside: str) -> str:
+    """Return what is in the place of a run's folder: `inside` for a folder, "a file", or "no such folder".
+
+    Examples:
+        >>> describe_place(Path("a-folder-that-is-not-there"), inside="no run in it")
+        'no such folder'
+    """
+    if folder.is_dir():
+        return inside
+    return "a file" if folder.is_file() else "no such folder"

@@ -18,7 +18,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.input_files import iterate_csv, read_bytes
 from stadia.core.json_files import parse_json_lines, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
-from stadia.core.run_names import describe_runs
+from stadia.core.run_names import describe_place, describe_runs
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000
@@ -111,13 +111,7 @@ def read_run(folder: Path) -> RunFiles:
     """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
     folder = Path(folder)
     if not is_run_folder(folder):
-        found = (
-            "neither run.json nor config.json"
-            if folder.is_dir()
-            else "a file"
-            if folder.is_file()
-            else "no such folder"
-        )
+        found = describe_place(folder, inside="neither run.json nor config.json")
         is_study = (folder / "study.yaml").is_file()
         fix = "read its table.md, or pass one of its runs/" if is_study else ""
         fix = fix or describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"

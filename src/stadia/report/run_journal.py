@@ -13,6 +13,7 @@ from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings,
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
 from stadia.core.matplotlib_settings import format_plot_text
+from stadia.core.run_names import describe_place
 from stadia.report.figures import PALETTE_SIZE
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
 from stadia.report.quality_summary import measure_late_decrease
@@ -194,8 +195,9 @@ def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
         paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
         if not paths:
             expected = "a run's folder, or one that holds runs"
-            found_there = "no run in it" if folder.is_dir() else "a file" if folder.is_file() else "no such folder"
-            raise DataError(folder, found=found_there, expected=expected, fix="pass runs/")
+            raise DataError(
+                folder, found=describe_place(folder, inside="no run in it"), expected=expected, fix="pass runs/"
+            )
         found |= {path.resolve(): read_run(path) for path in paths}
     return sorted(found.values(), key=start_order)
 

@@ -22,7 +22,7 @@ from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_r
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
-from stadia.core.run_names import describe_runs
+from stadia.core.run_names import describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -131,9 +131,7 @@ class Run:
         """A run made before. Raises RunError where the folder is not a run's."""
         folder = Path(folder)
         if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
-            found = (
-                "no run.json and config.json" if folder.is_dir() else "a file" if folder.is_file() else "no such folder"
-            )
+            found = describe_place(folder, inside="no run.json and config.json")
             fix = describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"
             raise RunError(folder, found=found, expected="a run's folder", fix=fix)
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
@@ -228,12 +226,15 @@ class Run:
         Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them. The
         frames of the split are, where the run has them: a file that lists them may have been moved.
         """
-        keys = ["path", "train_images", "train_videos", "train_sessions"]
-        if "train_frames" not in self.facts["data"]:
-            keys.append("train_frames")
-        prefixes = ("", *(f"extra_datasets.{name}." for name in data.get("extra_datasets", {})))
-        free = {prefix + key for key in keys for prefix in prefixes}
         before, after = self.facts["data"], json.loads(json.dumps(data))
+        extra = before.get("extra_datasets")
+        parts = {"": before}
+        if isinstance(extra, dict):
+            parts |= {f"extra_datasets.{name}.": part for name, part in extra.items()}
+        keys = ("path", "train_images", "train_videos", "train_sessions")
+        free = {prefix + key for prefix in parts for key in keys}
+        lacking = (prefix for prefix, part in parts.items() if isinstance(part, dict) and "train_frames" not in part)
+        free |= {f"{prefix}train_frames" for prefix in lacking}
         if renamed := _find_renamed(before, after):
             names = "; ".join(f"{now}, which was {old}" for old, now in renamed.items())
             fix = "give them their names of before: the split of the run depends on them"

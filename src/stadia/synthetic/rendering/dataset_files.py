@@ -22,6 +22,8 @@ from stadia.core.seeds import derive_seed
 
 SPLITS = ("train", "val", "test")
 PREVIEW = "preview.png"
+LISTINGS = ("dataset.json", "foregrounds.json")
+"""Files with the scenes of a data set, of all kinds."""
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -109,17 +111,16 @@ class SceneFormat:
         """
         from stadia.core.output_files import has_mark
 
-        lists = {name: out / name for name in ("dataset.json", "foregrounds.json", self.listing)}
-        if lists[self.listing].is_file():
-            found = read_json(lists[self.listing])
-            other = "" if isinstance(found, dict) and self.kind in found else self.listing
+        listing, preview = out / self.listing, out / PREVIEW
+        if listing.is_file():
+            values = read_json(listing)
+            others = [] if isinstance(values, dict) and self.kind in values else [self.listing]
         else:
-            preview = out / PREVIEW
             is_ours = preview.is_file() and not preview.is_symlink() and has_mark(preview, f"preview of {self.kind}")
-            names = [PREVIEW] if os.path.lexists(preview) and not is_ours else []
-            other = next((name for name, path in lists.items() if os.path.lexists(path)), *names or [""])
-        if other:
-            found, expected = f"a {other} of something else", f"a new folder, or one with a {self.kind}"
+            others = [name for name in LISTINGS if os.path.lexists(out / name)]
+            others += [PREVIEW] if os.path.lexists(preview) and not is_ours else []
+        if others:
+            found, expected = f"a {others[0]} of something else", f"a new folder, or one with a {self.kind}"
             raise StadiaError(out, found=found, expected=expected, fix="choose another --out: nothing is overwritten")
 
     def list_jobs(
