@@ -349,6 +349,10 @@ def options() -> frozenset[str]:
     return frozenset(theirs.union(*command_names().values()))
 
 
+OUTPUTS = ("runs", "build")
+"""Folders that commands write: in a checkout where none has run they are missing."""
+
+
 def find_wrong_names(span: str) -> list[str]:
     """What a backticked span names and the code does not have."""
     wrong: list[str] = []
@@ -369,7 +373,8 @@ def find_wrong_names(span: str) -> list[str]:
     path = span.partition("::")[0]
     if re.fullmatch(r"[\w./-]+/[\w.-]+\.(py|md|yaml|toml)|[a-z]\w*(/[\w-]+)*/", path):
         roots = (ROOT, PACKAGE, ROOT / "tests", PACKAGE / "recipes", PACKAGE / "diagnostics", ROOT / "docs")
-        is_ours = path.endswith(".py") or any((root / path.partition("/")[0]).is_dir() for root in roots[:3])
+        first = path.partition("/")[0]
+        is_ours = path.endswith(".py") or any((root / first).is_dir() for root in roots[:3] if first not in OUTPUTS)
         if is_ours and not any((root / path).exists() for root in roots):
             wrong.append(f"path {path}")
     if words := re.fullmatch(r"stadia ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?.*", span):
