@@ -73,7 +73,7 @@ def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[An
 
 
 def _open_container(path: Path, decoder: VideoDecoder) -> Any:
-    """Open a file; a GPU decodes the codecs that it knows, and the processor all others.
+    """Open a file; a GPU decodes the codecs that it supports, and the processor all others.
 
     Raises ConfigError where there is no such GPU.
     """

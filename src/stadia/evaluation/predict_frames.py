@@ -76,7 +76,7 @@ class FrameMotion:
     """The motion of one pair of frames.
 
     T_next_now: (4, 4) float64; None where it is unknown.
-    is_aligned: whether direct alignment found it; None where it was not asked to.
+    is_aligned: whether direct alignment found it; None where it was not requested.
     """
 
     T_next_now: Tensor | None

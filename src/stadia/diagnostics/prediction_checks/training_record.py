@@ -59,7 +59,7 @@ class TrainingRecord:
     folder, recipe: of the run.  recipe_class: of the user, where one trained it.
     own_terms: names of the loss terms that this class added to those of the recipe.
     unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
-        frames trained: these look better than others would.
+        frames trained: these have better scores than others would.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
     start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
         any (an encoder of ImageNet predicts no depth), infinite for the published ones of a transformer.

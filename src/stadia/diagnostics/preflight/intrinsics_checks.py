@@ -268,7 +268,7 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Ca
     lines = compare_epipolar_lines(survey, K, {"K rescaled": resize_K(K, (height, width), camera.height, camera.width)})
     if lines.severity is None:
         return None
-    K, camera = _as_array(filmed), filmed  # users know the sizes of their file; the factors are the same
+    K, camera = _as_array(filmed), filmed  # the sizes of the user's file; the factors are the same
     width, height = round(x * camera.width), round(y * camera.height)
     measured = f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
     expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"

@@ -41,7 +41,7 @@ INTRINSICS_MISTAKES: tuple[Mistake, ...] = (
         "resize K with the image",
     ),
 )
-"""Of fx, which look like a wrong baseline: fx times baseline is measured."""
+"""Of fx, which resemble a wrong baseline: fx times baseline is measured."""
 
 PLAUSIBLE_BASELINES_M = (0.02, 3.0)
 UNITS = (("millimetres", 1000.0), ("centimetres", 100.0))
@@ -92,7 +92,7 @@ def find_known_mistake(
 ) -> tuple[str | None, str | None]:
     """Return (cause, fix) of the known mistake with this factor; (None, None) without one.
 
-    is_focal_right: leave out mistakes of fx, which look like a wrong baseline.
+    is_focal_right: leave out mistakes of fx, which resemble a wrong baseline.
     """
     if factor is None:
         return None, None

@@ -1,7 +1,7 @@
 """Hash everything that the findings of the data checks follow from: recordings, splits, files, code and versions.
 
-A recording that was opened holds what its calibration, poses, times and lists say: these values are hashed, whatever
-file they are from. Images and depth are read during the checks: of their files the size and the times are hashed.
+A recording that was opened holds its calibration, poses, times and lists: these values are hashed, whatever file they
+are from. Images and depth are read during the checks: of their files the size and the times are hashed.
 """
 
 from __future__ import annotations

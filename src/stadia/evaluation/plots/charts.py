@@ -61,8 +61,8 @@ def draw_paths(
     """Plot camera paths from above and from the side into a .png or .svg. A dot marks each start.
 
     Both views have one scale. From above, x is to the right and z (forward) is up. From the side, z is to the right and
-    the height above the first start (-y) is up. The axes are those of the first camera: where it looks down, height and
-    forward are tilted by its pitch.
+    the height above the first start (-y) is up. The axes are those of the first camera: where it points down, height
+    and forward are tilted by its pitch.
 
     paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
     title: above both views, such as the error and the alignment.
