@@ -17,7 +17,7 @@ from stadia.core.errors import RunError
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.diagnostics.preflight_cache import data_fingerprint, reused_findings
 from stadia.recipes.base import video_data, workflow
-from stadia.recipes.base.workflow import find_data_findings
+from stadia.recipes.base.start_checks import find_data_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 

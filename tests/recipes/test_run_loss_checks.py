@@ -19,7 +19,7 @@ from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.preflight.recording_survey import make_not_checked
 from stadia.recipes import configure
-from stadia.recipes.base import workflow
+from stadia.recipes.base import start_checks, workflow
 from stadia.recipes.base.step_measurement import DryRunResult
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -119,7 +119,7 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(workflow, "RESERVED_SECONDS", 100.0)  # of 20 s
+    monkeypatch.setattr(start_checks, "RESERVED_SECONDS", 100.0)  # of 20 s
     run = recipes.train(small, out=tmp_path)
     printed = capfd.readouterr().err
     assert "no finding in what was checked\n" in printed
@@ -134,7 +134,7 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
 @pytest.mark.parametrize(("seconds", "longer"), [(20, 60), (1200, 3600), (2000, 3600), (3600, None)])
 def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, longer: float | None) -> None:
     note = make_not_checked("loss", TIME_LIMIT)
-    fix = workflow._explain_time_limit(note, seconds).fix
+    fix = start_checks._explain_time_limit(note, seconds).fix
     assert ("run nothing else during the checks" in fix, "check_seconds" in fix) == (True, longer is not None)
     if longer is not None:
         assert f"training.check_seconds={longer}" in fix
@@ -142,8 +142,8 @@ def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, lo
 
 
 def test_a_dry_run_names_the_checks_that_had_no_time(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "RESERVED_SECONDS", 100.0)  # of 20 s
+    monkeypatch.setattr(start_checks, "RESERVED_SECONDS", 100.0)  # of 20 s
     assert "one batch" in recipes.dry_run(small).not_checked
-    assert workflow.list_out_of_time([make_not_checked("resize", "no rotation")]) == (), (
+    assert start_checks.list_out_of_time([make_not_checked("resize", "no rotation")]) == (), (
         "data that lack something are no lack of time"
     )

@@ -22,9 +22,11 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_fi
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
+from stadia.recipes.base.data_locations import list_data_location_keys
 from stadia.recipes.base.expected_cost import choose_steps
 from stadia.recipes.base.progressive_resizing import open_data
-from stadia.recipes.base.workflow import data_location_keys, list_late_starts, replace_data_findings, report_findings
+from stadia.recipes.base.start_checks import replace_data_findings, report_findings
+from stadia.recipes.base.workflow import list_late_starts
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld import roadworld_writer
@@ -179,7 +181,7 @@ def test_a_file_of_the_data_that_was_moved_is_named(small: SelfsupConfig, traine
     gone = small.model_copy(update={"data": small.data.model_copy(update=changes)})
     with pytest.raises(DataError, match=r"or pass data\.camera\.K_file=NEW where the data were moved"):
         recipes.train(gone, resume=trained_small)
-    assert {"data.camera.K_file", "data.path"} <= set(data_location_keys(small))
+    assert {"data.camera.K_file", "data.path"} <= set(list_data_location_keys(small))
 
 
 def test_a_training_starts_from_the_weights_of_another(
