@@ -29,8 +29,8 @@ from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.odometry.visual_odometry import track_camera
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 EVERY, BLOCKS, WARM_UP = 20, 16, 0.2
 GOAL_BYTES = 100

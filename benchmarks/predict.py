@@ -42,10 +42,10 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
-from stadia.recipes.base.backend_predictor import open_backend
+from stadia.recipes.prediction.backend_predictor import open_backend
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 
 def read(video: Path, K: np.ndarray, count: int) -> Iterable[Frame]:

@@ -46,8 +46,8 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.depth_commands import observe_frames, read_training_record
-from stadia.recipes.base.prediction_gate import PredictionGate
+from stadia.recipes.prediction.depth_commands import observe_frames, read_training_record
+from stadia.recipes.prediction.prediction_gate import PredictionGate
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 GOAL_S = 2.0
-RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands"
+RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_commands"
 COMMANDS = {
-    "check": "stadia.recipes.base.requests, stadia.diagnostics.preflight.preflight_runner",
-    "predict": f"stadia.recipes.base.recipe_commands, {RECIPE}",
+    "check": "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner",
+    "predict": f"stadia.recipes.prediction.recipe_commands, {RECIPE}",
     "train": f"stadia.recipes.base.workflow, {RECIPE}",
     "torch alone": "torch",
 }

@@ -30,7 +30,7 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.depth_commands import score_recordings
+from stadia.recipes.prediction.depth_commands import score_recordings
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.training.run_folder import Run
 

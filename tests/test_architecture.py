@@ -19,6 +19,8 @@ import stadia
 PACKAGE = Path(stadia.__file__).parent
 DOCUMENT = Path(__file__).parents[1] / "docs" / "developing" / "architecture.md"
 WITHOUT_TORCH = ("report",)
+SHARED = ("base", "prediction")
+"""Packages of `recipes` that several recipes share."""
 FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
 HEAVY = {"torch", "pydantic", "numpy", "cv2", "lightning", "timm", "matplotlib", "scipy", "numba", "jinja2", "av"}
@@ -162,13 +164,13 @@ def test_a_cycle_is_found() -> None:
 
 def test_recipes_do_not_import_each_other() -> None:
     recipes = {path.parent.name for path in (PACKAGE / "recipes").glob("*/__init__.py")}
-    assert {"base", "selfsup", "metric", "dpt", "objectpose", "overlay"} <= recipes
+    assert {*SHARED, "selfsup", "metric", "dpt", "objectpose", "overlay"} <= recipes
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line} imports {module}"
         for recipe in sorted(recipes)
         for path in (PACKAGE / "recipes" / recipe).rglob("*.py")
         for line, module, _ in find_imports(path)
-        if module.startswith("stadia.recipes.") and module.split(".")[2] in recipes - {recipe, "base"}
+        if module.startswith("stadia.recipes.") and module.split(".")[2] in recipes - {recipe, *SHARED}
     ]
     assert wrong == []
 

@@ -17,7 +17,7 @@ from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.backends.backend import BackendChoice, check_backend
 from stadia.evaluation.backends.export_cache import open_cached_file
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.recipes.base import backend_predictor
+from stadia.recipes.prediction import backend_predictor
 
 Stadia = Callable[..., tuple[int, str, str]]
 CAMERA = ("data.camera.horizontal_fov_deg=50", "data.stride=1")
@@ -141,8 +141,8 @@ class TestBf16Predictor:
         import torch
 
         from stadia.core.types import Camera
-        from stadia.recipes.base.backend_predictor import BackendPredictor
         from stadia.recipes.base.build_recipe import load_predictor
+        from stadia.recipes.prediction.backend_predictor import BackendPredictor
 
         exact: Any = load_predictor(trained)
         lower, precisions = BackendPredictor(exact, "bf16"), set[torch.dtype]()
@@ -168,8 +168,8 @@ class TestBf16Predictor:
         import torch
 
         from stadia.core.types import Camera
-        from stadia.recipes.base.backend_predictor import BackendPredictor
         from stadia.recipes.base.build_recipe import load_predictor
+        from stadia.recipes.prediction.backend_predictor import BackendPredictor
 
         exact: Any = load_predictor(trained)
         focal = 2 * float(exact.recipe.focal) * exact.width
@@ -301,7 +301,7 @@ class TestMotion:
     def test_equals_torch(self, backend: str, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
         import torch
 
-        from stadia.recipes.base.backend_predictor import open_backend
+        from stadia.recipes.prediction.backend_predictor import open_backend
 
         now, following, camera = pairs
         opened = open_backend(exported, exact, BackendChoice(backend), list)
@@ -320,7 +320,7 @@ class TestMotion:
     def test_of_a_class_of_ones_own_is_its_own(self, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
         import torch
 
-        from stadia.recipes.base.backend_predictor import open_backend
+        from stadia.recipes.prediction.backend_predictor import open_backend
 
         class Still(type(exact.recipe)):  # type: ignore[misc]
             def T_next_now(self, now: Any, following: Any) -> Any:
@@ -337,7 +337,7 @@ class TestMotion:
     ) -> None:
         import torch
 
-        from stadia.recipes.base.backend_predictor import open_backend
+        from stadia.recipes.prediction.backend_predictor import open_backend
 
         network = exact.recipe.get_submodule(part)
         predict = getattr(type(network), method)
@@ -404,7 +404,7 @@ class TestMotion:
     ) -> None:
         import hashlib
 
-        from stadia.recipes.base.backend_predictor import _Exporter
+        from stadia.recipes.prediction.backend_predictor import _Exporter
 
         folder = shutil.copytree(exported / "exports", tmp_path / "exports")
         (file,) = folder.glob("motion-*.onnx")
@@ -462,7 +462,7 @@ class TestMistakes:
 
     def test_another_recipe_has_no_backend(self, tmp_path: Path) -> None:
         from stadia.core.errors import ConfigError
-        from stadia.recipes.base.requests import PredictRequest, refuse_unused
+        from stadia.recipes.prediction.requests import PredictRequest, refuse_unused
 
         request = PredictRequest(tmp_path, tmp_path, {}, tmp_path, backend="onnxruntime", precision="int8")
         with pytest.raises(

@@ -18,7 +18,7 @@ from stadia.apps.studies.launch import read_last_lines
 from stadia.apps.studies.study_folder import StudyFolder, add_line, read_result_rows
 from stadia.apps.studies.sweep import SearchRange, Sweep, read_space
 from stadia.core.errors import ConfigMistakes, DataError, StadiaError
-from stadia.recipes.base.requests import OdometryRequest
+from stadia.recipes.prediction.requests import OdometryRequest
 
 STUDY = "recipe: selfsup\nchanges: {smooth: optimizer.lr=1e-3}\n"
 ALIASES = "\n".join(

@@ -25,7 +25,7 @@ from stadia.cli.main import run as run_command_line
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.recipe_export import describe_export
+from stadia.recipes.prediction.recipe_export import describe_export
 
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (

@@ -23,10 +23,10 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
-from stadia.recipes.base import prediction_gate
-from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
-from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
+from stadia.recipes.prediction import prediction_gate
+from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.prediction_inputs import open_inputs
+from stadia.recipes.prediction.training_camera import add_training_options, find_assumed_camera
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -279,7 +279,7 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     def run(*_: object) -> Iterator[str]:
         yield "it runs"
 
-    monkeypatch.setattr("stadia.recipes.base.recipe_commands.run_predict", run)
+    monkeypatch.setattr("stadia.recipes.prediction.recipe_commands.run_predict", run)
     (tmp_path / "predictions.json").write_text(record)
     code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
     assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err

@@ -8,7 +8,7 @@ from typing import Any
 
 from stadia.core.config import StrictModel
 from stadia.recipes import COMMANDS, CONFIGS, RECIPES
-from stadia.recipes.base.recipe_commands import Commands
+from stadia.recipes.prediction.recipe_commands import Commands
 from stadia.training.recipe import Recipe
 
 

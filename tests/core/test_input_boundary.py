@@ -55,7 +55,7 @@ ALLOWED = {
     "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",
     "training/checkpoint.py:json.loads": "a copy of values as JSON has them",
     "training/run_folder.py:json.loads": "a copy of values as JSON has them",
-    "recipes/base/requests.py:json.loads": "a copy of values as JSON has them",
+    "recipes/prediction/requests.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "core/sandbox_messages.py:json.loads": "a header of at most 1 MB, from a process of ours",
     "evaluation/io/predictions_folder.py:json.loads": "lines of a scratch file that this process wrote",

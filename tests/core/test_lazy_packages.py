@@ -54,9 +54,9 @@ HEAVY = ("torch._dynamo", "torchvision.ops.poolers", "scipy.stats", "scipy.optim
 
 
 NEEDLESS = {
-    "stadia.recipes.base.requests, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
-    "stadia.recipes.base.recipe_commands, stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands": HEAVY,
-    "stadia.recipes.base.workflow, stadia.recipes.selfsup.recipe, stadia.recipes.base.depth_commands": (
+    "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
+    "stadia.recipes.prediction.depth_commands, stadia.recipes.selfsup.recipe": HEAVY,
+    "stadia.recipes.base.workflow, stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_commands": (
         "torchmetrics.functional",
         "lightning.pytorch",
         "transformers",

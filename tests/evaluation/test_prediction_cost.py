@@ -25,9 +25,9 @@ from stadia.evaluation.io.predictions_folder import UNFINISHED, _write_maps
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import MIN_BILINEAR, depth_color_writer, draw_side_by_side, open_video_file
 from stadia.geometry.numpy_camera import CropWindow
-from stadia.recipes.base import backend_predictor
-from stadia.recipes.base.backend_predictor import BackendPredictor, limit_torch_threads
-from stadia.recipes.base.prediction_outputs import note_interruption
+from stadia.recipes.prediction import backend_predictor
+from stadia.recipes.prediction.backend_predictor import BackendPredictor, limit_torch_threads
+from stadia.recipes.prediction.prediction_outputs import note_interruption
 
 SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8), (0, 0), 3)
 

@@ -18,8 +18,8 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video_files import hash_video
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.recipes.base import training_overlap
-from stadia.recipes.base.prediction_inputs import PredictionInput
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 Stadia = Callable[..., tuple[int, str, str]]
 

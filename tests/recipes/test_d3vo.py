@@ -19,8 +19,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Prediction
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
+from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint

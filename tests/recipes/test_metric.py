@@ -24,12 +24,12 @@ from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.prediction_checks.training_record import RECIPE_TERMS
 from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.recipes.base.depth_commands import DepthCommands
 from stadia.recipes.metric import epoch_height
 from stadia.recipes.metric.camera_heights import AverageHeight
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import name_drive_parts
 from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.recipes.prediction.depth_commands import DepthCommands
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint

@@ -14,10 +14,10 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.camera import intrinsics, mirror
-from stadia.recipes.base.backend_predictor import BackendPredictor
 from stadia.recipes.base.depth_recipe import DepthPredictor, choose_flip
 from stadia.recipes.base.mirrored_average import average_mirrored
-from stadia.recipes.base.requests import EvaluateRequest
+from stadia.recipes.prediction.backend_predictor import BackendPredictor
+from stadia.recipes.prediction.requests import EvaluateRequest
 
 HEIGHT, WIDTH = 4, 7
 

@@ -24,9 +24,9 @@ from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput, run_evaluate, run_predict
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.base.video_data import make_loaders
+from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput, run_evaluate, run_predict
+from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run

@@ -26,12 +26,12 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.base.recipe_commands import run_evaluate, run_predict
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.overlay import commands
 from stadia.recipes.overlay.commands import fit_network_size
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.recipe import OverlayRecipe
+from stadia.recipes.prediction.recipe_commands import run_evaluate, run_predict
+from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
 from stadia.synthetic.composites.composite_files import write_composites
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import compose_image_sheet

@@ -19,10 +19,10 @@ from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
-from stadia.recipes.base import training_camera
-from stadia.recipes.base.depth_commands import predict_input
-from stadia.recipes.base.prediction_inputs import open_inputs
-from stadia.recipes.base.training_camera import add_training_options
+from stadia.recipes.prediction import training_camera
+from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.prediction_inputs import open_inputs
+from stadia.recipes.prediction.training_camera import add_training_options
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move

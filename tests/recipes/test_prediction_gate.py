@@ -14,8 +14,8 @@ from stadia.core.errors import DataError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
-from stadia.recipes.base import prediction_gate
-from stadia.recipes.base.prediction_gate import (
+from stadia.recipes.prediction import prediction_gate
+from stadia.recipes.prediction.prediction_gate import (
     MAX_SAMPLES,
     MAX_WAIT,
     MIN_FLOW_PX,

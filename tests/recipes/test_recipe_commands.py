@@ -8,7 +8,7 @@ import pytest
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import hold_lock
-from stadia.recipes.base import recipe_commands
+from stadia.recipes.prediction import recipe_commands
 
 
 def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:

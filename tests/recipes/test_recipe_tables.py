@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from stadia.recipes import COMMANDS, CONFIGS, RECIPES
-from stadia.recipes.base.recipe_commands import Commands
+from stadia.recipes.prediction.recipe_commands import Commands
 from stadia.training.recipe import Recipe
 
 

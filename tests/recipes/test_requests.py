@@ -12,7 +12,7 @@ from stadia.core.files import write_json
 from stadia.geometry.camera import intrinsics
 from stadia.recipes import configure
 from stadia.recipes.base.depth_recipe import DepthPredictor
-from stadia.recipes.base.requests import compare_with_trained_size, network_size_notes, parse_size, requested_size
+from stadia.recipes.prediction.requests import compare_with_trained_size, network_size_notes, parse_size, requested_size
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 

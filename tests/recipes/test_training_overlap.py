@@ -22,11 +22,11 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.recipes.base import depth_commands
-from stadia.recipes.base.depth_commands import choose_window, thin_frames
-from stadia.recipes.base.recipe_commands import score_validation
 from stadia.recipes.base.training_overlap import TrainingOverlap, index_spans
 from stadia.recipes.base.video_data import frame_indices, open_video
+from stadia.recipes.prediction import depth_commands
+from stadia.recipes.prediction.depth_commands import choose_window, thin_frames
+from stadia.recipes.prediction.recipe_commands import score_validation
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
 

@@ -21,12 +21,13 @@ from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.base import build_recipe, depth_commands, video_data, workflow
+from stadia.recipes.base import build_recipe, video_data, workflow
 from stadia.recipes.base.data_locations import list_data_location_keys
 from stadia.recipes.base.expected_cost import choose_steps
 from stadia.recipes.base.progressive_resizing import open_data
 from stadia.recipes.base.start_checks import replace_data_findings, report_findings
 from stadia.recipes.base.workflow import list_late_starts
+from stadia.recipes.prediction import depth_commands
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld import roadworld_writer

@@ -10,8 +10,8 @@ from stadia.core.output_files import check_replaceable
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx, export_torch
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.recipe_export import describe_export
-from stadia.recipes.base.verdict_record import find_recorded_verdict
+from stadia.recipes.prediction.recipe_export import describe_export
+from stadia.recipes.prediction.verdict_record import find_recorded_verdict
 from stadia.training.checkpoint import Checkpoint
 
 

@@ -40,13 +40,13 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.backend_predictor import describe_backend_choice, describe_cost, open_backend
-from stadia.recipes.base.depth_commands import observe_frames, read_training_record
-from stadia.recipes.base.prediction_gate import PredictionGate, describe_trust, refuse_unusable, verdict_lines
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.requests import OdometryRequest, network_size_notes, requested_size
-from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
 from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained
+from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
+from stadia.recipes.prediction.depth_commands import observe_frames, read_training_record
+from stadia.recipes.prediction.prediction_gate import PredictionGate, describe_trust, refuse_unusable, verdict_lines
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.recipes.prediction.training_camera import add_training_options, find_assumed_camera
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"

@@ -64,7 +64,7 @@ def check(
     from stadia.core.terminal import Terminal
     from stadia.datasets.recording_summary import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
-    from stadia.recipes.base.requests import parse_data_config
+    from stadia.recipes.prediction.requests import parse_data_config
 
     config = parse_data_config(str(data), format, overrides or [])
     try:

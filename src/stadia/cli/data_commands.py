@@ -200,7 +200,7 @@ def prepare(
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.core.errors import ConfigError
-    from stadia.recipes.base.requests import parse_source_options
+    from stadia.recipes.prediction.requests import parse_source_options
 
     if not masks:
         raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")

@@ -26,7 +26,7 @@ from stadia.cli.printing import echo
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stadia.recipes.base.requests import EvaluateRequest
+    from stadia.recipes.prediction.requests import EvaluateRequest
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
@@ -107,7 +107,7 @@ def evaluate(
         if scores is not None:
             _write_score(scores, summary)
     else:
-        from stadia.recipes.base.requests import EvaluateRequest, parse_source_options
+        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options
 
         assert checkpoint is not None
         options, method = parse_source_options(overrides or []), motion or "aligned"
@@ -253,7 +253,7 @@ def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     find_protocol(request.protocol)
 
     from stadia.cli.progress_display import show_progress
-    from stadia.recipes.base.recipe_commands import run_evaluate
+    from stadia.recipes.prediction.recipe_commands import run_evaluate
 
     with show_progress() as bars:
         summary, written = run_evaluate(request, bars.track, bars.progress)

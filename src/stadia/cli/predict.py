@@ -52,19 +52,24 @@ def predict(
     """
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends.backend import check_backend
-    from stadia.recipes.base.requests import PredictRequest, describe_checkpoint, parse_source_options, refuse_finished
+    from stadia.recipes.prediction.requests import (
+        PredictRequest,
+        describe_checkpoint,
+        parse_source_options,
+        refuse_finished,
+    )
 
     options = parse_source_options(overrides or [])
     outputs = out, every, motion, size, flip, video, cloud, background
     request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         refuse_finished(out)
-        from stadia.recipes.base.predict_exported import run_predict_exported as run_predict
+        from stadia.recipes.prediction.predict_exported import run_predict_exported as run_predict
     else:
         check_backend(request.backend_choice)
         echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
         refuse_finished(out)
-        from stadia.recipes.base.recipe_commands import run_predict
+        from stadia.recipes.prediction.recipe_commands import run_predict
     with show_progress() as bars:
         print_lines(run_predict(request, bars.track))
 
@@ -84,7 +89,7 @@ def odometry(
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends.backend import TORCH, BackendChoice, check_backend
-    from stadia.recipes.base.requests import OdometryRequest, describe_checkpoint, parse_source_options
+    from stadia.recipes.prediction.requests import OdometryRequest, describe_checkpoint, parse_source_options
 
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
@@ -111,9 +116,9 @@ def activations(
     from stadia.core.output_files import check_replaceable
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.recipes.base.build_recipe import load_recipe
-    from stadia.recipes.base.prediction_inputs import open_inputs
-    from stadia.recipes.base.requests import parse_source_options
-    from stadia.recipes.base.training_camera import add_training_options
+    from stadia.recipes.prediction.prediction_inputs import open_inputs
+    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.recipes.prediction.training_camera import add_training_options
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":

@@ -145,7 +145,7 @@ def diagnose(
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
     from stadia.recipes.base.own_class import OWN_CLASS
-    from stadia.recipes.base.verdict_record import read_verdict
+    from stadia.recipes.prediction.verdict_record import read_verdict
     from stadia.training.run_folder import Run
 
     opened = Run.open(run)

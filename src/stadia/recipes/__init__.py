@@ -43,12 +43,12 @@ CONFIGS = Registry(
 COMMANDS = Registry(
     "commands",
     {
-        **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.base.depth_commands:DepthCommands"),
+        **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.prediction.depth_commands:DepthCommands"),
         "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",
         "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
     },
 )
-"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.base.recipe_commands`."""
+"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.prediction.recipe_commands`."""
 
 _LAZY = (
     "stadia.recipes.base.workflow:train",

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.datasets.masks.height_priors import PRIORS, HeightPrior, Priors, normalize_class
-from stadia.recipes.base.requests import FormatOptions
+from stadia.recipes.prediction.requests import FormatOptions
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
 

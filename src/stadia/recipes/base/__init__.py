@@ -1,4 +1,4 @@
-"""What several recipes share: base classes, data of video, training workflow, commands of depth."""
+"""What several recipes share: base classes, data of video, the training workflow."""
 
 from __future__ import annotations
 

@@ -27,7 +27,6 @@ from stadia.recipes import RECIPES, configure
 from stadia.recipes.base.build_recipe import check_init_weights
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
-from stadia.recipes.base.prediction_inputs import is_own_video
 from stadia.recipes.base.progressive_resizing import (
     OpenedData,
     check_stages,
@@ -36,6 +35,7 @@ from stadia.recipes.base.progressive_resizing import (
     prepare_stages,
 )
 from stadia.recipes.base.step_measurement import PROBE_INTERVAL_S, PROBE_STEPS, DryRunResult, measure_steps
+from stadia.recipes.prediction.prediction_inputs import is_own_video
 from stadia.training.batches import batch_sizes
 from stadia.training.config import CHECK_SECONDS
 from stadia.training.fit import check_devices

@@ -19,7 +19,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file
 from stadia.evaluation.frame_preparation import frame_name
-from stadia.recipes.base.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""

@@ -39,7 +39,6 @@ from stadia.recipes.base.progressive_resizing import (
     open_data,
     prepare_stages,
 )
-from stadia.recipes.base.recipe_commands import score_validation
 from stadia.recipes.base.start_checks import (
     LOSS_CHECKS,
     check_own_class,
@@ -52,6 +51,7 @@ from stadia.recipes.base.start_checks import (
     run_loss_checks,
 )
 from stadia.recipes.base.step_measurement import DryRunResult, measure_steps
+from stadia.recipes.prediction.recipe_commands import score_validation
 from stadia.training.batches import TrainingPlan
 from stadia.training.config import CHECK_SECONDS
 from stadia.training.fit import check_devices, fit, open_last_checkpoint

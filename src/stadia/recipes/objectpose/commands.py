@@ -24,8 +24,6 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.objectpose.data import (
     ObjectData,
     ObjectInput,
@@ -43,6 +41,8 @@ from stadia.recipes.objectpose.object_pose_scores import (
     score_estimates,
 )
 from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
+from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput
+from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 

@@ -45,12 +45,12 @@ from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.camera import resize_camera
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.requests import EvaluateRequest
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.objectpose.config import ObjectDataConfig
 from stadia.recipes.objectpose.object_pose_scores import image_name
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.requests import EvaluateRequest
 from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.synthetic.tableworld.tableworld_writer import TABLEWORLD_VERSION, write_tableworld
 from stadia.training.config import TrainingConfig

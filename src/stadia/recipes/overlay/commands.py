@@ -26,10 +26,10 @@ from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.recording_scores import write_score
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.models.config import OVERLAY_STRIDE
-from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput
-from stadia.recipes.base.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.overlay.data import OverlayData
 from stadia.recipes.overlay.recipe import OverlayRecipe
+from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput
+from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
 from stadia.synthetic.composites.composer import CompositeSource
 from stadia.synthetic.composites.composite_files import is_composite_set
 from stadia.training.run_folder import Run

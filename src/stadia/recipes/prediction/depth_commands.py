@@ -35,17 +35,19 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.base.backend_predictor import (
+from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
+from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
+from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
+from stadia.recipes.prediction.backend_predictor import (
     BackendPredictor,
     describe_backend_choice,
     describe_cost,
     limit_torch_threads,
     open_backend,
 )
-from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
-from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
-from stadia.recipes.base.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.base.prediction_outputs import (
+from stadia.recipes.prediction.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     IMAGE,
     VIDEO,
@@ -54,18 +56,16 @@ from stadia.recipes.base.prediction_outputs import (
     side_by_side_writer,
     trust_line,
 )
-from stadia.recipes.base.recipe_commands import Commands, LabeledSet, ScoreOutput, score_split
-from stadia.recipes.base.requests import (
+from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput, score_split
+from stadia.recipes.prediction.requests import (
     EvaluateRequest,
     PredictRequest,
     compare_with_trained_size,
     network_size_notes,
     size_text,
 )
-from stadia.recipes.base.training_camera import add_training_options, find_assumed_camera
-from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
-from stadia.recipes.base.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
-from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
+from stadia.recipes.prediction.training_camera import add_training_options, find_assumed_camera
+from stadia.recipes.prediction.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.training.checkpoint import Checkpoint, read_steps
 from stadia.training.run_folder import Run
 

@@ -64,7 +64,7 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
 
     A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
     video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
-    because its neighbors are that far apart; see `recipes.base.training_camera.add_training_options`.
+    because its neighbors are that far apart; see `recipes.prediction.training_camera.add_training_options`.
     Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
     """
     path = expand_home(path)

@@ -24,7 +24,7 @@ PREDICTIONS_RECORD = "predictions.json"
 class PredictRequest:
     """`stadia predict CHECKPOINT INPUT`.
 
-    options: how to open `source`, from `recipes.base.requests.parse_source_options`.
+    options: how to open `source`, from `recipes.prediction.requests.parse_source_options`.
     every: each n-th frame.
     motion: method of the trajectory; None = aligned.
     size: "1216x352", if it is not the training's.
@@ -62,7 +62,7 @@ class PredictRequest:
 class EvaluateRequest:
     """`stadia evaluate CHECKPOINT DATA`.
 
-    options: how to open `data`, from `recipes.base.requests.parse_source_options`.
+    options: how to open `data`, from `recipes.prediction.requests.parse_source_options`.
     protocol: of depth.
     frames: file with a frame list.
     every: each n-th frame.
@@ -97,7 +97,7 @@ class EvaluateRequest:
 class OdometryRequest:
     """`stadia odometry CHECKPOINT INPUT`.
 
-    options: how to open `source`, from `recipes.base.requests.parse_source_options`.
+    options: how to open `source`, from `recipes.prediction.requests.parse_source_options`.
     method: of `stadia.odometry.ODOMETRY_METHODS`.
     size: "1216x352", if it is not the training's.
     out: None = into the run.

@@ -15,7 +15,7 @@ from stadia.core.json_files import read_json
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.recordings import check_K
 from stadia.datasets.video_files import find_camera_file
-from stadia.recipes.base.prediction_inputs import describe_assumed_camera, is_own_video
+from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video
 from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)

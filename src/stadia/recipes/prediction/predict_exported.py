@@ -17,9 +17,9 @@ from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
-from stadia.recipes.base.prediction_gate import PredictionGate, refuse_unusable
-from stadia.recipes.base.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
-from stadia.recipes.base.prediction_outputs import (
+from stadia.recipes.prediction.prediction_gate import PredictionGate, refuse_unusable
+from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
+from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     list_files,
     note_interruption,
@@ -27,13 +27,19 @@ from stadia.recipes.base.prediction_outputs import (
     side_by_side_writer,
     trust_line,
 )
-from stadia.recipes.base.requests import PredictRequest, network_size_notes, parse_size, refuse_unused, requested_size
+from stadia.recipes.prediction.requests import (
+    PredictRequest,
+    network_size_notes,
+    parse_size,
+    refuse_unused,
+    requested_size,
+)
 
 EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend", "strict")
 
 
 def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
-    """Predict an input with an exported network, as `recipes.base.recipe_commands.run_predict` does with a checkpoint.
+    """Predict an input with an exported network, as `recipe_commands.run_predict` does with a checkpoint.
 
     An exported network predicts depth only: no trajectory, no point cloud.
     """

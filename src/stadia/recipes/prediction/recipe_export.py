@@ -12,7 +12,7 @@ from stadia.evaluation.exported_network import ExportDescription, TrainingCamera
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.training_camera import find_training_camera
+from stadia.recipes.prediction.training_camera import find_training_camera
 
 
 class InverseDepthNetwork(nn.Module):

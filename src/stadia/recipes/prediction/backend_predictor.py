@@ -35,8 +35,8 @@ from stadia.evaluation.onnx_graph import MOTION, OnnxGraph
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose_net import PoseNet
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
-from stadia.recipes.base.prediction_inputs import PredictionInput
-from stadia.recipes.base.recipe_export import MotionNetwork, describe_export
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.recipe_export import MotionNetwork, describe_export
 from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)

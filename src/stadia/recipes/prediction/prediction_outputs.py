@@ -10,8 +10,8 @@ from pathlib import Path
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import UNFINISHED, Predictions
 from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
-from stadia.recipes.base.prediction_gate import describe_trust, verdict_lines
-from stadia.recipes.base.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.prediction_gate import describe_trust, verdict_lines
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
-from stadia.recipes.base.prediction_outputs import list_files
-from stadia.recipes.base.requests import (
+from stadia.recipes.prediction.prediction_outputs import list_files
+from stadia.recipes.prediction.requests import (
     EvaluateRequest,
     PredictRequest,
     Size,
