@@ -25,8 +25,8 @@ from stadia.diagnostics.finding import Severity, Stage, read_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.geometry.camera import intrinsics
+from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor
-from stadia.recipes.base.video_data import frame_indices, unique_recordings
 from stadia.recipes.prediction import depth_commands
 from stadia.recipes.prediction.depth_commands import (
     MIN_CHECKED_FRAMES,

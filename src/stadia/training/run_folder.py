@@ -50,6 +50,9 @@ START_STEPS = "start_steps"
 
 _OPTIONAL_FACTS = ("data", "resumed", ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S)  # missing in some runs
 
+COMPARED_FACTS = ("train_frames", "val_frames", "poses", "depth")
+"""Keys of the data in run.json that a resume compares where the run has them; earlier versions wrote none or some."""
+
 MAX_MINUTES = "training.max_minutes"
 """Key of the time limit. A resume may raise it."""
 
@@ -223,8 +226,8 @@ class Run:
     def check_data(self, data: Mapping[str, Any]) -> None:
         """Raise RunError where the data differs from that of the run; its path may differ (see `create`).
 
-        Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them. The
-        frames of the split are, where the run has them: a file that lists them may have been moved.
+        Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them. What
+        files of other paths hold is compared where the run has it: frames of the split, poses and depth.
         """
         before, after = self.facts["data"], json.loads(json.dumps(data))
         extra = before.get("extra_datasets")
@@ -233,8 +236,8 @@ class Run:
             parts |= {f"extra_datasets.{name}.": part for name, part in extra.items()}
         keys = ("path", "train_images", "train_videos", "train_sessions")
         free = {prefix + key for prefix in parts for key in keys}
-        lacking = (prefix for prefix, part in parts.items() if isinstance(part, dict) and "train_frames" not in part)
-        free |= {f"{prefix}train_frames" for prefix in lacking}
+        for prefix, part in parts.items():
+            free |= {prefix + key for key in COMPARED_FACTS if isinstance(part, dict) and key not in part}
         if renamed := _find_renamed(before, after):
             names = "; ".join(f"{now}, which was {old}" for old, now in renamed.items())
             fix = "give them their names of before: the split of the run depends on them"

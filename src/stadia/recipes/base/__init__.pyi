@@ -4,6 +4,7 @@ from .build_recipe import load_predictor as load_predictor
 from .build_recipe import load_recipe as load_recipe
 from .config import RecipeConfig as RecipeConfig
 from .config import SelfSupervisedConfig as SelfSupervisedConfig
+from .data_facts import unique_recordings as unique_recordings
 from .depth_recipe import DepthPredictor as DepthPredictor
 from .depth_recipe import DepthRecipe as DepthRecipe
 from .self_supervised import ViewSynthesis as ViewSynthesis
@@ -15,5 +16,4 @@ from .video_data import VideoData as VideoData
 from .video_data import make_loaders as make_loaders
 from .video_data import open_data_sets as open_data_sets
 from .video_data import open_video as open_video
-from .video_data import unique_recordings as unique_recordings
 from .workflow import train as train

@@ -13,19 +13,52 @@ from stadia.core.errors import DataError
 from stadia.recipes.base.config import DATA_PATH_KEYS, RecipeConfig, make_paths_absolute
 from stadia.recipes.base.progressive_resizing import OpenedData, open_data
 from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+FACT_OF_KEY = {
+    "K_file": "fingerprints",
+    "poses": "poses",
+    "ground_truth_path": "depth",
+    "train_file": "train_frames",
+    "val_file": "val_frames",
+}
+"""Key of a file of the data -> the fact in run.json by which a resume finds that another file holds the same."""
+
+
+def list_movable_keys(config: RecipeConfig, facts: Mapping[str, Any]) -> list[str]:
+    """Return the keys that a resumed run may change: of data paths, caches, and files whose content it recorded.
+
+    facts: `data` of run.json, which the resume compares (`Run.check_data`).
+    """
+    return [key for key in list_data_location_keys(config) if _is_recorded(key, facts)]
+
+
+def _is_recorded(key: str, facts: Mapping[str, Any]) -> bool:
+    """Return whether a resume would find another content at a key: its data set has the fact."""
+    _, *groups, name = key.split(".")
+    if name not in FACT_OF_KEY:
+        return True
+    for group in groups[:-1] if groups[-1:] in (["camera"], ["split_by"]) else groups:
+        inner = facts.get(group)
+        if not isinstance(inner, Mapping):
+            return False
+        facts = inner
+    return FACT_OF_KEY[name] in facts
 
 
 def list_data_location_keys(config: RecipeConfig) -> list[str]:
-    """Return the keys of data paths and caches in every group of `data`; a resumed run may change them."""
+    """Return the keys of data paths and caches in every group of `data`."""
     return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
 
 
-def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, console: Console) -> OpenedData:
+def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, run: Run, console: Console) -> OpenedData:
     """Open the data of a run. Raises DataError, whose cure names the key of data that were moved."""
     try:
         return open_data(recipe_class, config, console)
     except DataError as error:
-        missing = (key for key, value in list_data_locations(config).items() if _is_missing(key, value))
+        movable = list_movable_keys(config, run.facts.get("data", {}))
+        places = {key: value for key, value in list_data_locations(config).items() if key in movable}
+        missing = (key for key, value in places.items() if _is_missing(key, value) and str(value) in error.what)
         if (key := next(missing, None)) is None:
             raise
         fix = f"{error.fix}; or pass {key}=NEW where the data were moved"

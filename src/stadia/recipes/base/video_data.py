@@ -20,13 +20,12 @@ from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.image_files import hash_frames, join_hashes
 from stadia.datasets.recording_summary import summarize_recordings
-from stadia.datasets.splits import TargetFrames, TrainValSplit
+from stadia.datasets.splits import TrainValSplit
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
 from stadia.diagnostics.preflight_cache.reused_findings import CheckData, FindingsCache
-from stadia.recipes.base.training_overlap import index_spans
+from stadia.recipes.base.data_facts import describe_split, unique_recordings
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 
@@ -108,30 +107,10 @@ class VideoData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the identity of the data for run.json.
-
-        For `recipes.base.training_overlap` it holds the training frames by number, by file content and by the content
-        of their video, and their sessions (drives).
-        """
-        recordings = {recording.name: recording for recording in self.recordings["train"]}
-        trained = {
-            name: map(recordings[name].number, indices) for name, indices in frame_indices(self.split.train).items()
-        }
-        images: dict[str, list[str]] = {}
-        videos: dict[str, set[int]] = {}
-        for part in self.split.train:
-            if part.recording.video_hash:
-                numbers = videos.setdefault(part.recording.video_hash, set())
-                numbers.update(map(part.recording.number, part.indices))
-            hashes = hash_frames(part.recording, part.indices, part.side)
-            images.setdefault(part.recording.name, []).extend(hashes.values())
+        """Return the identity of the data for run.json, see `data_facts.describe_split`."""
         return {
             "path": self.config.path,
-            "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
-            "train_frames": {name: index_spans(numbers) for name, numbers in trained.items()},
-            "train_images": {name: join_hashes(found) for name, found in images.items()},
-            **({"train_videos": {name: index_spans(sorted(n)) for name, n in videos.items()}} if videos else {}),
-            "train_sessions": sorted({recording.session for recording in recordings.values()}),
+            **describe_split(self.split),
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,
         }
@@ -157,19 +136,6 @@ class VideoData:
             for finding in found
             if finding.code != LITTLE_PARALLAX
         ]
-
-
-def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
-    """Return the recordings of these frames, each once, in order."""
-    return list({id(f.recording): f.recording for f in frames}.values())
-
-
-def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
-    """Return the frame indices by recording name, ascending; a frame with both sides counts once."""
-    found: dict[str, set[int]] = {}
-    for part in frames:
-        found.setdefault(part.recording.name, set()).update(part.indices)
-    return {name: sorted(indices) for name, indices in found.items()}
 
 
 STATIC_CAMERA, LITTLE_PARALLAX = "D03", "D18"

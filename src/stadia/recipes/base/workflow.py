@@ -19,7 +19,7 @@ from stadia.diagnostics.finding import OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.base.data_locations import list_data_location_keys, list_data_locations, open_resumed_data
+from stadia.recipes.base.data_locations import list_data_locations, list_movable_keys, open_resumed_data
 from stadia.recipes.base.expected_cost import ExpectedCost
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.own_class import (
@@ -117,7 +117,10 @@ def train(
     config, data = _open_training_data(recipe_class, config, resume, opened, console)
     with announce_step(console, "checking the data"):
         findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
-    run = _open_run(recipe_class, config, data, out, resume)
+    if resume:
+        run = Run.open(Path(resume))
+    else:
+        run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts)
     with run.held():
         is_new = run.writes and not resume
         with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
@@ -169,37 +172,31 @@ def _open_training_data(
     opened: OpenedData | None,
     console: Console,
 ) -> tuple[RecipeConfig, TrainingData]:
-    """Return the configuration with its measured choices, and its data. A run to resume is checked before."""
-    if resume:
-        stopped = Run.open(Path(resume))
+    """Return the configuration with its measured choices, and its data; those of a run to resume are the same."""
+    config = make_paths_absolute(config)
+    stopped = Run.open(Path(resume)) if resume else None
+    if stopped is not None:
         check_class(stopped, recipe_class)
         config = keep_measured_choices(keep_batch_sizes(config, stopped.config), stopped.config)
         open_last_checkpoint(stopped, recipe_class.recipe)
         read_kept_findings(stopped.folder)
     else:
-        config = make_paths_absolute(config)
         check_init_weights(recipe_class, config)  # before anything is decoded
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     resolved = opened.resolve(config) if opened is not None else None
     if opened is None or resolved is None:
         opened = (
-            open_resumed_data(recipe_class, config, console) if resume else open_data(recipe_class, config, console)
+            open_data(recipe_class, config, console)
+            if stopped is None
+            else open_resumed_data(recipe_class, config, stopped, console)
         )
         resolved = opened.config
-    return choose_fastest(resolved, opened.data, console), opened.data
-
-
-def _open_run(
-    recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData, out: Path, resume: Path | str | None
-) -> Run:
-    """Return a new run in folder `out`, or the run to resume if its configuration and data are the same."""
-    if not resume:
-        return Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts)
-    run = Run.open(Path(resume))
-    run.check_config(config, free=("start_from", *list_data_location_keys(config)))
-    run.check_data(data.facts)
-    return run
+    config, data = choose_fastest(resolved, opened.data, console), opened.data
+    if stopped is not None:
+        stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped.facts.get("data", {}))))
+        stopped.check_data(data.facts)
+    return config, data
 
 
 def _check_start(

@@ -41,7 +41,8 @@ from stadia.geometry.ground.drive_heights import (
     track_boxes,
     transform_box,
 )
-from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets, unique_recordings
+from stadia.recipes.base.data_facts import unique_recordings
+from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets
 from stadia.recipes.metric.config import PLAUSIBLE_HEIGHT_M, MetricConfig
 
 RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]

@@ -35,9 +35,10 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
+from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
 from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
-from stadia.recipes.base.video_data import VideoData, frame_indices, unique_recordings
+from stadia.recipes.base.video_data import VideoData
 from stadia.recipes.prediction.backend_predictor import (
     BackendPredictor,
     describe_backend_choice,
