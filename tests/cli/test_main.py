@@ -114,6 +114,12 @@ def test_a_file_whose_name_begins_with_a_dash(stadia, monkeypatch, tmp_path):
     assert "Fix: for the file of this name write ./-lead.mp4" in said
 
 
+def test_an_option_as_long_as_no_file_name_is_refused_in_a_line(stadia) -> None:
+    code, _, err = stadia("check", "--" + 300 * "a")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected one of --format" in err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "found", "expected", "fix"),

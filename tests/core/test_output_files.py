@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.core.files import atomic_write
-from stadia.core.output_files import MARKS, PREVIEWED, check_output_folder, check_replaceable, mark_png_file
+from stadia.core.output_files import MARKS, PREVIEWED, check_output_folder, check_replaceable, write_marked_png
 
 SAMPLES = {
     "report": b'<!doctype html>\n<meta name="generator" content="stadia-report">',
@@ -37,7 +37,7 @@ def test_each_kind_has_a_mark() -> None:
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_an_output_replaces_its_own_kind_alone(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "out"
-    check_replaceable(path, kind, inputs=())  # a new file
+    assert check_replaceable(path, kind, inputs=()) == path  # a new file
     path.write_bytes(SAMPLES[kind])
     check_replaceable(path, kind, inputs=())
     other = next(name for name in MARKS if name != kind)
@@ -74,10 +74,31 @@ def test_of_an_input_folder_earlier_outputs_alone_are_replaced(tmp_path: Path) -
     """`stadia report RUN --out RUN/config.json --force`."""
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "report.html").write_bytes(SAMPLES["report"])
-    with pytest.raises(StadiaError, match=r"config\.json: found an input of this command"):
+    with pytest.raises(StadiaError, match=r"config\.json: found a file of .*, an input of this command"):
         check_replaceable(tmp_path / "config.json", "report", inputs=[tmp_path], force=True)
-    for name in ("report.html", "another.html"):
+    (tmp_path / "empty.html").touch()
+    for name in ("report.html", "another.html", "empty.html"):
         check_replaceable(tmp_path / name, "report", inputs=[tmp_path])
+
+
+def test_of_a_run_its_own_files_alone_are_inputs(tmp_path: Path) -> None:
+    """`stadia report RUN --force` where RUN/report.html is something else."""
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("run.json", "config.json", "checkpoints/last.safetensors", "report.html"):
+        (tmp_path / name).write_text("{}")
+    for name in ("run.json", "config.json", "checkpoints/last.safetensors"):
+        with pytest.raises(StadiaError, match=f"{name}: found a file of {tmp_path}, an input of this command"):
+            check_replaceable(tmp_path / name, "report", inputs=[tmp_path], force=True)
+    with pytest.raises(StadiaError, match="found something there already"):
+        check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path])
+    check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path], force=True)
+
+
+def test_a_home_folder_is_expanded_in_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves `--out=~/model.onnx` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_replaceable(Path("~/model.onnx"), "exported network", inputs=()) == tmp_path / "model.onnx"
+    assert check_output_folder(Path("~/out"), "findings.jsonl", "list of findings", inputs=()) == tmp_path / "out"
 
 
 def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
@@ -106,46 +127,53 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_outputs(tmp_path: Path) -> None:
-    check_output_folder(tmp_path / "new", "findings.jsonl", "list of findings")
+    check_output_folder(tmp_path / "new", "findings.jsonl", "list of findings", inputs=())
     assert not (tmp_path / "new").exists()
     folder = tmp_path / "full"
     folder.mkdir()
-    check_output_folder(folder, "findings.jsonl", "list of findings")
+    check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "thesis.tex").touch()
     with pytest.raises(StadiaError, match="full: found files in it, and no list of findings"):
-        check_output_folder(folder, "findings.jsonl", "list of findings")
+        check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings.jsonl").write_text("mine")
     with pytest.raises(StadiaError, match=r"findings\.jsonl: found something there already"):
-        check_output_folder(folder, "findings.jsonl", "list of findings")
+        check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
-    check_output_folder(folder, "findings.jsonl", "list of findings")
+    check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings.jsonl").write_text("mine")
-    check_output_folder(folder, "findings.jsonl", "list of findings", force=True)
+    check_output_folder(folder, "findings.jsonl", "list of findings", inputs=(), force=True)
+
+
+def test_no_input_is_in_a_folder_of_outputs(tmp_path: Path) -> None:
+    """`stadia check DATA data.poses=OUT/poses.txt --out OUT --force`."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "poses.txt").write_text("1 0 0 0")
+    with pytest.raises(StadiaError, match=r"out: found .*poses\.txt, an input of this command, in it"):
+        check_output_folder(
+            folder, "findings.jsonl", "list of findings", inputs=[folder / "poses.txt", tmp_path], force=True
+        )
+    check_output_folder(tmp_path / "o", "findings.jsonl", "list of findings", inputs=[folder / "poses.txt", tmp_path])
 
 
 def test_a_folder_of_findings_with_a_link_inside_is_kept(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
-    check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings")
+    check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings", inputs=())
     (tmp_path / "out" / "findings").symlink_to(tmp_path)
     with pytest.raises(StadiaError, match="findings: found a symbolic link"):
-        check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings")
+        check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings", inputs=())
 
 
 def test_a_png_is_marked_and_the_same_image(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
     path = tmp_path / "a.png"
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    mark_png_file(path, "stadia-overview")
+    write_marked_png(path, image, "stadia-overview")
     check_replaceable(path, "overview", inputs=())
     assert (cv2.imread(str(path)) == image).all()
     with pytest.raises(StadiaError):
         check_replaceable(path, "comparison", inputs=())
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
-    mark_png_file(tmp_path / "a.jpg", "stadia-overview")
-    assert (tmp_path / "a.jpg").read_bytes() == b"\xff\xd8"
-    with pytest.raises(DataError):
-        mark_png_file(tmp_path / "none.png", "stadia-overview")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_an_archive_is_recognized_by_its_description(tmp_path: Path) -> None:

@@ -57,8 +57,9 @@ def test_a_worker_whose_training_is_killed_while_it_starts_ends(method: str, tmp
 
 
 SIGNALS = """
-import os, signal, sys, time
+import multiprocessing, os, signal, sys, time
 from torch.utils.data import DataLoader
+from stadia.core.parent_process import block_termination
 from stadia.dataloading import loader
 
 class Numbers:
@@ -70,8 +71,10 @@ class Numbers:
         return index
 
 if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
     loading = DataLoader(Numbers(), num_workers=1, worker_init_fn=loader.start_worker, persistent_workers=True)
-    batches = iter(loading)
+    with block_termination():
+        batches = iter(loading)
     next(batches)
     (worker,) = batches._workers
     sender = os.fork()
@@ -89,13 +92,14 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known")
-def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(method: str, tmp_path: Path) -> None:
     """On a terminal with `stty tostop`, where printing stops a process of another group."""
     program = tmp_path / "program.py"
     program.write_text(SIGNALS)
     reads, writes = os.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL, sys.executable, str(program)],
+        [sys.executable, "-c", TERMINAL, sys.executable, str(program), method],
         stdin=writes, stdout=writes, stderr=writes, start_new_session=True,
     ) as process:  # fmt: skip
         os.close(writes)

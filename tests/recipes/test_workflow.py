@@ -160,9 +160,9 @@ def test_a_run_has_finished_when_it_is_scored(
 
 
 def test_a_run_whose_data_were_moved_keeps_their_new_place(
-    small: SelfsupConfig, trained_small: Path, tmp_path: Path
+    small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `--resume` and `--config RUN/config.json` read afterwards, without data.path."""
+    """What `--resume` and `--config RUN/config.json` read afterwards, without data.path; absolute, as of a new run."""
     run, place = tmp_path / "run", tmp_path / "moved" / Path(str(small.data.path)).name
     shutil.copytree(trained_small, run)
     gone = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
@@ -170,7 +170,9 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
         recipes.train(gone, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(small.data.path)
     shutil.copytree(str(small.data.path), place)
-    recipes.train(gone, resume=run)
+    monkeypatch.chdir(place.parent)
+    relative = small.model_copy(update={"data": small.data.model_copy(update={"path": place.name})})
+    recipes.train(relative, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(place)
     assert json.loads((run / "run.json").read_text())["data"]["path"] == str(place)
 

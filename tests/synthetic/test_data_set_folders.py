@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import DataError, StadiaError
 from stadia.synthetic.rendering.dataset_files import SceneFormat
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
@@ -52,6 +53,37 @@ def test_what_was_begun_or_finished_goes_on(kind: SceneFormat, tmp_path: Path) -
     kind.check_folder(out)
 
 
+@kinds
+def test_a_preview_of_others_beside_a_finished_set_is_kept(kind: SceneFormat, tmp_path: Path) -> None:
+    write_preview(kind, tmp_path)
+    drawn = (tmp_path / "preview.png").read_bytes()
+    assert f"stadia-preview-{kind.kind}".encode() in drawn
+    (tmp_path / "preview.png").write_bytes(b"mine")
+    write(tmp_path / kind.listing, {kind.kind: {}})
+    kind.check_folder(tmp_path)
+    write_preview(kind, tmp_path)
+    assert (tmp_path / "preview.png").read_bytes() == b"mine"
+
+
+@kinds
+def test_a_preview_is_whole_and_marked_or_not_there(
+    kind: SceneFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between drawing and marking left a preview that no later rendering went on beside."""
+    written: list[bytes] = []
+    replace = os.replace
+
+    def note(source: str, target: str) -> None:
+        if Path(target).name == "preview.png":
+            written.append(Path(source).read_bytes())
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    write_preview(kind, tmp_path)
+    assert len(written) == 1
+    assert all(b"stadia-preview" in data for data in written)
+
+
 OTHERS: dict[str, Callable[[SceneFormat, Path], None]] = {
     "a list of the user": lambda kind, out: write(out / kind.listing, {"my": "data"}),
     "a list of values": lambda kind, out: write(out / kind.listing, []),
@@ -62,6 +94,24 @@ OTHERS: dict[str, Callable[[SceneFormat, Path], None]] = {
     "a link as preview": lambda kind, out: (out / "preview.png").symlink_to("elsewhere"),
     "another list": lambda kind, out: write(out / (ROADWORLD if kind is CUTOUTS else CUTOUTS).listing),
 }
+
+
+@pytest.mark.parametrize("name", ["cat/00.png", "cat.png"])
+def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: Path) -> None:
+    """A reader takes each folder of a split for an object, so both would train."""
+    write(tmp_path / "train" / name)
+    with pytest.raises(StadiaError, match=r"found train/cat.*, of something else; .*nothing is overwritten"):
+        CUTOUTS.check_folder(tmp_path)
+    ROADWORLD.check_folder(tmp_path)  # its scenes are in other folders
+
+
+def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train-000").mkdir()
+    (job,) = ROADWORLD.list_jobs(
+        tmp_path, DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}), 0, lambda split, index, _: f"{split}-000"
+    )
+    with pytest.raises(DataError, match=r"train-000: found a folder without recording\.json; expected a new folder"):
+        ROADWORLD.find_unfinished([job], DEMO)
 
 
 @kinds

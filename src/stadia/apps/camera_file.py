@@ -53,7 +53,7 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
     """
     source = expand_home(request.source)
     check_path_exists(source)
-    path = find_camera_output(source, force=request.force)
+    path = find_camera_output(source, request.calibration, force=request.force)
     height, width = read_image_size(source)
     known, origin, notes = _find_camera(request, source, height, width)
     replaced = describe_camera_file(path)
@@ -78,14 +78,16 @@ def describe_camera_file(path: Path) -> str | None:
     return str(values.get("origin", "another program's")) if isinstance(values, dict) else "another program's"
 
 
-def find_camera_output(source: Path, *, force: bool) -> Path:
-    """Return the file to write. Raises StadiaError where another camera's file would come before it, or be lost."""
+def find_camera_output(source: Path, calibration: Path | None, *, force: bool) -> Path:
+    """Return the file to write, which is not the calibration.
+
+    Raises StadiaError where another camera's file would come before it, or be lost.
+    """
     *before, path = camera_file_names(source)
     if existing := next((one for one in before if one.exists()), None):
         fix = "remove it, or keep it: every command reads it"
         raise ConfigError(existing, found="a camera's file already", expected="none", fix=fix)
-    check_replaceable(path, "camera", inputs=(), force=force)
-    return path
+    return check_replaceable(path, "camera", inputs=[calibration], force=force)
 
 
 def _find_camera(request: CameraRequest, source: Path, height: int, width: int) -> tuple[Intrinsics, str, list[str]]:

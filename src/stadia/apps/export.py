@@ -34,7 +34,7 @@ def export_checkpoint(
     if out.suffix not in formats:
         found = f"the suffix '{out.suffix}'" if out.suffix else "a name without a suffix"
         raise ConfigError("--out", found=found, expected=" or ".join(formats), fix="for example --out model.onnx")
-    check_replaceable(out, "exported network", inputs=[Path(checkpoint)], force=force)
+    out = check_replaceable(out, "exported network", inputs=[Path(checkpoint)], force=force)
     on_step(f"reading {checkpoint}")
     about, network = describe_export(checkpoint, load_recipe(checkpoint))
     recorded = find_recorded_verdict(Checkpoint.open(checkpoint).path.parent.parent)

@@ -48,7 +48,8 @@ def check(
     if out is not None:
         from stadia.core.output_files import check_output_folder
 
-        check_output_folder(out, "findings.jsonl", "list of findings", force=force)
+        inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
+        out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
     if recipe is None and not only and _is_composite(data):
         recipe = "overlay"
     if recipe is not None:

@@ -156,8 +156,9 @@ def overlay(
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
     if sheet is not None:
-        given = [Path(path) for path in (config.path, config.backgrounds.path, config.foregrounds.path) if path]
-        check_replaceable(sheet, "overview", inputs=given, force=force)
+        from stadia.recipes.base.config import list_paths
+
+        sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
 
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.overlay.data import draw_overlays, write_overlay_set
@@ -230,8 +231,10 @@ def camera_height(
     config = parse_camera_height_config(overrides or [])
     if out is not None:
         from stadia.core.output_files import check_output_folder
+        from stadia.recipes.base.config import list_paths
 
-        check_output_folder(out, "camera_height.json", "camera height", force=force)
+        inputs = [source, *list_paths(config)]
+        out = check_output_folder(out, "camera_height.json", "camera height", inputs=inputs, force=force)
 
     from stadia.apps.camera_height.run_camera_height import run_camera_height
     from stadia.cli.progress_display import print_lines, show_progress

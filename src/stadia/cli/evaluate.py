@@ -83,21 +83,21 @@ def evaluate(
 
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
-    given = checkpoint, data, depth, trajectory, objects, reference
-    if scores is not None and image is not None and scores.absolute() == image.absolute():
+    given = checkpoint, data, depth, trajectory, objects, reference, held_out_of
+    if scores is not None and image is not None and scores.resolve() == image.resolve():
         raise ConfigError(
             "--scores", found=f"{scores}, also of --image", expected="two files", fix="choose another name"
         )
     if scores is not None:
         from stadia.core.output_files import check_replaceable
 
-        check_replaceable(scores, "score file", inputs=given, force=force)
+        scores = check_replaceable(scores, "score file", inputs=given, force=force)
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
     elif trajectory is not None:
         formats = (format, reference_format or format)
         if image is not None:
-            _check_drawing(image, given, force=force)
+            image = _check_drawing(image, given, force=force)
         outputs, seconds = (scores, image), (max_difference_s, rpe_seconds)
         summary = _score_trajectory(trajectory, truth, formats, align, seconds, outputs, as_json=as_json)
     elif objects is not None:
@@ -231,15 +231,18 @@ def _score_trajectory(
     return score.summary()
 
 
-def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> None:
-    """Raise ConfigError for a format that is not drawn, and StadiaError for a file that is not stadia's."""
+def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
+    """Return the file to draw.
+
+    Raises ConfigError for a format that is not drawn, StadiaError for a file that is not stadia's.
+    """
     from stadia.core.errors import ConfigError
     from stadia.core.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):
         fix = f"--image {image.with_suffix('.png').name}"
         raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
-    check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
+    return check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
 
 
 def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:

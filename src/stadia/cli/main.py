@@ -15,7 +15,6 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -99,6 +98,8 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
 
     line: the words after `stadia`.
     """
+    from stadia.core.files import is_existing_path
+
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
     found, valid = error.format_message().rstrip("."), list[str]()
@@ -118,7 +119,7 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
         fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
     elif word in OPTIONS_OF_CAMERA and word not in valid and valid:
         fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
-    elif file := next((one for one in line if valid and one.startswith("-") and Path(one).exists()), ""):
+    elif file := next((one for one in line if valid and one.startswith("-") and is_existing_path(one)), ""):
         found, fix = f"'{file}', read as options", f"for the file of this name write ./{file}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
@@ -149,7 +150,9 @@ def _find_decimal_comma(found: str, line: Sequence[str]) -> str | None:
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
     """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
-    source = next((word for word in line[1:] if not word.startswith("-") and Path(word).exists()), "INPUT")
+    from stadia.core.files import is_existing_path
+
+    source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
     return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
 
 

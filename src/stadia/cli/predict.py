@@ -123,7 +123,7 @@ def activations(
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":
         raise ConfigError("--out", found=f"'{out.name}'", expected="a new .mp4", fix="choose another name")
-    check_replaceable(out, "video of activations", inputs=[checkpoint, source], force=force)
+    out = check_replaceable(out, "video of activations", inputs=[checkpoint, source], force=force)
     recipe = load_recipe(checkpoint)
     predictor = recipe.predictor()
     if predictor is None:

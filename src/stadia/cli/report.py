@@ -37,7 +37,7 @@ def report(
     from stadia.report import build_report
 
     if run.is_dir():  # else the error is that of the run
-        check_replaceable(out or run / "report.html", "report", inputs=[run], force=force)
+        out = check_replaceable(out or run / "report.html", "report", inputs=[run], force=force)
     echo(f"report: {build_report(run, out, private=private)}")
 
 
@@ -51,9 +51,10 @@ def journal(
     from stadia.core.output_files import check_replaceable
     from stadia.report.run_journal import find_runs, write_journal
 
+    found = find_runs(runs or [Path("runs")])
     if out is not None:
-        check_replaceable(out, "journal", inputs=runs or [Path("runs")], force=force)
-    text = write_journal(find_runs(runs or [Path("runs")]))
+        out = check_replaceable(out, "journal", inputs=[run.folder for run in found], force=force)
+    text = write_journal(found)
     if out is None:
         echo(text, nl=False)
     else:
@@ -76,7 +77,7 @@ def compare(
     if image is not None:
         if image.suffix not in (".svg", ".png"):
             raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
-        check_replaceable(image, "comparison", inputs=[first, second], force=force)
+        image = check_replaceable(image, "comparison", inputs=[first, second], force=force)
     a, b = read_run(first), read_run(second)
     echo(write_comparison(a, b), nl=False)
     if image is not None:

@@ -55,7 +55,7 @@ from .json_files import read_json as read_json
 from .numba_jit import compile_loops as compile_loops
 from .output_files import check_output_folder as check_output_folder
 from .output_files import check_replaceable as check_replaceable
-from .output_files import mark_png_file as mark_png_file
+from .output_files import write_marked_png as write_marked_png
 from .parent_process import stop_with_parent as stop_with_parent
 from .recording import MaskReader as MaskReader
 from .recording import Recording as Recording

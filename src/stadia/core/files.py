@@ -36,6 +36,14 @@ _CLEANED: set[str] = set()
 """Folders whose stale temporary files this process has removed."""
 
 
+def is_existing_path(path: str | Path) -> bool:
+    """Return whether a path exists; False for one that no file can have, such as a word of 300 letters."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def expand_home(path: str | Path) -> Path:
     """Return a path with `~` as the home folder. `~name` stays where no user has this name: it may be a file."""
     return Path(os.path.expanduser(path))  # Path.expanduser raises

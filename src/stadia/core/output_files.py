@@ -12,11 +12,24 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, check_no_links, check_writable, expand_home, remove_stale_files
-from stadia.core.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE
-from stadia.core.input_files import open_input, read_bytes
+from stadia.core.files import (
+    check_no_links,
+    check_writable,
+    expand_home,
+    is_existing_path,
+    open_atomic,
+    remove_stale_files,
+)
+from stadia.core.image_io import PNG_SIGNATURE
+from stadia.core.input_files import open_input
+from stadia.core.run_names import RUN_FILES
 
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
 
@@ -42,62 +55,88 @@ comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is 
 """
 
 
-def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> None:
+def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
     """Raise StadiaError where a file stands at `path` that stadia did not write as this kind of output.
 
-    Called before the work starts. A symbolic link is no output of stadia, whatever it points to.
+    Called before the work starts. A symbolic link is no output of stadia, whatever it points to. Returns the path to
+    write to, with `~` expanded.
 
     Args:
         kind: row of MARKS.
-        inputs: of the same command. They are never replaced, nor is a file in a folder of them, unless it is of `kind`.
+        inputs: of the same command. They are never replaced. Nor is a file in a folder of them, or a file that a run
+            among them is made of, unless it is empty or of `kind`.
         force: also replace any other file, and a link itself; never a folder or a device.
     """
     path = expand_home(path)
-    if any(_is_input(path, expand_home(given), kind) for given in inputs if given is not None):
-        found, expected = "an input of this command", "a file for its output"
-        raise StadiaError(path, found=found, expected=expected, fix="choose another name")
+    for given in inputs:
+        if given is not None and _is_input(path, expand_home(given), kind):
+            found = "an input of this command" if given.is_file() else f"a file of {given}, an input of this command"
+            raise StadiaError(path, found=found, expected="a file for its output", fix="choose another name")
     check_writable(path.parent)
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return path
     if stat.S_ISDIR(mode) or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         found = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise StadiaError(path, found=found, expected="a file's name", fix="choose another name")
     if force:
-        return
+        return path
     if stat.S_ISLNK(mode):
         found = "a symbolic link"
     elif path.stat().st_size == 0 or has_mark(path, kind):
-        return
+        return path
     else:
         found = f"something there already, and no {kind} of stadia's"
     expected, fix = f"a new file, or an earlier {kind}", "choose another name, or pass --force to replace it"
     raise StadiaError(path, found=found, expected=expected, fix=fix)
 
 
-def check_output_folder(folder: Path, record: str, kind: str, *, force: bool = False) -> None:
-    """Raise StadiaError where a folder is neither new nor empty, and stadia did not write its `record`; as above."""
+def check_output_folder(
+    folder: Path, record: str, kind: str, *, inputs: Iterable[Path | None], force: bool = False
+) -> Path:
+    """Raise StadiaError where a folder is neither new nor empty, and stadia did not write its `record`; as above.
+
+    inputs: no file of them may be in the folder. Returns the folder with `~` expanded.
+    """
     folder = expand_home(folder)
+    for given in inputs:
+        if given is None or not is_existing_path(file := expand_home(given)) or not file.is_file():
+            continue
+        if folder.resolve() in file.resolve().parents:
+            found, expected = f"{given}, an input of this command, in it", "a folder of its own"
+            raise StadiaError(folder, found=found, expected=expected, fix="choose another folder")
     check_writable(folder)
     if folder.is_dir():
         remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
     if force or not folder.is_dir() or not any(folder.iterdir()):
-        return
+        return folder
     if not (folder / record).exists():
         found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
         fix = "choose another folder, or pass --force to write into it"
         raise StadiaError(folder, found=found, expected=expected, fix=fix)
     check_replaceable(folder / record, kind, inputs=())
     check_no_links(folder)
+    return folder
 
 
 def _is_input(path: Path, given: Path, kind: str) -> bool:
-    """Return whether a file is an input, or in a folder that is one and not of the kind of the output."""
+    """Return whether a file is an input, or in a folder that is one, with content of another kind than the output."""
     if not path.is_file() or not given.exists():
         return False
-    is_inside = given.is_dir() and path.resolve().is_relative_to(given.resolve())
-    return path.samefile(given) or (is_inside and not has_mark(path, kind))
+    if path.samefile(given):
+        return True
+    file, folder = path.resolve(), given.resolve()
+    if not given.is_dir() or not file.is_relative_to(folder) or path.stat().st_size == 0 or has_mark(path, kind):
+        return False
+    inside = file.relative_to(folder).parts
+    is_run = (given / "run.json").is_file()
+    return not is_run or len(inside) > 1 or inside[0] in RUN_FILES
+
+
+def is_own_file(path: Path, kind: str) -> bool:
+    """Return whether a file itself, and no link, is of this kind of output."""
+    return path.is_file() and not path.is_symlink() and has_mark(path, kind)
 
 
 def has_mark(path: Path, kind: str) -> bool:
@@ -110,13 +149,13 @@ def has_mark(path: Path, kind: str) -> bool:
     return re.search(MARKS[kind], ends) is not None
 
 
-def mark_png_file(path: Path, mark: str) -> None:
-    """Add a text chunk `Software` to a PNG, behind its header; leave a file of another format as it is."""
-    data = read_bytes(path, expected="an image", max_bytes=MAX_IMAGE_BYTES)
-    if not data.startswith(PNG_SIGNATURE):
-        return
-    at = len(PNG_SIGNATURE) + 25
+def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
+    """Write (H, W) or (H, W, 3) in cv2's order (BGR) as PNG with a text chunk `Software`, whole or not at all."""
+    is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
+    if not is_encoded:
+        raise OSError(f"{path} could not be encoded")
+    data, at = encoded.tobytes(), len(PNG_SIGNATURE) + 25  # behind the header
     chunk = b"tEXtSoftware\0" + mark.encode("ascii")
     whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data[:at] + whole + data[at:])
+    with open_atomic(path) as stream:
+        stream.write(data[:at] + whole + data[at:])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 PARENT_VARIABLE = "STADIA_PARENT"
 """Environment variable with the process id of the parent to stop with."""
@@ -47,6 +50,25 @@ def stop_with_starter() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+@contextlib.contextmanager
+def block_termination() -> Iterator[None]:
+    """Block SIGTERM in this thread: a process that is started within never has a thread that SIGTERM ends.
+
+    One that is started anew, and not forked, has threads of its imports before it calls `obey_starter_alone`; they
+    inherit what is blocked here.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if multiprocessing.get_context().get_start_method() != "fork":
+        resource_tracker.ensure_running()  # where it starts within, it unblocks SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def obey_starter_alone() -> None:

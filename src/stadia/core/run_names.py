@@ -7,6 +7,12 @@ from pathlib import Path
 
 MAX_NAMED_RUNS = 3
 
+RUN_FILES = (
+    *("config.json", "run.json", "metrics.csv", "histograms.csv", "findings.jsonl"),
+    *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
+)
+"""Files beside `report.html` in the folder of a run; all others are in folders within it."""
+
 
 def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False) -> str:
     """Return the advice to pass one of the runs of the first folder that holds some, the newest ones first.

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.parent_process import obey_starter_alone, stop_with_starter
+from stadia.core.parent_process import block_termination, obey_starter_alone, stop_with_starter
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
@@ -235,7 +235,8 @@ class Loader(Generic[PackedT, BatchT]):
         A worker is a fork, which keeps what the process holds at that moment: during a training gigabytes of its steps.
         """
         if self._batches.num_workers:
-            iter(self._batches)
+            with block_termination():
+                iter(self._batches)
 
     def rest(self) -> None:
         """Stop the workers; the next iteration starts others."""
@@ -247,7 +248,9 @@ class Loader(Generic[PackedT, BatchT]):
 
     def __iter__(self) -> Iterator[BatchT]:
         """Yield batches. Raises the error of a sample from any worker: DataError that names the file."""
-        for packed in self._batches:
+        with block_termination():  # the workers start here
+            batches = iter(self._batches)
+        for packed in batches:
             if isinstance(packed, StadiaError):
                 raise packed
             yield self.samples.unpack(packed, self.device)

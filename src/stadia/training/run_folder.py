@@ -328,7 +328,9 @@ def _new_folder(wanted: Path) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as error:
-        found = f"a place where no folder can be made ({error.strerror or 'no access'})"
+        is_link = any(one.is_symlink() and not one.exists() for one in (wanted.parent, *wanted.parent.parents))
+        reason = "a link leads nowhere" if is_link else error.strerror or "no access"
+        found = f"a place where no folder can be made ({reason})"
         expected = "a folder that can be written to"
         raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
         # Darkened by the black around it, an edge of few samples would be far darker than the same object's inside.
         edge, inside = rgba[(alpha > 0) & (alpha < 80), :3].mean(), rgba[alpha == 255, :3].mean()
         assert edge > 0.55 * inside
+
+
+def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(tmp_path: Path) -> None:
+    """Their names hold the object, so both are in the folder; the list names the last ones."""
+    names = [{job.folder for job in list_cutout_objects(tmp_path, SMALL, seed)} for seed in range(40)]
+    for seed in (0, next(seed for seed in range(1, 40) if not names[0] & names[seed])):
+        write_cutouts(SMALL, tmp_path, seed=seed)
+    listed = json.loads((tmp_path / "foregrounds.json").read_text())["splits"]["train"]
+    rendered = sorted(folder.name for folder in (tmp_path / "train").iterdir())
+    assert set(listed) < set(rendered), "the seeds give other objects"
+    shutil.copytree(tmp_path / "train" / listed[0], tmp_path / "train" / "mine")
+    (tmp_path / "train" / "mine" / "object.json").unlink()
+    found = {one.object for one in open_foregrounds(tmp_path, 0.2)["train"]}
+    assert found == {*listed, "mine"}
 
 
 def test_written_cutouts_can_be_pasted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -64,6 +65,19 @@ def make_paths_absolute(config: _M) -> _M:
         return str(expand_home(value).absolute()) if is_path else value
 
     return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
+
+
+def list_paths(config: StrictModel) -> list[Path]:
+    """Return all paths that a configuration names: what a command reads is never replaced by its output."""
+
+    def find(key: str, value: Any) -> Iterator[Path]:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from find(name, inner)
+        elif key in PATH_KEYS and isinstance(value, str) and value:
+            yield expand_home(value)
+
+    return [*find("", config.model_dump(mode="json"))]
 
 
 def without_pretrained(config: _M) -> _M:

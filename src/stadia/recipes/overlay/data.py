@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.output_files import mark_png_file
+from stadia.core.output_files import is_own_file
 from stadia.core.types import Batch, OverlayInputs, OverlayTargets
 from stadia.dataloading.composite_survey import survey_composites
 from stadia.dataloading.composites import CompositeSplits, PackedComposite, make_composers, open_composites
@@ -87,7 +87,9 @@ def write_overlay_set(
         progress("composing", done, sum(counts.values()))
 
     path = write_composites({split: made[split] for split in counts}, counts, out, workers=workers, advance=advance)
-    write_composites_preview(out / PREVIEW, {split: made[split] for split in counts}, counts)
+    is_new = not (out / PREVIEW).exists() and not (out / PREVIEW).is_symlink()
+    if is_new or is_own_file(out / PREVIEW, "overview"):  # another one is kept
+        write_composites_preview(out / PREVIEW, {split: made[split] for split in counts}, counts)
     yield f"{path}  (check {out / PREVIEW})"
 
 
@@ -101,7 +103,6 @@ def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: R
     yield from lines
     counts = {split: count for split in overlays.images if (count := overlays.count_images(split))}
     write_composites_preview(sheet, {split: overlays.images[split] for split in counts}, counts)
-    mark_png_file(sheet, "stadia-overview")
     yield str(sheet)
     _refuse(found)
 

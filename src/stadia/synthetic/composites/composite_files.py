@@ -258,7 +258,8 @@ def write_composites_preview(
         numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
         bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.depth_scale)
     width = max(band.shape[1] for band in bands)
-    return write_contact_sheet(path, np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands]))
+    sheet = np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands])
+    return write_contact_sheet(path, sheet, "stadia-overview")
 
 
 def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:

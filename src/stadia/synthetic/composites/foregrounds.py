@@ -17,11 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.json_files import read_json
 from stadia.core.seeds import make_generator
 from stadia.datasets.image_files import encode_name, hash_file, list_images, natural_sort_key, read_rgba
 from stadia.synthetic.rendering.dataset_files import SPLITS, count_cores
 
 Cutout = NDArray[np.float32]
+
+LISTING, OBJECT_RECORD = "foregrounds.json", "object.json"
+"""Files of `stadia data foregrounds`: the list of its objects, and the description of one."""
 
 
 def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
@@ -71,6 +75,8 @@ class Foreground:
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
     """Open the foregrounds of each split: the folder's own splits, else `val_share` of the objects, by a fixed seed.
 
+    Of a set of `stadia data foregrounds` an object that its list does not name is left out: it is of an earlier seed.
+
     Raises DataError where there is no image, or a single object that cannot be in both splits.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
@@ -78,7 +84,8 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
         if "train" not in named:
             found = f"the splits {', '.join(named)}"
             raise DataError(path, found=found, expected="train among them", fix="add FOLDER/train")
-        return {split: _list_foregrounds(path / split) for split in named}
+        listed = _read_listed_names(path / LISTING)
+        return {split: _list_foregrounds(path / split, listed.get(split)) for split in named}
     every = _list_foregrounds(path)
     objects = list(dict.fromkeys(one.object for one in every))
     if len(objects) < 2:
@@ -91,10 +98,25 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
     return {"train": train, "val": [one for one in every if one.object in val]}
 
 
-def _list_foregrounds(folder: Path) -> list[Foreground]:
-    """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object."""
+def _read_listed_names(path: Path) -> dict[str, set[str]]:
+    """Return the names of the rendered objects by split; empty without the list of `stadia data foregrounds`."""
+    values = read_json(path) if path.is_file() else {}
+    splits = values.get("splits") if isinstance(values, dict) and "cutouts" in values else {}
+    if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):
+        found, expected = "no lists of names in splits", "the list of stadia data foregrounds"
+        raise DataError(path, found=found, expected=expected, fix="restore the file, or render the set again")
+    return {split: set(map(str, names)) for split, names in splits.items()}
+
+
+def _list_foregrounds(folder: Path, listed: set[str] | None = None) -> list[Foreground]:
+    """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object.
+
+    listed: the rendered objects that count; None counts all.
+    """
     entries = list(folder.iterdir()) if folder.is_dir() else []
     objects = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=natural_sort_key)
+    if listed is not None:
+        objects = [one for one in objects if one.name in listed or not (one / OBJECT_RECORD).is_file()]
     views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in objects for file in list_images(one)]
     single = [] if objects and not any(p.is_file() for p in entries) else list_images(folder)
     return [*views, *(Foreground(file, file.stem, file.stem) for file in single if file.name != "preview.png")]

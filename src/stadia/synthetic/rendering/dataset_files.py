@@ -96,6 +96,7 @@ class SceneFormat:
     version: raised when a seed no longer gives the same files, so that new code does not continue an old folder.
     record: JSON file of a scene, the last of its files.
     listing: JSON file with the scenes of each split, the last of the dataset.  header: its first entries.
+    is_split_by_folders: whether scenes are in SPLIT/NAME; else in NAME.
     """
 
     kind: str
@@ -103,25 +104,37 @@ class SceneFormat:
     record: str
     listing: str
     header: Mapping[str, Any]
+    is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
         """Raise StadiaError where the list or the preview would replace another data set's, or a file of the user.
 
-        Other files may be there. Folders of scenes are checked by `find_unfinished`.
+        Other files may be there; of a set that is split by folders not within these, where a reader would take them for
+        a part of it. Folders of scenes are checked by `find_unfinished`.
         """
-        from stadia.core.output_files import has_mark
-
         listing, preview = out / self.listing, out / PREVIEW
         if listing.is_file():
             values = read_json(listing)
             others = [] if isinstance(values, dict) and self.kind in values else [self.listing]
         else:
-            is_ours = preview.is_file() and not preview.is_symlink() and has_mark(preview, f"preview of {self.kind}")
             others = [name for name in LISTINGS if os.path.lexists(out / name)]
-            others += [PREVIEW] if os.path.lexists(preview) and not is_ours else []
+            others += [PREVIEW] if os.path.lexists(preview) and not self._is_preview(preview) else []
+            others += self._list_foreign(out) if self.is_split_by_folders else []
         if others:
-            found, expected = f"a {others[0]} of something else", f"a new folder, or one with a {self.kind}"
+            found, expected = f"{others[0]}, of something else", f"a new folder, or one with a {self.kind}"
             raise StadiaError(out, found=found, expected=expected, fix="choose another --out: nothing is overwritten")
+
+    def _is_preview(self, path: Path) -> bool:
+        """Return whether a file is the preview of such a data set."""
+        from stadia.core.output_files import is_own_file
+
+        return is_own_file(path, f"preview of {self.kind}")
+
+    def _list_foreign(self, out: Path) -> list[str]:
+        """Return what is in the folders of the splits and is no scene; hidden names are of unfinished ones."""
+        entries = (entry for split in SPLITS if (out / split).is_dir() for entry in sorted((out / split).iterdir()))
+        foreign = (one for one in entries if not one.name.startswith(".") and not (one / self.record).is_file())
+        return [str(one.relative_to(out)) for one in foreign]
 
     def list_jobs(
         self, out: Path, config: SceneCounts, seed: int, name: Callable[[str, int, int], str]
@@ -142,10 +155,12 @@ class SceneFormat:
         return [job for job in jobs if not is_finished(job.folder / self.record, self.kind, self.origin(job, config))]
 
     def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
-        """Write preview.png and the list of all scenes. Returns the list's path."""
-        from stadia.core.output_files import mark_png_file
+        """Write preview.png and the list of all scenes. Returns the list's path.
 
-        mark_png_file(write_contact_sheet(out / PREVIEW, preview), f"stadia-preview-{self.kind}")
+        A preview.png without the mark is kept: it is the user's, or of an earlier version.
+        """
+        if not os.path.lexists(out / PREVIEW) or self._is_preview(out / PREVIEW):
+            write_contact_sheet(out / PREVIEW, preview, f"stadia-preview-{self.kind}")
         splits = {split: [job.folder.name for job in jobs if job.split == split] for split in SPLITS}
         made_from = {"seed": seed, "config": config.model_dump(mode="json")}
         write_json(out / self.listing, {**self.header, "splits": splits, self.kind: made_from})
@@ -156,6 +171,9 @@ def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
     """Return whether a scene exists with this origin. Raises DataError where the folder holds another one."""
     if not record.parent.exists():
         return False
+    if not os.path.lexists(record):
+        found, expected = f"a folder without {record.name}", "a new folder, or a finished scene"
+        raise DataError(record.parent, found=found, expected=expected, fix="choose another --out, or delete it")
     found = read_json(record)
     if not isinstance(found, dict) or found.get(key) != origin:
         fix = "choose another --out, or delete it"
@@ -228,9 +246,9 @@ def stack_tiles(tiles: list[Image], columns: int) -> Image:
     return np.vstack([np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)])
 
 
-def write_contact_sheet(path: Path, sheet: Image) -> Path:
-    """Write a sheet in RGB. Returns its path."""
-    from stadia.core.image_io import write_image
+def write_contact_sheet(path: Path, sheet: Image, mark: str) -> Path:
+    """Write a sheet in RGB as PNG with the mark of its kind. Returns its path."""
+    from stadia.core.output_files import write_marked_png
 
-    write_image(path, sheet[..., ::-1])
+    write_marked_png(path, sheet[..., ::-1], mark)
     return path

@@ -59,7 +59,7 @@ TABLEWORLD = SceneFormat(
 CUTOUTS_VERSION = 1
 CUTOUTS = SceneFormat(
     "cutouts", CUTOUTS_VERSION, "object.json", "foregrounds.json",
-    {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"},
+    {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"}, is_split_by_folders=True,
 )  # fmt: skip
 
 _NEAR_M, _FAR_M = 0.3, 3.0  # of depth in previews

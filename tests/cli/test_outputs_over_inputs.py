@@ -1,0 +1,78 @@
+"""No command replaces what it reads, also with `--force`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+PARTS = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")
+LIST = "backgrounds.split_by.train_file=list.txt"
+LINES: dict[str, tuple[str, ...]] = {
+    "report of a run": ("report", "RUN", "--out", "RUN/config.json"),
+    "journal of runs": ("journal", "RUN", "--out", "RUN/run.json"),
+    "comparison of runs": ("compare", "RUN", "RUN", "--image", "RUN/images/a.png"),
+    "exported network": ("export", "RUN", "--out", "RUN/checkpoints/a.onnx"),
+    "video of activations": ("activations", "RUN/checkpoints/last.safetensors", "drive.mp4", "--out", "drive.mp4"),
+    "overview of composites": ("data", "overlay", *PARTS, LIST, "--sheet", "list.txt"),
+    "overview of cut-outs": ("data", "overlay", *PARTS, "--sheet", "cutouts/disc0.png"),
+    "findings": ("check", "images", "data.camera.focal_px=120", "data.poses=out/poses.txt", "--out", "out"),
+    "camera height": ("camera-height", "images", "masks=out/poses.txt", "--out", "out"),
+    "scores of paths": ("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "poses.txt"),
+    "drawing of paths": ("evaluate", "--trajectory", "a.png", "--reference", "a.png", "--image", "a.png"),
+    "camera of images": ("camera", "images", "--calibration", "images/K.json"),
+}
+"""A command line whose output is the last file of `INPUTS` that it names."""
+
+INPUTS = ("RUN/config.json", "RUN/run.json", "RUN/images/a.png", "RUN/checkpoints/a.onnx", "drive.mp4", "list.txt")
+INPUTS += ("cutouts/disc0.png", "out/poses.txt", "poses.txt", "a.png", "images/K.json")
+
+
+@pytest.fixture
+def place(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copies of sound inputs, in the current folder."""
+    for name in ("run", "backgrounds", "cutouts", "images"):
+        shutil.copytree(sound / name, tmp_path / ("RUN" if name == "run" else name))
+    shutil.copy(sound / "drive.mp4", tmp_path)
+    for name in INPUTS:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            path.write_text('{"K": [[120, 0, 48], [0, 120, 32], [0, 0, 1]]}' if name.endswith("K.json") else "mine")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_an_input_is_never_replaced(name: str, place: Path, stadia: Stadia) -> None:
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    code, _, err = stadia(*LINES[name], "--force")
+    assert code, "it is refused"
+    assert "an input of this command" in err
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("other", ["both.svg", "sub/../both.svg", "link/both.svg"])
+def test_two_outputs_are_two_files(other: str, place: Path, stadia: Stadia) -> None:
+    (place / "sub").mkdir()
+    (place / "link").symlink_to(place)
+    code, _, err = stadia(
+        *("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "both.svg"),
+        *("--image", other),
+    )
+    assert (code, (place / "both.svg").exists()) == (2, False)
+    assert "both.svg, also of --image" in err
+
+
+def test_a_report_replaces_another_file_of_its_run_by_force(place: Path, stadia: Stadia) -> None:
+    """RUN/report.html is what the command writes: nothing that a run is made of."""
+    (place / "RUN" / "report.html").write_text("notes")
+    code, _, err = stadia("report", "RUN")
+    assert code
+    assert "pass --force to replace it" in err
+    assert stadia("report", "RUN", "--force")[0] == 0
+    assert "stadia-report" in (place / "RUN" / "report.html").read_text()[:2000]
