@@ -44,8 +44,8 @@ from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
-from stadia.recipes.prediction.backend_predictor import open_backend
 from stadia.recipes.base.build_recipe import load_predictor
+from stadia.recipes.prediction.backend_predictor import open_backend
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.recipes.prediction.requests import parse_size
 

@@ -42,8 +42,8 @@ from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
-from stadia.recipes.prediction.backend_predictor import open_backend
 from stadia.recipes.base.build_recipe import load_predictor
+from stadia.recipes.prediction.backend_predictor import open_backend
 from stadia.recipes.prediction.depth_commands import predict_input
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 

@@ -30,8 +30,8 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.prediction.depth_commands import score_recordings
 from stadia.recipes.dpt.recipe import DptRecipe
+from stadia.recipes.prediction.depth_commands import score_recordings
 from stadia.training.run_folder import Run
 
 TRAINED, GAP = 60, 3
