@@ -49,12 +49,15 @@ class Row:
         self.litter += one.litter
 
 
-def choose_calls(calls: Sequence[str], *, most: int | None, every: int, matching: str = "") -> list[tuple[int, int]]:
+def choose_calls(
+    calls: Sequence[str], *, most: int | None, every: int, matching: str = "", first: int = 1
+) -> list[tuple[int, int]]:
     """Return (number, error) of calls to fail, in the order of the calls; error 0 is SIGKILL.
 
     matching: a regular expression that a call, as `name path`, holds.
     most: of each name and file, where numbers in names do not count, spread from the first to the last; None for all.
     every: each n-th of these.
+    first: number of the call to begin with.
     """
     kinds: dict[str, list[int]] = {}
     for number, call in enumerate(calls, start=1):
@@ -62,7 +65,8 @@ def choose_calls(calls: Sequence[str], *, most: int | None, every: int, matching
             continue
         kinds.setdefault(re.sub(r"\d+", "0", _TEMPORARY.sub(r"\1", call)), []).append(number)
     numbers = sorted(number for same in kinds.values() for number in _spread(same, most))[::every]
-    return [(number, error) for at, number in enumerate(numbers) for error in (ERRORS[at % len(ERRORS)], _KILL)]
+    chosen = [(number, error) for at, number in enumerate(numbers) for error in (ERRORS[at % len(ERRORS)], _KILL)]
+    return [(number, error) for number, error in chosen if number >= first]
 
 
 def _spread(numbers: list[int], most: int | None) -> list[int]:
@@ -98,6 +102,7 @@ def run_command(
     every: int,
     minutes: float = math.inf,
     matching: str = "",
+    first: int = 1,
 ) -> Iterator[Row]:
     """Yield the row of the undisturbed run, then one for each disturbed run that starts within the minutes."""
     ends = time.monotonic() + 60 * minutes
@@ -120,12 +125,13 @@ def run_command(
             places.put(place)
 
     with ThreadPoolExecutor(places.qsize()) as threads:
-        chosen = choose_calls(sound.calls, most=most, every=every, matching=matching)
+        chosen = choose_calls(sound.calls, most=most, every=every, matching=matching, first=first)
         if minutes < math.inf:
             random.Random(0).shuffle(chosen)  # those of the time are spread over the command
         for done, row in enumerate(threads.map(work, chosen), start=1):
             if done * 10 // len(chosen) > (done - 1) * 10 // len(chosen):
-                print(f"{command.name}: {done} of {len(chosen)}", file=sys.stderr, flush=True)
+                progress = f"{command.name}: {done} of {len(chosen)}, call {chosen[done - 1][0]}"
+                print(progress, file=sys.stderr, flush=True)
             yield row
 
 
@@ -163,6 +169,7 @@ def main() -> int:
         "--minutes", type=float, default=math.inf, help="for each command; a part that is drawn by chance"
     )
     parser.add_argument("--matching", default="", help="only calls, as `name path`, that this regular expression finds")
+    parser.add_argument("--first", type=int, default=1, help="call to begin with, where a campaign was stopped")
     parser.add_argument("--most", type=int, help="fail at most so many calls of each name and file, first to last")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -171,8 +178,8 @@ def main() -> int:
         for command in COMMANDS:
             if arguments.commands and not any(word in command.name for word in arguments.commands):
                 continue
-            chosen = {"most": arguments.most, "every": arguments.every, "matching": arguments.matching}
-            found = run_command(places, command, **chosen, minutes=arguments.minutes)
+            chosen = {"most": arguments.most, "every": arguments.every, "first": arguments.first}
+            found = run_command(places, command, **chosen, minutes=arguments.minutes, matching=arguments.matching)
             rows.append(next(found))
             for one in found:
                 rows[-1].add(one)

@@ -58,25 +58,30 @@ def test_a_worker_whose_training_is_killed_while_it_starts_ends(method: str, tmp
 
 SIGNALS = """
 import multiprocessing, os, signal, sys, time
-from torch.utils.data import DataLoader
-from stadia.core.parent_process import block_termination
-from stadia.dataloading import loader
+from stadia.dataloading.loader import Loader
 
 class Numbers:
     def __len__(self):
         return 8
 
-    def __getitem__(self, index):
+    def packed(self, key):
         os.write(2, b"warning of a decoder\\n")
-        return index
+        return key
+
+    def stack(self, packed):
+        return packed
+
+    def unpack(self, packed, device):
+        return packed
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    loading = DataLoader(Numbers(), num_workers=1, worker_init_fn=loader.start_worker, persistent_workers=True)
-    with block_termination():
-        batches = iter(loading)
+    loader = Loader(Numbers(), batch_size=1, shuffle=False, workers=1)
+    if sys.argv[2] == "before":
+        loader.start()
+    batches = iter(loader)
     next(batches)
-    (worker,) = batches._workers
+    (worker,) = loader._batches._iterator._workers
     sender = os.fork()
     if not sender:  # as a service manager, to each process
         os.kill(worker.pid, signal.SIGTERM)
@@ -92,14 +97,22 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known")
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(method: str, tmp_path: Path) -> None:
-    """On a terminal with `stty tostop`, where printing stops a process of another group."""
+@pytest.mark.parametrize(
+    ("method", "starts"),
+    [("fork", "before"), ("forkserver", "in the loop"), ("spawn", "in the loop"), ("spawn", "before")],
+)
+def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(
+    method: str, starts: str, tmp_path: Path
+) -> None:
+    """On a terminal with `stty tostop`, where printing stops a process of another group.
+
+    starts: before the first batch is asked for (`Loader.start`), or in the loop, as after `Loader.rest`.
+    """
     program = tmp_path / "program.py"
     program.write_text(SIGNALS)
     reads, writes = os.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL, sys.executable, str(program), method],
+        [sys.executable, "-c", TERMINAL, sys.executable, str(program), method, starts],
         stdin=writes, stdout=writes, stderr=writes, start_new_session=True,
     ) as process:  # fmt: skip
         os.close(writes)

@@ -82,6 +82,27 @@ def test_a_scan_becomes_the_nearest_depth_at_the_devkits_pixel(world: Any) -> No
     assert of_eigen[of_eigen > 0].min() == 10
 
 
+@pytest.mark.parametrize("kind", ["auto", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen", "none"])
+def test_depth_files_begin_with_the_one_that_is_read(drive: Path, world: Any, kind: str) -> None:
+    """Taking any other file away changes nothing; without a file there is no depth."""
+    for number, name in enumerate(("groundtruth", "velodyne_raw"), start=5):
+        path = drive / "proj_depth" / name / "image_02" / "0000000000.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), np.full((world.height, world.width), number * 256, np.uint16))
+    (recording,) = open_recordings(drive, ground_truth=kind)
+    files = [file for file in recording.depth_files(0) if file.exists()]
+    while files:
+        depth_m = recording.depth_m(0)
+        assert depth_m is not None
+        for other in (file for file in files[1:]):
+            other.rename(other.with_suffix(".away"))
+        assert np.array_equal(recording.depth_m(0), depth_m)
+        for other in files[1:]:
+            other.with_suffix(".away").rename(other)
+        files.pop(0).unlink()
+    assert recording.depth_m(0) is None
+
+
 def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: Any, one_line: OneLine) -> None:
     def write(folder: Path, kind: str, metres: int) -> None:
         path = folder / "proj_depth" / kind / "image_02" / "0000000000.png"

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from stadia import recipes
-from stadia.core.config import resolve_config
+from stadia.core.config import diff_mappings, resolve_config
 from stadia.core.errors import RunError
+from stadia.core.recorded_facts import match_facts
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
-from stadia.recipes.base.data_facts import hash_depth_files, hash_poses
+from stadia.datasets.splits import all_frames
+from stadia.recipes.base.data_facts import describe_depth, measure_poses
 from stadia.recipes.base.data_locations import list_movable_keys
+from stadia.recipes.overlay.config import OverlayDataConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.synthetic.composites.backgrounds import describe_background_depth, open_backgrounds
 from stadia.training.run_folder import Run
 
 
@@ -30,10 +38,42 @@ def remove_one_map(world: Path) -> None:
     sorted((world / "depth" / "left").glob("*.npy"))[1].unlink()
 
 
+def change_one_map(world: Path) -> None:
+    """One that is neither the first nor in the middle nor the last, and keeps its size."""
+    file = sorted((world / "depth" / "left").glob("*.npy"))[1]
+    np.save(file, np.load(file) * np.float32(3))
+
+
+def add_unread_depth(world: Path) -> None:
+    """Files that no frame reads: a .npy is read before a .png, and one is of no image."""
+    depth = world / "depth" / "left"
+    file = sorted(depth.glob("*.npy"))[0]
+    file.with_suffix(".png").write_bytes(b"another form of the map")
+    np.save(depth / "999999.npy", np.load(file))
+
+
 def scale_poses(world: Path) -> None:
     poses = np.loadtxt(world / "poses.txt").reshape(-1, 3, 4)
     poses[..., 3] *= 3
     np.savetxt(world / "poses.txt", poses.reshape(len(poses), 12))
+
+
+def shift_one_pose(world: Path) -> None:
+    poses = np.loadtxt(world / "poses.txt")
+    poses[2, 11] += 0.001
+    np.savetxt(world / "poses.txt", poses)
+
+
+def swap_poses(world: Path) -> None:
+    poses = np.loadtxt(world / "poses.txt")
+    poses[[1, 2]] = poses[[2, 1]]
+    np.savetxt(world / "poses.txt", poses)
+
+
+def round_poses(world: Path) -> None:
+    """By 1e-9, as another processor does. A value lies where rounding to six digits would tell the two apart."""
+    poses = np.loadtxt(world / "poses.txt")
+    np.savetxt(world / "poses.txt", poses + np.random.default_rng(0).normal(size=poses.shape) * 1e-9, fmt="%.18e")
 
 
 def open_one(world: Path) -> Recording:
@@ -46,29 +86,74 @@ def world(worlds: Path, tmp_path: Path) -> Path:
     return shutil.copytree(worlds / "train-000", tmp_path / "train-000")
 
 
+def describe(world: Path) -> dict[str, Any]:
+    """Return the facts about all labels of a folder of one recording, as run.json has them."""
+    recording = open_one(world)
+    frames = all_frames(recording, recording.sides)
+    facts = {"poses": {"one": measure_poses(recording)}, "depth": describe_depth(frames)}
+    return dict(json.loads(json.dumps(facts)))
+
+
+def list_differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    return {change.key.split(".")[0] for change in diff_mappings(before, match_facts(after, before))}
+
+
 @pytest.mark.parametrize(
-    ("change", "has_depth", "has_poses"),
-    [(scale_depth, False, True), (remove_one_map, False, True), (scale_poses, True, False)],
+    ("change", "differing"),
+    [
+        (scale_depth, {"depth"}),
+        (change_one_map, {"depth"}),
+        (remove_one_map, {"depth"}),
+        (scale_poses, {"poses"}),
+        (shift_one_pose, {"poses"}),
+        (swap_poses, {"poses"}),
+        (round_poses, set()),
+        (add_unread_depth, set()),
+    ],
 )
-def test_other_labels_have_another_hash(
-    change: Callable[[Path], None], has_depth: bool, has_poses: bool, world: Path, tmp_path: Path
+def test_facts_differ_where_labels_do(
+    change: Callable[[Path], None], differing: set[str], world: Path, tmp_path: Path
 ) -> None:
-    """And the same labels in another folder have the same hash."""
-    moved = open_one(shutil.copytree(world, tmp_path / "moved" / world.name))
-    before = open_one(world)
-    marks = hash_depth_files(before), hash_poses(before)
-    assert None not in marks
-    assert (hash_depth_files(moved), hash_poses(moved)) == marks
+    """And the same labels in another folder have the same facts."""
+    moved = shutil.copytree(world, tmp_path / "moved" / world.name)
+    before = describe(world)
+    assert describe(moved) == before
     change(world)
-    after = open_one(world)
-    assert (hash_depth_files(after) == marks[0], hash_poses(after) == marks[1]) == (has_depth, has_poses)
+    assert list_differing(before, describe(world)) == differing
 
 
-def test_data_without_labels_have_no_hash(world: Path) -> None:
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 400), change_m=st.floats(1e-3, 10))
+def test_sums_of_poses_change_with_any_pose_and_not_by_rounding(seed: int, count: int, change_m: float) -> None:
+    random = np.random.default_rng(seed)
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3] += random.normal(size=(count, 3, 4)) * 100
+    noise, moved = poses + random.normal(size=poses.shape) * 1e-9, poses.copy()
+    moved[random.integers(count), random.integers(3), 3] += change_m
+    before, rounded, other = (
+        {"poses": [*map(float, measure_poses(cast(Recording, _Poses(one))) or ())]} for one in (poses, noise, moved)
+    )
+    assert match_facts(rounded, before) == before
+    assert match_facts(other, before) != before
+
+
+class _Poses:
+    """The part of a recording that has poses."""
+
+    def __init__(self, poses: NDArray[np.float64]) -> None:
+        self.poses = poses
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def T_world_camera(self, index: int) -> NDArray[np.float64]:
+        return self.poses[index]
+
+
+def test_data_without_labels_have_no_facts(world: Path) -> None:
     shutil.rmtree(world / "depth")
     (world / "poses.txt").unlink()
-    recording = open_one(world)
-    assert (hash_depth_files(recording), hash_poses(recording)) == (None, None)
+    assert describe(world) == {"poses": {"one": None}, "depth": {"train-000": None}}
 
 
 @pytest.mark.slow
@@ -109,11 +194,75 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
 
 
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:
-    """Runs of earlier versions recorded neither poses nor depth nor the frames that validate."""
-    facts = Run.open(trained_small).facts["data"]
     every = {"data.path", "data.cache", "data.camera.K_file", "data.ground_truth_path", "data.poses"}
-    assert every <= set(list_movable_keys(small, facts))
-    earlier = {key: facts[key] for key in ("path", "fingerprints")}
-    free = set(list_movable_keys(small, earlier))
-    assert {"data.path", "data.cache", "data.camera.K_file"} <= free
-    assert not {"data.ground_truth_path", "data.poses", "data.split_by.val_file"} & free
+    assert every <= set(list_movable_keys(small, Run.open(trained_small)))
+
+
+@pytest.mark.slow
+def test_runs_of_earlier_versions_go_on_with_moved_files(
+    small: SelfsupConfig, worlds: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They recorded neither poses nor depth nor the frames that validate: a note says what is not compared."""
+    lists = {name: tmp_path / f"{name}.txt" for name in ("train", "val", "moved")}
+    for name, frames in {"train": [1, 2], "val": [3], "moved": [3]}.items():
+        lists[name].write_text("".join(f"left {frame} l\n" for frame in frames))
+    split = [f"data.split_by.{key}_file={lists[key]}" for key in ("train", "val")]
+    words = [f"data.path={worlds / 'train-000' / 'left'}", "data.offsets=[-1]", "data.camera.horizontal_fov_deg=80"]
+    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [*words, *split])
+    run = recipes.train(config, out=tmp_path / "runs")
+    facts = run.facts
+    del facts["data"]["poses"], facts["data"]["depth"], facts["data"]["val_frames"]
+    (run.folder / "run.json").write_text(json.dumps(facts))
+    values = json.loads((run.folder / "config.json").read_text())
+    added = resolve_config(SelfsupConfig, values, [f"data.poses={tmp_path / 'poses.txt'}"])
+    assert "data.poses" not in list_movable_keys(added, run), "poses that were not there change the scores"
+    lists["val"].unlink()
+    moved = resolve_config(SelfsupConfig, values, [f"data.split_by.val_file={lists['moved']}"])
+    capfd.readouterr()
+    recipes.train(moved, resume=run.folder)
+    said = capfd.readouterr().err
+    assert "note: data.split_by.val_file: the run, of an earlier version of stadia, has no record of what " in said
+    assert f"{lists['moved']} is taken for the same" in said
+    assert set(run.facts["data"]) >= {"poses", "depth", "val_frames"}, "the next resume compares them"
+
+
+@pytest.mark.slow
+def test_depth_that_was_added_has_a_cure_of_its_own(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(worlds, tmp_path / "worlds")
+    depth = place / "val-000" / "depth"
+    depth.rename(tmp_path / "later")
+    config = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
+    run = recipes.train(config, out=tmp_path / "runs").folder
+    (tmp_path / "later").rename(depth)
+    with pytest.raises(RunError, match="move the depth that was added away until the run has ended"):
+        recipes.train(config, resume=run)
+
+
+def test_a_record_without_data_is_refused(trained_small: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained_small, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    del facts["data"]
+    (run / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"run\.json: found no 'data'"):
+        Run.open(run).check_data({})
+
+
+def test_facts_of_extra_data_sets_are_compared_alone() -> None:
+    """One of them may lack facts that the others have, and have any name."""
+    before = {"poses": {"a": None}, "extra_datasets": {"camera": {"fingerprints": {"b": "1"}}}}
+    after = {"poses": {"a": None}, "depth": {}, "extra_datasets": {"camera": {"fingerprints": {"b": "1"}, "depth": {}}}}
+    assert match_facts(after, before) == before
+
+
+def test_backgrounds_of_overlays_are_identified_with_their_depth(worlds: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(worlds, tmp_path / "worlds")
+
+    def describe_backgrounds() -> dict[str, str | None]:
+        backgrounds, _ = open_backgrounds(place, OverlayDataConfig().backgrounds, 32, 64)
+        return describe_background_depth(backgrounds["train"])
+
+    before = describe_backgrounds()
+    assert before
+    assert None not in before.values()
+    change_one_map(place / "train-000")
+    assert describe_backgrounds() != before

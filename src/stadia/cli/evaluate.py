@@ -80,11 +80,12 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
     from stadia.core.errors import ConfigError
+    from stadia.core.files import is_same_place
 
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
     given = checkpoint, data, depth, trajectory, objects, reference, held_out_of
-    if scores is not None and image is not None and scores.resolve() == image.resolve():
+    if scores is not None and image is not None and is_same_place(scores, image):
         raise ConfigError(
             "--scores", found=f"{scores}, also of --image", expected="two files", fix="choose another name"
         )

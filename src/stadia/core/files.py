@@ -49,6 +49,11 @@ def expand_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # Path.expanduser raises
 
 
+def is_same_place(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one place, which need not exist; a loop of links leads to itself."""
+    return os.path.realpath(expand_home(one)) == os.path.realpath(expand_home(other))
+
+
 def check_writable(folder: Path) -> None:
     """Raise StadiaError where `folder` cannot be created or written to. Creates nothing."""
     folder = expand_home(folder)

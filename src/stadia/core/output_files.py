@@ -6,6 +6,7 @@ Text files of camera paths are written into such folders alone, and need no mark
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import struct
@@ -103,7 +104,7 @@ def check_output_folder(
     for given in inputs:
         if given is None or not is_existing_path(file := expand_home(given)) or not file.is_file():
             continue
-        if folder.resolve() in file.resolve().parents:
+        if Path(os.path.realpath(folder)) in Path(os.path.realpath(file)).parents:
             found, expected = f"{given}, an input of this command, in it", "a folder of its own"
             raise StadiaError(folder, found=found, expected=expected, fix="choose another folder")
     check_writable(folder)
@@ -126,7 +127,7 @@ def _is_input(path: Path, given: Path, kind: str) -> bool:
         return False
     if path.samefile(given):
         return True
-    file, folder = path.resolve(), given.resolve()
+    file, folder = Path(os.path.realpath(path)), Path(os.path.realpath(given))
     if not given.is_dir() or not file.is_relative_to(folder) or path.stat().st_size == 0 or has_mark(path, kind):
         return False
     inside = file.relative_to(folder).parts

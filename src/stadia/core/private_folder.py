@@ -37,7 +37,8 @@ def find_private_folder(name: str) -> Path | None:
             private.mkdir(mode=PRIVATE_MODE)
         if sys.platform == "win32":  # a profile is private there, and has no modes
             return private
-        above = [parent.resolve(), *parent.resolve().parents]
+        real = Path(os.path.realpath(parent))
+        above = [real, *real.parents]
         is_private = _is_own(shared, closed=0o022) and _is_own(private, closed=0o077)
         return private if is_private and not any(map(_is_open_to_others, above)) else None
     except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from multiprocessing.util import get_temp_dir
@@ -248,7 +249,7 @@ class Loader(Generic[PackedT, BatchT]):
 
     def __iter__(self) -> Iterator[BatchT]:
         """Yield batches. Raises the error of a sample from any worker: DataError that names the file."""
-        with block_termination():  # the workers start here
+        with block_termination() if self._batches.num_workers else nullcontext():  # the workers start here
             batches = iter(self._batches)
         for packed in batches:
             if isinstance(packed, StadiaError):

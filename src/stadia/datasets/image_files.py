@@ -243,6 +243,20 @@ def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
         return dict(zip(files, threads.map(hash_file, files.values()), strict=True))
 
 
+def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
+    """Return a hash of the depth files that frames (index, side) read; None where there is none."""
+    frames = list(frames)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
+    lines = [f"{side}/{index}:{found}\n" for (index, side), found in zip(frames, hashes, strict=True) if found]
+    return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest() if lines else None
+
+
+def _hash_first_file(files: Iterable[Path]) -> str:
+    """Return the hash of the first of these files that is there, or nothing."""
+    return next((hash_file(file) for file in files if file.is_file()), "")
+
+
 def join_hashes(digits: Sequence[str]) -> str:
     """Join hashes to one string: a run's record of 44 000 images is one line of half a megabyte.
 

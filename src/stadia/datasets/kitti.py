@@ -149,7 +149,7 @@ class ScannedRecording(ImageRecording):
         return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        return (self._scan_file(index, side),)
+        return () if self.P_velo is None else (self._scan_file(index, side),)
 
     def _scan_file(self, index: int, side: str) -> Path:
         return self.scan_folder / f"{self.images[side][index].stem}.bin"
@@ -184,8 +184,11 @@ class DriveRecording(ScannedRecording):
         return next((depth for depth in found if depth is not None), None)
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        maps = (path for kind in self._depth_kinds for path in self._list_depth_maps(kind, index, side))
-        return *super().depth_files(index, side), *(file for path in maps for file in list_depth_images(path))
+        found: list[Path] = []
+        for kind in self._depth_kinds:
+            maps = (file for path in self._list_depth_maps(kind, index, side) for file in list_depth_images(path))
+            found += super().depth_files(index, side) if kind.startswith("lidar") else maps
+        return tuple(found)
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
         """Return the kind that `depth_m` reads, as `data.ground_truth` names it; "" without a file of any."""
@@ -390,5 +393,7 @@ def compute_imu_poses(packets: Array) -> Array:
 
 def compute_camera_poses(packets: Array, T_camera_imu: Array) -> Array:
     """Return (N, 4, 4) camera-to-world, relative to the first camera."""
-    T_earth_camera = compute_imu_poses(packets) @ np.linalg.inv(T_camera_imu)
+    T_earth_imu = compute_imu_poses(packets)
+    T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres, of which products would keep the error
+    T_earth_camera = T_earth_imu @ np.linalg.inv(T_camera_imu)
     return np.linalg.inv(T_earth_camera[0]) @ T_earth_camera

@@ -13,6 +13,7 @@ from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings,
 from stadia.core.errors import DataError
 from stadia.core.files import atomic_write
 from stadia.core.matplotlib_settings import format_plot_text
+from stadia.core.recorded_facts import match_facts
 from stadia.core.run_names import describe_place
 from stadia.report.figures import PALETTE_SIZE
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
@@ -61,7 +62,11 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
 
     def diff(part: str) -> list[ValueChange]:
         """Return the differences in a part of run.json."""
-        old, new = (flatten_mapping({part: run.run[part]} if run.run.get(part) else {}) for run in (before, now))
+        facts, others = before.run.get(part) or {}, now.run.get(part) or {}
+        if part == "data":  # earlier versions recorded less
+            facts = match_facts(facts, others)
+            others = match_facts(others, facts)
+        old, new = (flatten_mapping({part: each} if each else {}) for each in (facts, others))
         return diff_mappings(old, new)
 
     return RunDifference(

@@ -22,6 +22,7 @@ from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_r
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
+from stadia.core.recorded_facts import match_facts
 from stadia.core.run_names import describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -49,9 +50,6 @@ START_STEPS = "start_steps"
 """Key of run.json: updates that made the weights that a training started from, with those of their own starts."""
 
 _OPTIONAL_FACTS = ("data", "resumed", ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S)  # missing in some runs
-
-COMPARED_FACTS = ("train_frames", "val_frames", "poses", "depth")
-"""Keys of the data in run.json that a resume compares where the run has them; earlier versions wrote none or some."""
 
 MAX_MINUTES = "training.max_minutes"
 """Key of the time limit. A resume may raise it."""
@@ -229,15 +227,15 @@ class Run:
         Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them. What
         files of other paths hold is compared where the run has it: frames of the split, poses and depth.
         """
-        before, after = self.facts["data"], json.loads(json.dumps(data))
+        before = self.facts.get("data")
+        if before is None:
+            found, fix = "no 'data'", "restore the file"
+            raise RunError(self.folder / "run.json", found=found, expected="what identifies the data", fix=fix)
+        after = match_facts(json.loads(json.dumps(data)), before)
         extra = before.get("extra_datasets")
-        parts = {"": before}
-        if isinstance(extra, dict):
-            parts |= {f"extra_datasets.{name}.": part for name, part in extra.items()}
+        prefixes = ["", *(f"extra_datasets.{name}." for name in (extra if isinstance(extra, dict) else ()))]
         keys = ("path", "train_images", "train_videos", "train_sessions")
-        free = {prefix + key for prefix in parts for key in keys}
-        for prefix, part in parts.items():
-            free |= {prefix + key for key in COMPARED_FACTS if isinstance(part, dict) and key not in part}
+        free = {prefix + key for prefix in prefixes for key in keys}
         if renamed := _find_renamed(before, after):
             names = "; ".join(f"{now}, which was {old}" for old, now in renamed.items())
             fix = "give them their names of before: the split of the run depends on them"
@@ -254,6 +252,8 @@ class Run:
                 found = (
                     f"other data than the run was trained on ({'; '.join(str(shorten_hashes(one)) for one in changes)})"
                 )
+                if all("depth" in change.key.split(".") and change.before == "None" for change in changes):
+                    fix = f"move the depth that was added away until the run has ended, or start_from={self.folder}"
                 expected = f"the data of the run, {self.facts['data'].get('path', 'unchanged')}"
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 

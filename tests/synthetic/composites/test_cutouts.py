@@ -79,6 +79,19 @@ def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(t
     assert found == {*listed, "mine"}
 
 
+@pytest.mark.parametrize(
+    ("names", "found"), [(["gone-1"], "'gone-1' of train, which is not there"), ([], "no object of train")]
+)
+def test_a_list_that_does_not_fit_its_folder_is_named(names: list[str], found: str, tmp_path: Path) -> None:
+    write_cutouts(SMALL, tmp_path, seed=3)
+    listing = tmp_path / "foregrounds.json"
+    values = json.loads(listing.read_text())
+    values["splits"]["train"] = names
+    listing.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=rf"foregrounds\.json: found {found}; .* Fix: render the set again"):
+        open_foregrounds(tmp_path, 0.2)
+
+
 def test_written_cutouts_can_be_pasted(tmp_path: Path) -> None:
     write_cutouts(SMALL, tmp_path, seed=3)
     for one in open_foregrounds(tmp_path, 0.2)["train"]:

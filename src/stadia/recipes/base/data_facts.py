@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from stadia.core.recording import Recording
-from stadia.datasets.image_files import encode_name, hash_file, hash_frames, join_hashes
+from stadia.datasets.image_files import hash_depth, hash_frames, join_hashes
 from stadia.datasets.splits import TargetFrames, TrainValSplit
 from stadia.recipes.base.training_overlap import index_spans
 
-POSE_DECIMALS = 6
-"""Of a pose before it is hashed: another machine may compute its last digits otherwise."""
+POSE_FREQUENCIES = (2.0, 3.0, 5.0, 7.0)
+"""Squares of the frequencies whose cosines weigh the numbers of the poses."""
 
 
-def describe_split(split: TrainValSplit) -> dict[str, object]:
+def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, object]:
     """Return the facts of the recordings and frames of a split.
+
+    trains_depth: whether training reads depth; validation does wherever there is any.
 
     For `recipes.base.training_overlap` they hold the training frames by number, by file content and by the content of
     their video, and their sessions (drives).
@@ -34,8 +36,8 @@ def describe_split(split: TrainValSplit) -> dict[str, object]:
         images.setdefault(part.recording.name, []).extend(hashes.values())
     return {
         "fingerprints": {recording.name: recording.fingerprint() for recording in every},
-        "poses": {recording.name: hash_poses(recording) for recording in every},
-        "depth": {recording.name: hash_depth_files(recording) for recording in every},
+        "poses": {recording.name: measure_poses(recording) for recording in every},
+        "depth": describe_depth([*(split.train if trains_depth else ()), *split.val]),
         "train_frames": _describe_frames(split.train),
         "val_frames": _describe_frames(split.val),
         "train_images": {name: join_hashes(found) for name, found in images.items()},
@@ -44,30 +46,29 @@ def describe_split(split: TrainValSplit) -> dict[str, object]:
     }
 
 
-def hash_poses(recording: Recording) -> str | None:
-    """Return a hash of the poses of all frames; None where no frame has one."""
-    digest, has_pose = hashlib.blake2b(digest_size=16), False
-    for index in range(len(recording)):
-        pose = recording.T_world_camera(index)
-        has_pose |= pose is not None
-        rounded = b"none" if pose is None else (np.round(pose, POSE_DECIMALS) + 0.0).tobytes()  # no -0.0
-        digest.update(rounded)
-    return digest.hexdigest() if has_pose else None
+def measure_poses(recording: Recording) -> list[float] | None:
+    """Return the number of poses, and weighted sums of all poses; None where no frame has one.
+
+    Another processor computes the last digits of a pose otherwise, so a hash would differ. `recorded_facts.match_facts`
+    compares the sums within 1e-6, which a change of any pose exceeds.
+    """
+    poses = [recording.T_world_camera(index) for index in range(len(recording))]
+    known = np.stack([np.zeros((3, 4)) if pose is None else pose[:3] for pose in poses]).ravel()
+    count = sum(pose is not None for pose in poses)
+    if not count:
+        return None
+    places = np.arange(1, known.size + 1)
+    sums = [float(np.cos(math.sqrt(square) * places) @ known) for square in POSE_FREQUENCIES]
+    return [float(count), *(total / math.sqrt(count) for total in sums)]
 
 
-def hash_depth_files(recording: Recording) -> str | None:
-    """Return a hash of the names and sizes of all files of depth, and of what three of them hold; None without any."""
-    digest, has_depth = hashlib.blake2b(digest_size=16), False
-    for side in recording.sides:
-        frames = [[file for file in recording.depth_files(i, side) if file.is_file()] for i in range(len(recording))]
-        labeled = [files for files in frames if files]
-        has_depth |= bool(labeled)
-        for files in frames:
-            names = ",".join(f"{file.name}:{file.stat().st_size}" for file in files)
-            digest.update(encode_name(f"{side}/{names}\n"))
-        for number in sorted({0, len(labeled) // 2, len(labeled) - 1}) if labeled else ():
-            digest.update("".join(map(hash_file, labeled[number])).encode())
-    return digest.hexdigest() if has_depth else None
+def describe_depth(frames: Sequence[TargetFrames]) -> dict[str, str | None]:
+    """Return a hash of the depth files that frames read, by the name of their recording; None without any."""
+    found: dict[str, set[tuple[int, str]]] = {}
+    for part in frames:
+        found.setdefault(part.recording.name, set()).update((index, part.side) for index in part.indices)
+    recordings = {recording.name: recording for recording in unique_recordings(frames)}
+    return {name: hash_depth(recordings[name], sorted(each)) for name, each in found.items()}
 
 
 def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:

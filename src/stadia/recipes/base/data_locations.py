@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,54 @@ from stadia.recipes.base.progressive_resizing import OpenedData, open_data
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
-FACT_OF_KEY = {
-    "K_file": "fingerprints",
-    "poses": "poses",
-    "ground_truth_path": "depth",
-    "train_file": "train_frames",
-    "val_file": "val_frames",
+FACTS_OF_KEYS: Mapping[str, tuple[str, ...]] = {
+    "poses": ("poses", "splits"),
+    "ground_truth_path": ("depth",),
+    "train_file": ("train_frames", "splits"),
+    "val_file": ("val_frames", "splits"),
 }
-"""Key of a file of the data -> the fact in run.json by which a resume finds that another file holds the same."""
+"""Key of a file of the data -> facts in run.json that hold what it names; earlier versions recorded none or some.
+
+`splits` is of composite images: it identifies their backgrounds.
+"""
 
 
-def list_movable_keys(config: RecipeConfig, facts: Mapping[str, Any]) -> list[str]:
-    """Return the keys that a resumed run may change: of data paths, caches, and files whose content it recorded.
+def list_movable_keys(config: RecipeConfig, run: Run) -> list[str]:
+    """Return the keys of data paths and caches that a resumed run may change.
 
-    facts: `data` of run.json, which the resume compares (`Run.check_data`).
+    Where the run did not record what a file holds, its path may change; it may not be added or left out.
     """
-    return [key for key in list_data_location_keys(config) if _is_recorded(key, facts)]
+    before = {key: _get_value(run.config, key) for key in list_data_location_keys(config)}
+    places = list_data_locations(config).items()
+    return [key for key, now in places if None not in (before[key], now) or _is_recorded(key, run)]
 
 
-def _is_recorded(key: str, facts: Mapping[str, Any]) -> bool:
-    """Return whether a resume would find another content at a key: its data set has the fact."""
-    _, *groups, name = key.split(".")
-    if name not in FACT_OF_KEY:
-        return True
-    for group in groups[:-1] if groups[-1:] in (["camera"], ["split_by"]) else groups:
-        inner = facts.get(group)
-        if not isinstance(inner, Mapping):
-            return False
-        facts = inner
-    return FACT_OF_KEY[name] in facts
+def list_uncompared_moves(config: RecipeConfig, run: Run) -> list[str]:
+    """Return a note for each file whose path is another than in the run, which did not record what it holds."""
+    return [
+        f"note: {key}: the run, of an earlier version of stadia, has no record of what {before} holds; "
+        f"{now} is taken for the same"
+        for key, now in list_data_locations(config).items()
+        if (before := _get_value(run.config, key)) != now and not _is_recorded(key, run)
+    ]
+
+
+def _is_recorded(key: str, run: Run) -> bool:
+    """Return whether a resume would find another content at a key."""
+    facts = FACTS_OF_KEYS.get(key.rpartition(".")[2])
+    return facts is None or any(_has_key(run.facts.get("data"), fact) for fact in facts)
+
+
+def _get_value(values: object, key: str) -> Any:
+    """Return the value of a dotted key; None where there is none."""
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
+
+
+def _has_key(values: object, name: str) -> bool:
+    """Return whether a mapping, or one in it, has a key."""
+    return isinstance(values, Mapping) and (name in values or any(_has_key(one, name) for one in values.values()))
 
 
 def list_data_location_keys(config: RecipeConfig) -> list[str]:
@@ -56,9 +74,8 @@ def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, run: 
     try:
         return open_data(recipe_class, config, console)
     except DataError as error:
-        movable = list_movable_keys(config, run.facts.get("data", {}))
-        places = {key: value for key, value in list_data_locations(config).items() if key in movable}
-        missing = (key for key, value in places.items() if _is_missing(key, value) and str(value) in error.what)
+        places = list_data_locations(config).items()
+        missing = (key for key, value in places if _is_missing(key, value) and str(value) in error.what)
         if (key := next(missing, None)) is None:
             raise
         fix = f"{error.fix}; or pass {key}=NEW where the data were moved"
@@ -68,9 +85,7 @@ def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, run: 
 def list_data_locations(config: RecipeConfig) -> dict[str, Any]:
     """Return the absolute data paths and caches of a configuration by key: a resumed run keeps the new ones."""
     values = make_paths_absolute(config).model_dump(mode="json")
-    return {
-        key: reduce(lambda group, name: group[name], key.split("."), values) for key in list_data_location_keys(config)
-    }
+    return {key: _get_value(values, key) for key in list_data_location_keys(config)}
 
 
 def _is_missing(key: str, value: object) -> bool:

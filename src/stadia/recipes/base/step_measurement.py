@@ -79,9 +79,7 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
         discard_if_interrupted(Path(folder)),
         probe.process,
     ):
-        run = Run.create(
-            Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts
-        )
+        run = Run.create(Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed)
         recipe = create_recipe(recipe_class, config, data, run)
         try:
             fit(recipe, train, None, training, run, callbacks=[probe], console=Terminal(quiet=True))

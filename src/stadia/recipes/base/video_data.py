@@ -110,7 +110,7 @@ class VideoData:
         """Return the identity of the data for run.json, see `data_facts.describe_split`."""
         return {
             "path": self.config.path,
-            **describe_split(self.split),
+            **describe_split(self.split, trains_depth=self.config.ground_truth_depth),
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,
         }

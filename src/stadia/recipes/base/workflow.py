@@ -19,7 +19,12 @@ from stadia.diagnostics.finding import OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.base.data_locations import list_data_locations, list_movable_keys, open_resumed_data
+from stadia.recipes.base.data_locations import (
+    list_data_locations,
+    list_movable_keys,
+    list_uncompared_moves,
+    open_resumed_data,
+)
 from stadia.recipes.base.expected_cost import ExpectedCost
 from stadia.recipes.base.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.base.own_class import (
@@ -116,11 +121,14 @@ def train(
     check_devices(config.training)
     config, data = _open_training_data(recipe_class, config, resume, opened, console)
     with announce_step(console, "checking the data"):
+        facts = data.facts
+        if resume:
+            Run.open(Path(resume)).check_data(facts)
         findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
     if resume:
         run = Run.open(Path(resume))
     else:
-        run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=data.facts)
+        run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=facts)
     with run.held():
         is_new = run.writes and not resume
         with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
@@ -140,7 +148,7 @@ def train(
 
         def keep_data() -> None:
             run.set_values(list_data_locations(config))
-            run.note(data=data.facts)
+            run.note(data=facts)
             replace_data_findings(run, findings)
 
         try:
@@ -172,7 +180,7 @@ def _open_training_data(
     opened: OpenedData | None,
     console: Console,
 ) -> tuple[RecipeConfig, TrainingData]:
-    """Return the configuration with its measured choices, and its data; those of a run to resume are the same."""
+    """Return the configuration with its measured choices, and its data; a run to resume has the same choices."""
     config = make_paths_absolute(config)
     stopped = Run.open(Path(resume)) if resume else None
     if stopped is not None:
@@ -194,8 +202,10 @@ def _open_training_data(
         resolved = opened.config
     config, data = choose_fastest(resolved, opened.data, console), opened.data
     if stopped is not None:
-        stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped.facts.get("data", {}))))
-        stopped.check_data(data.facts)
+        stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
+        if stopped.writes:
+            for note in list_uncompared_moves(config, stopped):
+                console.print(note, markup=False, highlight=False, soft_wrap=True)
     return config, data
 
 

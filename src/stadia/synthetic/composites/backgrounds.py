@@ -21,7 +21,7 @@ from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.datasets.image_files import encode_name, hash_files, join_hashes
+from stadia.datasets.image_files import encode_name, hash_depth, hash_files, join_hashes
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
@@ -87,6 +87,9 @@ class TeacherDepthRecording(RecordingView):
         camera = self.recording.camera(index, side)
         depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale])
         return resize_depth(depth, camera.height, camera.width)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return (self._map(index, side),)
 
     def fingerprint(self) -> str:
         """Hash the recording and the predicted maps: the label of two teachers may be equal."""
@@ -261,6 +264,14 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
         what = f"depth of {', '.join(without[:3])}" + f" and {len(without) - 3} more" * (len(without) > 3)
         fix = "run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER"
         raise DataError(what, found=f"none in {_CHECKED_FRAMES} frames", expected="depth", fix=fix)
+
+
+def describe_background_depth(backgrounds: Sequence[Background]) -> dict[str, str | None]:
+    """Return a hash of the depth files of backgrounds, by the name of their recording; None without files."""
+    found: dict[str, list[Background]] = {}
+    for one in backgrounds:
+        found.setdefault(one.recording.name, []).append(one)
+    return {name: hash_depth(some[0].recording, [(b.index, b.side) for b in some]) for name, some in found.items()}
 
 
 def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:

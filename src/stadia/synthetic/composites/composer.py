@@ -17,7 +17,13 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import make_generator
 from stadia.datasets.frame_store import resize_depth, resize_image
 from stadia.geometry.numpy_camera import resize_K
-from stadia.synthetic.composites.backgrounds import Background, BackgroundImage, DepthLabel, fingerprint_backgrounds
+from stadia.synthetic.composites.backgrounds import (
+    Background,
+    BackgroundImage,
+    DepthLabel,
+    describe_background_depth,
+    fingerprint_backgrounds,
+)
 from stadia.synthetic.composites.config import PlacementConfig
 from stadia.synthetic.composites.foregrounds import Cutout, Foreground, fingerprint_foregrounds, resize_cutout
 
@@ -317,6 +323,7 @@ class CompositeComposer:
             "foregrounds": len(self.foregrounds),
             "objects": len({one.object for one in self.foregrounds}),
             "fingerprints": [fingerprint_backgrounds(self.backgrounds), fingerprint_foregrounds(self.foregrounds)],
+            "depth": describe_background_depth(self.backgrounds),
         }
 
     def _random(self, number: int) -> np.random.Generator:

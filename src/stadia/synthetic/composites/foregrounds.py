@@ -116,10 +116,20 @@ def _list_foregrounds(folder: Path, listed: set[str] | None = None) -> list[Fore
     entries = list(folder.iterdir()) if folder.is_dir() else []
     objects = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=natural_sort_key)
     if listed is not None:
-        objects = [one for one in objects if one.name in listed or not (one / OBJECT_RECORD).is_file()]
+        rendered = [one.name for one in objects if (one / OBJECT_RECORD).is_file()]
+        objects = [one for one in objects if one.name in listed or one.name not in rendered]
+        if missing := sorted(listed.difference(one.name for one in objects)):
+            raise _make_list_error(folder, f"'{missing[0][:60]}' of {folder.name}, which is not there")
+        if rendered and not objects:
+            raise _make_list_error(folder, f"no object of {folder.name}")
     views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in objects for file in list_images(one)]
     single = [] if objects and not any(p.is_file() for p in entries) else list_images(folder)
     return [*views, *(Foreground(file, file.stem, file.stem) for file in single if file.name != "preview.png")]
+
+
+def _make_list_error(folder: Path, found: str) -> DataError:
+    fix = "render the set again, or correct the list"
+    return DataError(folder.parent / LISTING, found=found, expected="the objects that were rendered", fix=fix)
 
 
 def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:

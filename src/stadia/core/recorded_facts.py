@@ -1,0 +1,34 @@
+"""What run.json records of data, compared with what the data are now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+COMPARED_FACTS = ("train_frames", "val_frames", "poses", "depth")
+"""Keys of the data in run.json that a resume compares where the run has them; earlier versions wrote none or some."""
+
+ROUNDING = 1e-6
+"""Of sums of poses, in metres: processors compute their last digits otherwise."""
+
+
+def match_facts(facts: Any, recorded: Any) -> Any:
+    """Return facts of data without those of COMPARED_FACTS that a record lacks, and numbers within ROUNDING as in it.
+
+    Examples:
+        >>> match_facts({"poses": {"01": [2.0, 0.30000000000000004]}, "depth": {}}, {"poses": {"01": [2.0, 0.3]}})
+        {'poses': {'01': [2.0, 0.3]}}
+    """
+    if isinstance(facts, Mapping) and isinstance(recorded, Mapping):
+        common = {key: fact for key, fact in facts.items() if key in recorded or key not in COMPARED_FACTS}
+        return {key: match_facts(fact, recorded.get(key)) for key, fact in common.items()}
+    return recorded if _is_close(facts, recorded) else facts
+
+
+def _is_close(one: Any, other: Any) -> bool:
+    """Return whether both are lists of numbers that differ by rounding alone."""
+    if not all(isinstance(each, list) and {type(number) for number in each} == {float} for each in (one, other)):
+        return False
+    close = (math.isclose(a, b, rel_tol=0, abs_tol=ROUNDING) for a, b in zip(one, other, strict=False))
+    return len(one) == len(other) and all(close)
