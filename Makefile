@@ -14,9 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # NumPy's products wait busily for threads of their own, where a process of the tests has one core.
 test test-fast: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: help install demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
+	@echo "make install     set stadia up in .venv; demo and the others do this first, too"
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
@@ -36,6 +37,8 @@ help:
 	@echo "make clean       remove what was set up (not the runs)"
 	@echo
 	@echo "PYTHON=python3.12 chooses an interpreter; WORKERS=4 the processes of the tests; OUT=runs where runs are written"
+
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/stadia demo --out $(OUT)

@@ -39,7 +39,7 @@ from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.backends.backend import BackendChoice, check_backend
 from stadia.evaluation.backends.quantization import median_relative_difference
 from stadia.evaluation.frame_preparation import PreparedFrame
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import find_protocol

@@ -26,7 +26,7 @@ from scipy.stats import t as student_t
 
 from stadia.core.types import Predictor
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.odometry.visual_odometry import track_camera
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.prediction.depth_commands import predict_input

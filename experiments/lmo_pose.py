@@ -25,7 +25,7 @@ from stadia import recipes, report
 from stadia.core import seeds
 from stadia.core.types import no_progress
 from stadia.datasets.objects.bop import BopImages, to_boxes, write_results
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.build_recipe import init_recipe, load_recipe
 from stadia.recipes.objectpose.commands import CSV, score_images
 from stadia.recipes.objectpose.config import ObjectPoseConfig

@@ -23,7 +23,7 @@ import av
 import cv2
 
 from stadia import recipes, report
-from stadia.evaluation.io.predictions_folder import Provenance, read_record
+from stadia.evaluation.io.predictions_record import Provenance, read_record
 from stadia.recipes.prediction.depth_commands import predict_input
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.training.loggers import read_rows

@@ -43,7 +43,7 @@ from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternion_multiply, quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian

@@ -229,6 +229,21 @@ def test_changed_evaluation_keys_are_noted(ablate, tmp_path):
     assert "Ground-truth depth, if the data have it, decides: --metric val/abs_rel." in residual
 
 
+def test_a_preset_lies_under_the_settings(ablate, stadia, tmp_path):
+    """Those of the study and of the line win; the study keeps all of them."""
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(
+        "recipe: selfsup\ntraining: {batch_size: 3}\noptimizer: {lr: 0.007}\nmodel: {encoder: resnet34}\n"
+    )
+    ablate(Trainings(noise), "--preset", preset, "model.encoder=resnet50")
+    config = json.loads((tmp_path / "studies" / "study" / "configs" / "base-seed0.json").read_text())
+    found = config["training"]["batch_size"], config["optimizer"]["lr"], config["model"]["encoder"]
+    assert found == (4, 0.007, "resnet50"), "of the study, the preset and the line"
+    preset.write_text("recipe: dpt\n")
+    code, _, err = ablate(Trainings(noise), "--preset", preset)
+    assert (code, "a preset of recipe 'dpt'; expected one of recipe 'selfsup'" in err) == (2, True)
+
+
 @pytest.mark.parametrize("has_truth", [True, False])
 def test_a_change_of_the_measurement_is_not_comparable(ablate, tmp_path, monkeypatch, has_truth):
     """However large its effect; a term that does not enter the residual is judged. The plan reports it, too."""

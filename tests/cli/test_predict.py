@@ -20,7 +20,8 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
 from stadia.recipes.prediction import prediction_gate
@@ -285,6 +286,15 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err
     refused = f"{tmp_path}: found a finished prediction in it; expected a new or an empty folder. Fix: choose another"
     assert (refused in err) == is_refused
+
+
+def test_a_file_in_place_of_the_folder_is_named(checkpoint: Path, video: Path, stadia: Stadia) -> None:
+    """The error named drive.mp4/side_by_side.mp4."""
+    before = video.read_bytes()
+    code, _, err = stadia("predict", checkpoint, video, "--out", video)
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"stadia: {video}: found a file; expected a new or an empty folder.")
+    assert video.read_bytes() == before
 
 
 def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:

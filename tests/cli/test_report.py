@@ -8,9 +8,13 @@ import json
 def test_report_of_a_run(stadia, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": "selfsup", "status": "finished"}), encoding="utf-8")
     code, out, err = stadia("report", str(tmp_path))
-    assert (code, err) == (0, "")
+    lost = f"note: {tmp_path}: config.json is not there, though each run has one\n"
+    lost += f"note: {tmp_path}: checkpoints/last.safetensors is not there, though the run is finished\n"
+    assert (code, err) == (0, lost)
     assert out == f"report: {tmp_path / 'report.html'}\n"
-    assert "selfsup" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "selfsup" in page
+    assert "config.json is not there, though each run has one: this report lacks what it held." in page
 
 
 def test_folder_that_is_no_run(stadia, tmp_path):

@@ -21,6 +21,7 @@ from stadia.core.files import (
     check_no_links,
     check_writable,
     hold_lock,
+    make_absolute,
     open_to_append,
     remove_stale_files,
     safe_join,
@@ -33,6 +34,23 @@ from stadia.core.json_files import read_json
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_absolute_paths_have_no_parents_in_them(tmp_path, monkeypatch):
+    """A run stores them: `data/../other` needs a `data` that nothing else reads. A link before `..` is followed."""
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "deep")
+    (tmp_path / "far" / "data").symlink_to(tmp_path / "near")
+    monkeypatch.chdir(tmp_path / "near")
+    for written, place in {
+        "../far/data": "far/data",
+        "link/../data": "far/data",
+        "link": "near/link",
+        "a": "near/a",
+    }.items():
+        assert make_absolute(written) == tmp_path / place
+        assert make_absolute(make_absolute(written)) == make_absolute(written)
 
 
 def test_file_appears_whole_and_nothing_else_is_left(tmp_path):

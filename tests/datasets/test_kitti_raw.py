@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,14 @@ def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: A
     with pytest.raises(DataError) as caught:
         depth(ground_truth="velodyne_raw", ground_truth_path=str(tmp_path / "annotated"))
     one_line(caught.value, "annotated", "ground truth 'velodyne_raw'")
+    for wrong in ("absent", "empty"):  # with `auto` another kind was read without a word
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(DataError) as caught:
+            depth(ground_truth_path=str(tmp_path / wrong))
+        one_line(caught.value, wrong, "data.ground_truth_path")
+    shutil.rmtree(tmp_path / "annotated" / "val" / drive.name)
+    write(tmp_path / "annotated" / "train" / "another_drive_sync", "groundtruth", 9)
+    assert depth(ground_truth_path=str(tmp_path / "annotated")) == pytest.approx(9.73), "a drive without maps has scans"
 
 
 def test_the_kind_of_ground_truth_is_named(drive: Path, world: Any) -> None:

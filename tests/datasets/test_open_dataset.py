@@ -57,6 +57,18 @@ def test_formats_are_detected(tmp_path: Path, world: Any) -> None:
     )
 
 
+def test_a_folder_of_several_datasets_is_refused(tmp_path: Path, world: Any) -> None:
+    """One of them was taken and the others left out without a word."""
+    world.dataset(tmp_path / "data" / "a_set", {"train": ["a"]}, frames=1)
+    world.kitti_odometry(tmp_path / "data", frames=1)
+    with pytest.raises(DataError, match=r"several formats: kitti_odometry, .* a_set \(stadia\);"):
+        open_recordings(tmp_path / "data")
+    (tmp_path / "data" / "a_set" / "a").rename(tmp_path / "data" / "a")
+    with pytest.raises(DataError, match=r"several formats: stadia, .* sequences \(kitti_odometry\);"):
+        open_recordings(tmp_path / "data")
+    assert open_recordings(tmp_path / "data", "kitti_odometry")[0].name == "kitti_odometry/06"
+
+
 def test_recordings_without_their_dataset_are_not_taken_for_images(tmp_path: Path, world: Any) -> None:
     """A folder of recordings needs no dataset.json; it names no splits then."""
     path = tmp_path / "own"

@@ -18,7 +18,8 @@ from stadia.core.types import DepthScale
 from stadia.evaluation import depth_score
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
-from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS, find_protocol
 
 Array = NDArray[np.float64]
@@ -239,17 +240,17 @@ class TestOurOwnFolder:
         made_by, names = Provenance(recipe="r", config_hash="abc", checkpoint="c"), list(truth_m)
         predictions.check_made_by(made_by, "", names)
         for provenance, fingerprint, entries, differing in (
-            (Provenance(recipe="r", config_hash="def", checkpoint="c"), "", names, "another config_hash"),
+            (Provenance(recipe="r", config_hash="def", checkpoint="c"), "", names, "another configuration"),
             (
                 Provenance(recipe="r", config_hash="def", checkpoint="d"),
                 "",
                 names,
-                "another config_hash and checkpoint",
+                "another configuration and another checkpoint",
             ),
-            (made_by, "other images", names, "another fingerprint"),
-            (made_by, "", names[1:], "another entries"),
+            (made_by, "other images", names, "other images, or another camera, under the same name"),
+            (made_by, "", names[1:], "other frames"),
         ):
-            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}; expected"):
+            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions of {differing}; expected"):
                 predictions.check_made_by(provenance, fingerprint, entries)
 
     def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:

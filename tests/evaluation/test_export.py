@@ -22,7 +22,7 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation import network_export
 from stadia.evaluation.exported_network import ExportDescription
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.network_export import (
     DESCRIPTION,
     _compute_same_padding,

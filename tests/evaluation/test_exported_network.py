@@ -26,7 +26,8 @@ from stadia.evaluation.exported_network import (
     stream_exported_predictions,
 )
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")

@@ -28,7 +28,8 @@ from stadia.evaluation.baselines import average_depths, average_recordings, scor
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.image_predictions import ObjectPredictionsWriter, OverlayPredictionsWriter
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
-from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.videos import (
     SCALE_PX,

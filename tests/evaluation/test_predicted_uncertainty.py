@@ -12,7 +12,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.depth_files import list_arrays, write_depth_map
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import predict_to_folder
 
 MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")

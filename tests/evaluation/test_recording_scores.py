@@ -11,7 +11,7 @@ import pytest
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.predictions_folder import Provenance, read_record
+from stadia.evaluation.io.predictions_record import Provenance, read_record
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 
@@ -76,10 +76,10 @@ class TestRecordings:
         silent = red_reader()
         silent.inverse_depth = None
         assert self.evaluate(silent, [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
-        with pytest.raises(ProtocolError, match="another entries"):
+        with pytest.raises(ProtocolError, match="other frames"):
             self.evaluate(silent, [drive()], tmp_path, indices={"drive": [0, 2, 4]}, reuse=True)
         other = Provenance(recipe="selfsup", config_hash="another")
-        with pytest.raises(ProtocolError, match="another config_hash"):
+        with pytest.raises(ProtocolError, match="another configuration"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
         with pytest.raises(StadiaError, match="a finished prediction in it"):
             self.evaluate(red_reader(), [drive()], tmp_path)

@@ -17,7 +17,8 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Prediction
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.prediction.depth_commands import predict_input
 from stadia.recipes.prediction.prediction_inputs import open_inputs

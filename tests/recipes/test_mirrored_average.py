@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.camera import intrinsics, mirror
 from stadia.recipes.base.depth_recipe import DepthPredictor, choose_flip
 from stadia.recipes.base.mirrored_average import average_mirrored

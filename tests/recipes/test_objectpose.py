@@ -23,7 +23,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.dataloading.object_samples import ObjectSamples, ObjectTargets
 from stadia.datasets.image_files import hash_file, split_hashes
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.instances import label_components
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.object_pose_loss import one_minus_dot_squared

@@ -21,7 +21,7 @@ from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import ObjectSubset
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.geometry import se3
 from stadia.geometry.boxes import Symmetry

@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError
 from stadia.recipes import COMMANDS, CONFIGS, RECIPES
 from stadia.recipes.prediction.recipe_commands import Commands
 from stadia.training.recipe import Recipe
@@ -14,6 +16,13 @@ from stadia.training.recipe import Recipe
 def test_every_recipe_has_a_configuration_and_commands() -> None:
     assert set(RECIPES) == set(CONFIGS) == set(COMMANDS)
     assert all(issubclass(COMMANDS.load(name), Commands) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_name_of_a_run_is_checked_with_its_configuration(name: str) -> None:
+    """It was refused when the data had been read and checked."""
+    with pytest.raises(ConfigError, match=r"name: found '../a'; expected at most 100 letters, digits, .* Fix: choose"):
+        resolve_config(CONFIGS.load(name), {"data": {"path": "anywhere"}}, ["name=../a"])
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -21,12 +21,12 @@ from stadia.core.config import resolve_config
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.data_facts import frame_indices
 from stadia.recipes.base.training_overlap import TrainingOverlap, index_spans
 from stadia.recipes.base.video_data import open_video
 from stadia.recipes.prediction import depth_commands
-from stadia.recipes.prediction.depth_commands import choose_window, thin_frames
+from stadia.recipes.prediction.frame_choice import choose_window, thin_frames
 from stadia.recipes.prediction.recipe_commands import score_validation
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run

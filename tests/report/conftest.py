@@ -186,6 +186,9 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
             writer = csv.DictWriter(stream, list(dict.fromkeys(k for row in rows for k in row)))
             writer.writeheader()
             writer.writerows(rows)
+    if "checkpoints" not in without:
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "last.safetensors").touch()
     if "images" not in without:
         (folder / "images").mkdir()
         for step in range(0, steps, 50):

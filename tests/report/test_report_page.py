@@ -465,7 +465,6 @@ def test_steps_are_those_of_the_checkpoint(make_run):
     """A run interrupted at step 346 whose last logged row is that of step 299: the checkpoint holds 346 steps."""
     folder = make_run(run={"status": "interrupted"})
     assert read_run(folder).steps == 299
-    (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": 346}), encoding="utf-8")
     assert "· 346 steps" in build(folder)[0]
     (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": "many"}), encoding="utf-8")

@@ -98,6 +98,21 @@ def test_journal_lists_results_and_findings(three):
     assert "Found: nothing." in third
 
 
+def test_runs_that_lost_files_are_named_in_journal_and_comparison(three):
+    """Without metrics.csv a finished run was said to have 0 steps, without run.json to have ended as None."""
+    edited(three[0], "config.json", training={"loggers": ["csv"]})
+    (three[0] / "metrics.csv").unlink()
+    (three[1] / "run.json").unlink()
+    first, second = map(read_run, three[:2])
+    text, comparison = write_journal([first, second]), write_comparison(first, second)
+    assert (
+        "Happened: steps unknown, finished.\n\nLost: metrics.csv is not there, though the run has a checkpoint." in text
+    )
+    assert "- 2026-03-01-100000-a: metrics.csv is not there, though the run has a checkpoint." in comparison
+    assert "- 2026-03-02-100000-b: run.json is not there, though each run has one." in comparison
+    assert "2026-03-02-100000-b: 299 steps, end unknown." in comparison
+
+
 def test_journal_names_the_parent_run(three):
     assert "Starts from 2026-03-02-100000-b." in write_journal(find_runs(three))
     edited(

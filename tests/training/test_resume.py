@@ -318,6 +318,29 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["checkpoints/last.safetensors", "metrics.csv"])
+def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, name: str) -> None:
+    """Without its last checkpoint it started again at step 0, and trained over the best one."""
+    run, _ = small_recipe.train(tmp_path)
+    (run.folder / name).unlink()
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=rf"{name}: found no such file; .* start_from={run.folder}"):
+        small_recipe.train(tmp_path, resume=run.folder)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_best_checkpoint_without_a_last_one_is_kept_where_the_run_starts_again(tmp_path: Path) -> None:
+    """A run may be killed between the two, and nobody knows whether it was."""
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+    (folder,) = tmp_path.iterdir()
+    best = (folder / "checkpoints" / "best.safetensors").read_bytes()
+    for suffix in ("safetensors", "json"):
+        (folder / "checkpoints" / f"last.{suffix}").unlink()
+    small_recipe.train(tmp_path, resume=folder)
+    assert (folder / "taken-back" / "resume-1" / "best.safetensors").read_bytes() == best
+
+
 def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     with pytest.raises(RunError, match=r"training.max_steps: 20 -> 30; training.clip_norm: None -> 1.0"):

@@ -91,11 +91,14 @@ def test_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no run.json and config.json"):
+    with pytest.raises(RunError, match=r"no run.json and no config.json"):
         Run.open(tmp_path)
     run = create(tmp_path)
     (run.folder / "run.json").write_text("{}")
     with pytest.raises(RunError, match=r"run.json: found no 'recipe'"):
+        Run.open(run.folder)
+    (run.folder / "config.json").unlink()
+    with pytest.raises(RunError, match=r"found no config.json; expected a run's folder. Fix: restore config.json.$"):
         Run.open(run.folder)
 
 

@@ -25,7 +25,8 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Provenance
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
     add_instants,

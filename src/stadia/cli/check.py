@@ -250,6 +250,7 @@ def _print_findings(
     if out is None and any(finding.image for finding in findings):
         console.print("\n[dim]--out FOLDER writes an image of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
+    notes = sum(finding.severity == "note" and not finding.code.startswith("N") for finding in findings)
     counts["not checked"] = sum(finding.code.startswith("N") for finding in findings)
     hidden = dict.fromkeys(  # mistakes whose check no recording allows
         str(finding.evidence["hides"])
@@ -258,7 +259,7 @@ def _print_findings(
     )
     if any(finding.code == "E03" for finding in findings):
         hidden.pop(WRONG_BASELINE, None)  # it has shown
-    verdict = _verdict(counts, list(hidden))
+    verdict = _verdict(counts, list(hidden), notes)
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         selections = (getattr(recording, "selection", None) for recording in recordings)
         dropped = [f": {selection}" for selection in selections if selection and selection.total > 1]
@@ -284,7 +285,7 @@ def _describe_opened(recordings: Sequence[Recording]) -> str:
     return f"{sum(map(len, stretches))} frames of the video checked, in {parts}, at {camera.width}x{camera.height}"
 
 
-def _verdict(counts: Mapping[str, int], hidden: Sequence[str]) -> str:
+def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int) -> str:
     """Return the last line: whether to train, and which mistakes these data would not show."""
     notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
     notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
@@ -292,4 +293,5 @@ def _verdict(counts: Mapping[str, int], hidden: Sequence[str]) -> str:
         return f"[bold red]stop[/bold red]: {counts['stop']} to fix before training, {counts['warn']} to review{notes}"
     if counts["warn"]:
         return f"[yellow]review[/yellow]: {counts['warn']} to review{notes}"
-    return f"[green]good[/green]: nothing found{notes}"
+    found = f"nothing to fix, {noted} note{'s' * (noted > 1)}" if noted else "nothing found"
+    return f"[green]good[/green]: {found}{notes}"

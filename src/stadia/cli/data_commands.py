@@ -201,8 +201,11 @@ def prepare(
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.core.errors import ConfigError
+    from stadia.core.files import expand_home
+    from stadia.datasets.open_dataset import check_path_exists
     from stadia.recipes.prediction.requests import parse_source_options
 
+    check_path_exists(expand_home(source))
     if not masks:
         raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
     options = parse_source_options(overrides or [])

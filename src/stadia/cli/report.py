@@ -38,7 +38,8 @@ def report(
 
     if run.is_dir():  # else the error is that of the run
         out = check_replaceable(out or run / "report.html", "report", inputs=[run], force=force)
-    echo(f"report: {build_report(run, out, private=private)}")
+    path = build_report(run, out, private=private, warn=lambda line: echo(f"note: {run}: {line}", err=True))
+    echo(f"report: {path}")
 
 
 def journal(

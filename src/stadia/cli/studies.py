@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 UNFINISHED = 1
 """Exit code where a run of a study did not finish."""
 
+PresetOption = Annotated[str | None, option("A name of `stadia list presets`, or a YAML file, under all settings.")]
 BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
 
 
@@ -30,6 +31,7 @@ def ablate(
     change: Annotated[list[str] | None, option('A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
     recipe: Annotated[str | None, option("The recipe to train.")] = None,
     data: DataOption = None,
+    preset: PresetOption = None,
     seeds: Annotated[str | None, option("Seeds of every change, such as 0,1,2,3,4.")] = None,
     metric: MetricOption = None,
     better: BetterOption = None,
@@ -50,13 +52,18 @@ def ablate(
     from stadia.apps.studies.config import check_has_depth, plan_runs, read_study
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.core.files import check_writable
+    from stadia.recipes.presets import preset_overrides, read_preset, read_preset_for
 
     words = list(base or [])
     if study is not None and "=" in str(study):  # STUDY is left out: the first word is a setting
         words, study = [str(study), *words], None
+    if recipe is None and study is None and preset is not None:
+        recipe = str(read_preset(preset)["recipe"])
     given: dict[str, Any] = {"recipe": recipe, "metric": metric, "better": better, "margin": margin}
     given |= {"name": name or (None if study else "study"), "seeds": _numbers(seeds), "base": _settings(data, words)}
-    config = read_study(study, given, change or [])
+    config = read_study(study, given, change or [], preset=preset_overrides(preset) if preset is not None else ())
+    if preset is not None:
+        read_preset_for(config.recipe, preset)
     runs = plan_runs(config, _resolve)
     names, direction = choose_metric(config.recipe, config.metric, config.better)
     if config.metric is not None:
@@ -81,9 +88,9 @@ def ablate(
 
 def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
     """Return settings of every run, with `--data` as a setting."""
-    from stadia.core.files import expand_home
+    from stadia.core.files import make_absolute
 
-    return [*([f"data.path={expand_home(data).absolute()}"] if data else []), *words]
+    return [*([f"data.path={make_absolute(data)}"] if data else []), *words]
 
 
 def _numbers(text: str | None) -> list[Any] | None:
@@ -263,6 +270,7 @@ def sweep(
     base: BaseSettings = None,
     space: Annotated[Path, typer.Option(help="Ranges as YAML, see docs/how-to/experiments.md.")] = Path("space.yaml"),
     data: DataOption = None,
+    preset: PresetOption = None,
     metric: MetricOption = None,
     better: BetterOption = None,
     trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
@@ -273,6 +281,7 @@ def sweep(
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.errors import ConfigError
     from stadia.core.files import check_writable
+    from stadia.recipes.presets import preset_overrides, read_preset_for
 
     if recipe.endswith((".yaml", ".yml")):
         expected = f"`stadia sweep RECIPE --space {recipe}`"
@@ -281,7 +290,8 @@ def sweep(
     if not name.startswith("val/"):
         fix = "name a column of metrics.csv, val/..."
         raise ConfigError("--metric", found=repr(name), expected="one of validation", fix=fix)
-    search = Sweep(out, recipe, _settings(data, base or []), read_space(space), name, direction, seed)
+    words = preset_overrides(preset) if preset is not None and read_preset_for(recipe, preset) else ()
+    search = Sweep(out, recipe, [*words, *_settings(data, base or [])], read_space(space), name, direction, seed)
     check_writable(out)
 
     def resolved(given: Sequence[str]) -> Mapping[str, Any]:

@@ -49,6 +49,18 @@ def expand_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # Path.expanduser raises
 
 
+def make_absolute(path: str | Path) -> Path:
+    """Return an absolute path without `..`, which is what the system opens: links before a `..` are followed.
+
+    Examples:
+        >>> make_absolute("/data/../data/kitti").as_posix()
+        '/data/kitti'
+    """
+    parts = expand_home(path).absolute().parts
+    last = max((number for number, part in enumerate(parts, start=1) if part == ".."), default=0)
+    return Path(os.path.realpath(Path(*parts[:last])), *parts[last:]) if last else Path(*parts)
+
+
 def is_same_place(one: Path, other: Path) -> bool:
     """Return whether two paths lead to one place, which need not exist; a loop of links leads to itself."""
     return os.path.realpath(expand_home(one)) == os.path.realpath(expand_home(other))

@@ -6,8 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from stadia.core.config import ABSENT, ValueChange, shorten_hashes
+
 COMPARED_FACTS = ("train_frames", "val_frames", "poses", "depth")
 """Keys of the data in run.json that a resume compares where the run has them; earlier versions wrote none or some."""
+
+MEASURED_FACTS = {"poses": "data.poses", "depth": "data.ground_truth_path"}
+"""Facts that are hashes or sums of files, and a key of their place."""
 
 ROUNDING = 1e-6
 """Of sums of poses, in metres: processors compute their last digits otherwise."""
@@ -24,6 +29,20 @@ def match_facts(facts: Any, recorded: Any) -> Any:
         common = {key: fact for key, fact in facts.items() if key in recorded or key not in COMPARED_FACTS}
         return {key: match_facts(fact, recorded.get(key)) for key, fact in common.items()}
     return recorded if _is_close(facts, recorded) else facts
+
+
+def describe_change(change: ValueChange) -> str:
+    """Return a change of facts in words: what poses and depth are measured by, hashes and sums, says nothing.
+
+    Examples:
+        >>> describe_change(ValueChange("depth.drive", "1f2a", "None"))
+        'depth.drive: missing'
+    """
+    contents = [part for part in change.key.split(".") if part in MEASURED_FACTS]
+    if not contents:
+        return str(shorten_hashes(change))
+    absent = ("None", ABSENT)
+    return f"{change.key}: {'missing' if change.now in absent else 'added' if change.before in absent else 'others'}"
 
 
 def _is_close(one: Any, other: Any) -> bool:

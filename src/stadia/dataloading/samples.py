@@ -270,7 +270,9 @@ def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recordi
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
         found, expected = f"true, but {mono[0]} has one side", "a right image for each left one"
-        raise ConfigError("data.stereo", found=found, expected=expected, fix="set data.stereo=false")
+        raise ConfigError(
+            "data.stereo", found=found, expected=expected, fix="add the right images, or set data.stereo=false"
+        )
     return not mono if stereo == "auto" else stereo
 
 

@@ -63,6 +63,9 @@ class KittiRaw(DatasetFormat):
             for side, camera in RAW_CAMERAS.items()
             if (folder / f"image_{camera}" / "data").is_dir()
         }
+        ground_truth_path = expand_home(options.ground_truth_path) if options.ground_truth_path else None
+        if ground_truth_path is not None:
+            _check_annotated_depth(ground_truth_path)
         calibration_file = folder.resolve().parent / "calib_cam_to_cam.txt"
         rig = KittiRig.read(
             calibration_file, images, {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
@@ -81,7 +84,7 @@ class KittiRaw(DatasetFormat):
             poses=poses,
             drive=folder,
             ground_truth=options.ground_truth,
-            ground_truth_path=expand_home(options.ground_truth_path) if options.ground_truth_path else None,
+            ground_truth_path=ground_truth_path,
             scan_folder=folder / "velodyne_points" / "data",
         )
 
@@ -223,6 +226,14 @@ class DriveRecording(ScannedRecording):
         if self.ground_truth_path is None:
             return [self.drive]
         return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]
+
+
+def _check_annotated_depth(folder: Path) -> None:
+    """Raise DataError where a chosen place of ground truth has none; a drive of others may lack it."""
+    if not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
+        found = "no DRIVE_sync/proj_depth in it" if folder.is_dir() else "no such folder"
+        fix = "correct data.ground_truth_path, or leave it out for depth beside the images"
+        raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

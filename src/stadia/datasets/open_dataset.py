@@ -18,6 +18,12 @@ from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
 
+VIDEO = "video"
+"""The format of any video and any folder of images."""
+
+MAX_SUBFOLDERS = 100
+"""Folders within a folder, by name, that are searched for data sets of another format."""
+
 
 class DatasetFormat:
     """The layout of a dataset as folders of recordings; each format is a line of `stadia.datasets.DATASETS`.
@@ -166,6 +172,7 @@ def _detect_format(path: Path) -> str:
         refuse_objects(path)
     for name in DATASETS:
         if DATASETS.load(name)().recognizes(path):
+            _refuse_several_datasets(path, name)
             return name
     refuse_objects(path)
     _refuse_outputs(path)
@@ -175,6 +182,21 @@ def _detect_format(path: Path) -> str:
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     found = _describe_contents(path)
     raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path; docs/how-to/own-data.md")
+
+
+def _refuse_several_datasets(path: Path, format: str) -> None:
+    """Raise DataError where a folder of a data set is a data set of another format: one of them would be left out."""
+    if format == VIDEO or not path.is_dir():
+        return
+    formats = {name: DATASETS.load(name)() for name in DATASETS if name != VIDEO}
+    others = list[str]()
+    for folder in sorted(one for one in path.iterdir() if one.is_dir())[:MAX_SUBFOLDERS]:
+        if not formats[format].recognizes(folder):
+            others += [f"{folder.name} ({name})" for name, one in formats.items() if one.recognizes(folder)]
+    if others:
+        found = f"data sets of several formats: {format}, and in folders of it {', '.join(others)}"
+        fix = f"pass the folder of one, or data.format={format}"
+        raise DataError(path, found=found, expected="one data set", fix=fix)
 
 
 def _refuse_outputs(path: Path) -> None:

@@ -17,7 +17,7 @@ from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.onnx_graph import DEPTH, EXPECTED, OnnxGraph
 from stadia.geometry.numpy_camera import IMAGE_CROPS
 

@@ -24,7 +24,8 @@ from stadia.core.recording import Recording, name_ground_truth
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions
+from stadia.evaluation.io.predictions_record import Provenance, read_record
 from stadia.evaluation.io.trajectory_files import (
     MIN_GAP,
     Trajectory,
@@ -289,7 +290,7 @@ class TrajectoryScore:
 
         Where the scale is not aligned, the ratio of the lengths follows: ", length ratio 0.98".
         """
-        of = f"{len(self.reference)} poses, path {self.path_m:.1f} m"
+        of = f"{len(self.reference)} poses, path {self.path_m:.{1 if self.path_m >= 1 else 3}f} m"
         ratio = "" if self.length_ratio is None else f", length ratio {self.length_ratio:.3g}"
         return f"ATE {self.metrics['ate_rmse_m']:.3g} m ({ALIGNMENT_NAMES[self.alignment]}), {of}{ratio}"
 

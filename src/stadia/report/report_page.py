@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ MAX_VALUE_CHARS = 200  # of a value in the table of the run; lists of hashes are
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
-def build_report(run: Path, out: Path | None = None, *, private: bool = False) -> Path:
+def build_report(
+    run: Path, out: Path | None = None, *, private: bool = False, warn: Callable[[str], object] = lambda line: None
+) -> Path:
     """Write the report of a run's folder, one file that needs nothing else, and return its path.
 
     The report may be shared: it shows no command line, no absolute path and no uncommitted code.
@@ -59,6 +62,7 @@ def build_report(run: Path, out: Path | None = None, *, private: bool = False) -
     run: runs/<date>-<name>, finished or not.
     out: where to write it; RUN/report.html by default.
     private: also show these parts.
+    warn: called with a line for each file that the run has lost, or that cannot be read.
 
     Raises DataError where the folder is not a run.
     """
@@ -68,6 +72,8 @@ def build_report(run: Path, out: Path | None = None, *, private: bool = False) -
         files, before = hide_private_parts(files), before and hide_private_parts(before)
     path = out or files.folder / "report.html"
     page = _render_page(files, before)
+    for line in [*files.lost, *files.unreadable]:
+        warn(line)
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))  # names of any bytes, half of a surrogate pair
     return path
 

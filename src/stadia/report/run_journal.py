@@ -216,7 +216,7 @@ def write_journal(runs: Sequence[RunFiles]) -> str:
             parts += [*_list_changes(before[run.recipe], run), ""]
         else:
             parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
-        parts += [f"Happened: {describe_outcome(run)}", ""]
+        parts += [f"Happened: {describe_outcome(run)}", "", *_list_paragraphs(f"Lost: {one}." for one in run.lost)]
         if validations := [f"- {line}" for line in _list_validations(run)]:
             parts += [*validations, ""]
         parts += [*_list_findings(run), ""]
@@ -268,10 +268,14 @@ def _cut_text(text: str, start: int) -> str:
 
 def describe_outcome(run: RunFiles) -> str:
     """Describe in one line how many steps a run trained and why it ended."""
-    status, error = run.run.get("status"), run.run.get("error")
-    end = "ended without a reason (killed, or still running)" if status == "running" else str(status)
-    steps = max((one.steps[-1] for one in run.series), default=0)
-    return f"{steps} step{'s' * (steps != 1)}, {end}" + (f": {error}" if error else "") + "."
+    status, error, steps = run.run.get("status"), run.run.get("error"), run.steps
+    end = "ended without a reason (killed, or still running)" if status == "running" else str(status or "end unknown")
+    count = "steps unknown" if steps is None and run.lost else f"{steps or 0} step{'s' * (steps != 1)}"
+    return f"{count}, {end}" + (f": {error}" if error else "") + "."
+
+
+def _list_paragraphs(lines: Iterable[str]) -> list[str]:
+    return [part for line in lines for part in (line, "")]
 
 
 def _list_validations(run: RunFiles) -> Iterator[str]:
@@ -357,6 +361,7 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
         cautions.append(f"Their losses are different measures ({loss_keys}): the values of a loss are not compared.")
     if any("fingerprint" in change.key for change in found.data):
         cautions.append("Their data differ: scores on different data are not compared.")
+    cautions += [f"{run.folder.resolve().name}: {line}." for run in (a, b) for line in [*run.lost, *run.unreadable]]
     for run, other in ((a, b), (b, a)):
         if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
             cautions.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name}.")

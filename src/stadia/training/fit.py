@@ -26,12 +26,20 @@ from stadia.core.closed_output import OutputClosedError
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
+from stadia.core.run_names import list_lost_files
 from stadia.core.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.best_checkpoint import compare_with_start, describe_best_checkpoint, note_best_checkpoint
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
-from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, repair_header_copies
+from stadia.training.checkpoint import (
+    Checkpoint,
+    check_recipe,
+    check_weights,
+    load_weights,
+    read_steps,
+    repair_header_copies,
+)
 from stadia.training.config import MAX_STEPS, TrainingConfig
 from stadia.training.fit_messages import describe_no_step, describe_time_over, name_weights, start_lines
 from stadia.training.loggers import Logger, read_rows
@@ -143,6 +151,8 @@ def fit(
             recorded.enter_context(_recorded(run, signals, console, describe_resume))
             _remove_half_written(run)
             run.resume()
+            if checkpoint is None:
+                _take_back_best(run)
             if is_longer and loop is not None:
                 run.set_time_limit(config.max_minutes)
             resumed()
@@ -302,9 +312,15 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
 def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     """Return the checkpoint that a run goes on from; None where nothing was saved yet.
 
-    Raises CheckpointError where it is damaged, cannot be resumed, or is of another recipe or configuration.
+    Raises CheckpointError where it is damaged, cannot be resumed, or is of another recipe or configuration, and
+    RunError where the run has lost a file.
     """
     path = run.checkpoints / "last.safetensors"
+    for name, reason in list_lost_files(run.folder, run.facts, run.config):
+        fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
+        if "best" not in read_steps(run.checkpoints):
+            fix = "restore the file, or train a new run"
+        raise RunError(run.folder / name, found="no such file", expected=f"one: {reason}", fix=fix)
     if not path.exists():
         return None
     checkpoint = Checkpoint.open(path)
@@ -326,6 +342,13 @@ def _remove_half_written(run: Run) -> None:
         remove_stale_files_of_run(run.folder)
         if run.checkpoints.is_dir():
             repair_header_copies(run.checkpoints)
+
+
+def _take_back_best(run: Run) -> None:
+    """Keep the best checkpoint of a run that starts again at step 0, which will write another."""
+    for path in sorted(run.checkpoints.glob("best.*")) if run.writes else ():
+        run.taken_back.mkdir(parents=True, exist_ok=True)
+        path.replace(run.taken_back / path.name)
 
 
 @contextlib.contextmanager

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import stadia
-from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
+from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
-from stadia.core.recorded_facts import match_facts
+from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, match_facts
 from stadia.core.run_names import describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -131,9 +131,11 @@ class Run:
     def open(cls, folder: Path) -> Run:
         """A run made before. Raises RunError where the folder is not a run's."""
         folder = Path(folder)
-        if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
-            found = describe_place(folder, inside="no run.json and config.json")
-            fix = describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"
+        missing = [name for name in ("run.json", "config.json") if not (folder / name).is_file()]
+        if missing:
+            found = describe_place(folder, inside=f"no {' and no '.join(missing)}")
+            fix = describe_runs([folder, folder.parent, Path("runs")], without=folder) or "pass runs/<date>-<name>"
+            fix = f"restore {missing[0]}" if len(missing) == 1 else fix
             raise RunError(folder, found=found, expected="a run's folder", fix=fix)
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
         wrong = [
@@ -249,9 +251,11 @@ class Run:
             found, expected = f"other {what} ({'; '.join(map(str, changes))})", "what the run was made with"
             fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
             if what == "data":
-                found = (
-                    f"other data than the run was trained on ({'; '.join(str(shorten_hashes(one)) for one in changes)})"
-                )
+                found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
+                parts = {part for change in changes for part in change.key.split(".")}
+                if keys := [key for fact, key in MEASURED_FACTS.items() if fact in parts]:
+                    fix = f"put the files of before back, pass their new place ({keys[0]}=NEW), or train a new run from"
+                    fix += f" its weights: start_from={self.folder}"
                 if all("depth" in change.key.split(".") and change.before == "None" for change in changes):
                     fix = f"move the depth that was added away until the run has ended, or start_from={self.folder}"
                 expected = f"the data of the run, {self.facts['data'].get('path', 'unchanged')}"

@@ -66,5 +66,5 @@ def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -
         DataError, match=r"no image in 'val'; expected one of its splits: train. Fix: .*data.val_split=null"
     ):
         open_object_images(dataset(tmp_path / "objects"), "val")
-    with pytest.raises(DataError, match=r"found no scene; .*splits that have some: test\. Fix: .*data.val_split=null"):
+    with pytest.raises(DataError, match=r"found no scene; .* Fix: set data.train_split=test data.val_split=null"):
         BopImages.open(bop, "val")

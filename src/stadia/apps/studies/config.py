@@ -129,12 +129,15 @@ def parse_change(text: str) -> tuple[str, str]:
     return name.strip(), words.strip()
 
 
-def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> StudyConfig:
+def read_study(
+    file: Path | None, given: dict[str, Any], changes: list[str], *, preset: Sequence[str] = ()
+) -> StudyConfig:
     """Return the study of a YAML file, with overrides from the command line.
 
     file: a study.yaml; None = all from the command line.
     given: values of StudyConfig's keys; `base` is appended to the file's.
     changes: "NAME: KEY=VALUE ...", added to the file's.
+    preset: settings before those of the file's `base`.
 
     Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
     """
@@ -146,7 +149,7 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
     ):
         if not isinstance(value, kind):
             raise DataError(file, found=f"{key}: {type(value).__name__}", expected=expected, fix=SEE_DOCS)
-    words = (*base, *given.pop("base", ()))
+    words = (*preset, *base, *given.pop("base", ()))
     more = dict(map(parse_change, changes))
     if twice := sorted(listed.keys() & more.keys()):
         fix = "the file has it already"

@@ -158,7 +158,9 @@ class BopImages(ObjectImages):
         if not scenes:
             splits = sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})
             expected = f"folders such as 000002; splits that have some: {', '.join(splits) or 'none'}"
-            fix = "name one of these; to train with one alone, data.val_split=null holds the last of its images out"
+            fix = "name one of these"
+            if len(splits) == 1:
+                fix = f"set data.train_split={splits[0]} data.val_split=null, which holds the last of its images out"
             raise DataError(dataset / split, found="no scene", expected=expected, fix=fix)
         images = [one for scene in scenes for one in _read_scene(scene)]
         if only is not None:

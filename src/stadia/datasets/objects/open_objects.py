@@ -5,6 +5,7 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def refuse_objects(path: Path) -> None:
     """Raise DataError where a path holds images of objects instead of recordings."""
     if (layout := detect_object_layout(path)) is not None:
         expected = "a video or recordings, which depth and motion are trained and scored on"
-        fix = "`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or predict by such a run"
+        place = shlex.quote(str(path))
+        fix = f"`stadia check {place} --recipe objectpose`, `stadia train objectpose {place}`, or predict by such a run"
         raise DataError(path, found=f"images of objects ({LAYOUTS[layout]})", expected=expected, fix=fix)
 
 

@@ -11,10 +11,10 @@ from .point_clouds import PlyWriter as PlyWriter
 from .point_clouds import open_point_cloud_file as open_point_cloud_file
 from .point_clouds import write_cloud_sample as write_cloud_sample
 from .predictions_folder import Predictions as Predictions
-from .predictions_folder import PredictionsRecord as PredictionsRecord
-from .predictions_folder import Provenance as Provenance
-from .predictions_folder import read_record as read_record
 from .predictions_folder import write_predictions as write_predictions
+from .predictions_record import PredictionsRecord as PredictionsRecord
+from .predictions_record import Provenance as Provenance
+from .predictions_record import read_record as read_record
 from .trajectory_files import Trajectory as Trajectory
 from .trajectory_files import TrajectoryFormat as TrajectoryFormat
 from .trajectory_files import associate_trajectories as associate_trajectories

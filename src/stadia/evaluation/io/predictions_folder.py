@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,28 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import (
-    check_no_links,
-    hold_folder,
-    join_name,
-    open_scratch_file,
-    open_to_append,
-    sync_later,
-    write_json,
-)
+from stadia.core.files import check_no_links, hold_folder, join_name, open_scratch_file, open_to_append, sync_later
 from stadia.core.input_files import read_text
-from stadia.core.json_files import parse_json, read_json
-from stadia.core.registry import check_file_keys
+from stadia.core.json_files import parse_json
 from stadia.core.types import DepthScale
-from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import MAX_WAITING, run_behind
 from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
 from stadia.evaluation.io.depth_files import (
@@ -46,10 +33,10 @@ from stadia.evaluation.io.depth_files import (
     write_depth_map,
     write_depth_png,
 )
+from stadia.evaluation.io.predictions_record import RECORD, PredictionsRecord, Provenance, read_record
 
 log = logging.getLogger(__name__)
 
-RECORD = "predictions.json"
 FRAME_FILES = ("depth/{}.npz", "depth/{}.png", "depth_color/{}.jpg", "images/{}.png")
 """Files of a frame: maps, depth in colors, and a picture for a report."""
 
@@ -73,115 +60,6 @@ SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
     ),
 }
 """What users may rely on. Printed wherever predictions are written or scored."""
-
-
-class Provenance(StrictModel):
-    """Origin of a set of predictions.
-
-    checkpoint: its file name and step; empty where there is none.
-    motion: how its path was estimated, a row of `stadia.evaluation.MOTIONS`.
-    requested_size: (height, width) of the network's input, where it is not the training size.
-    backend, precision: rows of the tables of `stadia.evaluation.backends`.
-    flip: whether maps are averaged with those of the mirrored image.
-    """
-
-    recipe: str
-    config_hash: str
-    checkpoint: str = ""
-    motion: str = "aligned"
-    requested_size: tuple[int, int] | None = None
-    backend: str = "torch"
-    precision: str = "float32"
-    flip: bool = False
-
-    @classmethod
-    def from_checkpoint(
-        cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
-    ) -> Provenance:
-        """Read it from a checkpoint or a run's folder.
-
-        Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.
-        """
-        from stadia.training.checkpoint import Checkpoint  # imports torch
-
-        opened = Checkpoint.open(Path(checkpoint))
-        text = json.dumps(opened.header.config, sort_keys=True)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return cls(
-            recipe=opened.header.recipe,
-            config_hash=digest,
-            checkpoint=f"{opened.path.name}, step {opened.header.step}",
-            motion=MOTIONS.check(motion),
-            requested_size=requested_size,
-        )
-
-
-class PredictionsRecord(StrictModel):
-    """Content of predictions.json.
-
-    trust: what users may rely on, by the depth scale and, where the predictions were checked, by their verdict.
-    source, fingerprint: of the recording.
-    image_size, network_size: (height, width); None where images differ.
-    requested_size: as network_size, where it is not the training size; else None.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
-    precision_cost: of another precision than float32: the median relative difference from float32 on frames of this
-        input, and the number of frames; else None.
-    trained_on: how many of the entries trained the network; None where that is not known.
-    finished: false while predicting, so that an unfinished folder cannot be scored. UNFINISHED has its frames.
-    entries: the frames, in order.
-    has_frame_numbers: whether their names are frame numbers of a video; false where they are names of image files.
-    path: the entries with a pose, one row of trajectory.txt each; empty without a path.
-    not_aligned: how many motions of the path no alignment confirms, and are the network's; None without alignment.
-    path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
-    checks: verdict ("usable", "doubtful", "unusable", "not judged"), findings and measurements of these predictions;
-        None where they were not checked.
-    """
-
-    format: Literal["stadia-predictions"] = "stadia-predictions"
-    version: Literal[1] = 1
-    depth_scale: DepthScale
-    trust: str
-    recipe: str
-    config_hash: str
-    checkpoint: str
-    motion: str = "aligned"
-    requested_size: tuple[int, int] | None = None
-    backend: str = "torch"
-    precision: str = "float32"
-    precision_cost: dict[str, float] | None = None
-    flip: bool = False
-    source: str
-    fingerprint: str = ""
-    image_size: tuple[int, int] | None = None
-    network_size: tuple[int, int] | None
-    crop: str = "none"
-    path: tuple[str, ...] = ()
-    path_ends: str = ""
-    checks: dict[str, Any] | None = None
-    trained_on: int | None = None
-    finished: bool = False
-    entries: tuple[str, ...] = ()
-    has_frame_numbers: bool = False
-    not_aligned: int | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write predictions.json atomically."""
-        write_json(Path(folder) / RECORD, self.model_dump(mode="json"))
-
-
-def read_record(folder: Path) -> PredictionsRecord | None:
-    """Read and validate predictions.json of a folder; None without one. Raise DataError with the file's name."""
-    path = Path(folder) / RECORD
-    if not path.exists():
-        return None
-    values = read_json(path)
-    check_file_keys(path, values)
-    try:
-        return PredictionsRecord.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-        raise DataError(path, found=problem, expected="a record that stadia wrote", fix="predict again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +123,17 @@ class Predictions:
             differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
             raise ProtocolError(
                 self.folder / RECORD,
-                found=f"predictions with another {' and '.join(differing)}",
+                found=f"predictions of {' and '.join(_DIFFERENT.get(key, f'another {key}') for key in differing)}",
                 expected="those of this checkpoint and these images, or none",
-                fix="choose another --out, or remove the folder",
+                fix="choose another --out; or remove the folder where the images were changed",
             )
+
+
+_DIFFERENT = {
+    "fingerprint": "other images, or another camera, under the same name",
+    "entries": "other frames",
+    "config_hash": "another configuration",
+}
 
 
 class PredictionChecker(Protocol):

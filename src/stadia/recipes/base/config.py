@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.core.files import expand_home
+from stadia.core.files import expand_home, make_absolute
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
@@ -20,6 +21,16 @@ DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "K_file", "train_file", 
 
 PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights"}
 """Keys, in any group, whose text is a path."""
+
+
+def _check_run_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError("expected at most 100 letters, digits, '.', '_' and '-'; choose another name")
+    return name
+
+
+RunName = Annotated[str, AfterValidator(_check_run_name)]
+"""A part of a folder's name: letters, digits, ".", "_" and "-"."""
 
 
 class RecipeConfig(StrictModel):
@@ -39,7 +50,7 @@ class RecipeConfig(StrictModel):
     evaluation_keys: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
     validation: ClassVar[tuple[str, ...]] = ()
     recipe: str
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: RunName = "run"
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     start_from: str | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -58,13 +69,13 @@ def data_keys(*names: str) -> tuple[str, ...]:
 def make_paths_absolute(config: _M) -> _M:
     """Return the configuration with absolute paths, so that a run can be resumed from another folder."""
 
-    def make_absolute(key: str, value: Any) -> Any:
+    def change(key: str, value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: make_absolute(name, inner) for name, inner in value.items()}
+            return {name: change(name, inner) for name, inner in value.items()}
         is_path = key in PATH_KEYS and isinstance(value, str) and value
-        return str(expand_home(value).absolute()) if is_path else value
+        return str(make_absolute(value)) if is_path else value
 
-    return type(config).model_validate(make_absolute("", config.model_dump(mode="json")))
+    return type(config).model_validate(change("", config.model_dump(mode="json")))
 
 
 def list_paths(config: StrictModel) -> list[Path]:

@@ -13,7 +13,7 @@ from stadia.losses.config import SparseDepthConfig
 from stadia.models import DPT_NETWORKS
 from stadia.models.config import DptConfig
 from stadia.models.dpt_architectures import check_stride_multiples
-from stadia.recipes.base.config import RecipeConfig, data_keys
+from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
 
 
 class LabeledDataConfig(DataConfig):
@@ -46,7 +46,7 @@ class DptRecipeConfig(RecipeConfig):
     validation: ClassVar[tuple[str, ...]] = ("abs_rel", "rmse", "d1")
 
     recipe: Literal["dpt"] = "dpt"
-    name: str = "dpt"
+    name: RunName = "dpt"
     data: LabeledDataConfig
     model: DptConfig = DptConfig()
     loss: SparseDepthConfig = SparseDepthConfig()

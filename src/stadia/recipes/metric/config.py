@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from stadia.core.config import StrictModel
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.losses.config import MetricScaleConfig
-from stadia.recipes.base.config import SelfSupervisedConfig
+from stadia.recipes.base.config import RunName, SelfSupervisedConfig
 
 PLAUSIBLE_HEIGHT_M = 0.1, 30.0
 """Of a camera above the road: from a model car's to one on a mast."""
@@ -90,7 +90,7 @@ class MetricConfig(SelfSupervisedConfig):
     validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
 
     recipe: Literal["metric"] = "metric"
-    name: str = "metric"
+    name: RunName = "metric"
     road: RoadConfig = RoadConfig()
     heights: CameraHeightsConfig = CameraHeightsConfig()
     scale: MetricScaleConfig = MetricScaleConfig()

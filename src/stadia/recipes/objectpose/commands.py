@@ -20,7 +20,7 @@ from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
 from stadia.recipes.base.build_recipe import load_recipe

@@ -12,7 +12,7 @@ from stadia.dataloading.config import ColorConfig, NetworkPixels
 from stadia.datasets.config import CacheConfig
 from stadia.losses.config import ObjectPoseLossConfig
 from stadia.models.config import ObjectPoseNetConfig
-from stadia.recipes.base.config import RecipeConfig, data_keys
+from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
 from stadia.synthetic.tableworld.config import find_tableworld_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
@@ -87,7 +87,7 @@ class ObjectPoseConfig(RecipeConfig):
     )
 
     recipe: Literal["objectpose"] = "objectpose"
-    name: str = "objectpose"
+    name: RunName = "objectpose"
     data: ObjectDataConfig = ObjectDataConfig()
     model: ObjectPoseNetConfig = ObjectPoseNetConfig()
     loss: ObjectPoseLossConfig = ObjectPoseLossConfig()

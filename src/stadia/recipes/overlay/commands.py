@@ -20,7 +20,8 @@ from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
 from stadia.evaluation.io.image_predictions import OverlayPredictionsWriter, read_mask_logits
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.recording_scores import write_score

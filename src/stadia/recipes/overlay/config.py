@@ -8,7 +8,7 @@ from stadia.core.types import DepthScale
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.losses.config import OverlayLossConfig
 from stadia.models.config import OverlayNetConfig
-from stadia.recipes.base.config import RecipeConfig, data_keys
+from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
@@ -34,7 +34,7 @@ class OverlayConfig(RecipeConfig):
     )
 
     recipe: Literal["overlay"] = "overlay"
-    name: str = "overlay"
+    name: RunName = "overlay"
     data: OverlayDataConfig = OverlayDataConfig()
     model: OverlayNetConfig = OverlayNetConfig()
     loss: OverlayLossConfig = OverlayLossConfig()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,7 +25,8 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, PredictionChecker, Predictions, Provenance
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, PredictionChecker, Predictions
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
@@ -46,6 +46,7 @@ from stadia.recipes.prediction.backend_predictor import (
     limit_torch_threads,
     open_backend,
 )
+from stadia.recipes.prediction.frame_choice import choose_window, thin_frames
 from stadia.recipes.prediction.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.prediction.prediction_outputs import (
@@ -442,34 +443,3 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     image = to_uint8(shown.image)
     depth = np.where(find_far_sky(image, depth), 0, depth)  # the lowest rows are never sky
     write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, image, depth, shown.K)
-
-
-def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
-    """Return at most `most` neighboring ones of ascending indices, around the first that are in `middle`.
-
-    middle: ascending, each one of `indices`; empty for the first ones.
-    """
-    if not middle:
-        return indices[:most]
-    first = bisect.bisect_left(indices, middle[0])
-    before = max(0, (most - len(middle)) // 2)
-    start = max(0, min(first - before, len(indices) - most))
-    return indices[start : start + most]
-
-
-def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """Return at most `most` frames spread over all: the first frames of each block, since motion is scored too.
-
-    A block is a range of consecutive frames; each keeps its share. Of single frames every n-th stays.
-
-    indices: ascending, by recording name.
-    """
-    total, before = max(sum(map(len, indices.values())), 1), 0
-    kept: dict[str, list[int]] = {}
-    for name, frames in indices.items():
-        kept[name] = []
-        for block in np.split(np.asarray(frames, dtype=np.intp), np.flatnonzero(np.diff(frames) != 1) + 1):
-            after = before + len(block)
-            kept[name] += block[: after * most // total - before * most // total].tolist()
-            before = after
-    return kept

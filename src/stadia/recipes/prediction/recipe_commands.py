@@ -20,7 +20,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.files import check_no_links, hold_lock, safe_join
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
 from stadia.recipes.prediction.prediction_outputs import list_files

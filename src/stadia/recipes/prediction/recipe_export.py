@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
 from stadia.evaluation.exported_network import ExportDescription, TrainingCamera
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.prediction.training_camera import find_training_camera

@@ -122,6 +122,8 @@ def refuse_finished(out: Path) -> None:
     Anything else in it is judged when the input is open: only then it is known which frames are predicted.
     """
     path = out / PREDICTIONS_RECORD
+    if out.exists() and not out.is_dir():
+        raise StadiaError(out, found="a file", expected="a new or an empty folder", fix="choose another --out")
     try:
         record = read_json(path) if path.is_file() else None
     except (StadiaError, OSError):  # whoever opens the folder reports it

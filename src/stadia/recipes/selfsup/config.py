@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stadia.recipes.base.config import SelfSupervisedConfig
+from stadia.recipes.base.config import RunName, SelfSupervisedConfig
 
 
 class SelfsupConfig(SelfSupervisedConfig):
@@ -19,4 +19,4 @@ class SelfsupConfig(SelfSupervisedConfig):
     """
 
     recipe: Literal["selfsup"] = "selfsup"
-    name: str = "selfsup"
+    name: RunName = "selfsup"
