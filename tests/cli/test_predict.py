@@ -288,6 +288,15 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     assert (refused in err) == is_refused
 
 
+@pytest.mark.parametrize("command", ["predict", "odometry", "evaluate"])
+def test_swapped_arguments_are_named(command: str, checkpoint: Path, video: Path, stadia: Stadia) -> None:
+    options = ["--out", "out"] if command == "predict" else []
+    code, _, err = stadia(command, video, checkpoint, *options)
+    assert code == 2
+    assert f"{command}: found {video} before the checkpoint {checkpoint}; expected `stadia {command} CHECKPOINT" in err
+    assert f"Fix: `stadia {command} {checkpoint} {video}`, with the options." in err
+
+
 def test_a_file_in_place_of_the_folder_is_named(checkpoint: Path, video: Path, stadia: Stadia) -> None:
     """The error named drive.mp4/side_by_side.mp4."""
     before = video.read_bytes()

@@ -27,7 +27,7 @@ from stadia.evaluation.plots.videos import MIN_BILINEAR, depth_color_writer, dra
 from stadia.geometry.numpy_camera import CropWindow
 from stadia.recipes.prediction import backend_predictor
 from stadia.recipes.prediction.backend_predictor import BackendPredictor, limit_torch_threads
-from stadia.recipes.prediction.prediction_outputs import note_interruption
+from stadia.recipes.prediction.prediction_outputs import note_unfinished
 
 SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8), (0, 0), 3)
 
@@ -162,15 +162,16 @@ class TestThreads:
 @pytest.mark.parametrize(
     ("maps", "line"), [(2, "with 2 whole maps; the same prediction into it removes them, and starts"), (0, "")]
 )
-def test_an_interruption_logs_what_is_left(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, maps: int, line: str
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), DataError("a", found="b", expected="c", fix="d")])
+def test_an_unfinished_prediction_logs_what_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, maps: int, line: str, error: BaseException
 ) -> None:
     (tmp_path / "depth").mkdir()
     (tmp_path / UNFINISHED).touch()
     for number in range(maps):
         (tmp_path / "depth" / f"{number}.npz").touch()
 
-    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt), note_interruption(tmp_path):
-        raise KeyboardInterrupt
+    with caplog.at_level(logging.WARNING), pytest.raises(type(error)), note_unfinished(tmp_path):
+        raise error
     assert line in caplog.text
     assert bool(caplog.text) == bool(maps)

@@ -108,9 +108,10 @@ def evaluate(
         if scores is not None:
             _write_score(scores, summary)
     else:
-        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options
+        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options, refuse_swapped
 
         assert checkpoint is not None
+        refuse_swapped("evaluate", checkpoint, truth)
         options, method = parse_source_options(overrides or []), motion or "aligned"
         summary = _score_checkpoint(
             EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, method, size, flip, out)

@@ -57,8 +57,10 @@ def predict(
         describe_checkpoint,
         parse_source_options,
         refuse_finished,
+        refuse_swapped,
     )
 
+    refuse_swapped("predict", checkpoint, source)
     options = parse_source_options(overrides or [])
     outputs = out, every, motion, size, flip, video, cloud, background
     request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
@@ -89,8 +91,14 @@ def odometry(
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends.backend import TORCH, BackendChoice, check_backend
-    from stadia.recipes.prediction.requests import OdometryRequest, describe_checkpoint, parse_source_options
+    from stadia.recipes.prediction.requests import (
+        OdometryRequest,
+        describe_checkpoint,
+        parse_source_options,
+        refuse_swapped,
+    )
 
+    refuse_swapped("odometry", checkpoint, source)
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
     options = parse_source_options(overrides or [])

@@ -32,7 +32,7 @@ def match_facts(facts: Any, recorded: Any) -> Any:
 
 
 def describe_change(change: ValueChange) -> str:
-    """Return a change of facts in words: what poses and depth are measured by, hashes and sums, says nothing.
+    """Return a change of facts in words: the hashes and sums that measure poses and depth mean nothing to a reader.
 
     Examples:
         >>> describe_change(ValueChange("depth.drive", "1f2a", "None"))

@@ -53,7 +53,7 @@ from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     IMAGE,
     VIDEO,
-    note_interruption,
+    note_unfinished,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -315,7 +315,7 @@ def predict_input(
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
     listeners: list[Listener] = [depth_color_writer(out / DEPTH_COLOR)]
-    with limit_torch_threads(predictor), note_interruption(out), ExitStack() as files:
+    with limit_torch_threads(predictor), note_unfinished(out), ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
         if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:

@@ -22,7 +22,7 @@ from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera,
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     list_files,
-    note_interruption,
+    note_unfinished,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -68,7 +68,7 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
         listeners: list[Listener] = []
-        with note_interruption(folder), ExitStack() as files:
+        with note_unfinished(folder), ExitStack() as files:
             listeners.append(depth_color_writer(folder / DEPTH_COLOR))
             if request.video:
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))

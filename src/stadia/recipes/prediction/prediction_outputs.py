@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from stadia.core.errors import StadiaError
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import UNFINISHED, Predictions
 from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
@@ -54,11 +55,11 @@ def trust_line(predictions: Predictions) -> str:
 
 
 @contextmanager
-def note_interruption(out: Path) -> Iterator[None]:
-    """Log what a prediction that the user interrupts leaves, and how to go on."""
+def note_unfinished(out: Path) -> Iterator[None]:
+    """Log what a prediction leaves that the user interrupts or that fails, and how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StadiaError, OSError):
         if (count := len(list((out / "depth").glob("*.npz")))) and (out / UNFINISHED).exists():
             maps = f"{count} whole map{'s' * (count != 1)}"
             again = "the same prediction into it removes them, and starts at its first frame; another --out keeps them"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.files import expand_home, is_existing_path
 from stadia.core.json_files import read_json
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
@@ -114,6 +116,20 @@ class OdometryRequest:
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
     strict: bool = False
     flip: bool = False
+
+
+def refuse_swapped(command: str, checkpoint: Path, source: Path) -> None:
+    """Raise ConfigError where the data come before the checkpoint on the line."""
+    if _is_checkpoint(source) and not _is_checkpoint(checkpoint) and is_existing_path(expand_home(checkpoint)):
+        words = shlex.join(["stadia", command, str(source), str(checkpoint)])
+        found, expected = f"{checkpoint} before the checkpoint {source}", f"`stadia {command} CHECKPOINT INPUT`"
+        raise ConfigError(command, found=found, expected=expected, fix=f"`{words}`, with the options")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Return whether a path is a run or one of its files of weights, by names."""
+    place = expand_home(path)
+    return is_existing_path(place) and ((place / "run.json").is_file() or place.suffix in (".safetensors", ".onnx"))
 
 
 def refuse_finished(out: Path) -> None:
