@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,23 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path: Path, world: Any) -> 
     with pytest.raises(DataError, match=r"several formats: stadia, .* sequences \(kitti_odometry\);"):
         open_recordings(tmp_path / "data")
     assert open_recordings(tmp_path / "data", "kitti_odometry")[0].name == "kitti_odometry/06"
+
+
+def test_a_folder_that_cannot_be_read_is_no_further_dataset(
+    tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As lost+found of a disk."""
+    world.kitti_odometry(tmp_path / "disk", frames=1)
+    (tmp_path / "disk" / "lost+found").mkdir()
+    stat = os.stat
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if "lost+found/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert open_recordings(tmp_path / "disk")[0].name == "kitti_odometry/06"
 
 
 def test_recordings_without_their_dataset_are_not_taken_for_images(tmp_path: Path, world: Any) -> None:

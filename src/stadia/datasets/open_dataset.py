@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +23,7 @@ from stadia.datasets.text_files import read_kitti_poses
 VIDEO = "video"
 """The format of any video and any folder of images."""
 
-MAX_SUBFOLDERS = 100
+MAX_SUBFOLDERS = 20
 """Folders within a folder, by name, that are searched for data sets of another format."""
 
 
@@ -190,9 +192,12 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name != VIDEO}
     others = list[str]()
-    for folder in sorted(one for one in path.iterdir() if one.is_dir())[:MAX_SUBFOLDERS]:
-        if not formats[format].recognizes(folder):
-            others += [f"{folder.name} ({name})" for name, one in formats.items() if one.recognizes(folder)]
+    with os.scandir(path) as entries:  # on a network drive it finds folders among thousands of files at once
+        folders = sorted(Path(entry) for entry in entries if entry.is_dir())
+    for folder in folders[:MAX_SUBFOLDERS]:
+        with contextlib.suppress(OSError):  # a folder of another user, such as lost+found
+            if not formats[format].recognizes(folder):
+                others += [f"{folder.name} ({name})" for name, one in formats.items() if one.recognizes(folder)]
     if others:
         found = f"data sets of several formats: {format}, and in folders of it {', '.join(others)}"
         fix = f"pass the folder of one, or data.format={format}"
