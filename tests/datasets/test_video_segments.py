@@ -56,6 +56,7 @@ def test_long_video_is_sampled_in_segments_without_storing(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_a_view_of_a_part_is_a_part(drive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stadia.geometry.numpy_camera.IMAGE_CROPS", {"kb": (32, 96)})
     for stretch in sample_recordings(drive, camera=FOCAL):

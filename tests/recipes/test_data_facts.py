@@ -193,6 +193,7 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
                 recipes.train(changed, resume=run)
 
 
+@pytest.mark.slow
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:
     every = {"data.path", "data.cache", "data.camera.K_file", "data.ground_truth_path", "data.poses"}
     assert every <= set(list_movable_keys(small, Run.open(trained_small)))

@@ -174,6 +174,7 @@ def test_a_dry_run_a_training_and_its_resume_check_once(
     assert (run.folder / "findings.jsonl").read_text() == fresh
 
 
+@pytest.mark.slow
 def test_several_data_sets_are_checked_once(checks: DataChecks, start: Callable[..., Path], worlds: Path) -> None:
     two = (f"data.extra_datasets.other.path={worlds}", "data.name=first", 'data.recordings=["train-000"]')
     start(*two)

@@ -72,6 +72,7 @@ def test_times_of_the_phases_survive_a_resume_without_a_step(tmp_path: Path, min
     assert Run.open(folder).facts["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
     folder, pause_s = stop_after(tmp_path, 8, pause_s=0.02), 0.02
     with pytest.raises(Interrupted):
@@ -90,6 +91,7 @@ def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
     assert "s since step 16" in output.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [True, False])
 def test_times_survive_a_kill_at_the_last_checkpoint(
     saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
 from tests.source_trees import list_nodes
 
 import stadia
@@ -35,6 +36,7 @@ def test_codes_are_recognized() -> None:
     assert CODE.findall("stop K03 (D-08), M-21. R18, 2D10, SHA-25") == ["K03", "D-08", "M-21", "R18"]
 
 
+@pytest.mark.slow
 def test_every_code_in_a_text_exists() -> None:
     folder = Path(stadia.__file__).parent
     named = {
