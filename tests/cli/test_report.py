@@ -15,6 +15,7 @@ def test_report_of_a_run(stadia, tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "selfsup" in page
     assert "config.json is not there, though each run has one: this report lacks what it held." in page
+    assert "last.safetensors is not there, though the run is finished: the run cannot be resumed." in page
 
 
 def test_folder_that_is_no_run(stadia, tmp_path):

@@ -26,12 +26,13 @@ from tests.campaign.harness import fingerprint
 from stadia.core import closed_output, files, terminal
 from stadia.core.closed_output import OutputClosedError
 from stadia.core.errors import CheckpointError, DataError, RunError
+from stadia.core.run_names import list_lost_files
 from stadia.training import optim, stop_signals
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.run_folder import Run
+from stadia.training.run_folder import Run, Status
 
 
 class At(Callback):
@@ -318,27 +319,51 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("status", ["finished", "failed", "running"])
 @pytest.mark.parametrize("name", ["checkpoints/last.safetensors", "metrics.csv"])
-def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, name: str) -> None:
+def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, name: str, status: Status) -> None:
     """Without its last checkpoint it started again at step 0, and trained over the best one."""
     run, _ = small_recipe.train(tmp_path)
     (run.folder / name).unlink()
+    run.note(status=status)
+    if status != "finished":
+        (run.checkpoints / "last.json").unlink()  # the times of two checkpoints in run.json prove it, too
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=rf"{name}: found no such file; .* start_from={run.folder}"):
         small_recipe.train(tmp_path, resume=run.folder)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
+def test_an_empty_table_is_refused_where_a_checkpoint_is_there(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    run.metrics_csv.write_bytes(b"")
+    with pytest.raises(RunError, match=r"metrics.csv: found an empty file; expected one: the run has a checkpoint"):
+        small_recipe.train(tmp_path, resume=run.folder)
+    assert run.metrics_csv.read_bytes() == b""
+
+
+def test_a_run_goes_on_without_its_findings(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    run.note(data={"fingerprint": "1"})
+    (lost,) = list_lost_files(run.folder, run.facts, run.config)
+    assert str(lost) == "findings.jsonl is not there, though the run is finished"
+    small_recipe.train(tmp_path, resume=run.folder)
+
+
 def test_a_best_checkpoint_without_a_last_one_is_kept_where_the_run_starts_again(tmp_path: Path) -> None:
     """A run may be killed between the two, and nobody knows whether it was."""
     with pytest.raises(Crash):
-        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)], checkpoint_every=20)
     (folder,) = tmp_path.iterdir()
     best = (folder / "checkpoints" / "best.safetensors").read_bytes()
     for suffix in ("safetensors", "json"):
         (folder / "checkpoints" / f"last.{suffix}").unlink()
-    small_recipe.train(tmp_path, resume=folder)
+    output = io.StringIO()
+    small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=300))
     assert (folder / "taken-back" / "resume-1" / "best.safetensors").read_bytes() == best
+    assert (
+        f"starts again at step 0\nnote: its best checkpoint so far is kept in {folder}/taken-back" in output.getvalue()
+    )
 
 
 def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:

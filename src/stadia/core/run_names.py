@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,55 @@ RUN_FILES = (
 """Files beside `report.html` in the folder of a run; all others are in folders within it."""
 
 
-def list_lost_files(folder: Path, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each file that the folder of a run had and has no longer, and how that is known.
+EARLIER_TIME = "earlier_time"
+"""Key of run.json: the times at the checkpoint before the latest one. Its presence proves that there was one."""
+
+
+@dataclass(frozen=True)
+class LostFile:
+    """A file that the folder of a run had and has no longer.
+
+    name: path within the folder.
+    reason: how that is known ("the run is finished").
+    effect: what its absence means, for a reader of the report.
+    is_needed: whether a resume without it would lose or overwrite something.
+    is_empty: whether a file without a byte is in its place.
+    """
+
+    name: str
+    reason: str
+    effect: str = "this report lacks what it held"
+    is_needed: bool = True
+    is_empty: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} is {'empty' if self.is_empty else 'not there'}, though {self.reason}"
+
+
+def list_lost_files(folder: Path, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[LostFile]:
+    """Yield the files that the folder of a run has lost.
 
     facts, config: what run.json and config.json hold; empty where they are absent.
     """
     for name in ("run.json", "config.json"):
         if not (folder / name).is_file():
-            yield name, "each run has one"
+            yield LostFile(name, "each run has one")
     status, checkpoints = facts.get("status"), folder / "checkpoints"
     is_saved, is_noted = ((checkpoints / f"last.{suffix}").is_file() for suffix in ("safetensors", "json"))
     if not is_saved:
-        if is_noted:
-            yield "checkpoints/last.safetensors", "last.json is there"
-        elif status == "finished" or (status == "interrupted" and (checkpoints / "best.safetensors").is_file()):
-            yield "checkpoints/last.safetensors", f"the run is {status}"
+        reason = "last.json is there" if is_noted else "run.json has the times of two" if EARLIER_TIME in facts else ""
+        if status == "finished" or (status == "interrupted" and (checkpoints / "best.safetensors").is_file()):
+            reason = reason or f"the run is {status}"
+        if reason:
+            yield LostFile("checkpoints/last.safetensors", reason, "the run cannot be resumed")
     training = config.get("training")
     loggers = training.get("loggers") if isinstance(training, Mapping) else None
-    is_logged = isinstance(loggers, list) and "csv" in loggers and (is_saved or is_noted)
-    if is_logged and not (folder / "metrics.csv").is_file():
-        yield "metrics.csv", "the run has a checkpoint"
+    is_logged = not config or (isinstance(loggers, list) and "csv" in loggers)
+    metrics = folder / "metrics.csv"
+    if is_logged and (is_saved or is_noted) and not (metrics.is_file() and metrics.stat().st_size > 0):
+        yield LostFile("metrics.csv", "the run has a checkpoint", is_empty=metrics.is_file())
     if status == "finished" and facts.get("data") and not (folder / "findings.jsonl").is_file():
-        yield "findings.jsonl", "the run is finished"
+        yield LostFile("findings.jsonl", "the run is finished", is_needed=False)
 
 
 def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, without: Path | None = None) -> str:

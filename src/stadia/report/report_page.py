@@ -73,7 +73,7 @@ def build_report(
     path = out or files.folder / "report.html"
     page = _render_page(files, before)
     for line in [*files.lost, *files.unreadable]:
-        warn(line)
+        warn(str(line))
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))  # names of any bytes, half of a surrogate pair
     return path
 

@@ -18,7 +18,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.input_files import iterate_csv, read_bytes
 from stadia.core.json_files import parse_json_lines, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
-from stadia.core.run_names import describe_place, describe_runs, list_lost_files
+from stadia.core.run_names import LostFile, describe_place, describe_runs, list_lost_files
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000
@@ -59,7 +59,7 @@ class RunFiles:
     checkpoint: the header of the last checkpoint, checkpoints/last.json.
     patch: uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
-    lost: a line for each file that the folder had and has no longer.
+    lost: the files that the folder had and has no longer.
     """
 
     folder: Path
@@ -74,7 +74,7 @@ class RunFiles:
     checkpoint: dict[str, Any] = field(default_factory=dict)
     patch: str = ""
     unreadable: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    lost: list[LostFile] = field(default_factory=list)
 
     @property
     def recipe(self) -> str:
@@ -148,7 +148,7 @@ def read_run(folder: Path) -> RunFiles:
         checkpoint=attempt("checkpoints/last.json", _read_object, {}),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
-        lost=[f"{name} is not there, though {reason}" for name, reason in list_lost_files(folder, facts, config)],
+        lost=list(list_lost_files(folder, facts, config)),
     )
 
 

@@ -151,12 +151,11 @@ def fit(
             recorded.enter_context(_recorded(run, signals, console, describe_resume))
             _remove_half_written(run)
             run.resume()
-            if checkpoint is None:
-                _take_back_best(run)
+            notes = [_NOT_SAVED.format(run.folder), *_take_back_best(run)] if checkpoint is None else []
             if is_longer and loop is not None:
                 run.set_time_limit(config.max_minutes)
             resumed()
-            _print(console, [] if checkpoint is not None else [_NOT_SAVED.format(run.folder)])
+            _print(console, notes)
         with signals, _open_loggers(config, run, step) as loggers:
             if step == 0:
                 staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
@@ -316,11 +315,13 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     RunError where the run has lost a file.
     """
     path = run.checkpoints / "last.safetensors"
-    for name, reason in list_lost_files(run.folder, run.facts, run.config):
+    lost = (one for one in list_lost_files(run.folder, run.facts, run.config) if one.is_needed)
+    if (first := next(lost, None)) is not None:
         fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
-        if "best" not in read_steps(run.checkpoints):
+        if not read_steps(run.checkpoints):
             fix = "restore the file, or train a new run"
-        raise RunError(run.folder / name, found="no such file", expected=f"one: {reason}", fix=fix)
+        found, expected = "an empty file" if first.is_empty else "no such file", f"one: {first.reason}"
+        raise RunError(run.folder / first.name, found=found, expected=expected, fix=fix)
     if not path.exists():
         return None
     checkpoint = Checkpoint.open(path)
@@ -344,11 +345,13 @@ def _remove_half_written(run: Run) -> None:
             repair_header_copies(run.checkpoints)
 
 
-def _take_back_best(run: Run) -> None:
-    """Keep the best checkpoint of a run that starts again at step 0, which will write another."""
-    for path in sorted(run.checkpoints.glob("best.*")) if run.writes else ():
+def _take_back_best(run: Run) -> list[str]:
+    """Keep the best checkpoint of a run that starts again at step 0, which will write another. Return a note of it."""
+    found = sorted(run.checkpoints.glob("best.*")) if run.writes else []
+    for path in found:
         run.taken_back.mkdir(parents=True, exist_ok=True)
         path.replace(run.taken_back / path.name)
+    return [f"note: its best checkpoint so far is kept in {run.taken_back}"] if found else []
 
 
 @contextlib.contextmanager

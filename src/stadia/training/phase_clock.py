@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
+from stadia.core.run_names import EARLIER_TIME
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import MAX_PEAK_SHARE, FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.run_folder import Run
@@ -29,9 +30,6 @@ PEAK_FROM_S = 120.0
 """A shorter training does not measure the peak of the machine, which takes about a second."""
 
 COMPUTED = ("forward", "loss", "backward")
-
-EARLIER_TIME = "earlier_time"
-"""Key of run.json: the times at the checkpoint before the latest one."""
 
 
 class Stopwatch:
