@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,29 @@ def test_recordings_without_ground_truth_are_named(small_dpt: DptRecipeConfig, w
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("depth"))
     with pytest.raises(DataError, match=r"ground truth of .*found no depth"):
         DptRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
+
+
+@pytest.mark.slow
+def test_a_batch_without_any_label_trains_nothing(small_dpt: DptRecipeConfig, tmp_path: Path, worlds: Path) -> None:
+    """As of KITTI, which has no depth for the first and last five frames of a drive."""
+    few = tmp_path / "few"
+    shutil.copytree(worlds, few)
+    for path in few.glob("train*/depth/*/*"):
+        if int(path.stem) > 0:
+            path.unlink()
+    options = "training.batch_size=1", "training.images_every=1", f"data.path={few}"
+    run = recipes.train(changed(small_dpt, *options), out=tmp_path / "runs")
+    with (run.folder / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert 0.0 in losses
+    config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
+    recipe, batch = DptRecipe(config), next(iter(data.val))
+    unlabeled = replace(batch, targets=replace(batch.targets, depth_m=None))
+    report = recipe.training_step(unlabeled)
+    report.total.backward()
+    assert report.total.item() == 0
+    assert not any(weight.grad.any() for weight in recipe.parameters() if weight.grad is not None)
+    assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
 
 
 def test_a_network_is_refused_that_nobody_knows() -> None:

@@ -165,8 +165,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         fit, ratios = ScaleShiftEstimator(), []
         for index in np.unique(np.linspace(0, len(samples) - 1, FITTED_IMAGES).astype(int)):
             batch = samples.unpack(samples.stack([samples.packed((0, int(index)))]), network.scale.device)
-            assert batch.targets.depth_m is not None, "training requires ground truth"
-            true = inverse_from_depth(batch.targets.depth_m).flatten(1)
+            true = inverse_from_depth(_read_labels(batch)).flatten(1)
             raw = network.raw(batch.inputs.image).flatten(1)
             fit.add(raw, true, true > 0)
             ratios.append(float(fit_scale_median(raw, true - 1 / FAR_LIMIT_M, true > 0)))
@@ -208,11 +207,10 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         return {"loss": make_depth_case(self.loss, forgives_scale=self.depth_scale is not DepthScale.METRES, unit=unit)}
 
     def training_step(self, batch: Batch) -> LossReport:
-        assert batch.targets.depth_m is not None, "training requires ground truth"
-        inverse_depth = self.network(batch.inputs.image)
-        report = self.loss(inverse_depth, batch.targets.depth_m)
+        inverse_depth, true_m = self.network(batch.inputs.image), _read_labels(batch)
+        report = self.loss(inverse_depth, true_m)
         at_floor = (inverse_depth.detach() <= self.network.floor).float()
-        return replace(report, logged={"at_floor": masked_mean(at_floor, self.loss.known(batch.targets.depth_m))})
+        return replace(report, logged={"at_floor": masked_mean(at_floor, self.loss.known(true_m))})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.
@@ -225,9 +223,15 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Draw the first sample: input, prediction, ground truth and log error."""
-        assert batch.targets.depth_m is not None
         return {
             **super().images(batch, report),
-            "ground truth": color_inverse_depth(inverse_from_depth(batch.targets.depth_m[0, 0])),
+            "ground truth": color_inverse_depth(inverse_from_depth(_read_labels(batch)[0, 0])),
             "|ln z - ln truth|": color_heat(report.maps["log_error"][0, 0]),
         }
+
+
+def _read_labels(batch: Batch) -> Tensor:
+    """Return (B, 1, H, W) ground truth in metres, 0 = none: of a batch, too, in which no frame has any."""
+    if batch.targets.depth_m is None:
+        return torch.zeros_like(batch.inputs.image[:, :1])
+    return batch.targets.depth_m
