@@ -67,6 +67,9 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path: Path, world: Any) -> 
     (tmp_path / "data" / "a_set" / "a").rename(tmp_path / "data" / "a")
     with pytest.raises(DataError, match=r"several formats: stadia, .* sequences \(kitti_odometry\);"):
         open_recordings(tmp_path / "data")
+    world.dataset(tmp_path / "listed", {"train": ["a"]}, frames=1)
+    (tmp_path / "listed" / "source").symlink_to(tmp_path / "data" / "sequences" / "..")
+    assert open_recordings(tmp_path / "listed")[0].name == "listed/a", "dataset.json says which are meant"
     assert open_recordings(tmp_path / "data", "kitti_odometry")[0].name == "kitti_odometry/06"
 
 
@@ -76,6 +79,7 @@ def test_a_folder_that_cannot_be_read_is_no_further_dataset(
     """As lost+found of a disk."""
     world.kitti_odometry(tmp_path / "disk", frames=1)
     (tmp_path / "disk" / "lost+found").mkdir()
+    (tmp_path / "disk" / "loop").symlink_to("loop")
     stat = os.stat
 
     def refuse(path: Any, *arguments: Any, **options: Any) -> os.stat_result:

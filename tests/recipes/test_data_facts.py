@@ -167,7 +167,8 @@ def test_a_resume_with_other_labels_is_refused(
     change(place / "val-000")
     before = {name: (run / name).read_bytes() for name in ("config.json", "run.json", "metrics.csv")}
     moved = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
-    with pytest.raises(RunError, match=rf"on \({fact}\.[^;]*: others\); .* Fix: put the files of before back"):
+    cure = f"Fix: put the files of before back, or train a new run from its weights: start_from={run}"
+    with pytest.raises(RunError, match=rf"on \({fact}\.[^;]*: others\); .* {cure}"):
         recipes.train(moved, resume=run)
     assert {name: (run / name).read_bytes() for name in before} == before
 
@@ -191,6 +192,36 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
         else:
             with pytest.raises(RunError, match=r"other data than the run was trained on \(val_frames\."):
                 recipes.train(changed, resume=run)
+
+
+@pytest.mark.slow
+def test_other_labels_of_an_extra_data_set_are_named_with_its_path_and_key(trained_small: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(trained_small, tmp_path / "run"))
+    facts = {**run.facts["data"], "extra_datasets": {"car": {"depth": {"drive": "1f"}, "poses": {"drive": [1.0]}}}}
+    run.note(data=facts)
+    run.config["data"]["extra_datasets"] = {"car": {"path": "/data/car", "ground_truth_path": "/data/annotated"}}
+    of_car = {**facts["extra_datasets"]["car"], "depth": {"drive": "2e"}}
+    with pytest.raises(
+        RunError, match=r"expected the data of the run, /data/car. Fix: .* \(their new place: data\.extra"
+    ) as e:
+        run.check_data({**facts, "extra_datasets": {"car": of_car}})
+    assert "data.extra_datasets.car.ground_truth_path=NEW" in str(e.value)
+    of_car = {**facts["extra_datasets"]["car"], "poses": {"drive": None}}
+    with pytest.raises(RunError, match="Fix: put the files of before back, or train"):
+        run.check_data({**facts, "extra_datasets": {"car": of_car}})
+
+
+@pytest.mark.slow
+def test_a_resume_may_name_a_format_that_was_detected(
+    small: SelfsupConfig, trained_small: Path, tmp_path: Path
+) -> None:
+    """Where another data set was put beside the one of the run, it must be named."""
+    run = shutil.copytree(trained_small, tmp_path / "run")
+    named = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.format=stadia"])
+    recipes.train(named, resume=run)
+    assert json.loads((run / "config.json").read_text())["data"]["format"] == "stadia"
+    with pytest.raises(RunError, match="stadia -> auto"):
+        recipes.train(small, resume=run)
 
 
 @pytest.mark.slow

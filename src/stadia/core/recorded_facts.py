@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stadia.core.config import ABSENT, ValueChange, shorten_hashes
@@ -11,8 +11,8 @@ from stadia.core.config import ABSENT, ValueChange, shorten_hashes
 COMPARED_FACTS = ("train_frames", "val_frames", "poses", "depth")
 """Keys of the data in run.json that a resume compares where the run has them; earlier versions wrote none or some."""
 
-MEASURED_FACTS = {"poses": "data.poses", "depth": "data.ground_truth_path"}
-"""Facts that are hashes or sums of files, and a key of their place."""
+MEASURED_FACTS = {"poses": "poses", "depth": "ground_truth_path"}
+"""Facts that are hashes or sums of files, and the key beside `path` that may name their place."""
 
 ROUNDING = 1e-6
 """Of sums of poses, in metres: processors compute their last digits otherwise."""
@@ -38,11 +38,15 @@ def describe_change(change: ValueChange) -> str:
         >>> describe_change(ValueChange("depth.drive", "1f2a", "None"))
         'depth.drive: missing'
     """
-    contents = [part for part in change.key.split(".") if part in MEASURED_FACTS]
-    if not contents:
+    if not is_measured(change.key.split(".")):
         return str(shorten_hashes(change))
     absent = ("None", ABSENT)
     return f"{change.key}: {'missing' if change.now in absent else 'added' if change.before in absent else 'others'}"
+
+
+def is_measured(parts: Sequence[str]) -> bool:
+    """Return whether the parts of a key are of a fact that is a hash or sum of files."""
+    return not MEASURED_FACTS.keys().isdisjoint(parts)
 
 
 def _is_close(one: Any, other: Any) -> bool:

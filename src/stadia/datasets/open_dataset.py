@@ -187,21 +187,36 @@ def _detect_format(path: Path) -> str:
 
 
 def _refuse_several_datasets(path: Path, format: str) -> None:
-    """Raise DataError where a folder of a data set is a data set of another format: one of them would be left out."""
-    if format == VIDEO or not path.is_dir():
+    """Raise DataError where a folder of a data set is a data set of another format: one of them would be left out.
+
+    A list of recordings in the folder itself says which are meant.
+    """
+    is_listed = any((path / name).is_file() for name in ("dataset.json", "recording.json"))
+    if format == VIDEO or is_listed or not path.is_dir():
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name != VIDEO}
     others = list[str]()
-    with os.scandir(path) as entries:  # on a network drive it finds folders among thousands of files at once
-        folders = sorted(Path(entry) for entry in entries if entry.is_dir())
-    for folder in folders[:MAX_SUBFOLDERS]:
+    for folder in _list_folders(path)[:MAX_SUBFOLDERS]:
         with contextlib.suppress(OSError):  # a folder of another user, such as lost+found
             if not formats[format].recognizes(folder):
                 others += [f"{folder.name} ({name})" for name, one in formats.items() if one.recognizes(folder)]
     if others:
         found = f"data sets of several formats: {format}, and in folders of it {', '.join(others)}"
-        fix = f"pass the folder of one, or data.format={format}"
+        fix = f"pass the folder of one, or set the format of this path to {format} (data.format for data.path)"
         raise DataError(path, found=found, expected="one data set", fix=fix)
+
+
+def _list_folders(path: Path) -> list[Path]:
+    """Return the folders in a folder, without links that lead in a circle or to where this user may not look."""
+
+    def is_folder(entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_dir()
+        except OSError:
+            return False
+
+    with os.scandir(path) as entries:  # on a network drive it finds folders among thousands of files at once
+        return sorted(Path(entry) for entry in entries if is_folder(entry))
 
 
 def _refuse_outputs(path: Path) -> None:

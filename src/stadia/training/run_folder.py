@@ -22,7 +22,7 @@ from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_r
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
-from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, match_facts
+from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, is_measured, match_facts
 from stadia.core.run_names import describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -252,14 +252,24 @@ class Run:
             fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
             if what == "data":
                 found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
-                parts = {part for change in changes for part in change.key.split(".")}
-                if keys := [key for fact, key in MEASURED_FACTS.items() if fact in parts]:
-                    fix = f"put the files of before back, pass their new place ({keys[0]}=NEW), or train a new run from"
-                    fix += f" its weights: start_from={self.folder}"
+                parts = next((parts for change in changes if is_measured(parts := change.key.split("."))), [])
+                group = f"data.extra_datasets.{parts[1]}." if parts[:1] == ["extra_datasets"] else "data."
+                if parts:
+                    key = group + next(key for fact, key in MEASURED_FACTS.items() if fact in parts)
+                    moved = "" if self._get_value(key) is None else f" (their new place: {key}=NEW)"
+                    fix = f"put the files of before back{moved}, or train a new run from its weights: "
+                    fix += f"start_from={self.folder}"
                 if all("depth" in change.key.split(".") and change.before == "None" for change in changes):
                     fix = f"move the depth that was added away until the run has ended, or start_from={self.folder}"
-                expected = f"the data of the run, {self.facts['data'].get('path', 'unchanged')}"
+                expected = f"the data of the run, {self._get_value(f'{group}path') or 'unchanged'}"
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
+
+    def _get_value(self, key: str) -> Any:
+        """Return a value of the configuration by its dotted key; None where there is none."""
+        value: Any = self.config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
     def note(self, **facts: Any) -> None:
         """Write facts into run.json, over those of the same name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ FACTS_OF_KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def list_movable_keys(config: RecipeConfig, run: Run) -> list[str]:
-    """Return the keys of data paths and caches that a resumed run may change.
+    """Return the keys of data paths and caches that a resumed run may change, and of formats that were detected.
 
     Where the run did not record what a file holds, its path may change; it may not be added or left out.
     """
     before = {key: _get_value(run.config, key) for key in list_data_location_keys(config)}
     places = list_data_locations(config).items()
-    return [key for key, now in places if None not in (before[key], now) or _is_recorded(key, run)]
+    paths = [key for key, now in places if None not in (before[key], now) or _is_recorded(key, run)]
+    return paths + [key for key in list_data_formats(config) if _get_value(run.config, key) == "auto"]
 
 
 def list_uncompared_moves(config: RecipeConfig, run: Run) -> list[str]:
@@ -66,7 +67,7 @@ def _has_key(values: object, name: str) -> bool:
 
 def list_data_location_keys(config: RecipeConfig) -> list[str]:
     """Return the keys of data paths and caches in every group of `data`."""
-    return list(_location_keys("data", config.model_dump(include={"data"}).get("data", {})))
+    return list(_find_keys("data", config.model_dump(include={"data"}).get("data", {}), (*DATA_PATH_KEYS, "cache")))
 
 
 def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, run: Run, console: Console) -> OpenedData:
@@ -88,13 +89,20 @@ def list_data_locations(config: RecipeConfig) -> dict[str, Any]:
     return {key: _get_value(values, key) for key in list_data_location_keys(config)}
 
 
+def list_data_formats(config: RecipeConfig) -> dict[str, Any]:
+    """Return the formats of data by key: a resumed run may name one that was detected, and keeps it."""
+    values = config.model_dump(mode="json", include={"data"})
+    return {key: _get_value(values, key) for key in _find_keys("data", values.get("data", {}), ("format",))}
+
+
 def _is_missing(key: str, value: object) -> bool:
     return not key.endswith(".cache") and isinstance(value, str) and bool(value) and not Path(value).exists()
 
 
-def _location_keys(group: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _find_keys(group: str, values: Mapping[str, Any], names: Collection[str]) -> Iterator[str]:
+    """Yield the keys in a group, and in groups of it, that have one of the names; only `cache` may be a group."""
     for key, value in values.items():
-        if key == "cache" or (key in DATA_PATH_KEYS and not isinstance(value, Mapping)):
+        if key in names and (key == "cache" or not isinstance(value, Mapping)):
             yield f"{group}.{key}"
         elif isinstance(value, Mapping):
-            yield from _location_keys(f"{group}.{key}", value)
+            yield from _find_keys(f"{group}.{key}", value, names)

@@ -20,6 +20,7 @@ from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_k
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.data_locations import (
+    list_data_formats,
     list_data_locations,
     list_movable_keys,
     list_uncompared_moves,
@@ -147,7 +148,7 @@ def train(
             score_validation(load_recipe(run.folder, recipe_class), data, run, console)
 
         def keep_data() -> None:
-            run.set_values(list_data_locations(config))
+            run.set_values({**list_data_locations(config), **list_data_formats(config)})
             run.note(data=facts)
             replace_data_findings(run, findings)
 
