@@ -138,9 +138,19 @@ def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: A
         with pytest.raises(DataError) as caught:
             depth(ground_truth_path=str(tmp_path / wrong))
         one_line(caught.value, wrong, "data.ground_truth_path")
+        assert depth(ground_truth="none", ground_truth_path=str(tmp_path / wrong)) is None, "no map is read"
+    (tmp_path / "download").mkdir()
+    (tmp_path / "download" / "annotated").symlink_to(tmp_path / "annotated")
+    with pytest.raises(DataError, match=f"Fix: set data.ground_truth_path={tmp_path / 'download' / 'annotated'}"):
+        depth(ground_truth_path=str(tmp_path / "download"))
     shutil.rmtree(tmp_path / "annotated" / "val" / drive.name)
     write(tmp_path / "annotated" / "train" / "another_drive_sync", "groundtruth", 9)
-    assert depth(ground_truth_path=str(tmp_path / "annotated")) == pytest.approx(9.73), "a drive without maps has scans"
+    with pytest.raises(DataError, match="annotated: found no depth of 2011_09_26_drive_0001;"):
+        depth(ground_truth_path=str(tmp_path / "annotated"))
+    shutil.copytree(drive, drive.with_name("another_drive_sync"))
+    ours, annotated = open_recordings(drive.parent, ground_truth_path=str(tmp_path / "annotated"))
+    assert annotated.depth_m(0).max() == 9
+    assert ours.depth_m(0).max() == pytest.approx(9.73), "a drive without maps has scans"
 
 
 def test_the_kind_of_ground_truth_is_named(drive: Path, world: Any) -> None:

@@ -49,6 +49,12 @@ class KittiRaw(DatasetFormat):
     layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
     options = frozenset({"ground_truth", "ground_truth_path"})
 
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        recordings = super().open(path, options, progress)
+        if options.ground_truth_path and options.ground_truth == "auto":
+            _check_annotated_depth(expand_home(options.ground_truth_path), recordings)
+        return recordings
+
     def find_recordings(self, path: Path) -> dict[str, Path]:
         folders = [path] if (path / "image_02").is_dir() else sorted({*path.glob("*_sync"), *path.glob("*/*_sync")})
         return {
@@ -64,8 +70,6 @@ class KittiRaw(DatasetFormat):
             if (folder / f"image_{camera}" / "data").is_dir()
         }
         ground_truth_path = expand_home(options.ground_truth_path) if options.ground_truth_path else None
-        if ground_truth_path is not None:
-            _check_annotated_depth(ground_truth_path)
         calibration_file = folder.resolve().parent / "calib_cam_to_cam.txt"
         rig = KittiRig.read(
             calibration_file, images, {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
@@ -228,12 +232,20 @@ class DriveRecording(ScannedRecording):
         return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]
 
 
-def _check_annotated_depth(folder: Path) -> None:
-    """Raise DataError where a chosen place of ground truth has none; a drive of others may lack it."""
-    if not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
-        found = "no DRIVE_sync/proj_depth in it" if folder.is_dir() else "no such folder"
-        fix = "correct data.ground_truth_path, or leave it out for depth beside the images"
-        raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)
+def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> None:
+    """Raise DataError where a chosen place has depth of none of the drives; one of several may lack it."""
+    drives = [one for one in recordings if isinstance(one, DriveRecording)]
+    if any((place / "proj_depth").is_dir() for drive in drives for place in drive._list_depth_folders()):
+        return
+    found = f"no depth of {drives[0].session}" + f" and {len(drives) - 1} more drives" * (len(drives) > 1)
+    fix = "correct data.ground_truth_path, or leave it out for depth beside the images"
+    if not folder.is_dir():
+        found = "no such folder"
+    elif inner := next(folder.glob(f"*/*/{drives[0].drive.resolve().name}/proj_depth"), None):
+        fix = f"set data.ground_truth_path={inner.parents[2]}"
+    elif not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
+        found = "no DRIVE_sync/proj_depth in it"
+    raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
