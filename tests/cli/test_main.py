@@ -114,6 +114,19 @@ def test_a_file_whose_name_begins_with_a_dash(stadia, monkeypatch, tmp_path):
     assert "Fix: for the file of this name write ./-lead.mp4" in said
 
 
+@pytest.mark.parametrize("words", [("--out=~/page.html",), ("--out", "~/page.html")])
+def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch, tmp_path, words) -> None:
+    """No shell expands these; a folder named ~ was made, and the removal of that one removes the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    code, out, _ = stadia("report", ".", *words)
+    assert (code, out) == (0, f"report: {tmp_path}/home/page.html\n")
+    assert not (tmp_path / "~").exists()
+    assert stadia("report", "~")[2].startswith(f"stadia: {tmp_path}/home: found")
+
+
 def test_an_option_as_long_as_no_file_name_is_refused_in_a_line(stadia) -> None:
     code, _, err = stadia("check", "--" + 300 * "a")
     assert (code, err.count("\n")) == (2, 1)

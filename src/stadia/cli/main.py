@@ -186,6 +186,7 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
     return f"{found[0]}={_find_option_value(option, line) or 'VALUE'}"
 
 
+_HOME = re.compile(r"(?P<option>(--[\w-]+=)?)(?P<path>~(/.*)?)", re.DOTALL)
 _OUT_OF_MEMORY = re.compile(
     r"can(no|')t allocate memory|not enough memory|out of memory|insufficient memory|"
     r"could not create a primitive(?! descriptor)",  # with it the shapes are wrong
@@ -258,7 +259,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
     arguments: the words after `stadia`; those of this process by default.
     """
-    line = list(sys.argv[1:] if arguments is None else arguments)
+    line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     from stadia.core.quick_stop import INTERRUPTED, interrupt_on_termination
     from stadia.core.waiting_threads import choose_waiting
 
@@ -275,6 +276,15 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         if code == INTERRUPTED and arguments is None:
             _end_process(code)
     sys.exit(code)
+
+
+def _expand_home(word: str) -> str:
+    """Return an argument whose path begins with the home folder: shells leave it in `--out=~/maps` and `'~/maps'`."""
+    if (found := _HOME.fullmatch(word)) is None:
+        return word
+    from stadia.core.files import expand_home
+
+    return f"{found['option']}{expand_home(found['path'])}"
 
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
