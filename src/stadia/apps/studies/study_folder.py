@@ -134,7 +134,7 @@ class StudyFolder:
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
     def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
-        changes = diff_mappings(kept, values)
+        changes = diff_mappings(*({**of, "base": _read_base(of["base"])} for of in (kept, values)))
         self._refuse("study", [change for change in changes if not change.is_within((*VERDICT_KEYS, *EXTENDABLE_KEYS))])
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
@@ -153,6 +153,13 @@ class StudyFolder:
         if changes:
             found, expected = f"another {what} ({'; '.join(map(str, changes))})", "the one that it was started with"
             raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
+
+
+def _read_base(words: Any) -> Any:
+    """Return the settings of all runs by key, so that a difference names the key; anything but words as it is."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return words
+    return dict(word.partition("=")[::2] for word in words)
 
 
 def find_post_hoc_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

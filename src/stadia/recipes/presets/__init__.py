@@ -71,7 +71,7 @@ def read_preset_for(recipe: str, preset: str | Path) -> dict[str, Any]:
             "--preset",
             found=f"'{preset}', a preset of recipe '{values['recipe']}'",
             expected=f"one of recipe '{recipe}'",
-            fix=f"run stadia train {values['recipe']} --preset {preset}",
+            fix=f"name a preset of {recipe} (`stadia list presets`), or the recipe {values['recipe']}",
         )
     return values
 
