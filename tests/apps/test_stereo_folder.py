@@ -133,6 +133,10 @@ def test_nothing_is_overwritten(stadia, pair, tmp_path):
     code, _, err = stadia("init", *pair, "--out", tmp_path / "rig")
     assert (code, "found files in it; expected a new folder" in err) == (2, True)
     assert [one.name for one in (tmp_path / "rig").iterdir()] == ["mine.txt"]
+    assert stadia("init", *pair, "--out", tmp_path / "new")[0] == 0
+    code, _, err = stadia("init", *pair, "--out", tmp_path / "new")
+    assert code == 2
+    assert f"found a recording; expected a new folder. Fix: use it (stadia check {tmp_path / 'new'})" in err
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,10 @@ def _write_coco(folder: Path) -> None:
     (folder / "masks.json").write_text(json.dumps(values))
 
 
+def _write_K(folder: Path) -> None:
+    (folder / "K.txt").write_text("120 0 80\n0 120 48\n0 0 1\n")
+
+
 def _write_cutouts(folder: Path) -> None:
     for number in range(6):
         values = np.full((40, 40, 4), 40 * number, np.uint8)
@@ -164,14 +168,25 @@ COMMANDS = (
             "out.json"),
     Command("journal", "run", "journal run --out out.md", "out.md"),
     Command("compare", "run", "compare run run --image out.png", "out.png"),
+    Command("activations", "run images", "activations run images CAMERA --out out.mp4", "out.mp4"),
+    Command("camera", "images", "camera images --focal-px 120", "images"),
+    Command("camera-height", "images masks",
+            "camera-height images CAMERA masks=masks horizon=given pitch_deg=0 --out out"),
+    Command("init", "images", "init images images K.txt --baseline 0.5 --out out", make=_write_K),
+    Command("show", "objects", "data show objects train --out out"),
     Command("prepare", "images", "prepare images --masks --by masks.json --out out", make=_write_coco),
     Command("roadworld", "", "data roadworld --preset tiny --worlds 1,1,0 frames=2 height=32 width=64 --workers 1"
             " --out out"),
+    Command("tableworld", "", "data tableworld --preset tiny --tables 1,1,1 --workers 1 views=2 height=32 width=32"
+            " --out out"),
+    Command("foregrounds", "", "data foregrounds train=1 val=1 test=1 views=2 side=32 --workers 1 --out out"),
     Command("overlay", "stadia", "data overlay --count 4 --val 2 --workers 1 height=32 width=32 backgrounds.path=stadia"
             " foregrounds.path=cutouts --out out", make=_darken_validation),
     Command("train", "drive.mp4", f"{_TRAIN} training.max_steps=2 training.images_every=2", "out cache"),
     Command("resume", "drive.mp4", "train --resume out/run", "out cache",
             prepare=f"{_TRAIN} training.max_steps=4 training.images_every=4", kill_share=0.7, then=_name_run),
+    Command("sweep", "drive.mp4 space.yaml", f"sweep selfsup {_SMALL} training.max_steps=2 training.images_every=100"
+            " --space space.yaml --trials 2 --out out", "out cache"),
     Command("ablate", "drive.mp4", _ABLATE, make=_write_study, prepare=_ABLATE, then=_remove_run),
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import PosedObjects
+from stadia.recipes.objectpose import object_pose_scores
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import open_object_inputs
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
@@ -222,6 +224,23 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     assert code != 0
     assert "files in it; expected a new folder. Fix: choose another --out" in err
     assert picture.read_bytes() == b"mine"
+
+
+def test_drawings_that_fail_leave_nothing(
+    tables: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was left of them made the same command refuse the folder."""
+    write = object_pose_scores.write_image
+
+    def fail(path: Path, image: Any) -> None:
+        write(path, image)
+        raise DataError(path, found="no space", expected="some", fix="free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(object_pose_scores, "write_image", fail)
+        assert stadia("data", "show", tables, "test", "--out", tmp_path / "drawn")[0] == 2
+    assert not list(tmp_path.glob("*drawn*"))
+    assert stadia("data", "show", tables, "test", "--out", tmp_path / "drawn")[0] == 0
 
 
 def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:

@@ -86,6 +86,9 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
     for source in sources:
         check_path_exists(source)
     out = expand_home(request.out)
+    if (out / "recording.json").is_file():
+        fix = f"use it (stadia check {out}), or choose another --out: nothing is overwritten"
+        raise StadiaError(out, found="a recording", expected="a new folder", fix=fix)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
     if sources[0].is_dir() != sources[1].is_dir():

@@ -180,12 +180,16 @@ def show(
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
     from stadia.core.errors import StadiaError
+    from stadia.core.files import atomic_folder
     from stadia.recipes.objectpose.object_pose_scores import draw_labels
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
-    for file in draw_labels(data, split, out, images, format):
-        echo(file)
+        fix = "choose another --out: nothing is overwritten"
+        raise StadiaError(out, found="files in it", expected="a new folder", fix=fix)
+    with atomic_folder(out) as folder:
+        names = [file.relative_to(folder) for file in draw_labels(data, split, folder, images, format)]
+    for name in names:
+        echo(out / name)
 
 
 def prepare(

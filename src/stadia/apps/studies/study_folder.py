@@ -134,7 +134,8 @@ class StudyFolder:
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
     def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
-        changes = diff_mappings(*({**of, "base": _read_base(of["base"])} for of in (kept, values)))
+        before, after = ({**of, "base": _read_base(of["base"])} for of in (kept, values))
+        changes = diff_mappings(before, after)
         self._refuse("study", [change for change in changes if not change.is_within((*VERDICT_KEYS, *EXTENDABLE_KEYS))])
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
