@@ -187,7 +187,7 @@ def show(
         fix = "choose another --out: nothing is overwritten"
         raise StadiaError(out, found="files in it", expected="a new folder", fix=fix)
     with atomic_folder(out) as folder:
-        names = [file.relative_to(folder) for file in draw_labels(data, split, folder, images, format)]
+        names = [file.name for file in draw_labels(data, split, folder, images, format)]
     for name in names:
         echo(out / name)
 
