@@ -38,6 +38,18 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+_collections_before = 0
+
+
+def pytest_runtest_logfinish() -> None:
+    """After a test in which the garbage collector passed over everything, leave out what stays, as modules do."""
+    global _collections_before
+    if gc.get_stats()[2]["collections"] > _collections_before:
+        gc.collect()
+        gc.freeze()
+        _collections_before = gc.get_stats()[2]["collections"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _without_git_and_disk() -> Iterator[None]:
     """Ask git once for the version of the code, which hundreds of runs record, and let no file wait for the disk.

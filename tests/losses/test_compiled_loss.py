@@ -13,7 +13,6 @@ from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "plain": {},
     "pyramid": {"pyramid": 2},
     "motion alone": {"temporal_from_step": 10},
     "d3vo": {"left_right_consistency": 0.1, "uncertainty_from_step": 0},
