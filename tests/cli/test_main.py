@@ -122,7 +122,7 @@ def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch
     (tmp_path / "home").mkdir()
     (tmp_path / "run.json").write_text("{}")
     code, out, _ = stadia("report", ".", *words)
-    assert (code, out) == (0, f"report: {tmp_path}/home/page.html\n")
+    assert (code, out) == (0, f"report: {tmp_path / 'home' / 'page.html'}\n")
     assert not (tmp_path / "~").exists()
     assert stadia("report", "~")[2].startswith(f"stadia: {tmp_path}/home: found")
 

@@ -83,7 +83,7 @@ def _is_read(node: ast.Call, name: str) -> bool:
         return True
     if isinstance(node.func, ast.Attribute):
         owner = ast.unparse(node.func.value)
-        if owner[:1].isupper() or owner in ("self", "reader"):
+        if owner[:1].isupper() or owner in ("self", "super()", "reader"):
             return False  # Run.open, Checkpoint.open, DatasetFormat.open
     modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
     return not any(set(mode) & set("wax") and len(mode) <= 3 for mode in modes)
