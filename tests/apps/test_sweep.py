@@ -32,8 +32,11 @@ for step in (1, 2):
 (folder / "metrics.csv").write_text(text)
 if config["x"] > 90:
     print("a trial that is far off is given up"); time.sleep(60); (folder / "waited").touch()
+if config["x"] < 0:
+    print("stadia: x is below 0")
 sys.exit(config["x"] < 0)
 """
+FAR = {"name": "trial0", "x": -1.0}
 
 
 @pytest.fixture
@@ -88,6 +91,26 @@ def test_failed_trial_is_reported_and_not_counted(sweep):
     told = []
     sweep().run(1, lambda words: resolved(words) | {"x": -1}, told.append)
     assert [trial.state.name for trial in told] == ["FAIL"]
+    assert told[0].user_attrs["why"] == "x is below 0"
+
+
+def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep):
+    """As depth scores of a video without ground truth: all trials were trained, and failed without a reason."""
+    asked, told = sweep(metric="val/d1"), []
+    with pytest.raises(ConfigError, match=r"--metric: found 'val/d1', .* expected one of val/abs_rel"):
+        asked.run(3, resolved, told.append)
+    assert told == []
+
+
+def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "stadia.cli.studies._resolve", lambda recipe, words: SimpleNamespace(model_dump=lambda mode: FAR)
+    )
+    (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
+    words = ("--space", tmp_path / "space.yaml", "--trials", "1", "--metric", "val/abs_rel", "--out", tmp_path / "s")
+    code, _, err = stadia("sweep", "selfsup", *map(str, words))
+    assert (code, "no trial has a value of val/abs_rel. Fix: read" in err) == (1, True), err
+    assert "trial 0: fail (x is below 0)" in err
 
 
 def test_a_trial_that_was_killed_is_tried_again(sweep, monkeypatch):

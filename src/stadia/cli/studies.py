@@ -309,6 +309,9 @@ def sweep(
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
         echo(f"The best of {tried} with one seed may be luck. To test it against the base with other seeds:")
         echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
+        return
+    echo(f"no trial has a value of {name}. Fix: read {out / 'logs'}; the same command draws others", err=True)
+    raise typer.Exit(UNFINISHED)
 
 
 def _trial_line(trial: Any, metric: str) -> str:

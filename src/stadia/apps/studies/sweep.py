@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
-from stadia.apps.studies.launch import Job
+from stadia.apps.studies.launch import Job, read_last_lines
 from stadia.core.config import StrictModel, resolve_config
-from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
 from stadia.core.files import check_no_links, write_json
 from stadia.core.input_files import check_input_file
 from stadia.training.loggers import read_rows
@@ -185,7 +185,8 @@ class Sweep:
         name, runs = f"trial{trial.number}", self.folder / "runs"
         config = (self.folder / "configs" / f"{name}.json").absolute()
         words = ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute()))
-        process = Job(name, words, self.folder / "logs" / f"{name}.log").start()
+        job = Job(name, words, self.folder / "logs" / f"{name}.log")
+        process = job.start()
         values: dict[int, float] = {}
         try:
             while True:
@@ -204,21 +205,48 @@ class Sweep:
                 process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
             process.wait()
         if process.returncode or not values:
+            trial.set_user_attr("why", _explain_failure(job.log, process.returncode, self.metric))
             return TrialState.FAIL, None
         return TrialState.COMPLETE, values[max(values)]
 
     def validations(self, runs: Path, name: str) -> Iterator[tuple[int, float]]:
-        """Yield (step, value) logged so far. Raises ConfigError if the run finished without the metric."""
+        """Yield (step, value) logged so far. Raises ConfigError if the run finished without a value of the metric, and
+        has others.
+        """
         for path in runs.glob(f"*-{name}/metrics.csv"):
             rows = read_rows(path)
             for row in rows:
                 with suppress(ValueError, TypeError):
                     yield int(row["step"]), float(row.get(self.metric) or "")
-            with suppress(StadiaError):
-                if Run.open(path.parent).facts["status"] == "finished" and rows and self.metric not in rows[0]:
-                    validated = [column for column in rows[0] if column.startswith("val/")]
-                    found, expected = f"'{self.metric}'", f"one of {', '.join(validated)}"
-                    raise ConfigError("metric", found=found, expected=expected, fix="name one")
+            with suppress(DataError, RunError):
+                if Run.open(path.parent).facts["status"] == "finished":
+                    self._check_metric(rows)
+
+    def _check_metric(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Raise ConfigError where a metric has no value in any row, as without ground truth, and another one has."""
+        known = {name for row in rows for name, cell in row.items() if name.startswith("val/") and _is_finite(cell)}
+        if known and self.metric not in known:
+            found, expected = (
+                f"'{self.metric}', without a value in a finished run",
+                f"one of {', '.join(sorted(known))}",
+            )
+            raise ConfigError("--metric", found=found, expected=expected, fix="name one, and another --out")
+
+
+def _explain_failure(log: Path, code: int, metric: str) -> str:
+    """Return why a trial has no value: the last line of its log, or how its process ended."""
+    if code == 0:
+        return f"no finite {metric}"
+    if code < 0:
+        return f"its process was killed by signal {-code}"
+    last = read_last_lines(log)[-1:] if log.exists() else []
+    return last[0].removeprefix("stadia: ") if last else f"exit code {code}; see {log}"
+
+
+def _is_finite(cell: str | None) -> bool:
+    with suppress(ValueError):
+        return math.isfinite(float(cell or "nan"))
+    return False
 
 
 def suggest_value(trial: Any, key: str, one: SearchRange) -> Any:
