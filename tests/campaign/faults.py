@@ -186,7 +186,7 @@ COMMANDS = (
     Command("resume", "drive.mp4", "train --resume out/run", "out cache",
             prepare=f"{_TRAIN} training.max_steps=4 training.images_every=4", kill_share=0.7, then=_name_run),
     Command("sweep", "drive.mp4 space.yaml", f"sweep selfsup {_SMALL} training.max_steps=2 training.images_every=100"
-            " --space space.yaml --trials 2 --out out", "out cache"),
+            " --space space.yaml --trials 2 --metric val/residual --out out", "out/sweep.json"),
     Command("ablate", "drive.mp4", _ABLATE, make=_write_study, prepare=_ABLATE, then=_remove_run),
 )  # fmt: skip
 

@@ -226,11 +226,8 @@ class Sweep:
         """Raise ConfigError where a metric has no value in any row, as without ground truth, and another one has."""
         known = {name for row in rows for name, cell in row.items() if name.startswith("val/") and _is_finite(cell)}
         if known and self.metric not in known:
-            found, expected = (
-                f"'{self.metric}', without a value in a finished run",
-                f"one of {', '.join(sorted(known))}",
-            )
-            raise ConfigError("--metric", found=found, expected=expected, fix="name one, and another --out")
+            found, fix = f"'{self.metric}', without a value in a finished run", "name one, and another --out"
+            raise ConfigError("--metric", found=found, expected=f"one of {', '.join(sorted(known))}", fix=fix)
 
 
 def _explain_failure(log: Path, code: int, metric: str) -> str:
