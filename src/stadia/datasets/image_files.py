@@ -26,8 +26,10 @@ from stadia.core.recording import LEFT, Recording
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 HASH_DIGITS = 12
 _HASHED_BYTES = 4096  # of the middle and the end of a file
-_THREADS = 16  # disks serve many small reads in parallel
 _COPY = "copy or extract it again, or remove its frame"
+
+READ_THREADS = 16
+"""Disks serve many small reads in parallel."""
 
 
 def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
@@ -239,14 +241,14 @@ def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) 
 
 def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
     """Return hashes of files by index."""
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(READ_THREADS) as threads:
         return dict(zip(files, threads.map(hash_file, files.values()), strict=True))
 
 
 def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
     """Return a hash of the depth files that frames (index, side) read; None where there is none."""
     frames = list(frames)
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
     lines = [f"{side}/{index}:{found}\n" for (index, side), found in zip(frames, hashes, strict=True) if found]
     return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest() if lines else None

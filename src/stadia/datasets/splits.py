@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stadia.core.input_files import read_lines
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.datasets.config import SplitConfig
+from stadia.datasets.image_files import READ_THREADS
 
 BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
@@ -41,6 +43,18 @@ class TrainValSplit:
 def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
     """Return every frame of these sides, as far as the recording has them."""
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
+
+
+def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
+    """Return the frames that have a file of depth, and all of recordings whose depth is in no files."""
+    kept = []
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        for part in frames:
+            files = [part.recording.depth_files(index, part.side) for index in part.indices]
+            exist = threads.map(lambda candidates: not candidates or any(map(Path.is_file, candidates)), files)
+            indices = [index for index, is_labeled in zip(part.indices, exist, strict=True) if is_labeled]
+            kept += [part if len(indices) == len(part.indices) else replace(part, indices=indices)]
+    return [part for part in kept if part.indices]
 
 
 def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:

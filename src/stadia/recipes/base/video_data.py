@@ -21,7 +21,7 @@ from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, Sequ
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.recording_summary import summarize_recordings
-from stadia.datasets.splits import TrainValSplit
+from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
 from stadia.diagnostics.preflight_cache.reused_findings import CheckData, FindingsCache
@@ -156,10 +156,22 @@ def _check_labeled(bare: Sequence[Recording]) -> None:
         names = ", ".join(recording.name for recording in bare[:3])
         raise DataError(
             f"ground truth of {names}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
-            found="no depth in any of five frames",
+            found="no depth in any frame that was looked at",
             expected="depth in metres of what trains",
             fix="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
         )
+
+
+def _leave_out_unlabeled(frames: Sequence[TargetFrames], console: Console) -> list[TargetFrames]:
+    """Return the frames that have ground truth; print how many have none. Raises DataError where none is left."""
+    labeled = keep_labeled(frames)
+    if not labeled:
+        _check_labeled(unique_recordings(frames))
+    before, after = (sum(len(part.indices) for part in parts) for parts in (frames, labeled))
+    if after < before:
+        note = f"note: {before - after} of {before} training frames have no ground truth, and are left out"
+        console.print(note, markup=False, soft_wrap=True)
+    return labeled
 
 
 def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
@@ -177,6 +189,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
         shares = {id(r): measure_labeled_share(r) for r in unique_recordings([*split.train, *split.val])}
         if config.ground_truth_depth:
             _check_labeled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
+            split = replace(split, train=_leave_out_unlabeled(split.train, console))
         if config.sparse_depth == "auto":
             sparse = any(0 < share < MAX_SPARSE_SHARE for share in shares.values())
             config = config.model_copy(update={"sparse_depth": sparse})
