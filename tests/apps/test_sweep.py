@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
 from stadia.cli.studies import choose_metric
-from stadia.core.errors import ConfigError, ConfigMistakes, RunError
+from stadia.core.errors import ConfigError, ConfigMistakes, RunError, StadiaError
+from stadia.core.files import hold_folder
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -92,6 +94,17 @@ def test_failed_trial_is_reported_and_not_counted(sweep):
     sweep().run(1, lambda words: resolved(words) | {"x": -1}, told.append)
     assert [trial.state.name for trial in told] == ["FAIL"]
     assert told[0].user_attrs["why"] == "x is below 0"
+
+
+def test_a_lock_that_a_killed_search_left_is_removed(sweep, tmp_path, monkeypatch):
+    """Optuna waited for it for ever: the link leads nowhere from the sweep's folder."""
+    asked = sweep(folder=Path("sweep"))
+    monkeypatch.chdir(tmp_path)
+    asked.run(1, resolved, lambda trial: None)
+    (tmp_path / "sweep" / "optuna.log.lock").symlink_to("sweep/optuna.log")
+    assert len(asked.run(2, resolved, lambda trial: None).trials) == 2
+    with hold_folder(tmp_path / "sweep"), pytest.raises(StadiaError, match="another process that writes it"):
+        asked.run(3, resolved, lambda trial: None)
 
 
 def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep):

@@ -141,8 +141,12 @@ def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: A
         assert depth(ground_truth="none", ground_truth_path=str(tmp_path / wrong)) is None, "no map is read"
     (tmp_path / "download").mkdir()
     (tmp_path / "download" / "annotated").symlink_to(tmp_path / "annotated")
-    with pytest.raises(DataError, match=f"Fix: set data.ground_truth_path={tmp_path / 'download' / 'annotated'}"):
-        depth(ground_truth_path=str(tmp_path / "download"))
+    (tmp_path / "deep" / "a").mkdir(parents=True)
+    (tmp_path / "deep" / "a" / "b").symlink_to(tmp_path / "annotated" / "val")
+    for place, named in {"download": "download/annotated", "deep": "deep/a/b", "deep/a": "deep/a/b"}.items():
+        with pytest.raises(DataError, match=rf"Fix: set ground_truth_path .* to {tmp_path / named}\.$"):
+            depth(ground_truth_path=str(tmp_path / place))
+        assert depth(ground_truth_path=str(tmp_path / named)) == 9
     shutil.rmtree(tmp_path / "annotated" / "val" / drive.name)
     write(tmp_path / "annotated" / "train" / "another_drive_sync", "groundtruth", 9)
     with pytest.raises(DataError, match="annotated: found no depth of 2011_09_26_drive_0001;"):

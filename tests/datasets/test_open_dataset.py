@@ -68,8 +68,11 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path: Path, world: Any) -> 
     with pytest.raises(DataError, match=r"several formats: stadia, .* sequences \(kitti_odometry\);"):
         open_recordings(tmp_path / "data")
     world.dataset(tmp_path / "listed", {"train": ["a"]}, frames=1)
-    (tmp_path / "listed" / "source").symlink_to(tmp_path / "data" / "sequences" / "..")
+    (tmp_path / "listed" / "source").symlink_to(tmp_path / "data" / "sequences")
     assert open_recordings(tmp_path / "listed")[0].name == "listed/a", "dataset.json says which are meant"
+    (tmp_path / "listed" / "dataset.json").write_text('{"foreign": 1}')
+    with pytest.raises(DataError, match=r"several formats: stadia, .* source \(kitti_odometry\);"):
+        open_recordings(tmp_path / "listed")
     assert open_recordings(tmp_path / "data", "kitti_odometry")[0].name == "kitti_odometry/06"
 
 

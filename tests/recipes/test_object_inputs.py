@@ -243,6 +243,21 @@ def test_drawings_that_fail_leave_nothing(
     assert stadia("data", "show", tables, "test", "--out", tmp_path / "drawn")[0] == 0
 
 
+def test_drawings_go_into_a_folder_that_exists(
+    tables: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The current one, and one that is a link to another disk."""
+    (tmp_path / "here" / ".partial").mkdir(parents=True)  # what a kill left
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    monkeypatch.chdir(tmp_path / "here")
+    for place in (".", tmp_path / "link"):
+        assert stadia("data", "show", tables, "test", "--out", place)[0] == 0
+    here, there = ([one.name for one in (tmp_path / name).iterdir()] for name in ("here", "disk"))
+    assert here == there
+    assert here[0].endswith(".png")
+
+
 def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
     assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err

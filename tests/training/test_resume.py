@@ -342,6 +342,29 @@ def test_an_empty_table_is_refused_where_a_checkpoint_is_there(tmp_path: Path) -
     assert run.metrics_csv.read_bytes() == b""
 
 
+def test_a_table_without_rows_is_refused_where_a_checkpoint_is_there(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    run.metrics_csv.write_text("step,epoch\n")
+    with pytest.raises(RunError, match=r"metrics.csv: found no row; expected those up to the checkpoint"):
+        small_recipe.train(tmp_path, resume=run.folder)
+    assert run.metrics_csv.read_text() == "step,epoch\n"
+
+
+def test_times_of_checkpoints_that_were_never_written_prove_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, twice: the times are recorded before the checkpoint."""
+    folder = None
+    for every in (3, 5):
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingLoop, "save", lambda *_: crash())
+            with pytest.raises(Crash):
+                small_recipe.train(tmp_path, resume=folder, checkpoint_every=every)
+        (folder,) = tmp_path.iterdir()
+    assert not list(list_lost_files(folder, Run.open(folder).facts, Run.open(folder).config))
+    small_recipe.train(tmp_path, resume=folder, checkpoint_every=7)
+
+
 def test_a_run_goes_on_without_its_findings(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     run.note(data={"fingerprint": "1"})

@@ -179,14 +179,10 @@ def show(
     format: Annotated[str, typer.Option(help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
-    from stadia.core.errors import StadiaError
-    from stadia.core.files import atomic_folder
+    from stadia.core.output_files import fill_new_folder
     from stadia.recipes.objectpose.object_pose_scores import draw_labels
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        fix = "choose another --out: nothing is overwritten"
-        raise StadiaError(out, found="files in it", expected="a new folder", fix=fix)
-    with atomic_folder(out) as folder:
+    with fill_new_folder(out) as folder:
         names = [file.name for file in draw_labels(data, split, folder, images, format)]
     for name in names:
         echo(out / name)

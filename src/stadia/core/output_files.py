@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import (
+    atomic_folder,
     check_no_links,
     check_writable,
     expand_home,
@@ -33,6 +36,7 @@ from stadia.core.input_files import open_input
 from stadia.core.run_names import RUN_FILES
 
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
+_PARTIAL = ".partial"  # folder of what becomes the content of the folder that it is in
 
 PREVIEWED = ("roadworld", "tableworld", "cutouts")
 """Kinds of rendered data sets, which have a preview.png."""
@@ -119,6 +123,32 @@ def check_output_folder(
     check_replaceable(folder / record, kind, inputs=())
     check_no_links(folder)
     return folder
+
+
+@contextmanager
+def fill_new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder whose content is that of `path` after a clean exit; after another one nothing of it is there.
+
+    Raises StadiaError where `path` is neither new nor empty. A folder that exists stays itself: it may be the current
+    one, a link to one, or a disk.
+    """
+    path = expand_home(path)
+    if not path.exists():
+        with atomic_folder(path) as folder:
+            yield folder
+        return
+    if not path.is_dir() or any(one.name != _PARTIAL for one in path.iterdir()):
+        found, fix = "files in it" if path.is_dir() else "a file", "choose another --out: nothing is overwritten"
+        raise StadiaError(path, found=found, expected="a new folder", fix=fix)
+    folder = path / _PARTIAL
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
+    try:
+        yield folder
+        for one in sorted(folder.iterdir()):
+            one.rename(path / one.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_input(path: Path, given: Path, kind: str) -> bool:

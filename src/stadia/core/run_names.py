@@ -17,7 +17,10 @@ RUN_FILES = (
 
 
 EARLIER_TIME = "earlier_time"
-"""Key of run.json: the times at the checkpoint before the latest one. Its presence proves that there was one."""
+"""Key of run.json: the times at the checkpoint before the latest one, which proves that there was one.
+
+A run that starts again at step 0 loses it.
+"""
 
 
 @dataclass(frozen=True)

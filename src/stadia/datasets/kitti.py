@@ -238,11 +238,19 @@ def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> Non
     if any((place / "proj_depth").is_dir() for drive in drives for place in drive._list_depth_folders()):
         return
     found = f"no depth of {drives[0].session}" + f" and {len(drives) - 1} more drives" * (len(drives) > 1)
-    fix = "correct data.ground_truth_path, or leave it out for depth beside the images"
+    key = "ground_truth_path of this data set (data.ground_truth_path for data.path)"
+    fix = f"correct {key}, or leave it out for depth beside the images"
+    names = {drive.drive.resolve().name for drive in drives}
+    places = (
+        found.parents[1]
+        for depth in ("*", "*/*")
+        for found in folder.glob(f"{depth}/*_sync/proj_depth")
+        if found.parent.name in names
+    )
     if not folder.is_dir():
         found = "no such folder"
-    elif inner := next(folder.glob(f"*/*/{drives[0].drive.resolve().name}/proj_depth"), None):
-        fix = f"set data.ground_truth_path={inner.parents[2]}"
+    elif (inner := next(places, None)) is not None:
+        fix = f"set {key} to {inner.parent if inner.name in ('train', 'val') else inner}"
     elif not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
         found = "no DRIVE_sync/proj_depth in it"
     raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError, summarize_exception
+from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
 from stadia.core.files import expand_home
+from stadia.core.json_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
@@ -191,8 +192,7 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
 
     A list of recordings in the folder itself says which are meant.
     """
-    is_listed = any((path / name).is_file() for name in ("dataset.json", "recording.json"))
-    if format == VIDEO or is_listed or not path.is_dir():
+    if format == VIDEO or not path.is_dir() or _lists_recordings(path):
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name != VIDEO}
     others = list[str]()
@@ -204,6 +204,16 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
         found = f"data sets of several formats: {format}, and in folders of it {', '.join(others)}"
         fix = f"pass the folder of one, or set the format of this path to {format} (data.format for data.path)"
         raise DataError(path, found=found, expected="one data set", fix=fix)
+
+
+def _lists_recordings(path: Path) -> bool:
+    """Return whether a folder has a list of recordings, or is one, of stadia's own layout."""
+    if (path / "recording.json").is_file():
+        return True
+    with contextlib.suppress(StadiaError, OSError):
+        found = read_json(path / "dataset.json") if (path / "dataset.json").is_file() else None
+        return isinstance(found, dict) and found.get("format") == "stadia"
+    return False
 
 
 def _list_folders(path: Path) -> list[Path]:

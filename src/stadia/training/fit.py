@@ -150,7 +150,7 @@ def fit(
         if resume:  # everything is checked: files change from here on
             recorded.enter_context(_recorded(run, signals, console, describe_resume))
             _remove_half_written(run)
-            run.resume()
+            run.resume(from_start=checkpoint is None)
             notes = [_NOT_SAVED.format(run.folder), *_take_back_best(run)] if checkpoint is None else []
             if is_longer and loop is not None:
                 run.set_time_limit(config.max_minutes)
@@ -302,9 +302,11 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
     checkpoint = open_last_checkpoint(run, recipe.recipe)
     if checkpoint is not None:
         check_weights(checkpoint, checkpoint.weights(), recipe)
-    for table in (run.metrics_csv, run.histograms_csv):
-        if table.exists():
-            read_rows(table)
+    rows = {table: read_rows(table) for table in (run.metrics_csv, run.histograms_csv) if table.exists()}
+    is_logged = checkpoint is not None and checkpoint.header.step >= config.log_every
+    if is_logged and rows.get(run.metrics_csv) == []:
+        fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
+        raise RunError(run.metrics_csv, found="no row", expected="those up to the checkpoint", fix=fix)
     return checkpoint
 
 

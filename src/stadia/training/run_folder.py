@@ -23,7 +23,7 @@ from stadia.core.errors import DataError, RunError
 from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
 from stadia.core.json_files import read_json
 from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, is_measured, match_facts
-from stadia.core.run_names import describe_place, describe_runs
+from stadia.core.run_names import EARLIER_TIME, describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -284,9 +284,14 @@ class Run:
         """Write that the run failed, and the error."""
         self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
-    def resume(self) -> None:
-        """Write that the run was resumed."""
-        self.note(status="running", finished=None, error=None, resumed=[*self.facts.get("resumed", []), _now()])
+    def resume(self, *, from_start: bool = False) -> None:
+        """Write that the run was resumed; at step 0 without the times of what it trained before."""
+        facts = self.facts
+        if from_start:
+            facts = {key: fact for key, fact in facts.items() if key not in ("time", EARLIER_TIME)}
+        facts |= {"status": "running", "finished": None, "error": None}
+        if self.writes:
+            write_json(self.folder / "run.json", facts | {"resumed": [*facts.get("resumed", []), _now()]})
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -18,10 +18,10 @@ from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping,
 from stadia.apps.studies.launch import Job, read_last_lines
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
-from stadia.core.files import check_no_links, write_json
+from stadia.core.files import check_no_links, hold_folder, write_json
 from stadia.core.input_files import check_input_file
 from stadia.training.loggers import read_rows
-from stadia.training.run_folder import Run
+from stadia.training.run_folder import Run, remove_stale_files_of_run
 
 POLL_S = 1.0
 MAX_INVALID_TRIALS = 10
@@ -109,7 +109,7 @@ class Sweep:
         import optuna
         from optuna.storages.journal import JournalFileBackend
 
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path.absolute())))  # its lock is a link to it
         before = len(storage.get_all_trials(found[0]._study_id)) if (found := storage.get_all_studies()) else 0
         study = optuna.create_study(
             storage=storage,
@@ -153,8 +153,16 @@ class Sweep:
             "why" has the message.
         on_trial_end: called with each ended trial.
 
-        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured.
+        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured, and StadiaError where
+        another process searches in the folder.
         """
+        with hold_folder(self.folder):
+            (self.folder / f"{STORAGE}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
+            return self._search(trials, resolved, on_trial_end)
+
+    def _search(
+        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
+    ) -> Any:
         study = self.study()
         from optuna.trial import TrialState
 
@@ -205,6 +213,8 @@ class Sweep:
                 process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
             process.wait()
         if process.returncode or not values:
+            for run in runs.glob(f"*-{name}"):
+                remove_stale_files_of_run(run)
             trial.set_user_attr("why", _explain_failure(job.log, process.returncode, self.metric))
             return TrialState.FAIL, None
         return TrialState.COMPLETE, values[max(values)]
