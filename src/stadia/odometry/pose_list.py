@@ -1,6 +1,10 @@
-"""A growing list of poses in one array."""
+"""A growing list of poses that keeps the last ones in memory."""
 
 from __future__ import annotations
+
+import tempfile
+import weakref
+from typing import IO
 
 import numpy as np
 import torch
@@ -10,11 +14,14 @@ from torch import Tensor
 from stadia.geometry.se3 import from_rotation_translation, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
+_BYTES = 8 * _COUNT
 _ROWS = 512  # poses of a block
 
 
 class PoseList:
-    """Rigid poses (4, 4) float64. Each takes 56 bytes: a unit quaternion and the translation.
+    """Rigid poses (4, 4) float64. Each takes 56 bytes, a unit quaternion and the translation, in a temporary file.
+
+    A block of the last ones is in memory, and all others where no file can be written.
 
     Translations and the identity come back exactly, other rotations up to rounding (1e-15). A rotation that chained
     float32 made slightly skew comes back orthonormal.
@@ -30,6 +37,8 @@ class PoseList:
     """
 
     def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._written = 0  # blocks in the file; the others follow in memory
         self._blocks: list[NDArray[np.float64]] = []  # an array that grows would leave holes of its earlier sizes
         self._length = 0
 
@@ -38,22 +47,50 @@ class PoseList:
 
     def __getitem__(self, index: int) -> Tensor:
         """Return one pose (4, 4). Raises IndexError beyond the end."""
-        block, row = divmod(range(self._length)[index], _ROWS)
-        return _make_poses(self._blocks[block][row])
+        index = range(self._length)[index]
+        block, row = divmod(index, _ROWS)
+        if block < self._written:
+            return _make_poses(self._read(index, 1)[0])
+        return _make_poses(self._blocks[block - self._written][row])
 
     def append(self, T: Tensor) -> None:
         """Add a pose (4, 4)."""
-        block, row = divmod(self._length, _ROWS)
-        if block == len(self._blocks):
+        row = self._length % _ROWS
+        if row == 0:
+            self._write_blocks()
             self._blocks.append(np.empty((_ROWS, _COUNT)))
         T = T.double()
-        self._blocks[block][row, :4] = quaternion_wxyz_from_matrix(T[:3, :3]).numpy()
-        self._blocks[block][row, 4:] = T[:3, 3].numpy()
+        self._blocks[-1][row, :4] = quaternion_wxyz_from_matrix(T[:3, :3]).numpy()
+        self._blocks[-1][row, 4:] = T[:3, 3].numpy()
         self._length += 1
 
     def stack(self) -> Tensor:
         """Return all poses (N, 4, 4)."""
-        return _make_poses(np.concatenate([np.empty((0, _COUNT)), *self._blocks])[: self._length])
+        written = self._read(0, self._written * _ROWS)
+        return _make_poses(np.concatenate([written, *self._blocks])[: self._length])
+
+    def _write_blocks(self) -> None:
+        """Move the blocks from memory to the file; they stay where none can be written, as on a full disk."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed with the list
+                weakref.finalize(self, self._file.close)
+            while self._blocks:
+                self._file.seek(self._written * _ROWS * _BYTES)
+                left = self._blocks[0].data.cast("B")
+                while left:
+                    left = left[self._file.write(left) :]
+                del self._blocks[0]
+                self._written += 1
+        except OSError:
+            return
+
+    def _read(self, start: int, count: int) -> NDArray[np.float64]:
+        """Return `count` poses of the file (N, 7)."""
+        if self._file is None or count == 0:
+            return np.empty((0, _COUNT))
+        self._file.seek(start * _BYTES)
+        return np.frombuffer(bytearray(self._file.read(count * _BYTES))).reshape(-1, _COUNT)
 
 
 def _make_poses(values: NDArray[np.float64]) -> Tensor:
