@@ -69,6 +69,7 @@ def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
         assert cv2.imread(str(tmp_path / "out" / name)).std() > 5
 
 
+@pytest.mark.slow
 def test_a_wrong_pitch_is_a_wrong_height(drive):
     assert estimate(drive, "horizon=given", "pitch_deg=1") < 0.95 * TRUE_M
     assert estimate(drive, "horizon=given", "pitch_deg=-1") > 1.05 * TRUE_M
@@ -229,6 +230,7 @@ def test_class_is_requested_by_any_alias():
     assert list(parse_camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
 
 
+@pytest.mark.slow
 def test_frames_without_a_road_are_noted(drive):
     assert not any("no road" in line for line in run_camera_height(make_request(drive, "horizon=given")))
     (drive / "masks" / "classes.json").write_text(json.dumps({"1": "sky", "2": "road", "9": "car"}))

@@ -33,6 +33,7 @@ def _count_new_pages(word: str, megabytes: int = 64, **environment: str) -> tupl
     return bool(kept), pages
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is the C library of Linux")
 def test_a_freed_block_is_kept_or_returned_as_chosen() -> None:
     if not keep_freed_memory():

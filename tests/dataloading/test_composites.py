@@ -207,6 +207,7 @@ def test_labels_on_disk_are_lossless_and_have_a_source(given, tmp_path: Path) ->
     }
 
 
+@pytest.mark.slow
 def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

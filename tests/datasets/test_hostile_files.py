@@ -64,6 +64,7 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path, world: Any, one_line: On
     one_line(caught.value, path, "no video format that is read")
 
 
+@pytest.mark.slow
 def test_frames_that_a_decoder_keeps_are_limited(
     tmp_path: Path, world: Any, one_line: OneLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_view_of_a_part_is_a_part(drive: Path, monkeypatch: pytest.MonkeyPatch
     assert not FrameRange(whole, 1, 4).is_part, "the user chose these frames"
 
 
+@pytest.mark.slow
 def test_a_range_of_frames_is_one_of_the_whole_video(drive: Path) -> None:
     (sampled,) = sample_recordings(drive, camera=FOCAL, frames=(20, 150))
     (opened,) = open_recordings(drive, camera=FOCAL, frames=(20, 150))
@@ -105,6 +106,7 @@ def test_truncated_segment_is_logged(drive: Path, tmp_path: Path, caplog: pytest
     assert f"{cut}: no frames after 75 % of it" in caplog.text
 
 
+@pytest.mark.slow
 def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, world: Any, tmp_path: Path) -> None:
     video_files.MAX_DECODED = 50  # undone with the fixture's patch
     (stretch,) = sample_recordings(drive, camera=FOCAL)

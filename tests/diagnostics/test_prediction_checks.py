@@ -111,6 +111,7 @@ def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     assert measure_frames(drive, has_ratios=False).mean_map_error is None
 
 
+@pytest.mark.slow
 def test_maps_that_add_nothing_to_their_mean_map_are_not_usable(drive: list[SampledFrame]) -> None:
     """Each map differs from the mean of eight, and not as its own image does: it explains motion alone."""
     both = [*drive, *drive]

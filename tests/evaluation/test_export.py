@@ -129,6 +129,7 @@ class InPlace(Toy):
         return functional.relu_(functional.elu_(wide) - 0.3) + read_later
 
 
+@pytest.mark.slow
 def test_activations_in_place_are_replaced_where_nothing_reads_what_they_change(tmp_path: Path) -> None:
     torch.manual_seed(0)
     toy = InPlace().eval()
@@ -156,6 +157,7 @@ class ChangedViews(Toy):
         return changed + view.flatten(1).sum(1)[:, None, None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "view",
     [lambda x: x[:, :, :8], lambda x: x.flatten(1), lambda x: x.chunk(2, 2)[1], lambda x: x[:, :, 4:].transpose(2, 3)],

@@ -93,6 +93,7 @@ def test_a_backbone_without_stages_is_checkpointed_as_a_whole() -> None:
         assert all(torch.equal(one, other) for one, other in zip(*ones, strict=True))
 
 
+@pytest.mark.slow
 def test_names_of_weights_stay() -> None:
     config = DepthPoseNetConfig(encoder="mobilenetv3_small_050", pose_encoder="mobilenetv3_small_050", pretrained=False)
     plain, other = (DepthPoseNet(config.model_copy(update={"checkpoint_gradients": one})) for one in (False, True))

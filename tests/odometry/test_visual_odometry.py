@@ -451,6 +451,7 @@ class FloatProducts(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
+@pytest.mark.slow
 def test_no_product_of_float32_has_the_number_of_points_among_its_sizes():
     """OneDNN would compile and keep a program for each: 8 kB a frame."""
     for room in (Room(), RightRoom(knows_rig=True)):

@@ -260,6 +260,7 @@ def test_a_copy_of_what_trained_is_known_under_any_name(
     assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
 
 
+@pytest.mark.slow
 def test_held_out_of_a_split_is_what_of_it_did_not_train(
     run: Path, tables: Path, stadia: Stadia, unscored: list[int]
 ) -> None:

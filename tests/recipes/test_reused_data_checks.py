@@ -77,6 +77,7 @@ def start(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return begin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["optimizer.lr=1e-4", "seed=7", "training.batch_size=1", "training.max_steps=9"])
 def test_a_key_that_cannot_change_findings_checks_no_data(
     checks: DataChecks, start: Callable[..., Path], capsys: pytest.CaptureFixture[str], word: str
@@ -89,6 +90,7 @@ def test_a_key_that_cannot_change_findings_checks_no_data(
     assert len(re.findall(line, capsys.readouterr().err)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word", ['data.recordings=["train-000"]', "data.stereo=false", 'data.split_by.val_recordings=["train-000"]']
 )
@@ -98,6 +100,7 @@ def test_another_data_key_checks_the_data(checks: DataChecks, start: Callable[..
     assert checks.count == 2
 
 
+@pytest.mark.slow
 def test_another_image_and_another_program_check_the_data(
     checks: DataChecks, start: Callable[..., Path], worlds: Path, tmp_path: Path
 ) -> None:

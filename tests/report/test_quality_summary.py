@@ -92,6 +92,7 @@ def test_damaged_facts_of_the_verdict_are_left_out(make_run):
         assert "best checkpoint" not in shown
 
 
+@pytest.mark.slow
 def test_a_doubtful_best_checkpoint_is_described(make_run):
     compared = {"name": "val/abs_rel", "step": 40, "last_step": 60, "score": 0.3, "last_score": 0.31}
     folder = make_run(run={"best_checkpoint": {**compared, "doubt": "5 validation samples are few"}})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from stadia import report
 from stadia.report.path_figures import make_path_figures
@@ -148,6 +149,7 @@ def test_the_longest_scored_path_is_the_headline_and_each_has_its_length(make_ru
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_took_the_time_of_its_parts(make_run):
     """It was stopped overnight."""
     facts = {"finished": "2026-03-03T10:15:00+00:00", "resumed": ["2026-03-02T11:00:00+00:00", "2026-03-03T10:10:00"]}
