@@ -41,6 +41,7 @@ def has_name(module: str, name: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_names_imported_from_another_program_exist(path):
     files = [(path.parent / f"{module}.py", name) for module, name in imports(path)]

@@ -21,6 +21,7 @@ from stadia.datasets.video_decoding import stream_video
 VIDEO = CORPUS / "video" / "h264.mp4"
 
 
+@pytest.mark.slow
 def test_an_image_and_a_video_are_decoded_as_without(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (48, 64, 3)))

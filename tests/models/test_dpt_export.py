@@ -57,16 +57,25 @@ def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [hybrid, depth_anything])
-def test_onnx(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
-    network = drawn(arch)
+def test_onnx(tmp_path: Path) -> None:
+    network = drawn(depth_anything)
     export_onnx(network, tmp_path / "model.onnx", described(network))
     exported = ExportedNetwork(tmp_path / "model.onnx", threads=1)
     check_sizes(network, lambda image: torch.from_numpy(exported.inverse_depth(image.numpy())))
 
 
 @pytest.mark.slow
-def test_an_archive_of_torch_export(tmp_path: Path) -> None:
-    network = drawn(plain)
+def test_onnx_of_one_size(tmp_path: Path) -> None:
+    """What is written is compared with the network. An archive has the same graph for any size."""
+    network = drawn(hybrid)
+    size = 3 * network.stride, 4 * network.stride
+    (compared,) = export_onnx(network, tmp_path / "model.onnx", described(network), size)
+    assert (compared.height, compared.width) == size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [plain, hybrid])
+def test_an_archive_of_torch_export(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
+    network = drawn(arch)
     export_torch(network, tmp_path / "model.pt2", described(network))
     check_sizes(network, torch.export.load(tmp_path / "model.pt2").module())

@@ -92,6 +92,7 @@ def test_no_padding_is_computed_from_the_size() -> None:
     ] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DPT_NETWORKS)
 def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
     network = on_meta(name)

@@ -66,6 +66,7 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
     return {name.replace("attn.qkv", "attn.to_qkv"): tensor for name, tensor in weights.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutate", "message"),
     [

@@ -140,6 +140,7 @@ def test_the_light_trunk_is_small_and_predicts_positive_depth():
     assert net.depth.bias.grad.item() == pytest.approx(2 * 24 * 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["light", "full"])
 def test_background_and_image_both_count_and_samples_do_not_meet(network):
     torch.manual_seed(0)

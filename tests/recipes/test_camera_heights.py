@@ -336,6 +336,7 @@ def half(rank: int, root: Path) -> None:
     (root / f"{rank}.txt").write_text(repr((found[0] == found[1], found[0], heights.heights)))
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_processes_agree_on_the_heights_of_all_observations(tmp_path: Path):
     assert run_in_two_processes(half, tmp_path) == [0, 0]

@@ -43,6 +43,7 @@ def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
         assert keys(iter(rest)) == whole[position:]
 
 
+@pytest.mark.slow
 def test_a_stream_draws_no_global_random_number() -> None:
     torch.manual_seed(0)
     stream = iter(

@@ -214,6 +214,7 @@ def test_fp16_is_refused_without_a_gpu(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, precision="fp16")
 
 
+@pytest.mark.slow
 def test_fp16_skips_updates_that_overflow_and_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_fp16_on_cpu(monkeypatch, 2.0**20)
     run, _ = small_recipe.train(tmp_path, precision="fp16", clip_norm=1.0)

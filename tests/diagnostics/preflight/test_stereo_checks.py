@@ -114,6 +114,7 @@ def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None
     )
 
 
+@pytest.mark.slow
 def test_converging_cameras_are_not_swapped(recording: Recording) -> None:
     """What is further than where their axes cross, here 4.5 m, lies further to the right in the right image."""
     toed_in = Unrectified(recording, (0.0, 0.12, 0.0), lambda R: R)
