@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 Stadia = Callable[..., tuple[int, str, str]]
 
 PARTS = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")

@@ -10,6 +10,8 @@ import pytest
 
 from stadia.core.freed_memory import keep_freed_memory
 
+pytestmark = pytest.mark.slow
+
 _COUNT = """
 import resource, sys
 import numpy as np
@@ -33,7 +35,6 @@ def _count_new_pages(word: str, megabytes: int = 64, **environment: str) -> tupl
     return bool(kept), pages
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is the C library of Linux")
 def test_a_freed_block_is_kept_or_returned_as_chosen() -> None:
     if not keep_freed_memory():

@@ -18,6 +18,8 @@ from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameTensors, Tensor]:
@@ -70,7 +72,6 @@ def error_m(T: Tensor, true: Tensor) -> float:
     return float((T - true)[:3, 3].norm())
 
 
-@pytest.mark.slow
 def test_the_depth_corrects_the_network(pair) -> None:
     now, following, true = pair
     assert true[2, 3] < -0.4, "it drives"
@@ -105,7 +106,6 @@ def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
     assert align_motion(saying(None), now, following, far) is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["black", "white", "noise", "upside down"])
 def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
     now, following, _ = pair
@@ -121,7 +121,6 @@ def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -
     assert align_motion(saying(None), now, elsewhere, said.double()) is None
 
 
-@pytest.mark.slow
 def test_a_motion_says_whether_the_images_confirm_it(pair) -> None:
     now, following, _ = pair
     elsewhere = FrameTensors(torch.zeros_like(now.image), following.camera, following.inverse_depth)

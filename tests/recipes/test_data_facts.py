@@ -28,6 +28,8 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.synthetic.composites.backgrounds import describe_background_depth, open_backgrounds
 from stadia.training.run_folder import Run
 
+pytestmark = pytest.mark.slow
+
 
 def scale_depth(world: Path) -> None:
     for file in (world / "depth" / "left").glob("*.npy"):
@@ -156,7 +158,6 @@ def test_data_without_labels_have_no_facts(world: Path) -> None:
     assert describe(world) == {"poses": {"one": None}, "depth": {"train-000": None}}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("change", "fact"), [(scale_depth, "depth"), (scale_poses, "poses")])
 def test_a_resume_with_other_labels_is_refused(
     change: Callable[[Path], None], fact: str, small: SelfsupConfig, trained_small: Path, tmp_path: Path
@@ -173,7 +174,6 @@ def test_a_resume_with_other_labels_is_refused(
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.slow
 def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
     """The file that lists them may have another path; the same frames in it go on."""
     lists = {name: tmp_path / f"{name}.txt" for name in ("train", "val", "moved", "other")}
@@ -194,7 +194,6 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
                 recipes.train(changed, resume=run)
 
 
-@pytest.mark.slow
 def test_other_labels_of_an_extra_data_set_are_named_with_its_path_and_key(trained_small: Path, tmp_path: Path) -> None:
     run = Run.open(shutil.copytree(trained_small, tmp_path / "run"))
     facts = {**run.facts["data"], "extra_datasets": {"car": {"depth": {"drive": "1f"}, "poses": {"drive": [1.0]}}}}
@@ -211,7 +210,6 @@ def test_other_labels_of_an_extra_data_set_are_named_with_its_path_and_key(train
         run.check_data({**facts, "extra_datasets": {"car": of_car}})
 
 
-@pytest.mark.slow
 def test_a_resume_may_name_a_format_that_was_detected(
     small: SelfsupConfig, trained_small: Path, tmp_path: Path
 ) -> None:
@@ -224,13 +222,11 @@ def test_a_resume_may_name_a_format_that_was_detected(
         recipes.train(small, resume=run)
 
 
-@pytest.mark.slow
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:
     every = {"data.path", "data.cache", "data.camera.K_file", "data.ground_truth_path", "data.poses"}
     assert every <= set(list_movable_keys(small, Run.open(trained_small)))
 
 
-@pytest.mark.slow
 def test_runs_of_earlier_versions_go_on_with_moved_files(
     small: SelfsupConfig, worlds: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,7 +254,6 @@ def test_runs_of_earlier_versions_go_on_with_moved_files(
     assert set(run.facts["data"]) >= {"poses", "depth", "val_frames"}, "the next resume compares them"
 
 
-@pytest.mark.slow
 def test_depth_that_was_added_has_a_cure_of_its_own(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
     place = shutil.copytree(worlds, tmp_path / "worlds")
     depth = place / "val-000" / "depth"

@@ -21,6 +21,8 @@ from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, list_agreements
 from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "fix", "evidence"}
 
 
@@ -42,7 +44,6 @@ def broken(roadworld: Path, tmp_path: Path) -> Callable[[Callable[[dict], None]]
     return make
 
 
-@pytest.mark.slow
 def test_clean_data_is_good(roadworld: Path) -> None:
     result = run(roadworld)
     assert result.exit_code == 0
@@ -57,7 +58,6 @@ def test_clean_data_is_good(roadworld: Path) -> None:
     assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
 
 
-@pytest.mark.slow
 def test_a_baseline_agrees_with_nothing_where_it_is_wrong(broken: Callable[..., Path]) -> None:
     def stretch(described: dict) -> None:
         described["T_right_left"][0][3] *= 1.25
@@ -115,7 +115,6 @@ def test_exact_agreement_has_an_interval_of_a_thousandth() -> None:
     assert ": 0.999 to 1.001 times" in line
 
 
-@pytest.mark.slow
 def test_a_pair_that_init_wrote_is_good(roadworld: Path, tmp_path: Path) -> None:
     source = roadworld / "train-000"
     described = json.loads((source / "recording.json").read_text())
@@ -130,7 +129,6 @@ def test_a_pair_that_init_wrote_is_good(roadworld: Path, tmp_path: Path) -> None
     assert result.stdout.strip().splitlines()[-1].startswith("good: nothing found"), result.stdout
 
 
-@pytest.mark.slow
 def test_verdict_names_hidden_mistakes(roadworld: Path, tmp_path: Path) -> None:
     """The verdict names what images alone cannot show, and no line is empty."""
     images = tmp_path / "drive"
@@ -149,7 +147,6 @@ def test_verdict_names_hidden_mistakes(roadworld: Path, tmp_path: Path) -> None:
     assert run(images, fov, "--json").output.startswith("[")
 
 
-@pytest.mark.slow
 def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     def flip(described: dict) -> None:
         described["T_right_left"][0][3] *= -1
@@ -166,7 +163,6 @@ def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     assert "stop: 1 to fix before training" in reported
 
 
-@pytest.mark.slow
 def test_images_are_written_with_out_only(
     broken: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +246,6 @@ def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
     assert isinstance(run(roadworld, "data.strid=3").exception, ConfigError)
 
 
-@pytest.mark.slow
 def test_sampling_of_a_video_is_reported(roadworld: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     images = sorted((roadworld / "train-000" / "left").iterdir())

@@ -20,6 +20,8 @@ from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
+pytestmark = pytest.mark.slow
+
 SMALL = RoadWorldConfig(train=1, val=1, test=0, frames=3, height=32, width=96, exposure=True, noise=True)
 
 
@@ -34,7 +36,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_every_file_is_there_and_loads(dataset: Path) -> None:
     description = json.loads((dataset / "dataset.json").read_text())
     assert description["format"] == "stadia"
@@ -92,7 +93,6 @@ def test_dataset_opens_as_recordings(dataset: Path) -> None:
     assert (np.linalg.inv(T[2]) @ T[0])[2, 3] < 0  # driving forward
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread(dataset: Path, tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from stadia.synthetic.roadworld.config import RoadWorldConfig;"
@@ -106,7 +106,6 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread
     assert contents(tmp_path / "again") == contents(dataset)
 
 
-@pytest.mark.slow
 def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
     write_roadworld(SMALL.model_copy(update={"val": 0}), tmp_path / "other", seed=1)
     assert (tmp_path / "other/train-000/left/000000.png").read_bytes() != (
@@ -114,7 +113,6 @@ def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
     ).read_bytes()
 
 
-@pytest.mark.slow
 def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, render, calls = tmp_path / "data", RoadRenderer.render, []
 
@@ -144,7 +142,6 @@ def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:
         write_roadworld(SMALL.model_copy(update={"noise": False}), dataset)
 
 
-@pytest.mark.slow
 def test_mono_has_one_camera(tmp_path: Path) -> None:
     config = RoadWorldConfig(train=1, val=0, test=0, frames=1, height=32, width=96, stereo=False)
     write_roadworld(config, tmp_path / "mono")
@@ -155,7 +152,6 @@ def test_mono_has_one_camera(tmp_path: Path) -> None:
     assert roadworld_writer.ROADWORLD_VERSION >= 1
 
 
-@pytest.mark.slow
 def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
