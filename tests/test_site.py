@@ -160,6 +160,7 @@ def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.Mo
         assert (tmp_path / picture).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_command_of_the_gallery_that_fails_is_an_error() -> None:
     gallery.call("--version")
     gallery.call("--no-such-option", codes=(2,))

@@ -49,6 +49,7 @@ def test_the_number_of_parameters(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in on_meta(name).parameters()) == parameters
 
 
+@pytest.mark.slow
 def test_parts_of_hybrid_have_the_published_sizes() -> None:
     network = on_meta("dpt-hybrid").network
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}

@@ -33,6 +33,7 @@ def roads(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_set_is_rendered_and_drawn_without_downloads(stadia, roads: Path, tmp_path: Path) -> None:
     cut, out = tmp_path / "cut", tmp_path / "out"
     code, said, _ = stadia(

@@ -115,6 +115,7 @@ def test_another_image_and_another_program_check_the_data(
     assert checks.count == 3
 
 
+@pytest.mark.slow
 def test_check_again_checks_the_data(checks: DataChecks, start: Callable[..., Path]) -> None:
     start()
     start(check_again=True)

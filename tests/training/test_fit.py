@@ -433,6 +433,7 @@ def test_checkpoints_take_no_time_of_a_training(tmp_path: Path, monkeypatch: pyt
     assert fitted.steps == 5
 
 
+@pytest.mark.slow
 def test_scoring_the_start_takes_no_time_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring the weights that it starts from takes 100 s, of 60 s in all."""
     now, score = [0.0], TrainingLoop.score_validation

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import re
@@ -287,6 +288,12 @@ def _expand_home(word: str) -> str:
     return f"{found['option']}{expand_home(found['path'])}"
 
 
+@functools.cache
+def _build_command() -> Any:
+    """Build the command from the signatures of all commands: 25 ms, once a process."""
+    return typer.main.get_command(app)
+
+
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     """Run the command line; return the exit code, and the last message, empty without any."""
     from stadia.core.closed_output import OutputClosedError, discard_closed_output, is_output_discarded
@@ -296,7 +303,8 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     was_discarded = is_output_discarded()
     try:
         stop_with_parent()
-        code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
+        words = [word for word in line if word != "--traceback"]
+        code = _build_command()(words, prog_name="stadia", standalone_mode=False) or DONE
         return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this
     except SystemExit as ending:
         if not isinstance(ending.__context__, BrokenPipeError):  # typer ends the process for each of these

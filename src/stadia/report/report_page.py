@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -78,12 +79,19 @@ def build_report(
     return path
 
 
-def _render_page(run: RunFiles, before: RunFiles | None) -> str:
-    """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
+@functools.cache
+def _make_environment() -> Environment:
+    """Make what the templates see. They are compiled once a process, which takes as long as to fill them."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
     environment.filters["number"] = format_number
     environment.globals["figures"] = figures
+    return environment
+
+
+def _render_page(run: RunFiles, before: RunFiles | None) -> str:
+    """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
+    template = _make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
     script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
     paths, scores = make_path_figures(run.scores), score_tables.merge_equal_scores(run.scores)
@@ -91,7 +99,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         key: value for key, value in flatten_mapping(run.run).items() if not key.startswith(("environment", "time."))
     }
     series = [one for one in run.series if not is_calibration(one)]
-    return environment.get_template("report.html").render(
+    return template.render(
         name=run.folder.resolve().name,
         run=run,
         stadia_version=__version__,

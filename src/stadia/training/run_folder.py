@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import importlib.metadata
 import json
 import os
@@ -403,12 +404,17 @@ def _code_version() -> tuple[dict[str, Any], str]:
 
 def _environment() -> dict[str, Any]:
     """Return Python, platform, cores, and the versions of packages with an influence on the numbers."""
+    python, system = platform.python_version(), platform.platform()
+    return {"python": python, "platform": system, "cores": os.cpu_count(), "packages": dict(_read_versions())}
+
+
+@functools.cache
+def _read_versions() -> Mapping[str, str]:
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    python, system = platform.python_version(), platform.platform()
-    return {"python": python, "platform": system, "cores": os.cpu_count(), "packages": versions}
+    return versions
 
 
 def _find_renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:

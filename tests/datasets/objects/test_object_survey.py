@@ -91,6 +91,7 @@ def test_wrong_labels_are_stop_findings(tables: Path, change: Callable[[list[Ent
     assert found[0].evidence["worst"]["file"][0].startswith("train-000")
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_reported_by_file(tables: Path) -> None:
     """Also where an image is not among those that are read: the first and the last alone are."""
     files = [ObjectFolder.open(tables, "train").file(index) for index in range(6)]

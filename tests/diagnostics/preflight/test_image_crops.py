@@ -94,6 +94,7 @@ def test_a_center_far_outside_the_image_stops_without_poses(recording: Recording
     assert (first.code, first.severity) == ("K03", Severity.STOP)
 
 
+@pytest.mark.slow
 def test_poses_that_are_wrong_confirm_no_K(recording: Recording) -> None:
     """Of the upper left alone, with all translations across: K04 may not stop, and E07 or E09 may."""
 

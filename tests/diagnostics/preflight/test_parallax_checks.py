@@ -260,6 +260,7 @@ def test_one_camera_of_a_pair_that_trains_alone_needs_parallax() -> None:
     assert list(check_parallax(RecordingSurvey(roadworld(), one_camera=True))) == []
 
 
+@pytest.mark.slow
 def test_without_matches_nothing_is_measured() -> None:
     gray = Alone(roadworld(), image=lambda image: np.full_like(image, 90))
     with pytest.raises(NotChecked, match="too few frames with motion"):

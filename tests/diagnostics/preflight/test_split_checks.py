@@ -25,6 +25,7 @@ def test_image_shows_the_held_out_and_the_nearest_training_frame(caplog: pytest.
     assert one.image.startswith(PNG)
 
 
+@pytest.mark.slow
 def test_shared_drive_is_reported_beside_a_shared_recording() -> None:
     raw, cut = Drive("raw", "day 3"), Drive("06", "day 3")
     (one,) = found({cut: range(20), raw: range(30)}, {raw: range(35, 40)})

@@ -57,6 +57,7 @@ def test_the_next_frame_by_depth_and_pose(renderer: RoadRenderer, frames: Frames
         assert inverted > unwarped, (unwarped, inverted)
 
 
+@pytest.mark.slow
 def test_the_right_image_by_depth_and_baseline(renderer: RoadRenderer, frames: Frames) -> None:
     T_right_left = np.linalg.inv(renderer.T_world_camera(0, "right")) @ renderer.T_world_camera(0, "left")
     np.testing.assert_allclose(T_right_left[:3, 3], [-0.54, 0, 0], atol=1e-12)
