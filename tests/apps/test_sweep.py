@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -28,7 +31,7 @@ folder.mkdir(parents=True)
 facts = {"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}
 (folder / "run.json").write_text(json.dumps(facts))
 bad = abs(config["x"] - 3)
-text = "step,val/abs_rel\\n"
+text = f"step,{config.get('column', 'val/abs_rel')}\\n"
 for step in (1, 2):
     text += f"{step},{bad + 1 / step}\\n"
 (folder / "metrics.csv").write_text(text)
@@ -110,9 +113,61 @@ def test_a_lock_that_a_killed_search_left_is_removed(sweep, tmp_path, monkeypatc
 def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep):
     """As depth scores of a video without ground truth: all trials were trained, and failed without a reason."""
     asked, told = sweep(metric="val/d1"), []
-    with pytest.raises(ConfigError, match=r"--metric: found 'val/d1', .* expected one of val/abs_rel"):
-        asked.run(3, resolved, told.append)
-    assert told == []
+    for number in range(2):  # the rerun goes on: another trial may have it
+        with pytest.raises(ConfigError, match=r"--metric: found 'val/d1', .* expected one of val/abs_rel"):
+            asked.run(3, resolved, told.append)
+        assert [(trial.number, trial.state.name) for trial in told] == [(k, "FAIL") for k in range(number + 1)]
+
+
+def test_a_search_without_validation_stops_at_its_first_trial(sweep):
+    with pytest.raises(ConfigError, match="expected runs with frames to validate"):
+        sweep().run(3, lambda words: resolved(words) | {"column": "train/loss"}, lambda trial: None)
+
+
+def test_a_later_trial_without_the_metric_fails_alone(sweep):
+    """As val/ause of trainings without uncertainty: it ended the search, also of each rerun."""
+    told = []
+
+    def lacking(words):
+        config = resolved(words)
+        return config | ({"column": "val/loss"} if config["name"] == "trial1" else {})
+
+    sweep().run(2, lacking, told.append)
+    sweep().run(2, resolved, told.append)
+    assert [(trial.number, trial.state.name) for trial in told] == [(0, "COMPLETE"), (1, "FAIL"), (2, "COMPLETE")]
+    assert told[1].user_attrs["why"] == "no finite val/abs_rel"
+
+
+def test_half_a_line_and_links_of_a_stopped_process_are_removed(sweep, tmp_path):
+    """Optuna appended to half a line of a full disk, and every later run refused the file."""
+    asked = sweep()
+    asked.run(2, resolved, lambda trial: None)
+    log = tmp_path / "sweep" / "optuna.log"
+    whole = log.read_bytes()
+    log.write_bytes(whole + b'{"op_code":4,"worker' + b" " * 100_000)
+    (tmp_path / "sweep" / "optuna.log.lock0.rename").symlink_to(log)
+    assert len(asked.run(2, resolved, lambda trial: None).trials) == 2
+    assert log.read_bytes().startswith(whole)
+    assert b"worker " not in log.read_bytes()
+    assert not list((tmp_path / "sweep").glob("*lock*"))
+
+
+def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(RunError, match="found no optuna"):
+        sweep().run(1, resolved, lambda trial: None)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_lock_is_left_on_file_systems_without_locks(sweep, tmp_path, monkeypatch):
+    """Another process may hold it; Optuna takes over one that is 30 s old."""
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOSYS, "no locks")))
+    lock = tmp_path / "sweep" / "optuna.log.lock"
+    lock.parent.mkdir()
+    lock.symlink_to("optuna.log")
+    asked = sweep()
+    monkeypatch.setattr(Sweep, "_search", lambda *_: lock.is_symlink())
+    assert asked.run(1, resolved, lambda trial: None)
 
 
 def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path):

@@ -174,6 +174,7 @@ COMMANDS = (
             "camera-height images CAMERA masks=masks horizon=given pitch_deg=0 --out out"),
     Command("init", "images", "init images images K.txt --baseline 0.5 --out out", make=_write_K),
     Command("show", "objects", "data show objects train --out out"),
+    Command("show-empty", "objects", "data show objects train --out out", make=lambda folder: (folder / "out").mkdir()),
     Command("prepare", "images", "prepare images --masks --by masks.json --out out", make=_write_coco),
     Command("roadworld", "", "data roadworld --preset tiny --worlds 1,1,0 frames=2 height=32 width=64 --workers 1"
             " --out out"),

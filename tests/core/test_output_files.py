@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +16,14 @@ import pytest
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import atomic_write
-from stadia.core.output_files import MARKS, PREVIEWED, check_output_folder, check_replaceable, write_marked_png
+from stadia.core.output_files import (
+    MARKS,
+    PREVIEWED,
+    check_output_folder,
+    check_replaceable,
+    fill_new_folder,
+    write_marked_png,
+)
 
 SAMPLES = {
     "report": b'<!doctype html>\n<meta name="generator" content="stadia-report">',
@@ -181,3 +192,82 @@ def test_an_archive_is_recognized_by_its_description(tmp_path: Path) -> None:
         archive.writestr("model/data", bytes(100_000))
         archive.writestr("model/extra/stadia.json", "{}")
     check_replaceable(tmp_path / "model.pt2", "exported network", inputs=())
+
+
+def fill(folder: Path, names: str = "abc") -> None:
+    with fill_new_folder(folder) as partial:
+        for name in names:
+            (partial / name).write_text("new")
+
+
+def list_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(params=["new", "exists"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "exists":
+        (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def test_a_folder_is_filled_once(place: Path) -> None:
+    fill(place)
+    assert list_names(place) == ["a", "b", "c"]
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(place)
+
+
+def test_after_an_error_nothing_is_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, target: Path, rename: Any = Path.rename) -> Path:
+        if path.name in ("b", ".out.partial"):
+            raise OSError(errno.EIO, "broken disk", str(path))
+        return rename(path, target)
+
+    existed = place.exists()
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="broken disk"):
+        fill(place)
+    monkeypatch.undo()
+    assert place.exists() == existed
+    fill(place)
+
+
+def test_what_a_killed_process_moved_is_taken_back(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib
+from stadia.core.output_files import fill_new_folder
+rename = pathlib.Path.rename
+pathlib.Path.rename = lambda path, to: os._exit(9) if path.name == "b" else rename(path, to)
+with fill_new_folder(pathlib.Path({str(tmp_path)!r})) as folder:
+    for name in "abc":
+        (folder / name).write_text("old")
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert list_names(tmp_path) == [".stadia-partial", "a"]
+    fill(tmp_path, "bd")
+    assert list_names(tmp_path) == ["b", "d"]
+
+
+def test_a_folder_is_filled_by_one_process(place: Path) -> None:
+    with fill_new_folder(place) as folder:
+        (folder / "a").touch()
+        with pytest.raises(StadiaError, match="another process that writes it"):
+            fill(place)
+    assert list_names(place) == ["a"]
+
+
+def test_a_folder_of_the_user_with_a_similar_name_is_kept(tmp_path: Path) -> None:
+    (tmp_path / ".partial").mkdir()
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(tmp_path)
+    assert list_names(tmp_path) == [".partial"]
+
+
+def test_names_that_lead_out_of_the_folder_are_not_removed(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "kept", tmp_path / "out" / ".stadia-partial"
+    kept.touch()
+    folder.mkdir(parents=True)
+    (folder / ".moved.json").write_text('["../kept", 3]')
+    fill(tmp_path / "out")
+    assert kept.exists()

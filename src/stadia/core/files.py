@@ -223,7 +223,7 @@ def _make_temporary(folder: str, name: str, locked: ExitStack) -> tuple[str, int
             os.close(handle)
             return temporary, None
         locked.callback(os.close, handle)
-        if try_lock(handle) and os.path.exists(temporary):  # else another process just took it for a stale one
+        if try_lock(handle) is not False and os.path.exists(temporary):  # else another took it for a stale one
             return temporary, handle
 
 
@@ -245,16 +245,13 @@ def remove_stale_files(folder: str | Path) -> None:
 
 def _remove_if_stale(temporary: Path) -> None:
     """Remove a temporary file that no process writes. Raises OSError where it is gone."""
-    if IS_WINDOWS:
-        if time.time() - temporary.stat().st_mtime > _STALE_S:
-            temporary.unlink()
-        return
-    handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        if try_lock(handle):
-            temporary.unlink()
-    finally:
+    is_locked: bool | None = None
+    if not IS_WINDOWS:
+        handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
+        is_locked = try_lock(handle)
         os.close(handle)
+    if is_locked or (is_locked is None and time.time() - temporary.stat().st_mtime > _STALE_S):
+        temporary.unlink()
 
 
 @contextmanager
@@ -329,21 +326,21 @@ def _sync_folder(folder: str | Path) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path, output: Path | None = None) -> Iterator[None]:
-    """Hold the lock of a file or folder that exists; kill -9 releases it.
+def hold_lock(path: Path, output: Path | None = None) -> Iterator[bool]:
+    """Hold the lock of a file or folder that exists; kill -9 releases it. Yields False on file systems without locks.
 
     output: its name for the user, `path` by default. Raises StadiaError where another process holds it.
     """
     handle = _open_for_lock(path)
     try:
-        if not try_lock(handle):
+        if (is_locked := try_lock(handle)) is False:
             raise StadiaError(
                 output or path,
                 found="another process that writes it",
                 expected="one process at a time",
                 fix="wait until it has ended, or choose another output",
             )
-        yield
+        yield bool(is_locked)
     finally:
         os.close(handle)
 
@@ -358,8 +355,8 @@ def _open_for_lock(path: Path) -> int:
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Make an output folder where it is missing, and hold its lock.
+def hold_folder(folder: Path) -> Iterator[bool]:
+    """Make an output folder where it is missing, and hold its lock, as `hold_lock`.
 
     Raises StadiaError where another process writes it, or it cannot be made.
     """
@@ -368,15 +365,15 @@ def hold_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         explain_write_error(error, folder)
         raise
-    with hold_lock(folder):
-        yield
+    with hold_lock(folder) as is_locked:
+        yield is_locked
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool | None:
     """Take the lock of an open file without waiting.
 
-    Returns False where another process has it, and True also on file systems without locks. On Windows the first byte
-    is locked, which others can then neither read nor write.
+    Returns False where another process has it, and None on file systems without locks. On Windows the first byte is
+    locked, which others can then neither read nor write.
     """
     module: Any = importlib.import_module("msvcrt" if IS_WINDOWS else "fcntl")
     try:
@@ -385,7 +382,7 @@ def try_lock(descriptor: int) -> bool:
         else:
             module.flock(descriptor, module.LOCK_EX | module.LOCK_NB)
     except OSError as error:
-        return not isinstance(error, PermissionError if IS_WINDOWS else BlockingIOError)
+        return False if isinstance(error, PermissionError if IS_WINDOWS else BlockingIOError) else None
     return True
 
 

@@ -13,7 +13,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,22 @@ from stadia.core.files import (
     check_no_links,
     check_writable,
     expand_home,
+    hold_lock,
     is_existing_path,
     open_atomic,
     remove_stale_files,
+    sync_later,
+    write_json,
 )
 from stadia.core.image_io import PNG_SIGNATURE
 from stadia.core.input_files import open_input
+from stadia.core.json_files import read_json
 from stadia.core.run_names import RUN_FILES
+from stadia.core.write_errors import explain_write_error
 
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
-_PARTIAL = ".partial"  # folder of what becomes the content of the folder that it is in
+_PARTIAL = ".stadia-partial"  # folder of what becomes the content of the folder that it is in
+_MOVED = ".moved.json"  # in it, the names of what is moved
 
 PREVIEWED = ("roadworld", "tableworld", "cutouts")
 """Kinds of rendered data sets, which have a preview.png."""
@@ -127,28 +133,51 @@ def check_output_folder(
 
 @contextmanager
 def fill_new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder whose content is that of `path` after a clean exit; after another one nothing of it is there.
+    """Yield a folder whose content is that of `path` after a clean exit; after an error nothing of it is there.
 
-    Raises StadiaError where `path` is neither new nor empty. A folder that exists stays itself: it may be the current
-    one, a link to one, or a disk.
+    What a killed process left is removed by the next one. A folder that exists stays itself: it may be the current
+    one, a link to one, or a disk. Raises StadiaError where `path` is neither new nor empty, cannot be written to, or
+    another process fills it.
     """
     path = expand_home(path)
     if not path.exists():
         with atomic_folder(path) as folder:
             yield folder
         return
-    if not path.is_dir() or any(one.name != _PARTIAL for one in path.iterdir()):
-        found, fix = "files in it" if path.is_dir() else "a file", "choose another --out: nothing is overwritten"
-        raise StadiaError(path, found=found, expected="a new folder", fix=fix)
-    folder = path / _PARTIAL
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    folder.mkdir()
-    try:
-        yield folder
-        for one in sorted(folder.iterdir()):
-            one.rename(path / one.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not path.is_dir():
+        raise StadiaError(path, found="a file", expected="a new folder", fix="choose another --out")
+    with hold_lock(path):
+        folder = path / _PARTIAL
+        _take_back(folder)
+        if any(path.iterdir()):
+            fix = "choose another --out: nothing is overwritten"
+            raise StadiaError(path, found="files in it", expected="a new folder", fix=fix)
+        try:
+            folder.mkdir()
+            with sync_later(folder):
+                yield folder
+            names = sorted(one.name for one in folder.iterdir())
+            write_json(folder / _MOVED, names)
+            for name in names:
+                (folder / name).rename(path / name)
+            shutil.rmtree(folder)
+        except BaseException as error:
+            with suppress(OSError, StadiaError):  # the first error is the cause; the next process takes it back
+                _take_back(folder)
+            if isinstance(error, OSError):
+                explain_write_error(error, path)
+            raise
+
+
+def _take_back(folder: Path) -> None:
+    """Remove a partial folder, where there is one, and what was moved out of it into the folder that it is in."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    if (folder / _MOVED).is_file():
+        for name in read_json(folder / _MOVED, expected="names of files"):
+            if isinstance(name, str) and name == Path(name).name:
+                (folder.parent / name).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def _is_input(path: Path, given: Path, kind: str) -> bool:

@@ -311,7 +311,7 @@ class Run:
             found, expected = f"no file that can be locked ({error.strerror})", "a file of the run"
             raise RunError(self.folder / ".lock", found=found, expected=expected, fix="remove it") from error
         try:
-            if not try_lock(handle):
+            if try_lock(handle) is False:
                 found, expected = "a training that runs in it", "a run that has stopped"
                 raise RunError(self.folder, found=found, expected=expected, fix="wait, or stop it first")
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ TEST_SEEDS = 5
 """Number of seeds of the test of the best trial; none of them was used in the search."""
 STORAGE = "optuna.log"
 """File in the sweep's folder: all trials as JSON lines of Optuna, nothing is pickled."""
+
+_BLOCK_BYTES = 1 << 16
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)] | int
@@ -89,12 +92,7 @@ class Sweep:
 
     def study(self) -> Any:
         """Return Optuna's study, new or resumed. Raises RunError without Optuna, or if the search space differs."""
-        try:
-            import optuna
-        except ImportError as error:
-            fix = "pip install 'stadia[sweep]'"
-            raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", fix=fix) from error
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        _check_optuna()
         self._check_same()
         path, expected = self.folder / STORAGE, "trials that Optuna wrote"
         if path.exists():
@@ -153,12 +151,32 @@ class Sweep:
             "why" has the message.
         on_trial_end: called with each ended trial.
 
-        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured, and StadiaError where
-        another process searches in the folder.
+        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured, ConfigError where no
+        trial so far has a value of the metric and a finished one lacks it, and StadiaError where another process
+        searches in the folder.
         """
-        with hold_folder(self.folder):
-            (self.folder / f"{STORAGE}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
+        _check_optuna()
+        with hold_folder(self.folder) as is_locked:
+            if is_locked:  # else another process may write; Optuna takes over a lock that is 30 s old
+                self._repair_storage()
             return self._search(trials, resolved, on_trial_end)
+
+    def _repair_storage(self) -> None:
+        """Remove what a process left that was killed while it wrote a trial, or had no space: a lock, half a line."""
+        for lock in self.folder.glob(f"{STORAGE}.lock*"):
+            if lock.is_symlink():
+                lock.unlink()
+        path = self.folder / STORAGE
+        if path.is_symlink() or not path.is_file():
+            return
+        with path.open("r+b") as stream:
+            end = start = stream.seek(0, os.SEEK_END)
+            kept = -1
+            while start > 0 and kept < 0:
+                start = max(0, start - _BLOCK_BYTES)
+                stream.seek(start)
+                kept = stream.read(_BLOCK_BYTES).rfind(b"\n")
+            stream.truncate(min(end, start + kept + 1))
 
     def _search(
         self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
@@ -182,6 +200,8 @@ class Sweep:
                 state, value = self._train(trial)
             study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
             on_trial_end(study.trials[trial.number])
+            if not any(one.intermediate_values for one in study.get_trials(deepcopy=False)):
+                self._check_metric(trial.number)
             if len(wrong) == number + 1 == MAX_INVALID_TRIALS:  # a key that there is not, or a base that cannot be
                 raise wrong[-1]
         return study
@@ -220,24 +240,41 @@ class Sweep:
         return TrialState.COMPLETE, values[max(values)]
 
     def validations(self, runs: Path, name: str) -> Iterator[tuple[int, float]]:
-        """Yield (step, value) logged so far. Raises ConfigError if the run finished without a value of the metric, and
-        has others.
-        """
+        """Yield (step, value) logged so far."""
         for path in runs.glob(f"*-{name}/metrics.csv"):
-            rows = read_rows(path)
-            for row in rows:
+            for row in read_rows(path):
                 with suppress(ValueError, TypeError):
                     yield int(row["step"]), float(row.get(self.metric) or "")
-            with suppress(DataError, RunError):
-                if Run.open(path.parent).facts["status"] == "finished":
-                    self._check_metric(rows)
 
-    def _check_metric(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Raise ConfigError where a metric has no value in any row, as without ground truth, and another one has."""
-        known = {name for row in rows for name, cell in row.items() if name.startswith("val/") and _is_finite(cell)}
-        if known and self.metric not in known:
-            found, fix = f"'{self.metric}', without a value in a finished run", "name one, and another --out"
-            raise ConfigError("--metric", found=found, expected=f"one of {', '.join(sorted(known))}", fix=fix)
+    def _check_metric(self, number: int) -> None:
+        """Raise ConfigError where a trial has finished without a value of the metric, and not because it diverged.
+
+        That is without any validation, or with other scores, as of a video without ground truth.
+        """
+        for folder in (self.folder / "runs").glob(f"*-trial{number}"):
+            with suppress(DataError, RunError):
+                if Run.open(folder).facts["status"] != "finished":
+                    continue
+                cells = [cell for row in read_rows(folder / "metrics.csv") for cell in row.items()]
+                validated = {name for name, cell in cells if name.startswith("val/") and cell}
+                known = {name for name, cell in cells if name in validated and _is_finite(cell)}
+                if validated and not known:
+                    continue
+                found = f"'{self.metric}', without a value in a finished run"
+                expected = f"one of {', '.join(sorted(known))}" if known else "runs with frames to validate"
+                fix = "name one" if known else "choose such frames by data.split"
+                fix = f"{fix}, with another --out; or run it again where other trials may have it"
+                raise ConfigError("--metric", found=found, expected=expected, fix=fix)
+
+
+def _check_optuna() -> None:
+    """Raise RunError without Optuna; silence it."""
+    try:
+        import optuna
+    except ImportError as error:
+        fix = "pip install 'stadia[sweep]'"
+        raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", fix=fix) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def _explain_failure(log: Path, code: int, metric: str) -> str:
