@@ -148,6 +148,8 @@ def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: A
             depth(ground_truth_path=str(tmp_path / place))
         assert depth(ground_truth_path=str(tmp_path / named)) == 9
     shutil.rmtree(tmp_path / "annotated" / "val" / drive.name)
+    with pytest.raises(DataError, match=r"Fix: correct ground_truth_path .* or leave it out for depth beside the im"):
+        depth(ground_truth_path=str(drive.parents[1]))  # also has depth, which is read without a path
     write(tmp_path / "annotated" / "train" / "another_drive_sync", "groundtruth", 9)
     with pytest.raises(DataError, match="annotated: found no depth of 2011_09_26_drive_0001;"):
         depth(ground_truth_path=str(tmp_path / "annotated"))

@@ -25,6 +25,7 @@ def test_poses_come_back_and_hold_no_memory_of_what_they_were_a_view_of() -> Non
     torch.testing.assert_close(poses.stack(), given, rtol=0, atol=4e-15)
     assert torch.equal(poses[-1], poses.stack()[-1])
     assert torch.equal(poses[7], poses.stack()[7])
+    assert torch.equal(torch.stack(list(poses)), poses.stack())
     before = poses[7]
     poses[7].zero_()
     assert torch.equal(poses[7], before), "a copy"

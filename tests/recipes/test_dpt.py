@@ -9,7 +9,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -22,6 +24,7 @@ from stadia.core.errors import CheckpointError, ConfigError, DataError, Geometry
 from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
 from stadia.models.dpt_net import DptNet
+from stadia.recipes.base.video_data import measure_labeled_share
 from stadia.recipes.dpt.config import DptRecipeConfig
 from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -212,6 +215,21 @@ def test_recordings_without_ground_truth_are_named(small_dpt: DptRecipeConfig, w
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("depth"))
     with pytest.raises(DataError, match=r"ground truth of .*found no depth"):
         DptRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
+
+
+def test_a_recording_is_labeled_where_none_of_five_frames_is(tmp_path: Path) -> None:
+    """It was refused as one without ground truth."""
+    (tmp_path / "7").touch()
+    recording = MagicMock(
+        **{
+            "__len__.return_value": 20,
+            "depth_files": lambda index, side: [tmp_path / str(index)],
+            "depth_m": lambda index: np.float32([[1, 0]]) if index == 7 else None,
+        }
+    )
+    assert measure_labeled_share(recording) == 0.5
+    (tmp_path / "7").unlink()
+    assert measure_labeled_share(recording) == 0
 
 
 @pytest.mark.slow

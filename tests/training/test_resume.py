@@ -350,6 +350,13 @@ def test_a_table_without_rows_is_refused_where_a_checkpoint_is_there(tmp_path: P
     assert run.metrics_csv.read_text() == "step,epoch\n"
 
 
+def test_a_table_that_a_resume_turned_on_may_have_no_row(tmp_path: Path) -> None:
+    """A resume that was killed before its first row could not be resumed: there had never been one."""
+    run, _ = small_recipe.train(tmp_path, loggers=())
+    run.metrics_csv.write_text("step,epoch\n")
+    small_recipe.train(tmp_path, resume=run.folder, loggers=("csv",))
+
+
 def test_times_of_checkpoints_that_were_never_written_prove_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ KITTI odometry (cvlibs.net/datasets/kitti): sequences/NN/{image_0..3, calib.txt,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,17 +241,17 @@ def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> Non
     found = f"no depth of {drives[0].session}" + f" and {len(drives) - 1} more drives" * (len(drives) > 1)
     key = "ground_truth_path of this data set (data.ground_truth_path for data.path)"
     fix = f"correct {key}, or leave it out for depth beside the images"
-    names = {drive.drive.resolve().name for drive in drives}
-    places = (
-        found.parents[1]
+    opened = {drive.drive.resolve() for drive in drives}
+    places = Counter(
+        place.parent if (place := found.parents[1]).name in ("train", "val") else place
         for depth in ("*", "*/*")
         for found in folder.glob(f"{depth}/*_sync/proj_depth")
-        if found.parent.name in names
+        if found.parent.name in {drive.name for drive in opened} and found.parent.resolve() not in opened
     )
     if not folder.is_dir():
         found = "no such folder"
-    elif (inner := next(places, None)) is not None:
-        fix = f"set {key} to {inner.parent if inner.name in ('train', 'val') else inner}"
+    elif places:
+        fix = f"set {key} to {places.most_common(1)[0][0]}"
     elif not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
         found = "no DRIVE_sync/proj_depth in it"
     raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)

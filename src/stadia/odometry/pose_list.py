@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
@@ -64,10 +65,19 @@ class PoseList:
         self._blocks[-1][row, 4:] = T[:3, 3].numpy()
         self._length += 1
 
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield each pose (4, 4); a block of them is read at a time."""
+        for block in range(-(-self._length // _ROWS)):
+            is_written = block < self._written
+            rows = self._read(block * _ROWS, _ROWS) if is_written else self._blocks[block - self._written]
+            yield from _make_poses(rows[: self._length - block * _ROWS])
+
     def stack(self) -> Tensor:
         """Return all poses (N, 4, 4)."""
-        written = self._read(0, self._written * _ROWS)
-        return _make_poses(np.concatenate([written, *self._blocks])[: self._length])
+        stacked = torch.empty((self._length, 4, 4), dtype=torch.float64)
+        for index, T in enumerate(self):
+            stacked[index] = T
+        return stacked
 
     def _write_blocks(self) -> None:
         """Move the blocks from memory to the file; they stay where none can be written, as on a full disk."""

@@ -133,10 +133,10 @@ class SlidingWindow:
         assert self.bundle is not None
         T_camera_world = torch.cat([self.settled.stack(), self.bundle.frames.T_camera_world])
         row = {number: k for k, number in enumerate(self.numbers)}
-        poses = []
-        for number, (keyframe, T) in enumerate(zip(self.hosts, self.links.stack(), strict=True)):
+        T_world_camera = torch.empty((len(self.links), 4, 4), dtype=torch.float64)
+        for number, (keyframe, T) in enumerate(zip(self.hosts, self.links, strict=True)):
             if number in row:
-                poses.append(T_camera_world[row[number]])
+                T_world_camera[number] = inverse(T_camera_world[row[number]])
                 continue
             k = row[keyframe]
             if k + 1 < len(self.numbers):
@@ -144,8 +144,8 @@ class SlidingWindow:
                 refined = compose(T_camera_world[k + 1], inverse(T_camera_world[k]))
                 correction = se3_log(compose(refined, inverse(self.links[following])))
                 T = compose(se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
-            poses.append(compose(T, T_camera_world[k]))
-        return inverse(torch.stack(poses))
+            T_world_camera[number] = inverse(compose(T, T_camera_world[k]))
+        return T_world_camera
 
     def _link(self, keyframe: int, T_frame_keyframe: Tensor) -> None:
         self.hosts.append(keyframe)

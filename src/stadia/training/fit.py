@@ -303,7 +303,8 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
     if checkpoint is not None:
         check_weights(checkpoint, checkpoint.weights(), recipe)
     rows = {table: read_rows(table) for table in (run.metrics_csv, run.histograms_csv) if table.exists()}
-    is_logged = checkpoint is not None and checkpoint.header.step >= config.log_every
+    was_logged = "csv" in (run.config.get("training") or {}).get("loggers", ())  # a resume may turn it on
+    is_logged = was_logged and checkpoint is not None and checkpoint.header.step >= config.log_every
     if is_logged and rows.get(run.metrics_csv) == []:
         fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
         raise RunError(run.metrics_csv, found="no row", expected="those up to the checkpoint", fix=fix)

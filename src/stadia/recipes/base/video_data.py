@@ -146,9 +146,21 @@ MAX_SPARSE_SHARE = 0.35
 
 
 def measure_labeled_share(recording: Recording) -> float:
-    """Return the largest share of labeled pixels in five frames: the first ones of a drive often have none."""
-    maps = (recording.depth_m(index) for index in np.linspace(0, len(recording) - 1, 5).astype(int))
-    return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
+    """Return the largest share of labeled pixels in five frames: the first ones of a drive often have none.
+
+    Where these have none, in five of the frames with a file of depth.
+    """
+
+    def measure(indices: Sequence[int]) -> float:
+        chosen = (indices[k] for k in np.linspace(0, len(indices) - 1, 5).astype(int))
+        maps = (recording.depth_m(index) for index in chosen)
+        return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
+
+    frames = range(len(recording))
+    if (share := measure(frames)) > 0:
+        return share
+    labeled = keep_labeled([TargetFrames(recording, frames)])
+    return max((measure(part.indices) for part in labeled if len(part.indices) < len(frames)), default=0.0)
 
 
 def _check_labeled(bare: Sequence[Recording]) -> None:
@@ -156,7 +168,7 @@ def _check_labeled(bare: Sequence[Recording]) -> None:
         names = ", ".join(recording.name for recording in bare[:3])
         raise DataError(
             f"ground truth of {names}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
-            found="no depth in any frame that was looked at",
+            found="no depth in the frames that were looked at (five, of those with a file of depth)",
             expected="depth in metres of what trains",
             fix="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
         )
