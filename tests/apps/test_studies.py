@@ -473,6 +473,24 @@ def test_choices_after_results_are_noted(ablate):
     )
 
 
+def test_files_that_are_no_study_are_kept(ablate, tmp_path):
+    """They were replaced: table.md, plot.svg, plot.png, verdicts.json, results.jsonl."""
+    folder = tmp_path / "studies" / "study"
+    folder.mkdir(parents=True)
+    (folder / "table.md").write_text("mine")
+    code, _, err = ablate(Trainings(noise))
+    assert (code, "study: found files in it, and no study of stadia's" in err) == (2, True), err
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("table.md", "mine")]
+
+
+def test_a_study_that_was_killed_before_its_configurations_goes_on(ablate, tmp_path):
+    ablate(Trainings(noise))
+    shutil.rmtree(tmp_path / "studies" / "study" / "configs")
+    code, _, err = ablate(Trainings(noise))
+    assert code == 0, err
+    assert len(list((tmp_path / "studies" / "study" / "configs").iterdir())) == 12
+
+
 def test_an_old_key_of_study_yaml_is_refused_with_its_new_name(ablate, tmp_path):
     ablate(Trainings(noise))
     with (tmp_path / "studies/study/study.yaml").open("a") as written:

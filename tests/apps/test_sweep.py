@@ -14,7 +14,7 @@ import pytest
 from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
 from stadia.cli.studies import choose_metric
-from stadia.core.errors import ConfigError, ConfigMistakes, RunError, StadiaError
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
 from stadia.core.files import hold_folder
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -25,8 +25,10 @@ PROGRAM = """
 import json, pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as what a script starts in the background
 config = json.loads(pathlib.Path(sys.argv[1]).read_text())
-folder = pathlib.Path(sys.argv[2]) / f"2026-01-01-000000-{config['name']}"
-folder.mkdir(parents=True)
+is_resumed = sys.argv[2] == "--resume"
+folder = pathlib.Path(sys.argv[1 if is_resumed else 2])
+folder = folder.parent if is_resumed else folder / f"2026-01-01-000000-{config['name']}"
+folder.mkdir(parents=True, exist_ok=True)
 (folder / "config.json").write_text(json.dumps(config))
 facts = {"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}
 (folder / "run.json").write_text(json.dumps(facts))
@@ -39,16 +41,23 @@ if config["x"] > 90:
     print("a trial that is far off is given up"); time.sleep(60); (folder / "waited").touch()
 if config["x"] < 0:
     print("stadia: x is below 0")
-sys.exit(config["x"] < 0)
+if config.get("disk") and not is_resumed:
+    print("stadia: last.safetensors: found a full disk; expected free space")
+sys.exit(config["x"] < 0 or ("disk" in config and not is_resumed))
 """
 FAR = {"name": "trial0", "x": -1.0}
 
 
+def list_words(job):
+    """Return the configuration, and the folder of runs or --resume."""
+    if job.words[1] == "--resume":
+        return f"{job.words[2]}/config.json", "--resume"
+    return job.words[3], job.words[5]
+
+
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        Job, "command", property(lambda job: [sys.executable, "-S", "-c", PROGRAM, job.words[3], job.words[5]])
-    )
+    monkeypatch.setattr(Job, "command", property(lambda job: [sys.executable, "-S", "-c", PROGRAM, *list_words(job)]))
     monkeypatch.setattr("stadia.apps.studies.sweep.POLL_S", 0.05)
     return lambda **changes: Sweep(
         **{
@@ -181,22 +190,57 @@ def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path
     assert "trial 0: fail (x is below 0)" in err
 
 
-def test_a_trial_that_was_killed_is_tried_again(sweep, monkeypatch):
-    asked = sweep()
+def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(sweep, monkeypatch, tmp_path):
+    """Its trial was trained again from the start, under another number, and later trials tried other values."""
+    space = {"x": SearchRange(low=0.0, high=10.0), "y": SearchRange(low=0.0, high=1.0)}
 
-    def killed(self, runs, name):
-        if any(runs.glob(f"*-{name}/run.json")):
+    def without_y(words):
+        return resolved([word for word in words if not word.startswith("y=")])
+
+    whole = sweep(folder=tmp_path / "whole", space=space).run(4, without_y, lambda trial: None)
+    asked = sweep(space=space)
+
+    def stop(self, number):
+        if number == 2 and self._find_run(number) is not None:
             raise KeyboardInterrupt
         return ()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "validations", killed)
+        patch.setattr(Sweep, "validations", stop)
+        patch.setattr(Sweep, "_check_metric", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            asked.run(1, resolved, lambda trial: None)
-    (before,) = [trial.params for trial in asked.study().trials if trial.params]
+            asked.run(4, without_y, lambda trial: None)
     told = []
-    asked.run(1, resolved, told.append)
-    assert told[0].params == before
+    ended = asked.run(4, without_y, told.append)
+    assert told[0].number == 2
+    assert [trial.params for trial in ended.trials[:4]] == [trial.params for trial in whole.trials]
+    assert len(list((tmp_path / "sweep" / "runs").glob("*trial2"))) == 1, "resumed"
+
+
+def test_a_full_disk_stops_the_search_and_its_trial_goes_on(sweep):
+    """Every later trial failed too, and none of their values was tried again."""
+    told = []
+    with pytest.raises(RunError, match=r"trial0: found a full disk .* the same command goes on"):
+        sweep().run(2, lambda words: resolved(words) | {"disk": "full"}, told.append)
+    assert told == []
+    sweep().run(2, resolved, told.append)
+    assert [(trial.number, trial.state.name) for trial in told] == [(0, "COMPLETE"), (1, "COMPLETE")]
+
+
+def test_a_folder_of_others_is_refused(sweep, tmp_path):
+    (tmp_path / "sweep" / "configs").mkdir(parents=True)
+    (tmp_path / "sweep" / "configs" / "trial0.json").write_text("mine")
+    with pytest.raises(StadiaError, match="sweep: found files in it, and no sweep of stadia's"):
+        sweep().run(1, resolved, lambda trial: None)
+    assert (tmp_path / "sweep" / "configs" / "trial0.json").read_text() == "mine"
+    assert len(list((tmp_path / "sweep").iterdir())) == 1
+
+
+def test_trials_without_their_record_are_refused(sweep, tmp_path):
+    sweep().run(1, resolved, lambda trial: None)
+    (tmp_path / "sweep" / "optuna.log").unlink()
+    with pytest.raises(DataError, match=r"optuna.log: found no such file beside runs; .* Fix: restore it"):
+        sweep().run(2, resolved, lambda trial: None)
 
 
 def refused(words):
@@ -217,13 +261,15 @@ def test_invalid_combination_is_reported_and_search_continues(sweep):
     assert len(sweep(space={"x": SearchRange(low=0, high=9)}).study().trials) == before  # none waits to be tried again
 
 
-def test_a_combination_that_stopped_a_sweep_before_it_began_is_not_tried_again(sweep):
+def test_a_combination_that_stopped_a_sweep_twice_before_it_began_is_not_tried_again(sweep):
     def broken(words):
         raise RuntimeError("killed")
 
-    with pytest.raises(RuntimeError):
-        sweep().run(1, broken, lambda trial: None)
-    assert [trial.state.name for trial in sweep().study().trials] == ["FAIL"]
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            sweep().run(1, broken, lambda trial: None)
+    assert [trial.state.name for trial in sweep().study().trials] == ["RUNNING"]
+    assert [trial.state.name for trial in sweep().run(1, resolved, lambda trial: None).trials] == ["FAIL", "COMPLETE"]
 
 
 def test_a_space_of_which_nothing_can_be_is_refused(sweep):

@@ -38,7 +38,7 @@ def _split_settings(option: str, value: str | None) -> list[str]:
     counts = [parse_integer(number.strip(), most=MAX_COUNT) for number in numbers]
     if len(counts) != len(SPLITS) or None in counts:
         expected = f"three numbers up to {MAX_COUNT}"
-        raise ConfigError(option, found=value, expected=expected, fix=f"for example {option} 10,1,2")
+        raise ConfigError(option, found=repr(value), expected=expected, fix=f"for example {option} 10,1,2")
     return [f"{split}={count}" for split, count in zip(SPLITS, counts, strict=True)]
 
 

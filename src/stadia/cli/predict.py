@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -162,6 +163,6 @@ def export(
     for comparison in compared:
         echo(f"  {comparison}")
     if out.suffix == ".onnx":
-        echo(f"run it: stadia predict {out} INPUT --out DIR")
+        echo(f"run it: stadia predict {shlex.quote(str(out))} INPUT --out DIR")
     echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")
     echo(f"verdict on record of its run: {about.describe_verdict() or 'none'}")

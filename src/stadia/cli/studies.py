@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -278,24 +279,32 @@ def sweep(
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
+    from stadia.apps.studies.config import check_has_depth, choose_expected_metric
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
-    from stadia.core.errors import ConfigError
+    from stadia.core.errors import ConfigError, ConfigMistakes
     from stadia.core.files import check_writable
     from stadia.recipes.presets import preset_overrides, read_preset_for
 
     if recipe.endswith((".yaml", ".yml")):
         expected = f"`stadia sweep RECIPE --space {recipe}`"
         raise ConfigError("sweep", found=f"{recipe} as the recipe", expected=expected, fix="name the recipe first")
-    (name, *_), direction = choose_metric(recipe, metric, better)
-    if not name.startswith("val/"):
+    names, direction = choose_metric(recipe, metric, better)
+    if metric is not None and not metric.startswith("val/"):
         fix = "name a column of metrics.csv, val/..."
-        raise ConfigError("--metric", found=repr(name), expected="one of validation", fix=fix)
-    words = preset_overrides(preset) if preset is not None and read_preset_for(recipe, preset) else ()
-    search = Sweep(out, recipe, [*words, *_settings(data, base or [])], read_space(space), name, direction, seed)
-    check_writable(out)
+        raise ConfigError("--metric", found=repr(metric), expected="one of validation", fix=fix)
 
     def resolved(given: Sequence[str]) -> Mapping[str, Any]:
         return _resolve(recipe, list(given)).model_dump(mode="json")
+
+    words = preset_overrides(preset) if preset is not None and read_preset_for(recipe, preset) else ()
+    settings, ranges, shared = [*words, *_settings(data, base or [])], read_space(space), dict[str, Any]()
+    with suppress(ConfigMistakes):  # a trial has the keys that are searched, too, and names what is wrong
+        shared = dict(resolved(settings))
+    if metric is not None:
+        check_has_depth(metric, shared)
+    name = choose_expected_metric(names, shared)
+    search = Sweep(out, recipe, settings, ranges, name, direction, seed)
+    check_writable(out)
 
     try:
         study = search.run(trials, resolved, lambda trial: echo(_trial_line(trial, name), err=True))

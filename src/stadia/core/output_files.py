@@ -122,13 +122,22 @@ def check_output_folder(
         remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
     if force or not folder.is_dir() or not any(folder.iterdir()):
         return folder
-    if not (folder / record).exists():
-        found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
-        fix = "choose another folder, or pass --force to write into it"
-        raise StadiaError(folder, found=found, expected=expected, fix=fix)
+    check_own_folder(folder, record, kind, fix="choose another folder, or pass --force to write into it")
     check_replaceable(folder / record, kind, inputs=())
     check_no_links(folder)
     return folder
+
+
+def check_own_folder(folder: Path, record: str, kind: str, fix: str = "choose another folder") -> None:
+    """Raise StadiaError where a folder has files, and not the record that stadia writes before all others."""
+    if folder.is_dir():
+        remove_stale_files(folder)
+        if any(folder.iterdir()) and not (folder / record).exists():
+            found, expected = (
+                f"files in it, and no {kind} of stadia's",
+                f"a new or an empty folder, or an earlier {kind}",
+            )
+            raise StadiaError(folder, found=found, expected=expected, fix=fix)
 
 
 @contextmanager

@@ -16,12 +16,14 @@ _PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")
 """As numpy says it, in an OSError without a number."""
 
 
+FULL_DISK = "a full disk"
+"""What is found where no space is left, or no more is allowed."""
+
+
 def explain_write_error(error: OSError, path: str | Path) -> None:
     """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StadiaError(
-            path, found="a full disk", expected="free space for the file", fix="free some space"
-        ) from error
+        raise StadiaError(path, found=FULL_DISK, expected="free space for the file", fix="free some space") from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         found = f"a place that cannot be written to ({error.strerror or 'no access'})"
         if isinstance(error, NotADirectoryError | FileExistsError):

@@ -136,5 +136,6 @@ def create_with_packaged_weights(
         except safetensors.SafetensorError as error:
             found = f"a folder that takes no weights ({summarize_exception(error)})"
             fix = "free some space there, or set TMPDIR to another folder"
+            fix = "raise `ulimit -f`" if "File too large" in str(error) else fix
             raise StadiaError(tempfile.gettempdir(), found=found, expected="space for 100 MB", fix=fix) from error
         return create(pretrained=True, pretrained_cfg_overlay={"file": str(converted)})

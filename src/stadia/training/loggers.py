@@ -13,7 +13,8 @@ import math
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import open_to_append, write_text
 from stadia.core.input_files import parse_csv, parse_integer, read_text
+from stadia.core.write_errors import explain_write_error
 from stadia.training.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)
@@ -176,20 +178,35 @@ class TensorBoardLogger(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         _silence_write_errors()
-        self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.folder = run.folder / "tensorboard"
+        with self._explained():
+            self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Name the folder in an error of the thread that writes, which is raised at the next call."""
+        try:
+            yield
+        except OSError as error:
+            explain_write_error(error, self.folder)
+            raise
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        with self._explained():
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        self.writer.add_image(name, image, step, dataformats="HWC")
+        with self._explained():
+            self.writer.add_image(name, image, step, dataformats="HWC")
 
     def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
-        self.writer.add_histogram(name, values, step)
+        with self._explained():
+            self.writer.add_histogram(name, values, step)
 
     def close(self) -> None:
-        self.writer.close()
+        with self._explained():
+            self.writer.close()
 
 
 class WandbLogger(Logger):

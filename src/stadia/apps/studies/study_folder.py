@@ -16,6 +16,7 @@ from stadia.core.config import diff_mappings, resolve_config, select_relevant_ch
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
 from stadia.core.files import check_no_links, write_json, write_text
 from stadia.core.json_files import read_json, read_json_objects
+from stadia.core.output_files import check_own_folder
 from stadia.core.registry import check_file_keys
 from stadia.training.run_folder import Run
 
@@ -24,7 +25,7 @@ VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
 RESULTS = "results.jsonl"
-_REWRITE = "remove it: the same command writes it again"
+_REWRITE = "move it away: the same command writes it again"
 POST_HOC_CHOICES = "post_hoc_choices"
 """Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
@@ -44,6 +45,7 @@ class StudyFolder:
         folder holds a symbolic link to anything but a run.
         """
         check_no_links(self.root, skip=("runs",))
+        check_own_folder(self.root, "study.yaml", "study", fix="choose another --name, or another --out")
         values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
             kept = self.study
@@ -52,15 +54,18 @@ class StudyFolder:
             if (self.root / RESULTS).exists():
                 read_result_rows(self.root / RESULTS)
                 after += [change for change in find_post_hoc_choices(kept, values) if change not in after]
+        new = list[PlannedRun]()
         for run in runs:
             path = self.configs / f"{run.name}.json"
             if path.exists():
                 changes = select_relevant_changes(diff_mappings(read_json_mapping(path, "a configuration"), run.config))
                 self._refuse(f"configuration of {run.name}", changes)
             else:
-                write_json(path, run.config)
+                new.append(run)
         values |= {POST_HOC_CHOICES: after} if after else {}
-        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))  # says whose folder
+        for run in new:
+            write_json(self.configs / f"{run.name}.json", run.config)
 
     @property
     def study(self) -> dict[str, Any]:

@@ -7,12 +7,14 @@ import math
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
@@ -20,7 +22,9 @@ from stadia.apps.studies.launch import Job, read_last_lines
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
 from stadia.core.files import check_no_links, hold_folder, write_json
-from stadia.core.input_files import check_input_file
+from stadia.core.input_files import check_input_file, open_input
+from stadia.core.output_files import check_own_folder
+from stadia.core.write_errors import FULL_DISK
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run, remove_stale_files_of_run
 
@@ -32,7 +36,11 @@ TEST_SEEDS = 5
 STORAGE = "optuna.log"
 """File in the sweep's folder: all trials as JSON lines of Optuna, nothing is pickled."""
 
-_BLOCK_BYTES = 1 << 16
+BEGINS = "begins"
+"""Attribute of a trial: the number of searches that went on with it."""
+
+_LOG = "trials that Optuna wrote"
+_BLOCK_BYTES, _MAX_LOG_BYTES = 1 << 16, 1 << 40
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)] | int
@@ -94,9 +102,11 @@ class Sweep:
         """Return Optuna's study, new or resumed. Raises RunError without Optuna, or if the search space differs."""
         _check_optuna()
         self._check_same()
-        path, expected = self.folder / STORAGE, "trials that Optuna wrote"
+        path, expected = self.folder / STORAGE, _LOG
         if path.exists():
             check_input_file(path, expected=expected)
+        elif any(self.folder.glob("runs/*-trial*/run.json")):
+            raise DataError(path, found="no such file beside runs", expected=expected, fix=f"restore it; {OTHER_STUDY}")
         try:
             return self._open_study(path)
         except Exception as error:  # Optuna raises what the file leads to, assertions too
@@ -108,22 +118,13 @@ class Sweep:
         from optuna.storages.journal import JournalFileBackend
 
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(path.absolute())))  # its lock is a link to it
-        before = len(storage.get_all_trials(found[0]._study_id)) if (found := storage.get_all_studies()) else 0
-        study = optuna.create_study(
+        return optuna.create_study(
             storage=storage,
             study_name="sweep",
             load_if_exists=True,
             direction="minimize" if self.better == "lower" else "maximize",
-            sampler=optuna.samplers.TPESampler(seed=self.seed + before),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
         )
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state == optuna.trial.TrialState.RUNNING:  # of a sweep that was stopped: tried again
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                began = any((self.folder / "runs").glob(f"*-trial{trial.number}/run.json"))
-                if began:  # a trial that never began may have settings that cannot be trained
-                    study.enqueue_trial(trial.params, skip_if_exists=False)
-        return study
 
     def _check_same(self) -> None:
         requested = {
@@ -134,6 +135,7 @@ class Sweep:
             "better": self.better,
         }
         check_no_links(self.folder, skip=("runs",))
+        check_own_folder(self.folder, "sweep.json", "sweep")
         path = self.folder / "sweep.json"
         if path.exists() and (kept := read_json_mapping(path, "a sweep that stadia wrote")) != requested:
             keys = [key for key in requested if kept.get(key) != requested[key]]
@@ -146,6 +148,9 @@ class Sweep:
         self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
     ) -> Any:
         """Train until `trials` trials have completed or were pruned; return Optuna's study.
+
+        A trial of a search that was stopped is resumed. What a trial tries depends on the seed, its number and the
+        trials that ended before, so that a search that was stopped ends as an undisturbed one.
 
         resolved: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial; its attribute
             "why" has the message.
@@ -169,14 +174,15 @@ class Sweep:
         path = self.folder / STORAGE
         if path.is_symlink() or not path.is_file():
             return
-        with path.open("r+b") as stream:
+        with open_input(path, expected=_LOG, max_bytes=_MAX_LOG_BYTES) as stream:
             end = start = stream.seek(0, os.SEEK_END)
             kept = -1
             while start > 0 and kept < 0:
                 start = max(0, start - _BLOCK_BYTES)
                 stream.seek(start)
                 kept = stream.read(_BLOCK_BYTES).rfind(b"\n")
-            stream.truncate(min(end, start + kept + 1))
+        if start + kept + 1 < end:
+            os.truncate(path, start + kept + 1)
 
     def _search(
         self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
@@ -185,10 +191,14 @@ class Sweep:
         from optuna.trial import TrialState
 
         good = (TrialState.COMPLETE, TrialState.PRUNED)
+        stopped = deque(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         wrong: list[ConfigMistakes] = []
         for number in range(trials - len(study.get_trials(deepcopy=False, states=good))):
-            trial = study.ask()
-            words = [f"{key}={_format_value(suggest_value(trial, key, one))}" for key, one in self.space.items()]
+            trial = self._continue_trial(study, stopped.popleft()) if stopped else study.ask()
+            words = []
+            for position, (key, one) in enumerate(self.space.items()):
+                study.sampler = self._make_sampler(trial.number, position)
+                words.append(f"{key}={_format_value(suggest_value(trial, key, one))}")
             try:
                 config = resolved([*self.base, *words, f"name=trial{trial.number}"])
             except ConfigMistakes as error:
@@ -206,20 +216,49 @@ class Sweep:
                 raise wrong[-1]
         return study
 
+    def _make_sampler(self, number: int, position: int) -> Any:
+        """Return the sampler of a trial's key: its draws depend on no earlier ones of this process."""
+        from optuna.samplers import TPESampler
+
+        state = np.random.SeedSequence([self.seed, number, position]).generate_state(1)
+        return TPESampler(seed=int(state[0]))
+
+    def _continue_trial(self, study: Any, stopped: Any) -> Any:
+        """Return the trial of a search that was stopped, as `study.ask` returns a new one.
+
+        One that did not begin in two searches is failed: its settings may be what stopped them.
+        """
+        import optuna
+
+        trial, begins = optuna.trial.Trial(study, stopped._trial_id), stopped.user_attrs.get(BEGINS, 0) + 1
+        if begins > 1 and self._find_run(stopped.number) is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return study.ask()
+        trial.set_user_attr(BEGINS, begins)
+        return trial
+
+    def _find_run(self, number: int) -> Path | None:
+        """Return the newest run of a trial."""
+        found = (self.folder / "runs").glob(f"*-trial{number}/run.json")
+        return max((path.parent for path in found), default=None, key=lambda folder: folder.name)
+
     def _train(self, trial: Any) -> tuple[Any, float | None]:
-        """Return the trial's state, and the metric's last value."""
+        """Train a trial, or resume its run; return its state, and the metric's last value."""
         from optuna.trial import TrialState
 
         name, runs = f"trial{trial.number}", self.folder / "runs"
-        config = (self.folder / "configs" / f"{name}.json").absolute()
-        words = ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute()))
+        if (run := self._find_run(trial.number)) is not None:
+            words: tuple[str, ...] = ("train", "--resume", str(run.absolute()))
+        else:
+            config = (self.folder / "configs" / f"{name}.json").absolute()
+            words = ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute()))
         job = Job(name, words, self.folder / "logs" / f"{name}.log")
         process = job.start()
-        values: dict[int, float] = {}
+        values = dict(trial.study.trials[trial.number].intermediate_values)
         try:
             while True:
                 ended = process.poll() is not None
-                for step, value in self.validations(runs, name):
+                for step, value in self.validations(trial.number):
                     if step not in values and math.isfinite(value):
                         values[step] = value
                         trial.report(value, step)
@@ -235,14 +274,19 @@ class Sweep:
         if process.returncode or not values:
             for run in runs.glob(f"*-{name}"):
                 remove_stale_files_of_run(run)
-            trial.set_user_attr("why", _explain_failure(job.log, process.returncode, self.metric))
+            why = _explain_failure(job.log, process.returncode, self.metric)
+            if FULL_DISK in why:  # other trials would fail too; this one goes on from its checkpoint
+                fix = "free some space; the same command goes on"
+                raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
+            trial.set_user_attr("why", why)
             return TrialState.FAIL, None
         return TrialState.COMPLETE, values[max(values)]
 
-    def validations(self, runs: Path, name: str) -> Iterator[tuple[int, float]]:
-        """Yield (step, value) logged so far."""
-        for path in runs.glob(f"*-{name}/metrics.csv"):
-            for row in read_rows(path):
+    def validations(self, number: int) -> Iterator[tuple[int, float]]:
+        """Yield (step, value) that a trial has logged so far."""
+        run = self._find_run(number)
+        if run is not None and (run / "metrics.csv").exists():
+            for row in read_rows(run / "metrics.csv"):
                 with suppress(ValueError, TypeError):
                     yield int(row["step"]), float(row.get(self.metric) or "")
 
@@ -251,20 +295,19 @@ class Sweep:
 
         That is without any validation, or with other scores, as of a video without ground truth.
         """
-        for folder in (self.folder / "runs").glob(f"*-trial{number}"):
-            with suppress(DataError, RunError):
-                if Run.open(folder).facts["status"] != "finished":
-                    continue
-                cells = [cell for row in read_rows(folder / "metrics.csv") for cell in row.items()]
-                validated = {name for name, cell in cells if name.startswith("val/") and cell}
-                known = {name for name, cell in cells if name in validated and _is_finite(cell)}
-                if validated and not known:
-                    continue
-                found = f"'{self.metric}', without a value in a finished run"
-                expected = f"one of {', '.join(sorted(known))}" if known else "runs with frames to validate"
-                fix = "name one" if known else "choose such frames by data.split"
-                fix = f"{fix}, with another --out; or run it again where other trials may have it"
-                raise ConfigError("--metric", found=found, expected=expected, fix=fix)
+        run, rows = self._find_run(number), []
+        with suppress(DataError, RunError):
+            if run is not None and Run.open(run).facts["status"] == "finished":
+                rows = read_rows(run / "metrics.csv")
+        cells = [cell for row in rows for cell in row.items()]
+        validated = {name for name, cell in cells if name.startswith("val/") and cell}
+        known = {name for name, cell in cells if name in validated and _is_finite(cell)}
+        if cells and (known or not validated):
+            found = f"'{self.metric}', without a value in a finished run"
+            expected = f"one of {', '.join(sorted(known))}" if known else "runs with frames to validate"
+            fix = "name one" if known else "choose such frames by data.split"
+            fix = f"{fix}, with another --out; or run it again where other trials may have it"
+            raise ConfigError("--metric", found=found, expected=expected, fix=fix)
 
 
 def _check_optuna() -> None:
