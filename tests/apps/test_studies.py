@@ -483,6 +483,13 @@ def test_files_that_are_no_study_are_kept(ablate, tmp_path):
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("table.md", "mine")]
 
 
+def test_a_file_whose_name_can_name_no_folder_is_refused(ablate, tmp_path):
+    (tmp_path / "two [1].yaml").write_text((tmp_path / "study.yaml").read_text().replace("name: study\n", ""))
+    code, _, err = ablate(Trainings(noise), file="two [1].yaml")
+    assert (code, "two [1].yaml: found a name that names no folder" in err) == (2, True), err
+    assert ablate(Trainings(noise), "--name", "two", "--dry-run", file="two [1].yaml")[0] == 0
+
+
 def test_a_study_that_was_killed_before_its_configurations_goes_on(ablate, tmp_path):
     ablate(Trainings(noise))
     shutil.rmtree(tmp_path / "studies" / "study" / "configs")

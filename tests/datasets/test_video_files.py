@@ -188,6 +188,12 @@ def test_K_file_with_one_matrix_a_frame_is_read(tmp_path: Path, images: Path, dr
         assert [float(recording.camera(i).fx) for i in range(len(recording))] == [100, 104, 105, 106, 107]
 
 
+def test_a_calibration_of_a_data_set_as_K_file_is_named(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "calib.txt").write_text("P0: 7 0 6 0 0 7 1 0 0 0 1 0\n")
+    with pytest.raises(DataError, match="Fix: convert it: stadia camera INPUT --calibration FILE"):
+        open_recordings(images, camera={"K_file": str(tmp_path / "calib.txt")})
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -384,7 +384,9 @@ class ValueChange:
     now: str
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.before} -> {self.now}"
+        """Return the change in one line; long values without their middle."""
+        before, now = (text if len(text) <= 160 else f"{text[:100]} … {text[-50:]}" for text in (self.before, self.now))
+        return f"{self.key}: {before} -> {now}"
 
     def is_within(self, keys: Iterable[str]) -> bool:
         """Return whether the key is one of these keys or lies in one of these groups."""

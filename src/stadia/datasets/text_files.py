@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from stadia.core.errors import DataError
 from stadia.core.input_files import MAX_TEXT_BYTES, read_lines
 from stadia.core.json_files import read_json
+
+_KEYED_ROW = re.compile(r"\s*[A-Za-z_]\w*\s*:")
 
 
 class FileEntry(BaseModel):
@@ -52,8 +55,10 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
     for number, line in enumerate(lines):
         values = parse_numbers(line.replace(",", " ").split())
         if len(values) != columns:
-            found = f"'{line[:60]}' in line {number + 1}"
-            raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix="correct the line")
+            found, fix = f"'{line[:60]}' in line {number + 1}", "correct the line"
+            if columns == 3 and _KEYED_ROW.match(line):  # a data set's own calibration, given as K
+                fix = "convert it: stadia camera INPUT --calibration FILE"
+            raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)
         rows[number] = values
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -158,6 +159,9 @@ def read_study(
     groups = {str(name): one if isinstance(one, dict) else {"set": one} for name, one in {**listed, **more}.items()}
     values |= {"base": list(words), "changes": groups}
     values |= {key: value for key, value in given.items() if value is not None}
+    if file is not None and values["name"] == file.stem and not re.fullmatch(NAME, file.stem):
+        fix = "rename the file, or give a name by --name or the key `name`"
+        raise DataError(file, found="a name that names no folder", expected="letters, digits, '.', '_', '-'", fix=fix)
     return resolve_config(StudyConfig, values, fix=SEE_DOCS)
 
 
