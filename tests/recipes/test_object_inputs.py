@@ -247,13 +247,13 @@ def test_drawings_go_into_a_folder_that_exists(
     tables: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The current one, and one that is a link to another disk."""
-    (tmp_path / "here" / ".partial").mkdir(parents=True)  # what a kill left
+    (tmp_path / "here" / ".stadia-partial").mkdir(parents=True)  # what a kill left
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk")
     monkeypatch.chdir(tmp_path / "here")
     for place in (".", tmp_path / "link"):
         assert stadia("data", "show", tables, "test", "--out", place)[0] == 0
-    here, there = ([one.name for one in (tmp_path / name).iterdir()] for name in ("here", "disk"))
+    here, there = (sorted(one.name for one in (tmp_path / name).iterdir()) for name in ("here", "disk"))
     assert here == there
     assert here[0].endswith(".png")
 
