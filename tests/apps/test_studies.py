@@ -479,7 +479,7 @@ def test_files_that_are_no_study_are_kept(ablate, tmp_path):
     folder.mkdir(parents=True)
     (folder / "table.md").write_text("mine")
     code, _, err = ablate(Trainings(noise))
-    assert (code, "study: found files in it, and no study of stadia's" in err) == (2, True), err
+    assert (code, "study: found table.md in it, and no study.yaml" in err) == (2, True), err
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("table.md", "mine")]
 
 

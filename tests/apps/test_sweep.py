@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,14 +224,90 @@ def test_a_full_disk_stops_the_search_and_its_trial_goes_on(sweep):
     with pytest.raises(RunError, match=r"trial0: found a full disk .* the same command goes on"):
         sweep().run(2, lambda words: resolved(words) | {"disk": "full"}, told.append)
     assert told == []
-    sweep().run(2, resolved, told.append)
+    sweep().run(
+        2,
+        lambda words: resolved(words) | {"disk": "full"} if words[-1] == "name=trial0" else resolved(words),
+        told.append,
+    )
     assert [(trial.number, trial.state.name) for trial in told] == [(0, "COMPLETE"), (1, "COMPLETE")]
+
+
+def leave_stopped(sweep, monkeypatch, changes):
+    """Return a sweep whose first trial was stopped while it trained."""
+    asked = sweep(**changes)
+
+    def stop(self, number):
+        if (run := self._find_run(number)) is not None and (run / "metrics.csv").exists():
+            raise KeyboardInterrupt
+        return ()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sweep, "validations", stop)
+        with pytest.raises(KeyboardInterrupt):
+            asked.run(2, resolved, lambda trial: None)
+    return asked, asked._find_run(0)
+
+
+def test_a_trial_whose_run_is_refused_stops_the_search_twice_and_then_fails(sweep, monkeypatch):
+    """As while its data are away: each trial of such a search failed. For ever it would block the search."""
+    space = {"x": SearchRange(low=0.0, high=10.0)}
+    asked, run = leave_stopped(sweep, monkeypatch, {"space": space})
+    (run / "metrics.csv").write_text("step,val/abs_rel\nx,y\n")  # damaged, which blocked every rerun
+    run_facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(run_facts | {"status": "interrupted"}))
+    monkeypatch.setattr(Job, "command", property(lambda job: refuse_resume(job)))
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"trial0: found a run that is not resumed \(data are away\)"):
+            asked.run(1, resolved, lambda trial: None)
+    told = []
+    asked.run(1, resolved, told.append)
+    assert [(trial.number, trial.state.name) for trial in told] == [(0, "FAIL")]
+    assert told[0].user_attrs["why"] == "data are away"
+
+
+def refuse_resume(job):
+    code = "print('stadia: data are away'); raise SystemExit(2)"
+    return [sys.executable, "-S", "-c", *([code] if job.words[1] == "--resume" else [PROGRAM, *list_words(job)])]
+
+
+def test_a_trial_takes_no_run_of_another_one(sweep, monkeypatch):
+    """An older copy of the record, or another seed: the score of other settings was taken for its own."""
+    asked, run = leave_stopped(sweep, monkeypatch, {})
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"x": 9.5}))
+    with pytest.raises(RunError, match=r"trial0 is of other settings: x: 9.5 -> "):
+        asked.run(1, resolved, lambda trial: None)
+
+
+def test_a_record_without_a_whole_line_is_no_new_search(sweep, tmp_path):
+    sweep().run(1, resolved, lambda trial: None)
+    for content, found in ((b"", "an empty file beside runs"), (bytes(500), "a damaged file")):
+        (tmp_path / "sweep" / "optuna.log").write_bytes(content)
+        with pytest.raises(DataError, match=f"optuna.log: found {found}"):
+            sweep().run(2, resolved, lambda trial: None)
+        assert (tmp_path / "sweep" / "optuna.log").read_bytes() == content
+
+
+def test_a_record_of_another_program_is_kept(sweep, tmp_path):
+    log = tmp_path / "sweep" / "optuna.log"
+    log.parent.mkdir()
+    log.write_text("notes without an end of the line")
+    with pytest.raises(StadiaError, match=r"found optuna\.log in it, and no sweep\.json"):
+        sweep().run(1, resolved, lambda trial: None)
+    assert log.read_text() == "notes without an end of the line"
+
+
+def test_other_files_in_the_folder_of_a_sweep_are_left(sweep, tmp_path):
+    """As the output of the command itself."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "console.log").touch()
+    assert len(sweep().run(1, resolved, lambda trial: None).trials) == 1
 
 
 def test_a_folder_of_others_is_refused(sweep, tmp_path):
     (tmp_path / "sweep" / "configs").mkdir(parents=True)
     (tmp_path / "sweep" / "configs" / "trial0.json").write_text("mine")
-    with pytest.raises(StadiaError, match="sweep: found files in it, and no sweep of stadia's"):
+    with pytest.raises(StadiaError, match=r"sweep: found configs in it, and no sweep\.json"):
         sweep().run(1, resolved, lambda trial: None)
     assert (tmp_path / "sweep" / "configs" / "trial0.json").read_text() == "mine"
     assert len(list((tmp_path / "sweep").iterdir())) == 1

@@ -249,6 +249,17 @@ with fill_new_folder(pathlib.Path({str(tmp_path)!r})) as folder:
     assert list_names(tmp_path) == ["b", "d"]
 
 
+def test_what_was_moved_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while the emptied folder is removed: the next process took the drawings back, and what was put there."""
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    fill(tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(tmp_path / "out")
+    assert list_names(tmp_path / "out") == ["a", "b", "c"]
+
+
 def test_a_folder_is_filled_by_one_process(place: Path) -> None:
     with fill_new_folder(place) as folder:
         (folder / "a").touch()

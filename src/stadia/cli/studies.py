@@ -279,7 +279,7 @@ def sweep(
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
-    from stadia.apps.studies.config import check_has_depth, choose_expected_metric
+    from stadia.apps.studies.config import check_has_depth, choose_expected_metric, read_json_mapping
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.errors import ConfigError, ConfigMistakes
     from stadia.core.files import check_writable
@@ -300,9 +300,11 @@ def sweep(
     settings, ranges, shared = [*words, *_settings(data, base or [])], read_space(space), dict[str, Any]()
     with suppress(ConfigMistakes):  # a trial has the keys that are searched, too, and names what is wrong
         shared = dict(resolved(settings))
-    if metric is not None:
+    record = out / "sweep.json"
+    kept = read_json_mapping(record, "a sweep that stadia wrote").get("metric") if record.exists() else None
+    if metric is not None and metric != kept:
         check_has_depth(metric, shared)
-    name = choose_expected_metric(names, shared)
+    name = kept if kept in names else choose_expected_metric(names, shared)
     search = Sweep(out, recipe, settings, ranges, name, direction, seed)
     check_writable(out)
 

@@ -96,7 +96,7 @@ def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
-            if path.is_symlink() and name != _OPTUNA_LOCK:
+            if path.is_symlink() and not name.startswith(_OPTUNA_LOCK):
                 found, expected = "a symbolic link in a folder that is written into", "files and folders alone"
                 raise StadiaError(path, found=found, expected=expected, fix="remove it, or copy there what it leads to")
         folders[:] = [name for name in folders if name not in skip]
@@ -245,13 +245,14 @@ def remove_stale_files(folder: str | Path) -> None:
 
 def _remove_if_stale(temporary: Path) -> None:
     """Remove a temporary file that no process writes. Raises OSError where it is gone."""
-    is_locked: bool | None = None
-    if not IS_WINDOWS:
-        handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
-        is_locked = try_lock(handle)
-        os.close(handle)
-    if is_locked or (is_locked is None and time.time() - temporary.stat().st_mtime > _STALE_S):
-        temporary.unlink()
+    with ExitStack() as held:  # the lock is kept until the file is gone: its writer may be about to take it
+        is_locked: bool | None = None
+        if not IS_WINDOWS:
+            handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
+            held.callback(os.close, handle)
+            is_locked = try_lock(handle)
+        if is_locked or (is_locked is None and time.time() - temporary.stat().st_mtime > _STALE_S):
+            temporary.unlink()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import shutil
 import stat
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -122,22 +122,25 @@ def check_output_folder(
         remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
     if force or not folder.is_dir() or not any(folder.iterdir()):
         return folder
-    check_own_folder(folder, record, kind, fix="choose another folder, or pass --force to write into it")
+    if not (folder / record).exists():
+        found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
+        fix = "choose another folder, or pass --force to write into it"
+        raise StadiaError(folder, found=found, expected=expected, fix=fix)
     check_replaceable(folder / record, kind, inputs=())
     check_no_links(folder)
     return folder
 
 
-def check_own_folder(folder: Path, record: str, kind: str, fix: str = "choose another folder") -> None:
-    """Raise StadiaError where a folder has files, and not the record that stadia writes before all others."""
-    if folder.is_dir():
-        remove_stale_files(folder)
-        if any(folder.iterdir()) and not (folder / record).exists():
-            found, expected = (
-                f"files in it, and no {kind} of stadia's",
-                f"a new or an empty folder, or an earlier {kind}",
-            )
-            raise StadiaError(folder, found=found, expected=expected, fix=fix)
+def check_own_folder(
+    folder: Path, record: str, kind: str, names: Container[str], fix: str = "choose another folder"
+) -> None:
+    """Raise StadiaError where a folder lacks the record that stadia writes first, and has one of the later `names`."""
+    if not folder.is_dir() or (folder / record).exists():
+        return
+    remove_stale_files(folder)
+    if others := sorted(one.name for one in folder.iterdir() if one.name in names):
+        found = f"{', '.join(others)} in it, and no {record}"
+        raise StadiaError(folder, found=found, expected=f"a new folder, or an earlier {kind} of stadia's", fix=fix)
 
 
 @contextmanager
@@ -169,6 +172,7 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
             write_json(folder / _MOVED, names)
             for name in names:
                 (folder / name).rename(path / name)
+            (folder / _MOVED).unlink()  # from here on they stay
             shutil.rmtree(folder)
         except BaseException as error:
             with suppress(OSError, StadiaError):  # the first error is the cause; the next process takes it back

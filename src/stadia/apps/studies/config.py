@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,10 +23,12 @@ from stadia.core.config import (
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
 from stadia.core.files import expand_home
 from stadia.core.json_files import read_json
+from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.core.yaml_files import read_yaml
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.open_dataset import detect_format, open_recordings
+from stadia.datasets.splits import TargetFrames, keep_labeled
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.recipes import CONFIGS
 from stadia.recipes.base.config import RecipeConfig
@@ -325,8 +327,17 @@ def has_depth(config: Mapping[str, Any]) -> bool | None:
         recordings = [] if name == "video" else open_recordings(data["path"], name, **{**options, "size": None})
     except StadiaError:
         return None
-    frames = ((one, index) for one in recordings for index in {0, len(one) // 2, len(one) - 1})
-    return any(one.depth_m(index) is not None for one, index in frames)
+    parts: list[tuple[Recording, Sequence[int]]] = [(one, range(len(one))) for one in recordings]
+    if _has_labels(parts):
+        return True
+    labeled = keep_labeled([TargetFrames(one, frames) for one, frames in parts])
+    return _has_labels([(part.recording, part.indices) for part in labeled if len(part.indices) < len(part.recording)])
+
+
+def _has_labels(parts: Iterable[tuple[Recording, Sequence[int]]]) -> bool:
+    """Return whether the first, the middle or the last of some frames has depth."""
+    looked_at = ((one, frames[k]) for one, frames in parts for k in {0, len(frames) // 2, len(frames) - 1})
+    return any(one.depth_m(index) is not None for one, index in looked_at)
 
 
 def count_samples(config: dict[str, Any]) -> int | None:

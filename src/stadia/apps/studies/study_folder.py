@@ -26,6 +26,9 @@ VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
 
 RESULTS = "results.jsonl"
 _REWRITE = "move it away: the same command writes it again"
+WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
+"""Names in a study's folder beside its study.yaml, which is written before them."""
+
 POST_HOC_CHOICES = "post_hoc_choices"
 """Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
@@ -45,7 +48,7 @@ class StudyFolder:
         folder holds a symbolic link to anything but a run.
         """
         check_no_links(self.root, skip=("runs",))
-        check_own_folder(self.root, "study.yaml", "study", fix="choose another --name, or another --out")
+        check_own_folder(self.root, "study.yaml", "study", WRITTEN, fix="choose another --name, or another --out")
         values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
             kept = self.study

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.apps.studies.launch import Job, read_last_lines
-from stadia.core.config import StrictModel, resolve_config
+from stadia.core.config import StrictModel, diff_mappings, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
 from stadia.core.files import check_no_links, hold_folder, write_json
 from stadia.core.input_files import check_input_file, open_input
@@ -38,6 +38,9 @@ STORAGE = "optuna.log"
 
 BEGINS = "begins"
 """Attribute of a trial: the number of searches that went on with it."""
+
+REFUSALS, MAX_REFUSALS = "refusals", 3
+"""Attribute of a trial: how often its run was not resumed, which stopped the search; the third time it has failed."""
 
 _LOG = "trials that Optuna wrote"
 _BLOCK_BYTES, _MAX_LOG_BYTES = 1 << 16, 1 << 40
@@ -105,8 +108,9 @@ class Sweep:
         path, expected = self.folder / STORAGE, _LOG
         if path.exists():
             check_input_file(path, expected=expected)
-        elif any(self.folder.glob("runs/*-trial*/run.json")):
-            raise DataError(path, found="no such file beside runs", expected=expected, fix=f"restore it; {OTHER_STUDY}")
+        if not (path.exists() and path.stat().st_size) and self._has_runs():
+            found = "an empty file beside runs" if path.exists() else "no such file beside runs"
+            raise DataError(path, found=found, expected=expected, fix=f"restore it; {OTHER_STUDY}")
         try:
             return self._open_study(path)
         except Exception as error:  # Optuna raises what the file leads to, assertions too
@@ -135,7 +139,7 @@ class Sweep:
             "better": self.better,
         }
         check_no_links(self.folder, skip=("runs",))
-        check_own_folder(self.folder, "sweep.json", "sweep")
+        check_own_folder(self.folder, "sweep.json", "sweep", ("configs", "runs", "logs", STORAGE))
         path = self.folder / "sweep.json"
         if path.exists() and (kept := read_json_mapping(path, "a sweep that stadia wrote")) != requested:
             keys = [key for key in requested if kept.get(key) != requested[key]]
@@ -162,6 +166,7 @@ class Sweep:
         """
         _check_optuna()
         with hold_folder(self.folder) as is_locked:
+            self._check_same()
             if is_locked:  # else another process may write; Optuna takes over a lock that is 30 s old
                 self._repair_storage()
             return self._search(trials, resolved, on_trial_end)
@@ -181,8 +186,14 @@ class Sweep:
                 start = max(0, start - _BLOCK_BYTES)
                 stream.seek(start)
                 kept = stream.read(_BLOCK_BYTES).rfind(b"\n")
+        if start + kept + 1 == 0 < end and self._has_runs():
+            found = "a damaged file (no whole line) beside runs"
+            raise DataError(path, found=found, expected=_LOG, fix=f"restore it; {OTHER_STUDY}")
         if start + kept + 1 < end:
             os.truncate(path, start + kept + 1)
+
+    def _has_runs(self) -> bool:
+        return any(self.folder.glob("runs/*-trial*/run.json"))
 
     def _search(
         self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
@@ -248,6 +259,10 @@ class Sweep:
 
         name, runs = f"trial{trial.number}", self.folder / "runs"
         if (run := self._find_run(trial.number)) is not None:
+            with Run.open(run).held():  # raises where its training has not ended yet
+                pass
+            if why := self._find_difference(run, trial.number):
+                return self._refuse(trial, why)
             words: tuple[str, ...] = ("train", "--resume", str(run.absolute()))
         else:
             config = (self.folder / "configs" / f"{name}.json").absolute()
@@ -258,7 +273,7 @@ class Sweep:
         try:
             while True:
                 ended = process.poll() is not None
-                for step, value in self.validations(trial.number):
+                for step, value in self._read_validations(trial):
                     if step not in values and math.isfinite(value):
                         values[step] = value
                         trial.report(value, step)
@@ -272,15 +287,42 @@ class Sweep:
                 process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
             process.wait()
         if process.returncode or not values:
-            for run in runs.glob(f"*-{name}"):
-                remove_stale_files_of_run(run)
+            for folder in runs.glob(f"*-{name}"):
+                remove_stale_files_of_run(folder)
             why = _explain_failure(job.log, process.returncode, self.metric)
+            if run is not None and process.returncode and FULL_DISK not in why:
+                return self._refuse(trial, why)
             if FULL_DISK in why:  # other trials would fail too; this one goes on from its checkpoint
                 fix = "free some space; the same command goes on"
                 raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
             trial.set_user_attr("why", why)
             return TrialState.FAIL, None
         return TrialState.COMPLETE, values[max(values)]
+
+    def _find_difference(self, run: Path, number: int) -> str:
+        """Return why a run is not that of the trial, as beside an older record of trials."""
+        config = read_json_mapping(self.folder / "configs" / f"trial{number}.json", "a trial's configuration")
+        changes = [one for one in diff_mappings(Run.open(run).config, config) if one.is_within(self.space)]
+        return f"{run.name} is of other settings: {'; '.join(map(str, changes))}" if changes else ""
+
+    def _refuse(self, trial: Any, why: str) -> tuple[Any, float | None]:
+        """Stop the search where a run is not resumed, as while its data are away; at last fail the trial."""
+        from optuna.trial import TrialState
+
+        refusals = trial.user_attrs.get(REFUSALS, 0) + 1
+        trial.set_user_attr(REFUSALS, refusals)
+        if refusals < MAX_REFUSALS:
+            name, fix = f"trial{trial.number}", "correct that; the same command goes on"
+            raise RunError(name, found=f"a run that is not resumed ({why})", expected="one that goes on", fix=fix)
+        trial.set_user_attr("why", why)
+        return TrialState.FAIL, None
+
+    def _read_validations(self, trial: Any) -> list[tuple[int, float]]:
+        """Return what a trial has logged, nothing of a damaged table: its training refuses that, too."""
+        try:
+            return list(self.validations(trial.number))
+        except DataError:
+            return []
 
     def validations(self, number: int) -> Iterator[tuple[int, float]]:
         """Yield (step, value) that a trial has logged so far."""
@@ -295,14 +337,15 @@ class Sweep:
 
         That is without any validation, or with other scores, as of a video without ground truth.
         """
-        run, rows = self._find_run(number), []
+        run, rows, is_finished = self._find_run(number), list[dict[str, str]](), False
         with suppress(DataError, RunError):
             if run is not None and Run.open(run).facts["status"] == "finished":
-                rows = read_rows(run / "metrics.csv")
+                rows = read_rows(run / "metrics.csv") if (run / "metrics.csv").exists() else []
+                is_finished = True
         cells = [cell for row in rows for cell in row.items()]
         validated = {name for name, cell in cells if name.startswith("val/") and cell}
         known = {name for name, cell in cells if name in validated and _is_finite(cell)}
-        if cells and (known or not validated):
+        if is_finished and (known or not validated):
             found = f"'{self.metric}', without a value in a finished run"
             expected = f"one of {', '.join(sorted(known))}" if known else "runs with frames to validate"
             fix = "name one" if known else "choose such frames by data.split"
