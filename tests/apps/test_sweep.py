@@ -255,7 +255,7 @@ def test_a_trial_whose_run_is_refused_stops_the_search_twice_and_then_fails(swee
     (run / "metrics.csv").write_text("step,val/abs_rel\nx,y\n")  # damaged, which blocked every rerun
     run_facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(run_facts | {"status": "interrupted"}))
-    monkeypatch.setattr(Job, "command", property(lambda job: refuse_resume(job)))
+    monkeypatch.setattr(Job, "command", property(refuse_resume))
     for _ in range(2):
         with pytest.raises(RunError, match=r"trial0: found a run that is not resumed \(data are away\)"):
             asked.run(1, resolved, lambda trial: None)
@@ -263,6 +263,17 @@ def test_a_trial_whose_run_is_refused_stops_the_search_twice_and_then_fails(swee
     asked.run(1, resolved, told.append)
     assert [(trial.number, trial.state.name) for trial in told] == [(0, "FAIL")]
     assert told[0].user_attrs["why"] == "data are away"
+
+
+def test_a_trial_that_goes_on_and_fails_is_not_tried_again(sweep, monkeypatch):
+    asked, run = leave_stopped(sweep, monkeypatch, {})
+    (run / "run.json").write_text((run / "run.json").read_text().replace("finished", "interrupted"))
+    (run / "metrics.csv").unlink()
+    monkeypatch.setattr("stadia.apps.studies.sweep._count_resumes", Mock(side_effect=[0, 1]))
+    monkeypatch.setattr(Job, "command", property(refuse_resume))
+    told = []
+    asked.run(1, resolved, told.append)
+    assert [(trial.number, trial.state.name) for trial in told] == [(0, "FAIL")]
 
 
 def refuse_resume(job):

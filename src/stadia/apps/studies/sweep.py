@@ -257,12 +257,13 @@ class Sweep:
         """Train a trial, or resume its run; return its state, and the metric's last value."""
         from optuna.trial import TrialState
 
-        name, runs = f"trial{trial.number}", self.folder / "runs"
+        name, runs, resumes = f"trial{trial.number}", self.folder / "runs", 0
         if (run := self._find_run(trial.number)) is not None:
             with Run.open(run).held():  # raises where its training has not ended yet
                 pass
             if why := self._find_difference(run, trial.number):
                 return self._refuse(trial, why)
+            resumes = _count_resumes(run)
             words: tuple[str, ...] = ("train", "--resume", str(run.absolute()))
         else:
             config = (self.folder / "configs" / f"{name}.json").absolute()
@@ -290,7 +291,7 @@ class Sweep:
             for folder in runs.glob(f"*-{name}"):
                 remove_stale_files_of_run(folder)
             why = _explain_failure(job.log, process.returncode, self.metric)
-            if run is not None and process.returncode and FULL_DISK not in why:
+            if run is not None and process.returncode and _count_resumes(run) == resumes and FULL_DISK not in why:
                 return self._refuse(trial, why)
             if FULL_DISK in why:  # other trials would fail too; this one goes on from its checkpoint
                 fix = "free some space; the same command goes on"
@@ -361,6 +362,11 @@ def _check_optuna() -> None:
         fix = "pip install 'stadia[sweep]'"
         raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", fix=fix) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _count_resumes(run: Path) -> int:
+    """Return how often a run has gone on; a resume that is refused does not count."""
+    return len(Run.open(run).facts.get("resumed", ()))
 
 
 def _explain_failure(log: Path, code: int, metric: str) -> str:
