@@ -173,13 +173,14 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
             for name in names:
                 (folder / name).rename(path / name)
             (folder / _MOVED).unlink()  # from here on they stay
-            shutil.rmtree(folder)
         except BaseException as error:
             with suppress(OSError, StadiaError):  # the first error is the cause; the next process takes it back
                 _take_back(folder)
             if isinstance(error, OSError):
                 explain_write_error(error, path)
             raise
+        for _ in range(2):  # the result is whole: where its empty folder stays, the command has not failed
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take_back(folder: Path) -> None:

@@ -63,7 +63,7 @@ def block_termination() -> Iterator[None]:
         yield
         return
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-    if method != "fork":  # asked for without setting the default, which a program may set later
+    if method != "fork":  # chosen without setting the default, which a program may set later
         resource_tracker.ensure_running()  # where it starts within, it unblocks SIGTERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:

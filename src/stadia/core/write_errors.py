@@ -13,7 +13,7 @@ TEMPORARY_NAME = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
 """Of a file that is being written."""
 
 _PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")
-"""As numpy says it, in an OSError without a number."""
+"""numpy's words, in an OSError without a number."""
 
 
 FULL_DISK = "a full disk"

@@ -190,7 +190,7 @@ def _detect_format(path: Path) -> str:
 def _refuse_several_datasets(path: Path, format: str) -> None:
     """Raise DataError where a folder of a data set is a data set of another format: one of them would be left out.
 
-    A list of recordings in the folder itself says which are meant.
+    A list of recordings in the folder itself names those that count.
     """
     if format == VIDEO or not path.is_dir() or _lists_recordings(path):
         return
@@ -217,7 +217,7 @@ def _lists_recordings(path: Path) -> bool:
 
 
 def _list_folders(path: Path) -> list[Path]:
-    """Return the folders in a folder, without links that lead in a circle or to where this user may not look."""
+    """Return the folders in a folder, without links that lead in a circle or to where this user may not read."""
 
     def is_folder(entry: os.DirEntry[str]) -> bool:
         try:
