@@ -66,7 +66,8 @@ class StudyFolder:
             else:
                 new.append(run)
         values |= {POST_HOC_CHOICES: after} if after else {}
-        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))  # marks the folder as its own
+        # First, since it marks the folder as its own.
+        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         for run in new:
             write_json(self.configs / f"{run.name}.json", run.config)
 
