@@ -1,7 +1,6 @@
-r"""Measure how time and memory grow with the size of the work, fit exponents, and draw them.
+"""Measure how time and memory grow with the size of the work, fit exponents, and draw them.
 
-    python benchmarks/growth.py [--only step-images,report-rows] [--scale 1] [--plot FILE.png] [--json FILE] \
-        [--history FILE]
+    python benchmarks/growth.py [--only step-images,report-rows] [--scale 1] [--plot FILE.png] [--json FILE]
 
 step-images, step-pixels: a training step of `selfsup`, by images a batch and by pixels an image.
 loader-frames: opening a recording, filling its cache, and one epoch of samples.
@@ -34,7 +33,6 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from history import add_history_option, record
 from numpy.typing import NDArray
 from soak import GIVE_BACK
 
@@ -323,7 +321,6 @@ def main() -> int:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=2, metavar=("WORK", "SIZE"), help=argparse.SUPPRESS)
-    add_history_option(parser)
     arguments = parser.parse_args()
     if arguments.one:
         import torch
@@ -345,8 +342,6 @@ def main() -> int:
     if arguments.json:
         numbers = {name: [vars(one) for one in costs] for name, costs in found.items()}
         arguments.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    exponents = {f"{name} time exponent": find_exponents(costs)[0] for name, costs in found.items()}
-    record(arguments, "growth", f"scale {arguments.scale:g}", exponents, "lower", threads=1)
     return 0
 
 

@@ -2,7 +2,7 @@ r"""Compare a training step with Monodepth2's own code, interleaved, on the same
 
     git clone https://github.com/nianticlabs/monodepth2 CLONE
     python benchmarks/peers.py --monodepth2 CLONE [--batch 4] [--height 192] [--width 640] [--repeats 9] \
-        [--threads N] [--memory] [--busy] [--json FILE] [--history FILE]
+        [--threads N] [--memory] [--busy] [--json FILE]
 
 A step is forward, loss, backward and optimizer of two ResNet-18, sources -1, +1 and stereo, four scales at full size.
 
@@ -35,7 +35,6 @@ from typing import Any
 
 import psutil
 import torch
-from history import add_entry, add_history_option
 from step import SOURCES, bare_loss, made_up_batch
 from torch import Tensor
 from torch.nn import functional
@@ -247,7 +246,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--alone", choices=MEMORY_KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--serve", choices=TIME_KINDS, help=argparse.SUPPRESS)
-    add_history_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.serve:
@@ -267,30 +265,21 @@ def main() -> None:
     if arguments.memory:
         found["memory"] = memory = compare_memory(arguments)
         theirs = memory["monodepth2"]
-        ratios = {f"memory of {name} over theirs": one["peak_mb"] / theirs["peak_mb"] for name, one in memory.items()}
         for name, one in memory.items():
             steps_mb = one["peak_mb"] - one["before_mb"]
             share = steps_mb / (theirs["peak_mb"] - theirs["before_mb"])
             text = f"peak {one['peak_mb']:6.0f} MB, {one['peak_mb'] / theirs['peak_mb']:.2f} of theirs"
             print(f"{name:18} {text}; the steps {steps_mb:6.0f} MB, {share:.2f} of theirs")
-        better = dict.fromkeys(ratios, "lower")
     else:
         found["seconds"] = times = compare_times(arguments.repeats)
-        ratios = {}
         for name, seconds in times.items():
             each = [theirs / own for theirs, own in zip(times["monodepth2"], seconds, strict=True)]
             low, middle, high = statistics.quantiles(each, n=4, method="inclusive")
             spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
             print(f"{name:13} {statistics.median(seconds):7.3f} s  {spread}")
-            ratios[f"theirs over {name}"] = statistics.median(each)
-        better = dict.fromkeys(ratios, "higher")
         for precision in ("float32", "bf16"):
             shares = [own / bare for own, bare in zip(times[precision], times[f"bare {precision}"], strict=True)]
             print(f"step over bare networks, {precision}: {statistics.median(shares):.2f}")
-            ratios[f"{precision} over bare"], better[f"{precision} over bare"] = statistics.median(shares), "lower"
-    ratios, better = ({n: v for n, v in of.items() if "monodepth2" not in n} for of in (ratios, better))
-    if arguments.history:
-        add_entry(arguments.history, "peers", settings, ratios, better, threads=arguments.threads, is_busy=bool(mark))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -1,16 +1,15 @@
-"""Measure the time from the start of a process until a command has imported what it needs, and until its first line.
+"""Measure the time of each `--help`, of the imports of a command, and until its first line.
 
-    python benchmarks/start.py [--repeats 5] [--against SRC] [--run RUN --data DATA]
+    python benchmarks/start.py [--repeats 5] [--help-only] [--run RUN --data DATA]
 
-Medians over the repeats, interleaved, process start and end included. The goal is 2 s. `--against`: the `src` folder of
-another checkout, whose times and ratios are printed beside. `--run`, `--data`: a run and a dataset, to measure when
-`check`, `predict`, `odometry` and `train` print their first line.
+Medians over the repeats, interleaved, process start and end included. The goals are 0.3 s for a help and 2 s for a
+first line. `--run`, `--data`: a run and a dataset, to measure when `check`, `predict`, `odometry` and `train` print
+their first line.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-GOAL_S = 2.0
+from stadia.cli.main import app
+
+HELP_GOAL_S, GOAL_S = 0.3, 2.0
 RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_commands"
 COMMANDS = {
     "check": "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner",
@@ -28,13 +29,30 @@ COMMANDS = {
 }
 
 
-def seconds(modules: str, source: Path) -> float:
-    """Return the wall-clock time of a process that imports the modules."""
+def list_helps() -> dict[str, list[str]]:
+    """Return the words of `stadia --help` and of the help of each command and group, by their line."""
+    commands = [command for command in app.registered_commands if command.callback]
+    names = [command.name or command.callback.__name__.replace("_", "-") for command in commands]
+    names += [str(group.name) for group in app.registered_groups]
+    return {" ".join(["stadia", *words, "--help"]): [*words, "--help"] for words in ([], *([name] for name in names))}
+
+
+def seconds(*words: str) -> float:
+    """Return the wall-clock time of a process of Python."""
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", f"import {modules}"], env={**os.environ, "PYTHONPATH": str(source)}, check=True
-    )
+    subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start
+
+
+def print_medians(processes: dict[str, list[str]], repeats: int, goal_s: float) -> None:
+    """Print the median time of each process; the processes take turns."""
+    times: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name, words in processes.items():
+            times.setdefault(name, []).append(seconds(*words))
+    for name, measured in times.items():
+        median = statistics.median(measured)
+        print(f"{name:24} {median:.3f} s{'' if median < goal_s else f'  above {goal_s} s'}")
 
 
 def first_line_seconds(words: list[str]) -> float:
@@ -67,20 +85,16 @@ def print_first_lines(run: str, data: str, repeats: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--against", type=Path)
+    parser.add_argument("--help-only", action="store_true")
     parser.add_argument("--run")
     parser.add_argument("--data")
     arguments = parser.parse_args()
-    sources = [Path(__file__).resolve().parents[1] / "src", *([arguments.against] if arguments.against else [])]
-    times: dict[tuple[str, Path], list[float]] = {}
-    for _ in range(arguments.repeats):
-        for name, modules in COMMANDS.items():
-            for source in sources:
-                times.setdefault((name, source), []).append(seconds(modules, source))
-    for name in COMMANDS:
-        here, *there = (statistics.median(times[name, source]) for source in sources)
-        beside = f", {there[0]:.2f} s there, ratio {there[0] / here:.2f}" if there else ""
-        print(f"{name:12} {here:.2f} s{beside}{'' if here < GOAL_S else f'  above {GOAL_S} s'}")
+    print_medians(
+        {line: ["-m", "stadia", *words] for line, words in list_helps().items()}, arguments.repeats, HELP_GOAL_S
+    )
+    if arguments.help_only:
+        return
+    print_medians({name: ["-c", f"import {modules}"] for name, modules in COMMANDS.items()}, arguments.repeats, GOAL_S)
     if arguments.run and arguments.data:
         print_first_lines(arguments.run, arguments.data, arguments.repeats)
 

@@ -256,7 +256,7 @@ def test_reader_that_goes_away_is_no_error(line):
 
 @pytest.mark.slow
 def test_help_of_every_command_imports_nothing_heavy(python):
-    """`stadia --help` and `stadia X --help` stay instant; `benchmarks/help.py` measures them."""
+    """`stadia --help` and `stadia X --help` stay instant; `benchmarks/start.py` measures them."""
     done = python(
         """
 import contextlib, io, sys
