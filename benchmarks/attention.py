@@ -8,7 +8,7 @@ token: those of 640x192, 384x384, 640x480 and 1216x352 images in patches of 16, 
 time:    of the forward pass, calls interleaved, medians, as a ratio to SDPA. Break-even is where the ratio first falls
          below 1, on a straight line between its neighbors over the logarithm of the tokens; beside it the break-even
 by
-         multiplications alone. A time is compared with the peak of matrix products here (`training.flops`): a
+         multiplications alone. A time is compared with the peak of matrix products here (`peak.py`): a
          faster one stops the run, since the clock did not wait. memory:  the peak above queries, keys and values: on a
 CPU the largest sum of the allocator's records, on CUDA
          `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass. error:   |output -
@@ -33,6 +33,7 @@ from pathlib import Path
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs every start
 
 import torch
+from peak import PeakFlops
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
@@ -40,7 +41,7 @@ from torch.profiler import ProfilerActivity, profile
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
 from stadia.models.config import AttentionConfig, count_attention_macs, find_break_even_tokens
-from stadia.training.flops import PeakFlops, synchronize
+from stadia.training.flops import synchronize
 
 HEADS, HEAD_DIM = 12, 64
 GRIDS = {"640x192": (12, 40), "384x384": (24, 24), "640x480": (30, 40), "1216x352": (22, 76), "1024x768": (48, 64)}

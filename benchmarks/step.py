@@ -13,7 +13,7 @@ readable:   the same with the plain torch version of the photometric operation. 
 field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped
             residuals again and every candidate the target's window statistics, one source after the other.
 
-Each step is also compared with the peak of matrix products here (`training.flops`). The networks' convolutions and
+Each step is also compared with the peak of matrix products here (`peak.py`). The networks' convolutions and
 products alone are counted, as the loss has none. An impossible share stops the run.
 
 Sources -1, +1 and stereo, four scales upsampled to full resolution, float32.
@@ -31,9 +31,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from peak import PeakFlops
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
 from stadia.geometry.camera import intrinsics
@@ -47,7 +47,7 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.training.flops import PeakFlops
+from stadia.training.flops import make_flop_counter
 
 SOURCES = ("-1", "+1", "stereo")
 
@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
     for loss in losses.values():  # compile, fill the allocator's pools
         step(loss)
-    with FlopCounterMode(display=False) as counter:
+    with make_flop_counter() as counter:
         step(bare_loss)
     flops, peak = counter.get_total_flops(), PeakFlops()
     times: dict[str, list[float]] = {name: [] for name in losses}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +23,11 @@ from stadia.diagnostics.monitors.optimization_monitors import TIMING_ROWS, Timin
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.losses.loss_report import LossReport
 from stadia.training import phase_clock
+from stadia.training.batches import TrainingPlan
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
-from stadia.training.flops import FlopCounter
 from stadia.training.loggers import read_rows
-from stadia.training.phase_clock import Stopwatch
+from stadia.training.phase_clock import PhaseClock, Stopwatch
 from stadia.training.run_folder import Run
 
 # -- the stopwatch
@@ -215,23 +217,42 @@ def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, mon
     assert not flops.get("loss")
     assert run.facts["time"]["flops_per_s"]["step"] > 0
 
-    monkeypatch.setattr(FlopCounter, "__enter__", lambda self: self)
-    monkeypatch.setattr(FlopCounter, "__exit__", lambda self, *_: None)
+    uncounted = SimpleNamespace(get_total_flops=lambda: 0, flop_counts={})
+    monkeypatch.setattr(phase_clock, "make_flop_counter", lambda: contextlib.nullcontext(uncounted))
     plain = SmallRecipe()
     train(tmp_path / "plain", plain)
     assert all(torch.equal(weight, plain.state_dict()[name]) for name, weight in counted.state_dict().items())
 
 
-def test_a_formula_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stadia.training import flops
+class Double(nn.Module):
+    """A part of a network whose code torch compiles, as it does not that of nn.Linear alone."""
 
-    def broken(*_: Any, **__: Any) -> int:
-        raise AssertionError("a shape that nobody foresaw")
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
 
-    monkeypatch.setattr(flops, "flop_registry", {torch.ops.aten.mm: broken})
-    with FlopCounter() as counter:
-        assert (torch.eye(2) @ torch.eye(2)).sum() == 2
-    assert counter.flops == 0
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.linear(x)
+
+
+def test_a_network_that_is_compiled_stays_so_after_the_counted_batch(tmp_path: Path) -> None:
+    """A first call that a counter sees would keep torch from compiling the network in the whole training."""
+    compiled: list[torch.fx.GraphModule] = []
+
+    def compile_graph(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    clock = PhaseClock(Run.create(tmp_path, "x", {}, recipe="x", seed=0), TrainingPlan(1000, 1, 1_000_000))
+    network = nn.Sequential(Double())
+    network[0].compile(backend=compile_graph)  # a part, as of a recipe: the clock marks whole networks
+    clock.start(torch.device("cpu"), nn.ModuleList([network]))
+    for step in range(2):
+        clock.begin_batch(step)
+        network(torch.ones(1, 2))
+        clock.end_backward()
+        assert len(compiled) == step
+    assert clock.flops["forward"] == 2 * 2 * 2
 
 
 # -- what cannot be

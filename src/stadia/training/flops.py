@@ -1,4 +1,4 @@
-"""Count the floating point operations of convolutions and matrix products, and check timings against the peak.
+"""Count the floating point operations of convolutions and matrix products, and measure the peak of a device.
 
 Large matrix products are the fastest operations of a network. A time that needs a higher rate is wrong: the clock was
 read before the work was done, as happens on a GPU without synchronization.
@@ -9,62 +9,30 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
-
-from stadia.core.errors import RunError
-
-_paused = False
+from torch.utils.flop_counter import FlopCounterMode
 
 
-@contextlib.contextmanager
-def pause_flop_counters() -> Iterator[None]:
-    """Pause every `FlopCounter`: what is computed within is no part of a step (an occasional measurement)."""
-    global _paused
-    before, _paused = _paused, True
-    try:
-        yield
-    finally:
-        _paused = before
+def make_flop_counter() -> FlopCounterMode:
+    """Return a counter of operations, two for each multiplication, to be entered as a context."""
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _count_convolution_backward}
+    )
 
 
-class FlopCounter(TorchDispatchMode):
-    """While entered, count by the formulas of torch, two operations for each multiplication; without a formula, none.
+def _count_convolution_backward(
+    grad_out: Sequence[int], image: Sequence[int], weight: Sequence[int], *options: Any, **_: Any
+) -> int:
+    """Count the gradients of a convolution from shapes and the further arguments of `convolution_backward`.
 
-    Unlike torch's FlopCounterMode it does not decompose operations, so it changes no result.
+    The formula of torch (2.13) counts the gradient of the weight as if there were one group, too many by their number.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None and not _paused:
-            with contextlib.suppress(Exception):  # a shape that a formula does not support must not end a training
-                grouped = _count_grouped_backward(func, args)
-                self.flops += grouped if grouped is not None else int(formula(*args, **kwargs, out_val=out))
-        return out
-
-
-def _count_grouped_backward(func: Any, args: Sequence[Any]) -> int | None:
-    """Return the operations of the backward pass of a grouped convolution; None for any other operation.
-
-    The formula of torch counts the gradient of the weight as if there were one group: too many by their number.
-    """
-    if func._overloadpacket is not torch.ops.aten.convolution_backward or args[9] == 1:
-        return None
-    grad_out, image, weight, is_transposed, needs = args[0], args[1], args[2], args[7], args[10]
-    places = (image if is_transposed else grad_out).shape
-    return 2 * places[0] * math.prod(places[2:]) * weight.numel() * sum(map(bool, needs[:2]))
+    is_transposed, needs_gradient = options[4], options[7]
+    places = image if is_transposed else grad_out
+    return 2 * places[0] * math.prod(places[2:]) * math.prod(weight) * sum(map(bool, needs_gradient[:2]))
 
 
 MATMUL_SIZES = {"cpu": ((384, 40), (1536, 5)), "cuda": ((8192, 7),)}
@@ -101,37 +69,6 @@ def measure_matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype =
                 synchronize(device)
                 best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
-
-
-class PeakFlops:
-    """The peak of a device, to compare times with.
-
-    flops_per_s: of `measure_matmul_peak`. Before a time is refused it is measured again, and the higher one kept: the
-        machine may have been busy.
-    """
-
-    def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.device, self.dtype = device, dtype
-        self.flops_per_s = measure_matmul_peak(device, dtype)
-
-    def share(self, what: str, flops: float, seconds: float) -> float:
-        """Return the rate of `flops` in `seconds` over the peak. Raises RunError above MAX_PEAK_SHARE.
-
-        Args:
-            what: was timed, for the error.
-            flops: at least needed, two for each multiplication.
-            seconds: measured.
-        """
-        if flops / seconds > MAX_PEAK_SHARE * self.flops_per_s:
-            self.flops_per_s = max(self.flops_per_s, measure_matmul_peak(self.device, self.dtype))
-        share = flops / seconds / self.flops_per_s
-        if share > MAX_PEAK_SHARE:
-            peak = f"the measured peak of {self.flops_per_s / 1e9:.3g} GFLOP/s"
-            found = f"{seconds * 1e3:.3g} ms for {flops / 1e9:.3g} GFLOP, {share:.3g} times {peak}"
-            expected = f"at most {MAX_PEAK_SHARE:g} times the peak"
-            fix = "synchronize the device before reading the clock; measure on an idle machine"
-            raise RunError(f"time of {what}", found=found, expected=expected, fix=fix)
-        return share
 
 
 def synchronize(device: torch.device | str) -> None:

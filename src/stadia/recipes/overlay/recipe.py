@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
 from stadia.diagnostics.catalog import make_finding
@@ -27,7 +28,6 @@ from stadia.models.config import check_overlay_size
 from stadia.models.overlay_net import OverlayMaps, OverlayNet
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
-from stadia.training.flops import pause_flop_counters
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 
@@ -219,7 +219,7 @@ class GradientBalance:
         self._measured_at = step
         found = {}
         for name, term in terms.items():
-            with pause_flop_counters():
+            with _disable_current_modes():  # no part of a step, so that it is not among its counted operations
                 (gradient,) = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
             found[name] = 0.0 if gradient is None else float(gradient.float().norm())
         each = gather_from_processes(found)
