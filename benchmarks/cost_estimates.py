@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 LAUNCH = (
-    "import stadia.recipes.base.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
+    "import stadia.recipes.launch.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
     "import stadia.cli.progress_display as display; display.MIN_EXPECTED_S = 0;"
     "from stadia.cli.main import run; run()"
 )
@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "selfsup, 416x128": ("train", "selfsup", "world", *SMALL, *MINI, "data.width=416", "training.max_steps=60"),
     "selfsup --minutes 1": ("train", "selfsup", "world", *SMALL, *MINI, "--minutes", "1"),
     "selfsup --minutes 2": ("train", "selfsup", "world", *SMALL, *LITE, "--minutes", "2"),
-    "dpt": ("train", "dpt", "world", *SMALL, "model.network=dpt-tiny", "training.max_steps=60"),
+    "supervised": ("train", "supervised", "world", *SMALL, "model.network=dpt-tiny", "training.max_steps=60"),
     "overlay": ("train", "overlay", "training.max_steps=60", "--on-stop", "warn"),
     "objectpose": ("train", "objectpose", "training.max_steps=60", "--on-stop", "warn"),
     "predict": ("predict", "RUN", "long", "data.split=train", "--out", "predicted"),

@@ -6,8 +6,8 @@ r"""Measure an exported network: onnxruntime against torch eager, and the time o
 Each network is built at random, exported as by `stadia export` (which compares it with torch at two sizes), and run on
 one image of noise: torch eager and onnxruntime alternate, with the same number of threads. `speed` is the median of
 torch's time divided by onnxruntime's: above 1 onnxruntime is faster. Alternation makes other programs on the machine
-slow both alike. `selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt`
-(`stadia list networks`).
+slow both alike. `selfsup` is the depth network of the recipe with a ResNet-18; the others are those of
+`stadia list networks`.
 
 An untrained network predicts nearly the same value everywhere, so an error of the export would hardly show. Therefore
 the weights of the last convolution are doubled until the map's spread, its largest minus its smallest, is at least its

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch
@@ -38,12 +38,12 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core import seeds
 from stadia.core.config import resolve_config
-from stadia.core.files import write_text
 from stadia.core.recording import Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.files.atomic_files import write_text
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
@@ -107,7 +107,7 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
         {f"N01 {what}": NO_MORE_DATA for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
         | {"N02": SAMPLED, "H06": HEIGHT_LATER}
     ),
-    "dpt": {"N01 resize": LITTLE_ROTATION, "N01 poses": ONE_SPEED, "N02": SAMPLED},
+    "supervised": {"N01 resize": LITTLE_ROTATION, "N01 poses": ONE_SPEED, "N02": SAMPLED},
     "objectpose": {"N02": SAMPLED},
 }
 """True findings and their reasons, by the name of the row or its beginning. N01 with what could not be checked."""
@@ -121,7 +121,7 @@ RANDOM = ("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
 """For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
 
-ON_ROADS, MONO = ("selfsup", "metric", "dpt"), "selfsup, one camera"
+ON_ROADS, MONO = ("selfsup", "metric", "supervised"), "selfsup, one camera"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ TRAININGS: dict[str, Training] = {
     "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *RANDOM, *SMALL, *SHORT)),
     MONO: Training("selfsup", "residual", (*preset_overrides("metric-demo-start"), *SHORT, *LONGER)),
     "metric": Training("metric", "abs_rel", (*preset_overrides("metric-demo"), *SHORT, *LONGER), after=MONO),
-    "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
+    "supervised": Training("supervised", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
     "objectpose": Training(
         "objectpose",
         "rotation_error_deg_of_all",

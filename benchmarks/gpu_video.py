@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stadia.datasets.config import VideoDecoder
-from stadia.datasets.video_decoding import stream_video
+from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.plots.videos import open_video_file
 
 MAX_DIFFERENCE = 3

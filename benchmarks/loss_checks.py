@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch
@@ -26,7 +26,7 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core import seeds
 from stadia.recipes import RECIPES
-from stadia.recipes.base.workflow import run_loss_checks
+from stadia.recipes.launch.workflow import run_loss_checks
 from stadia.synthetic.roadworld.config import TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
@@ -38,7 +38,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "selfsup d3vo": (*VIDEO_SETTINGS, "model.brightness=true", "model.uncertainty=true", "model.right_view=true"),
     "selfsup mono": (*VIDEO_SETTINGS, "data.stereo=false"),
     "metric": (*VIDEO_SETTINGS, "road.priors=roadworld"),
-    "dpt": ("model.network=dpt-tiny",),
+    "supervised": ("model.network=dpt-tiny",),
     "objectpose": (),
     "overlay": (),
 }
@@ -47,7 +47,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, Any]:
     """Return the recipe of a training, its configuration and its data, as they are before the first step."""
     recipe_class: Any = RECIPES.load(name.split()[0])
-    is_video = recipe_class.recipe in ("selfsup", "metric", "dpt")
+    is_video = recipe_class.recipe in ("selfsup", "metric", "supervised")
     sized = (f"data.height={height}", f"data.width={width}") if is_video else ()
     overrides = (*sized, *SETTINGS[name], "training.workers=0")
     config, data = recipe_class.prepare(

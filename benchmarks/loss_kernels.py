@@ -17,8 +17,8 @@ import torch
 from step import SOURCES, made_up_batch
 
 from stadia.core.types import Prediction
-from stadia.losses import fused_reprojector, fused_smoothness, row_bands
 from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.cpu import fused_reprojector, fused_smoothness, row_bands
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 

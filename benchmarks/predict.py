@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from stadia.core.types import Camera, Predictor
-from stadia.datasets.video_decoding import stream_video
+from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.backends.backend import BackendChoice
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_record import Provenance

@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 # isort: split
@@ -92,7 +92,7 @@ CASES: dict[str, Case] = {
         f"road, stereo and time, seed {s}": Case("road", 250, (*LITE, f"seed={s}", "data.offsets=[-1,1]"))
         for s in (0, 1)
     },
-    **{f"road, dpt, seed {s}": Case("road", 290, (*DPT, f"seed={s}"), recipe="dpt") for s in range(2)},
+    **{f"road, dpt, seed {s}": Case("road", 290, (*DPT, f"seed={s}"), recipe="supervised") for s in range(2)},
     **{f"kitti, lite, seed {s}": Case("kitti", 200, (*LITE, f"seed={s}")) for s in range(4)},
     **{f"kitti, mobile, seed {s}": Case("kitti", 290, (f"seed={s}",)) for s in range(2)},
     **{f"euroc, lite, seed {s}": Case("euroc", 200, (*LITE, *NEAR, f"seed={s}")) for s in range(2)},
@@ -101,8 +101,8 @@ CASES: dict[str, Case] = {
     "road, lite, 3 steps": Case("road", 3, LITE),
     "road, mobile, 10 steps": Case("road", 10),
     "road, mobile, 25 steps": Case("road", 25, ("seed=3",)),
-    "road, dpt, 10 steps": Case("road", 10, DPT, recipe="dpt"),
-    "road, dpt, 25 steps": Case("road", 25, (*DPT, "seed=1"), recipe="dpt"),
+    "road, dpt, 10 steps": Case("road", 10, DPT, recipe="supervised"),
+    "road, dpt, 25 steps": Case("road", 25, (*DPT, "seed=1"), recipe="supervised"),
     "kitti, mobile, 15 steps": Case("kitti", 15),
     "kitti, mobile, 40 steps": Case("kitti", 40, ("seed=1",)),
     "euroc, mobile, 20 steps": Case("euroc", 20, NEAR),

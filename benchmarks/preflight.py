@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
 from stadia.core.recording import RIGHT, Recording  # noqa: E402
-from stadia.datasets.frame_selection import shrink_to_gray  # noqa: E402
 from stadia.datasets.open_dataset import open_recordings  # noqa: E402
+from stadia.datasets.video.frame_selection import shrink_to_gray  # noqa: E402
 from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
 from stadia.diagnostics.preflight import scale_consistency  # noqa: E402
 from stadia.diagnostics.preflight.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402

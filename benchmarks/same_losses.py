@@ -3,8 +3,8 @@
     git worktree add ../before COMMIT
     python benchmarks/same_losses.py --before ../before [--steps 12]
 
-Trains `selfsup`, `dpt`, `overlay` and `objectpose` for a few steps with both versions, one thread, seed 0, and compares
-every cell of `metrics.csv` except times and memory. Columns that were renamed are compared under their new names.
+Trains `selfsup`, `supervised`, `overlay` and `objectpose` for a few steps with both versions, one thread, seed 0, and
+compares every cell of `metrics.csv` except times and memory.
 Prints a row per recipe and one JSON object; exits with 1 where a number differs.
 """
 
@@ -26,7 +26,7 @@ SPELLING = {"centre": "center", "colour": "color", "optimiser": "optimizer"}
 VIDEO = ["data.height=64", "data.width=96"]
 RECIPES = {
     "selfsup": [*VIDEO, "model.pretrained=false"],
-    "dpt": [*VIDEO, "model.network=dpt-tiny"],
+    "supervised": [*VIDEO, "model.network=dpt-tiny"],
     "overlay": ["data.height=64", "data.width=64"],
     "objectpose": [],
 }
@@ -44,7 +44,7 @@ def train(checkout: Path, folder: Path, recipe: str, steps: int) -> list[dict[st
     folder.mkdir(parents=True, exist_ok=True)
     words = [*RECIPES[recipe], f"training.max_steps={steps}", "training.batch_size=2", "training.workers=0"]
     words += ["training.accelerator=cpu", "training.threads=1", "training.log_every=1"]
-    if recipe in ("selfsup", "dpt"):
+    if recipe in ("selfsup", "supervised"):
         if not (folder / "world").exists():
             call(checkout, folder, "data", "roadworld", "--out", "world", "--preset", "tiny")
         words = ["--data", "world", *words]

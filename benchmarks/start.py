@@ -24,7 +24,7 @@ RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_command
 COMMANDS = {
     "check": "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner",
     "predict": f"stadia.recipes.prediction.recipe_commands, {RECIPE}",
-    "train": f"stadia.recipes.base.workflow, {RECIPE}",
+    "train": f"stadia.recipes.launch.workflow, {RECIPE}",
     "torch alone": "torch",
 }
 

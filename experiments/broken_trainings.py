@@ -27,17 +27,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 from torch import Tensor
 
 from stadia import recipes
-from stadia.core.files import write_text
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.datasets.config import CacheConfig
 from stadia.diagnostics.catalog import find_root_cause
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
+from stadia.files.atomic_files import write_text
 from stadia.geometry.se3 import inverse
 from stadia.losses.loss_report import LossReport
 from stadia.models.depth_pose_net import DepthPoseNet

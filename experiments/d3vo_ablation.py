@@ -40,11 +40,11 @@ from torch import Tensor
 
 from stadia import recipes
 from stadia.apps.demo import render_worlds
-from stadia.core.files import write_json
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.open_dataset import open_recordings
+from stadia.files.atomic_files import write_json
 from stadia.geometry import camera as cameras
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
 from stadia.metrics.uncertainty_metrics import sparsification, spearman

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from real_stereo import semi_global_matching
 from torch import Tensor
 
-from stadia.core.files import atomic_write
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.two_view_geometry import detect_features, match_features
+from stadia.files.atomic_files import atomic_write
 from stadia.geometry.warp import warp_image
 from stadia.losses.photometric import photometric_residual
 

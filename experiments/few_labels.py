@@ -63,7 +63,7 @@ def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespa
     """Train, and return AbsRel and RMSE on the test worlds of `truth`, metres, every pixel."""
     settings = (*SETTINGS, f"name={name}", f"training.max_steps={arguments.steps}", *arguments.overrides)
     began = time.monotonic()
-    run = recipes.train(recipes.configure("dpt", settings, data={"path": str(worlds)}), out=arguments.out)
+    run = recipes.train(recipes.configure("supervised", settings, data={"path": str(worlds)}), out=arguments.out)
     train_s = round(time.monotonic() - began)
     test, console = open_recordings(truth, split="test"), Console(stderr=True)
     scored = score_recordings(

@@ -32,10 +32,10 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core import seeds
-from stadia.core.files import atomic_folder, write_json
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
+from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.recipes.base.initial_depth import resolve_initial_depth

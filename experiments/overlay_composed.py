@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from stadia import recipes
-from stadia.core.json_files import read_json
+from stadia.files.json_files import read_json
 
 IOU, SHARE, MINUTES = 0.95, 0.5, 10.0
 TRIED, OF_STEPS = 300, 0.85

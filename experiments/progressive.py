@@ -2,8 +2,8 @@ r"""Compare progressive resizing (32, 64, 128 pixels) with 128 alone, on the sam
 quality.
 
     python experiments/progressive.py
-    python experiments/progressive.py --recipe dpt --sizes 32x96 64x192 96x320 --shares 0.4 0.3 0.3 data.path=WORLDS \
-        model.network=dpt-tiny
+    python experiments/progressive.py --recipe supervised --sizes 32x96 64x192 96x320 \
+        --shares 0.4 0.3 0.3 data.path=WORLDS model.network=dpt-tiny
     python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
     python experiments/progressive.py --batch-size 16
 
@@ -23,7 +23,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 from stadia import recipes
 from stadia.recipes import RECIPES
 from stadia.training.loggers import read_rows

@@ -30,8 +30,8 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.recipes.prediction.depth_commands import score_recordings
+from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.run_folder import Run
 
 TRAINED, GAP = 60, 3
@@ -52,9 +52,9 @@ SETTINGS = (
 
 def start(config: RecipeConfig) -> Predictor:
     """Return the network before its first step, its scale fitted to the training's ground truth."""
-    config, data = DptRecipe.prepare(config, Console(stderr=True))
+    config, data = SupervisedRecipe.prepare(config, Console(stderr=True))
     seeds.seed_generators(config.seed, "training")
-    recipe = init_recipe(DptRecipe, config, resumed=False)
+    recipe = init_recipe(SupervisedRecipe, config, resumed=False)
     recipe.save_data_stats(data)
     return recipe.predictor()
 
@@ -80,7 +80,7 @@ def main() -> None:
 
     path = str(Path(arguments.data) / "kitti_raw")
     settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
-    config = recipes.configure("dpt", settings, data={"path": path})
+    config = recipes.configure("supervised", settings, data={"path": path})
     began = time.monotonic()
     run = recipes.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)

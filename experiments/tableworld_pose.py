@@ -37,13 +37,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia import recipes
-from stadia.core.files import write_json
 from stadia.core.types import Meta
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.files.atomic_files import write_json
 from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternion_multiply, quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian

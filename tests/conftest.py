@@ -54,7 +54,7 @@ def pytest_runtest_logfinish() -> None:
 def _without_git_and_disk() -> Iterator[None]:
     """Ask git once for the version of the code, which hundreds of runs record, and let no file wait for the disk.
 
-    tests/training/test_run_folder.py and tests/core/test_files.py prove what is recorded, and that files are synced.
+    test_run_folder.py and test_atomic_files.py prove what is recorded, and that files are synced.
     """
     from stadia.training import run_folder
 

@@ -30,7 +30,7 @@ NOT_RUN = {
     r"KITTI/raw|KITTI/odometry.*extra_datasets|EUROC|CITY|7scenes|kitti_object|bop/lmo|DATA data.split|ROADWORLD": (
         "data that cannot be published with the tests"
     ),
-    r"-dpt\b|dpt-": "a run of dpt, which tests/recipes/test_dpt.py trains",
+    r"-dpt\b|dpt-": "a run of dpt, which tests/recipes/test_supervised.py trains",
     r"RUN (table|image).jpg|train objectpose|evaluate RUN DATA|DATA --recipe objectpose|show DATA": (
         "data and a run of objectpose, which tests/recipes/test_objectpose_commands.py has"
     ),
@@ -149,7 +149,7 @@ def test_a_line_runs_as_printed(
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
     # A tenth of the steps that fit: tests/recipes/test_expected_cost.py proves their number.
     monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
-    monkeypatch.setattr("stadia.recipes.base.expected_cost.PLANNED_STEPS", 0.09)
+    monkeypatch.setattr("stadia.recipes.launch.expected_cost.PLANNED_STEPS", 0.09)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])
     done = (0, 1) if line.split()[1] in ("check", "diagnose") else (0,)  # 1: they found what stops a training

@@ -38,11 +38,3 @@ def test_stub_declares_the_tables_of_the_package(stub: Path) -> None:
         return {target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("_")}
 
     assert assigned(stub.with_suffix(".py")) <= assigned(stub)
-
-
-def test_packages_with_modules_have_a_stub() -> None:
-    lazy = {stub.parent for stub in STUBS}
-    own = {PACKAGE / "cli", PACKAGE / "recipes", PACKAGE / "report", PACKAGE / "diagnostics" / "catalog"}
-    packages = {path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE}
-    with_modules = {folder for folder in packages if any(p.name != "__init__.py" for p in folder.glob("*.py"))}
-    assert with_modules - lazy - own == set()

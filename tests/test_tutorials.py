@@ -39,7 +39,7 @@ SMALLER = {
     r"model.network=depth-anything-small data.height=98 data.width=322": "model.network=dpt-tiny data.height=64 "
     "data.width=96",
     r"^stadia evaluate RUN roads data.split=test": "\\g<0> --protocol relative",  # two steps give no metres
-    r"^(stadia train dpt .*) training.max_steps=1000": f"\\1 {SHORT}",
+    r"^(stadia train supervised .*) training.max_steps=1000": f"\\1 {SHORT}",
 }
 """Pattern in a printed line -> its replacement."""
 

@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-from stadia.core.matplotlib_settings import install_settings_finder
+from stadia.process.matplotlib_settings import install_settings_finder
 
 install_settings_finder()

@@ -122,7 +122,7 @@ LocalLauncher().run([Program("a", (sys.argv[1],), Path(sys.argv[2]))], lambda jo
 CHILD = """
 import os, sys, threading, time
 from pathlib import Path
-from stadia.core.parent_process import stop_with_parent
+from stadia.process.parent_process import stop_with_parent
 stop_with_parent()
 Path({0!r}).write_text(str(os.getpid()))
 time.sleep(60)

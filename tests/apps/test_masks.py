@@ -13,13 +13,13 @@ import pytest
 
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
-from stadia.core import json_files
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
 from stadia.datasets.masks import mask_files
 from stadia.datasets.masks.mask_files import CocoMasks, decode_run_lengths
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
+from stadia.files import json_files
 from stadia.models.segmentation import TiledSegmenter
 
 SIZE = 40, 60

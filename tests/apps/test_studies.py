@@ -168,7 +168,7 @@ def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path, monkeyp
     (run,) = (tmp_path / "studies" / "study" / "runs").glob("*-fast-seed1")
     (run / "report.html").unlink()
     (run / ".report.abcdefgh.partial.html").touch()
-    monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in a process of its own
+    monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in a process of its own
     again = Trainings(noise)
     code, _, err = ablate(again)
     assert (code, again.seen) == (0, [])
@@ -242,7 +242,7 @@ def test_a_preset_lies_under_the_settings(ablate, stadia, tmp_path):
     assert found == (4, 0.007, "resnet50"), "of the study, the preset and the line"
     preset.write_text("recipe: dpt\n")
     code, _, err = ablate(Trainings(noise), "--preset", preset)
-    assert (code, "a preset of recipe 'dpt'; expected one of recipe 'selfsup'" in err) == (2, True)
+    assert (code, "a preset of recipe 'supervised'; expected one of recipe 'selfsup'" in err) == (2, True)
 
 
 @pytest.mark.parametrize("has_truth", [True, False])

@@ -16,7 +16,7 @@ from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
 from stadia.cli.studies import choose_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
-from stadia.core.files import hold_folder
+from stadia.files.atomic_files import hold_folder
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -374,15 +374,20 @@ def test_another_space_is_another_sweep(sweep):
 
 
 def test_what_is_searched_for_is_known_before_the_first_trial(stadia, monkeypatch):
-    best = {"dpt": ("val/abs_rel",), "metric": ()}
+    best = {"supervised": ("val/abs_rel",), "metric": ()}
     monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=best[name]))
-    assert choose_metric("dpt", None, None) == (("val/abs_rel",), "lower")
-    assert choose_metric("dpt", "val/d1", None) == (("val/d1",), "higher")
-    wrong = (("metric", None, None), ("dpt", None, "higher"), ("dpt", "val/d1", "lower"), ("dpt", "val/rmsee", "lower"))
+    assert choose_metric("supervised", None, None) == (("val/abs_rel",), "lower")
+    assert choose_metric("supervised", "val/d1", None) == (("val/d1",), "higher")
+    wrong = (
+        ("metric", None, None),
+        ("supervised", None, "higher"),
+        ("supervised", "val/d1", "lower"),
+        ("supervised", "val/rmsee", "lower"),
+    )
     for words in wrong:
         with pytest.raises(ConfigError):
             choose_metric(*words)
-    code, _, err = stadia("sweep", "dpt", "--metric", "train/loss", "--better", "lower")
+    code, _, err = stadia("sweep", "supervised", "--metric", "train/loss", "--better", "lower")
     assert (code, "--metric: found 'train/loss'; expected one of validation" in err) == (2, True)
 
 

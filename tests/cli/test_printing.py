@@ -11,7 +11,7 @@ import pytest
 from rich.table import Table
 
 from stadia.cli.printing import echo
-from stadia.core.terminal import Terminal
+from stadia.process.terminal import Terminal
 
 HOSTILE = "a\x1b]0;pwn\x07\x9b31m\u202etxt.exe\nb\tc"
 ESCAPED = "a\\x1b]0;pwn\\x07\\x9b31m\\u202etxt.exe\nb\tc"

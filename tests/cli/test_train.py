@@ -14,7 +14,7 @@ from stadia.core.config_help import describe_keys
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
 from stadia.recipes import CONFIGS
-from stadia.recipes.base.step_measurement import DryRunResult
+from stadia.recipes.launch.step_measurement import DryRunResult
 from stadia.training.run_folder import Run
 
 THREE_STEPS = DryRunResult("cpu", (1 << 20,) * 3, (0.5,) * 3)
@@ -151,7 +151,7 @@ def test_every_key_has_a_default_a_range_and_a_sentence(recipe):
 def test_help_without_a_recipe_names_the_recipes(stadia):
     code, out, _ = stadia("train", "--help")
     assert code == 0
-    assert "`stadia train RECIPE --help` lists every key. Recipes: selfsup, metric, dpt" in out
+    assert "`stadia train RECIPE --help` lists every key. Recipes: selfsup, metric, supervised" in out
     assert "`stadia train selfsup --help`" in stadia("train", "selfsupp", "--help")[1]
 
 
@@ -246,9 +246,9 @@ def test_a_configuration_of_another_recipe_is_one_line(stadia, tmp_path, option)
     """Each key that the other recipe does not have was a line, and the recipe was the last one."""
     config = resolve_recipe("selfsup", None, [f"data.path={tmp_path}"], example={})
     run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0).folder
-    code, out, err = stadia("train", "dpt", option, run if option == "--resume" else run / "config.json")
+    code, out, err = stadia("train", "supervised", option, run if option == "--resume" else run / "config.json")
     assert (code, out) == (2, "")
-    found = "found the configuration of recipe 'selfsup'; expected one of recipe 'dpt'."
+    found = "found the configuration of recipe 'selfsup'; expected one of recipe 'supervised'."
     assert err == f"stadia: {run / 'config.json'}: {found} Fix: `stadia train selfsup` with the same options.\n"
 
 

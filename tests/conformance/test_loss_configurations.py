@@ -14,7 +14,7 @@ from torch import Tensor
 from stadia.core.types import Prediction
 from stadia.losses import SMOOTHNESS
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_reprojector import FusedReprojector
+from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import Reprojector, TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss

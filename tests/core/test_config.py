@@ -222,8 +222,8 @@ def test_configuration_survives_json():
 
 def test_no_torch():
     program = (
-        "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.files, stadia.core.seeds,"
-        " stadia.core.registry"
+        "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.seeds, stadia.core.registry,"
+        " stadia.files.atomic_files"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

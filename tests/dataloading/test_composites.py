@@ -322,7 +322,7 @@ def test_invalid_teachers_are_refused(given, world, tmp_path: Path, change: dict
     world.recording(tmp_path / "bare", 3, stereo=False, depth=False)
     record = {
         "depth_scale": "metres",
-        "recipe": "dpt",
+        "recipe": "supervised",
         "checkpoint": "x",
         "finished": True,
         "entries": [f"{index:06d}" for index in range(3)],

@@ -67,7 +67,7 @@ def test_leftovers_of_a_killed_process_are_replaced(recording: Any, monkeypatch:
     for content in (whole[:-1], whole[: len(whole) // 2]):  # the second is a whole number of frames
         store.path.write_bytes(content)
         leftover.touch()
-        monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process
+        monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in another process
         assert open_frame_store(recording, 48, 64).path.read_bytes() == whole
         assert not leftover.exists()
 

@@ -16,15 +16,15 @@ import pytest
 from tests.datasets.rendered_world import HEIGHT, WIDTH
 
 from stadia.core.errors import DataError
-from stadia.datasets import video_decoding
 from stadia.datasets.image_files import list_images, natural_sort_key
 from stadia.datasets.masks.mask_files import decode_run_lengths
 from stadia.datasets.objects.bop_models import read_ply
 from stadia.datasets.objects.object_labels import check_rotation
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.text_files import read_kitti_poses
-from stadia.datasets.video_decoding import stream_video
-from stadia.datasets.video_files import read_K
+from stadia.datasets.video import video_decoding
+from stadia.datasets.video.video_decoding import stream_video
+from stadia.datasets.video.video_files import read_K
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core.array_files import read_npy
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_rgb
+from stadia.files.array_files import read_npy
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 OneLine = Callable[..., None]

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from stadia.datasets.formats.kitti import _ODOMETRY_DRIVES as _DRIVES
 from stadia.datasets.image_files import HASH_DIGITS, hash_file, hash_frames, join_hashes, split_hashes
-from stadia.datasets.kitti import _ODOMETRY_DRIVES as _DRIVES
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange, crop_recording
 

@@ -13,7 +13,7 @@ import pytest
 
 from stadia.core.errors import DataError
 from stadia.core.recording import name_ground_truth
-from stadia.datasets.kitti import compute_camera_poses, compute_imu_poses, project_scan, read_scan
+from stadia.datasets.formats.kitti import compute_camera_poses, compute_imu_poses, project_scan, read_scan
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets import mp4_index
-from stadia.datasets.mp4_index import check_mp4_index
-from stadia.datasets.video_decoding import stream_video
+from stadia.datasets.video import mp4_index
+from stadia.datasets.video.mp4_index import check_mp4_index
+from stadia.datasets.video.video_decoding import stream_video
 
 OneLine = Callable[..., None]
 

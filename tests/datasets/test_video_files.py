@@ -15,14 +15,21 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.datasets import CameraConfig, video_files
+from stadia.datasets import CameraConfig
 from stadia.datasets import frame_store as cache
-from stadia.datasets.frame_selection import FrameSelection, FrameSelector, find_corners, measure_motion, shrink_to_gray
 from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import RecordingView
-from stadia.datasets.video_decoding import stream_segment, stream_video
+from stadia.datasets.video import video_files
+from stadia.datasets.video.frame_selection import (
+    FrameSelection,
+    FrameSelector,
+    find_corners,
+    measure_motion,
+    shrink_to_gray,
+)
+from stadia.datasets.video.video_decoding import stream_segment, stream_video
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}
@@ -310,9 +317,9 @@ def test_truncated_video_keeps_its_decodable_frames(
     kept, lost = len(recording), recording.selection.lost
     assert 24 <= kept <= 32
     assert kept + lost == 40
-    assert [record.getMessage() for record in caplog.records if record.name == "stadia.datasets.video_decoding"] == [
-        f"{path}: {lost} of 40 frames are lost, the file was cut off or is damaged"
-    ]
+    assert [
+        record.getMessage() for record in caplog.records if record.name == "stadia.datasets.video.video_decoding"
+    ] == [f"{path}: {lost} of 40 frames are lost, the file was cut off or is damaged"]
     (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, andit is still recorded
     assert (
         str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file is truncated or damaged)"

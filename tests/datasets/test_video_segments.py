@@ -11,9 +11,10 @@ import pytest
 
 from stadia.cli.check import _describe_opened
 from stadia.core.errors import ConfigError
-from stadia.datasets import frame_store, video_files
+from stadia.datasets import frame_store
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
 from stadia.datasets.recordings import FrameRange, crop_recording
+from stadia.datasets.video import video_files
 
 FOCAL = {"focal_px": 120}
 FRAMES = 200

@@ -516,7 +516,7 @@ def test_a_combination_of_losses_hides_no_residual(tmp_path: Path, part: str) ->
         ("selfsup", (), ("mine/photometric", "mine/smoothness")),
         ("metric", (), ("selfsup/photometric", "metric/object_height", "metric/camera_height")),
         ("metric", ("my/slope",), ("base/selfsup/photometric", "base/metric/object_height")),
-        ("dpt", ("slope", "mine/slope"), ("silog_pooled", "mine/log_l1")),
+        ("supervised", ("slope", "mine/slope"), ("silog_pooled", "mine/log_l1")),
         ("of_the_user", ("photometric",), ()),
     ],
 )

@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.evaluation import depth_score
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
@@ -21,6 +20,7 @@ from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS, find_protocol
+from stadia.files.atomic_files import write_json
 
 Array = NDArray[np.float64]
 Maps = dict[str, Array]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import stadia.core.torchvision_shim  # noqa: F401 - before timm
+import stadia.process.torchvision_shim  # noqa: F401 - before timm
 
 # isort: split
 from timm.layers import Conv2dSame, padding

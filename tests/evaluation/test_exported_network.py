@@ -16,7 +16,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.image_io import write_image
 from stadia.core.types import DepthScale
 from stadia.evaluation.backends.backend import BackendChoice, check_backend
 from stadia.evaluation.exported_network import (
@@ -29,6 +28,7 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
+from stadia.files.image_io import write_image
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))

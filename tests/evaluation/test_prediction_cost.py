@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.core.files import join_name, open_atomic, sync_later
 from stadia.core.types import DepthScale
-from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import read_rgb
+from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import UNFINISHED, _write_maps
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import MIN_BILINEAR, depth_color_writer, draw_side_by_side, open_video_file
+from stadia.files.atomic_files import join_name, open_atomic, sync_later
 from stadia.geometry.numpy_camera import CropWindow
 from stadia.recipes.prediction import backend_predictor
 from stadia.recipes.prediction.backend_predictor import BackendPredictor, limit_torch_threads

@@ -15,7 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video_files import hash_video
+from stadia.datasets.video.video_files import hash_video
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.recipes.base import training_overlap
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap

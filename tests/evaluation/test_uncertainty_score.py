@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from stadia.core.errors import ProtocolError
-from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.io.depth_files import write_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
+from stadia.files.atomic_files import write_json
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.campaign.damage import TEXT
 from tests.fuzz.targets import CORPUS
 
-from stadia.core.image_io import PNG_END, PNG_SIGNATURE
+from stadia.files.image_io import PNG_END, PNG_SIGNATURE
 
 WORDS = (
     *(b"NaN", b"inf", b"-1", b"0", b"1e308", b"1e400", b"9" * 5000, b"9223372036854775808", b"null", b"true", b'"a"'),

@@ -33,7 +33,7 @@ from typing import Any
 from filelock import FileLock
 from tests.fuzz.targets import CORPUS, MAX_SECONDS, TARGETS
 
-from stadia.core.files import atomic_write
+from stadia.files.atomic_files import atomic_write
 
 ROOT = Path(__file__).parents[2]
 MAX_LENGTH = 16384

@@ -18,12 +18,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import StadiaError
-from stadia.core.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
-from stadia.core.input_files import read_csv
-from stadia.core.json_files import read_json
-from stadia.core.yaml_files import read_yaml
+from stadia.files.array_files import list_npz_arrays, read_npy, read_npz
+from stadia.files.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
+from stadia.files.input_files import read_csv
+from stadia.files.json_files import read_json
+from stadia.files.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
 MAX_MESSAGE = 2000
@@ -119,7 +119,7 @@ def _read_npz(path: Path) -> None:
 
 
 def _read_kitti_calibration(path: Path) -> None:
-    from stadia.datasets.kitti import KittiCalibration
+    from stadia.datasets.formats.kitti import KittiCalibration
 
     calibration = KittiCalibration(path)
     calibration.projection("P2")
@@ -127,20 +127,20 @@ def _read_kitti_calibration(path: Path) -> None:
 
 
 def _read_euroc_camera(path: Path) -> None:
-    from stadia.datasets.euroc import read_camera
+    from stadia.datasets.formats.euroc import read_camera
 
     read_camera(path)
 
 
 def _read_euroc_states(path: Path) -> None:
-    from stadia.datasets.euroc import read_states
+    from stadia.datasets.formats.euroc import read_states
 
     states = read_states(path)
     states.interpolate(np.array([0, 1403636579763555584, 2**62]))
 
 
 def _read_euroc_images(path: Path) -> None:
-    from stadia.datasets.euroc import list_camera_images
+    from stadia.datasets.formats.euroc import list_camera_images
 
     list_camera_images(path.parent)
 
@@ -172,7 +172,7 @@ def _read_tum_trajectory(path: Path) -> None:
 
 def _read_recording(path: Path) -> None:
     from stadia.datasets.config import SourceOptions
-    from stadia.datasets.stadia_folder import StadiaFolder
+    from stadia.datasets.formats.stadia_folder import StadiaFolder
 
     for recording in StadiaFolder().open(path.parent, SourceOptions()):
         recording.camera(0)
@@ -180,7 +180,7 @@ def _read_recording(path: Path) -> None:
 
 def _read_dataset(path: Path) -> None:
     from stadia.datasets.config import SourceOptions
-    from stadia.datasets.stadia_folder import StadiaFolder
+    from stadia.datasets.formats.stadia_folder import StadiaFolder
 
     StadiaFolder().open(path.parent, SourceOptions())
 
@@ -201,13 +201,13 @@ def _read_scene(path: Path) -> None:
 
 
 def _read_intrinsics(path: Path) -> None:
-    from stadia.datasets.video_files import read_K
+    from stadia.datasets.video.video_files import read_K
 
     read_K(path, 2)
 
 
 def _read_calibration(path: Path) -> None:
-    from stadia.datasets.calibration_files import read_calibration
+    from stadia.datasets.cameras.calibration_files import read_calibration
 
     read_calibration(path)
 
@@ -298,7 +298,7 @@ def _read_search_space(path: Path) -> None:
 def _read_video(path: Path) -> None:
     from itertools import islice
 
-    from stadia.datasets.video_decoding import count_indexed_frames, estimate_frame_count, stream_video
+    from stadia.datasets.video.video_decoding import count_indexed_frames, estimate_frame_count, stream_video
 
     count_indexed_frames(path)
     estimate_frame_count(path)

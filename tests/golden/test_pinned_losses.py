@@ -16,7 +16,7 @@ from torch import Tensor
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.geometry.se3 import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_reprojector import FusedReprojector
+from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojector, TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 

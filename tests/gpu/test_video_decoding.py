@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.datasets.video_decoding import stream_video
+from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.plots.videos import open_video_file
 
 pytestmark = pytest.mark.gpu

@@ -15,8 +15,8 @@ from stadia.core.types import Camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import reproject
-from stadia.losses import row_bands
-from stadia.losses.fused_reprojector import FusedReprojector
+from stadia.losses.cpu import row_bands
+from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_smoothness import fused_edge_aware_smoothness
+from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness
 from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_smoothness
 from stadia.losses.smoothness import edge_aware_slope, edge_aware_smoothness
 

@@ -11,7 +11,7 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.losses.auto_mask import lift_auto_mask_from_road, minimum_reprojection
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_reprojector import FusedReprojector
+from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 

@@ -19,7 +19,7 @@ from stadia.geometry.camera import mirror_camera
 from stadia.geometry.se3 import mirror_x
 from stadia.losses import LOSSES
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_reprojector import FusedReprojector
+from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
 from stadia.losses.photometric import photometric_residual
 from stadia.losses.reprojection import Reprojection, TorchReprojector

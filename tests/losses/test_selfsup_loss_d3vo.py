@@ -21,7 +21,7 @@ from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
 from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.fused_reprojector import FusedReprojector
+from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import TorchReprojector, left_right_consistency
 from stadia.losses.selfsup_loss import SelfSupervisedLoss

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 

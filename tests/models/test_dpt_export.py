@@ -41,7 +41,7 @@ def depth_anything() -> DptArchitecture:
 
 
 def described(network: DptNet) -> ExportDescription:
-    made_by = Provenance(recipe="dpt", config_hash="", checkpoint="drawn")
+    made_by = Provenance(recipe="supervised", config_hash="", checkpoint="drawn")
     size = {"height": 3 * network.stride, "width": 4 * network.stride, "stride": network.stride}
     return ExportDescription.from_provenance(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
 

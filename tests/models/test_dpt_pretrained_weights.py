@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 

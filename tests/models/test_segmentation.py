@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.core import torchvision_shim  # noqa: F401
+from stadia.process import torchvision_shim  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError

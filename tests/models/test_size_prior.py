@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from stadia.core.errors import CheckpointError, DataError
+from stadia.datasets.formats.stadia_folder import StadiaFolder
 from stadia.datasets.masks.mask_objects import GRAY, crop_object
-from stadia.datasets.stadia_folder import StadiaFolder
 from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))

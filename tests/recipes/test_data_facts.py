@@ -22,7 +22,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import all_frames
 from stadia.recipes.base.data_facts import describe_depth, measure_poses
-from stadia.recipes.base.data_locations import list_movable_keys
+from stadia.recipes.launch.data_locations import list_movable_keys
 from stadia.recipes.overlay.config import OverlayDataConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.synthetic.composites.backgrounds import describe_background_depth, open_backgrounds

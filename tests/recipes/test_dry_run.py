@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tested in test_run_loss_checks.py; here it only costs time."""
-    monkeypatch.setattr("stadia.recipes.base.workflow.run_loss_checks", lambda *_: [])
+    monkeypatch.setattr("stadia.recipes.launch.workflow.run_loss_checks", lambda *_: [])
 
 
 @pytest.mark.slow

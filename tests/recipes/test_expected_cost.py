@@ -16,8 +16,8 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core.errors import ConfigError
 from stadia.dataloading.loader import MixtureLoader
-from stadia.recipes.base import expected_cost
-from stadia.recipes.base.expected_cost import (
+from stadia.recipes.launch import expected_cost
+from stadia.recipes.launch.expected_cost import (
     MEASURED_STEPS,
     SKIPPED_STEPS,
     ExpectedCost,
@@ -25,7 +25,7 @@ from stadia.recipes.base.expected_cost import (
     choose_steps,
     describe_time,
 )
-from stadia.recipes.base.progressive_resizing import OpenedData
+from stadia.recipes.launch.progressive_resizing import OpenedData
 from stadia.training.batches import StagedBatches, TrainingPhase, TrainingPlan
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import TimeLimit
@@ -399,7 +399,7 @@ def test_auto_measures_in_the_shape_of_a_video(tmp_path: Path) -> None:
 
 
 def test_auto_is_of_selfsup_alone(stadia, tmp_path) -> None:
-    code, _, err = stadia("train", "dpt", tmp_path, "--preset", "auto")
-    assert (code, "--preset auto: found recipe 'dpt'; expected selfsup" in err) == (2, True)
+    code, _, err = stadia("train", "supervised", tmp_path, "--preset", "auto")
+    assert (code, "--preset auto: found recipe 'supervised'; expected selfsup" in err) == (2, True)
     code, _, err = stadia("train", "selfsup", tmp_path, "--preset", "auto", "--dry-run")
     assert (code, "--preset auto: found used together with --dry-run" in err) == (2, True)

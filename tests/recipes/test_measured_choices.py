@@ -14,8 +14,8 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
-from stadia.recipes.base import measured_choices
-from stadia.recipes.base.measured_choices import choose_compilation, choose_precision
+from stadia.recipes.launch import measured_choices
+from stadia.recipes.launch.measured_choices import choose_compilation, choose_precision
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import check_precision, make_fabric

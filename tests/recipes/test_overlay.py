@@ -18,12 +18,12 @@ from stadia import recipes, report
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import write_json
-from stadia.core.json_files import read_json
 from stadia.core.types import DepthScale, no_progress
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
+from stadia.files.atomic_files import write_json
+from stadia.files.json_files import read_json
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.overlay import commands

@@ -18,9 +18,9 @@ from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.recipes.base import workflow
-from stadia.recipes.base.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
-from stadia.recipes.base.own_values import OWN_VALUES, list_own_values
+from stadia.recipes.launch import workflow
+from stadia.recipes.launch.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
+from stadia.recipes.launch.own_values import OWN_VALUES, list_own_values
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
@@ -115,8 +115,8 @@ def test_a_class_of_the_user_trains_and_is_needed_to_resume(small: SelfsupConfig
     ],
 )
 def test_another_class_is_refused(own: type, found: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{found}.*expected a class of 'dpt'"):
-        choose_class(recipes.configure("dpt", ["data.path=x"]), own)
+    with pytest.raises(ConfigError, match=rf"{found}.*expected a class of 'supervised'"):
+        choose_class(recipes.configure("supervised", ["data.path=x"]), own)
 
 
 def test_other_weights_than_the_recipe_has_are_refused_before_training(small: SelfsupConfig, tmp_path: Path) -> None:

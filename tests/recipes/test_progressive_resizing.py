@@ -15,18 +15,18 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core.errors import ConfigError, RunError
-from stadia.recipes.base import progressive_resizing as module
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.progressive_resizing import (
+from stadia.recipes.launch import progressive_resizing as module
+from stadia.recipes.launch.progressive_resizing import (
     MAX_TRIES,
     check_stages,
     find_largest_batch,
     keep_batch_sizes,
     prepare_data,
 )
-from stadia.recipes.dpt.recipe import DptRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import read_rows
 
@@ -102,7 +102,9 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
         "training.threads=1",
     )
     config = recipes.configure(
-        "dpt", keys, data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}}
+        "supervised",
+        keys,
+        data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}},
     )
     run = recipes.train(grown(config, SMALL, LARGE | {"width": 96}, size=(64, 96), max_steps=4), out=tmp_path / "runs")
     assert run.facts["status"] == "finished"
@@ -233,5 +235,5 @@ def test_memory_probe_trains_three_steps(small: SelfsupConfig) -> None:
 
 def test_recipes_declare_stage_support() -> None:
     assert SelfsupRecipe.supports_stages
-    assert DptRecipe.supports_stages
+    assert SupervisedRecipe.supports_stages
     assert not recipes.RECIPES.load("metric").supports_stages, "its heights are of one size"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import hold_lock
+from stadia.files.atomic_files import hold_lock
 from stadia.recipes.prediction import recipe_commands
 
 

@@ -32,7 +32,7 @@ def test_a_recipe_has_at_most_one_class_between_itself_and_the_base(name: str) -
     assert len(ours) <= 3, [one.__name__ for one in ours]
 
 
-@pytest.mark.parametrize("name", ["selfsup", "metric", "dpt"])
+@pytest.mark.parametrize("name", ["selfsup", "metric", "supervised"])
 def test_the_training_step_fits_on_one_screen(name: str) -> None:
     source = inspect.getsource(RECIPES.load(name).training_step)
     assert source.count("\n") <= 25

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stadia.core.errors import ConfigError
-from stadia.core.files import write_json
+from stadia.files.atomic_files import write_json
 from stadia.geometry.camera import intrinsics
 from stadia.recipes import configure
 from stadia.recipes.base.depth_recipe import DepthPredictor

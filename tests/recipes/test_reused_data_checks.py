@@ -16,8 +16,9 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.diagnostics.preflight_cache import data_fingerprint, reused_findings
-from stadia.recipes.base import video_data, workflow
-from stadia.recipes.base.start_checks import find_data_findings
+from stadia.recipes.base import video_data
+from stadia.recipes.launch import workflow
+from stadia.recipes.launch.start_checks import find_data_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
@@ -69,7 +70,7 @@ def start(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         runs = tmp_path / "runs"
         before = set(runs.glob("*"))
         with monkeypatch.context() as patch:
-            patch.setattr("stadia.recipes.base.workflow.create_recipe", stop)
+            patch.setattr("stadia.recipes.launch.workflow.create_recipe", stop)
             with pytest.raises(Stopped):
                 recipes.train(config, out=runs, check_again=check_again)
         return next(iter(set(runs.glob("*")) - before), runs)

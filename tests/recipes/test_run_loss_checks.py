@@ -19,8 +19,8 @@ from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.preflight.recording_survey import make_not_checked
 from stadia.recipes import configure
-from stadia.recipes.base import start_checks, workflow
-from stadia.recipes.base.step_measurement import DryRunResult
+from stadia.recipes.launch import start_checks, workflow
+from stadia.recipes.launch.step_measurement import DryRunResult
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.config import TrainingConfig

@@ -23,10 +23,10 @@ from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.base.step_measurement import PROBE_STEPS
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import MultiVideoData, open_video
-from stadia.recipes.base.workflow import dry_run
+from stadia.recipes.launch.step_measurement import PROBE_STEPS
+from stadia.recipes.launch.workflow import dry_run
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loggers import read_rows

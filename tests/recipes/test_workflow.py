@@ -15,18 +15,19 @@ from rich.console import Console
 from stadia import recipes, report
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, ProtocolError, RunError, StadiaError
-from stadia.core.files import write_json
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.files.atomic_files import write_json
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.base import build_recipe, video_data, workflow
-from stadia.recipes.base.data_locations import list_data_location_keys
-from stadia.recipes.base.expected_cost import choose_steps
-from stadia.recipes.base.progressive_resizing import open_data
-from stadia.recipes.base.start_checks import replace_data_findings, report_findings
-from stadia.recipes.base.workflow import list_late_starts
+from stadia.recipes.base import build_recipe, video_data
+from stadia.recipes.launch import workflow
+from stadia.recipes.launch.data_locations import list_data_location_keys
+from stadia.recipes.launch.expected_cost import choose_steps
+from stadia.recipes.launch.progressive_resizing import open_data
+from stadia.recipes.launch.start_checks import replace_data_findings, report_findings
+from stadia.recipes.launch.workflow import list_late_starts
 from stadia.recipes.prediction import depth_commands
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe

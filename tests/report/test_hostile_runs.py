@@ -60,7 +60,7 @@ def test_a_whole_path_may_hold_spaces_and_a_line_end_ends_it():
 
 def test_a_line_of_many_values_is_refused_before_it_is_parsed(make_run, monkeypatch):
     folder = make_run()
-    monkeypatch.setattr("stadia.core.json_files.MAX_JSON_VALUES", 1000)
+    monkeypatch.setattr("stadia.files.json_files.MAX_JSON_VALUES", 1000)
     (folder / "findings.jsonl").write_text(f'{{"a": [{"{}," * 1000}{{}}]}}\n')
     found = read_run(folder)
     assert found.findings == []

@@ -82,7 +82,7 @@ def test_report_of_a_complete_run(make_run):
 
 
 def test_title_and_header_name_the_model_where_the_recipe_does(make_run):
-    page, _ = build(make_run(run={"recipe": "dpt", "model": "dpt-tiny, attention performer, crop kb"}))
+    page, _ = build(make_run(run={"recipe": "supervised", "model": "dpt-tiny, attention performer, crop kb"}))
     assert "<title>dpt (dpt-tiny, attention performer, crop kb): 2026-03-02-101500-demo</title>" in page
     assert '<h1>dpt <span class="soft">dpt-tiny, attention performer, crop kb</span>' in page
     assert "<title>selfsup: " in build(make_run("2026-03-03-101500-other"))[0]

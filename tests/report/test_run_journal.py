@@ -133,9 +133,9 @@ def test_journal_orders_runs_by_start(three):
 
 
 def test_journal_compares_within_a_recipe(three):
-    edited(three[1], "run.json", recipe="dpt")
+    edited(three[1], "run.json", recipe="supervised")
     text = write_journal(find_runs(three))
-    assert "the first run of `dpt`" in text
+    assert "the first run of `supervised`" in text
     assert "Changed against 2026-03-01-100000-a" in text.split("## 2026-03-03")[1]
 
 

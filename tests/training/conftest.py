@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import stadia.core.torchvision_shim  # noqa: F401 - before any test imports lightning
+import stadia.process.torchvision_shim  # noqa: F401 - before any test imports lightning
 
 sys.path.insert(0, str(Path(__file__).parent))

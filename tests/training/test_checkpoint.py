@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from stadia.core import write_errors
 from stadia.core.errors import CheckpointError, StadiaError
+from stadia.files import write_errors
 from stadia.training import checkpoint as checkpoints
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, read_steps, write_checkpoint
 
@@ -306,12 +306,12 @@ def test_weights_are_loaded(tmp_path: Path) -> None:
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="dpt")
-    with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt'; expected one of 'small'"):
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="supervised")
+    with pytest.raises(CheckpointError, match=r"found a checkpoint of 'supervised'; expected one of 'small'"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe="small")
     with pytest.raises(CheckpointError, match=r"expected one of 'small' or 'large'\. Fix: pass one of these"):
         load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "large"))
-    load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "dpt"))
+    load_weights(checkpoint, nn.Linear(2, 3), recipe=("small", "supervised"))
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,11 @@ import torch
 from rich.console import Console
 from tests.campaign.harness import fingerprint
 
-from stadia.core import closed_output, files, terminal
-from stadia.core.closed_output import OutputClosedError
 from stadia.core.errors import CheckpointError, DataError, RunError
-from stadia.core.run_names import list_lost_files
+from stadia.files import atomic_files as files
+from stadia.files.run_names import list_lost_files
+from stadia.process import closed_output, terminal
+from stadia.process.closed_output import OutputClosedError
 from stadia.training import optim, stop_signals
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted

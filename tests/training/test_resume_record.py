@@ -14,8 +14,8 @@ from rich.console import Console
 from test_resume import At, Crash, crash
 
 from stadia.core.errors import RunError
-from stadia.core.files import write_json
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.files.atomic_files import write_json
 from stadia.training import phase_clock, training_state
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader
 from stadia.training.fit import Interrupted

@@ -15,7 +15,7 @@ import pytest
 
 import stadia
 from stadia.core.errors import RunError, StadiaError
-from stadia.core.files import write_json
+from stadia.files.atomic_files import write_json
 from stadia.training import run_folder as run_module
 from stadia.training.config import TrainingConfig
 from stadia.training.run_folder import Run
@@ -253,7 +253,7 @@ def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: py
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     left.append(at_first)
-    monkeypatch.setattr("stadia.core.files._CLEANED", set())  # as in another process
+    monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in another process
     Run.create(tmp_path, "next", {}, recipe="small", seed=0)
     assert not [file for file in left if file.exists()]
     assert others.exists(), "a folder of the user"

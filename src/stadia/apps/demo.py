@@ -22,10 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stadia.core.errors import RunError
-from stadia.core.files import safe_join, write_json
-from stadia.core.image_io import write_image
 from stadia.core.recording import Recording
-from stadia.core.terminal import Terminal
 from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.masks.mask_files import ROAD, resize_labels
@@ -38,12 +35,15 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.charts import draw_depth_comparison
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores
+from stadia.files.atomic_files import safe_join, write_json
+from stadia.files.image_io import write_image
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
+from stadia.process.terminal import Terminal
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
-from stadia.recipes.base.workflow import train
+from stadia.recipes.launch.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.prediction.depth_commands import score_recordings
 from stadia.synthetic.roadworld.config import DEMO

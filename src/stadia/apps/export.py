@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stadia.core.errors import ConfigError
-from stadia.core.output_files import check_replaceable
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx, export_torch
+from stadia.files.output_files import check_replaceable
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.prediction.recipe_export import describe_export
 from stadia.recipes.prediction.verdict_record import find_recorded_verdict

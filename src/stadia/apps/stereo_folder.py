@@ -16,16 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import atomic_folder, expand_home, write_json, write_lines
-from stadia.core.image_io import write_image
-from stadia.core.input_files import read_lines
 from stadia.core.types import TrackProgress
-from stadia.datasets.calibration_files import CalibratedCamera, read_calibration
+from stadia.datasets.cameras.calibration_files import CalibratedCamera, read_calibration
 from stadia.datasets.image_files import list_images
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
-from stadia.datasets.video_files import fit_to_size, read_image_size
+from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
+from stadia.datasets.video.video_files import fit_to_size, read_image_size
 from stadia.diagnostics.preflight.scale_mistakes import suggest_baseline_units
 from stadia.evaluation.io.trajectory_files import (
     FORMAT_OF_COLUMNS,
@@ -34,6 +31,9 @@ from stadia.evaluation.io.trajectory_files import (
     read_trajectory,
     write_kitti_trajectory,
 )
+from stadia.files.atomic_files import atomic_folder, expand_home, write_json, write_lines
+from stadia.files.image_io import write_image
+from stadia.files.input_files import read_lines
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""

@@ -46,7 +46,7 @@ def check(
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""
     if out is not None:
-        from stadia.core.output_files import check_output_folder
+        from stadia.files.output_files import check_output_folder
 
         inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
         out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
@@ -62,9 +62,9 @@ def check(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from stadia.core.errors import DataError
-    from stadia.core.terminal import Terminal
     from stadia.datasets.recording_summary import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
+    from stadia.process.terminal import Terminal
     from stadia.recipes.prediction.requests import parse_data_config
 
     config = parse_data_config(str(data), format, overrides or [])
@@ -147,8 +147,8 @@ def _report_findings(
 ) -> None:
     """Write and print findings; exit with 1 where one stops training."""
     from stadia.cli.report import STOPPED
-    from stadia.core.terminal import Terminal
     from stadia.diagnostics.finding import Severity, write_findings
+    from stadia.process.terminal import Terminal
 
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)
@@ -164,7 +164,7 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
     """Return the findings of a recipe in its data. For data without recordings."""
     from stadia.cli.train import resolve_recipe
     from stadia.core.errors import ConfigError
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
     from stadia.recipes import RECIPES
 
     if only:
@@ -178,7 +178,7 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
 
 def _is_composite(data: Path) -> bool:
     """Return whether the data are composite images, which are no recordings."""
-    from stadia.core.files import expand_home
+    from stadia.files.atomic_files import expand_home
     from stadia.synthetic.composites.composite_files import is_composite_set
     from stadia.synthetic.composites.published_layout import is_published
 
@@ -205,11 +205,11 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 
     Only a few parts of a video file are decoded, unless `frames` or a split of it is set.
     """
-    from stadia.core.files import expand_home
     from stadia.dataloading.samples import open_split
     from stadia.datasets.config import SourceOptions
     from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
     from stadia.datasets.recordings import crop_recording
+    from stadia.files.atomic_files import expand_home
 
     if "split_by" in config.model_fields_set:
         split = open_split(config)
@@ -271,7 +271,7 @@ def _print_findings(
 def _describe_opened(recordings: Sequence[Recording]) -> str:
     """Describe how much of the data was opened. Of a video file and of a folder of many images it is only a part."""
     from stadia.datasets.recordings import RecordingView
-    from stadia.datasets.video_files import ImageSegment, VideoSegment
+    from stadia.datasets.video.video_files import ImageSegment, VideoSegment
 
     def is_stretch(recording: Recording) -> bool:
         if isinstance(recording, RecordingView):

@@ -29,7 +29,7 @@ Settings = Annotated[
 def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.core.errors import ConfigError
-    from stadia.core.input_files import parse_integer
+    from stadia.files.input_files import parse_integer
     from stadia.synthetic.rendering.dataset_files import SPLITS
 
     if value is None:
@@ -147,8 +147,8 @@ def overlay(
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
-    from stadia.core.output_files import check_replaceable
     from stadia.dataloading.config import OverlayDataConfig
+    from stadia.files.output_files import check_replaceable
 
     if (out is None) == (sheet is None):
         found = "both" if out else "neither"
@@ -179,7 +179,7 @@ def show(
     format: Annotated[str, typer.Option(help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
-    from stadia.core.output_files import fill_new_folder
+    from stadia.files.output_files import fill_new_folder
     from stadia.recipes.objectpose.object_pose_scores import draw_labels
 
     with fill_new_folder(out) as folder:
@@ -201,8 +201,8 @@ def prepare(
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.core.errors import ConfigError
-    from stadia.core.files import expand_home
     from stadia.datasets.open_dataset import check_path_exists
+    from stadia.files.atomic_files import expand_home
     from stadia.recipes.prediction.requests import parse_source_options
 
     check_path_exists(expand_home(source))
@@ -233,7 +233,7 @@ def camera_height(
 
     config = parse_camera_height_config(overrides or [])
     if out is not None:
-        from stadia.core.output_files import check_output_folder
+        from stadia.files.output_files import check_output_folder
         from stadia.recipes.base.config import list_paths
 
         inputs = [source, *list_paths(config)]

@@ -80,7 +80,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
     from stadia.core.errors import ConfigError
-    from stadia.core.files import is_same_place
+    from stadia.files.atomic_files import is_same_place
 
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
@@ -90,7 +90,7 @@ def evaluate(
             "--scores", found=f"{scores}, also of --image", expected="two files", fix="choose another name"
         )
     if scores is not None:
-        from stadia.core.output_files import check_replaceable
+        from stadia.files.output_files import check_replaceable
 
         scores = check_replaceable(scores, "score file", inputs=given, force=force)
     if depth is not None:
@@ -239,7 +239,7 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
     Raises ConfigError for a format that is not drawn, StadiaError for a file that is not stadia's.
     """
     from stadia.core.errors import ConfigError
-    from stadia.core.output_files import check_replaceable
+    from stadia.files.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):
         fix = f"--image {image.with_suffix('.png').name}"
@@ -285,7 +285,7 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
 
     console = Terminal()
     table = Table(show_header=False, box=None)

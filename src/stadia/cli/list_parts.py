@@ -65,7 +65,7 @@ def parts(
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
 
     console = Terminal(highlight=False)
     kinds = [name for name in PART_KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(PART_KINDS)
@@ -89,7 +89,7 @@ def list_rows(kind: str) -> Rows:
 
 def read_first_line(where: str) -> str:
     """Return the first docstring line of `"module:attribute"`, read from its source without an import."""
-    from stadia.core.input_files import read_text
+    from stadia.files.input_files import read_text
 
     module, attribute = where.split(":")
     spec = importlib.util.find_spec(module)  # imports the packages above it, which are light
@@ -113,7 +113,7 @@ def protocols() -> Rows:
 
 def encoders() -> Rows:
     """List every timm model, and whether timm has weights for it."""
-    import stadia.core.torchvision_shim  # noqa: F401
+    import stadia.process.torchvision_shim  # noqa: F401
 
     # isort: split
 

@@ -99,7 +99,7 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
 
     line: the words after `stadia`.
     """
-    from stadia.core.files import is_existing_path
+    from stadia.files.atomic_files import is_existing_path
 
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
@@ -151,7 +151,7 @@ def _find_decimal_comma(found: str, line: Sequence[str]) -> str | None:
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
     """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
-    from stadia.core.files import is_existing_path
+    from stadia.files.atomic_files import is_existing_path
 
     source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
     return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
@@ -220,7 +220,7 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
 
 def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
-    from stadia.core.quick_stop import INTERRUPTED
+    from stadia.process.quick_stop import INTERRUPTED
 
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
@@ -261,8 +261,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments: the words after `stadia`; those of this process by default.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    from stadia.core.quick_stop import INTERRUPTED, interrupt_on_termination
-    from stadia.core.waiting_threads import choose_waiting
+    from stadia.process.quick_stop import INTERRUPTED, interrupt_on_termination
+    from stadia.process.waiting_threads import choose_waiting
 
     choose_waiting()
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
@@ -283,7 +283,7 @@ def _expand_home(word: str) -> str:
     """Return an argument whose path begins with the home folder: shells leave it in `--out=~/maps` and `'~/maps'`."""
     if (found := _HOME.fullmatch(word)) is None:
         return word
-    from stadia.core.files import expand_home
+    from stadia.files.atomic_files import expand_home
 
     return f"{found['option']}{expand_home(found['path'])}"
 
@@ -296,9 +296,9 @@ def _build_command() -> Any:
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     """Run the command line; return the exit code, and the last message, empty without any."""
-    from stadia.core.closed_output import OutputClosedError, discard_closed_output, is_output_discarded
-    from stadia.core.parent_process import stop_with_parent
-    from stadia.core.quick_stop import INTERRUPTED
+    from stadia.process.closed_output import OutputClosedError, discard_closed_output, is_output_discarded
+    from stadia.process.parent_process import stop_with_parent
+    from stadia.process.quick_stop import INTERRUPTED
 
     was_discarded = is_output_discarded()
     try:

@@ -122,8 +122,8 @@ def activations(
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.cli.progress_display import show_progress
     from stadia.core.errors import CheckpointError, ConfigError
-    from stadia.core.output_files import check_replaceable
     from stadia.evaluation.plots.activations import write_activation_video
+    from stadia.files.output_files import check_replaceable
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.prediction.prediction_inputs import open_inputs
     from stadia.recipes.prediction.requests import parse_source_options

@@ -110,7 +110,7 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines]:
     """Give bars on a terminal until the block ends, lines elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
 
     console = Terminal(stderr=True)
     if not console.is_terminal:

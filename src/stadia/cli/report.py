@@ -33,7 +33,7 @@ def report(
     force: ForceOption = False,
 ) -> None:
     """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
-    from stadia.core.output_files import check_replaceable
+    from stadia.files.output_files import check_replaceable
     from stadia.report import build_report
 
     if run.is_dir():  # else the error is that of the run
@@ -48,8 +48,8 @@ def journal(
     force: ForceOption = False,
 ) -> None:
     """Print the journal of runs: changes against the run before, events and findings."""
-    from stadia.core.files import write_text
-    from stadia.core.output_files import check_replaceable
+    from stadia.files.atomic_files import write_text
+    from stadia.files.output_files import check_replaceable
     from stadia.report.run_journal import find_runs, write_journal
 
     found = find_runs(runs or [Path("runs")])
@@ -71,7 +71,7 @@ def compare(
 ) -> None:
     """Compare two runs: their differences, then their scores."""
     from stadia.core.errors import DataError
-    from stadia.core.output_files import check_replaceable
+    from stadia.files.output_files import check_replaceable
     from stadia.report.run_files import read_run
     from stadia.report.run_journal import draw_comparison, write_comparison
 
@@ -141,12 +141,12 @@ def diagnose(
     run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")], as_json: JsonOption = False
 ) -> None:
     """Print the finding to fix first, what may follow from it, and other causes. Exits with 1 for a stop."""
-    from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
-    from stadia.recipes.base.own_class import OWN_CLASS
+    from stadia.process.terminal import Terminal
+    from stadia.recipes.launch.own_class import OWN_CLASS
     from stadia.recipes.prediction.verdict_record import read_verdict
     from stadia.training.run_folder import Run
 
@@ -215,11 +215,11 @@ def explain(
 ) -> None:
     """Explain a finding: symptom, cause, fix, measurement, origin and the test that proves it; or list all."""
     from stadia.core.errors import ConfigError
-    from stadia.core.input_files import parse_integer
     from stadia.core.registry import find_nearest_name
-    from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import CATALOG
     from stadia.diagnostics.catalog.entries import FAMILIES, TRACES, Trace
+    from stadia.files.input_files import parse_integer
+    from stadia.process.terminal import Terminal
 
     console = Terminal(highlight=False)
     wanted = (code or "").upper()

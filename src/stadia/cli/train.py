@@ -17,8 +17,8 @@ from stadia.cli.printing import echo
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.recipes.base.progressive_resizing import OpenedData
-    from stadia.recipes.base.step_measurement import DryRunResult
+    from stadia.recipes.launch.progressive_resizing import OpenedData
+    from stadia.recipes.launch.step_measurement import DryRunResult
     from stadia.training.run_folder import Run
 
 NOT_CHECKED = 1
@@ -101,9 +101,9 @@ def train(
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.core.errors import ConfigError
-    from stadia.core.files import check_writable
-    from stadia.core.quick_stop import stop_quickly
     from stadia.diagnostics.finding import OnStop
+    from stadia.files.atomic_files import check_writable
+    from stadia.process.quick_stop import stop_quickly
     from stadia.recipes.presets import AUTO
 
     if resume is not None and preset is not None:
@@ -149,8 +149,8 @@ def train(
         if is_auto:
             resolved, opened = _choose_preset(recipe, base, given + settings, minutes)
         elif minutes is not None:
-            from stadia.core.terminal import Terminal
-            from stadia.recipes.base.expected_cost import choose_steps
+            from stadia.process.terminal import Terminal
+            from stadia.recipes.launch.expected_cost import choose_steps
 
             resolved, opened = choose_steps(resolved, minutes, Terminal(stderr=True))
         options: dict[str, Any] = {"ended": build_report, "opened": opened, "begins": begins}
@@ -160,10 +160,10 @@ def train(
 
 def _load_libraries() -> None:
     """Import what a training needs, which takes seconds, and print that."""
-    from stadia.core.terminal import Terminal, announce_step
+    from stadia.process.terminal import Terminal, announce_step
 
     with announce_step(Terminal(stderr=True), "loading the libraries"):
-        import stadia.recipes.base.workflow  # noqa: F401
+        import stadia.recipes.launch.workflow  # noqa: F401
 
 
 def _choose_preset(
@@ -173,9 +173,9 @@ def _choose_preset(
 
     `settings` of the user are over it.
     """
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.base.expected_cost import AUTO_MINUTES, choose_for_machine
+    from stadia.recipes.launch.expected_cost import AUTO_MINUTES, choose_for_machine
 
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
@@ -232,8 +232,8 @@ def _example_data(recipe: str) -> dict[str, str]:
 
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError for a data path that does not exist."""
-    from stadia.core.files import expand_home
     from stadia.datasets.open_dataset import check_path_exists
+    from stadia.files.atomic_files import expand_home
 
     data = config.model_dump().get("data", {})
     for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
@@ -243,7 +243,7 @@ def _check_data(config: RecipeConfig) -> None:
 
 def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_again: bool) -> None:
     """Print the configuration as JSON, and the report of three steps. Exits with 1 where checks had no time."""
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
 
     _check_data(config)
     _check_encoders(config)
@@ -253,7 +253,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_aga
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
     if measured is not None and measured.not_checked:
-        from stadia.recipes.base.start_checks import describe_longer_checks  # imported by the dry run already
+        from stadia.recipes.launch.start_checks import describe_longer_checks  # imported by the dry run already
         from stadia.training.config import CHECK_SECONDS
 
         seconds = config.training.check_seconds or CHECK_SECONDS
@@ -266,7 +266,7 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool
     """Return the measurement of three full steps; None without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return None
-    from stadia.core.quick_stop import stop_quickly
+    from stadia.process.quick_stop import stop_quickly
 
     with stop_quickly():
         _load_libraries()
@@ -299,7 +299,7 @@ def resolve_recipe(
     """
     from stadia.core.config import resolve_config
     from stadia.core.errors import ConfigError
-    from stadia.core.json_files import read_json
+    from stadia.files.json_files import read_json
     from stadia.recipes import CONFIGS
     from stadia.recipes.presets import merge_values, read_preset_for
 
@@ -331,7 +331,7 @@ def demo(
 ) -> None:
     """Render worlds, train on their video, predict unseen worlds, score them in metres, and write the report."""
     from stadia.apps import DEMOS
-    from stadia.core.files import check_writable
+    from stadia.files.atomic_files import check_writable
 
     DEMOS.check(recipe)
     check_writable(out)
@@ -348,7 +348,7 @@ def demo(
 def _print_demo_scores(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
 
     depth = result["depth"]
     title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
@@ -377,7 +377,7 @@ def _odometry_line(odometry: dict[str, Any]) -> str:
 def _print_metric_demo_scores(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from stadia.core.terminal import Terminal
+    from stadia.process.terminal import Terminal
 
     with_metres, camera = result["depth"], result["camera_height"]
     table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)

@@ -1,7 +1,1 @@
 """Types, errors, configuration and tables of parts: imported by all other packages, imports none of them."""
-
-from __future__ import annotations
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

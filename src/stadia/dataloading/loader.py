@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.parent_process import block_termination, obey_starter_alone, stop_with_starter
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
+from stadia.process.parent_process import block_termination, obey_starter_alone, stop_with_starter
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])

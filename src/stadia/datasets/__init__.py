@@ -12,11 +12,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 DATASETS = Registry(
     "dataset",
     {
-        "stadia": "stadia.datasets.stadia_folder:StadiaFolder",
-        "kitti_odometry": "stadia.datasets.kitti:KittiOdometry",
-        "kitti_raw": "stadia.datasets.kitti:KittiRaw",
-        "euroc": "stadia.datasets.euroc:Euroc",
-        "sevenscenes": "stadia.datasets.sevenscenes:SevenScenes",
-        "video": "stadia.datasets.video_files:OwnVideo",
+        "stadia": "stadia.datasets.formats.stadia_folder:StadiaFolder",
+        "kitti_odometry": "stadia.datasets.formats.kitti:KittiOdometry",
+        "kitti_raw": "stadia.datasets.formats.kitti:KittiRaw",
+        "euroc": "stadia.datasets.formats.euroc:Euroc",
+        "sevenscenes": "stadia.datasets.formats.sevenscenes:SevenScenes",
+        "video": "stadia.datasets.video.video_files:OwnVideo",
     },
 )

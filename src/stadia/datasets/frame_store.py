@@ -24,12 +24,12 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import atomic_write, expand_home
-from stadia.core.private_folder import make_closed_folder
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
+from stadia.files.atomic_files import atomic_write, expand_home
+from stadia.files.private_folder import make_closed_folder
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.array_files import MAX_ARRAY_BYTES
 from stadia.core.errors import DataError
-from stadia.core.image_io import JPEG_END, JPEG_SIGNATURE, MAX_IMAGE_BYTES, PNG_END, PNG_SIGNATURE, decode_image
-from stadia.core.input_files import check_input_file, open_input, read_bytes
 from stadia.core.recording import LEFT, Recording
+from stadia.files.array_files import MAX_ARRAY_BYTES
+from stadia.files.image_io import JPEG_END, JPEG_SIGNATURE, MAX_IMAGE_BYTES, PNG_END, PNG_SIGNATURE, decode_image
+from stadia.files.input_files import check_input_file, open_input, read_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 HASH_DIGITS = 12

@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
-from stadia.core.files import expand_home
-from stadia.core.json_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
@@ -20,6 +18,8 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
+from stadia.files.atomic_files import expand_home
+from stadia.files.json_files import read_json
 
 VIDEO = "video"
 """The format of any video and any folder of images."""
@@ -242,7 +242,7 @@ def _refuse_outputs(path: Path) -> None:
 
 def _find_only_video(path: Path) -> Path | None:
     """Return the video of a folder that holds one, and no folder, beside its camera file; else None."""
-    from stadia.datasets.video_decoding import VIDEO_SUFFIXES
+    from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 
     inside = list(path.iterdir()) if path.is_dir() else []
     videos = [one for one in inside if one.suffix.lower() in VIDEO_SUFFIXES and one.is_file()]

@@ -13,11 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.image_io import MAX_IMAGE_BYTES
-from stadia.core.input_files import read_bytes
 from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
-from stadia.datasets.frame_selection import FrameSelection
 from stadia.datasets.image_files import (
     ImageSizeError,
     check_depth_map,
@@ -27,6 +24,9 @@ from stadia.datasets.image_files import (
     read_rgb,
     refuse_jpeg_depth,
 )
+from stadia.datasets.video.frame_selection import FrameSelection
+from stadia.files.image_io import MAX_IMAGE_BYTES
+from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
 MAX_FOCAL_PX = 1e7

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import read_lines
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.datasets.config import SplitConfig
 from stadia.datasets.image_files import READ_THREADS
+from stadia.files.input_files import read_lines
 
 BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}

@@ -1,4 +1,4 @@
-"""Read rows of numbers, JSON of a type, camera-to-world poses (KITTI rows) and times, through `core.input_files`."""
+"""Read rows of numbers, JSON of a type, camera-to-world poses (KITTI rows) and times, through `files.input_files`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import MAX_TEXT_BYTES, read_lines
-from stadia.core.json_files import read_json
+from stadia.files.input_files import MAX_TEXT_BYTES, read_lines
+from stadia.files.json_files import read_json
 
 _KEYED_ROW = re.compile(r"\s*[A-Za-z_]\w*\s*:")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import ConfigError, DataError, summarize_exception
-from stadia.core.files import atomic_write, write_text
-from stadia.core.input_files import MAX_TEXT_BYTES, read_bytes, read_text
-from stadia.core.json_files import parse_json_lines
+from stadia.files.atomic_files import atomic_write, write_text
+from stadia.files.input_files import MAX_TEXT_BYTES, read_bytes, read_text
+from stadia.files.json_files import parse_json_lines
 
 WRONG_BASELINE = "a wrong baseline"
 """What goes unnoticed where the baseline cannot be checked."""

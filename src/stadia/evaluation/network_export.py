@@ -18,9 +18,9 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.onnx_graph import DEPTH, MOTION, GraphInterface, OnnxGraph, check_installed
+from stadia.files.atomic_files import atomic_write
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 """Runs an exported file: images (B, C, H, W) to its output."""

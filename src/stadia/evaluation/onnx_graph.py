@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.input_files import name_parser_errors, open_input
+from stadia.files.input_files import name_parser_errors, open_input
 
 MIN_OPSET = 13
 EXPECTED = "an ONNX file that `stadia export` wrote"

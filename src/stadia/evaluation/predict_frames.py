@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stadia.core.freed_memory import return_large_blocks
 from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import bound_count, run_ahead
@@ -29,6 +28,7 @@ from stadia.geometry.se3 import (
     matrix_from_quaternion_wxyz,
     quaternion_wxyz_from_matrix,
 )
+from stadia.process.freed_memory import return_large_blocks
 
 MIN_OVERLAP = 0.25
 """Smallest share of an image that must be visible in the next one. With less overlap an alignment is unreliable."""

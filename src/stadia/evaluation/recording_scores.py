@@ -17,9 +17,6 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError, ProtocolError
-from stadia.core.files import atomic_write, safe_join
-from stadia.core.image_io import write_image
-from stadia.core.input_files import read_text
 from stadia.core.recording import Recording, name_ground_truth
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
@@ -36,6 +33,9 @@ from stadia.evaluation.io.trajectory_files import (
 )
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
+from stadia.files.atomic_files import atomic_write, safe_join
+from stadia.files.image_io import write_image
+from stadia.files.input_files import read_text
 from stadia.geometry import compose, inverse
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import (

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.numba_jit import compile_loops
 from stadia.geometry.numpy_camera import centered_K
+from stadia.process.numba_jit import compile_loops
 
 Points = NDArray[np.floating]
 

@@ -12,7 +12,7 @@ from .config import OverlayLossConfig as OverlayLossConfig
 from .config import RotationLossConfig as RotationLossConfig
 from .config import SelfSupervisedLossConfig as SelfSupervisedLossConfig
 from .config import SparseDepthConfig as SparseDepthConfig
-from .fused_reprojector import FusedReprojector as FusedReprojector
+from .cpu.fused_reprojector import FusedReprojector as FusedReprojector
 from .loss_report import LossReport as LossReport
 from .loss_report import average_count_over_processes as average_count_over_processes
 from .loss_report import check_loss as check_loss

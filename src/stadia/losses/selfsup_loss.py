@@ -305,14 +305,14 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
     """Return the compiled loops for images on the CPU, plain torch otherwise."""
     if target.device.type != "cpu":
         return TorchReprojector
-    from stadia.losses.fused_reprojector import FusedReprojector  # Numba is slow to import
+    from stadia.losses.cpu.fused_reprojector import FusedReprojector  # Numba is slow to import
 
     return FusedReprojector
 
 
 def choose_smoothness(smoothness: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the compiled loops of a smoothness for images on the CPU; itself where it has none."""
-    from stadia.losses.fused_smoothness import fused_edge_aware_smoothness  # Numba is slow to import
+    from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness  # Numba is slow to import
 
     return fused_edge_aware_smoothness if smoothness is edge_aware_smoothness else smoothness
 

@@ -54,7 +54,7 @@ class DptArchitecture:
     def build(self) -> Any:
         """Create the network at random. Raises ConfigError if transformers is not installed."""
         check_transformers_installed()
-        import stadia.core.torchvision_shim  # noqa: F401
+        import stadia.process.torchvision_shim  # noqa: F401
 
         # isort: split
 
@@ -68,7 +68,7 @@ class DptArchitecture:
 def check_transformers_installed() -> None:
     """Raise ConfigError if the optional dependency transformers is missing. Imports nothing heavy."""
     if find_spec("transformers") is None:
-        expected, fix = "the extra 'dpt'", "pip install 'stadia[dpt]'"
+        expected, fix = "the extra 'transformers'", "pip install 'stadia[transformers]'"
         raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
 
 

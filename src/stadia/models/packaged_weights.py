@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError, StadiaError, summarize_exception
-from stadia.core.input_files import read_bytes
+from stadia.files.input_files import read_bytes
 
 EXTRA = "stadia[weights]"
 _MAX_BYTES = 64 << 20

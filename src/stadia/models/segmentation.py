@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core import torchvision_shim  # noqa: F401
+from stadia.process import torchvision_shim  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.core.files import expand_home
-from stadia.core.input_files import read_bytes
-from stadia.core.json_files import read_json
-from stadia.core.matrix_products import choose_matrix_products
+from stadia.files.atomic_files import expand_home
+from stadia.files.input_files import read_bytes
+from stadia.files.json_files import read_json
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
+from stadia.process.matrix_products import choose_matrix_products
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (

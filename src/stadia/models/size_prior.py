@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stadia.core import torchvision_shim  # noqa: F401
+from stadia.process import torchvision_shim  # noqa: F401
 
 # isort: split
 import timm
 
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.core.files import expand_home, open_atomic
-from stadia.core.input_files import check_input_file
-from stadia.core.json_files import parse_json
-from stadia.core.safetensors_files import write_safetensors
+from stadia.files.atomic_files import expand_home, open_atomic
+from stadia.files.input_files import check_input_file
+from stadia.files.json_files import parse_json
+from stadia.files.safetensors_files import write_safetensors
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -12,17 +12,17 @@ from stadia.core.registry import Registry
 if TYPE_CHECKING:
     from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.recipes.base.expected_cost import choose_configuration as choose_configuration
-    from stadia.recipes.base.step_measurement import DryRunResult as DryRunResult
-    from stadia.recipes.base.workflow import dry_run as dry_run
-    from stadia.recipes.base.workflow import train as train
+    from stadia.recipes.launch.expected_cost import choose_configuration as choose_configuration
+    from stadia.recipes.launch.step_measurement import DryRunResult as DryRunResult
+    from stadia.recipes.launch.workflow import dry_run as dry_run
+    from stadia.recipes.launch.workflow import train as train
 
 RECIPES = Registry(
     "recipe",
     {
         "selfsup": "stadia.recipes.selfsup.recipe:SelfsupRecipe",
         "metric": "stadia.recipes.metric.recipe:MetricRecipe",
-        "dpt": "stadia.recipes.dpt.recipe:DptRecipe",
+        "supervised": "stadia.recipes.supervised.recipe:SupervisedRecipe",
         "objectpose": "stadia.recipes.objectpose.recipe:ObjectPoseRecipe",
         "overlay": "stadia.recipes.overlay.recipe:OverlayRecipe",
     },
@@ -33,7 +33,7 @@ CONFIGS = Registry(
     {
         "selfsup": "stadia.recipes.selfsup.config:SelfsupConfig",
         "metric": "stadia.recipes.metric.config:MetricConfig",
-        "dpt": "stadia.recipes.dpt.config:DptRecipeConfig",
+        "supervised": "stadia.recipes.supervised.config:SupervisedConfig",
         "objectpose": "stadia.recipes.objectpose.config:ObjectPoseConfig",
         "overlay": "stadia.recipes.overlay.config:OverlayConfig",
     },
@@ -43,7 +43,7 @@ CONFIGS = Registry(
 COMMANDS = Registry(
     "commands",
     {
-        **dict.fromkeys(("selfsup", "metric", "dpt"), "stadia.recipes.prediction.depth_commands:DepthCommands"),
+        **dict.fromkeys(("selfsup", "metric", "supervised"), "stadia.recipes.prediction.depth_commands:DepthCommands"),
         "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",
         "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
     },
@@ -51,11 +51,11 @@ COMMANDS = Registry(
 """What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.prediction.recipe_commands`."""
 
 _LAZY = (
-    "stadia.recipes.base.workflow:train",
+    "stadia.recipes.launch.workflow:train",
     "stadia.recipes.base.build_recipe:load_predictor",
-    "stadia.recipes.base.workflow:dry_run",
-    "stadia.recipes.base.step_measurement:DryRunResult",
-    "stadia.recipes.base.expected_cost:choose_configuration",
+    "stadia.recipes.launch.workflow:dry_run",
+    "stadia.recipes.launch.step_measurement:DryRunResult",
+    "stadia.recipes.launch.expected_cost:choose_configuration",
 )
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import safe_join
-from stadia.core.image_io import read_image
-from stadia.core.json_files import read_json
 from stadia.core.registry import check_file_keys
+from stadia.files.atomic_files import safe_join
+from stadia.files.image_io import read_image
+from stadia.files.json_files import read_json
 from stadia.report.figures import round_down
 from stadia.report.metric_labels import METRES, format_number
 from stadia.report.run_files import RunFiles, check_inside

@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stadia import __version__
-from stadia.core.files import write_text
-from stadia.core.input_files import read_text
+from stadia.files.atomic_files import write_text
+from stadia.files.input_files import read_text
 from stadia.report import figures, score_tables, sections
 from stadia.report.metric_labels import (
     describe_depth_scale,

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.input_files import iterate_csv, read_bytes
-from stadia.core.json_files import parse_json_lines, read_json
 from stadia.core.registry import RENAMED_FILE_KEYS
-from stadia.core.run_names import LostFile, describe_place, describe_runs, list_lost_files
+from stadia.files.input_files import iterate_csv, read_bytes
+from stadia.files.json_files import parse_json_lines, read_json
+from stadia.files.run_names import LostFile, describe_place, describe_runs, list_lost_files
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000

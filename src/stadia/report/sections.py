@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.core.files import safe_join
+from stadia.files.atomic_files import safe_join
 from stadia.report.figures import MIN_CURVE_STEPS, CurvePlot, make_plot
 from stadia.report.metric_labels import (
     METRES,

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
-from stadia.core.files import atomic_write
 from stadia.core.types import is_temporal
+from stadia.files.atomic_files import atomic_write
 from stadia.losses.loss_report import check_loss
 from stadia.training.loggers import Logger, compose_image_sheet
 from stadia.training.loop import Callback, TrainingLoop

@@ -22,12 +22,12 @@ from pydantic import Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.core.files import open_atomic, write_json
-from stadia.core.input_files import check_input_file, open_input
-from stadia.core.json_files import check_json_values, load_json, read_json
 from stadia.core.registry import RENAMED_WEIGHTS
-from stadia.core.run_names import describe_runs
-from stadia.core.safetensors_files import view_bytes, write_safetensors
+from stadia.files.atomic_files import open_atomic, write_json
+from stadia.files.input_files import check_input_file, open_input
+from stadia.files.json_files import check_json_values, load_json, read_json
+from stadia.files.run_names import describe_runs
+from stadia.files.safetensors_files import view_bytes, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -61,7 +61,7 @@ def keep_compiled_code_private() -> None:
     """
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
-    from stadia.core.numba_jit import find_kernel_cache  # Numba is slow to import
+    from stadia.process.numba_jit import find_kernel_cache  # Numba is slow to import
 
     private = find_kernel_cache()
     folder = Path(tempfile.mkdtemp(prefix="stadia-compiled-")) if private is None else private / "torch"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch
@@ -22,12 +22,12 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.closed_output import OutputClosedError
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
-from stadia.core.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
-from stadia.core.run_names import list_lost_files
-from stadia.core.terminal import Terminal
+from stadia.files.run_names import list_lost_files
+from stadia.process.closed_output import OutputClosedError
+from stadia.process.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
+from stadia.process.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
 from stadia.training.best_checkpoint import compare_with_start, describe_best_checkpoint, note_best_checkpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
-from stadia.core.run_names import EARLIER_TIME
+from stadia.files.run_names import EARLIER_TIME
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import MAX_PEAK_SHARE, make_flop_counter, measure_matmul_peak, synchronize
 from stadia.training.run_folder import Run

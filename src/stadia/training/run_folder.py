@@ -21,10 +21,10 @@ from typing import Any, Literal
 import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.core.files import check_no_links, remove_stale_files, try_lock, write_json, write_text
-from stadia.core.json_files import read_json
 from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, is_measured, match_facts
-from stadia.core.run_names import EARLIER_TIME, describe_place, describe_runs
+from stadia.files.atomic_files import check_no_links, remove_stale_files, try_lock, write_json, write_text
+from stadia.files.json_files import read_json
+from stadia.files.run_names import EARLIER_TIME, describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 

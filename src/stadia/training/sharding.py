@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, cast
 
-import stadia.core.torchvision_shim  # noqa: F401
+import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from stadia.core.closed_output import discard_closed_output
-from stadia.core.quick_stop import TERMINATIONS
-from stadia.core.terminal import Terminal
+from stadia.process.closed_output import discard_closed_output
+from stadia.process.quick_stop import TERMINATIONS
+from stadia.process.terminal import Terminal
 
 _NOTE_S = 1.0
 """Time for the last note: a terminal that Ctrl-S holds would take for ever."""

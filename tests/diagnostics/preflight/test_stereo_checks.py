@@ -17,7 +17,7 @@ from mutations.stereo_rigs import Unrectified
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.datasets.euroc import read_camera
+from stadia.datasets.formats.euroc import read_camera
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.diagnostics.finding import Finding, Severity

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.datasets.frame_selection import shrink_to_gray
+from stadia.datasets.video.frame_selection import shrink_to_gray
 from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.recording_survey import sample_depth
 from stadia.diagnostics.preflight.two_view_geometry import (

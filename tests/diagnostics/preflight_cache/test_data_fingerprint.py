@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from mutations.mutated_recording import Mutated
 
-from stadia.core import input_files
 from stadia.core.recording import Recording
 from stadia.datasets.frame_store import FrameStore, StoredRecording
 from stadia.datasets.open_dataset import open_recordings
@@ -22,6 +21,7 @@ from stadia.datasets.recordings import CroppedRecording, FrameRange, ImageRecord
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.diagnostics.preflight_cache import data_fingerprint
 from stadia.diagnostics.preflight_cache.data_fingerprint import NoFingerprintError, fingerprint_data
+from stadia.files import input_files
 
 pytestmark = pytest.mark.usefixtures("source")
 

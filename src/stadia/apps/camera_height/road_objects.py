@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.core.errors import DataError
-from stadia.core.files import expand_home
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, TrackProgress
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
@@ -24,6 +23,7 @@ from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
+from stadia.files.atomic_files import expand_home
 from stadia.geometry.ground.camera_height import BoxedObjects
 from stadia.geometry.ground.drive_heights import transform_box
 

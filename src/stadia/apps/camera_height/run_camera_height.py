@@ -28,8 +28,6 @@ from stadia.apps.camera_height.road_objects import (
     read_road_frames,
 )
 from stadia.core.errors import GeometryError
-from stadia.core.files import write_json
-from stadia.core.image_io import write_image
 from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.evaluation.plots.charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
@@ -44,6 +42,8 @@ from stadia.evaluation.plots.image_overlays import (
     draw_plane,
     draw_text,
 )
+from stadia.files.atomic_files import write_json
+from stadia.files.image_io import write_image
 from stadia.geometry.ground.camera_height import (
     BoxedObjects,
     HeightSurvey,

@@ -21,14 +21,14 @@ from stadia.core.config import (
     select_relevant_changes,
 )
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
-from stadia.core.files import expand_home
-from stadia.core.json_files import read_json
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
-from stadia.core.yaml_files import read_yaml
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.open_dataset import detect_format, open_recordings
 from stadia.datasets.splits import TargetFrames, keep_labeled
+from stadia.files.atomic_files import expand_home
+from stadia.files.json_files import read_json
+from stadia.files.yaml_files import read_yaml
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.recipes import CONFIGS
 from stadia.recipes.base.config import RecipeConfig

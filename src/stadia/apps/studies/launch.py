@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from stadia.apps.studies.config import read_json_mapping
 from stadia.core.errors import RunError
-from stadia.core.files import open_to_append, write_json
-from stadia.core.input_files import open_input
-from stadia.core.parent_process import PARENT_VARIABLE
-from stadia.core.quick_stop import interrupt_on_termination
+from stadia.files.atomic_files import open_to_append, write_json
+from stadia.files.input_files import open_input
+from stadia.process.parent_process import PARENT_VARIABLE
+from stadia.process.quick_stop import interrupt_on_termination
 
 POLL_S = 0.2
 _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14

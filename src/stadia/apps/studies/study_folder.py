@@ -14,10 +14,10 @@ from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, rea
 from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
-from stadia.core.files import check_no_links, write_json, write_text
-from stadia.core.json_files import read_json, read_json_objects
-from stadia.core.output_files import check_own_folder
 from stadia.core.registry import check_file_keys
+from stadia.files.atomic_files import check_no_links, write_json, write_text
+from stadia.files.json_files import read_json, read_json_objects
+from stadia.files.output_files import check_own_folder
 from stadia.training.run_folder import Run
 
 EXTENDABLE_KEYS = ("seeds", "changes")

@@ -21,10 +21,10 @@ from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping,
 from stadia.apps.studies.launch import Job, read_last_lines
 from stadia.core.config import StrictModel, diff_mappings, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
-from stadia.core.files import check_no_links, hold_folder, write_json
-from stadia.core.input_files import check_input_file, open_input
-from stadia.core.output_files import check_own_folder
-from stadia.core.write_errors import FULL_DISK
+from stadia.files.atomic_files import check_no_links, hold_folder, write_json
+from stadia.files.input_files import check_input_file, open_input
+from stadia.files.output_files import check_own_folder
+from stadia.files.write_errors import FULL_DISK
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run, remove_stale_files_of_run
 

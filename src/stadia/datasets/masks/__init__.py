@@ -1,7 +1,1 @@
 """Read masks of road and objects, split and clean them, and give the heights of objects."""
-
-from __future__ import annotations
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,8 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import expand_home, write_text
-from stadia.core.input_files import parse_integer, read_text
 from stadia.core.types import Camera
 from stadia.datasets.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
 from stadia.datasets.objects.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
@@ -40,6 +38,8 @@ from stadia.datasets.objects.object_labels import (
 )
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry
+from stadia.files.atomic_files import expand_home, write_text
+from stadia.files.input_files import parse_integer, read_text
 from stadia.geometry.rasterizer import Silhouette, compute_visible_masks, draw_silhouette, measure_silhouette
 
 PIXEL_CENTER_OFFSET = 0.5

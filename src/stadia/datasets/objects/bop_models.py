@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.input_files import name_parser_errors, parse_integer, read_bytes
 from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation, check_turns
 from stadia.datasets.text_files import FileEntry, read_typed_json
+from stadia.files.input_files import name_parser_errors, parse_integer, read_bytes
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 _TYPES = {

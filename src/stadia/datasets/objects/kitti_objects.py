@@ -19,11 +19,9 @@ import numpy as np
 import torch
 
 from stadia.core.errors import DataError
-from stadia.core.files import expand_home
-from stadia.core.input_files import read_text
 from stadia.core.types import Camera
+from stadia.datasets.formats.kitti import KittiCalibration
 from stadia.datasets.image_files import list_images
-from stadia.datasets.kitti import KittiCalibration
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     EstimatedBox,
@@ -35,6 +33,8 @@ from stadia.datasets.objects.object_labels import (
     check_size,
     make_no_masks_error,
 )
+from stadia.files.atomic_files import expand_home
+from stadia.files.input_files import read_text
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 DONT_CARE = "DontCare"  # unlabeled regions with objects, without a box in space

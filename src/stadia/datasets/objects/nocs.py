@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.files import expand_home
-from stadia.core.input_files import read_text
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
 from stadia.datasets.image_files import natural_sort_key, read_raw_depth_png, read_rgb
@@ -29,6 +27,8 @@ from stadia.datasets.objects.object_labels import (
     SymmetryLabel,
     UnlabeledObject,
 )
+from stadia.files.atomic_files import expand_home
+from stadia.files.input_files import read_text
 from stadia.geometry.align import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")

@@ -15,10 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from stadia.core.array_files import read_npy
 from stadia.core.errors import DataError
-from stadia.core.files import expand_home, safe_join
-from stadia.core.json_files import read_json
 from stadia.core.types import Camera
 from stadia.datasets.config import Matrix
 from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
@@ -41,6 +38,9 @@ from stadia.datasets.objects.object_labels import (
 )
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry
+from stadia.files.array_files import read_npy
+from stadia.files.atomic_files import expand_home, safe_join
+from stadia.files.json_files import read_json
 
 _FIX = "see docs/reference/tableworld.md for the layout"
 

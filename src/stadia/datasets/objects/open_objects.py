@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import expand_home
-from stadia.core.json_files import read_json
 from stadia.core.registry import Registry
+from stadia.files.atomic_files import expand_home
+from stadia.files.json_files import read_json
 
 if TYPE_CHECKING:
     from stadia.datasets.objects.bop import BopImages

@@ -5,10 +5,6 @@ The thresholds here are used by the checks and by the texts of the catalog.
 
 from __future__ import annotations
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
 MAX_BELOW_TRUTH = 3e-3
 """Share of the range along an axis by which the loss of a wrong prediction may be lower than that of the true one.
 Reasons are rounding, terms without a preference, and the blur of interpolation: .2 % where only SSIM compares images.

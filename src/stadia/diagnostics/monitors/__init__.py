@@ -1,7 +1,1 @@
 """Monitors of a training: each reads logged values and returns a finding."""
-
-from __future__ import annotations
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

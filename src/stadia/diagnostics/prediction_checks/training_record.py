@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.json_files import read_json
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings
+from stadia.files.json_files import read_json
 from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.training.config import MAX_STEPS
 
@@ -29,7 +29,7 @@ PHOTOMETRIC_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_
 RECIPE_TERMS = {
     "selfsup": PHOTOMETRIC_TERMS,
     "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
-    "dpt": tuple(SPARSE_DEPTH_LOSSES),
+    "supervised": tuple(SPARSE_DEPTH_LOSSES),
 }
 """Names in `train/term/NAME` by recipe, those of its base recipe without prefix. All others are of the user's class."""
 
@@ -162,7 +162,7 @@ def count_start_steps(path: Path) -> float:
             return total + known
         if not isinstance(weights, dict):
             return total
-        if _read_fact(path, "recipe") == "dpt" and str(weights.get("network")).startswith("pretrained"):
+        if _read_fact(path, "recipe") == "supervised" and str(weights.get("network")).startswith("pretrained"):
             return math.inf
         if (start := _START.match(str(weights.get("weights of")))) is None:
             return total

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.recording import LEFT, RIGHT
 from stadia.core.types import Camera
-from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.incomplete_checks import is_out_of_time

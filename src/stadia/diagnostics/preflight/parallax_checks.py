@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stadia.datasets.frame_selection import FLOW_WIDTH
+from stadia.datasets.video.frame_selection import FLOW_WIDTH
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step

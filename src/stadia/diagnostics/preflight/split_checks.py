@@ -13,8 +13,6 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from stadia.core.image_io import MAX_IMAGE_BYTES
-from stadia.core.input_files import read_bytes
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
@@ -22,6 +20,8 @@ from stadia.diagnostics.preflight.frame_checks import image_digest
 from stadia.diagnostics.preflight.incomplete_checks import is_out_of_time
 from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, NotChecked, spread_order
 from stadia.diagnostics.preflight.two_view_geometry import Array, FeatureMatches, detect_features, gray, match_features
+from stadia.files.image_io import MAX_IMAGE_BYTES
+from stadia.files.input_files import read_bytes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

@@ -117,7 +117,7 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
 def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
     """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners.
 
-    before, after: gray images, as of `datasets.frame_selection.shrink_to_gray`.
+    before, after: gray images, as of `datasets.video.frame_selection.shrink_to_gray`.
     """
     corners = cv2.goodFeaturesToTrack(before, maxCorners=200, qualityLevel=0.01, minDistance=5)
     if corners is None or len(corners) < MIN_CORNERS:

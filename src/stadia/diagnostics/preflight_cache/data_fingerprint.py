@@ -23,10 +23,10 @@ import psutil
 import scipy
 import torch
 
-from stadia.core.input_files import read_bytes
 from stadia.core.recording import Recording
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.split_checks import SplitFrames
+from stadia.files.input_files import read_bytes
 
 MAX_FINGERPRINT_SECONDS = 5.0
 """A slow file system or millions of files take longer; the checks read a sample, and end within their time."""

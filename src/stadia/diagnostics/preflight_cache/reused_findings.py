@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import write_text
-from stadia.core.input_files import name_parser_errors
-from stadia.core.json_files import parse_json, read_json
-from stadia.core.private_folder import find_private_folder
 from stadia.core.recording import Recording
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.incomplete_checks import collect_incomplete_checks
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 from stadia.diagnostics.preflight_cache.data_fingerprint import DataFingerprint, fingerprint_data
+from stadia.files.atomic_files import write_text
+from stadia.files.input_files import name_parser_errors
+from stadia.files.json_files import parse_json, read_json
+from stadia.files.private_folder import find_private_folder
 
 MAX_ENTRY_BYTES, MAX_ENTRIES = 16 << 20, 32
 """Of one file, and their number: those that were not used for the longest time are removed."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import lazy_loader
-
 from stadia.core.registry import Registry
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 BACKENDS = Registry(
     "backend",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import atomic_write, check_no_links, write_json
-from stadia.core.input_files import CHUNK_BYTES, open_input
-from stadia.core.json_files import read_json
-from stadia.core.terminal import Terminal, announce_step
+from stadia.files.atomic_files import atomic_write, check_no_links, write_json
+from stadia.files.input_files import CHUNK_BYTES, open_input
+from stadia.files.json_files import read_json
+from stadia.process.terminal import Terminal, announce_step
 
 _MAX_BYTES = 1 << 31
 _DIGITS = 16

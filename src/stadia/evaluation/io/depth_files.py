@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.core.errors import DataError
-from stadia.core.files import open_atomic
-from stadia.core.image_io import (
+from stadia.core.types import DepthScale
+from stadia.files.array_files import list_npz_arrays, read_npy, read_npz
+from stadia.files.atomic_files import open_atomic
+from stadia.files.image_io import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
     PNG_SIGNATURE,
@@ -22,8 +23,7 @@ from stadia.core.image_io import (
     parse_image_header,
     write_image,
 )
-from stadia.core.input_files import read_bytes
-from stadia.core.types import DepthScale
+from stadia.files.input_files import read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
 SUFFIXES = (".npz", ".npy", ".png")  # the most precise first

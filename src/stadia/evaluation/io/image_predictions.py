@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.files import hold_folder, safe_join, sync_later, write_json
-from stadia.core.image_io import write_image
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, read_depth_map, write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
+from stadia.files.atomic_files import hold_folder, safe_join, sync_later, write_json
+from stadia.files.image_io import write_image
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.training.loggers import compose_image_sheet

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.files import atomic_write, write_json
-from stadia.core.image_io import write_image
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.io.depth_files import write_depth_png
+from stadia.files.atomic_files import atomic_write, write_json
+from stadia.files.image_io import write_image
 from stadia.geometry.depth_maps import depth_to_points
 
 MAX_POINTS = 1_000_000

@@ -17,9 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
-from stadia.core.files import check_no_links, hold_folder, join_name, open_scratch_file, open_to_append, sync_later
-from stadia.core.input_files import read_text
-from stadia.core.json_files import parse_json
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import MAX_WAITING, run_behind
 from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
@@ -34,6 +31,16 @@ from stadia.evaluation.io.depth_files import (
     write_depth_png,
 )
 from stadia.evaluation.io.predictions_record import RECORD, PredictionsRecord, Provenance, read_record
+from stadia.files.atomic_files import (
+    check_no_links,
+    hold_folder,
+    join_name,
+    open_scratch_file,
+    open_to_append,
+    sync_later,
+)
+from stadia.files.input_files import read_text
+from stadia.files.json_files import parse_json
 
 log = logging.getLogger(__name__)
 

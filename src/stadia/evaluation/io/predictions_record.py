@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import write_json
-from stadia.core.json_files import read_json
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
+from stadia.files.atomic_files import write_json
+from stadia.files.json_files import read_json
 
 RECORD = "predictions.json"
 

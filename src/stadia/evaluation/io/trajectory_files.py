@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.files import write_lines
-from stadia.core.input_files import read_text
-from stadia.core.json_files import read_json
 from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
+from stadia.files.atomic_files import write_lines
+from stadia.files.input_files import read_text
+from stadia.files.json_files import read_json
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 MAX_BYTES = 128 << 20

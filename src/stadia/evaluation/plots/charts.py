@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from stadia.core.files import atomic_write
-from stadia.core.matplotlib_settings import format_plot_text
 from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
+from stadia.files.atomic_files import atomic_write
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
+from stadia.process.matplotlib_settings import format_plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

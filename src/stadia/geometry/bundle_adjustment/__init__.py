@@ -1,7 +1,1 @@
 """Direct alignment of two images, and photometric bundle adjustment of a window."""
-
-from __future__ import annotations
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.numba_jit import compile_loops
+from stadia.process.numba_jit import compile_loops
 
 Floats = NDArray[np.float32]
 Scalar = Any

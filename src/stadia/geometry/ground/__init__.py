@@ -1,7 +1,1 @@
 """The ground: horizon, road plane, and the heights of camera and objects above it."""
-
-from __future__ import annotations
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

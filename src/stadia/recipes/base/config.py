@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.core.files import expand_home, make_absolute
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
+from stadia.files.atomic_files import expand_home, make_absolute
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig

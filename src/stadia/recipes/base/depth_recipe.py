@@ -17,7 +17,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
 from stadia.dataloading.config import STRIDE, DataConfig
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
-from stadia.datasets.video_files import FileVideo
+from stadia.datasets.video.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
 from stadia.losses.loss_report import LossReport

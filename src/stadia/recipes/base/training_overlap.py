@@ -13,12 +13,12 @@ from pydantic import ConfigDict, Field, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.input_files import MAX_TEXT_BYTES, name_parser_errors, read_bytes
-from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file
 from stadia.evaluation.frame_preparation import frame_name
+from stadia.files.input_files import MAX_TEXT_BYTES, name_parser_errors, read_bytes
+from stadia.files.json_files import read_json
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 Indices = Mapping[str, Sequence[int]]

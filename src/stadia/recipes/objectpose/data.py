@@ -15,12 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from stadia.core.array_files import MAX_ARRAY_BYTES
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import expand_home
-from stadia.core.input_files import open_input
-from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
@@ -44,7 +40,11 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
+from stadia.files.array_files import MAX_ARRAY_BYTES
+from stadia.files.atomic_files import expand_home
+from stadia.files.input_files import open_input
 from stadia.geometry.camera import resize_camera
+from stadia.process.terminal import Terminal
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.objectpose.config import ObjectDataConfig

@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.files import safe_join
-from stadia.core.image_io import write_image
 from stadia.core.types import Meta
 from stadia.datasets.objects.bop import TARGETS_FILE, BopImages, read_results, to_boxes
 from stadia.datasets.objects.bop_models import BopModel
@@ -25,6 +23,8 @@ from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_form
 from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.recording_scores import write_score
+from stadia.files.atomic_files import safe_join
+from stadia.files.image_io import write_image
 from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.output_files import is_own_file
 from stadia.core.types import Batch, OverlayInputs, OverlayTargets
 from stadia.dataloading.composite_survey import survey_composites
 from stadia.dataloading.composites import CompositeSplits, PackedComposite, make_composers, open_composites
@@ -18,6 +17,7 @@ from stadia.dataloading.loader import Loader
 from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import check_composites
+from stadia.files.output_files import is_own_file
 from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.synthetic.composites.composite_files import write_composites, write_composites_preview

@@ -1,7 +1,1 @@
 """Predict and evaluate with a trained recipe: requests, inputs, outputs, and the verdict on predictions."""
-
-from __future__ import annotations
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

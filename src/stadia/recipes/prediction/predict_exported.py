@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from stadia.core.files import expand_home, safe_join
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.video_files import find_camera_file
+from stadia.datasets.video.video_files import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend, BackendChoice, check_backend
@@ -17,6 +16,7 @@ from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
+from stadia.files.atomic_files import expand_home, safe_join
 from stadia.recipes.prediction.prediction_gate import PredictionGate, refuse_unusable
 from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
 from stadia.recipes.prediction.prediction_outputs import (

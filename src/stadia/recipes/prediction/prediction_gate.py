@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale
-from stadia.datasets.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import (

@@ -13,20 +13,20 @@ from typing import Any, Literal
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
-from stadia.core.files import expand_home
 from stadia.core.recording import Recording
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
-from stadia.datasets.frame_selection import FrameSelector
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
-from stadia.datasets.video_files import hash_video, read_user_intrinsics
+from stadia.datasets.video.frame_selection import FrameSelector
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
+from stadia.datasets.video.video_files import hash_video, read_user_intrinsics
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
+from stadia.files.atomic_files import expand_home
 
 
 @dataclass(frozen=True)

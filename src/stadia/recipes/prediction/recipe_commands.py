@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.files import check_no_links, hold_lock, safe_join
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.files.atomic_files import check_no_links, hold_lock, safe_join
 from stadia.recipes import COMMANDS
 from stadia.recipes.base import build_recipe
 from stadia.recipes.prediction.prediction_outputs import list_files

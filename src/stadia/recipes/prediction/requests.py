@@ -12,11 +12,11 @@ from typing import Any
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.files import expand_home, is_existing_path
-from stadia.core.json_files import read_json
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.evaluation.backends.backend import TORCH, BackendChoice
+from stadia.files.atomic_files import expand_home, is_existing_path
+from stadia.files.json_files import read_json
 
 PREDICTIONS_RECORD = "predictions.json"
 """Record of a folder of predictions (`evaluation.io.predictions_folder`)."""
@@ -222,7 +222,7 @@ Size = tuple[int, int]
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 MAX_SILOG_RATIO = 1.3
-"""SILog at another size over SILog at the training size; above, the size is the cause (docs/how-to/dpt.md)."""
+"""SILog at another size over SILog at the training size; above, the size is the cause (docs/how-to/supervised.md)."""
 
 
 def parse_size(text: str) -> Size:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from stadia.core.config import resolve_config
-from stadia.core.files import expand_home
-from stadia.core.json_files import read_json
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.recordings import check_K
-from stadia.datasets.video_files import find_camera_file
+from stadia.datasets.video.video_files import find_camera_file
+from stadia.files.atomic_files import expand_home
+from stadia.files.json_files import read_json
 from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video
 from stadia.training.checkpoint import Checkpoint
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import StadiaError
-from stadia.core.json_files import read_json
 from stadia.diagnostics.catalog import VERDICT_CODES
 from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import PredictionVerdict, TrainingRecord, Verdict, find_verdict
+from stadia.files.json_files import read_json
 from stadia.training.run_folder import Run
 
 OF_TRAINING = "T40"

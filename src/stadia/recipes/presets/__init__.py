@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import ConfigError
-from stadia.core.files import expand_home
 from stadia.core.registry import find_nearest_name
+from stadia.files.atomic_files import expand_home
 
 AUTO = "auto"
 """The preset that is chosen by measuring steps on this machine; only of selfsup."""
@@ -35,7 +35,7 @@ def preset_names() -> list[str]:
 
 def list_presets() -> list[tuple[str, str]]:
     """Return each preset's name, and its recipe with the first line of its comment."""
-    from stadia.core.input_files import read_text  # imports numpy
+    from stadia.files.input_files import read_text  # imports numpy
 
     rows = []
     for name in preset_names():
@@ -54,7 +54,7 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
         >>> read_preset("tiny-laptop")["recipe"]
         'selfsup'
     """
-    from stadia.core.yaml_files import read_yaml
+    from stadia.files.yaml_files import read_yaml
 
     path = _find_file(str(preset))
     values = read_yaml(path, expected=_EXPECTED, fix=_COPY)

@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.array_files import read_npz
 from stadia.core.errors import DataError
-from stadia.core.files import expand_home, safe_join
-from stadia.core.json_files import read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
@@ -25,6 +22,9 @@ from stadia.datasets.image_files import encode_name, hash_depth, hash_files, joi
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
+from stadia.files.array_files import read_npz
+from stadia.files.atomic_files import expand_home, safe_join
+from stadia.files.json_files import read_json
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.composites.config import BackgroundConfig
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import DataError
-from stadia.core.files import atomic_folder, atomic_write, safe_join, write_json
-from stadia.core.json_files import read_json
 from stadia.core.types import DepthScale
 from stadia.datasets.image_files import read_label_png, read_rgb
+from stadia.files.atomic_files import atomic_folder, atomic_write, safe_join, write_json
+from stadia.files.json_files import read_json
 from stadia.synthetic.composites.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
 from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
 from stadia.synthetic.composites.foregrounds import hash_visible_pixels

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.json_files import read_json
 from stadia.core.seeds import make_generator
 from stadia.datasets.image_files import encode_name, hash_file, list_images, natural_sort_key, read_rgba
+from stadia.files.json_files import read_json
 from stadia.synthetic.rendering.dataset_files import SPLITS, count_cores
 
 Cutout = NDArray[np.float32]

@@ -15,10 +15,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import write_json
-from stadia.core.json_files import read_json
 from stadia.core.registry import find_nearest_name
 from stadia.core.seeds import derive_seed
+from stadia.files.atomic_files import write_json
+from stadia.files.json_files import read_json
 
 SPLITS = ("train", "val", "test")
 PREVIEW = "preview.png"
@@ -126,7 +126,7 @@ class SceneFormat:
 
     def _is_preview(self, path: Path) -> bool:
         """Return whether a file is the preview of such a data set."""
-        from stadia.core.output_files import is_own_file
+        from stadia.files.output_files import is_own_file
 
         return is_own_file(path, f"preview of {self.kind}")
 
@@ -248,7 +248,7 @@ def stack_tiles(tiles: list[Image], columns: int) -> Image:
 
 def write_contact_sheet(path: Path, sheet: Image, mark: str) -> Path:
     """Write a sheet in RGB as PNG with the mark of its kind. Returns its path."""
-    from stadia.core.output_files import write_marked_png
+    from stadia.files.output_files import write_marked_png
 
     write_marked_png(path, sheet[..., ::-1], mark)
     return path

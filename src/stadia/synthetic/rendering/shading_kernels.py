@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.numba_jit import compile_loops
 from stadia.geometry.rasterizer import RasterCamera
+from stadia.process.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Points
 
 GAMMA = 2.2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.numba_jit import compile_loops
+from stadia.process.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Mesh, Points
 from stadia.synthetic.rendering.renderer import RenderScene
 from stadia.synthetic.rendering.shading_kernels import SurfaceTable, TextureAtlas

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from stadia.core.array_files import read_npy
-from stadia.core.files import atomic_folder, write_json
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
 from stadia.datasets.image_files import read_label_png, read_rgb
+from stadia.files.array_files import read_npy
+from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.synthetic.rendering.dataset_files import (
     Image,
     SceneFormat,

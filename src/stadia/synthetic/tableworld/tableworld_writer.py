@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from stadia.core.array_files import read_npy
-from stadia.core.files import atomic_folder, write_json
 from stadia.core.seeds import make_generator
 from stadia.datasets.image_files import read_label_png, read_rgb, read_rgba
+from stadia.files.array_files import read_npy
+from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.dataset_files import (
     Image,

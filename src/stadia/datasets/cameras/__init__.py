@@ -1,0 +1,1 @@
+"""Calibration files, lens models and rectification."""

@@ -1,0 +1,247 @@
+"""Read calibrations of other programs: OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, and plain K.
+
+Only the pinhole part is read. A camera with distortion is returned with its coefficients, for the caller to refuse.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.datasets.formats.kitti import KittiCalibration
+from stadia.datasets.recordings import check_K
+from stadia.datasets.text_files import parse_numbers
+from stadia.datasets.video.video_files import read_K
+from stadia.files.input_files import read_text
+from stadia.files.yaml_files import parse_yaml
+
+Array = NDArray[np.float64]
+
+EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC or KITTI, or a matrix K"
+MAX_BYTES = 1 << 20
+MAX_CAMERAS = 64
+SENSOR = "sensor"
+"""Name of the camera in a sensor.yaml, which has one camera without a name."""
+NEGLIGIBLE = 1e-9
+"""Distortion coefficients up to this size are none."""
+
+_PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
+_OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
+_OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
+_OPENCV_PROJECTION = ("projection_matrix", "P")
+_OPENCV_COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3")
+
+
+@dataclass(frozen=True)
+class CalibratedCamera:
+    """One camera of a calibration.
+
+    name: in the file.  K: (3, 3), pixels.  size: (height, width) of its images; None where the file has none.
+    distortion: coefficients, as they stand in the file; empty where the images are rectified or it has none.
+    raw_name, raw_distortion: of a projection for rectified images, the camera of the raw images and the coefficients of
+        its lens; empty where raw images have this K and no distortion, or the file does not hold them.
+    T_camera_first: (4, 4), points of the file's first camera to this one, metres; None where unknown.
+    """
+
+    name: str
+    K: Array
+    size: tuple[int, int] | None = None
+    distortion: tuple[float, ...] = ()
+    T_camera_first: Array | None = None
+    raw_name: str = ""
+    raw_distortion: tuple[float, ...] = ()
+
+    @property
+    def is_distorted(self) -> bool:
+        """Return whether a coefficient of the distortion is not zero."""
+        return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
+
+
+def read_calibration(path: Path) -> list[CalibratedCamera]:
+    """Return the cameras of a calibration file, in its order.
+
+    Each camera's rectified projection comes before the matrix of its raw images: P before K in ROS, and P1, M1, P2, M2
+    in OpenCV. KITTI has projections alone.
+    Raises DataError where the file is none of these formats, or a matrix cannot be intrinsics.
+
+    Example: `read_calibration(Path("calib.txt"))[0].K`.
+    """
+    text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
+        cameras = _read_opencv(path, _parse_xml(path, text))
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        cameras = _read_yaml(path, text)
+    elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+        cameras = _read_kitti(path, text)
+    else:
+        K = read_K(path)
+        if K.ndim == 3:
+            raise DataError(
+                path, found=f"{len(K)} matrices", expected="one camera", fix="pass it as data.camera.K_file"
+            )
+        cameras = [CalibratedCamera("K", K)]
+    if not cameras or len(cameras) > MAX_CAMERAS:
+        fix = "see docs/how-to/own-data.md for the keys that are read"
+        raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
+    return cameras
+
+
+def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
+    """Return the rectified cameras P0 to P3, or P_rect_00 to P_rect_03."""
+    calibration = KittiCalibration(path)
+    cameras = []
+    for name in re.findall(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+        K, T = calibration.projection(name)
+        size_name = name.replace("P_rect", "S_rect")
+        row = re.search(rf"^{size_name}: *(\S+) +(\S+) *$", text, re.MULTILINE) if size_name != name else None
+        numbers = parse_numbers(row.groups()) if row else ()
+        cameras.append(CalibratedCamera(name, K, _check_size(path, numbers), T_camera_first=T))
+    return cameras
+
+
+def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, int] | None:
+    """Return (height, width); None without both."""
+    if len(width_height) != 2 or any(one is None for one in width_height):
+        return None
+    width, height = width_height
+    if any(not isinstance(one, int | float | np.floating) or not 1 <= one <= 1 << 16 for one in (width, height)):
+        found = f"a size of {str(width)[:20]}x{str(height)[:20]}"
+        raise DataError(path, found=found, expected="width and height in pixels", fix="correct the file")
+    return int(height), int(width)
+
+
+def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
+    """Read Kalibr's camchain, a sensor.yaml of EuRoC, a ROS camera_info, or a FileStorage of OpenCV."""
+    text = re.sub(r"^%YAML.*$", "", text, flags=re.MULTILINE).replace("!!opencv-matrix", "")
+    content = parse_yaml(path, text, EXPECTED)
+    if not isinstance(content, Mapping):
+        raise DataError(path, found=type(content).__name__, expected=EXPECTED, fix="pass another file")
+    chain = {name: one for name, one in content.items() if re.fullmatch(r"cam\d+", str(name))}
+    if chain:
+        return list(_read_kalibr(path, chain))
+    if "camera_model" in content and "intrinsics" in content:
+        return [_read_pinhole(path, SENSOR, content)]
+    return _read_opencv(path, content)
+
+
+def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCamera]:
+    T_first = np.eye(4)
+    for index, (name, one) in enumerate(chain.items()):
+        values = one if isinstance(one, Mapping) else {}
+        camera = _read_pinhole(path, str(name), values)
+        if index:
+            T = _numbers(path, f"{name}.T_cn_cnm1", values.get("T_cn_cnm1"), 16).reshape(4, 4)
+            T_first = T @ T_first
+        yield replace(camera, T_camera_first=T_first.copy())
+
+
+def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> CalibratedCamera:
+    """Read a camera by the keys that Kalibr and EuRoC share; the distortion has another key in each.
+
+    Both are read: a file of one camera of Kalibr has no name by which it differs from a sensor.yaml.
+    """
+    model = values.get("camera_model")
+    if model != "pinhole":
+        found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images: docs/how-to/undistort.md"
+        raise DataError(path, found=found, expected="camera_model: pinhole", fix=fix)
+    fx, fy, cx, cy = _numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4)
+    K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    size = _check_size(path, _numbers(path, f"{name}.resolution", values.get("resolution"), 2))
+    key = next((key for key in _PINHOLE_DISTORTION if key in values), "")
+    given = _flatten(values.get(key, ()))
+    distortion = tuple(_numbers(path, f"{name}.{key}", given, len(given)).tolist())
+    return CalibratedCamera(name, K, size, distortion)
+
+
+def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
+    numbers = parse_numbers([str(one) for one in _flatten(values)])
+    if len(numbers) != count:
+        found = f"{len(numbers)} numbers in {key}"
+        raise DataError(path, found=found, expected=f"{count} finite numbers", fix="correct the file")
+    return numbers
+
+
+def _flatten(values: Any) -> list[Any]:
+    """Return the values of nested lists in one; of an OpenCV or ROS matrix its data."""
+    if isinstance(values, Mapping):
+        values = values.get("data", ())
+    if not isinstance(values, list | tuple):
+        return [] if values is None else [values]
+    return [one for value in values for one in (_flatten(value) if isinstance(value, list) else [value])]
+
+
+def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
+    """Read matrices by OpenCV's and ROS's usual names, each also with 1 and 2 for the cameras of a pair."""
+    size = _find_size(path, content)
+    cameras = []
+    for suffix in ("", "1", "2"):
+        K_key = _find(content, _OPENCV_K, suffix)
+        P_key = _find(content, _OPENCV_PROJECTION, suffix)
+        if K_key is None and P_key is None:
+            continue
+        distortion = _read_distortion(path, content, suffix)
+        raw = None
+        if K_key is not None:
+            K = check_K(f"{path} {K_key}", _numbers(path, K_key, content[K_key], 9).reshape(3, 3))
+            raw = CalibratedCamera(K_key, K, size, distortion)
+        if P_key is not None and np.any(P := _numbers(path, P_key, content[P_key], 12).reshape(3, 4)):
+            K, T = check_K(f"{path} {P_key}", P[:, :3].copy()), np.eye(4)
+            T[:3, 3] = np.linalg.solve(K, P[:, 3])
+            is_same = raw is not None and not raw.is_distorted and np.allclose(raw.K, K, rtol=1e-6)
+            lens = ("", ()) if is_same else ("" if raw is None else raw.name, distortion)
+            cameras.append(CalibratedCamera(P_key, K, size, (), T, *lens))
+        cameras += [] if raw is None else [raw]
+    return cameras
+
+
+def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tuple[float, ...]:
+    """Return the coefficients of a lens: one matrix, or one number for each key."""
+    key = _find(content, _OPENCV_DISTORTION, suffix)
+    values = [] if key is None else _flatten(content[key])
+    if key is None and not suffix and not content.keys().isdisjoint(_OPENCV_COEFFICIENTS):
+        values = [content.get(name, 0) for name in _OPENCV_COEFFICIENTS]
+    return tuple(_numbers(path, "distortion", values, len(values)).tolist())
+
+
+def _find(content: Mapping[str, Any], names: Sequence[str], suffix: str) -> str | None:
+    """Return the key of one of these names, in any case; K1 and P1 only so, since k1 and p1 are coefficients."""
+    exact = {f"{name}{suffix}" for name in names}
+    wanted = {name.lower() for name in exact if not suffix or len(name) > 2}
+    return next((key for key in content if key in exact or str(key).lower() in wanted), None)
+
+
+def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:
+    lower = {str(key).lower(): value for key, value in content.items()}
+    for width, height in (("image_width", "image_height"), ("width", "height")):
+        if width in lower and height in lower:
+            return _check_size(path, [lower[width], lower[height]])
+    for name in ("imagesize", "image_size", "size"):
+        if name in lower:
+            return _check_size(path, [float(one) for one in _numbers(path, name, lower[name], 2)])
+    return None
+
+
+def _parse_xml(path: Path, text: str) -> dict[str, Any]:
+    """Return the top entries of an OpenCV FileStorage: matrices as {data: [...]}, numbers, texts."""
+    if "<!" in text.replace("<!--", ""):  # a document type defines entities, which may expand without end
+        raise DataError(path, found="a document type in XML", expected=EXPECTED, fix="pass a file that OpenCV wrote")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(path, found=f"invalid XML ({error})", expected=EXPECTED, fix="copy the file again") from error
+    content: dict[str, Any] = {}
+    for entry in root:
+        data = entry.find("data")
+        words = ((entry.text if data is None else data.text) or "").split()
+        numbers = parse_numbers(words)
+        if len(numbers):
+            content[entry.tag] = numbers.tolist() if len(numbers) > 1 or data is not None else numbers.tolist()[0]
+    return content

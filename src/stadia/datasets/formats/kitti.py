@@ -1,0 +1,431 @@
+"""Read KITTI raw and KITTI odometry: rectified images, calibration, poses, and depth by LiDAR or official maps.
+
+KITTI raw (cvlibs.net/datasets/kitti/raw_data.php): DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt. `*_sync` images are
+rectified and use P_rect only; K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 images.
+KITTI odometry (cvlibs.net/datasets/kitti): sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.datasets.config import GroundTruth, SourceOptions
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
+from stadia.datasets.open_dataset import DatasetFormat
+from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
+from stadia.files.atomic_files import expand_home
+from stadia.files.input_files import read_bytes, read_text
+
+Array = NDArray[np.float64]
+
+RAW_CAMERAS = {LEFT: "02", RIGHT: "03"}
+EARTH_RADIUS_M = 6378137.0
+OXTS_COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (rad), and 24 that are not used here
+
+_ODOMETRY_PAIRS = {"gray": (0, 1), "color": (2, 3)}
+_ODOMETRY_DRIVES = {  # the drives of KITTI raw that hold the sequences (development kit of the benchmark)
+    "00": "2011_10_03_drive_0027", "01": "2011_10_03_drive_0042", "02": "2011_10_03_drive_0034",
+    "03": "2011_09_26_drive_0067", "04": "2011_09_30_drive_0016", "05": "2011_09_30_drive_0018",
+    "06": "2011_09_30_drive_0020", "07": "2011_09_30_drive_0027", "08": "2011_09_30_drive_0028",
+    "09": "2011_09_30_drive_0033", "10": "2011_09_30_drive_0034",
+}  # fmt: skip
+_POINT_BYTES = 16  # x, y, z, reflectance as float32
+_MAX_SCAN_BYTES = 64 << 20
+
+
+class KittiRaw(DatasetFormat):
+    """Drives of KITTI raw; the path is the folder of dates, one date, or one drive."""
+
+    layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
+    options = frozenset({"ground_truth", "ground_truth_path"})
+
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        recordings = super().open(path, options, progress)
+        if options.ground_truth_path and options.ground_truth == "auto":
+            _check_annotated_depth(expand_home(options.ground_truth_path), recordings)
+        return recordings
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        folders = [path] if (path / "image_02").is_dir() else sorted({*path.glob("*_sync"), *path.glob("*/*_sync")})
+        return {
+            f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if (p / "image_02" / "data").is_dir()
+        }
+
+    def open_recording(
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        images = {
+            side: list_images(folder / f"image_{camera}" / "data")
+            for side, camera in RAW_CAMERAS.items()
+            if (folder / f"image_{camera}" / "data").is_dir()
+        }
+        ground_truth_path = expand_home(options.ground_truth_path) if options.ground_truth_path else None
+        calibration_file = folder.resolve().parent / "calib_cam_to_cam.txt"
+        rig = KittiRig.read(
+            calibration_file, images, {side: f"P_rect_{camera}" for side, camera in RAW_CAMERAS.items()}
+        )
+        T_rectified_velo = _read_T_rectified_velo(rig.calibration)
+        poses, packets = None, read_oxts_packets(folder / "oxts" / "data", rig.numbers)
+        if packets is not None:
+            T_velo_imu = KittiCalibration(calibration_file.with_name("calib_imu_to_velo.txt")).rigid()
+            if T_rectified_velo is None:
+                found, expected = "no calib_velo_to_cam.txt", "the file beside the drives"
+                raise DataError(folder / "oxts", found=found, expected=expected, fix="copy it, or remove oxts/")
+            poses = compute_camera_poses(packets, rig.T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
+        return DriveRecording(
+            **rig.describe(T_rectified_velo),
+            name=f"kitti_raw/{name}",
+            poses=poses,
+            drive=folder,
+            ground_truth=options.ground_truth,
+            ground_truth_path=ground_truth_path,
+            scan_folder=folder / "velodyne_points" / "data",
+        )
+
+
+class KittiOdometry(DatasetFormat):
+    """Sequences of the odometry benchmark, whole or in part; the path may also be one sequence's folder."""
+
+    layout = "sequences/NN with calib.txt and image_0 or image_2"
+    options = frozenset({"color"})
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        if (path / "calib.txt").is_file():
+            candidates = [path]
+        elif (path / "sequences").is_dir():
+            candidates = sorted((path / "sequences").iterdir())
+        else:  # the folder of sequences; other KITTI layouts have image_2 too, but no calib.txt beside it
+            candidates = sorted(p.parent for p in path.glob("*/calib.txt"))
+        return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
+
+    def open_recording(
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        color = options.color
+        if color == "auto":
+            color = "color" if (folder / "image_2").is_dir() else "gray"
+        left, right = _ODOMETRY_PAIRS[color]
+        cameras = {LEFT: left, RIGHT: right} if (folder / f"image_{right}").is_dir() else {LEFT: left}
+        images = {side: list_images(folder / f"image_{number}") for side, number in cameras.items()}
+        rig = KittiRig.read(folder / "calib.txt", images, {side: f"P{number}" for side, number in cameras.items()})
+        poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
+        poses = T_rectified_velo = None
+        if poses_file.exists():  # poses of camera 0 relative to the first frame
+            T_rectified_camera = np.linalg.inv(rig.T_camera_rectified[LEFT])
+            poses = read_kitti_poses(poses_file, len(rig.numbers), rig.numbers) @ T_rectified_camera
+        if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:
+            T_rectified_velo = np.vstack([rig.calibration.matrix("Tr", 3, 4), (0, 0, 0, 1)])
+        return SequenceRecording(
+            **rig.describe(T_rectified_velo),
+            name=f"kitti_odometry/{name}",
+            poses=poses,
+            times_s=read_times(folder / "times.txt", len(rig.numbers), rig.numbers),
+            scan_folder=folder / "velodyne",
+        )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ScannedRecording(ImageRecording):
+    """Images with a LiDAR scan STEM.bin for an image STEM.png.
+
+    P_velo: (3, 4) of each side, from the scanner's frame to pixels; None without the scanner's calibration.
+    """
+
+    scan_folder: Path
+    P_velo: Mapping[str, Array] | None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan."""
+        return self.read_scan_depth(index, side)
+
+    def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan, see `project_scan`; None without one."""
+        path, size = self._scan_file(index, side), self.intrinsics[side]
+        if self.P_velo is None or not path.exists():
+            return None
+        return project_scan(read_scan(path), self.P_velo[side], size.height, size.width, scanner_depth=scanner_depth)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return () if self.P_velo is None else (self._scan_file(index, side),)
+
+    def _scan_file(self, index: int, side: str) -> Path:
+        return self.scan_folder / f"{self.images[side][index].stem}.bin"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DriveRecording(ScannedRecording):
+    """One drive of KITTI raw. Depth is of the chosen kind; scores of different kinds are not comparable."""
+
+    drive: Path
+    ground_truth: GroundTruth
+    ground_truth_path: Path | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = self.ground_truth
+        folders = [folder / "proj_depth" / kind for folder in self._list_depth_folders()]
+        if kind.startswith("lidar"):
+            folders = [self.scan_folder]
+        if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
+            fix = "download it, or set data.ground_truth=auto"
+            raise DataError(folders[0], found="no such folder", expected=f"ground truth '{kind}'", fix=fix)
+
+    @property
+    def session(self) -> str:
+        """The drive, as 2011_09_26_drive_0001."""
+        return self.drive.resolve().name.removesuffix("_sync")
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return (H, W) of the chosen kind; "auto" tries improved map, official projection, scan."""
+        found = (self._read_depth(kind, index, side) for kind in self._depth_kinds)
+        return next((depth for depth in found if depth is not None), None)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        found: list[Path] = []
+        for kind in self._depth_kinds:
+            maps = (file for path in self._list_depth_maps(kind, index, side) for file in list_depth_images(path))
+            found += super().depth_files(index, side) if kind.startswith("lidar") else maps
+        return tuple(found)
+
+    def depth_kind(self, index: int, side: str = LEFT) -> str:
+        """Return the kind that `depth_m` reads, as `data.ground_truth` names it; "" without a file of any."""
+        return next((kind for kind in self._depth_kinds if self._has_depth(kind, index, side)), "")
+
+    @property
+    def _depth_kinds(self) -> tuple[str, ...]:
+        kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)
+        return tuple(kind for kind in kinds if kind != "none")
+
+    def _has_depth(self, kind: str, index: int, side: str) -> bool:
+        if kind.startswith("lidar"):
+            return self.P_velo is not None and self._scan_file(index, side).exists()
+        return any(path.exists() for path in self._list_depth_maps(kind, index, side))
+
+    def _read_depth(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
+        if kind.startswith("lidar"):
+            return self.read_scan_depth(index, side, scanner_depth=kind == "lidar_eigen")
+        paths = self._list_depth_maps(kind, index, side)
+        found = (self.read_depth(path, side, units_per_metre=256) for path in paths)
+        return next((depth for depth in found if depth is not None), None)
+
+    def _list_depth_maps(self, kind: str, index: int, side: str) -> list[Path]:
+        """Return the files that may hold the depth map of a frame; none for scans."""
+        if kind.startswith("lidar"):
+            return []
+        place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
+        return [folder / place for folder in self._list_depth_folders()]
+
+    def _list_depth_folders(self) -> list[Path]:
+        """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""
+        if self.ground_truth_path is None:
+            return [self.drive]
+        return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]
+
+
+def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> None:
+    """Raise DataError where a chosen place has depth of none of the drives; one of several may lack it."""
+    drives = [one for one in recordings if isinstance(one, DriveRecording)]
+    if any((place / "proj_depth").is_dir() for drive in drives for place in drive._list_depth_folders()):
+        return
+    found = f"no depth of {drives[0].session}" + f" and {len(drives) - 1} more drives" * (len(drives) > 1)
+    key = "ground_truth_path of this data set (data.ground_truth_path for data.path)"
+    fix = f"correct {key}, or leave it out for depth beside the images"
+    opened = {drive.drive.resolve() for drive in drives}
+    places = Counter(
+        place.parent if (place := found.parents[1]).name in ("train", "val") else place
+        for depth in ("*", "*/*")
+        for found in folder.glob(f"{depth}/*_sync/proj_depth")
+        if found.parent.name in {drive.name for drive in opened} and found.parent.resolve() not in opened
+    )
+    if not folder.is_dir():
+        found = "no such folder"
+    elif places:
+        fix = f"set {key} to {places.most_common(1)[0][0]}"
+    elif not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
+        found = "no DRIVE_sync/proj_depth in it"
+    raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceRecording(ScannedRecording):
+    """One sequence of KITTI odometry. P_velo: None without velodyne/ and its calibration."""
+
+    @property
+    def session(self) -> str:
+        """The drive of KITTI raw: 00, 04, 05 and 07 are among Eigen's test drives."""
+        return _ODOMETRY_DRIVES.get(self.name.rpartition("/")[2], self.name)
+
+
+class KittiCalibration:
+    """One calibration file of `NAME: numbers` lines. A matrix that is missing or has another size raises DataError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = read_text(path, expected="KITTI's calibration", fix="copy it beside the images").splitlines()
+        parts = (line.partition(":") for line in lines)
+        self._lines = {name.strip(): values for name, colon, values in parts if colon}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._lines
+
+    def matrix(self, name: str, rows: int, columns: int) -> Array:
+        """Return (rows, columns) float64. Raises DataError that names the file and the entry."""
+        values = parse_numbers(self._lines.get(name, "").split())
+        if values.size != rows * columns:
+            found = (
+                f"{name}: '{self._lines[name].strip()[:60]}'"
+                if name in self
+                else f"only {', '.join(self._lines) or 'empty lines'}"
+            )
+            expected = f"an entry {name} of {rows * columns} numbers"
+            raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
+        return values.reshape(rows, columns)
+
+    def rigid(self, rotation: str = "R", translation: str = "T") -> Array:
+        """Return (4, 4) from a rotation and a translation entry."""
+        T = np.eye(4)
+        T[:3, :3] = self.matrix(rotation, 3, 3)
+        T[:3, 3] = self.matrix(translation, 3, 1)[:, 0]
+        return T
+
+    def projection(self, name: str) -> tuple[Array, Array]:
+        """Return K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t].
+
+        Camera 0's rectified frame is the common one. The baseline is the difference of two t: the left color camera is
+        6 cm beside camera 0, so a baseline from P3 alone is 12 % too short.
+        """
+        P = self.matrix(name, 3, 4)
+        K = check_K(f"{self.path} {name}", P[:, :3])
+        T = np.eye(4)
+        T[:3, 3] = np.linalg.solve(K, P[:, 3])
+        return K, T
+
+
+@dataclass(frozen=True)
+class KittiRig:
+    """The cameras of a recording by side, and the numbers of its frames.
+
+    T_camera_rectified: (4, 4) from the rectified frame of camera 0 to each camera.
+    """
+
+    calibration: KittiCalibration
+    images: Mapping[str, Sequence[Path]]
+    intrinsics: Mapping[str, Intrinsics]
+    T_camera_rectified: Mapping[str, Array]
+    numbers: Sequence[int]
+
+    @classmethod
+    def read(cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]) -> KittiRig:
+        """Read the `entries` of the sides that have images from a calibration; the size is that of the first image."""
+        numbers = [parse_frame_number(path) for path in images[LEFT]]
+        calibration = KittiCalibration(calibration_file)
+        intrinsics, T_camera_rectified = {}, {}
+        for side, files in images.items():
+            K, T_camera_rectified[side] = calibration.projection(entries[side])
+            intrinsics[side] = Intrinsics(K, *read_rgb(files[0]).shape[:2])
+        return cls(calibration, images, intrinsics, T_camera_rectified, numbers)
+
+    def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
+        """Return the fields of a `ScannedRecording` that follow from the calibration, the scanner's if it is known."""
+        T, P_velo = self.T_camera_rectified, None
+        if T_rectified_velo is not None:
+            P_velo = {side: one.K @ (T[side] @ T_rectified_velo)[:3] for side, one in self.intrinsics.items()}
+        return {
+            "images": self.images,
+            "intrinsics": self.intrinsics,
+            "numbers": self.numbers,
+            "T_right_left": T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None,
+            "P_velo": P_velo,
+        }
+
+
+def read_scan(path: Path) -> NDArray[np.float32]:
+    """Return (N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError."""
+    fix = "copy the scan again"
+    data = read_bytes(path, expected="a LiDAR scan", max_bytes=_MAX_SCAN_BYTES, fix=fix)
+    if not data or len(data) % _POINT_BYTES:
+        raise DataError(path, found=f"{len(data)} bytes", expected=f"points of {_POINT_BYTES} bytes each", fix=fix)
+    points = np.frombuffer(data, np.float32).reshape(-1, 4)[:, :3]
+    if not np.isfinite(points).all():
+        raise DataError(path, found="a point that is not finite", expected="finite metres", fix=fix)
+    return points
+
+
+def project_scan(
+    points: NDArray[np.float32], P_velo: Array, height: int, width: int, *, scanner_depth: bool = False
+) -> NDArray[np.float32]:
+    """Return (height, width) depth of the nearest point at each pixel, 0 = none.
+
+    Pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), which reproduces the official maps exactly.
+    Relative to stadia's convention they are one pixel left and up.
+
+    Args:
+        points: (N, 3) in the scanner's frame.
+        P_velo: (3, 4) projection from that frame to pixels.
+        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do. It
+            is 0.27 m larger: 5 % at 5 m.
+    """
+    projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
+    z = projected[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        column, row = (np.round(projected[:, :2] / z[:, None]) - 1).T
+    visible = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    depth = points[visible, 0] if scanner_depth else z[visible]
+    nearest_last = np.argsort(-depth, kind="stable")
+    depth_m = np.zeros((height, width), np.float32)
+    depth_m[row[visible].astype(int)[nearest_last], column[visible].astype(int)[nearest_last]] = depth[nearest_last]
+    return depth_m
+
+
+def _read_T_rectified_velo(calibration: KittiCalibration) -> Array | None:
+    """Return scanner to rectified frame of camera 0, by R_rect_00 for every camera, as the devkit does."""
+    path = calibration.path.with_name("calib_velo_to_cam.txt")
+    if not path.exists():
+        return None
+    R_rect = np.eye(4)
+    R_rect[:3, :3] = calibration.matrix("R_rect_00", 3, 3)
+    return R_rect @ KittiCalibration(path).rigid()
+
+
+def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
+    """Return (N, 30) packets (GPS and inertial unit) of these frames from oxts/data; None where any is missing."""
+    files = [folder / f"{number:010d}.txt" for number in numbers]
+    if not all(file.exists() for file in files):
+        return None
+    return np.concatenate([read_rows(file, OXTS_COLUMNS, "one OXTS packet")[:1] for file in files])
+
+
+def compute_imu_poses(packets: Array) -> Array:
+    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets, as the official devkit.
+
+    Positions are a Mercator projection with the scale of the first latitude; rotations are Rz(yaw) Ry(pitch) Rx(roll).
+    """
+    from scipy.spatial.transform import Rotation  # slow to import
+
+    latitude, longitude, altitude = packets[:, :3].T
+    scale = np.cos(np.radians(latitude[0]))
+    poses = np.tile(np.eye(4), (len(packets), 1, 1))
+    poses[:, 0, 3] = scale * EARTH_RADIUS_M * np.radians(longitude)
+    poses[:, 1, 3] = scale * EARTH_RADIUS_M * np.log(np.tan(np.radians(90 + latitude) / 2))
+    poses[:, 2, 3] = altitude
+    poses[:, :3, :3] = Rotation.from_euler("xyz", packets[:, 3:6]).as_matrix()
+    return poses
+
+
+def compute_camera_poses(packets: Array, T_camera_imu: Array) -> Array:
+    """Return (N, 4, 4) camera-to-world, relative to the first camera."""
+    T_earth_imu = compute_imu_poses(packets)
+    T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres, of which products would keep the error
+    T_earth_camera = T_earth_imu @ np.linalg.inv(T_camera_imu)
+    return np.linalg.inv(T_earth_camera[0]) @ T_earth_camera

@@ -1,0 +1,148 @@
+"""Read the stadia folder layout: written by RoadWorld and by users (docs/reference/stadia-folder.md).
+
+DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
+and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
+opens too, and so does a folder of recordings without dataset.json, which then names no splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.config import Matrix, SourceOptions
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.image_files import check_depth_map, list_depth_images, list_images
+from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.open_dataset import DatasetFormat, select_names
+from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
+from stadia.files.array_files import read_npy
+from stadia.files.atomic_files import safe_join
+
+_Row = tuple[float, float, float, float]
+
+
+class _FolderDatasetFile(FileEntry):
+    """dataset.json."""
+
+    format: str = Field(pattern="^stadia$")
+    version: int = Field(ge=1, le=1)
+    splits: dict[str, list[str]]
+
+
+class _FolderCameraEntry(FileEntry):
+    K: Matrix
+    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=1, le=1 << 16)
+
+
+class _RecordingFile(FileEntry):
+    """recording.json."""
+
+    cameras: dict[str, _FolderCameraEntry]
+    T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
+    frame_rate_hz: float | None = Field(default=None, gt=0)
+    camera_height_m: float | None = Field(default=None, gt=0)
+    mount: str | None = None
+
+
+def _parse(model: type[Any], path: Path) -> Any:
+    return read_typed_json(path, model, expected="the stadia layout", fix="see docs/reference/stadia-folder.md")
+
+
+class StadiaFolder(DatasetFormat):
+    """A dataset in the stadia layout."""
+
+    layout = "dataset.json or recording.json of the stadia layout"
+
+    def recognizes(self, path: Path) -> bool:
+        described = (path / "dataset.json").is_file() or (path / "recording.json").is_file()
+        return described or bool(self.find_recordings(path))
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        """Return the folders with a recording.json."""
+        return {described.parent.name: described.parent for described in sorted(path.glob("*/recording.json"))}
+
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        if (path / "recording.json").is_file():
+            return [_open_recording(path, path.resolve().name)]
+        splits = self.splits(path)
+        listed = [name for names in splits.values() for name in names] if splits else list(self.find_recordings(path))
+        names = select_names(list(dict.fromkeys(listed)), options.recordings, path)
+        return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
+
+    def splits(self, path: Path) -> dict[str, list[str]]:
+        """Return the splits of dataset.json."""
+        if not (path / "dataset.json").is_file():
+            return {}
+        dataset: _FolderDatasetFile = _parse(_FolderDatasetFile, path / "dataset.json")
+        if not any(dataset.splits.values()):
+            expected = "at least one in splits"
+            raise DataError(path / "dataset.json", found="no recording", expected=expected, fix="list the recordings")
+        return dataset.splits
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FolderRecording(ImageRecording):
+    """A folder of one recording. camera_height_m: above the road, if recording.json has it."""
+
+    size_origin: ClassVar[str] = "recording.json"
+
+    folder: Path
+    camera_height_m: float | None = None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
+        path, size = self.depth_files(index, side)[0], self.intrinsics[side]
+        if not path.exists():
+            return self.read_depth(path.with_suffix(".png"), side, units_per_metre=256)
+        depth_m = read_npy(path, shape=(size.height, size.width)).astype(np.float32, copy=False)
+        return check_depth_map(path, depth_m, size.height, size.width)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        path = self.folder / "depth" / side / f"{self.images[side][index].stem}.npy"
+        return path, *list_depth_images(path.with_suffix(".png"))
+
+
+def _open_recording(folder: Path, name: str) -> Recording:
+    path = folder / "recording.json"
+    described: _RecordingFile = _parse(_RecordingFile, path)
+    sides = tuple(described.cameras)
+    if sides not in (("left",), ("left", "right")):
+        found = f"cameras {', '.join(sides)}"
+        raise DataError(path, found=found, expected="left, or left and right", fix="name the cameras so")
+    if (len(sides) == 2) != (described.T_right_left is not None):
+        found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
+        raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")
+    images = {side: list_images(folder / side) for side in sides}
+    frames = len(images[LEFT])
+    poses = folder / "poses.txt"
+    times_s = read_times(folder / "times.txt", frames)
+    if times_s is None and described.frame_rate_hz:
+        times_s = np.arange(frames) / described.frame_rate_hz
+    intrinsics = {}
+    for side, camera in described.cameras.items():
+        K = check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64))
+        intrinsics[side] = Intrinsics(K, camera.height, camera.width)
+    height_m = described.camera_height_m
+    recording = FolderRecording(
+        name=name,
+        folder=folder,
+        images=images,
+        intrinsics=intrinsics,
+        T_right_left=None if described.T_right_left is None else np.array(described.T_right_left, dtype=np.float64),
+        poses=read_kitti_poses(poses, frames) if poses.exists() else None,
+        times_s=times_s,
+        camera_height_m=height_m,
+    )
+    recording.mask_reader = MaskFiles.open_beside(folder)
+    recording.mount = described.mount or ("" if height_m is None else f"{height_m:g} m")
+    return recording

@@ -1,0 +1,299 @@
+"""Stream the frames of a video file with bounded memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.hwaccel import HWAccel
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.datasets.config import VideoDecoder
+from stadia.datasets.video.mp4_index import check_mp4_index
+from stadia.files.input_files import check_input_file, name_parser_errors, open_input
+
+log = logging.getLogger(__name__)
+
+_COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
+MAX_VIDEO_PIXELS = 1 << 25
+"""Of a frame: 8K video (7680x4320) is just below."""
+
+MAX_DECODER_BYTES = 1_300_000_000
+"""Of the frames that a decoder keeps: 17 of 8K video take 850 MB. With 10 bits or full color they take up to 5 GB."""
+
+_KEPT_FRAMES = 17  # by a decoder of H.264 or HEVC, whatever its file needs: 16 references, and the one being decoded
+_KEPT_WHOLE_FRAMES = 2  # where each frame is whole, as in Motion JPEG and ProRes
+
+_FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
+"""Demuxers of FFmpeg for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them: they open other files."""
+
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_VIDEO_PIXELS)}
+MAX_VIDEO_BYTES = 1 << 44
+_MAX_BOXES = 1000
+_WHOLE = "a whole video file"
+_FRAME_THREADS_PIXELS = 1 << 23  # larger frames are decoded in slices: a thread for each frame keeps one more of them
+_MIN_GROWTH_PIXELS = 1 << 22  # of frames that may follow smaller ones, before the change of size is refused
+_UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One decoded frame. image: (H, W, 3) RGB, rotated upright as by players.  time_s: since the video's start."""
+
+    index: int
+    time_s: float
+    image: NDArray[np.uint8]
+
+
+@contextmanager
+def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
+    """Open the container and its video stream; FFmpeg's errors of opening become DataError, not those of the block.
+
+    FFmpeg opens nothing but this file: its name is no URL, and it is no list of other files. Raises DataError for
+    frames of more than MAX_VIDEO_PIXELS before one is decoded.
+    """
+    check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
+    check_mp4_index(path, MAX_VIDEO_BYTES)
+    with ExitStack() as opened:
+        with _name_decoder_errors(path):
+            container = opened.enter_context(_open_container(path, decoder))
+            if not container.streams.video:
+                raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
+            stream = container.streams.video[0]
+            _limit_frames(path, stream)
+        yield container, stream
+
+
+def _open_container(path: Path, decoder: VideoDecoder) -> Any:
+    """Open a file; a GPU decodes the codecs that it supports, and the processor all others.
+
+    Raises ConfigError where there is no such GPU.
+    """
+    source, settings = f"file:{path}", {"options": _OPTIONS, "metadata_errors": "replace"}
+    if decoder == "cpu":
+        return av.open(source, **settings)
+    try:
+        return av.open(source, **settings, hwaccel=HWAccel(decoder, allow_software_fallback=True))
+    except av.FFmpegError as error:
+        av.open(source, **settings).close()  # the file itself can be opened
+        found = f"{decoder}, and no GPU that decodes video ({error.strerror})"
+        fix = "leave it out: the processor decodes"
+        raise ConfigError("data.video_decoder", found=found, expected="a GPU with NVDEC", fix=fix) from error
+
+
+@contextmanager
+def _name_decoder_errors(path: Path) -> Iterator[None]:
+    """Turn errors of FFmpeg, and of what reads its frames, into DataError. Never yield a frame inside of it."""
+    with name_parser_errors(path, expected=_WHOLE):
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise _make_decode_error(path, error) from error
+
+
+def _limit_frames(path: Path, stream: Any) -> None:
+    """Raise DataError for a stream of larger frames than are read, and refuse those frames that its header hides."""
+    if stream.codec_context is None:
+        fix = "convert it: ffmpeg -i IN out.mp4"
+        raise DataError(path, found="a video of an unknown codec", expected="one that FFmpeg decodes", fix=fix)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_VIDEO_PIXELS:
+        found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels a frame"
+        raise DataError(path, found=found, expected=expected, fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT")
+    _check_decoder_memory(path, stream.codec_context)
+    largest = min(MAX_VIDEO_PIXELS, max(2 * width * height, _MIN_GROWTH_PIXELS)) if width * height else MAX_VIDEO_PIXELS
+    stream.codec_context.options = {"max_pixels": str(largest)}
+    stream.thread_type = "AUTO" if width * height <= _FRAME_THREADS_PIXELS else "SLICE"
+
+
+def _check_decoder_memory(path: Path, decoder: Any) -> None:
+    """Raise DataError where the frames that a decoder keeps would fill memory. Its size and format may change."""
+    if not decoder.pix_fmt:
+        return
+    width, height = max(decoder.width, decoder.coded_width), max(decoder.height, decoder.coded_height)
+    parts = av.VideoFormat(decoder.pix_fmt, max(width, 1), max(height, 1)).components
+    frame_bytes = sum(part.width * part.height * -(-part.bits // 8) for part in parts)
+    if frame_bytes * (_KEPT_WHOLE_FRAMES if decoder.codec.intra_only else _KEPT_FRAMES) > MAX_DECODER_BYTES:
+        fix = "make it smaller: ffmpeg -i IN -vf scale=1280:-2 -pix_fmt yuv420p OUT"
+        expected = f"frames that fit into {MAX_DECODER_BYTES} bytes with all that they are decoded from"
+        raise DataError(path, found=f"{width}x{height} pixels of {decoder.pix_fmt}", expected=expected, fix=fix)
+
+
+def _decode_checked(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the frames of a stream. Raises DataError where they become too large for memory."""
+    for packet in container.demux(stream):
+        frames = packet.decode()
+        _check_decoder_memory(path, stream.codec_context)
+        yield from frames
+
+
+def _make_decode_error(path: Path, error: Exception) -> DataError:
+    """Return the error for a file that FFmpeg refuses, with its cause and a fix."""
+    found = f"a video that cannot be decoded ({getattr(error, 'strerror', error)})"
+    fix = "copy it again, or convert it: ffmpeg -i IN out.mp4"
+    boxes = _list_mp4_boxes(path)
+    if path.stat().st_size == 0:
+        found, fix = "an empty file", "copy it again"
+    elif "ftyp" in boxes and "moov" not in boxes:
+        found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which is at its end"
+        rebuild = "untrunc, with a whole file of the same camera, rebuilds the index"
+        fix = f"copy it again; if the camera itself was cut off: {rebuild}"
+    elif not boxes and isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
+        found = f"a file that cannot be decoded: it is of no video format that is read ({_FORMATS})"
+        fix = "check that it is a video, or copy it again"
+    return DataError(path, found=found, expected=_WHOLE, fix=fix)
+
+
+def _list_mp4_boxes(path: Path) -> list[str]:
+    """Return the box types of an mp4 or mov; none where it does not start as one."""
+    kinds: list[str] = []
+    with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as file:
+        while len(kinds) < _MAX_BOXES:
+            header = file.read(16)
+            kind = header[4:8]
+            if len(header) < 8 or not kind.isalnum() or not (kinds or kind == b"ftyp"):
+                break
+            kinds.append(kind.decode("ascii", "replace"))
+            size = int.from_bytes(header[:4], "big")
+            if size == 1:
+                size = max(int.from_bytes(header[8:16], "big"), 16)
+            if size == 0 or size > MAX_VIDEO_BYTES:  # the box extends to the end, or beyond
+                break
+            file.seek(max(size, 8) - len(header), 1)
+    return kinds
+
+
+def count_indexed_frames(path: Path) -> int | None:
+    """Return the number of frames in the file's header; None without it."""
+    with _open_stream(path) as (_, stream):
+        return stream.frames or None
+
+
+def estimate_frame_count(path: Path) -> int | None:
+    """Return `count_indexed_frames`, else an estimate from duration and frame rate; None without them."""
+    with _open_stream(path) as (container, stream):
+        if stream.frames or not (container.duration and stream.average_rate):
+            return stream.frames or None
+        return round(container.duration / av.time_base * float(stream.average_rate))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a camera wrote into its file, of the container and of the video. Raises DataError."""
+    with _open_stream(path) as (container, stream):
+        return {**container.metadata, **stream.metadata}
+
+
+def read_frame_rate_hz(path: Path) -> float | None:
+    """Return the mean frame rate by the header; None where it has none."""
+    with _open_stream(path) as (_, stream):
+        return float(stream.average_rate) if stream.average_rate else None
+
+
+def count_lost_frames(path: Path, decoded: int) -> int:
+    """Return how many frames are missing from a truncated or damaged file."""
+    expected = estimate_frame_count(path) or decoded
+    lost = max(expected - decoded, 0)
+    return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
+
+
+def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
+    """Yield every whole frame in order; the number of lost frames of a truncated or damaged file is logged.
+
+    decoder: "cuda" decodes on a GPU (NVDEC) and copies the frames from there.
+
+    Raises DataError where the file is not a video, or where less than half of it can be decoded. If the file's index
+    shows that, nothing is decoded before. Raises ConfigError for a decoder that this machine does not have.
+    """
+    _check_middle(path)
+    decoded = 0
+    with _open_stream(path, decoder) as (container, stream):
+        frames = _decode_frames(path, container, stream)
+        while True:
+            with _name_decoder_errors(path):
+                try:
+                    frame = next(frames, None)
+                except av.FFmpegError:
+                    if not decoded or estimate_frame_count(path) is None:
+                        raise  # the number of lost frames is unknown
+                    frame = None
+            if frame is None:
+                break
+            yield frame
+            decoded += 1
+    lost = count_lost_frames(path, decoded)
+    if decoded <= lost:
+        start = f", or train on its whole start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
+        expected = f"{decoded + lost}, as in the file's header" if lost else "some"
+        raise _make_length_error(path, f"{decoded} frames", expected, start)
+    if lost:
+        log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, decoded + lost)
+
+
+def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
+    """Yield frames from the last key frame before this share of the video on, without decoding earlier ones.
+
+    Indices are computed from times, so they are exact only at a constant frame rate. They end where the file is
+    truncated or damaged, which is logged.
+    """
+    with _open_stream(path) as (container, stream):
+        index, frames = -1, _decode_frames(path, container, stream, from_share=share)
+        while True:
+            frame = None
+            with _name_decoder_errors(path), suppress(av.FFmpegError):
+                frame = next(frames, None)
+            if frame is None:
+                break
+            index = frame.index
+            yield frame
+        if index + 1 < (1 - _UNSURE) * (estimate_frame_count(path) or 0):
+            log.warning("%s: no frames after %.0f %% of it, the file was cut off or is damaged", path, 100 * share)
+
+
+def _read_start_s(stream: Any) -> float:
+    return float((stream.start_time or 0) * stream.time_base)
+
+
+def _decode_frames(path: Path, container: Any, stream: Any, *, from_share: float | None = None) -> Iterator[VideoFrame]:
+    """Yield upright frames of one size. Damaged frames are left out with their index.
+
+    from_share: start at the last key frame before this share of the video, with indices computed from times.
+    """
+    by_time = from_share is not None
+    if from_share is not None:
+        container.seek(int(from_share * (container.duration or 0) + _read_start_s(stream) * av.time_base))
+    rate, size, start = float(stream.average_rate or 1), None, 0.0
+    for count, frame in enumerate(_decode_checked(path, container, stream)):
+        if frame.is_corrupt:  # the decoder filled it from its neighbors
+            continue
+        image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+        if size is None:
+            size, start = image.shape, _read_start_s(stream) if by_time else frame.time or 0.0
+        time_s = count / rate if frame.time is None else frame.time - start
+        index = round(time_s * rate) if by_time else count
+        if image.shape != size:
+            found, fix = f"{image.shape[1]}x{image.shape[0]}", "split the video where its size changes"
+            raise DataError(f"{path}, frame {index}", found=found, expected=f"{size[1]}x{size[0]} as before", fix=fix)
+        yield VideoFrame(index, time_s, image)
+
+
+def _check_middle(path: Path) -> None:
+    """Raise DataError before decoding where the second half of the index is not in the file."""
+    with _open_stream(path) as (container, stream), _name_decoder_errors(path):
+        if not (stream.frames and stream.duration):
+            return
+        container.seek(stream.duration // 2 + (stream.start_time or 0), stream=stream)
+        packet = next(container.demux(stream), None)
+        if packet is None or not packet.size:
+            raise _make_length_error(path, "less than half of its frames", f"{stream.frames}, as in its header")
+
+
+def _make_length_error(path: Path, found: str, expected: str, otherwise: str = "") -> DataError:
+    return DataError(path, found=found, expected=expected, fix=f"copy the file again{otherwise}")

@@ -1,0 +1,142 @@
+"""Read arrays of numbers from outside: .npy and .npz, whose headers are checked before data are read."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from stadia.core.errors import DataError
+from stadia.files.input_files import CHUNK_BYTES, COPY_AGAIN, make_size_error, name_parser_errors, open_input
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_ARRAY_BYTES = 1 << 30
+MAX_ARRAYS = 1000
+"""Of one .npz archive."""
+
+_DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
+_NPY_HEADER_BYTES = 10_000
+
+
+def read_npy(
+    path: Path, *, shape: tuple[int, ...] | None = None, max_bytes: int = MAX_ARRAY_BYTES
+) -> NDArray[np.generic]:
+    """Return the array of an .npy file: booleans, integers or real numbers.
+
+    Its header is compared with `shape`, with the file's size and with `max_bytes` before data are read.
+    """
+    expected = "an .npy array of numbers"
+    with open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        with name_parser_errors(path, expected=expected):
+            return _read_array(path, stream, size, shape)
+
+
+def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | None) -> NDArray[np.generic]:
+    """Read an .npy stream of `size` bytes, its header first."""
+    import numpy as np  # reading JSON and text stays light
+
+    found, is_fortran, dtype = _read_array_header(stream)
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        fix = "store numbers, as float32, float64 or integers"
+        raise DataError(path, found=f"values of type {dtype}", expected="booleans, integers or floats", fix=fix)
+    if shape is not None and found != shape:
+        fix = "one value for each pixel of the image"
+        raise DataError(path, found=f"shape {found}", expected=f"shape {shape}", fix=fix)
+    count, left = math.prod(found), size - stream.tell()
+    if min(found, default=0) < 0 or count * dtype.itemsize > left:
+        claimed = f"a header that claims shape {found}, {count * dtype.itemsize} bytes, before {left} bytes of data"
+        raise DataError(path, found=claimed, expected="a whole file", fix=COPY_AGAIN)
+    buffer = np.empty(count * dtype.itemsize, np.uint8)
+    at = 0
+    while at < len(buffer) and (chunk := stream.read(min(CHUNK_BYTES, len(buffer) - at))):
+        buffer[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        at += len(chunk)
+    if at < len(buffer):
+        raise ValueError(f"cut off after {at} of {len(buffer)} bytes of data")
+    values = buffer != 0 if dtype.kind == "b" else buffer.view(dtype)  # a byte of 2 is no bool, to numpy's loops
+    return values.reshape(found, order="F" if is_fortran else "C")
+
+
+def _read_array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type of an .npy stream. Its length is checked before the header is read."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} of the format")
+    length = stream.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    header = stream.read(min(size, _NPY_HEADER_BYTES + 1))
+    if size > _NPY_HEADER_BYTES or len(header) < size or b"\\" in header:
+        raise ValueError(f"a header of {size} bytes, cut off, too long, or with a backslash")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read_header(io.BytesIO(length + header), max_header_size=_NPY_HEADER_BYTES)
+
+
+def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:
+    """Return the names of the arrays of an .npz archive."""
+    with _open_npz(path, max_bytes) as (_, members):
+        return tuple(members)
+
+
+def read_npz(
+    path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
+) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of an .npz archive by name: all, or those of `only` that it holds.
+
+    Raises DataError where members are encrypted, compressed by another method than deflate, unpack to more than
+    `max_bytes`, or hold anything but numbers.
+    """
+    with _open_npz(path, max_bytes) as (archive, members):
+        arrays = {}
+        for name, member in members.items():
+            if only is None or name in only:
+                with archive.open(member) as stream:
+                    arrays[name] = _read_array(f"{path}, array '{name}'", stream, member.file_size, None)
+        return arrays
+
+
+@contextmanager
+def _open_npz(path: Path, max_bytes: int) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    expected = "an .npz archive of arrays of numbers"
+    with (
+        open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream,
+        name_parser_errors(path, expected=expected),
+    ):
+        _check_zip_directory(stream)
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+            for member in members:
+                if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"'{member.filename}' is encrypted, or compressed by another method than deflate")
+            if len(members) > MAX_ARRAYS:
+                raise ValueError(f"{len(members)} arrays, where {MAX_ARRAYS} are read")
+            if (unpacked := sum(member.file_size for member in members)) > max_bytes:
+                raise make_size_error(path, f"{unpacked} bytes unpacked", max_bytes)
+            yield archive, {member.filename.removesuffix(".npy"): member for member in members}
+
+
+def _check_zip_directory(stream: BinaryIO) -> None:
+    """Raise ValueError before zipfile reads a list of members of more than a megabyte."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(size - (1 << 16) - 22, 0))
+    tail = stream.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < 22:
+        raise ValueError("no zip archive, or one that was cut off")
+    if tail[max(at - 20, 0) : at].startswith(b"PK\x06\x07"):
+        raise ValueError("a zip64 archive, which is for more than 4 GiB")
+    (directory_bytes,) = struct.unpack_from("<I", tail, at + 12)
+    if directory_bytes > _DIRECTORY_BYTES:
+        raise ValueError(f"a list of members of {directory_bytes} bytes, where {_DIRECTORY_BYTES} are read")
+    stream.seek(0)

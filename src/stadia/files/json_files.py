@@ -1,0 +1,187 @@
+"""Read JSON from outside: whole, by lines, or entry by entry where a file is larger than memory allows."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stadia.core.errors import DataError
+from stadia.files.input_files import (
+    CHUNK_BYTES,
+    COPY_AGAIN,
+    LONG_INTEGER,
+    MAX_INTEGER_DIGITS,
+    MAX_TEXT_BYTES,
+    open_input,
+    read_lines,
+    read_text,
+)
+
+MAX_JSON_VALUES = 5_000_000
+MAX_JSON_ENTRY = 8 << 20
+"""Characters of one value where a file is read value by value: `[[],[],...` takes 27 times as much in memory."""
+
+_JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
+_LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")  # each digit is read once
+
+
+def read_json(
+    path: Path, *, expected: str = "a JSON file", fix: str = "check the path", max_bytes: int = MAX_TEXT_BYTES
+) -> Any:
+    """Return the content of a JSON file. Raises DataError that names the file."""
+    return parse_json(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected)
+
+
+def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Any:
+    """Return the value of JSON text as `read_json` does; `path` is its place, for messages."""
+    check_json_values(path, text)
+    return _parse_json(path, text, expected, fix)
+
+
+def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
+    """Yield the value of each line of JSON text, or the DataError of a damaged line, which it names.
+
+    Raises DataError where all lines together have too many values. `path` is the place of the text, for messages.
+    """
+    check_json_values(path, text)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
+        try:
+            yield _parse_json(f"{path}:{number}", line, expected, fix)
+        except DataError as error:
+            yield error
+
+
+def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
+    """Return the object of each line of a file of JSON lines. Raises DataError for a line that is none."""
+    text = "\n".join(read_lines(path, expected=expected))
+    rows = list[dict[str, Any]]()
+    for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
+        if isinstance(row, DataError):
+            raise row
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}", found=f"a {type(row).__name__}", expected=expected, fix=fix)
+        rows.append(row)
+    return rows
+
+
+def check_json_values(path: object, text: str) -> None:
+    """Raise DataError for JSON text of more than MAX_JSON_VALUES values; `path` is its place, for messages."""
+    if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:  # `[],` of 3 bytes takes 80 in memory
+        found, fix = f"about {values} values", "check that this is the right file"
+        raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
+
+
+def load_json(text: str, **hooks: Any) -> Any:
+    """Return what `json.loads` does. Raises ValueError for a whole number of more than MAX_INTEGER_DIGITS."""
+    if _LONG_NUMBER.search(text):  # rarely: a hook for each number doubles the time
+        hooks["parse_int"] = _parse_integer
+    return json.loads(text, **hooks)
+
+
+def _parse_integer(text: str) -> int:
+    if len(text.removeprefix("-")) > MAX_INTEGER_DIGITS:
+        raise ValueError(LONG_INTEGER)
+    return int(text)
+
+
+def _parse_json(path: object, text: str, expected: str, fix: str) -> Any:
+    try:
+        return load_json(text)
+    except (ValueError, RecursionError, MemoryError) as error:  # no JSON, a number of 5000 digits, nested 5000 deep
+        raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
+
+
+class _JsonWindow:
+    """The part of a JSON file that is being parsed; its values are parsed one by one, with Python's own parser."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._at, self._is_end = "", 0, False
+
+    def _read_on(self) -> None:
+        left = len(self._text) - self._at
+        if left > MAX_JSON_ENTRY:
+            raise ValueError(f"a value of more than {MAX_JSON_ENTRY} characters, or a damaged one")
+        data = self._stream.read(max(CHUNK_BYTES, left))  # doubling: a long value is not parsed again and again
+        self._is_end = not data
+        self._text, self._at = self._text[self._at :] + self._decoder.decode(data, self._is_end), 0
+
+    def peek(self) -> str:
+        """Return the next character that is no space; empty at the end."""
+        while True:
+            found = _NO_SPACE.search(self._text, self._at)
+            self._at = found.start() if found else len(self._text)
+            if found or self._is_end:
+                return found[0] if found else ""
+            self._read_on()
+
+    def take(self, expected: str) -> str:
+        """Return the next character, one of `expected`, and go on behind it. Raises ValueError."""
+        found = self.peek()
+        if not found or found not in expected:
+            raise ValueError(f"'{found}' where one of '{expected}' is expected")
+        self._at += 1
+        return found
+
+    def take_value(self) -> Any:
+        """Return the next value, and go on behind it. Raises ValueError."""
+        self.peek()
+        while True:
+            try:
+                value, end = _JSON.raw_decode(self._text, self._at)
+            except ValueError:
+                if self._is_end:
+                    raise
+            else:
+                if end < len(self._text) or self._is_end:
+                    if _LONG_NUMBER.search(self._text, self._at, end):
+                        load_json(self._text[self._at : end])
+                    self._at = end
+                    return value
+            self._read_on()  # the value was cut off, or may be
+
+
+def stream_json_lists(
+    path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = COPY_AGAIN
+) -> Iterator[tuple[str, Any]]:
+    """Yield name and entry for each entry of the lists `names` of a JSON object, in the order of the file.
+
+    One entry of at most MAX_JSON_ENTRY characters is in memory. Raises DataError where a list is missing.
+    """
+    with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
+        entries = _parse_json_lists(_JsonWindow(stream), names)
+        while True:
+            try:
+                entry = next(entries, None)
+            except (ValueError, RecursionError, MemoryError) as error:
+                raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
+            if entry is None:
+                return
+            yield entry
+
+
+def _parse_json_lists(window: _JsonWindow, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    missing = set(names)
+    window.take("{")
+    is_open = window.peek() != "}" or not window.take("}")
+    while is_open:
+        name = window.take_value()
+        window.take(":")
+        if name in missing:
+            missing.remove(name)
+            window.take("[")
+            is_list_open = window.peek() != "]" or not window.take("]")
+            while is_list_open:
+                yield name, window.take_value()
+                is_list_open = window.take(",]") == ","
+        else:
+            window.take_value()
+        is_open = window.take(",}") == ","
+    if window.peek():
+        raise ValueError("text behind its end")
+    if missing:
+        raise ValueError(f"no list '{min(missing)}'")

@@ -1,0 +1,235 @@
+"""Keep files that stadia did not write: an output replaces an earlier output of its kind, and nothing else.
+
+Each kind of output file carries a mark, by which it is recognized. Outputs that are folders must be new or empty.
+Text files of camera paths are written into such folders alone, and need no mark.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import struct
+import zlib
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.files.atomic_files import (
+    atomic_folder,
+    check_no_links,
+    check_writable,
+    expand_home,
+    hold_lock,
+    is_existing_path,
+    open_atomic,
+    remove_stale_files,
+    sync_later,
+    write_json,
+)
+from stadia.files.image_io import PNG_SIGNATURE
+from stadia.files.input_files import open_input
+from stadia.files.json_files import read_json
+from stadia.files.run_names import RUN_FILES
+from stadia.files.write_errors import explain_write_error
+
+_END_BYTES = 1 << 16  # at either end of a file, where its mark is
+_PARTIAL = ".stadia-partial"  # folder of what becomes the content of the folder that it is in
+_MOVED = ".moved.json"  # in it, the names of what is moved
+
+PREVIEWED = ("roadworld", "tableworld", "cutouts")
+"""Kinds of rendered data sets, which have a preview.png."""
+
+MARKS: Mapping[str, bytes] = {
+    "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
+    "journal": rb"\A<!-- stadia-journal -->",
+    "score file": rb'\A\s*\{\s*"format":\s*"stadia-scores"',
+    "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
+    "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
+    "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
+    "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
+    "drawing of paths": rb"tEXtSoftware\0stadia-paths|>stadia-paths<",
+    "overview": rb"tEXtSoftware\0stadia-overview",
+    "video of activations": rb"stadia-activations",
+    "exported network": rb"stadia-depth|stadia\.json",
+    **{f"preview of {name}": b"tEXtSoftware\0stadia-preview-" + name.encode() for name in PREVIEWED},
+}
+"""Kind of output -> what its first or last bytes hold: a key of JSON, a meta tag of HTML, a text chunk of PNG, the
+comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is that of versions before 0.2.
+"""
+
+
+def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
+    """Raise StadiaError where a file stands at `path` that stadia did not write as this kind of output.
+
+    Called before the work starts. A symbolic link is no output of stadia, whatever it points to. Returns the path to
+    write to, with `~` expanded.
+
+    Args:
+        kind: row of MARKS.
+        inputs: of the same command. They are never replaced. Nor is a file in a folder of them, or a file that a run
+            among them is made of, unless it is empty or of `kind`.
+        force: also replace any other file, and a link itself; never a folder or a device.
+    """
+    path = expand_home(path)
+    for given in inputs:
+        if given is not None and _is_input(path, expand_home(given), kind):
+            found = "an input of this command" if given.is_file() else f"a file of {given}, an input of this command"
+            raise StadiaError(path, found=found, expected="a file for its output", fix="choose another name")
+    check_writable(path.parent)
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return path
+    if stat.S_ISDIR(mode) or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        found = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise StadiaError(path, found=found, expected="a file's name", fix="choose another name")
+    if force:
+        return path
+    if stat.S_ISLNK(mode):
+        found = "a symbolic link"
+    elif path.stat().st_size == 0 or has_mark(path, kind):
+        return path
+    else:
+        found = f"something there already, and no {kind} of stadia's"
+    expected, fix = f"a new file, or an earlier {kind}", "choose another name, or pass --force to replace it"
+    raise StadiaError(path, found=found, expected=expected, fix=fix)
+
+
+def check_output_folder(
+    folder: Path, record: str, kind: str, *, inputs: Iterable[Path | None], force: bool = False
+) -> Path:
+    """Raise StadiaError where a folder is neither new nor empty, and stadia did not write its `record`; as above.
+
+    inputs: no file of them may be in the folder. Returns the folder with `~` expanded.
+    """
+    folder = expand_home(folder)
+    for given in inputs:
+        if given is None or not is_existing_path(file := expand_home(given)) or not file.is_file():
+            continue
+        if Path(os.path.realpath(folder)) in Path(os.path.realpath(file)).parents:
+            found, expected = f"{given}, an input of this command, in it", "a folder of its own"
+            raise StadiaError(folder, found=found, expected=expected, fix="choose another folder")
+    check_writable(folder)
+    if folder.is_dir():
+        remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
+    if force or not folder.is_dir() or not any(folder.iterdir()):
+        return folder
+    if not (folder / record).exists():
+        found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
+        fix = "choose another folder, or pass --force to write into it"
+        raise StadiaError(folder, found=found, expected=expected, fix=fix)
+    check_replaceable(folder / record, kind, inputs=())
+    check_no_links(folder)
+    return folder
+
+
+def check_own_folder(
+    folder: Path, record: str, kind: str, names: Container[str], fix: str = "choose another folder"
+) -> None:
+    """Raise StadiaError where a folder lacks the record that stadia writes first, and has one of the later `names`."""
+    if not folder.is_dir() or (folder / record).exists():
+        return
+    remove_stale_files(folder)
+    if others := sorted(one.name for one in folder.iterdir() if one.name in names):
+        found = f"{', '.join(others)} in it, and no {record}"
+        raise StadiaError(folder, found=found, expected=f"a new folder, or an earlier {kind} of stadia's", fix=fix)
+
+
+@contextmanager
+def fill_new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder whose content is that of `path` after a clean exit; after an error nothing of it is there.
+
+    What a killed process left is removed by the next one. A folder that exists stays itself: it may be the current
+    one, a link to one, or a disk. Raises StadiaError where `path` is neither new nor empty, cannot be written to, or
+    another process fills it.
+    """
+    path = expand_home(path)
+    if not path.exists():
+        with atomic_folder(path) as folder:
+            yield folder
+        return
+    if not path.is_dir():
+        raise StadiaError(path, found="a file", expected="a new folder", fix="choose another --out")
+    with hold_lock(path):
+        folder = path / _PARTIAL
+        _take_back(folder)
+        if any(path.iterdir()):
+            fix = "choose another --out: nothing is overwritten"
+            raise StadiaError(path, found="files in it", expected="a new folder", fix=fix)
+        try:
+            folder.mkdir()
+            with sync_later(folder):
+                yield folder
+            names = sorted(one.name for one in folder.iterdir())
+            write_json(folder / _MOVED, names)
+            for name in names:
+                (folder / name).rename(path / name)
+            (folder / _MOVED).unlink()  # from here on they stay
+        except BaseException as error:
+            with suppress(OSError, StadiaError):  # the first error is the cause; the next process takes it back
+                _take_back(folder)
+            if isinstance(error, OSError):
+                explain_write_error(error, path)
+            raise
+        for _ in range(2):  # the result is whole: where its empty folder stays, the command has not failed
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_back(folder: Path) -> None:
+    """Remove a partial folder, where there is one, and what was moved out of it into the folder that it is in."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    if (folder / _MOVED).is_file():
+        for name in read_json(folder / _MOVED, expected="names of files"):
+            if isinstance(name, str) and name == Path(name).name:
+                (folder.parent / name).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def _is_input(path: Path, given: Path, kind: str) -> bool:
+    """Return whether a file is an input, or in a folder that is one, with content of another kind than the output."""
+    if not path.is_file() or not given.exists():
+        return False
+    if path.samefile(given):
+        return True
+    file, folder = Path(os.path.realpath(path)), Path(os.path.realpath(given))
+    if not given.is_dir() or not file.is_relative_to(folder) or path.stat().st_size == 0 or has_mark(path, kind):
+        return False
+    inside = file.relative_to(folder).parts
+    is_run = (given / "run.json").is_file()
+    return not is_run or len(inside) > 1 or inside[0] in RUN_FILES
+
+
+def is_own_file(path: Path, kind: str) -> bool:
+    """Return whether a file itself, and no link, is of this kind of output."""
+    return path.is_file() and not path.is_symlink() and has_mark(path, kind)
+
+
+def has_mark(path: Path, kind: str) -> bool:
+    """Return whether stadia wrote a file as this kind of output. Raises DataError where it cannot be read."""
+    with open_input(path, expected=f"a {kind}", max_bytes=1 << 50) as stream:
+        ends = stream.read(_END_BYTES)
+        size = stream.seek(0, 2)
+        stream.seek(max(size - _END_BYTES, min(size, _END_BYTES)))
+        ends += stream.read()
+    return re.search(MARKS[kind], ends) is not None
+
+
+def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
+    """Write (H, W) or (H, W, 3) in cv2's order (BGR) as PNG with a text chunk `Software`, whole or not at all."""
+    is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
+    if not is_encoded:
+        raise OSError(f"{path} could not be encoded")
+    data, at = encoded.tobytes(), len(PNG_SIGNATURE) + 25  # behind the header
+    chunk = b"tEXtSoftware\0" + mark.encode("ascii")
+    whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    with open_atomic(path) as stream:
+        stream.write(data[:at] + whole + data[at:])

@@ -1,0 +1,331 @@
+"""Compiled loops of the fused comparison, on rows of one sample; `reprojection` is the readable reference.
+
+Public kernels process rows `first` to `last` (exclusive) without the GIL, so that bands of rows run on all cores. No
+two bands write the same row. Arrays are C-contiguous and of one float type, which is also that of the arithmetic.
+Integer indices and literals would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2, ...
+and `weights` = SSIM's weight, C1, C2.
+
+SSIM = A B / (C D) over 3x3 window means of a view w and the target t, with
+    A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2.
+Its slopes with respect to the window means of w, w^2 and w t are
+    d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D).
+The backward pass needs these three numbers per channel of the winning source.
+
+With brightness each source has its own target (`brighten_rows`), with statistics computed here. A fourth slope per
+channel is stored: that of E[t], which is that of E[w] with w and t swapped (that of E[t^2] equals that of E[w^2]).
+Without brightness `brightened` is None, so Numba compiles none of this.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.losses.cpu.row_bands import Floats, Indices, row_kernel
+from stadia.losses.cpu.warp_kernels import copy_where
+
+
+@row_kernel
+def brighten_rows(
+    first: int,
+    last: int,
+    images: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    brightness: Floats,  # (N, 2) gain and offset
+    brightened: Floats,  # out (N, 3, H, W)
+    changed: NDArray[np.bool_],  # out (N, H, W)
+    ends: Floats,  # of the range: dark, bright
+) -> None:
+    """`brightness.apply_brightness` with a mask of the changed pixels."""
+    for n in range(images.shape[0]):
+        gain, offset = brightness[n]
+        for y in range(first, last):
+            for x in range(target.shape[2]):
+                t0, t1, t2 = target[0, y, x], target[1, y, x], target[2, y, x]
+                p0, p1, p2 = images[n, 0, y, x], images[n, 1, y, x], images[n, 2, y, x]
+                dark = (max(t0, t1, t2) <= ends[0]) | (max(p0, p1, p2) <= ends[0])
+                bright = (min(t0, t1, t2) >= ends[1]) | (min(p0, p1, p2) >= ends[1])
+                changes = not (dark | bright)
+                changed[n, y, x] = changes
+                brightened[n, 0, y, x] = gain * t0 + offset if changes else t0
+                brightened[n, 1, y, x] = gain * t1 + offset if changes else t1
+                brightened[n, 2, y, x] = gain * t2 + offset if changes else t2
+
+
+@row_kernel
+def window(y: int, height: int) -> tuple[int, int, int]:
+    """Return the rows of the windows centered in row y; beyond the border rows are reflected."""
+    return abs(y - 1), y, y + 1 if y + 1 < height else height - 2
+
+
+@row_kernel
+def statistics_rows(
+    first: int,
+    last: int,
+    image: Floats,  # (3, H, W)
+    mean: Floats,  # out (3, H, W)
+    variance: Floats,  # out (3, H, W)
+    column: Floats,
+) -> None:
+    """`photometric.window_statistics` of an image."""
+    _, height, width = image.shape
+    sums = np.empty((3, width + 2), image.dtype)
+    for c in range(3):
+        for y in range(first, last):
+            _window_statistics(image[c], window(y, height), column, sums, mean[c, y], variance[c, y])
+
+
+@row_kernel
+def residual_rows(
+    first: int,
+    last: int,
+    images: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each image
+    identity_residual: Floats,  # out (N, H, W)
+    largest: Floats,  # out (H, W) of them
+    best: Indices,  # out (H, W) N + index of the least residual
+    kinds: Indices,  # (N)
+    weights: Floats,
+    column: Floats,
+) -> None:
+    """`photometric.photometric_residual` of each image, and `auto_mask.identity_reprojection` of the residuals."""
+    count, _, _, width = images.shape
+    sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
+    residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
+    for y in range(first, last):
+        for n in range(count):
+            residual_row(
+                y, n, images[n], window(y, images.shape[2]), target, target_mean, target_variance, brightened,
+                weights, column, sums, residuals[n], slopes,
+            )  # fmt: skip
+        for n in range(count):
+            _least_of_kind(n, residuals, kinds, identity_residual[n, y])
+        _largest_and_best(y, residuals, identity_residual, least, largest[y], best[y])
+
+
+@row_kernel
+def _least_of_kind(n: int, residuals: Floats, kinds: Indices, least: Floats) -> None:
+    """Write the least residual (N, W) of image n's kind, out (W); NaN where one is."""
+    least[:] = residuals[n]
+    for other in range(len(residuals)):
+        if other == n or kinds[other] != kinds[n]:
+            continue
+        own = residuals[other]
+        for x in range(least.size):
+            least[x] = own[x] if (own[x] < least[x]) | (own[x] != own[x]) else least[x]
+
+
+@row_kernel
+def _largest_and_best(
+    y: int, residuals: Floats, identity: Floats, least: Floats, largest: Floats, best: Indices
+) -> None:
+    """Write the largest identity residual (N, H, W) of a row, NaN where one is, and N + the index of the least of
+    residuals (N, W).
+    """
+    count = len(residuals)
+    largest[:], least[:], best[:] = identity[0, y], residuals[0], np.int8(count)
+    for n in range(1, count):
+        own, of_kind, number = residuals[n], identity[n, y], np.int8(count + n)
+        for x in range(largest.size):
+            largest[x] = of_kind[x] if (of_kind[x] > largest[x]) | (of_kind[x] != of_kind[x]) else largest[x]
+        for x in range(largest.size):
+            nearer = own[x] < least[x]
+            least[x] = own[x] if nearer else least[x]
+            best[x] = number if nearer else best[x]
+
+
+@row_kernel
+def compare_rows(
+    first: int,
+    last: int,
+    views: Floats,  # (N, 3, H, W)
+    seen: NDArray[np.bool_],  # (N, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
+    identity_winner: Indices,  # (H, W) N + index of the best unwarped source
+    identity_residual: Floats,  # (N, H, W)
+    residual: Floats,  # out (H, W)
+    winner: Indices,  # out (H, W)
+    nearest: Indices,  # out (H, W)
+    unmasked: Floats,  # out (H, W)
+    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) without gradients
+    slopes: Floats,
+    weights: Floats,
+    column: Floats,
+    auto_mask: bool,
+) -> None:
+    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
+    count, _, height, width = views.shape
+    sums = np.empty((3, width + 2), views.dtype)
+    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, len(slopes), width), views.dtype)
+    for y in range(first, last):
+        for n in range(count):
+            residual_row(
+                y, n, views[n], window(y, height), target, target_mean, target_variance, brightened,
+                weights, column, sums, residuals[n], slopes_of[n],
+            )  # fmt: skip
+        out = residual[y], winner[y], nearest[y], unmasked[y]
+        minimum_row(y, residuals, seen, y, identity_residual, identity_winner[y], auto_mask, *out)
+        if slopes.shape[1]:
+            write_slopes(y, winner[y], slopes_of, slopes, column)
+
+
+@row_kernel
+def write_slopes(y: int, winner: Indices, slopes_of: Floats, slopes: Floats, column: Floats) -> None:
+    """Copy the slopes (N, K, W) of each pixel's winner, 0 where no view won, to row y of slopes (K, H, W)."""
+    for k in range(len(slopes)):
+        slopes[k, y] = column[0]
+        for n in range(len(slopes_of)):
+            copy_where(winner, np.int8(n), slopes_of[n, k], slopes[k, y])
+
+
+@row_kernel
+def residual_row(
+    y: int,
+    n: int,
+    image: Floats,  # (3, R, W)
+    rows: tuple[int, int, int],  # of the image, in the windows
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,
+    target_variance: Floats,
+    brightened: Floats | None,
+    weights: Floats,
+    column: Floats,
+    sums: Floats,  # scratch (3, W + 2)
+    residual: Floats,  # out (W)
+    slopes: Floats,  # out (9, W), with brightness (12, W)
+) -> None:
+    """Compute the residual (W) of row y of an image, and its slopes."""
+    at = window(y, target.shape[1])
+    residual[:] = column[0]
+    for c in range(3):
+        w, own = image[c, rows[1]], slopes[3 * c : 3 * c + 3]
+        if brightened is not None:
+            t = brightened[n, c]
+            mean, variance = np.empty_like(w), np.empty_like(w)
+            _window_statistics(t, at, column, sums, mean, variance)
+            _window_sums(image[c], rows, t, at, sums)
+            _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
+        else:
+            _window_sums(image[c], rows, target[c], at, sums)
+            mean, variance = target_mean[c, y], target_variance[c, y]
+            _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
+
+
+@row_kernel
+def _window_statistics(
+    image: Floats,
+    rows: tuple[int, int, int],
+    column: Floats,
+    sums: Floats,  # scratch (3, W + 2)
+    mean: Floats,  # out (W)
+    variance: Floats,  # out (W)
+) -> None:
+    """Compute mean and variance over the windows of a row."""
+    ninth = column[1] / column[9]
+    _window_sums(image, rows, image, rows, sums)
+    for x in range(image.shape[1]):
+        mean[x] = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
+        variance[x] = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth - mean[x] * mean[x]
+
+
+@row_kernel
+def _window_sums(
+    image: Floats, rows: tuple[int, int, int], target: Floats, target_rows: tuple[int, int, int], sums: Floats
+) -> None:
+    """Sum w, w^2 and w t over three rows: out (3, W + 2), with the reflected column on each side."""
+    width = image.shape[1]
+    w_above, w_here, w_below = image[rows[0]], image[rows[1]], image[rows[2]]
+    t_above, t_here, t_below = target[target_rows[0]], target[target_rows[1]], target[target_rows[2]]
+    for x in range(width):
+        a, b, c = w_above[x], w_here[x], w_below[x]
+        sums[0, x + 1] = a + b + c
+        sums[1, x + 1] = a * a + b * b + c * c
+        sums[2, x + 1] = a * t_above[x] + b * t_here[x] + c * t_below[x]
+    for k in range(3):
+        sums[k, 0], sums[k, width + 1] = sums[k, 2], sums[k, width - 1]
+
+
+@row_kernel
+def _compare_channel(
+    sums: Floats,
+    w_row: Floats,
+    t_row: Floats,
+    mean_row: Floats,
+    variance_row: Floats,
+    weights: Floats,
+    column: Floats,
+    residual: Floats,  # (W) one channel's share is added
+    slopes: Floats,  # out (3, W)
+    target_slope: Floats | None,  # out (W)
+) -> None:
+    share, c1, c2 = weights
+    zero, one, two = column[0], column[1], column[2]
+    third, ninth = one / column[3], one / column[9]
+    slope = -share * third * ninth / two
+    for x in range(w_row.size):
+        mean_w = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
+        mean_ww = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth
+        mean_wt = (sums[2, x] + sums[2, x + 1] + sums[2, x + 2]) * ninth
+        mean_t = mean_row[x]
+        a = two * mean_w * mean_t + c1
+        b = two * (mean_wt - mean_w * mean_t) + c2
+        inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
+        inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
+        similarity = a * b * inverse_c * inverse_d
+        distance = (one - similarity) / two  # outside [0, 1] only by rounding, where its slope is 0
+        residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
+        slopes[0, x] = (
+            two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
+        )
+        slopes[1, x] = -slope * similarity * inverse_d
+        slopes[2, x] = two * slope * a * inverse_c * inverse_d
+        if target_slope is not None:
+            target_slope[x] = (
+                two * slope * (mean_w * (b - a) * inverse_c * inverse_d - mean_t * similarity * (inverse_c - inverse_d))
+            )
+
+
+@row_kernel
+def minimum_row(
+    y: int,
+    residuals: Floats,  # (N, W)
+    seen: NDArray[np.bool_],  # (N, R, W): row `at`
+    at: int,
+    identity_residual: Floats,  # (N, H, W)
+    identity_winner: Indices,  # (W)
+    auto_mask: bool,
+    residual: Floats,  # out (W)
+    winner: Indices,  # out (W)
+    nearest: Indices,  # out (W)
+    unmasked: Floats,  # out (W)
+) -> None:
+    """`auto_mask.minimum_reprojection` for one row. Loops over few arrays each run on several pixels at once."""
+    width = residual.size
+    largest = np.empty_like(residual)
+    residual[:], unmasked[:], largest[:] = np.inf, np.inf, identity_residual[0, y]
+    winner[:], nearest[:] = -1, -1
+    for n in range(len(residuals)):
+        own, own_seen, identity, number = residuals[n], seen[n, at], identity_residual[n, y], np.int8(n)
+        for x in range(width):
+            nearer = own_seen[x] & (own[x] < unmasked[x])
+            unmasked[x] = own[x] if nearer else unmasked[x]
+            nearest[x] = number if nearer else nearest[x]
+        for x in range(width):
+            wins = own_seen[x] & (own[x] < residual[x]) & ((own[x] < identity[x]) | (not auto_mask))
+            residual[x] = own[x] if wins else residual[x]
+            winner[x] = number if wins else winner[x]
+        for x in range(width):
+            largest[x] = identity[x] if identity[x] > largest[x] else largest[x]
+    for x in range(width):
+        unmasked[x] = unmasked[x] if nearest[x] >= 0 else largest[x]
+    for x in range(width):
+        residual[x] = residual[x] if winner[x] >= 0 else largest[x]
+    for x in range(width):
+        masked = identity_winner[x] if nearest[x] >= 0 else nearest[x]
+        winner[x] = winner[x] if winner[x] >= 0 else masked

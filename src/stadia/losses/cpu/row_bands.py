@@ -1,0 +1,56 @@
+"""Run compiled loops on bands of rows, on as many threads as torch has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.process.numba_jit import compile_loops
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int8]
+
+row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
+
+_ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Return the threads of this process; a fork does not inherit its parent's."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="stadia-reprojection")
+
+
+def run_in_bands(
+    kernel: Callable[..., None],
+    height: int,
+    of_sample: Sequence[NDArray[Any] | None],
+    shared: Sequence[Any],
+    rows: int = _ROWS,
+) -> None:
+    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads.
+
+    None in place of an array is passed as None. rows: of a band.
+    """
+    assert of_sample[0] is not None
+    bands = [(b, y, min(y + rows, height)) for b in range(len(of_sample[0])) for y in range(0, height, rows)]
+
+    remaining = iter(bands)  # shared: each thread takes the next band when it is done with one
+
+    def work() -> None:
+        for sample, first, last in remaining:
+            kernel(first, last, *(None if array is None else array[sample] for array in of_sample), *shared)
+
+    threads = torch.get_num_threads()
+    others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(threads - 1)]
+    work()  # this thread works too: the others may wake late
+    for other in others:
+        if not other.cancel():  # it has begun
+            other.result()

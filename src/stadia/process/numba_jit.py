@@ -1,0 +1,122 @@
+"""Compile Python loops with Numba, and keep the compiled code in a private folder of the user.
+
+Numba stores compiled code as pickles, and reading a pickle can run any code. So the cache is a program, and lies where
+nobody else can write: `docs/explanation/security.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba import njit
+from numba.core import config
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from stadia.files.input_files import read_bytes
+from stadia.files.private_folder import find_private_folder
+
+_F = TypeVar("_F", bound=Callable[..., object])
+_DIGEST_BYTES = 32
+_MAX_ENTRY_BYTES = 64 << 20
+
+
+def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
+    """Compile a function at its first call, and cache the result on disk where there is a private folder for it.
+
+    The kernel releases Python's global lock and is serial; callers may run it in several threads. So results do not
+    depend on the number of threads, and a later fork is safe.
+
+    Args:
+        fastmath: what LLVM may change in the arithmetic ("contract", "arcp", ...). Nothing by default, so that results
+            are equal bit for bit.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+    kernel: Any = njit(function, **options)
+    folder = find_kernel_cache()
+    if folder is not None:
+        with contextlib.suppress(RuntimeError, OSError):  # no file of the source, no space for the cache
+            kernel._cache = _KernelCache(function, folder)
+    return cast(_F, kernel)
+
+
+def find_kernel_cache() -> Path | None:
+    """Return the private folder of compiled code, `stadia/numba-VERSION`; None where there is none."""
+    return find_private_folder(f"numba-{numba.__version__}")
+
+
+class _KernelFile(IndexDataCacheFile):
+    """Numba's two files of a kernel, each with a SHA-256 at its end, which pickle ignores.
+
+    Content is compared with its SHA-256 before it is unpickled. This finds damage; the folder keeps others out.
+    """
+
+    @contextlib.contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+        with super()._open_for_write(filepath) as stream:
+            content = io.BytesIO()
+            yield content
+            stream.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+    def _load_index(self) -> dict[Any, str]:
+        if not Path(self._index_path).exists():
+            return {}
+        _check_digest(Path(self._index_path))
+        return dict(super()._load_index())
+
+    def _load_data(self, name: str) -> object:
+        _check_digest(Path(self._data_path(name)))
+        return super()._load_data(name)
+
+
+def _check_digest(path: Path) -> None:
+    data = read_bytes(path, expected="compiled code", max_bytes=_MAX_ENTRY_BYTES)
+    if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+        raise ValueError(f"{path}: a damaged entry of the cache of compiled code")
+
+
+def _stamp_callees(function: Any) -> tuple[tuple[str, int, int], ...]:
+    """Return name, time and size of other files whose kernels a function calls: their code is part of its own."""
+    files, todo, seen = set[Path](), [function], set[Any]()
+    while todo:
+        caller = todo.pop()
+        seen.add(caller)
+        callees = (getattr(caller.__globals__.get(name), "py_func", None) for name in caller.__code__.co_names)
+        todo += [callee for callee in callees if callee is not None and callee not in seen]
+        files.add(Path(caller.__code__.co_filename))
+    files.discard(Path(function.__code__.co_filename))
+    stats = ((path, path.stat()) for path in sorted(files))
+    return tuple((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache of one function, in a folder that is given; a damaged entry is compiled again."""
+
+    def __init__(self, function: Callable[..., object], folder: Path) -> None:
+        before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(folder), ""  # not those of a file in the current folder
+        try:
+            super().__init__(function)
+        finally:
+            config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
+        if not Path(self.cache_path).is_relative_to(folder):
+            raise RuntimeError("Numba chose another folder for its cache")
+        stamps = self._impl.locator.get_source_stamp(), _stamp_callees(function)
+        self._cache_file: Any = _KernelFile(self.cache_path, self._impl.filename_base, stamps)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged entry raises
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a full disk: the kernel is compiled, and runs
+            super().save_overload(sig, data)

@@ -1,0 +1,1 @@
+"""What starts a training: data, start checks, expected cost, measured choices, the workflow."""

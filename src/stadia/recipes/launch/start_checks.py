@@ -1,0 +1,214 @@
+"""The checks before the first step of a training: its data, its losses, and a class of the user's own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from stadia.core import seeds
+from stadia.core.errors import ConfigError, RunError
+from stadia.core.types import Batch
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.finding import (
+    FINDINGS,
+    TRAIN_ANYWAY,
+    Finding,
+    OnStop,
+    Severity,
+    Stage,
+    append_finding,
+    write_findings,
+)
+from stadia.diagnostics.loss_checks.loss_check_runner import (
+    check_losses,
+    check_training_start,
+    collect_findings,
+    stop_at,
+)
+from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT, TrainingStart
+from stadia.diagnostics.monitors.training_monitor import read_kept_findings
+from stadia.diagnostics.preflight_cache.reused_findings import FindingsCache
+from stadia.files.atomic_files import write_text
+from stadia.files.input_files import read_text
+from stadia.process.terminal import announce_step
+from stadia.recipes.base.build_recipe import TrainingData
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.video_data import VideoData
+from stadia.recipes.launch.own_class import build_base, check_own_weights, note_unchecked_loss
+from stadia.recipes.launch.own_values import OWN_VALUES, list_own_values
+from stadia.training.batches import TrainingPlan, select_device
+from stadia.training.config import MAX_CHECK_SECONDS
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run, is_main_process
+
+LOSS_CHECKS = "loss checks of the training"
+
+NOT_CHECKED, DATA_NOT_CHECKED = "N01", "N02"
+"""Codes of the notes about a check that could not be made, and about data that were not checked in time."""
+
+RESERVED_SECONDS = 2.0
+"""Kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+
+LOSS_LAW_SHARE = 0.5
+"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
+
+
+def find_data_findings(data: TrainingData, console: Console, *, check_again: bool) -> list[Finding]:
+    """Return the findings of the data. Those of video are kept, and are used again where nothing changed since."""
+    if not isinstance(data, VideoData):
+        return data.findings()
+
+    def announce(line: str) -> None:
+        if is_main_process():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return replace(data, findings_cache=FindingsCache.open(announce, check_again=check_again)).findings()
+
+
+def replace_data_findings(run: Run, findings: list[Finding]) -> None:
+    """Write the findings of the data over those of a resumed run. The lines that go are kept in `taken-back`."""
+    if not run.writes:
+        return
+    path = run.folder / "findings.jsonl"
+    before = read_text(path, expected=FINDINGS).splitlines(keepends=True) if path.exists() else []
+    write_findings(path, [*findings, *read_kept_findings(run.folder)])
+    now = set(read_text(path, expected=FINDINGS).splitlines(keepends=True))
+    if gone := [line for line in before if line not in now]:
+        write_text(run.taken_back / path.name, "".join(gone))
+
+
+def report_findings(
+    findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data"
+) -> list[Finding]:
+    """Print findings above severity note, and notes of data that were not checked in time.
+
+    Raises RunError on severity stop, unless `on_stop` is not HALT.
+    """
+    for finding in findings:
+        if finding.severity is not Severity.NOTE or finding.code == DATA_NOT_CHECKED:
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
+            console.print(line, markup=False, soft_wrap=True)
+    stops = [finding for finding in findings if finding.severity is Severity.STOP]
+    if stops and on_stop is OnStop.HALT:
+        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
+        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
+        raise RunError(of, found=found, expected="no finding of severity stop", fix=fix)
+    return findings
+
+
+def check_own_class(recipe: AnyRecipe, run: Run, console: Console) -> None:
+    """Refuse a user's class whose weights no command loads; note its values and what the loss checks do not see."""
+    if (base := build_base(recipe)) is None:
+        return
+    try:
+        check_own_weights(recipe, base)
+    except ConfigError as error:
+        run.failed(error)
+        raise
+    run.note(**{OWN_VALUES: list_own_values(recipe, base)})
+    notes = note_unchecked_loss(type(recipe))
+    for note in notes:
+        append_finding(run.folder / "findings.jsonl", note)
+    print_unchecked(notes, console)
+
+
+def check_run_losses(
+    recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+) -> None:
+    """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
+    found = run_loss_checks(recipe, config, data, console)
+    for finding in found:
+        append_finding(run.folder / "findings.jsonl", finding)
+    try:
+        report_findings(found, console, on_stop, of=LOSS_CHECKS)
+    except RunError as error:
+        run.failed(error)
+        raise
+
+
+def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
+    """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
+
+    recipe: about to be trained, with its initial weights.
+    """
+    with announce_step(console, "checking the losses"):
+        found = _find_loss_findings(recipe, config, data)
+        count = sum(one.code != NOT_CHECKED for one in found)
+        where = " in what was checked" if count < len(found) else ""
+        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
+        print_unchecked(found, console)
+    return found
+
+
+def print_unchecked(findings: list[Finding], console: Console) -> None:
+    """Print a line for each reason why something was not checked, with the fix where it is not the usual one."""
+    unchecked: dict[tuple[str, str], list[str]] = {}
+    for one in findings:
+        if one.code == NOT_CHECKED:
+            check, _, reason = one.measured.partition(": ")
+            fix = "" if one.fix == CATALOG[NOT_CHECKED].fix else f"; {one.fix}"
+            unchecked.setdefault((reason, fix), []).append(check)
+    for (reason, fix), checks in unchecked.items():
+        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_out_of_time(findings: list[Finding]) -> tuple[str, ...]:
+    """Return the names of the checks that the time limit left out."""
+    notes = [one.measured for one in findings if one.code == NOT_CHECKED and TIME_LIMIT in one.measured]
+    return tuple(dict.fromkeys(measured.partition(": ")[0] for measured in notes))
+
+
+def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
+    started = time.monotonic()
+    until = started + config.training.check_seconds - RESERVED_SECONDS
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    with seeds.preserve_generators():
+        data.train.set_position(0, 0)
+        batch = next(iter(data.train))
+        device = select_device(training.accelerator)
+        start = TrainingStart.prepare(
+            recipe, batch, device, precision=training.precision, depth_range_m=recipe.depth_range_m
+        )
+        start.recipe.plan = TrainingPlan.from_loader(data.train, training)
+        laws_until = started + LOSS_LAW_SHARE * (until - started)
+        found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
+        found += check_training_start(start, until - time.monotonic())
+    return [_explain_time_limit(one, training.check_seconds) for one in found]
+
+
+def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
+    """Return a note about a check that had no time with its cause and fix; any other finding unchanged.
+
+    The stage of each note is set: a resume replaces the findings of the data.
+    """
+    if finding.code != NOT_CHECKED:
+        return finding
+    finding = replace(finding, stage=Stage.BEFORE_TRAINING)
+    if TIME_LIMIT not in finding.measured:
+        return finding
+    cause = f"the checks before the first step have {seconds:g} s, and this machine was slow or busy"
+    expected = "all checks within the time limit"
+    return replace(finding, expected=expected, cause=cause, fix=describe_longer_checks(seconds))
+
+
+def describe_longer_checks(seconds: float) -> str:
+    """Return how checks that took longer than `training.check_seconds` get the time that they need."""
+    fix = "run nothing else during the checks"
+    if seconds >= MAX_CHECK_SECONDS:
+        return fix
+    longer = min(3 * seconds, MAX_CHECK_SECONDS)
+    return f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
+
+
+def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
+    with stop_at(until):  # a recipe may run its networks
+        losses = start.recipe.loss_cases(batch)
+    return check_losses(losses, until)

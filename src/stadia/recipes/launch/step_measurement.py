@@ -1,0 +1,132 @@
+"""Train three steps of a configuration to measure their time and peak memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stadia.core.errors import RunError
+from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
+from stadia.process.quick_stop import discard_if_interrupted
+from stadia.process.terminal import Terminal
+from stadia.recipes.base.build_recipe import TrainingData, create_recipe
+from stadia.recipes.base.config import RecipeConfig
+from stadia.training.fit import Interrupted, fit
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.peak_memory import PeakMemory
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+PROBE_STEPS = 3
+"""The second step adds the optimizer's state; the third shows that memory stays constant."""
+
+PROBE_INTERVAL_S = 0.02
+
+
+@dataclass(frozen=True)
+class DryRunResult:
+    """Time and peak memory of each step of `recipes.dry_run`. A finding that stops raises, and gives no result.
+
+    device: type of the torch device, "cpu" or "cuda".
+    peak_bytes: peak memory during each step, bytes: of torch on a GPU, else of the process and its children, with
+        what earlier steps freed and the process keeps. Three steps for each data set and stage; the first has no
+        state of the optimizer yet.
+    seconds: wall time of each step, with its data, seconds; the first one is the slowest.
+    not_checked: names of the loss checks that `training.check_seconds` left no time for; empty if all ran.
+
+    Examples:
+        >>> result = DryRunResult("cpu", (500 << 20, 520 << 20, 520 << 20), (1.8, 0.6, 0.6))
+        >>> print(result)
+        3 full steps: peak memory of all its processes 500, 520, 520 MB, 1.80, 0.60, 0.60 s
+        >>> max(result.peak_bytes) / 2**30 < 8 and not result.not_checked  # fits 8 GB, and every check ran
+        True
+    """
+
+    device: str
+    peak_bytes: tuple[int, ...]
+    seconds: tuple[float, ...]
+    not_checked: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        peaks = ", ".join(f"{peak / (1 << 20):.0f}" for peak in self.peak_bytes)
+        where = "of the GPU" if self.device == "cuda" else "of all its processes"
+        times = ", ".join(f"{seconds:.2f}" for seconds in self.seconds)
+        return f"{len(self.seconds)} full steps: peak memory {where} {peaks} MB, {times} s"
+
+
+def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
+    """Build the networks and train PROBE_STEPS steps of a configuration at one size, in a temporary folder.
+
+    Each of several data sets trains that many steps. Raises what `workflow.train` raises before training, and RunError
+    if memory does not suffice, with the step.
+    """
+    train = (
+        take_batches_of_each(data.train.loaders, PROBE_STEPS * config.training.grad_accumulation_steps)
+        if isinstance(data.train, MixtureLoader)
+        else data.train
+    )
+    sets = len(train.loaders) if isinstance(train, MixtureLoader) else 1
+    few = {"max_steps": PROBE_STEPS * sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
+    training = config.training.model_copy(update=few)
+    probe = MemoryProbe()
+    with (
+        tempfile.TemporaryDirectory(prefix="stadia-dry-run-", ignore_cleanup_errors=True) as folder,
+        discard_if_interrupted(Path(folder)),
+        probe.process,
+    ):
+        run = Run.create(Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed)
+        recipe = create_recipe(recipe_class, config, data, run)
+        try:
+            fit(recipe, train, None, training, run, callbacks=[probe], console=Terminal(quiet=True))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
+        except Interrupted:
+            raise KeyboardInterrupt from None  # there is no run to go on with
+    return DryRunResult(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
+
+
+class MemoryProbe(Callback):
+    """Records the peak memory of every step."""
+
+    def __init__(self) -> None:
+        self.process = PeakMemory(PROBE_INTERVAL_S)
+        self.device = "cpu"
+        self.peak_bytes: list[int] = []
+        self.seconds: list[float] = []
+        self.started = 0.0
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self.device = loop.fabric.device.type
+        self._start()
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)
+        self.seconds.append(time.perf_counter() - self.started)
+        self._start()
+
+    def _start(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.process.restart()
+        self.started = time.perf_counter()
+
+
+def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -> RunError:
+    """Return an error with the step and the peak of the step before it."""
+    before = f" after {peaks[-1] / (1 << 20):.0f} MB of the step before" if peaks else ""
+    return RunError(
+        f"memory of step {step}",
+        found=f"none left{before} ({' '.join(str(error).split())[:200]})",
+        expected="memory for every step",
+        fix=(
+            "lower training.batch_size (and raise training.grad_accumulation_steps as much),"
+            " or data.height and data.width"
+        ),
+    )

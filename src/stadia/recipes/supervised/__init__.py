@@ -1,0 +1,1 @@
+"""The recipe `supervised`: depth from sparse or dense ground truth."""

@@ -1,0 +1,63 @@
+"""Configuration of the recipe `supervised`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stadia.core.errors import ConfigError
+from stadia.dataloading.config import VALIDATION_KEYS, DataConfig
+from stadia.datasets.config import Pixels
+from stadia.losses.config import SparseDepthConfig
+from stadia.models import DPT_NETWORKS
+from stadia.models.config import DptConfig
+from stadia.models.dpt_architectures import check_stride_multiples
+from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
+
+
+class LabeledDataConfig(DataConfig):
+    """Single images with ground truth: no neighbors in time, no stereo.
+
+    height, width: network size, multiples of its stride: 32; 14 for Depth Anything.
+    """
+
+    height: Pixels = 192
+    width: Pixels = 640
+    offsets: tuple[int, ...] = ()
+    stereo: bool | Literal["auto"] = False
+    ground_truth_depth: bool = True
+
+
+class SupervisedConfig(RecipeConfig):
+    """Depth with a dense prediction transformer (DPT, arXiv 2103.13413) from sparse or dense ground truth.
+
+    Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
+    Depth is in metres; with affine-invariant losses alone, up to scale and shift.
+    Command: `stadia train supervised --data PATH`.
+    Measured time and scores: docs/results/dpt.md.
+
+    recipe: name of this recipe.
+    backbone_lr_factor: learning rate of the transformer over that of decoder and head (`optimizer.lr`); null = 0.1 with
+        pretrained weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
+    """
+
+    evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
+    validation: ClassVar[tuple[str, ...]] = ("abs_rel", "rmse", "d1")
+
+    recipe: Literal["supervised"] = "supervised"
+    name: RunName = "supervised"
+    data: LabeledDataConfig
+    model: DptConfig = DptConfig()
+    loss: SparseDepthConfig = SparseDepthConfig()
+    backbone_lr_factor: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _size_suits_the_network(self) -> Self:
+        stride = DPT_NETWORKS.load(self.model.network)().stride
+        try:
+            check_stride_multiples(self.model.network, stride, height=self.data.height, width=self.data.width)
+        except ConfigError as error:
+            what = f"found {error.found}; expected {error.expected}. Fix: {error.fix}"
+            raise ValueError(f"data.height and data.width: {what}") from error
+        return self

@@ -1,0 +1,284 @@
+"""Nothing is overwritten that stadia did not write as the same kind of output."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import StadiaError
+from stadia.files.atomic_files import atomic_write
+from stadia.files.output_files import (
+    MARKS,
+    PREVIEWED,
+    check_output_folder,
+    check_replaceable,
+    fill_new_folder,
+    write_marked_png,
+)
+
+SAMPLES = {
+    "report": b'<!doctype html>\n<meta name="generator" content="stadia-report">',
+    "journal": b"<!-- stadia-journal -->\n# Journal",
+    "score file": b'{\n  "format": "stadia-scores",\n  "abs_rel": 1}',
+    "list of findings": b'{"code": "K03", "severity": "stop"}',
+    "camera height": b'{\n  "format": "stadia-camera-height"}',
+    "camera": b'{\n  "format": "stadia-camera",\n "K": 1}',
+    "comparison": b"<svg><dc:identifier>stadia-comparison</dc:identifier>",
+    "drawing of paths": b"<svg><dc:identifier>stadia-paths</dc:identifier>",
+    "overview": b"\x89PNG....tEXtSoftware\0stadia-overview",
+    "video of activations": bytes(200_000) + b"stadia-activations",
+    "exported network": bytes(200_000) + b"format\x12\x0cstadia-depth",
+    **{f"preview of {kind}": b"\x89PNG....tEXtSoftware\0stadia-preview-" + kind.encode() for kind in PREVIEWED},
+}
+
+
+def test_each_kind_has_a_mark() -> None:
+    assert set(SAMPLES) == set(MARKS)
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_an_output_replaces_its_own_kind_alone(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    assert check_replaceable(path, kind, inputs=()) == path  # a new file
+    path.write_bytes(SAMPLES[kind])
+    check_replaceable(path, kind, inputs=())
+    other = next(name for name in MARKS if name != kind)
+    with pytest.raises(StadiaError, match=f"out: found something there already, and no {other}.*--force"):
+        check_replaceable(path, other, inputs=())
+    check_replaceable(path, other, force=True, inputs=())
+
+
+@pytest.mark.parametrize("content", [b"years of work", b'{"metrics": {"format": "stadia-scores"}}', b"# Journal\n"])
+@pytest.mark.parametrize("kind", MARKS)
+def test_another_file_is_kept(kind: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(content)
+    with pytest.raises(StadiaError, match="mine: found something there already"):
+        check_replaceable(path, kind, inputs=())
+
+
+def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    check_replaceable(tmp_path / "out", "report", inputs=())
+
+
+def test_an_input_of_the_command_is_never_replaced(tmp_path: Path) -> None:
+    path, link = tmp_path / "est.txt", tmp_path / "link.txt"
+    path.write_text("0 0 0 0 0 0 0 1")
+    link.symlink_to(path)
+    for output in (path, link):
+        with pytest.raises(StadiaError, match="found an input of this command"):
+            check_replaceable(output, "score file", force=True, inputs=[None, tmp_path / "absent", path])
+    check_replaceable(tmp_path / "scores.json", "score file", force=True, inputs=[path])
+
+
+def test_of_an_input_folder_earlier_outputs_alone_are_replaced(tmp_path: Path) -> None:
+    """`stadia report RUN --out RUN/config.json --force`."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "report.html").write_bytes(SAMPLES["report"])
+    with pytest.raises(StadiaError, match=r"config\.json: found a file of .*, an input of this command"):
+        check_replaceable(tmp_path / "config.json", "report", inputs=[tmp_path], force=True)
+    (tmp_path / "empty.html").touch()
+    for name in ("report.html", "another.html", "empty.html"):
+        check_replaceable(tmp_path / name, "report", inputs=[tmp_path])
+
+
+def test_of_a_run_its_own_files_alone_are_inputs(tmp_path: Path) -> None:
+    """`stadia report RUN --force` where RUN/report.html is something else."""
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("run.json", "config.json", "checkpoints/last.safetensors", "report.html"):
+        (tmp_path / name).write_text("{}")
+    for name in ("run.json", "config.json", "checkpoints/last.safetensors"):
+        with pytest.raises(StadiaError, match=f"{name}: found a file of {tmp_path}, an input of this command"):
+            check_replaceable(tmp_path / name, "report", inputs=[tmp_path], force=True)
+    with pytest.raises(StadiaError, match="found something there already"):
+        check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path])
+    check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path], force=True)
+
+
+def test_a_home_folder_is_expanded_in_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves `--out=~/model.onnx` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_replaceable(Path("~/model.onnx"), "exported network", inputs=()) == tmp_path / "model.onnx"
+    assert check_output_folder(Path("~/out"), "findings.jsonl", "list of findings", inputs=()) == tmp_path / "out"
+
+
+def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(SAMPLES["report"])
+    (tmp_path / "out").symlink_to("precious")
+    with pytest.raises(StadiaError, match="out: found a symbolic link"):
+        check_replaceable(tmp_path / "out", "report", inputs=())
+    check_replaceable(tmp_path / "out", "report", force=True, inputs=())
+    with atomic_write(tmp_path / "out") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "precious").read_bytes() == SAMPLES["report"]
+    assert not (tmp_path / "out").is_symlink()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_pipe_is_never_replaced(make, tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(StadiaError, match=r"out: found (a folder|no regular file)"):
+        check_replaceable(tmp_path / "out", "report", force=True, inputs=())
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StadiaError, match="a file where a folder should be"):
+        check_replaceable(tmp_path / "file" / "out", "report", inputs=())
+
+
+def test_a_folder_of_outputs(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "new", "findings.jsonl", "list of findings", inputs=())
+    assert not (tmp_path / "new").exists()
+    folder = tmp_path / "full"
+    folder.mkdir()
+    check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
+    (folder / "thesis.tex").touch()
+    with pytest.raises(StadiaError, match="full: found files in it, and no list of findings"):
+        check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
+    (folder / "findings.jsonl").write_text("mine")
+    with pytest.raises(StadiaError, match=r"findings\.jsonl: found something there already"):
+        check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
+    (folder / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
+    check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
+    (folder / "findings.jsonl").write_text("mine")
+    check_output_folder(folder, "findings.jsonl", "list of findings", inputs=(), force=True)
+
+
+def test_no_input_is_in_a_folder_of_outputs(tmp_path: Path) -> None:
+    """`stadia check DATA data.poses=OUT/poses.txt --out OUT --force`."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "poses.txt").write_text("1 0 0 0")
+    with pytest.raises(StadiaError, match=r"out: found .*poses\.txt, an input of this command, in it"):
+        check_output_folder(
+            folder, "findings.jsonl", "list of findings", inputs=[folder / "poses.txt", tmp_path], force=True
+        )
+    check_output_folder(tmp_path / "o", "findings.jsonl", "list of findings", inputs=[folder / "poses.txt", tmp_path])
+
+
+def test_a_folder_of_findings_with_a_link_inside_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
+    check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings", inputs=())
+    (tmp_path / "out" / "findings").symlink_to(tmp_path)
+    with pytest.raises(StadiaError, match="findings: found a symbolic link"):
+        check_output_folder(tmp_path / "out", "findings.jsonl", "list of findings", inputs=())
+
+
+def test_a_png_is_marked_and_the_same_image(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
+    path = tmp_path / "a.png"
+    write_marked_png(path, image, "stadia-overview")
+    check_replaceable(path, "overview", inputs=())
+    assert (cv2.imread(str(path)) == image).all()
+    with pytest.raises(StadiaError):
+        check_replaceable(path, "comparison", inputs=())
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_archive_is_recognized_by_its_description(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+        archive.writestr("model/data", bytes(100_000))
+        archive.writestr("model/extra/stadia.json", "{}")
+    check_replaceable(tmp_path / "model.pt2", "exported network", inputs=())
+
+
+def fill(folder: Path, names: str = "abc") -> None:
+    with fill_new_folder(folder) as partial:
+        for name in names:
+            (partial / name).write_text("new")
+
+
+def list_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(params=["new", "exists"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "exists":
+        (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def test_a_folder_is_filled_once(place: Path) -> None:
+    fill(place)
+    assert list_names(place) == ["a", "b", "c"]
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(place)
+
+
+def test_after_an_error_nothing_is_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, target: Path, rename: Any = Path.rename) -> Path:
+        if path.name in ("b", ".out.partial"):
+            raise OSError(errno.EIO, "broken disk", str(path))
+        return rename(path, target)
+
+    existed = place.exists()
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="broken disk"):
+        fill(place)
+    monkeypatch.undo()
+    assert place.exists() == existed
+    fill(place)
+
+
+def test_what_a_killed_process_moved_is_taken_back(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib
+from stadia.files.output_files import fill_new_folder
+rename = pathlib.Path.rename
+pathlib.Path.rename = lambda path, to: os._exit(9) if path.name == "b" else rename(path, to)
+with fill_new_folder(pathlib.Path({str(tmp_path)!r})) as folder:
+    for name in "abc":
+        (folder / name).write_text("old")
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert list_names(tmp_path) == [".stadia-partial", "a"]
+    fill(tmp_path, "bd")
+    assert list_names(tmp_path) == ["b", "d"]
+
+
+def test_what_was_moved_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while the emptied folder is removed: the next process took the drawings back, and what was put there."""
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    fill(tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(tmp_path / "out")
+    assert list_names(tmp_path / "out") == ["a", "b", "c"]
+
+
+def test_a_folder_is_filled_by_one_process(place: Path) -> None:
+    with fill_new_folder(place) as folder:
+        (folder / "a").touch()
+        with pytest.raises(StadiaError, match="another process that writes it"):
+            fill(place)
+    assert list_names(place) == ["a"]
+
+
+def test_a_folder_of_the_user_with_a_similar_name_is_kept(tmp_path: Path) -> None:
+    (tmp_path / ".partial").mkdir()
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(tmp_path)
+    assert list_names(tmp_path) == [".partial"]
+
+
+def test_names_that_lead_out_of_the_folder_are_not_removed(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "kept", tmp_path / "out" / ".stadia-partial"
+    kept.touch()
+    folder.mkdir(parents=True)
+    (folder / ".moved.json").write_text('["../kept", 3]')
+    fill(tmp_path / "out")
+    assert kept.exists()

@@ -1,0 +1,189 @@
+"""Ctrl-C in the set-up of a training ends the process within a second, with one line and without half-made folders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from stadia.process import quick_stop
+from stadia.process.closed_output import OutputClosedError
+from stadia.process.quick_stop import discard_if_interrupted, stop_quickly
+
+BUSY = """
+import ctypes, signal, sys
+from pathlib import Path
+from stadia.process.quick_stop import discard_if_interrupted, interrupt_on_termination, stop_quickly
+
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
+with interrupt_on_termination(), stop_quickly(), discard_if_interrupted(folder):
+    folder.mkdir()
+    libc = ctypes.CDLL(None)
+    while True:  # a library that goes on after a signal, and lets other threads run
+        try:
+            print("busy", flush=True)
+            libc.sleep(60)
+        except KeyboardInterrupt:
+            libc.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
+@pytest.mark.parametrize("number", [signal.SIGINT, *quick_stop.TERMINATIONS])
+def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-c", BUSY, str(folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        sent = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert time.monotonic() - sent < 2  # 0.8 s on an idle machine
+    assert (process.returncode, err) == (quick_stop.INTERRUPTED, "stadia: interrupted\n")
+    assert not folder.exists()
+
+
+def test_only_an_interrupted_folder_is_removed(tmp_path: Path) -> None:
+    for error in (KeyboardInterrupt, OutputClosedError, BrokenPipeError, ValueError):
+        folder = tmp_path / error.__name__
+        folder.mkdir()
+        with pytest.raises(error), discard_if_interrupted(folder):
+            raise error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BrokenPipeError", "ValueError"]
+
+
+def test_the_interrupt_of_a_short_call_is_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal raises KeyboardInterrupt, and what was set is as before."""
+    monkeypatch.setattr(quick_stop, "GRACE_S", 30)
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended"))
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), stop_quickly():
+        signal.raise_signal(signal.SIGINT)
+    assert threading.active_count() == threads
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_worker_does_not_delay_the_end() -> None:
+    """The worker holds both sockets open."""
+    before = time.monotonic()
+    with stop_quickly():
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+    assert time.monotonic() - before < 15, "the block ends while the worker still sleeps"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+TERMINATED = """
+import signal, sys, time
+from pathlib import Path
+from stadia.process.quick_stop import discard_if_interrupted, interrupt_on_termination
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
+folder = Path(sys.argv[1])
+try:
+    with interrupt_on_termination(), discard_if_interrupted(folder):
+        folder.mkdir()
+        print("busy", flush=True)
+        time.sleep(.5 if sys.argv[2] == "ignored" else 60)
+except KeyboardInterrupt:
+    if sys.argv[2] == "twice":
+        signal.raise_signal(signal.SIGHUP)  # the shell's, after the kernel's
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
+@pytest.mark.parametrize(
+    ("name", "kind", "code"), [("SIGTERM", "", 130), ("SIGHUP", "twice", 130), ("SIGHUP", "ignored", 0)]
+)
+def test_a_scheduler_and_a_closed_terminal_end_a_command_as_ctrl_c_does(
+    tmp_path: Path, name: str, kind: str, code: int
+) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-c", TERMINATED, str(folder), kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (code, "")
+    assert folder.exists() == (kind == "ignored")
+
+
+IN_TERMINAL = """
+import signal, sys, time
+from pathlib import Path
+from stadia.process.quick_stop import discard_if_interrupted, interrupt_on_termination
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+folder = Path(sys.argv[1])
+try:
+    with interrupt_on_termination(), discard_if_interrupted(folder / "run"):
+        (folder / "run").mkdir()
+        time.sleep(60)
+except KeyboardInterrupt:
+    for _ in range(3):
+        print("interrupted", flush=True)
+        print("interrupted", file=sys.stderr, flush=True)
+    (folder / "end").touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
+    import pty
+
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", IN_TERMINAL, str(tmp_path)])
+    ends = time.monotonic() + 60
+    while not (tmp_path / "run").exists():
+        assert time.monotonic() < ends, "the command has not started"
+        time.sleep(0.01)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["end"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_ends_by_the_signal_itself_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_stop, "GRACE_S", 0.0)
+    leave, ended = os._exit, list[int]()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    before = [signal.getsignal(number) for number in quick_stop.TERMINATIONS]
+    try:
+        for number in quick_stop.TERMINATIONS:
+            signal.signal(number, signal.SIG_DFL)
+        reads, writes = os.pipe()
+        with quick_stop.interrupt_on_termination(), stop_quickly():
+            child = os.fork()
+            if child == 0:
+                os.write(writes, b"1")  # a signal before this one may be lost: Python forgets those of its parent
+                time.sleep(30)
+                leave(0)
+            os.read(reads, 1)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+            time.sleep(0.2)  # the thread that would end this process reads its socket
+        assert not ended
+        with pytest.raises(KeyboardInterrupt), quick_stop.interrupt_on_termination():
+            signal.raise_signal(signal.SIGTERM)
+        assert [signal.getsignal(number) for number in quick_stop.TERMINATIONS] == [signal.SIG_DFL] * 2
+    finally:
+        os.close(reads)
+        os.close(writes)
+        for number, handler in zip(quick_stop.TERMINATIONS, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,321 @@
+"""The recipe `supervised`: its depth scale, its learning rates, the fit of scale and shift, and a pinned loss curve."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stadia import recipes
+from stadia.core.config import resolve_config
+from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
+from stadia.core.types import DepthScale
+from stadia.geometry.camera import intrinsics
+from stadia.models.dpt_net import DptNet
+from stadia.recipes.base.video_data import measure_labeled_share
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.supervised.config import SupervisedConfig
+from stadia.recipes.supervised.recipe import SupervisedRecipe
+
+SMALL = ("model.network=dpt-tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
+PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
+
+
+@pytest.fixture
+def small_dpt(small: SelfsupConfig) -> SupervisedConfig:
+    """A few steps of the smallest network on the tiny world."""
+    shared = small.model_dump(mode="json", include={"training": True, "data": {"path", "cache", "height", "width"}})
+    return resolve_config(SupervisedConfig, shared, SMALL)
+
+
+def changed(config: SupervisedConfig, *overrides: str) -> SupervisedConfig:
+    return resolve_config(SupervisedConfig, config.model_dump(mode="json"), overrides)
+
+
+class Lower(DptNet):
+    """Predict nearer depth lower in the image, as weights up to scale and shift might."""
+
+    def raw(self, image: Tensor) -> Tensor:
+        rows = torch.linspace(5, 25, image.shape[-2], device=image.device)[:, None]
+        return rows.expand(len(image), 1, -1, image.shape[-1]).contiguous()
+
+    @property
+    def weights(self) -> Any:
+        return {"network": "pretrained"}
+
+
+@pytest.mark.slow
+def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
+    run = recipes.train(small_dpt, out=tmp_path / "runs")
+    assert run.facts["depth_scale"] == "metres"
+    assert run.facts["model"] == "dpt-tiny, attention sdpa"
+    assert (run.folder / "scores" / "val.json").is_file()
+    with (run.folder / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses == pytest.approx(PINNED_LOSSES, rel=2e-3)
+    predictor = recipes.load_predictor(run.folder)
+    image, lens = torch.rand(1, 3, 32, 96), intrinsics(57.6, 57.6, 47.5, 15.5, height=32, width=96)
+    assert predictor.inverse_depth(image, lens).shape == (1, 1, 32, 96)
+    assert predictor.T_next_now(image, lens, image, lens) is None
+
+
+def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: SupervisedConfig) -> None:
+    assert SupervisedRecipe(small_dpt).depth_scale is DepthScale.METRES
+    affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
+    assert SupervisedRecipe(affine).depth_scale is DepthScale.AFFINE_INVERSE
+    assert SupervisedRecipe(small_dpt).run_metadata["scale_from"] == "the ground truth that it was trained on"
+    assert "scale_from" not in SupervisedRecipe(affine).run_metadata
+
+
+def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: SupervisedConfig) -> None:
+    recipe = SupervisedRecipe(small_dpt)
+    trainable = {id(p) for p in recipe.parameters() if p.requires_grad}
+    groups = recipe.parameter_groups()
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(trainable)
+    assert {group.get("lr", 1e-3) for group in groups} == {1e-3}
+    recipe.started_from = "another checkpoint"
+    backbone = {id(p) for p in recipe.network.backbone_parameters()}
+    for group in recipe.parameter_groups():
+        assert {id(p) in backbone for p in group["params"]} == {"lr" in group}
+        assert group.get("lr", 1e-3) == pytest.approx(1e-4 if "lr" in group else 1e-3)
+    assert SupervisedRecipe(changed(small_dpt, "backbone_lr_factor=0.5")).backbone_lr_factor == 0.5
+
+
+def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
+    small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stadia.recipes.supervised.recipe.DptNet", Lower)
+    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
+    recipe = SupervisedRecipe(config)
+    with caplog.at_level(logging.INFO):
+        recipe.save_data_stats(data)
+    assert "fitted to 5 images" in caplog.text
+    assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
+    assert recipe.run_metadata["fitted"]["images"] == 5
+    assert recipe.training
+    batch = next(iter(data.val))
+    true_m = batch.targets.depth_m
+    known = true_m > 0
+    predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
+    assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
+    assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
+    given = SupervisedRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
+    given.save_data_stats(data)
+    assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
+
+
+def test_scale_and_shift_belong_together(small_dpt: SupervisedConfig) -> None:
+    with pytest.raises(ConfigError, match="scale and shift belong together"):
+        changed(small_dpt, "model.scale=2")
+    with pytest.raises(ConfigError, match=r"model\.shift.*greater than or equal to 0"):
+        changed(small_dpt, "model.scale=2", "model.shift=-1")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_remembers_what_it_started_from(
+    small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The recipe that is resumed is built without weights; run.json keeps what the first one was."""
+    file = tmp_path / "tiny.safetensors"
+    save_file(DptNet(small_dpt.model).network.state_dict(), file)
+    config = changed(
+        small_dpt, f"model.weights={file}", "model.scale=1.5", "model.shift=0.01", "training.checkpoint_every=1"
+    )
+    run = recipes.train(config, out=tmp_path / "runs")
+    before = run.facts
+    assert before["backbone_lr_factor"] == 0.1
+    assert before["load_report"]["source"] == str(file)
+    (run.folder / "scores" / "val.json").unlink()
+    file.unlink()  # a resumed run has weights of its own
+    after = recipes.train(config, resume=run.folder).facts
+    assert {key: after[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")} == {
+        key: before[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")
+    }
+
+
+def test_missing_weights_are_reported_before_data_are_opened(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
+    absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
+    with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
+        recipes.train(absent, out=tmp_path / "runs")
+    with pytest.raises(DataError, match="no-data"):  # the same for weights that are not requested
+        recipes.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_fit_that_cannot_be_made_fails_the_run(
+    small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Higher(Lower):
+        """Predict depth, not inverse depth."""
+
+        def raw(self, image: Tensor) -> Tensor:
+            return super().raw(image).flip(-2)
+
+    monkeypatch.setattr("stadia.recipes.supervised.recipe.DptNet", Higher)
+    with pytest.raises(GeometryError, match="a prediction that falls where inverse depth grows"):
+        recipes.train(small_dpt, out=tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    told = json.loads((folder / "run.json").read_text())
+    assert told["status"] == "failed"
+    assert "pass the reciprocal if the prediction is depth" in told["error"]
+
+
+def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
+    small_dpt: SupervisedConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Falling(DptNet):
+        def raw(self, image: Tensor) -> Tensor:
+            return Lower.raw(self, image).flip(-2)
+
+    monkeypatch.setattr("stadia.recipes.supervised.recipe.DptNet", Falling)
+    weights = {
+        name: tensor
+        for name, tensor in DptNet(small_dpt.model).network.state_dict().items()
+        if not name.startswith("head.")
+    }
+    save_file(weights, tmp_path / "headless.safetensors")
+    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_missing=["head.*"]')
+    config, data = SupervisedRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
+    recipe = SupervisedRecipe(config)
+    with caplog.at_level(logging.WARNING):
+        recipe.save_data_stats(data)
+    assert "some weights are random" in caplog.text
+    batch = next(iter(data.val))
+    true_m = batch.targets.depth_m
+    known = true_m > 0
+    predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
+    assert 0.4 < float(predicted_m[known].median() / true_m[known].median()) < 2.5
+
+
+def test_images_have_the_size_that_the_network_takes(small_dpt: SupervisedConfig) -> None:
+    with pytest.raises(ConfigError, match=r"96x32; expected multiples of 14. Fix: take 98x28"):
+        changed(small_dpt, "model.network=depth-anything-small")
+    assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
+    recipe = SupervisedRecipe(small_dpt)
+    recipe.predictor((64, 160))
+    with pytest.raises(ConfigError, match=r"multiples of 32\. Fix: take 160x64"):
+        recipe.predictor((60, 160))
+
+
+def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, worlds: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("depth"))
+    with pytest.raises(DataError, match=r"ground truth of .*found no depth"):
+        SupervisedRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
+
+
+def test_a_recording_is_labeled_where_none_of_five_frames_is(tmp_path: Path) -> None:
+    """It was refused as one without ground truth."""
+    (tmp_path / "7").touch()
+    recording = MagicMock(
+        **{
+            "__len__.return_value": 20,
+            "depth_files": lambda index, side: [tmp_path / str(index)],
+            "depth_m": lambda index: np.float32([[1, 0]]) if index == 7 else None,
+        }
+    )
+    assert measure_labeled_share(recording) == 0.5
+    (tmp_path / "7").unlink()
+    assert measure_labeled_share(recording) == 0
+
+
+@pytest.mark.slow
+def test_frames_without_a_file_of_depth_do_not_train(
+    small_dpt: SupervisedConfig, tmp_path: Path, worlds: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As of KITTI, which has no depth for the first and last five frames of a drive: T10 stopped such trainings."""
+    few = shutil.copytree(worlds, tmp_path / "few")
+    labeled = {0, 4}
+    files = [path for path in few.glob("train*/depth/left/*") if int(path.stem) not in labeled]
+    for path in files:
+        path.unlink()
+    options = "training.batch_size=1", "training.log_every=1", "training.images_every=1", f"data.path={few}"
+    run = recipes.train(changed(small_dpt, *options, "training.max_steps=8"), out=tmp_path / "runs")
+    with (run.folder / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses) == 8
+    assert 0.0 not in losses
+    said = capfd.readouterr().err
+    assert f"note: {len(files)} of {len(files) + 2} training frames have no ground truth, and are left out" in said
+
+
+def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -> None:
+    """Its maps may be there, and empty."""
+    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
+    recipe, batch = SupervisedRecipe(config), next(iter(data.val))
+    unlabeled = replace(batch, targets=replace(batch.targets, depth_m=None))
+    report = recipe.training_step(unlabeled)
+    report.total.backward()
+    assert report.total.item() == 0
+    assert not any(weight.grad.any() for weight in recipe.parameters() if weight.grad is not None)
+    assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
+
+
+def test_a_network_is_refused_that_nobody_knows() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
+        recipes.configure("supervised", ("model.network=dpt-hybird",), data={"path": "x"})
+
+
+def test_images_of_a_step(small_dpt: SupervisedConfig) -> None:
+    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
+    recipe, batch = SupervisedRecipe(config), next(iter(data.val))
+    shown = recipe.images(batch, recipe.training_step(batch))
+    names = [name.partition(":")[0] for name in shown]
+    assert names == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
+    assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
+
+
+def test_what_has_no_slope_is_counted(small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share of labeled pixels without gradient: the last ReLU outputs 0, or depth is cut off behind infinity."""
+    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
+    recipe, batch = SupervisedRecipe(config), next(iter(data.val))
+    labeled = recipe.loss.known(batch.targets.depth_m)
+    assert recipe.training_step(batch).logged["at_floor"] == 0, "small networks end in a softplus"
+    answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    monkeypatch.setattr(recipe.network, "raw", lambda image: answers.relu())
+    for shift in (0.01, -0.02):
+        recipe.network.calibrate(0.1, shift)
+        report = recipe.training_step(batch)
+        (slope,) = torch.autograd.grad(report.total, answers)
+        share = float((slope[labeled] == 0).float().mean())
+        assert 0.4 < share < 0.7
+        assert float(report.logged["at_floor"]) == pytest.approx(share, abs=1e-6)
+
+
+def test_weight_loading_and_attention_cost_are_logged(
+    small_dpt: SupervisedConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weights from a file, with an attention that has some of its own."""
+    file = tmp_path / "tiny.safetensors"
+    save_file(DptNet(small_dpt.model).network.state_dict(), file)
+    config = changed(
+        small_dpt,
+        f"model.weights={file}",
+        "model.attention.name=memory_compressed",
+        "model.scale=1",
+        "model.shift=0.01",
+    )
+    config, data = SupervisedRecipe.prepare(config, Console(quiet=True))
+    recipe = SupervisedRecipe(config)
+    with caplog.at_level(logging.WARNING):
+        recipe.save_data_stats(data)
+    assert f"weights from {file}" in caplog.text
+    assert "attention memory_compressed on 13 tokens" in caplog.text
+    kept = recipe.run_metadata["load_report"]
+    assert kept["source"] == str(file)
+    assert kept["loaded"] > 100
+    assert all(".core." in name for name in kept["missing"])
+    assert len(kept["missing"]) == 12
