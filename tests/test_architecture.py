@@ -30,7 +30,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def read_table() -> dict[str, set[str]]:
     """Package -> packages that it may import, from the document."""
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| \d \|", line)]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| \d+ \|", line)]
     return {row[1]: set() if row[3] == "nothing" else set(row[3].split(", ")) for row in rows}
 
 
@@ -225,7 +225,7 @@ def test_every_form_of_import_is_found(
 
 
 def test_levels_of_the_document_follow_from_the_imports() -> None:
-    lines = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d \|", line)]
+    lines = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d+ \|", line)]
     given = {line.split("|")[2].strip(): int(line.split("|")[1]) for line in lines}
 
     def level(package: str) -> int:

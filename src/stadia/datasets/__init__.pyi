@@ -11,8 +11,9 @@ from .config import Share as Share
 from .config import SourceOptions as SourceOptions
 from .config import SplitConfig as SplitConfig
 from .config import check_network_pixels as check_network_pixels
-from .video.frame_selection import FrameSelection as FrameSelection
-from .video.frame_selection import FrameSelector as FrameSelector
+from .formats.kitti import KittiCalibration as KittiCalibration
+from .formats.stadia_folder import FolderRecording as FolderRecording
+from .formats.stadia_folder import StadiaFolder as StadiaFolder
 from .frame_store import FrameStore as FrameStore
 from .frame_store import ReportProgress as ReportProgress
 from .frame_store import StoredRecording as StoredRecording
@@ -41,7 +42,6 @@ from .image_files import read_raw_depth_png as read_raw_depth_png
 from .image_files import read_rgb as read_rgb
 from .image_files import read_rgba as read_rgba
 from .image_files import split_hashes as split_hashes
-from .formats.kitti import KittiCalibration as KittiCalibration
 from .open_dataset import DatasetFormat as DatasetFormat
 from .open_dataset import check_path_exists as check_path_exists
 from .open_dataset import detect_format as detect_format
@@ -63,8 +63,6 @@ from .splits import TrainValSplit as TrainValSplit
 from .splits import all_frames as all_frames
 from .splits import read_split_file as read_split_file
 from .splits import split_blocks as split_blocks
-from .formats.stadia_folder import FolderRecording as FolderRecording
-from .formats.stadia_folder import StadiaFolder as StadiaFolder
 from .surveys import BoxMaskFit as BoxMaskFit
 from .surveys import ObjectSurvey as ObjectSurvey
 from .surveys import survey_masks as survey_masks
@@ -72,6 +70,8 @@ from .surveys import survey_objects as survey_objects
 from .text_files import FileEntry as FileEntry
 from .text_files import read_rows as read_rows
 from .text_files import read_typed_json as read_typed_json
+from .video.frame_selection import FrameSelection as FrameSelection
+from .video.frame_selection import FrameSelector as FrameSelector
 from .video.video_decoding import count_indexed_frames as count_indexed_frames
 from .video.video_decoding import stream_video as stream_video
 from .video.video_files import VideoSegment as VideoSegment
