@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -100,3 +101,51 @@ def test_streams_are_independent_and_named():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**63 for s in seeds)
     np.testing.assert_array_equal(make_generator(3, "x").random(4), make_generator(3, "x").random(4))
+
+
+# -- parts of users
+
+OPEN_TABLE = Registry("loss", {"photometric": "json:loads"}, entry_points="stadia.tests")
+
+
+def test_a_part_of_ones_own_is_named_by_module_and_attribute():
+    assert OPEN_TABLE.check("json:dumps") == "json:dumps"
+    assert OPEN_TABLE.load("json:dumps")({"a": 1}) == '{"a": 1}'
+    assert "json:dumps" not in OPEN_TABLE
+    with pytest.raises(ConfigError, match="found 'json:dumps'; expected one of photometric"):
+        TABLE.check("json:dumps")  # a table that is closed
+
+
+def test_a_part_of_an_installed_package_is_named_by_its_entry_point(tmp_path, monkeypatch):
+    package = tmp_path / "extra_losses-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: extra-losses\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[stadia.tests]\ncensus = json:dumps\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert OPEN_TABLE.check("census") == "census"
+    assert OPEN_TABLE.load("census")([]) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:Loss", "there is no module 'nowhere'.*PYTHONPATH=FOLDER"),
+        ("json:dump_s", "json has no 'dump_s'.*did you mean 'json:dumps'"),
+        ("broken_part:Loss", "import fails .ZeroDivisionError"),
+        ("../evil:Loss", "expected one of photometric or module:attribute of your own"),
+    ],
+)
+def test_a_part_that_cannot_be_imported_is_refused_in_one_line(tmp_path, monkeypatch, name, message):
+    (tmp_path / "broken_part.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=message) as caught:
+        OPEN_TABLE.load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_current_folder_is_not_searched(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('ran')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", ".", str(tmp_path))])
+    with pytest.raises(ConfigError, match="there is no module 'planted'"):
+        OPEN_TABLE.load("planted:Loss")

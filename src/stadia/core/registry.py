@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, summarize_exception
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
@@ -24,22 +25,35 @@ def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, sim
 
 
 class Registry(Mapping[str, str]):
-    """A read-only table from a part's name to `"module:attribute"`.
+    """A read-only table from a part's name to `"module:attribute"`, which users extend with parts of their own.
+
+    Where `entry_points` is given, a name may also be an entry point of an installed package, or `module:attribute` of
+    any module on Python's path. The current folder is on it only where the user says so: `PYTHONPATH=. stadia ...`.
+    So no name in a checkpoint runs a file that happens to lie there.
 
     Args:
         kind: the singular name of the parts for error messages ("loss", "dataset").
         parts: name to `"package.module:attribute"`.
         refused: names of known mistakes, and why there is no such part.
+        entry_points: group of entry points of other packages, such as "stadia.depth_networks".
     """
 
-    def __init__(self, kind: str, parts: Mapping[str, str], refused: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        parts: Mapping[str, str],
+        refused: Mapping[str, str] | None = None,
+        *,
+        entry_points: str | None = None,
+    ) -> None:
         self.kind = kind
+        self.entry_points = entry_points
         self._parts = dict(parts)
         self._refused = dict(refused or {})
 
     def __getitem__(self, name: str) -> str:
         self.check(name)
-        return self._parts[name]
+        return self._find(name) or name
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -52,16 +66,51 @@ class Registry(Mapping[str, str]):
 
     def check(self, name: str) -> str:
         """Return the name itself. Raises ConfigError with the nearest valid one. Imports nothing."""
-        if name in self._refused or name not in self._parts:
-            near = find_nearest_name(name, self._parts)
-            fix = self._refused.get(name) or (f"did you mean '{near}'?" if near else "see `stadia list`")
-            raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", fix=fix)
-        return name
+        if name not in self._refused and (self._find(name) or self._is_own(name)):
+            return name
+        near = find_nearest_name(name, self._parts)
+        fix = self._refused.get(name) or (f"did you mean '{near}'?" if near else "see `stadia list`")
+        own = " or module:attribute of your own" if self.entry_points else ""
+        raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}{own}", fix=fix)
 
     def load(self, name: str) -> Any:
-        """Import the part and return it."""
-        module, attribute = self[name].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        """Import the part and return it. Raises ConfigError where a part of the user's own cannot be imported."""
+        module, _, attribute = self[name].partition(":")
+        if self._find(name) in self._parts.values():
+            return getattr(importlib.import_module(module), attribute)
+        return self._load_own(name, module, attribute)
+
+    def _find(self, name: str) -> str | None:
+        """Return the place of a name in the table or of an entry point; None without one."""
+        if name in self._parts or self.entry_points is None:
+            return self._parts.get(name)
+        found = importlib.metadata.entry_points(group=self.entry_points, name=name)
+        return next((entry_point.value for entry_point in found), None)
+
+    def _is_own(self, name: str) -> bool:
+        return self.entry_points is not None and OWN_PART.fullmatch(name) is not None
+
+    def _load_own(self, name: str, module: str, attribute: str) -> Any:
+        expected = f"a {self.kind} on Python's path"
+        try:
+            loaded = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            found = f"'{name}', and there is no module '{error.name}'"
+            fix = "install its package, or put its folder on the path: PYTHONPATH=FOLDER stadia ..."
+            raise ConfigError(self.kind, found=found, expected=expected, fix=fix) from error
+        except Exception as error:
+            found = f"'{name}', whose import fails ({summarize_exception(error)})"
+            raise ConfigError(self.kind, found=found, expected=expected, fix="correct the module") from error
+        if not hasattr(loaded, attribute):
+            near = find_nearest_name(attribute, [key for key in vars(loaded) if not key.startswith("_")])
+            fix = f"did you mean '{module}:{near}'?" if near else f"define it in {module}"
+            found = f"'{name}', and {module} has no '{attribute}'"
+            raise ConfigError(self.kind, found=found, expected=expected, fix=fix)
+        return getattr(loaded, attribute)
+
+
+OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""The form `module:attribute` of a part that users define themselves."""
 
 
 # -- Configuration keys, options and keys of files that were renamed.
