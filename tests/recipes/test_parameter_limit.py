@@ -34,6 +34,6 @@ def test_loading_a_checkpoint_builds_no_network_larger_than_it(monkeypatch: pyte
     header = SimpleNamespace(recipe="selfsup", config=values.model_dump(mode="json"))
     small = SimpleNamespace(path="c.safetensors", header=header, count_numbers=lambda: 10)
     monkeypatch.setattr(build_recipe, "_SLACK_NUMBERS", 100_000)
-    monkeypatch.setattr(build_recipe, "Checkpoint", SimpleNamespace(open=lambda _: small))
+    monkeypatch.setattr(build_recipe, "open_checkpoint", lambda _: small)
     with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 0"):
         build_recipe.load_recipe(Path("c.safetensors"))

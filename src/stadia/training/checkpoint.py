@@ -136,6 +136,11 @@ class Checkpoint:
             raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
         return cls(path, header, nest, checksums, values["version"])
 
+    @property
+    def run_folder(self) -> Path:
+        """Return the folder of its run; a checkpoint outside a run has another folder, or none, at this place."""
+        return self.path.parent.parent
+
     def check_resumable(self) -> None:
         """Raise CheckpointError where its training state is of an earlier version."""
         if self.version not in RESUMABLE:
@@ -174,6 +179,11 @@ class Checkpoint:
             if digest(tensor) != self.checksums[key]:
                 raise _damaged(self.path, f"tensor '{key}' with changed bytes")
         return tensors
+
+
+def open_checkpoint(checkpoint: Checkpoint | Path | str) -> Checkpoint:
+    """Return an opened checkpoint as it is, and open the one of a path."""
+    return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(Path(checkpoint))
 
 
 def read_steps(folder: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -16,6 +16,9 @@ from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
+
+if TYPE_CHECKING:
+    from stadia.training.checkpoint import Checkpoint
 
 RECORD = "predictions.json"
 
@@ -41,15 +44,15 @@ class Provenance(StrictModel):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
+        cls, checkpoint: Checkpoint | Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
     ) -> Provenance:
-        """Read it from a checkpoint or a run's folder.
+        """Read it from an opened checkpoint, or from the path of a checkpoint or a run's folder.
 
         Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.
         """
-        from stadia.training.checkpoint import Checkpoint  # imports torch
+        from stadia.training.checkpoint import open_checkpoint
 
-        opened = Checkpoint.open(Path(checkpoint))
+        opened = open_checkpoint(checkpoint)
         text = json.dumps(opened.header.config, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return cls(

@@ -21,7 +21,7 @@ from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip
 from stadia.training.batches import BatchIterable, EpochLoader
-from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights
+from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
@@ -109,33 +109,38 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     names = (recipe.recipe, *recipe.compatible_recipes)
     load_weights(checkpoint, recipe, recipe=names, without=recipe.data_buffers)
     recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
-    recipe.start_steps = checkpoint.header.step + count_start_steps(checkpoint.path.parent.parent / "run.json")
+    recipe.start_steps = checkpoint.header.step + count_start_steps(checkpoint.run_folder / "run.json")
     return recipe
 
 
-def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None, *, flip: bool = False) -> Predictor:
+def load_predictor(
+    checkpoint: Checkpoint | Path, size: tuple[int, int] | None = None, *, flip: bool = False
+) -> Predictor:
     """Return a predictor of a trained recipe: depth, and motion if it was trained.
 
+    checkpoint: opened, or the path of a checkpoint or a run's folder.
     size: (height, width) of the network; default: the training's.
     flip: average each map with that of the mirrored image.
     Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
     """
-    recipe = load_recipe(checkpoint)
+    opened = open_checkpoint(checkpoint)
+    recipe = load_recipe(opened)
     predictor = recipe.predictor(size)
     if predictor is None:
         found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
-        raise CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
+        raise CheckpointError(opened.path, found=found, expected="a recipe that does", fix="pass another checkpoint")
     return choose_flip(predictor, flip)
 
 
-def load_recipe(checkpoint: Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:
+def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:
     """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
 
+    checkpoint: opened, or its path.
     recipe_class: of this recipe, such as the user's own one that trained it; by default the recipe's.
 
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """
-    opened = Checkpoint.open(Path(checkpoint))
+    opened = open_checkpoint(checkpoint)
     name = opened.header.recipe
     if name not in RECIPES:
         found, expected = f"a checkpoint of '{name}'", f"one of {', '.join(RECIPES)}"
