@@ -1,6 +1,6 @@
 """Docstrings: every public name has one, and the examples in them give the output that they print.
 
-`test_source.py` requires one of each module, function and class; ruff's D100 to D104 (`make lint`) do too.
+ruff's D100 to D104 (`make lint`) require one of each module, function and class.
 """
 
 from __future__ import annotations

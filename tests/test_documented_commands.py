@@ -8,7 +8,6 @@ A line that is not in NOT_RUN is run. SMALLER adds words that shorten a line; th
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 import re
@@ -156,16 +155,9 @@ def test_a_line_runs_as_printed(
     assert ending.value.code in done, f"{LINES[line]}: {line}\n{capfd.readouterr().err}"
 
 
-def test_every_line_is_run_or_has_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_line_is_run_or_has_a_reason() -> None:
     """Each reason belongs to a line, and the commands that a new user needs are run."""
-    reasons = collections.Counter(filter(None, map(find_reason, LINES)))
-    smaller = sum(any(re.search(pattern, line) for pattern in SMALLER) for line in RUN)
-    counts = [f"  {count:3} {reason}" for reason, count in reasons.most_common()]
-    title = f"{len(RUN)} documented lines are run, {smaller} of them shortened; {reasons.total()} are parsed alone:"
-    with capsys.disabled():
-        sys.stdout.write("\n".join(["", title, *counts, ""]))
-    unused = [pattern for pattern in NOT_RUN if not any(re.search(pattern, line) for line in LINES)]
-    assert unused == []
-    assert len(RUN) > reasons.total() / 2
+    assert [pattern for pattern in NOT_RUN if not any(re.search(pattern, line) for line in LINES)] == []
+    assert len(RUN) > len(LINES) / 3
     needed = {"doctor", "camera", "check", "train", "predict", "init", "odometry", "diagnose", "explain", "export"}
     assert {line.split()[1] for line in RUN} >= needed

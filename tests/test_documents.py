@@ -1,9 +1,8 @@
-"""Every command of README.md and docs/ is one that works.
+"""Every command of README.md and docs/ exists, and so does every name in their text.
 
 A ```sh block holds commands, one a line. Each is parsed by the real command line, so that a renamed option breaks this
-test; `stadia train` also resolves its configuration, and `make` must have the target. A block after `<!-- run -->` is
-run, line by line in one folder. A line of another program has to be listed in ELSEWHERE. `test_documented_commands.py`
-runs the lines of `stadia` as printed.
+test; `stadia train` also resolves its configuration, and `make` must have the target. A line of another program has to
+be listed in ELSEWHERE. `test_documented_commands.py` runs the lines of `stadia` as printed.
 A ```python block must compile, and what it imports must exist; after `<!-- run -->` it is run.
 """
 
@@ -14,8 +13,6 @@ import functools
 import importlib
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +33,6 @@ ELSEWHERE = (
     "python3 -m venv ",
     "uv ",
     "docker ",
-    "python benchmarks/",
-    "python experiments/",
-    ".venv/bin/python benchmarks/",
     "tensorboard ",
     "export ",
 )
@@ -110,6 +104,12 @@ def check(line: str, reached: list[str]) -> None:
     words = words[: next((i for i, word in enumerate(words) if word in ("|", ">", "&&", ";")), len(words))]
     if words[0] == "make":
         assert {word for word in words[1:] if "=" not in word} <= targets(), line
+    elif program := re.match(r"(?:\S*/)?python (\S+\.py)", line):
+        source = (ROOT / program[1]).read_text(encoding="utf-8")
+        unknown = [option for option in re.findall(r"\s(--[a-z][a-z0-9-]*)", line) if f'"{option}"' not in source]
+        keys = re.findall(r"""[\s'"]([a-z]\w*(?:\.\w+)+)=""", line)
+        unknown += [key for key in keys if not configuration_keys()[0].fullmatch(key)]
+        assert unknown == [], line
     elif words[0] == "stadia":
         before = len(reached)
         with pytest.raises(SystemExit) as ending:
@@ -127,16 +127,6 @@ def test_commands_exist(block, parsed):
     assert lines
     for line in lines:
         check(line, parsed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", [block for block in SHELL if block.is_run], ids=lambda block: block.where)
-def test_commands_run(block, tmp_path):
-    for line in commands(block):
-        assert line.startswith("stadia "), "only stadia's own commands are run"
-        words = [sys.executable, "-m", *shlex.split(line)]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 @pytest.mark.slow
@@ -192,23 +182,10 @@ def find_anchors(text: str) -> set[str]:
     return {match[2] for match in named if match and match[2]} | {title.replace(" ", "-") for title in plain}
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=str)
-def test_links_lead_somewhere(path):
-    assert find_broken_links(path, path.read_text(encoding="utf-8")) == []
-
-
-def test_pages_are_short():
-    """One page for each question."""
-    lines = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in DOCUMENTS}
-    assert {name: count for name, count in lines.items() if count > 150} == {}
-
-
-def test_the_changelog_is_for_users():
-    assert (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").count("\n") <= 60
-
-
-def test_links_of_generated_pages_lead_somewhere():
-    broken = {str(path): find_broken_links(path, text) for path, text in generated_pages().items()}
+def test_links_lead_somewhere():
+    written = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    pages = {path: path.read_text(encoding="utf-8") for path in written} | generated_pages()
+    broken = {str(path): find_broken_links(path, text) for path, text in pages.items()}
     assert {name: links for name, links in broken.items() if links} == {}
 
 
@@ -225,36 +202,11 @@ def test_headings_have_the_same_anchor_on_github_and_on_the_site():
     assert {name: set(anchors) & linked for name, anchors in differing.items() if set(anchors) & linked} == {}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_tests_that_are_named_exist(path):
-    """Of `FOLDER/FILE.py::TEST`, from tests/ on."""
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text(encoding="utf-8"))
-    files = {file: ROOT / "tests" / file for file, _ in named}
-    texts = {file: place.read_text(encoding="utf-8") if place.exists() else "" for file, place in files.items()}
-    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in texts[file]] == []
-
-
-def test_readme_has_the_two_commands():
-    """The README has the two commands, and something in the documents is really run."""
-    readme = [
-        line
-        for block in blocks(DOCUMENTS[0].read_text(encoding="utf-8"), "README.md")
-        if block.language != "python"
-        for line in commands(block)
-    ]
-    assert {"make demo", "make test"} <= set(readme)
-    assert any(block.is_run for block in SHELL)
-
-
 @pytest.mark.parametrize(
     "line",
     [
-        "make dmeo",
-        "stadia trian selfsup",
-        "stadia train selfsup optimser.lr=1",
-        "stadia report",
-        "stadia list --filtr x",
-        "rm -rf /",
+        *("make dmeo", "stadia trian selfsup", "stadia train selfsup optimser.lr=1", "stadia list --filtr x"),
+        *("rm -rf /", "python benchmarks/step.py --bach 4"),
     ],
 )
 def test_the_guard_sees_wrong_commands(line, parsed, capsys):
@@ -387,29 +339,14 @@ def find_wrong_names(span: str) -> list[str]:
     return wrong
 
 
-NAMING = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_names_in_the_text_exist(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     wrong = {f"`{span}`: no {what}" for span in SPAN.findall(text) for what in find_wrong_names(span)}
     assert sorted(wrong) == []
-
-
-@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.where)
-def test_programs_and_their_options_exist(block):
-    """Of lines such as `python experiments/few_labels.py --steps 100 training.threads=1`."""
-    for line in commands(block):
-        program = re.match(r"(?:\S*/)?python (\S+\.py)", line)
-        if program is None:
-            continue
-        source = (ROOT / program[1]).read_text(encoding="utf-8")
-        taken = re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", line)
-        assert [option for option in taken if f'"{option}"' not in source] == [], line
-        keys = re.findall(r"""[\s'"]([a-z]\w*(?:\.\w+)+)=""", line)
-        assert [key for key in keys if not configuration_keys()[0].fullmatch(key)] == [], line
 
 
 # -- The glossary
@@ -436,29 +373,25 @@ def test_glossary_terms_are_used_in_the_code():
     assert [row[0] for row in read_glossary() if row[1].strip("`") not in words] == []
 
 
+RIGHT_NAMES = (
+    *("training.max_steps", "optimizer.lr=1e-3", "data.extra_datasets.euroc.path=EUROC", "stadia list losses"),
+    *("stadia.geometry.camera.resize", "camera.resize", "core.types.Batch.inputs", "geometry/camera.py"),
+    *("src/stadia/datasets/", "tests/conformance/", "run.json", "val/abs_rel", "--held-out", "depth/STEM.npz"),
+)
+
+
 @pytest.mark.parametrize(
     ("span", "found"),
     [
-        ("training.max_stepz", "name or key training.max_stepz"),
-        ("optimiser.lr=1e-3", "key optimiser.lr"),
-        ("stadia.geometry.camera.resized", "name stadia.geometry.camera.resized"),
-        ("geometry/cameras.py", "path geometry/cameras.py"),
-        ("src/stadia/data/", "path src/stadia/data/"),
-        ("stadia parts", "command stadia parts"),
-        ("--picture", "option --picture"),
+        ("training.max_stepz", ["name or key training.max_stepz"]),
+        ("optimiser.lr=1e-3", ["key optimiser.lr"]),
+        ("stadia.geometry.camera.resized", ["name stadia.geometry.camera.resized"]),
+        ("geometry/cameras.py", ["path geometry/cameras.py"]),
+        ("src/stadia/data/", ["path src/stadia/data/"]),
+        ("stadia parts", ["command stadia parts"]),
+        ("--picture", ["option --picture"]),
+        *((span, []) for span in RIGHT_NAMES),
     ],
 )
-def test_the_guard_finds_wrong_names(span, found):
-    assert find_wrong_names(span) == [found]
-
-
-@pytest.mark.parametrize(
-    "span",
-    [
-        *("training.max_steps", "optimizer.lr=1e-3", "data.extra_datasets.euroc.path=EUROC", "stadia list losses"),
-        *("stadia.geometry.camera.resize", "camera.resize", "core.types.Batch.inputs", "geometry/camera.py"),
-        *("src/stadia/datasets/", "tests/conformance/", "run.json", "val/abs_rel", "--held-out", "depth/STEM.npz"),
-    ],
-)
-def test_the_guard_accepts_right_names(span):
-    assert find_wrong_names(span) == []
+def test_wrong_names_are_found(span, found):
+    assert find_wrong_names(span) == found

@@ -1,5 +1,4 @@
-"""Each tutorial runs from its first line to its last, in one folder, on small data; so do the README's Python and the
-notebooks.
+"""Each tutorial runs from its first line to its last, in one folder, on small data; so does the README's Python.
 
 RUN is the newest run. SMALLER changes a printed line so that it ends in seconds; NOT_RUN names the lines that are
 tested elsewhere.
@@ -11,7 +10,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,60 +132,51 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path, build_once
             run_line(text, build_once)
 
 
-def read_python(page: str, index: int) -> str:
-    """Return one of the Python blocks of a tutorial."""
-    return read_all_python(page)[index]
-
-
-def read_all_python(page: str) -> list[str]:
+def read_python(page: str) -> list[str]:
+    """Return the Python blocks of a tutorial."""
     text = (ROOT / "docs" / "tutorials" / f"{page}.md").read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text, re.S)
 
 
-def read_own_loss() -> str:
-    return read_python("train-with-your-loss", 0)
+SMALL = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
+"""Settings of a training that ends in seconds."""
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_a_loss_of_the_reader_trains(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings that a page starts from Python end in seconds."""
     from stadia import recipes
 
-    small = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
     configure, train = recipes.configure, recipes.train
-    monkeypatch.setattr(recipes, "configure", lambda name, words: configure(name, [*words, *small]))
+
+    def configure_small(name: str, words: Sequence[str] = (), **values: Any) -> Any:
+        return configure(name, [*words, *SMALL], **values)
+
+    monkeypatch.setattr(recipes, "configure", configure_small)
     monkeypatch.setattr(recipes, "train", lambda config, **values: train(config, on_stop="warn", **values))
-    exec(compile(read_own_loss(), "train_mine.py", "exec"), {"__name__": "__main__"})
-    newest = find_newest_run()
-    assert "train/term/huber/slope" in (newest / "metrics.csv").read_text().partition("\n")[0]
-    assert "not loss_cases" not in (newest / "findings.jsonl").read_text(), "the loss checks see the term"
-    assert (newest / "report.html").is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("folder", "small_trainings")
 def test_the_loss_of_the_reader_is_compared_over_seeds_and_its_gradient_measured(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from stadia import recipes
-
-    small = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
-    configure, train = recipes.configure, recipes.train
-    monkeypatch.setattr(recipes, "configure", lambda name, words: configure(name, [*words, *small]))
-    monkeypatch.setattr(recipes, "train", lambda config, **values: train(config, on_stop="warn", **values))
     page: dict[str, Any] = {"__name__": "train_mine"}
-    for index in (0, 1):
-        exec(compile(read_python("train-with-your-loss", index), "train_mine.py", "exec"), page)
+    for block in read_python("train-with-your-loss")[:2]:
+        exec(compile(block, "train_mine.py", "exec"), page)
     page |= {"__name__": "__main__", "HuberRecipe": page["MeasuredRecipe"]}
-    loop = read_python("compare-two-losses", 1)
+    loop = read_python("compare-two-losses")[1]
     assert "range(5)" in loop
     exec(compile(loop.replace("range(5)", "range(2)"), "train_mine.py", "exec"), page)
     assert "PairedDifference(n=2" in capsys.readouterr().out
-    measured = [
-        rows for run in Path("runs").iterdir() if "train/my_share" in (rows := read_rows(run / "metrics.csv"))[0]
-    ]
+    first_rows = {path: read_rows(path / "metrics.csv")[0] for path in Path("runs").iterdir()}
+    measured = {path: row for path, row in first_rows.items() if "train/my_share" in row}
     assert len(measured) == 2
-    assert all(0 < float(rows[0]["train/my_share"]) < 1 for rows in measured)
+    for path, row in measured.items():
+        assert 0 < float(row["train/my_share"]) < 1
+        assert "train/term/huber/slope" in row
+        assert "not loss_cases" not in (path / "findings.jsonl").read_text(), "the loss checks see the term"
 
 
 @pytest.mark.slow
@@ -194,7 +184,7 @@ def test_the_stereo_matcher_of_the_page_has_the_scale_of_rendered_depth(worlds: 
     """Half of the pixels are scored, and none at the left edge, which the right image need not show."""
     shutil.copytree(worlds, folder / "roads")
     page: dict[str, Any] = {"Path": Path}
-    (block,) = (one for one in read_all_python("metres-from-stereo") if "StereoSGBM" in one)
+    (block,) = (block for block in read_python("metres-from-stereo") if "StereoSGBM" in block)
     exec(compile(block, "metres-from-stereo.md", "exec"), page)
     recording = page["recording"]
     written = sorted(page["folder"].iterdir())
@@ -218,9 +208,9 @@ def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
     from stadia.diagnostics.loss_checks.loss_properties import check_relief
 
     page: dict[str, Any] = {"__name__": "train_mine"}
-    exec(compile(read_own_loss(), "train_mine.py", "exec"), page)
-    words = ["data.path=DATASET", *(word for word in (*NETWORK, *SHORT.split()) if "=" in word)]
-    config, data = page["HuberRecipe"].prepare(recipes.configure("selfsup", words), Console(quiet=True))
+    exec(compile(read_python("train-with-your-loss")[0], "train_mine.py", "exec"), page)
+    config = recipes.configure("selfsup", ["data.path=DATASET", *SMALL])
+    config, data = page["HuberRecipe"].prepare(config, Console(quiet=True))
 
     def make_case() -> LossCase:
         """Return a case of its own: reports are kept, and the loss below is another one."""
@@ -228,46 +218,24 @@ def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
 
     assert check_losses({"loss": make_case()}) == []
     page["huber_slope"] = lambda inverse_depth: 10 * inverse_depth.diff(dim=3).abs().mean()
-    assert "L24" in {one.code for one in check_relief(make_case())}
+    assert "L24" in {finding.code for finding in check_relief(make_case())}
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_the_python_of_the_readme_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stadia import recipes
-
+@pytest.mark.usefixtures("folder", "small_trainings")
+def test_the_python_of_the_readme_runs() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     marked = re.search(r"<!-- run in small -->\n```python\n(.*?)```", text, re.S)
     assert marked is not None
-    assert len(marked[1].splitlines()) <= 12
-    small = [*(word for word in NETWORK if "=" in word), *(word for word in SHORT.split() if "=" in word)]
-    configure = recipes.configure
-    monkeypatch.setattr(recipes, "configure", lambda *args, **values: configure(args[0], small, **values))
-    monkeypatch.setattr(recipes, "train", lambda config, train=recipes.train: train(config, on_stop="warn"))
     exec(compile(marked[1], "README.md", "exec"), {"__name__": "readme"})
     assert (find_newest_run() / "report.html").is_file()
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
-def test_a_notebook_is_that_of_its_page(page: str) -> None:
+def test_a_notebook_is_that_of_its_page_and_compiles(page: str) -> None:
     path = FOLDER / f"{page.replace('-', '_')}.ipynb"
     assert path.read_text(encoding="utf-8") == write_notebook(page), "run: python -m website.notebooks"
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("page", NOTEBOOKS)
-def test_a_notebook_runs(page: str, folder: Path, build_once: BuildOnce) -> None:
-    names: dict[str, Any] = {"__name__": "notebook"}
     for cell in make_notebook(page)["cells"]:
-        if cell["cell_type"] != "code" or cell["source"][0].startswith("%pip"):
-            continue
-        python: list[str] = []
-        for line in [*cell["source"], "!"]:
-            if not line.startswith("!"):
-                python.append(line)
-                continue
-            exec(compile("".join(python), page, "exec"), names)
-            python = []
-            if line != "!":
-                run_line(line.removeprefix("!").strip().format(**names), build_once)
+        if cell["cell_type"] == "code":
+            compile("".join(line for line in cell["source"] if line[0] not in "!%"), page, "exec")
