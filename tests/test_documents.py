@@ -384,7 +384,6 @@ RIGHT_NAMES = (
     ("span", "found"),
     [
         ("training.max_stepz", ["name or key training.max_stepz"]),
-        ("optimiser.lr=1e-3", ["key optimiser.lr"]),
         ("stadia.geometry.camera.resized", ["name stadia.geometry.camera.resized"]),
         ("geometry/cameras.py", ["path geometry/cameras.py"]),
         ("src/stadia/data/", ["path src/stadia/data/"]),

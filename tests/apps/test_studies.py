@@ -498,14 +498,6 @@ def test_a_study_that_was_killed_before_its_configurations_goes_on(ablate, tmp_p
     assert len(list((tmp_path / "studies" / "study" / "configs").iterdir())) == 12
 
 
-def test_an_old_key_of_study_yaml_is_refused_with_its_new_name(ablate, tmp_path):
-    ablate(Trainings(noise))
-    with (tmp_path / "studies/study/study.yaml").open("a") as written:
-        written.write("after_a_look: [seed 4 added]\n")
-    code, _, err = ablate(Trainings(noise))
-    assert (code, "rename the key to 'post_hoc_choices' in this file" in err) == (2, True)
-
-
 def test_unsaturated_training_is_noted(ablate):
     class Falling(Trainings):
         def run(self, jobs, ended):

@@ -208,12 +208,6 @@ def test_an_option_as_long_as_no_file_name_is_refused_in_a_line(stadia) -> None:
             "one of train, evaluate,",
             "see `stadia --help`",
         ),
-        (
-            "parts losses",
-            "command line: found command 'parts'",
-            "one of train, evaluate,",
-            "it was renamed: use `stadia list`",
-        ),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
@@ -273,12 +267,6 @@ print(sorted(heavy & set(sys.modules)))
 """
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
-
-
-def test_an_old_option_is_refused_with_its_new_name(stadia):
-    code, out, err = stadia("compare", "a", "b", "--picture", "c.svg")
-    assert (code, out) == (2, "")
-    assert err.endswith("Fix: it was renamed to '--image'.\n")
 
 
 @pytest.mark.parametrize(

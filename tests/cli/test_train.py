@@ -15,6 +15,7 @@ from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
 from stadia.recipes import CONFIGS
 from stadia.recipes.launch.step_measurement import DryRunResult
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 from stadia.training.run_folder import Run
 
 THREE_STEPS = DryRunResult("cpu", (1 << 20,) * 3, (0.5,) * 3)
@@ -250,6 +251,37 @@ def test_a_configuration_of_another_recipe_is_one_line(stadia, tmp_path, option)
     assert (code, out) == (2, "")
     found = "found the configuration of recipe 'selfsup'; expected one of recipe 'supervised'."
     assert err == f"stadia: {run / 'config.json'}: {found} Fix: `stadia train selfsup` with the same options.\n"
+
+
+@pytest.mark.parametrize("command", ["predict", "resume", "start_from"])
+@pytest.mark.parametrize(
+    ("recipe", "key", "found"),
+    [
+        ("dpt", "", "found recipe 'dpt'; expected one of selfsup, metric, supervised, objectpose, overlay"),
+        ("selfsup", "optimiser", "found a configuration with a wrong 'optimiser'; expected keys and values of recipe"),
+    ],
+)
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(stadia, tmp_path, command, recipe, key, found):
+    data = tmp_path / "drive.mp4"
+    data.touch()
+    values = resolve_recipe("selfsup", None, [f"data.path={data}"], example={}).model_dump(mode="json")
+    values |= {"recipe": recipe} | ({key: {"lr": 1e-4}} if key else {})
+    run = Run.create(tmp_path, "a", values, recipe=recipe, seed=0)
+    header = CheckpointHeader(recipe=recipe, config=values, kind="training", step=1, epoch=0, metrics={})
+    for name in ("last", "best"):
+        write_checkpoint(run.checkpoints / f"{name}.safetensors", header, {"state_dict": {}})
+    lines = {
+        "predict": ("predict", run.folder, data, "--out", tmp_path / "out"),
+        "resume": ("train", "--resume", run.folder),
+        "start_from": ("train", "selfsup", data, f"start_from={run.folder}", "--out", tmp_path / "new"),
+    }
+    code, _, err = stadia(*lines[command])
+    refusal = err.splitlines()[-1]
+    assert code == 2
+    assert refusal.startswith(f"stadia: {run.folder}")
+    assert found in refusal
+    assert refusal.endswith("Fix: train again, or use the version of stadia that wrote it (run.json names its commit).")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch):

@@ -261,14 +261,6 @@ class TestOurOwnFolder:
         with pytest.raises(DataError, match="no map for 1 of 2 entries, the first 'x'"):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, entries=("000000", "x")))
 
-    def test_a_record_with_the_old_name_of_depth_scale_is_refused_with_a_fix(
-        self, tmp_path: Path, truth_m: Maps
-    ) -> None:
-        record = self.folder(tmp_path, truth_m, DepthScale.METRES) / "predictions.json"
-        record.write_text(record.read_text().replace('"depth_scale"', '"claim"'), encoding="utf-8")
-        with pytest.raises(DataError, match=r"found 'claim', a key of .*; expected 'depth_scale'. Fix: rename the key"):
-            Predictions.open(record.parent)
-
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "depth_scale": "furlongs"}'])
     def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
         folder = self.folder(tmp_path, truth_m, DepthScale.METRES)

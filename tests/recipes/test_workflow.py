@@ -285,12 +285,6 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
-def test_a_checkpoint_of_no_known_recipe_is_refused(trained_small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_recipe, "RECIPES", {})
-    with pytest.raises(CheckpointError, match="a checkpoint of 'selfsup'"):
-        recipes.load_predictor(trained_small)
-
-
 def test_every_mistake_of_a_configuration_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         recipes.configure("selfsup", ["optimizer.lrr=1", "los.ssim_weight=2"], data={"path": "x", "hight": 3})

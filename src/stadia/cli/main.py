@@ -34,7 +34,7 @@ from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
 from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError, escape_controls
-from stadia.core.registry import OPTIONS_OF_CAMERA, RENAMED_COMMANDS, RENAMED_OPTIONS, find_nearest_name
+from stadia.core.registry import find_nearest_name
 
 DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL = 0, 1, 1, 2, 70  # exit codes, beside INTERRUPTED
 
@@ -85,6 +85,9 @@ def main(
     """Handle the options that all commands share. `run` removes `--traceback` before, wherever it stands."""
 
 
+_OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
+"""Options of `stadia camera`. Users pass them to other commands, which read the camera's file instead."""
+
 _PLAINER = (
     ("Missing ", "a line without "),
     ("Got unexpected ", ""),
@@ -114,11 +117,7 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
-    if word in RENAMED_COMMANDS:
-        fix = f"it was renamed: use `stadia {RENAMED_COMMANDS[word]}`"
-    elif RENAMED_OPTIONS.get(word) in valid:
-        fix = f"it was renamed to '{RENAMED_OPTIONS[word]}'"
-    elif word in OPTIONS_OF_CAMERA and word not in valid and valid:
+    if word in _OPTIONS_OF_CAMERA and word not in valid and valid:
         fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
     elif file := next((one for one in line if valid and one.startswith("-") and is_existing_path(one)), ""):
         found, fix = f"'{file}', read as options", f"for the file of this name write ./{file}"

@@ -110,6 +110,8 @@ def train(
         found, expected = "used together with --resume", "one of the two: a resumed run has its configuration"
         raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
     settings = list(words or [])
+    if resume is not None:
+        _check_stored_config(resume)
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
         settings, recipe = ([recipe] if recipe else []) + settings, _find_recipe(resume, preset)
     if preset == AUTO and recipe != "selfsup":
@@ -219,6 +221,15 @@ def _find_recipe(resume: Path | None, preset: str | None) -> str:
         expected = "stadia train RECIPE [KEY=VALUE]..., --preset NAME, or --resume RUN"
         raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia list recipes` lists them")
     return Run.open(resume).recipe
+
+
+def _check_stored_config(folder: Path) -> None:
+    """Raise CheckpointError where this version of stadia cannot resume a run, as one of an earlier version."""
+    from stadia.recipes.base.config import read_stored_config
+    from stadia.training.run_folder import Run
+
+    run = Run.open(folder)
+    read_stored_config(folder / "config.json", run.recipe, run.config)
 
 
 def _example_data(recipe: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.core.registry import COMMON_NAMES, Registry, find_nearest_name, find_new_key, is_spelling
+from stadia.core.registry import Registry, find_nearest_name
 
 
 class StrictModel(BaseModel):
@@ -57,6 +57,14 @@ def _as_choice(model: type[StrictModel], name: str, value: Any) -> Any:
 
 _M = TypeVar("_M", bound=StrictModel)
 _MAX_SHOWN = 200  # characters of a value in a message
+
+_COMMON_NAMES: Mapping[str, str] = {
+    "learning_rate": "lr",
+    "epochs": "max_epochs",
+    "steps": "max_steps",
+    "num_workers": "workers",
+}
+"""Names of keys in other programs, which no similarity of letters leads from."""
 
 
 @dataclass(frozen=True)
@@ -171,19 +179,12 @@ def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
 
 
 def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return a line for each key that does not exist, with its new name or the nearest valid one."""
+    """Return a line for each key that does not exist, with the nearest valid one."""
     lines = []
     for name, value in values.items():
         field = model.model_fields.get(name)
         if field is None:
-            if renamed := _find_renamed(prefix + name, value):
-                lines += [
-                    f"{old}: found {'another spelling' if is_spelling(old, new) else 'an old key'}; expected '{new}'."
-                    f" Fix: rename it to '{new}'"
-                    for old, new in renamed
-                ]
-                continue
-            every, usual = list_keys(model, prefix), COMMON_NAMES.get(name, name)
+            every, usual = list_keys(model, prefix), _COMMON_NAMES.get(name, name)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == usual)
             leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)  # without the group: it is alike
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
@@ -203,22 +204,6 @@ def _shorten(text: str) -> str:
     """Return text of at most _MAX_SHOWN characters, its middle left out."""
     half = _MAX_SHOWN // 2
     return text if len(text) <= _MAX_SHOWN else f"{text[:half]} ... {text[-half:]}"
-
-
-def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
-    """Return a line with the new name for each old key of a stored configuration, such as that of a checkpoint."""
-    pairs = [pair for key, value in values.items() for pair in _find_renamed(key, value)]
-    return [f"key '{old}' was renamed to '{new}'" for old, new in pairs]
-
-
-def _find_renamed(key: str, value: Any) -> list[tuple[str, str]]:
-    """Return (old, new) for an old key, or for each key of an old group; none for other keys."""
-    if isinstance(value, Mapping) and (
-        pairs := [pair for k, v in value.items() for pair in _find_renamed(f"{key}.{k}", v)]
-    ):
-        return pairs
-    new = find_new_key(key)
-    return [(key, new)] if new else []
 
 
 def merge_overrides(

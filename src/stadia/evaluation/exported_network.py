@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError, field_validator
 from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
@@ -106,7 +105,6 @@ class ExportDescription(StrictModel):
             fix = "run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`"
             expected = "one that `stadia export` wrote"
             raise DataError(path, found="an ONNX file without stadia's description", expected=expected, fix=fix)
-        check_file_keys(path, texts)
         try:
             described = cls.model_validate({name: texts[name] for name in cls.model_fields if name in texts})
         except ValidationError as error:

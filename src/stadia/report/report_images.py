@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.registry import check_file_keys
 from stadia.files.atomic_files import safe_join
 from stadia.files.image_io import read_image
 from stadia.files.json_files import read_json
@@ -255,7 +254,6 @@ def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
 
 def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
     about = read_json(check_inside(run, camera))
-    check_file_keys(camera, about)
     points = _read_points(camera.parent, about, run)
     metres = about["depth_scale"] == METRES
     view, count = points.view, int((points.depth > 0).sum())

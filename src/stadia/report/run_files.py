@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.registry import RENAMED_FILE_KEYS
 from stadia.files.input_files import iterate_csv, read_bytes
 from stadia.files.json_files import parse_json_lines, read_json
 from stadia.files.run_names import LostFile, describe_place, describe_runs, list_lost_files
@@ -209,7 +208,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where an object was expected")
-    return {RENAMED_FILE_KEYS.get(key, key): entry for key, entry in value.items()}  # of any version
+    return value
 
 
 def _read_text(path: Path) -> str:

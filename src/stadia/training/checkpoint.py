@@ -22,7 +22,6 @@ from pydantic import Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.core.registry import RENAMED_WEIGHTS
 from stadia.files.atomic_files import open_atomic, write_json
 from stadia.files.input_files import check_input_file, open_input
 from stadia.files.json_files import check_json_values, load_json, read_json
@@ -254,10 +253,8 @@ def _list_other_settings(checkpoint: Checkpoint, module: nn.Module) -> list[str]
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
     """Return the differences between saved weights and a module, a line for each name that is not in `without`."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
-    renamed = {old: new for old, new in RENAMED_WEIGHTS.items() if old in weights and old not in own and new in own}
-    lines = [f"'{old}' was renamed to '{new}'" for old, new in renamed.items()]
-    lines += [f"'{name}' is missing" for name in own if name not in weights and name not in renamed.values()]
-    lines += [f"'{name}' is not in the model" for name in weights if name not in own and name not in renamed]
+    lines = [f"'{name}' is missing" for name in own if name not in weights]
+    lines += [f"'{name}' is not in the model" for name in weights if name not in own]
     lines += [
         f"'{name}' is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}"
         for name, tensor in weights.items()

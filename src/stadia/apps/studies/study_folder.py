@@ -14,7 +14,6 @@ from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, rea
 from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
-from stadia.core.registry import check_file_keys
 from stadia.files.atomic_files import check_no_links, write_json, write_text
 from stadia.files.json_files import read_json, read_json_objects
 from stadia.files.output_files import check_own_folder
@@ -76,7 +75,6 @@ class StudyFolder:
         """Return study.yaml: StudyConfig's keys, and POST_HOC_CHOICES. Raise DataError where it is no study."""
         expected = "a study that stadia wrote"
         values = read_yaml_mapping(self.study_yaml, expected)
-        check_file_keys(self.study_yaml, values)
         after = values.pop(POST_HOC_CHOICES, [])
         if not isinstance(after, list):
             found = f"{POST_HOC_CHOICES}: {type(after).__name__}"

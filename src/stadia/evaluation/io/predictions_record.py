@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
 from stadia.files.atomic_files import write_json
@@ -123,7 +122,6 @@ def read_record(folder: Path) -> PredictionsRecord | None:
     if not path.exists():
         return None
     values = read_json(path)
-    check_file_keys(path, values)
     try:
         return PredictionsRecord.model_validate(values)
     except ValidationError as error:

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import ValidationError
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stadia.core import seeds
-from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks.training_record import count_start_steps
-from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.base.config import RecipeConfig, without_pretrained
+from stadia.recipes import RECIPES
+from stadia.recipes.base.config import RecipeConfig, read_stored_config, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
@@ -59,6 +57,7 @@ def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
         recipe.check_init_weights(config)
         return
     checkpoint = Checkpoint.open(Path(config.start_from))
+    read_stored_config(checkpoint.path, checkpoint.header.recipe, checkpoint.header.config)
     check_recipe(checkpoint, (recipe.recipe, *recipe.compatible_recipes))
     if checkpoint.header.config.get("model") != config.model_dump(mode="json").get("model"):
         _check_start_fits(recipe, config, checkpoint)
@@ -142,21 +141,7 @@ def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | N
     """
     opened = open_checkpoint(checkpoint)
     name = opened.header.recipe
-    if name not in RECIPES:
-        found, expected = f"a checkpoint of '{name}'", f"one of {', '.join(RECIPES)}"
-        raise CheckpointError(opened.path, found=found, expected=expected, fix="update stadia, or pass another")
-    try:
-        config = CONFIGS.load(name).model_validate(opened.header.config)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        renamed = list_renamed_keys(opened.header.config)
-        more = f"; and {len(renamed) - 3} more keys" if len(renamed) > 3 else ""
-        raise CheckpointError(
-            opened.path,
-            found="; ".join(renamed[:3]) + more or f"a configuration with a wrong '{key}'",
-            expected="a configuration of this version",
-            fix="train again, or use the version of stadia that wrote it (run.json names its commit)",
-        ) from error
+    config = read_stored_config(opened.path, name, opened.header.config)
     with _limit_parameters(opened):
         recipe: AnyRecipe = (recipe_class or RECIPES.load(name))(without_pretrained(config))
     load_weights(opened, recipe, recipe=name)

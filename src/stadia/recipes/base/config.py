@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from stadia.core.config import StrictModel
+from stadia.core.errors import CheckpointError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.files.atomic_files import expand_home, make_absolute
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
+from stadia.recipes import CONFIGS
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file")
@@ -59,6 +61,29 @@ class RecipeConfig(StrictModel):
 
 
 _M = TypeVar("_M", bound=StrictModel)
+
+
+def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> RecipeConfig:
+    """Return the configuration of a run or a checkpoint.
+
+    Args:
+        path: of its file, for the message.
+        recipe: its recipe.
+        values: its configuration, as stored.
+
+    Raises:
+        CheckpointError: this version of stadia has no such recipe, or the recipe has other keys or values.
+    """
+    found, expected = f"recipe '{recipe}'", f"one of {', '.join(CONFIGS)}"
+    if recipe in CONFIGS:
+        config_class: type[RecipeConfig] = CONFIGS.load(recipe)
+        try:
+            return config_class.model_validate(values)
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            found, expected = f"a configuration with a wrong '{key}'", f"keys and values of recipe '{recipe}'"
+    fix = "train again, or use the version of stadia that wrote it (run.json names its commit)"
+    raise CheckpointError(path, found=found, expected=expected, fix=fix)
 
 
 def data_keys(*names: str) -> tuple[str, ...]:

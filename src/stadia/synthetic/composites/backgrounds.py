@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
-from stadia.core.registry import check_file_keys
 from stadia.core.types import DepthScale
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
@@ -55,7 +54,6 @@ class DepthLabel:
     @classmethod
     def from_dict(cls, values: Any, path: Path) -> DepthLabel:
         """Read a label that `to_dict` made. Raises DataError with the file."""
-        check_file_keys(path, values)
         try:
             return cls(str(values["source"]), DepthScale(values["depth_scale"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -117,7 +115,6 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
     """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError for an invalid record."""
     path = folder / PREDICTIONS_RECORD
     record: Any = read_json(path)
-    check_file_keys(path, record)
     try:
         depth_scale, entries = DepthScale(record["depth_scale"]), frozenset(map(str, record["entries"]))
         teacher = f"{record['recipe']}, {record['checkpoint']}"
