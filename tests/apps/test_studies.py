@@ -240,7 +240,7 @@ def test_a_preset_lies_under_the_settings(ablate, stadia, tmp_path):
     config = json.loads((tmp_path / "studies" / "study" / "configs" / "base-seed0.json").read_text())
     found = config["training"]["batch_size"], config["optimizer"]["lr"], config["model"]["encoder"]
     assert found == (4, 0.007, "resnet50"), "of the study, the preset and the line"
-    preset.write_text("recipe: dpt\n")
+    preset.write_text("recipe: supervised\n")
     code, _, err = ablate(Trainings(noise), "--preset", preset)
     assert (code, "a preset of recipe 'supervised'; expected one of recipe 'selfsup'" in err) == (2, True)
 
