@@ -16,7 +16,7 @@ from stadia import report
 from stadia.apps.studies.study_folder import read_result_rows
 from stadia.core.errors import DataError
 from stadia.diagnostics.finding import read_findings
-from stadia.report.private_parts import hide_private_parts
+from stadia.report.report_page import hide_private_parts
 from stadia.report.run_files import RunFiles, find_previous_run, read_run
 
 SECRET = "4f9a0d3c-secret"

@@ -1,95 +1,65 @@
-"""How good a run is, in words and by images of what was scored."""
+"""How good a run is, in sentences and key numbers, and whether its training converged."""
 
 from __future__ import annotations
 
-import base64
-import html
 import json
-import re
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from tests.report.conftest import build_page, build_words, write_scores
 
-from stadia import report
-from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth
-from stadia.report.run_files import read_run
+from stadia.report import metric_labels
+from stadia.report.quality_summary import find_identical_terms, make_tiles, measure_late_decrease
+from stadia.report.run_files import Series, read_run
 
-
-def words(folder: Path) -> str:
-    """What a reader sees of the report."""
-    text = re.sub(r"<(style|script)>.*?</\1>", "", report.build_report(folder).read_text(encoding="utf-8"), flags=re.S)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+DEPTH = {"depth_scale": "metres", "alignment": "none", "checkpoint": "best.safetensors, step 60"}
 
 
 @pytest.mark.parametrize(
-    ("metrics", "about", "expected"),
+    ("metrics", "ratio", "expected"),
     [
         (
             {"d1": 0.0},
-            {"scale_ratio_median": 0.096},
+            0.096,
             ["0% of the pixels", "mean depths reaches", "sizes are wrong, true depth is 0.0960 times"],
         ),
-        (
-            {"d1": 0.93},
-            {"scale_ratio_median": 1.02},
-            ["test: 93% of the pixels are within a quarter of the true depth."],
-        ),
+        ({"d1": 0.93}, 1.02, ["test: 93% of the pixels are within a quarter of the true depth."]),
     ],
 )
-def test_quality_is_described_by_scores(make_run, metrics, about, expected):
+def test_quality_is_described_by_scores(make_run, metrics, ratio, expected):
     folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres"})
-    (folder / "scores").mkdir()
-    score = {
-        "depth_scale": "metres",
-        "alignment": "none",
-        "checkpoint": "best.safetensors, step 60",
-        "metrics": metrics,
-        **about,
-    }
-    (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
-    good = words(folder).partition("Quality of the predictions")[2].partition("Findings")[0]
-    assert all(sentence in good for sentence in expected), good
-    assert ("sizes are wrong" in good) == (len(expected) > 1)
+    write_scores(folder, {"test": {**DEPTH, "metrics": metrics, "scale_ratio_median": ratio}})
+    quality = build_words(folder).partition("Quality of the predictions")[2].partition("Findings")[0]
+    assert all(sentence in quality for sentence in expected), quality
+    assert ("sizes are wrong" in quality) == (len(expected) > 1)
 
 
 def test_quality_is_compared_with_mean_depth(make_run):
-    assert "Depth is better than a map of mean depths" in words(make_run())
+    assert "Depth is better than a map of mean depths" in build_words(make_run())
     worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
-    assert "worse than a map of mean depths, which ignores the image (AbsRel 0.960 against 0.630)" in words(worse)
-
-
-def test_unscored_depth_has_unknown_quality(make_run):
-    facts = {"depth_scale": "up-to-scale", "judged": {"steps": 60, "warped_over_unwarped": 0.96}}
-    expected = words(make_run(without=("scores", "result.json"), run=facts))
-    assert "Depth was not scored against ground truth: its quality is unknown." in expected
-    assert "explain 4% of what changes between the training images, as after a few dozen training steps." in expected
+    assert "worse than a map of mean depths, which ignores the image (AbsRel 0.960 against 0.630)" in build_words(worse)
 
 
 @pytest.mark.parametrize(
     ("ratio", "sentence"),
     [
+        (0.96, "explain 4% of what changes between the training images, as after a few dozen training steps."),
         (0.3, "Depth and motion explain 70% of what changes between the training images (the residual of the warped"),
         (1.84, "explain nothing: the residual of the warped training images is 1.84 times that of the unwarped ones."),
+        (-1, ""),
+        ("a", ""),
     ],
 )
 def test_the_residual_is_that_of_the_verdict(make_run, ratio, sentence):
     """The validation's residual counts masked pixels as unwarped ones, and is never above them: it is no share."""
-    folder = make_run(run={"judged": {"steps": 60, "warped_over_unwarped": ratio}})
+    facts = {"depth_scale": "up-to-scale", "judged": {"steps": 60, "warped_over_unwarped": ratio}}
+    folder = make_run(without=("scores", "result.json"), run=facts)
     (folder / "metrics.csv").write_text("step,epoch,val/residual,val/residual_unwarped\n60,1,0.03,0.048\n")
-    shown = words(folder)
-    assert sentence in shown
-    assert "37%" not in shown
-
-
-@pytest.mark.slow
-def test_damaged_facts_of_the_verdict_are_left_out(make_run):
-    damaged = (None, [], {"warped_over_unwarped": "a"}, {"warped_over_unwarped": -1}, {"steps": "a"})
-    for number, judged in enumerate(damaged):
-        shown = words(make_run(f"2026-03-02-10170{number}-bad", run={"judged": judged}))
-        assert "Depth and motion" not in shown
-        assert "best checkpoint" not in shown
+    words = build_words(folder)
+    assert sentence in words
+    assert bool(sentence) == ("Depth and motion" in words)
+    assert "37%" not in words
+    assert "Depth was not scored against ground truth: its quality is unknown." in words
 
 
 @pytest.mark.slow
@@ -98,112 +68,106 @@ def test_a_doubtful_best_checkpoint_is_described(make_run):
     folder = make_run(run={"best_checkpoint": {**compared, "doubt": "5 validation samples are few"}})
     assert (
         "The best checkpoint is that of step 40 (AbsRel 0.300), the last that of step 60 (0.310); 5 validation samples"
-        " are few: the last may be the better one (checkpoints/last.safetensors)." in words(folder)
+        " are few: the last may be the better one (checkpoints/last.safetensors)." in build_words(folder)
     )
-    odd = (None, [], {**compared, "doubt": ""}, compared, {"doubt": 5}, {"doubt": ["few"]})
-    for number, values in enumerate(odd):
-        shown = words(make_run(f"2026-03-02-10170{number}-odd", run={"best_checkpoint": values}))
-        assert "The best checkpoint is that" not in shown
-    assert "that of step – (" in words(make_run("2026-03-02-101800-odd", run={"best_checkpoint": {"doubt": "few"}}))
+    plain = make_run("2026-03-02-101700-plain", run={"best_checkpoint": {**compared, "doubt": ""}})
+    assert "The best checkpoint is that" not in build_words(plain)
 
 
 def test_masks_and_baselines_are_described(make_run):
     folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"depth_scale": "metres"})
-    (folder / "scores").mkdir()
     scores = {
         "val": {"checkpoint": "best", "metrics": {"abs_rel": 0.16, "d1": 0.73, "mask_iou": 0.88}},
         "val-mean-depth": {"baseline": "the mean depth of 500 images", "metrics": {"abs_rel": 0.32, "d1": 0.62}},
         "val-difference": {"baseline": "where they differ", "metrics": {"mask_iou": 0.91}},
     }
-    for name, score in scores.items():
-        (folder / "scores" / f"{name}.json").write_text(
-            json.dumps({"depth_scale": "metres", **score}), encoding="utf-8"
-        )
-    expected = words(folder)
-    assert "Depths mean metres, as far as they are right" in expected, "no path was scored"
-    assert "val: of the union of true and predicted mask, 88% is in both." in expected
-    assert (
-        "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 images."
-        in expected
-    )
-    assert (
-        "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910): where they differ."
-        in expected
-    )
-    assert "val-mean-depth: 62% of the pixels" not in expected, "nobody's prediction"
-    assert "val-mean-depth: the mean depth of 500 images; a trained network has to be better." in expected
-    assert "val-mean-depth · " not in expected, "no key number"
+    words = build_words(write_scores(folder, {name: {"depth_scale": "metres", **s} for name, s in scores.items()}))
+    assert "Depths mean metres, as far as they are right" in words, "no path was scored"
+    assert "val: of the union of true and predicted mask, 88% is in both." in words
+    better = "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500"
+    assert better in words
+    assert "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910)" in words
+    assert "val-mean-depth: 62% of the pixels" not in words, "nobody's prediction"
+    assert "val-mean-depth: the mean depth of 500 images; a trained network has to be better." in words
+    assert "val-mean-depth · " not in words, "no key number"
 
 
-def test_drawn_predictions_replace_depth_images(make_run):
-    folder = make_run(without=("images", "findings.jsonl"))
-    write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
-    assert [one.frame for one in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
-    (folder / "predictions" / "val" / "drawn").mkdir()
-    for number in range(9):
-        cv2.imwrite(
-            str(folder / "predictions" / "val" / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8)
-        )
-    run = read_run(folder)
-    assert embed_predicted_depth(run) == []
-    assert [name for name, _ in embed_drawn_predictions(run)] == ["val/0", "val/3", "val/6"]
-    assert "val/3" in words(folder)
-
-
-def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:
-    (folder / "depth").mkdir(parents=True)
-    cv2.imwrite(str(folder / "depth" / "000001.png"), depth)
-    expected = {
-        "recipe": "selfsup",
-        "finished": True,
-        "source": f"kitti/{folder.name}",
-        "entries": ["000000", "000001"],
-    } | changes
-    (folder / "predictions.json").write_text(json.dumps(expected), encoding="utf-8")
-
-
-def test_scored_depth_is_shown(make_run):
-    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not
-    shown.
-    """
-    folder = make_run(without=("images", "findings.jsonl"))
-    depth = np.full((20, 40), 80 * 256, np.uint16)
-    depth[10:], depth[:, :4] = 2 * 256, 0
-    write_prediction(folder / "predictions" / "val" / "06", depth)
-    write_prediction(folder / "predictions" / "test-mean" / "06", depth, recipe="mean-depth", source="mean")
-    write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
-    write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
-    run = read_run(folder)
-    (shown,) = embed_predicted_depth(run)
-    image = cv2.imdecode(
-        np.frombuffer(base64.b64decode(shown.depth.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE
-    )
-    assert shown.frame == "kitti/06/000001"
-    assert shown.picture is None
-    assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
-    assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
-    assert "kitti/06/000001" in words(folder)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recall", "precision", "expected", "tone"),
+    [
+        (0.018, 0.3, "1.8% of 167 labeled objects were found, and 30.0% of what was found is one. Less than", "warn"),
+        (0.9, 0.2, "most of what it finds is no object", "warn"),
+        (0.9, 0.9, "90.0% of 167 labeled objects were found, and 90.0% of what was found is one.", ""),
+    ],
+)
+def test_recall_and_precision_are_described(make_run, recall, precision, expected, tone):
+    metrics = {"objects": 167, "recall": recall, "precision": precision}
+    metrics |= {"rotation_error_deg": 4.0, "rotation_error_deg_of_all": 170.0}
+    per_object = [{"name": "a/0, mug 1", "missed": False, "rotation_error_deg": 4.0}]
+    folder = make_run(without=("scores", "result.json", "findings.jsonl"), run={"depth_scale": None})
+    page = build_page(write_scores(folder, {"val": {"images": 9, "metrics": metrics, "per_object": per_object}}))
+    (sentence,) = [line for line in page.splitlines() if expected in line]
+    assert ('class="warn"' in sentence) == (tone == "warn")
+    assert "Depth was not scored" not in page
+    assert ("the quality of the predictions is described at the top" in page) == (tone == "warn")
+    assert "Rotation error of each object, in °, val" in page
 
 
 @pytest.mark.parametrize(
-    ("depth_scale", "labels", "unit"),
-    [("metres", ["2", "5", "10", "∞"], "metres"), ("up-to-scale", ["1", "2", "5", "∞"], "relative")],
+    ("verdict", "text"),
+    [
+        ("usable", "Predictions of validation frames and frames that trained (roads) are usable by their checks"),
+        ("doubtful", "frames that trained (roads) are doubtful by their checks (T40): see the findings."),
+        ("not judged", "Predictions were not judged: too few validation frames"),
+    ],
 )
-def test_depth_has_its_picture_and_a_color_scale(make_run, depth_scale, labels, unit):
-    folder = make_run(without=("images", "findings.jsonl"))
-    where = folder / "predictions" / "val" / "06"
-    write_prediction(where, np.full((20, 40), 2 * 256, np.uint16), depth_scale=depth_scale)
-    (where / "images").mkdir()
-    cv2.imwrite(str(where / "images" / "000001.png"), np.full((20, 40, 3), 90, np.uint8))
-    (shown,) = embed_predicted_depth(read_run(folder))
-    assert shown.picture is not None
-    assert [label for _, label in shown.ticks] == labels
-    assert shown.ticks[1][0] == pytest.approx(100 * (1 - float(labels[0]) / float(labels[1])))
-    assert shown.unit.startswith(unit)
-    page = report.build_report(folder).read_text(encoding="utf-8")
-    assert 'alt="picture of kitti/06/000001"' in page
-    assert f"kitti/06/000001. Depth: {unit}" in page
-    assert "linear-gradient(to right, rgb(252, 253, 191)" in page
+def test_the_verdict_names_its_data_and_those_of_later_predictions(make_run, verdict, text):
+    facts = {"predictions": verdict, "judged": {"steps": 60, "has_trained_frames": True}}
+    finding = {"severity": "warn", "stage": "evaluation", "measured": "40 steps"}
+    findings = [{**finding, "code": "T40"}, {**finding, "code": "S30", "where": ["town/0"]}]
+    page = build_page(make_run(run={**facts, "data": {"path": "/data/roads"}}, findings=findings))
+    top = page.partition("</header>")[0]
+    assert text in top
+    assert "Predictions of town/0, made later, are worse by their checks (S30): see the findings." in top
+
+
+# -- Convergence.
+
+STEPS = list(range(0, 2000, 20))
+
+
+def make_series(values: np.ndarray, name: str = "val/abs_rel") -> Series:
+    return Series(name, STEPS, values.tolist())
+
+
+def test_decrease_of_an_unfinished_training_is_measured() -> None:
+    falling = 0.5 * np.exp(-np.array(STEPS) / 2000)
+    noise = np.random.default_rng(0).normal(0, 0.005, len(STEPS))
+    assert measure_late_decrease(make_series(falling * np.exp(noise))) == pytest.approx(0.17, abs=0.03)
+
+
+def test_noise_is_no_decrease() -> None:
+    random = np.random.default_rng(1)
+    courses = (make_series(0.2 * np.exp(random.normal(0, 0.05, len(STEPS)))) for _ in range(200))
+    assert sum(measure_late_decrease(series) is not None for series in courses) <= 2
+
+
+def test_no_decrease_for_rising_constant_or_short_series() -> None:
+    assert measure_late_decrease(make_series(0.2 + np.array(STEPS) * 1e-5)) is None
+    assert measure_late_decrease(make_series(np.full(len(STEPS), 0.2))) is None
+    assert measure_late_decrease(Series("val/abs_rel", [0, 500, 1000], [0.5, 0.4, 0.3])) is None
+    assert measure_late_decrease(Series("val/abs_rel", [], [])) is None
+
+
+def test_identical_loss_terms_are_found() -> None:
+    random = np.random.default_rng(2)
+    base, other = (np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS)) for _ in range(2))
+    terms = {"term/a": base, "term/b": 3 * base + 1, "term/c": other, "loss": base}
+    series = [make_series(values, f"train/{name}") for name, values in terms.items()]
+    assert list(find_identical_terms(series)) == [("a", "b")]
+    constant = [make_series(np.full(len(STEPS), 1.0), f"train/term/{name}") for name in "ab"]
+    assert list(find_identical_terms(constant)) == []
 
 
 def test_unfinished_training_is_a_warning(make_run):
@@ -211,6 +175,52 @@ def test_unfinished_training_is_a_warning(make_run):
     rows = [f"{20 * n},0,{0.5 * 0.99**n},{1 / (n + 1)},{2 / (n + 1)}" for n in range(100)]
     head = "step,epoch,val/abs_rel,train/term/a,train/term/b"
     (folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
-    expected = words(folder)
-    assert "Validation was still falling, by 17% over the last fifth: train longer before you compare." in expected
-    assert "Two terms of the loss are one, a and b: they only ever change together." in expected
+    words = build_words(folder)
+    assert "Validation was still falling, by 17% over the last fifth: train longer before you compare." in words
+    assert "Two terms of the loss are one, a and b: they only ever change together." in words
+
+
+# -- Key numbers.
+
+
+def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
+    folder = make_run(without=("result.json", "scores"))
+    run = read_run(write_scores(folder, {"val": {"metrics": {"size_error_m": 0.012, "iou": 0.5}}}))
+    assert make_tiles(run) == []
+    monkeypatch.setitem(metric_labels.SCORES, "size_error_m", metric_labels.MetricLabel("Size error", "m", key=True))
+    assert [(tile.label, tile.value) for tile in make_tiles(run)] == [("val · Size error", "0.0120 m")]
+
+
+def test_ate_names_its_sequence_and_the_longest_path_comes_first(make_run):
+    path = {"ate_m": 2.31, "path_m": 148.2, "recording": "world/003", "recordings": 4}
+    assert "worst of 4 sequences world/003: 1.6% of a path of 148 m" in build_page(make_run(result={"odometry": path}))
+    folder = make_run("2026-03-02-101600-paths", without=("result.json",), run={"depth_scale": "metres"})
+    scores = {
+        name: {"metrics": {"ate_rmse_m": error}, "align": "sim3", "poses": poses, "path_m": length}
+        for name, poses, length, error in (("val-drive", 5, 4.8, 0.1), ("whole-drive", 60, 59.9, 0.49))
+    }
+    run = read_run(write_scores(folder, scores))
+    assert [(tile.label, tile.value) for tile in make_tiles(run)] == [
+        ("whole-drive · ATE", "0.490 m"),
+        ("val-drive · ATE", "0.100 m"),
+    ]
+    whole = "60 poses over 59.9 m, moved, turned and scaled onto the true path"
+    assert make_tiles(run)[0].note.startswith(whole)
+    assert (
+        "whole-drive: the path (60 poses over 59.9 m) is off by 0.8% of its length, moved, turned and scaled onto the"
+        " true path (sim3)." in build_words(folder)
+    )
+
+
+@pytest.mark.slow
+def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
+    """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
+    score = {"protocol": "relative", "depth_scale": "up-to-scale", "alignment": "median", "metrics": {"abs_rel": 0.2}}
+    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "up-to-scale"})
+    words = build_words(write_scores(folder, {"val": {**score, "scale_ratio_median": 30.1}}))
+    assert "Meaning of the numbers Up to scale." in words
+    assert "val · AbsRel 0.200 scaled to the true depth, each image by its median (median)" in words
+    assert "Scale ratio, median 30.1" in words
+    other = make_run("2026-03-02-101600-learnt-before", result={"depth_scale": "up-to-scale"})
+    assert "1 is true size" not in build_words(other)
+    assert "1 is true size" in json.dumps([tile.note for tile in make_tiles(read_run(make_run("2026-03-02-a")))])

@@ -1,6 +1,4 @@
-"""Points of a scored frame in the report: what is kept of the frame, the still, and that the page's script draws the
-same.
-"""
+"""Images of the report: predicted depth with its scale, drawn predictions, and points of a scored frame."""
 
 from __future__ import annotations
 
@@ -13,16 +11,87 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.report.conftest import build_page, build_words, write_json, write_scores
 
-from stadia import report
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.point_clouds import MAX_SAMPLE_PIXELS, write_cloud_sample
 from stadia.report import report_images
+from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth
 from stadia.report.run_files import read_run
+
+# -- Predicted depth, and drawn predictions.
+
+
+def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:
+    (folder / "depth").mkdir(parents=True)
+    cv2.imwrite(str(folder / "depth" / "000001.png"), depth)
+    record = {"recipe": "selfsup", "finished": True, "source": f"kitti/{folder.name}", "entries": ["000000", "000001"]}
+    write_json(folder / "predictions.json", record | changes)
+
+
+def test_scored_depth_is_shown(make_run):
+    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not
+    shown.
+    """
+    folder = make_run(without=("images", "findings.jsonl"))
+    depth = np.full((20, 40), 80 * 256, np.uint16)
+    depth[10:], depth[:, :4] = 2 * 256, 0
+    write_prediction(folder / "predictions" / "val" / "06", depth)
+    write_prediction(folder / "predictions" / "test-mean" / "06", depth, recipe="mean-depth", source="mean")
+    write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
+    write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
+    run = read_run(folder)
+    (shown,) = embed_predicted_depth(run)
+    jpeg = np.frombuffer(base64.b64decode(shown.depth.uri.partition(",")[2]), np.uint8)
+    image = cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE)
+    assert (shown.frame, shown.picture) == ("kitti/06/000001", None)
+    assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
+    assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
+    words = build_words(folder)
+    assert "kitti/06/000001" in words
+    assert "Depth of frames that were scored, bright is near" in words
+    words = build_words(write_scores(folder, {}))
+    assert "Predicted depth, not scored, bright is near" in words
+    assert "that were scored" not in words
+
+
+@pytest.mark.parametrize(
+    ("depth_scale", "labels", "unit"),
+    [("metres", ["2", "5", "10", "∞"], "metres"), ("up-to-scale", ["1", "2", "5", "∞"], "relative")],
+)
+def test_depth_has_its_picture_and_a_color_scale(make_run, depth_scale, labels, unit):
+    folder = make_run(without=("images", "findings.jsonl"))
+    where = folder / "predictions" / "val" / "06"
+    write_prediction(where, np.full((20, 40), 2 * 256, np.uint16), depth_scale=depth_scale)
+    (where / "images").mkdir()
+    cv2.imwrite(str(where / "images" / "000001.png"), np.full((20, 40, 3), 90, np.uint8))
+    (shown,) = embed_predicted_depth(read_run(folder))
+    assert [label for _, label in shown.ticks] == labels
+    assert shown.ticks[1][0] == pytest.approx(100 * (1 - float(labels[0]) / float(labels[1])))
+    page = build_page(folder)
+    assert 'alt="picture of kitti/06/000001"' in page
+    assert f"kitti/06/000001. Depth: {unit}" in page
+    assert "linear-gradient(to right, rgb(252, 253, 191)" in page
+
+
+def test_drawn_predictions_replace_depth_images(make_run):
+    folder = make_run(without=("images", "findings.jsonl"))
+    prediction = folder / "predictions" / "val"
+    write_prediction(prediction, np.full((20, 40), 512, np.uint16))
+    assert [figure.frame for figure in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
+    (prediction / "drawn").mkdir()
+    for number in range(9):
+        cv2.imwrite(str(prediction / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8))
+    run = read_run(folder)
+    assert embed_predicted_depth(run) == []
+    assert [name for name, _ in embed_drawn_predictions(run)] == ["val/0", "val/3", "val/6"]
+    assert "val/3" in build_words(folder)
+
+
+# -- Points of a scored frame.
 
 K = np.array([[60.0, 0, 47.5], [0, 60, 23.5], [0, 0, 1]])
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
-NODE = shutil.which("node")
 
 
 def keep(run: Path, *, name: str = "drive/000012", depth_scale: DepthScale = DepthScale.METRES) -> Path:
@@ -35,18 +104,25 @@ def keep(run: Path, *, name: str = "drive/000012", depth_scale: DepthScale = Dep
     return run / "clouds" / "val"
 
 
-def only(run: Path) -> report_images.PointCloudFigure:
-    (found,) = report_images.load_point_clouds(read_run(run))
-    return found
+def load(run: Path) -> report_images.PointCloudFigure:
+    (cloud,) = report_images.load_point_clouds(read_run(run))
+    return cloud
 
 
-def points(folder: Path) -> report_images.CloudPoints:
-    return report_images._read_points(folder, json.loads((folder / "camera.json").read_text()), folder)
+def unpack(cloud: report_images.PointCloudFigure) -> np.ndarray:
+    """Return the points (N, 3) of the page's data, in the camera's frame."""
+    view = json.loads(cloud.view)
+    size = view["rows"] * view["columns"]
+    depth = np.frombuffer(base64.b64decode(cloud.points), "<u2", size).reshape(view["rows"], view["columns"])
+    row, column = np.nonzero(depth)
+    z = depth[row, column] * view["perCount"]
+    return np.stack([(column - view["cx"]) / view["fx"] * z, (row - view["cy"]) / view["fy"] * z, z], axis=1)
 
 
 def test_points_come_back_where_they_were(make_run) -> None:
-    folder = keep(make_run())
-    xyz = points(folder).xyz
+    run = make_run()
+    keep(run)
+    xyz = unpack(load(run))
     assert len(xyz) == 40 * 96, "the sky is left out"
     wall, floor = xyz[: 24 * 96], xyz[24 * 96 :]
     assert np.allclose(wall[:, 2], 12, atol=1e-3)
@@ -54,59 +130,38 @@ def test_points_come_back_where_they_were(make_run) -> None:
     assert np.ptp(wall[:, 0]) == pytest.approx(95 / 60 * 12, rel=1e-3)
 
 
-def test_masked_sky_is_no_point(tmp_path: Path) -> None:
+def test_masked_sky_is_no_point_and_a_large_frame_is_thinned(make_run) -> None:
     """Sky that was predicted near would hang over the street."""
-    depth = np.full((48, 96), 12.0)
-    depth[:30] = 0
-    write_cloud_sample(tmp_path, "f", DepthScale.METRES, np.zeros((48, 96, 3), np.uint8), depth, K)
-    assert len(points(tmp_path).xyz) == 18 * 96
-
-
-def test_a_large_frame_is_thinned(tmp_path: Path) -> None:
-    fine = K.copy()
+    run, fine = make_run(), K.copy()
     fine[:2] *= 8
-    write_cloud_sample(
-        tmp_path, "f", DepthScale.METRES, np.zeros((384, 768, 3), np.uint8), np.full((384, 768), 5.0), fine
-    )
-    found = points(tmp_path)
-    assert 0.4 * MAX_SAMPLE_PIXELS < found.depth.size <= MAX_SAMPLE_PIXELS
-    assert np.ptp(found.xyz[:, 0]) == pytest.approx(768 / 480 * 5, rel=0.01)
+    depth = np.full((384, 768), 5.0)
+    depth[:192] = 0
+    write_cloud_sample(run / "clouds" / "val", "f", DepthScale.METRES, np.zeros((384, 768, 3), np.uint8), depth, fine)
+    xyz = unpack(load(run))
+    assert 0.2 * MAX_SAMPLE_PIXELS < len(xyz) <= 0.5 * MAX_SAMPLE_PIXELS
+    assert xyz[:, 1].min() > -0.1
+    assert np.ptp(xyz[:, 0]) == pytest.approx(768 / 480 * 5, rel=0.01)
 
 
 def test_the_page_holds_the_points_and_says_their_unit(make_run) -> None:
     run = make_run()
-    keep(run)
-    cloud, text = only(run), report.build_report(run).read_text()
-    assert cloud.points in text
-    assert (
-        "val: drive/000012: 3840 points with predicted depth. The axes are its camera's, each 2.00 m long."
-        in " ".join(text.split())
-    )
-    keep(run, depth_scale=DepthScale.UP_TO_SCALE)
-    assert "no metre" in only(run).axis
-
-
-def test_still_image_of_a_point_cloud(make_run) -> None:
-    still = report_images.draw_point_cloud(points(keep(make_run())))
-    row = {color: np.nonzero((still == color).all(-1))[0] for color in (RED, GREEN, BLUE)}
-    assert len(row[RED]) > 5000
-    assert len(row[GREEN]) > 5000
-    assert len(row[BLUE]) == 0
-    assert np.median(row[RED]) < np.median(row[GREEN]), "from above, what is farther is higher"
-
-
-def test_a_name_is_text(make_run) -> None:
-    run = make_run()
     keep(run, name='"><script>alert(1)</script>')
-    assert "<script>alert" not in report.build_report(run).read_text()
+    page = build_page(run)
+    assert load(run).points in page
+    assert "<script>alert" not in page, "a name is text"
+    keep(run)
+    text = "val: drive/000012: 3840 points with predicted depth. The axes are its camera's, each 2.00 m long."
+    assert text in build_words(run)
+    keep(run, depth_scale=DepthScale.UP_TO_SCALE)
+    assert "no metre" in load(run).axis
 
 
 def damage(folder: Path, what: str) -> None:
     about = json.loads((folder / "camera.json").read_text())
     if what == "camera":
-        (folder / "camera.json").write_text(json.dumps(about | {"depth_per_count": float("nan")}))
+        write_json(folder / "camera.json", about | {"depth_per_count": float("nan")})
     elif what == "matrix":
-        (folder / "camera.json").write_text(json.dumps(about | {"K": [1, 2, 3]}))
+        write_json(folder / "camera.json", about | {"K": [1, 2, 3]})
     elif what == "size":
         cv2.imwrite(str(folder / "depth.png"), np.ones((48, 95), np.uint16))
     elif what == "large":
@@ -118,36 +173,36 @@ def damage(folder: Path, what: str) -> None:
         (folder / "image.png").unlink()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["camera", "matrix", "size", "large", "empty", "no image"])
 def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
-    run = make_run()
-    damage(keep(run), what)
-    text = report.build_report(run).read_text()
-    assert "Not read: clouds/val: " in text
-    assert "<canvas" not in text
+    folder = make_run()
+    damage(keep(folder), what)
+    run = read_run(folder)
+    assert report_images.load_point_clouds(run) == []
+    assert run.unreadable[0].startswith("clouds/val: ")
 
 
-GLUE = """
-const fs = require("fs"), given = JSON.parse(fs.readFileSync(0)), view = given.view, size = 960 * 480;
-const pixels = new Uint8ClampedArray(4 * size);
+SCRIPT = """
+const fs = require("fs"), given = JSON.parse(fs.readFileSync(0)), size = 960 * 480;
+const pixels = new Uint8ClampedArray(4 * size), view = firstView(given.view, 480);
 const points = pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view);
 draw(points, view, pixels, new Float64Array(size), 960, 480);
 process.stdout.write(Buffer.from(pixels).toString("base64"));
 """
 
 
-@pytest.mark.skipif(NODE is None, reason="runs the page's script, which needs node")
-def test_the_script_draws_the_still(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_images, "_draw_axes", lambda image, view: None)
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's script, which needs node")
+def test_the_script_draws_the_points(make_run) -> None:
     run = make_run()
-    folder, script = keep(run), (Path(report_images.__file__).parent / "templates" / "cloud.js").read_text()
-    cloud = only(run)
+    keep(run)
+    cloud, script = load(run), (Path(report_images.__file__).parent / "templates" / "cloud.js").read_text()
     given = json.dumps({"view": json.loads(cloud.view), "points": cloud.points})
     done = subprocess.run(
-        [str(NODE), "-e", script + GLUE], input=given, capture_output=True, text=True, check=True, timeout=60
+        ["node", "-e", script + SCRIPT], input=given, capture_output=True, text=True, check=True, timeout=60
     )
-    seen = np.frombuffer(base64.b64decode(done.stdout), np.uint8).reshape(480, 960, 4)
-    differs = (seen[..., :3] != report_images.draw_point_cloud(points(folder))).any(-1)
-    assert differs.mean() < 1e-3
-    assert (seen[..., 3] == 255).all()
+    image = np.frombuffer(base64.b64decode(done.stdout), np.uint8).reshape(480, 960, 4)
+    row = {color: np.nonzero((image[..., :3] == color).all(-1))[0] for color in (RED, GREEN, BLUE)}
+    assert min(len(row[RED]), len(row[GREEN])) > 5000
+    assert len(row[BLUE]) == 0
+    assert np.median(row[RED]) < np.median(row[GREEN]), "from above, what is farther is higher"
+    assert (image[..., 3] == 255).all()

@@ -1,9 +1,8 @@
-"""report.html from every kind of run folder: whole, poor, broken and hostile."""
+"""report.html from every kind of run folder: whole, poor and broken; what its readers need to understand it."""
 
 from __future__ import annotations
 
 import html
-import json
 import re
 import subprocess
 import sys
@@ -13,13 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.report.conftest import build_page, build_words, read_words, write_json, write_scores
 
 from stadia import report
 from stadia.core.errors import DataError
 from stadia.report import metric_labels
-from stadia.report.path_figures import make_path_figures
+from stadia.report.report_images import embed_image_sheets
 from stadia.report.run_files import read_run
-from stadia.report.sections import embed_image_sheets, make_tiles
+from stadia.report.run_journal import write_journal
 
 VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
@@ -28,11 +28,12 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</s
 class Page(HTMLParser):
     """Checks that tags are closed in order, and keeps every tag with its attributes."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
+        self.text = build_page(folder)
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
+        self.feed(self.text)
         self.close()
         assert self.open == []
 
@@ -51,21 +52,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def build(folder: Path) -> tuple[str, Page]:
-    text = report.build_report(folder).read_text(encoding="utf-8")
-    return text, Page(text)
-
-
-def visible(text: str) -> str:
-    """The page's words without tags, scripts and styles."""
-    text = text.replace("<wbr>", "")
-    text = re.sub(r"<(script|style).*?</\1>", " ", text, flags=re.S)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
-
-
 def test_report_of_a_complete_run(make_run):
-    text, page = build(make_run())
-    words = visible(text)
+    page = Page(make_run())
+    words = read_words(page.text)
     assert "Metres. Depth and path mean metres, as far as they are right" in words
     assert "58% below the mean map's 0.306" in words
     assert "1.6% of a path of 148 m" in words
@@ -75,43 +64,38 @@ def test_report_of_a_complete_run(make_run):
     assert "1 warn 1 note" in words
     assert "world-11/left/000016 0.566" in words  # the worst image
     assert '"encoder": "mobilenetv3_small_100"' in words
-    titles = re.findall(r"<h3>([^<]+)", text)
-    for panel in ("Loss", "Terms of the loss", "AbsRel", "Learning rate"):
-        assert any(title.strip() == panel for title in titles), panel
+    titles = [title.strip() for title in re.findall(r"<h3>([^<]+)", page.text)]
+    assert {"Loss", "Terms of the loss", "AbsRel", "Learning rate"} <= set(titles)
     assert len(page.named("img")) == 6
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
+    assert "prefers-color-scheme: dark" in page.text
+    assert all("viewbox" in a and "width" not in a for a in page.named("svg"))
 
 
 def test_title_and_header_name_the_model_where_the_recipe_does(make_run):
-    page, _ = build(make_run(run={"recipe": "supervised", "model": "dpt-tiny, attention performer, crop kb"}))
-    assert "<title>dpt (dpt-tiny, attention performer, crop kb): 2026-03-02-101500-demo</title>" in page
-    assert '<h1>dpt <span class="soft">dpt-tiny, attention performer, crop kb</span>' in page
-    assert "<title>selfsup: " in build(make_run("2026-03-03-101500-other"))[0]
+    page = build_page(make_run(run={"recipe": "supervised", "model": "dpt-tiny, attention performer, crop kb"}))
+    assert "<title>supervised (dpt-tiny, attention performer, crop kb): 2026-03-02-101500-demo</title>" in page
+    assert '<h1>supervised <span class="soft">dpt-tiny, attention performer, crop kb</span>' in page
+    assert "<title>selfsup: " in build_page(make_run("2026-03-03-101500-other"))
 
 
 def test_page_is_one_file_that_loads_nothing(make_run):
-    text, page = build(make_run())
+    page = Page(make_run())
     for tag, attributes in page.tags:
         for name in ("src", "href", "action", "data", "poster", "srcset", "xlink:href"):
             value = attributes.get(name) or "data:image/jpeg;base64,"
             assert value.startswith(("data:image/jpeg;base64,", "#")), (tag, name, value)
     assert not page.named("link")
-    assert not re.search(r"@import|url\((?!#)", text)
+    assert not re.search(r"@import|url\((?!#)", page.text)
     policy = next(a["content"] for a in page.named("meta") if a.get("http-equiv"))
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "unsafe-inline" not in policy.split("script-src")[1]
 
 
-def test_page_fits_a_phone(make_run):
-    text, page = build(make_run())
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
-    assert "prefers-color-scheme: dark" in text
-    assert all("viewbox" in a and "width" not in a for a in page.named("svg"))
-
-
 def test_hostile_strings_are_text(make_run):
     folder = make_run(
         name="2026-03-02-101500-<b>bold",
-        run={"recipe": HOSTILE, "status": HOSTILE, "command": HOSTILE, "environment": {HOSTILE: HOSTILE}},
+        run={"recipe": HOSTILE, "status": HOSTILE, "environment": {HOSTILE: HOSTILE}, "scale_from": HOSTILE},
         config={HOSTILE: HOSTILE},
         result={HOSTILE: 1.0, "depth_scale": HOSTILE},
         findings=[
@@ -119,23 +103,19 @@ def test_hostile_strings_are_text(make_run):
             | {"evidence": {HOSTILE: HOSTILE}}
         ],
     )
-    score = {
-        "protocol": HOSTILE,
-        "depth_scale": HOSTILE,
-        "metrics": {HOSTILE: 0.5},
-        "images": HOSTILE,
-        "per_image": [{"name": HOSTILE, HOSTILE: 0.5}],
-    }
-    (folder / "scores" / "x<script>.json").write_text(json.dumps(score), encoding="utf-8")
-    (folder / "metrics.csv").write_text('step,"train/<script>alert(3)</script>"\n0,1\n1,2\n', encoding="utf-8")
+    path = {"recording": HOSTILE, "path_estimated_m": [[0, 0], [0, 1]], "metrics": {HOSTILE: 0.5}}
+    score = {"protocol": HOSTILE, "depth_scale": HOSTILE, "images": HOSTILE}
+    score |= {"metrics": {HOSTILE: 0.5}, "per_image": [{"name": HOSTILE, HOSTILE: 0.5}]}
+    write_scores(folder, {"x<script>": score, "path": path})
+    (folder / "metrics.csv").write_text('step,"train/<script>alert(3)</script>"\n0,1\n1,2\n2,3\n', encoding="utf-8")
     (folder / "diff.patch").write_text(HOSTILE, encoding="utf-8")
-    text, page = build(folder)
+    page = Page(folder)
     assert len(page.named("script")) == 1  # ours
-    assert "alert(" not in re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    assert "alert(" not in re.search(r"<script>(.*?)</script>", page.text, re.S)[1]
     assert not any("onerror" in attributes for _, attributes in page.tags)
     assert all((a["src"] or "").startswith("data:") for a in page.named("img"))
-    assert "{{ 7 * 7 }}" in html.unescape(text)
-    assert "<b>bold" not in text
+    assert "{{ 7 * 7 }}" in html.unescape(page.text)
+    assert "<b>bold" not in page.text
 
 
 @pytest.mark.slow
@@ -143,8 +123,7 @@ def test_hostile_strings_are_text(make_run):
     "missing", ["run.json", "config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "images"]
 )
 def test_any_part_may_be_missing(make_run, missing):
-    text, _ = build(make_run(without=(missing,)))
-    assert "<h1>" in text
+    assert Page(make_run(without=(missing,))).named("h1")
 
 
 def test_run_that_was_killed_at_once(make_run):
@@ -152,57 +131,15 @@ def test_run_that_was_killed_at_once(make_run):
         without=("config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "images"),
         run={"status": "running", "finished": None},
     )
-    words = visible(build(folder)[0])
+    words = build_words(folder)
     assert "not finished when this was written" in words
     assert "No depth scale yet." in words
 
 
-def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
-    folder = make_run(without=("result.json", "scores"))
-    (folder / "scores").mkdir()
-    (folder / "scores" / "val.json").write_text(
-        json.dumps({"metrics": {"size_error_m": 0.012, "iou": 0.5}}), encoding="utf-8"
-    )
-    assert make_tiles(read_run(folder)) == []
-    monkeypatch.setitem(metric_labels.SCORES, "size_error_m", metric_labels.MetricLabel("Size error", "m", key=True))
-    assert [(tile.label, tile.value) for tile in make_tiles(read_run(folder))] == [("val · Size error", "0.0120 m")]
-
-
 def test_failed_run_shows_its_error(make_run):
-    folder = make_run(run={"status": "failed", "error": "loss of step 12: found nan"})
-    words = visible(build(folder)[0])
+    words = build_words(make_run(run={"status": "failed", "error": "loss of step 12: found nan"}))
     assert "failed" in words
     assert "loss of step 12: found nan" in words
-
-
-def test_score_files_of_every_form(make_run):
-    """Grouped and flat metrics, notes, numbers that could not be computed, more columns than fit on a screen."""
-    folder = make_run(without=("scores",))
-    (folder / "scores").mkdir()
-    flat = {"ate_rmse_m": 0.5, "t_err_percent": None, "align": "se3", "scale": 1.0, "poses": 50, "path_m": 120.0}
-    (folder / "scores" / "val-odometry.json").write_text(json.dumps(flat), encoding="utf-8")
-    grouped = {
-        "protocol": "relative",
-        "depth_scale": "up-to-scale",
-        "alignment": "median",
-        "metrics": {"abs_rel": 0.1},
-        "scale_ratio_median": 30.1,
-    }
-    (folder / "scores" / "val-depth.json").write_text(
-        json.dumps(grouped | {"notes": ["2 images have no truth"]}), encoding="utf-8"
-    )
-    words = visible(build(folder)[0])
-    assert "aligned by se3, 50 poses" in words
-    assert "t_err ↓ –" in words
-    assert "protocol relative, up to scale, aligned by median" in words
-    assert "Scale ratio, median 30.1" in words  # no arrow: up to scale, it has no right value
-    assert "2 images have no truth" in words
-
-
-def test_up_to_scale_is_described(make_run):
-    words = visible(build(make_run(result={"depth_scale": "up-to-scale"}))[0])
-    assert "Up to scale." in words
-    assert "sizes do not" in words
 
 
 def test_broken_files_are_listed_and_the_rest_is_shown(make_run):
@@ -211,21 +148,10 @@ def test_broken_files_are_listed_and_the_rest_is_shown(make_run):
     (folder / "scores" / "depth-test.json").write_text("[1, 2]", encoding="utf-8")
     (folder / "images" / "step-000100.png").write_bytes((folder / "images" / "step-000050.png").read_bytes()[:2000])
     (folder / "images" / "step-000150.png").write_bytes(b"")
-    words = visible(build(folder)[0])
+    words = build_words(folder)
     for name in ("result.json", "scores/depth-test.json", "images/step-000100.png", "images/step-000150.png"):
         assert f"Not read: {name}" in words
     assert "ATE" in words
-
-
-def test_images_of_older_runs_are_shown(make_run):
-    """They lie in `pictures`, and score files count `pictures`."""
-    folder = make_run()
-    (folder / "images").rename(folder / "pictures")
-    score = folder / "scores" / "depth-test.json"
-    score.write_text(score.read_text().replace('"images": 200', '"pictures": 200'), encoding="utf-8")
-    text, page = build(folder)
-    assert len(page.named("img")) == 6
-    assert "200 pictures" in visible(text)
 
 
 def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
@@ -242,7 +168,7 @@ def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
 def test_nonfinite_losses_are_marked(make_run):
     folder = make_run()
     (folder / "metrics.csv").write_text("step,epoch,train/loss\n0,0,1.0\n1,0,nan\n2,0,inf\n3,0,0.5\n", encoding="utf-8")
-    assert "train/loss was not finite 2 times, first at step 1." in visible(build(folder)[0])
+    assert "train/loss was not finite 2 times, first at step 1." in build_words(folder)
 
 
 def test_last_finding_cut_by_a_kill_is_left_out(make_run):
@@ -254,11 +180,8 @@ def test_last_finding_cut_by_a_kill_is_left_out(make_run):
 
 @pytest.mark.slow
 def test_changes_since_the_previous_run(make_run):
-    make_run(
-        "2026-02-01-080000-older",
-        run={"started": "2026-02-01T08:00:00+00:00"},
-        config={"data": {"height": 1, "width": 1}},
-    )
+    """The previous run is the latest earlier one of the same recipe and name."""
+    make_run("2026-02-01-080000-older", run={"started": "2026-02-01T08:00:00+00:00"}, config={"data": {"height": 1}})
     make_run(
         "2026-03-01-080000-before",
         run={
@@ -270,9 +193,10 @@ def test_changes_since_the_previous_run(make_run):
         result={"depth": {"abs_rel": 0.2}},
     )
     make_run("2026-03-01-090000-other", run={"recipe": "metric", "started": "2026-03-01T09:00:00+00:00"})
+    make_run("2026-03-01-090000-video", run={"name": "video", "started": "2026-03-01T09:00:00+00:00"})
     make_run("2026-03-03-080000-later", run={"started": "2026-03-03T08:00:00+00:00"})
-    words = visible(build(make_run())[0]).split("Changes since the previous run")[1]
-    assert words.startswith(" 2026-03-01-080000-before")
+    words = build_words(make_run()).split("Changes since the previous run")[1]
+    assert words.startswith(" 2026-03-01-080000-before, the last of the same recipe and name")
     assert "optimizer.lr 0.0002 0.001" in words
     assert "code.commit 0000000 4f1c2ab" in words
     assert "python 3.12.1 3.11.9" in words
@@ -285,11 +209,35 @@ def test_several_changed_keys_are_a_warning(make_run):
     """As where an attention was exchanged, and trained twice as long at another rate."""
     values = {"config": {"optimizer": {"name": "sgd", "lr": 2e-4}}, "result": {"depth": {"abs_rel": 0.2}}}
     make_run("2026-03-01-080000-before", run={"started": "2026-03-01T08:00:00+00:00"}, **values)
-    words = visible(build(make_run())[0]).split("Changes since the previous run")[1]
+    words = build_words(make_run()).split("Changes since the previous run")[1]
     assert (
         "2 keys changed at once (optimizer.name, optimizer.lr): scores do not show the effect of any single one."
         in words
     )
+
+
+def test_long_hashes_of_other_data_are_shortened(make_run):
+    def data(digit: str) -> dict:
+        return {"fingerprints": {"drive": digit * 32}, "train_images": {"drive": digit * 432}}
+
+    make_run("2026-03-01-080000-before", run={"started": "2026-03-01T08:00:00+00:00", "data": data("a")})
+    words = build_words(make_run(run={"data": data("b")})).split("Changes since the previous run")[1]
+    assert "data.train_images.drive other images" in words
+    assert f"{'a' * 12}… {'b' * 12}…" in words
+    assert "a" * 13 not in words
+    assert "The data differ from those of the previous run" in words
+
+
+def test_many_series_without_a_curve_are_counted_and_not_listed(make_run):
+    folder = make_run(steps=2)
+    assert "logged at fewer than 3 steps: no curve" in build_words(folder)  # few are listed
+    table = folder / "metrics.csv"
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    names = [f"val/abs_rel_{number}" for number in range(34)]
+    table.write_text("\n".join([f"{head},{','.join(names)}", *(row + ",0.5" * 34 for row in rows)]) + "\n")
+    words = build_words(folder)
+    assert "quantities were logged at fewer than 3 steps and have no curve" in words
+    assert "val/abs_rel_3" not in words
 
 
 def test_folder_that_is_no_run(tmp_path):
@@ -309,10 +257,13 @@ def test_out_sets_the_path(make_run, tmp_path):
 def test_report_builds_where_torch_cannot_be_imported(make_run):
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report;"
-        " report.build_report(Path(sys.argv[1]))"
+        " assert 'matplotlib' not in sys.modules; report.build_report(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# -- Findings.
 
 
 def test_evidence_is_shown_as_images_and_tables(make_run):
@@ -320,24 +271,21 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
         "matches": 1186,
         "sides": {"hypothesis": ["as given", "the other way round"], "residual": [0.147, 0.032]},
         "T_right_left": [[1.0, 0.0], [0.0, 1.0]],
+        "codes": [],
         "image": "findings/E01-1.png",
     }
-    folder = make_run(
-        findings=[
-            {"code": "E01", "severity": "stop", "stage": "data", "measured": "t_x is +0.54 m", "evidence": evidence}
-        ]
-    )
+    finding = {"code": "E01", "severity": "stop", "stage": "data", "measured": "t_x is +0.54 m", "evidence": evidence}
+    folder = make_run(findings=[finding])
     (folder / "findings").mkdir()
     (folder / "findings" / "E01-1.png").write_bytes((folder / "images" / "step-000050.png").read_bytes())
-    text, page = build(folder)
-    words = visible(text)
+    page = Page(folder)
+    words = read_words(page.text)
     assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
     for text_part in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE describes symptoms"):
         assert text_part in words
-    assert any(
-        image["alt"] == "image of finding E01" and image["src"].startswith("data:image/jpeg")
-        for image in page.named("img")
-    )
+    assert "<dt>codes</dt>" not in page.text, "a list without entries has no row"
+    (image,) = [image for image in page.named("img") if image["alt"] == "image of finding E01"]
+    assert image["src"].startswith("data:image/jpeg")
     assert any("open" in attributes for attributes in page.named("details"))
 
 
@@ -346,200 +294,134 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
 def test_image_of_a_finding_must_be_in_the_runs_folder(make_run, name):
     folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "evidence": {"image": name}}])
     (folder.parent / "secret.png").write_bytes((folder / "images" / "step-000050.png").read_bytes())
-    text, page = build(folder)
-    assert not any(image["alt"] == "image of finding E01" for image in page.named("img"))
-    assert "Not read:" in visible(text)
+    page = build_page(folder)
+    assert "image of finding E01" not in page
+    assert "Not read:" in read_words(page)
 
 
-def test_skipped_checks_are_listed(make_run):
+def test_skipped_checks_are_listed_and_not_counted(make_run):
+    note = {"code": "N01", "severity": "note", "stage": "data"}
+    drives = [f"drive {i}" for i in range(5)]
     notes = [
-        {
-            "code": "N01",
-            "severity": "note",
-            "stage": "data",
-            "measured": "poses: no poses",
-            "where": [f"drive {i}" for i in range(5)],
-        },
-        {"code": "N01", "severity": "note", "stage": "data", "measured": "sides: one camera, no rig"},
+        {**note, "measured": "poses: no poses", "where": drives},
+        {**note, "measured": "sides: one camera, no rig"},
     ]
-    words = visible(build(make_run(findings=notes))[0])
+    words = build_words(make_run(findings=notes))
     assert (
         "Findings None. 2 not checked poses: no poses (drive 0, drive 1, drive 2 and 2 more) sides: one camera, no rig"
         " Scores" in words
     )
+    assert "2 notes" not in words
 
 
-def test_many_score_files_are_rows_with_merged_notes(make_run):
-    folder = make_run(without=("scores",))
-    (folder / "scores").mkdir()
-    for i in range(5):
-        score = {"ate_rmse_m": 0.5 + i, "t_err_percent": None, "path_m": 20.0 + i, "align": "sim3"}
-        score |= {"notes": [f"t_err needs a path longer than 100 m; the reference has {20 + i}.0 m"]}
-        (folder / "scores" / f"test-{i}.json").write_text(json.dumps(score), encoding="utf-8")
-    words = visible(build(folder)[0])
-    assert "aligned by sim3 ATE ↓ Path test-0 0.500 m 20.0 m test-1 1.50 m 21.0 m" in words
-    assert words.count("t_err") == 1
-    assert "the reference has 20.0 m (and likewise in 4 more)" in words
+def test_a_finding_has_its_title(make_run):
+    finding = {"code": "D18", "title": "Little <parallax>", "severity": "warn", "stage": "data", "measured": "0.5 px"}
+    run = make_run(findings=[finding])
+    assert "warn D18 Little <parallax> data measured 0.5 px" in build_words(run)
+    assert "- warn D18 Little <parallax>: 0.5 px" in write_journal([read_run(run)])
 
 
-@pytest.mark.slow
-def test_source_of_scale_comes_from_the_recipe(make_run):
-    source = "the ground truth that it was trained on"
-    assert f"the scale comes from {source}." in visible(
-        build(make_run(run={"depth_scale": "metres", "scale_from": source}))[0]
-    )
-    hostile = make_run("2026-03-02-101700-hostile", run={"depth_scale": "metres", "scale_from": HOSTILE})
-    assert "the scale comes from" in visible(build(hostile)[0])
-    assert HOSTILE not in build(hostile)[0]
+# -- Meaning of the numbers, time and steps.
 
 
 @pytest.mark.slow
-def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
-    """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
-    score = {
-        "protocol": "relative",
-        "depth_scale": "up-to-scale",
-        "alignment": "median",
-        "metrics": {"abs_rel": 0.2},
-        "scale_ratio_median": 30.1,
-    }
-    folder = make_run(without=("scores", "result.json"), run={"depth_scale": "up-to-scale"})
-    (folder / "scores").mkdir()
-    (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
-    words = visible(build(folder)[0])
-    assert "Meaning of the numbers Up to scale." in words
-    assert "val · AbsRel 0.200 scaled to the true depth, each image by its median (median)" in words
-    assert "Scale ratio, median 30.1" in words
-    other = make_run("2026-03-02-101600-learnt-before", result={"depth_scale": "up-to-scale"})
-    assert "1 is true size" not in visible(build(other)[0])
-
-
-@pytest.mark.slow
-def test_missing_source_of_scale_is_described(make_run):
+def test_the_source_of_the_scale_is_described(make_run):
     rests_on = "heights of classes: car 1.71 m"
-    missed = make_run(
-        "2026-03-02-101601-missed", run={"depth_scale": "up-to-scale", "rests_on": rests_on}, without=("result.json",)
-    )
-    words = visible(build(missed)[0])
-    assert f"by this recipe rest on {rests_on}; depth here is up to scale." in words
-    assert "recipe metric" not in words, "it is that recipe"
+
+    def describe(name: str, **run: str) -> str:
+        return build_words(make_run(f"2026-03-02-1016-{name}", run=run, without=("result.json",)))
+
+    assert "Up to scale." in describe("free", depth_scale="up-to-scale")
+    assert "sizes do not" in describe("free-again", depth_scale="up-to-scale")
+    learnt = describe("learnt", depth_scale="metres", rests_on=rests_on, scale_from="the camera's height")
+    assert "the scale comes from the camera's height." in learnt
+    assert f"The metres rest on {rests_on}." in learnt
+    assert "depth here is up to scale" not in learnt
+    missed = describe("missed", depth_scale="up-to-scale", rests_on=rests_on)
+    assert f"by this recipe rest on {rests_on}; depth here is up to scale." in missed
+    assert "recipe metric" not in missed, "it is that recipe"
     reason = {"depth_scale": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
-    assert "depth here is up to scale: no height is known." in visible(
-        build(make_run("2026-03-02-101603-learnt-before", run=reason))[0]
-    )
-    learnt = {"depth_scale": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
-    words = visible(build(make_run("2026-03-02-101602-learnt", run=learnt, without=("result.json",)))[0])
-    assert "the scale comes from the camera's height." in words
-    assert f"The metres rest on {rests_on}." in words
-    assert "depth here is up to scale" not in words
-
-
-def test_score_names_have_no_repeated_words(make_run):
-    folder = make_run(without=("scores", "result.json"))
-    (folder / "scores").mkdir()
-    for stem in ("kitti_odometry-metric-kitti_odometry-06", "seq-01-01", "a-b-a", "a-b"):
-        (folder / "scores" / f"{stem}.json").write_text(json.dumps({"metrics": {"ate_rmse_m": 1.0}}), encoding="utf-8")
-    assert list(read_run(folder).scores) == ["a-b-a", "a-b", "kitti_odometry-metric-06", "seq-01-01"]
-    assert 'data-column="ATE ↓"' in build(folder)[0]  # what a phone shows beside each value
-
-
-@pytest.mark.slow
-def test_previous_run_has_the_same_name(make_run):
-    make_run("2026-03-01-101500-demo", run={"name": "demo", "started": "2026-03-01T10:15:00+00:00"})
-    video = make_run("2026-03-02-101500-video", run={"name": "video"})
-    assert "There is no earlier run of this recipe and name" in visible(build(video)[0])
-    demo = make_run("2026-03-02-101500-demo", run={"name": "demo"})
-    assert "2026-03-01-101500-demo, the last of the same recipe and name" in visible(build(demo)[0])
-
-
-def test_skipped_checks_are_not_counted_as_findings(make_run):
-    folder = make_run(without=("findings.jsonl",))
-    (folder / "findings.jsonl").write_text(
-        '{"code": "N01", "severity": "note", "measured": "no poses"}\n', encoding="utf-8"
-    )
-    assert "1 note" not in visible(build(folder)[0])
+    assert "depth here is up to scale: no height is known." in describe("reason", **reason)
 
 
 @pytest.mark.slow
 def test_steps_are_those_of_the_checkpoint(make_run):
     """A run interrupted at step 346 whose last logged row is that of step 299: the checkpoint holds 346 steps."""
-    folder = make_run(run={"status": "interrupted"})
+    folder = make_run(run={"status": "interrupted", "judged": {"steps": 60}})
     assert read_run(folder).steps == 299
-    (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": 346}), encoding="utf-8")
-    assert "· 346 steps" in build(folder)[0]
-    (folder / "checkpoints" / "last.json").write_text(json.dumps({"step": "many"}), encoding="utf-8")
-    assert "· 299 steps" in build(folder)[0]
-    early = make_run("2026-03-02-102000-early", run={"judged": {"steps": 60}})
-    assert "· 299 steps (best checkpoint: step 60)" in build(early)[0]
+    for step, shown in ((346, "· 346 steps (best checkpoint: step 60)"), ("many", "· 299 steps")):
+        write_json(folder / "checkpoints" / "last.json", {"step": step})
+        assert shown in build_page(folder)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_took_the_time_of_its_parts(make_run):
+    """It was stopped overnight."""
+    facts = {"finished": "2026-03-03T10:15:00+00:00", "resumed": ["2026-03-02T11:00:00+00:00", "2026-03-03T10:10:00"]}
+    whole, part = {"wall_s": 600.0, "steps": 299}, {"wall_s": 60.0, "steps": 298}
+    assert "took 10 min to train and validate, in 3 parts" in build_words(make_run(run={**facts, "time": whole}))
+    for number, times in enumerate(([], {"wall_s": "a"}, part)):
+        words = build_words(make_run(f"2026-03-02-10170{number}-odd", run={**facts, "time": times}))
+        assert "in 3 parts" in words
+        assert "to train and validate" not in words
 
 
 @pytest.mark.parametrize(
-    ("verdict", "text"),
+    ("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")]
+)
+def test_durations(seconds, text):
+    assert metric_labels.format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
     [
-        ("usable", "Predictions of validation frames (roads) are usable by their checks"),
-        ("doubtful", "Predictions of validation frames (roads) are doubtful by their checks (T40): see the findings."),
-        ("not judged", "Predictions were not judged: too few validation frames"),
+        (0.1284, "", "0.128"),
+        (4.1, "m", "4.10 m"),
+        (148.2, "m", "148 m"),
+        (1.4, "°", "1.40°"),
+        (0.0, "", "0"),
+        (12345, "", "12 345"),
+        (2.74e-8, "", "2.74e-08"),
+        (float("nan"), "", "not finite"),
+        (None, "", "–"),
+        (True, "", "True"),
     ],
 )
-def test_verdict_on_predictions_is_at_the_top(make_run, verdict: str, text: str):
-    folder = make_run(run={"predictions": verdict, "data": {"path": "/data/roads"}})
-    finding = {"code": "T40", "severity": "warn", "stage": "evaluation", "measured": "40 steps"}
-    with (folder / "findings.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finding) + "\n")
-    page = build(folder)[0]
-    assert text in page.partition("</header>")[0]
+def test_numbers(value, unit, text):
+    assert metric_labels.format_number(value, unit) == text
 
 
-def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
-    """The pose network and image alignment on one recording; a second recording of one method."""
+# -- What a reader who never saw the program needs: terms explained, no broken words, no page wider than a phone.
+
+
+def test_terms_of_the_field_are_explained(make_run):
+    """Scale ratio, auto-mask and best source have a sentence each; the motion chart names whose motion it is."""
     folder = make_run()
-    scores = folder / "scores"
-    path = json.loads((scores / "odometry.json").read_text()) | {"recording": "world/000", "align": "se3"}
-    (scores / "odometry.json").write_text(json.dumps({**path, "motion": "aligned"}), encoding="utf-8")
-    network = {**path, "motion": "network", "metrics": {"ate_rmse_m": 7.5}}
-    (scores / "test-network.json").write_text(json.dumps(network), encoding="utf-8")
-    other = {**network, "recording": "world/001", "path_true_m": [[0, 0], [0, 3]]}
-    (scores / "test-other.json").write_text(json.dumps(other), encoding="utf-8")
-    first, second = make_path_figures(read_run(folder).scores)
-    assert (first.recording, second.recording) == ("world/000", "world/001")
-    assert [(line.name, line.color, line.error) for line in first.figure.lines] == [
-        ("image alignment", 0, "ATE 2.31 m"),
-        ("pose network", 1, "ATE 7.50 m"),
-    ]
-    assert [(line.name, line.color) for line in second.figure.lines] == [("pose network", 1)]
-    assert first.aligned == ["Moved and turned onto the true path, not scaled (se3)."]
-    page = build(folder)[0]
-    assert "Pose network: the pose network predicts the motion." in page
-    assert "Image alignment: each image is aligned with the next one, with the predicted depth." in page
-    assert page.index('<section id="images">') < page.index('<section id="paths">')
+    with (folder / "metrics.csv").open("w", encoding="utf-8") as file:
+        file.write("step,epoch,train/auto_masked,train/update_ratio\n1,0,0.5,0.01\n2,0,0.4,0.01\n3,0,0.3,0.01\n")
+    (folder / "images" / "motion").mkdir()
+    for step in (2, 3):
+        cv2.imwrite(str(folder / "images" / "motion" / f"step-{step:06d}.png"), np.zeros((70, 100, 3), np.uint8))
+    page = build_page(folder)
+    for sentence in (
+        "Its spread: standard deviation over the images, divided by their median.",
+        "Size of an update of the weights over the size of the weights.",
+        "Auto-mask: a pixel does not train where an unwarped source explains it at least as well",
+        "Best source: the source with the smallest residual at each pixel (minimum reprojection).",
+        "some samples are mirrored",
+        "Motion of the pose network, validation at step 3",
+        "paths by image alignment refine it with the predicted depth",
+    ):
+        assert sentence in read_words(page), sentence
+    assert "Motion of the pose network at step 2" not in page, "the last one of each kind"
 
 
-def test_two_paths_of_one_method_have_the_names_of_their_files(make_run):
-    folder = make_run()
-    path = {**json.loads((folder / "scores" / "odometry.json").read_text()), "motion": "network"}
-    for name in ("odometry", "odometry-again"):
-        (folder / "scores" / f"{name}.json").write_text(json.dumps(path), encoding="utf-8")
-    (shown,) = make_path_figures(read_run(folder).scores)
-    assert [line.name for line in shown.figure.lines] == ["odometry-again", "odometry"]
-
-
-def test_one_ate_of_several_sequences_names_its_sequence(make_run):
-    path = {"ate_m": 2.31, "path_m": 148.2, "recording": "world/003", "recordings": 4}
-    page = build(make_run(result={"odometry": path}))[0]
-    assert "worst of 4 sequences world/003: 1.6% of a path of 148 m" in page
-
-
-def test_depth_without_scores_is_not_called_scored(make_run):
-    """A run that predicted, and whose depth was never compared with the truth."""
-    folder = make_run()
-    predicted = folder / "predictions" / "val" / "world"
-    (predicted / "depth").mkdir(parents=True)
-    cv2.imwrite(str(predicted / "depth" / "000000.png"), np.full((12, 40), 2560, np.uint16))
-    record = {"finished": True, "recipe": "selfsup", "source": "world", "entries": ["000000"]}
-    (predicted / "predictions.json").write_text(json.dumps(record), encoding="utf-8")
-    assert "Depth of frames that were scored, bright is near" in build(folder)[0]
-    for file in (folder / "scores").glob("*.json"):
-        file.unlink()
-    page = build(folder)[0]
-    assert "Predicted depth, not scored, bright is near" in page
-    assert "that were scored" not in page
+def test_tables_scroll_in_their_box_and_names_break_between_words(make_run):
+    make_run("2026-03-01-101500-demo", config={"training": {"checkpoint_every": 2}})
+    page = build_page(make_run(config={"training": {"checkpoint_every": 5}}))
+    boxes = re.findall(r'<div class="([^"]*)">\s*<table', page)
+    assert len(boxes) == page.count("<table") > 5
+    assert all("wide" in box.split() for box in boxes)
+    assert ".wide { overflow-x: auto; }" in page
+    assert "<code>training.<wbr>checkpoint_<wbr>every</code>" in page

@@ -1,51 +1,99 @@
-"""Plots of layers, time and uncertainty: from histograms.csv, run.json, score files and metrics.csv."""
+"""Plots of a training: curves, layers, time and uncertainty from metrics.csv, histograms.csv, run.json and scores."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
+from tests.report.conftest import build_page
+from tests.report.test_figures import BOTTOM, read_labels, read_line
 
-from stadia import report
 from stadia.report import figures
 from stadia.report.run_files import Series, ValueSpread, read_run
 from stadia.report.training_plots import (
+    list_short_series,
     make_calibration_plot,
+    make_curves,
     make_layer_plots,
     make_sparsification_plots,
     summarize_time,
 )
 
 HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
+STEPS = [1, 5, 9]
 
 
-def ys(path: str) -> list[float]:
-    return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+def test_related_scalars_share_a_panel():
+    names = (
+        "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel",
+        "train/update_ratio",
+        "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation",
+        "gradient/gain",
+        "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
+    )  # fmt: skip
+    plots = make_curves([Series(name, [1, 2, 3], [1.0, 2.0, 3.0]) for name in names])
+    assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {
+        "AbsRel": "lower",
+        "Mask cross-entropy": "lower",
+    }
+    assert {plot.title: [line.name for line in plot.lines] for plot in plots} == {
+        "Gain of brightness": ["train/gain/-1", "train/gain/+1"],
+        "Log of the uncertainty": ["train/log_uncertainty/p10"],
+        "AbsRel": ["val/north/abs_rel", "val/abs_rel"],
+        "Update ratio": ["train/update_ratio"],
+        "Gradient of the loss by inverse depth": ["inverse_depth/0", "inverse_depth/1"],
+        "Gradient of the loss by motion": ["rotation", "translation"],
+        "Gradient of the loss by brightness": ["gain", "offset"],
+        "Weight": ["train/weight/mask_bce", "train/weight/depth_l1"],  # of a term that is a score, too
+        "Mask cross-entropy": ["val/mask_bce"],
+    }
+
+
+def test_quantities_of_different_units_have_panels_of_their_own():
+    """Of a recipe alone, and as a part of another recipe; each with a sentence on what it is."""
+    names = ("depth/median", "depth/spread", "motion/over_depth/+1", "motion/turn_deg/+1", "auto_masked")
+    for part in ("", "selfsup/"):
+        panels = make_curves([Series(f"train/{part}{name}", [1, 2, 3], [1.0, 2.0, 3.0]) for name in names])
+        assert len({panel.title for panel in panels}) == len(names)
+        assert all(panel.note for panel in panels)
+
+
+def test_one_or_two_values_are_no_curve():
+    once, twice = Series("val/recall", [60], [0.018]), Series("val/mask_iou", [30, 60], [0.1, 0.2])
+    often, beside = Series("val/d1", [20, 40, 60], [0.1, 0.2, 0.3]), Series("train/d1", [30, 60], [0.2, 0.1])
+    (panel,) = make_curves([once, twice, often, beside])
+    assert (panel.title, [line.name for line in panel.lines]) == ("δ < 1.25", ["val/d1"])
+    weights = ValueSpread("weights/encoder", [30, 60], [0.0, 1.0], [(1, 2, 3, 4, 5), (2, 3, 4, 5, 6)])
+    assert list_short_series([once, twice, often, Series("val/iou_3d", [60], [float("nan")])], [weights]) == [
+        ("Objects found", "val/recall", "0.0180 at step 60"),
+        ("Mask IoU", "val/mask_iou", "0.100 at step 30, 0.200 at step 60"),
+        ("Median size", "weights/encoder", "3 at step 30, 4 (100% exactly 0) at step 60"),
+    ]
+    assert make_layer_plots([weights]) == []
 
 
 def test_bands_enclose_their_median_on_a_logarithmic_axis():
     rows = [(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)] * 3
-    (plot,) = make_layer_plots([ValueSpread("gradients/decoder", [1, 5, 9], [0.0, 0.0, 0.0], rows)])
+    (plot,) = make_layer_plots([ValueSpread("gradients/decoder", STEPS, [0.0, 0.0, 0.0], rows)])
+    (((_, median), *_),) = read_line(plot.svg, "c1", "stroke-width: 2")
+    assert plot.svg.count("fill: var(--c1); fill-opacity: 0.16") == 2
+    labels = [float(label) for label in read_labels(plot.svg) if label.startswith(("0.", "1e"))]
+    assert {1e-5, 1e-3, 0.1} <= set(labels)
+    places = {float(label): float(y) for y, label in re.findall(r'y="([\d.]+)"[^>]*>([\d.e-]+)</text>', plot.svg)}
+    assert median == pytest.approx(places[1e-3], abs=6)  # a label stands half its height lower
     (band,) = plot.bands
-    inner, outer, median = ys(band.inner), ys(band.outer), ys(band.median)
-    assert median[0] - inner[0] == pytest.approx(inner[-1] - median[0], abs=0.2)
-    assert outer[-1] - inner[-1] == pytest.approx(inner[-1] - median[0], abs=0.2)
-    assert outer[0] < inner[0] < median[0] < inner[-1] < outer[-1]
     assert (band.last, band.zero, band.dead) == (1e-3, "", False)
 
 
 def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
-    weights = ValueSpread("weights/encoder", [1, 2, 3], [0.0] * 3, [(0.01, 0.02, 0.05, 0.1, 0.2)] * 3)
-    gradients = ValueSpread("gradients/encoder", [1, 2, 3], [0.2] * 3, [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 3)
+    weights = ValueSpread("weights/encoder", STEPS, [0.0] * 3, [(0.01, 0.02, 0.05, 0.1, 0.2)] * 3)
+    gradients = ValueSpread("gradients/encoder", STEPS, [0.2] * 3, [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 3)
     (plot,) = make_layer_plots([weights, gradients])
     assert [band.name for band in plot.bands] == ["weights", "gradients"]
-    median, bottom = ys(plot.bands[1].median)[0], max(ys(plot.bands[1].outer))
-    assert 20 < median < bottom - 30
+    (((_, median), *_),) = read_line(plot.svg, "c1", "stroke-width: 2")
+    assert figures.TOP < median < BOTTOM - 30
     assert plot.bands[1].zero == "20% exactly 0"
 
 
@@ -53,13 +101,13 @@ def test_dead_layers_are_marked_and_expanded(tmp_path):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     rows = [
         f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n"
-        for s in (1, 5, 9)
+        for s in STEPS
         for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))
     ]
     (tmp_path / "histograms.csv").write_text(HEAD + "".join(rows) + "9,weights/cut", encoding="utf-8")
-    text = report.build_report(tmp_path).read_text(encoding="utf-8")
-    assert '<span class="stop">100% exactly 0</span>' in text
-    assert "<details open><summary>1 group of layers" in text
+    page = build_page(tmp_path)
+    assert '<span class="stop">100% exactly 0</span>' in page
+    assert "<details open><summary>1 group of layers" in page
 
 
 @pytest.mark.parametrize(
@@ -69,18 +117,6 @@ def test_invalid_histogram_rows_are_left_out(tmp_path, row):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "histograms.csv").write_text(HEAD + f"1,weights/b,0,1,1,1,1,1\n{row}\n", encoding="utf-8")
     assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
-    assert make_layer_plots(read_run(tmp_path).spreads) == []  # of one step
-    report.build_report(tmp_path)
-
-
-def test_last_validation_image_of_each_kind_is_shown(make_run):
-    folder = make_run()
-    (folder / "images" / "motion").mkdir()
-    for step in (50, 100):
-        cv2.imwrite(str(folder / "images" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
-    text = report.build_report(folder).read_text(encoding="utf-8")
-    assert re.findall(r'alt="(Motion[^"]*)"', text) == ["Motion of the pose network at step 100"]
-    assert "<h3>Motion of the pose network, validation at step 100</h3>" in text
 
 
 TIME = {
@@ -91,14 +127,13 @@ TIME = {
 }  # fmt: skip
 
 
-def test_the_bar_is_as_long_as_the_whole() -> None:
+def test_phases_cover_the_whole_time() -> None:
     spent = summarize_time(TIME)
     assert spent is not None
     assert [phase.name for phase in spent.phases] == ["forward", "backward", "loading", "the rest"]
-    assert sum(phase.width for phase in spent.phases) == pytest.approx(figures.WIDTH)
-    assert [phase.left for phase in spent.phases[1:]] == pytest.approx([p.left + p.width for p in spent.phases[:-1]])
+    assert [phase.share for phase in spent.phases] == ["50.0%", "40.0%", "9.5%", "0.5%"]
     first = spent.phases[0]
-    assert (first.share, first.seconds, first.step, first.of_peak) == ("50.0%", "1 min 40 s", "330 ms", "50%")
+    assert (first.seconds, first.step, first.of_peak) == ("1 min 40 s", "330 ms", "50%")
     assert spent.about.startswith("300 steps in 3 min 20 s, without setup and teardown; the phases cover 100.0% of it.")
     assert "1e+04 GFLOP/s here when the training ended, of which a step reaches 40%" in spent.about
     on_cpu = summarize_time(TIME | {"device": "cpu", "threads": 2})
@@ -109,34 +144,30 @@ def test_the_bar_is_as_long_as_the_whole() -> None:
 def test_every_phase_has_a_color_of_its_own_and_no_column_is_empty() -> None:
     spent = summarize_time({"wall_s": 12.0, "phases_s": {f"phase {n}": 1.0 for n in range(12)}})
     assert spent is not None
-    assert [phase.color for phase in spent.phases] == list(range(figures.PALETTE_SIZE))
+    assert [phase.color for phase in spent.phases] == list(range(len(figures.PALETTE)))
     assert (spent.phases[-1].name, spent.phases[-1].share) == ("the rest", "41.7%")
     assert not spent.has_peak
 
 
-@pytest.mark.parametrize("found", [None, [], {}, {"phases_s": {"a": "b"}}, {"phases_s": {"a": 0.0}}, {"phases_s": 3}])
-def test_a_run_without_times_has_no_table(found: Any) -> None:
-    assert summarize_time(found) is None
+@pytest.mark.parametrize("facts", [None, {}, {"phases_s": {"a": "b"}}, {"phases_s": {"a": 0.0}}, {"phases_s": 3}])
+def test_a_run_without_times_has_no_table(facts: Any) -> None:
+    assert summarize_time(facts) is None
 
 
 def test_time_and_stages_are_in_the_report(make_run: Any) -> None:
-    folder: Path = make_run()
-    plain = report.build_report(folder).read_text()
+    plain = build_page(make_run("2026-03-01-101500-plain"))
     assert 'id="time"' not in plain
-    assert '<line class="mark"' not in plain
-    facts = json.loads((folder / "run.json").read_text())
+    assert "stroke-dasharray" not in plain
     stages = [
         {"height": 32, "width": 96, "first_step": 1},
         {"height": 64, "width": 192, "first_step": 150},
         {"height": 64},
+        "x",
     ]
-    (folder / "run.json").write_text(json.dumps(facts | {"time": TIME, "stages": stages}))
-    text = report.build_report(folder).read_text()
-    assert 'id="time"' in text
-    first, *_, last = re.findall(r'<line class="mark" x1="([\d.]+)"', text)
-    assert figures.LEFT <= float(first) < float(last) < figures.WIDTH - figures.RIGHT
-    assert "192x64</text>" in text
-    assert "phases_s" not in text, "not in the provenance"
+    page = build_page(make_run(run={"time": TIME, "stages": stages}))
+    assert '<span class="c0" style="width: 50.0%">' in page.partition('id="time"')[2]
+    assert page.count(">192x64</text>") == page.count(" over steps") > 3
+    assert "phases_s" not in page, "not in the provenance"
 
 
 FALLING, BEST, FLAT = [*(2 - k / 50 for k in range(50)), 0], [*(2 - k / 25 for k in range(50)), 0], [*[2.0] * 50, 0]
@@ -144,41 +175,19 @@ WORTH = {"ause": 0.2, "aurg": 0.3, "ause_of_random": 0.5, "below_random": 0.6, "
 CURVES = {"curve": FALLING, "curve_of_oracle": BEST, "curve_of_random": FLAT}
 
 
-def points(path: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
-
-
 def test_sparsification_curves_of_a_score_file() -> None:
     (plot,) = make_sparsification_plots({"world-test": {"uncertainty": {"abs_rel": WORTH | CURVES}}})
     assert plot.title == "world-test: AbsRel of the pixels that are left"
     assert plot.about == "AUSE 0.200, AURG 0.300, AUSE 60% below that of random order, Spearman 0.550"
-    drawn = {name: points(path) for name, _, path in plot.lines}
-    assert [len(line) for line in drawn.values()] == [50] * 3  # of none left there is no error
-    for name, curve in (("by uncertainty", FALLING), ("by the error itself", BEST), ("in random order", FLAT)):
-        heights = [figures.HEIGHT - figures.BOTTOM - y for _, y in drawn[name]]
-        assert heights == pytest.approx([value * heights[0] / 2 for value in curve[:-1]], abs=0.1)
-    assert drawn["in random order"][0][0] == figures.LEFT
-    assert drawn["in random order"][-1][0] == pytest.approx(
-        figures.LEFT + 0.98 * (figures.WIDTH - figures.LEFT - figures.RIGHT), abs=0.1
-    )
+    assert plot.lines == [("by uncertainty", 0), ("by the error itself", 1), ("in random order", 2)]
+    for color, curve in enumerate((FALLING, BEST, FLAT)):
+        (points,) = read_line(plot.svg, f"c{color}")
+        (left, first), (right, last) = points[0], points[-1]
+        assert (left, right) == pytest.approx((figures.LEFT, figures.LEFT + 0.98 * 352), abs=0.1)  # of none is no error
+        assert BOTTOM - last == pytest.approx((BOTTOM - first) * curve[-2] / 2, abs=0.2)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        None,
-        3,
-        [],
-        [1, 2],
-        ["1", "2", "3"],
-        [1, None, 0],
-        [1, float("nan"), 0],
-        [-1.0] * 51,
-        [1.0] * 2000,
-        {"a": 1},
-        [2, 1, 0],
-    ],
-)
+@pytest.mark.parametrize("bad", [None, [1, 2], ["1", "2", "3"], [1, float("nan"), 0], [-1.0] * 51, [2, 1, 0]])
 def test_invalid_curves_are_not_drawn(bad: Any) -> None:
     assert make_sparsification_plots({"a": {"uncertainty": {"rmse": WORTH | CURVES | {"curve_of_oracle": bad}}}}) == []
     assert make_sparsification_plots({"a": {"uncertainty": bad}, "b": {"uncertainty": {"rmse": bad}}, "c": {}}) == []
@@ -197,31 +206,25 @@ def test_calibration_uses_the_last_validation() -> None:
     plot = make_calibration_plot([*series, Series("val/abs_rel", [10], [0.1])])
     assert plot is not None
     assert plot.about == "25% off in the mean"
-    found, nominal = (points(path) for _, _, path in plot.lines)
-    assert len(found) == 3
-    assert found[0][0] < found[1][0] < found[2][0]
-    assert nominal[0] == (figures.LEFT, figures.HEIGHT - figures.BOTTOM)
-    slope = (found[2][1] - found[0][1]) / (found[2][0] - found[0][0])
-    assert slope == pytest.approx(0.5 * (nominal[1][1] - nominal[0][1]) / (nominal[1][0] - nominal[0][0]), rel=1e-2)
+    (measured,), (nominal,) = read_line(plot.svg, "c0"), read_line(plot.svg, "c1")
+    assert nominal[0] == (figures.LEFT, BOTTOM)
+    rise = [(end[1] - start[1]) / (end[0] - start[0]) for start, end in (measured[:: len(measured) - 1], nominal)]
+    assert rise[0] == pytest.approx(0.5 * rise[1], rel=1e-2)
     assert make_calibration_plot([]) is None
-    assert (
-        make_calibration_plot([Series("val/inside_10", [1], [0.1]), Series("val/inside_50", [1], [float("nan")])])
-        is None
-    )
+    one_finite = [Series("val/inside_10", [1], [0.1]), Series("val/inside_50", [1], [float("nan")])]
+    assert make_calibration_plot(one_finite) is None
 
 
 def test_page_has_uncertainty_only_where_scored(make_run: Any) -> None:
-    folder: Path = make_run()
-    assert "Quality of the uncertainty" not in report.build_report(folder).read_text(encoding="utf-8")
+    folder = make_run()
+    assert "Quality of the uncertainty" not in build_page(folder)
     path = folder / "scores" / "depth-test.json"
-    path.write_text(
-        json.dumps(json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}), encoding="utf-8"
-    )
+    score = json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}
+    path.write_text(json.dumps(score), encoding="utf-8")
     rows = (folder / "metrics.csv").read_text().splitlines()
     rows = [f"{rows[0]},val/inside_10,val/inside_90", *(f"{row},0.2,0.8" for row in rows[1:])]
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
-    text = report.build_report(folder).read_text(encoding="utf-8")
-    assert "AbsRel of the pixels that are left" in text
-    assert "AUSE 60% below that of random order" in text
-    assert "10% off in the mean" in text
-    assert "Inside 10" not in text  # no panel of its own over steps
+    page = build_page(folder)
+    assert "AUSE 60% below that of random order" in page
+    assert "10% off in the mean" in page
+    assert "Inside 10" not in page  # no panel of its own over steps

@@ -1,11 +1,14 @@
-"""Convert numbers to SVG path data. The template draws it in the colors of the page's theme."""
+"""Draw the charts of a report with matplotlib, as SVG in the fonts and colors of the page."""
 
 from __future__ import annotations
 
-import itertools
+import html
+import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,36 +16,120 @@ from numpy.typing import NDArray
 from stadia.report.metric_labels import Better
 from stadia.report.run_files import Series
 
-WIDTH, HEIGHT = 420.0, 240.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+WIDTH, HEIGHT = 420, 240
+"""Size of a chart in pixels; the page scales it to the width of its card."""
+
+LEFT, RIGHT, TOP, BOTTOM = 50, 18, 16, 28
+"""Margins of the axes in pixels. A constrained layout costs more time than the chart."""
+
+PALETTE = tuple(f"#5ad1a{number}" for number in range(8))
+SOFT, GRID, INK = "#5ad1b0", "#5ad1b1", "#5ad1b2"
+"""Placeholders: each becomes a variable of report.css, which has a value for light and one for dark pages."""
+
+PAGE_COLORS = {color: f"var(--c{number})" for number, color in enumerate(PALETTE)}
+PAGE_COLORS |= {SOFT: "var(--soft)", GRID: "var(--grid)", INK: "var(--ink)"}
+
+STYLE = {
+    "svg.fonttype": "none",  # text stays text, which the page's font draws
+    "text.usetex": False,
+    "text.parse_math": False,
+    "text.color": SOFT,
+    "font.size": 11,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.bottom": False,
+    "xtick.major.pad": 9,
+    "ytick.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 5),
+    "grid.color": GRID,
+    "grid.linewidth": 1,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+}
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 20.0
 MIN_AXIS_SPAN = 1e-3
 """Least span of an axis, as a share of the values, so that the rounding of a constant does not fill the panel."""
-PALETTE_SIZE = 8  # the template's palette
-MIN_CURVE_STEPS = 3  # two points show no course
-MAX_SHORT_SERIES = 12  # listed by name; more are counted
 
-Point = tuple[float, float]
+MIN_CURVE_STEPS = 3
+"""Two points show no course."""
 
 
-@dataclass(frozen=True)
-class AxisTick:
-    """A tick: position on the axis (SVG units) and label."""
+def render_svg(
+    about: str, draw: Callable[[Axes], object], *, height: int = HEIGHT, left: int = LEFT, corner: str = "step"
+) -> str:
+    """Return what `draw` draws into axes as an SVG element of the page.
 
-    at: float
-    label: str
+    about: for screen readers, different for each chart of a page.
+    left: left margin of the axes.
+    corner: text before the labels of the horizontal axis.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": about}):  # which makes the ids of its clip paths its own
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, frameon=False)
+        rectangle = left / WIDTH, BOTTOM / height, 1 - (left + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / height
+        axes = figure.add_axes(rectangle, frameon=False)
+        draw(axes)
+        for artist in (*axes.lines, *axes.collections):
+            artist.set_clip_box(axes.bbox.padded(4))  # type: ignore[arg-type]  # round ends at the edge stay whole
+        figure.text(2 / WIDTH, 8 / height, corner)
+        FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    _, _, body = text.getvalue().partition("</defs>")  # those of a style sheet, which would be that of the whole page
+    body = re.sub(r' id="[\w.]+_\d+"', "", body)
+    body = re.sub(r'font(-\w+)?: [^;"]*(; )?', "", body)
+    body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+|\n", r"\1", path[0]), body)
+    body = re.sub(r"#5ad1[ab]\d", lambda color: PAGE_COLORS[color[0]], body)
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(about)}">{body}'
+
+
+def label_axis(axis: Axis, count: int = 5, *, whole: bool = False) -> None:
+    """Label an axis at about `count` numbers that are 1, 2 or 5 times a power of ten."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(count, integer=whole, steps=[1, 2, 5, 10]))
+
+
+def label_steps(axes: Axes, first: float, last: float) -> None:
+    """Show the steps from the first to the last, labeled at round numbers."""
+    from matplotlib.ticker import EngFormatter
+
+    pad = int(first == last)
+    axes.set_xlim(first - pad, last + pad)
+    label_axis(axes.xaxis, whole=True)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def label_values(axes: Axes, low: float, high: float, *, log: bool = False) -> None:
+    """Show the values from low to high, labeled at round numbers or powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 1e3 * low else (1,), numticks=7))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
+    else:
+        label_axis(axes.yaxis)
+    axes.set_ylim(low, high)
 
 
 @dataclass(frozen=True)
 class CurveLine:
-    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed."""
+    """One curve in the legend: its name, color (number in the palette), and last and best value."""
 
     name: str
     color: int
-    path: str
-    raw_path: str
-    dots: list[Point]
     last: float
     best: float
     best_step: int
@@ -52,25 +139,74 @@ class CurveLine:
 
 @dataclass(frozen=True)
 class CurvePlot:
-    """A panel of curves over steps; marks show where a stage begins, the note what is drawn."""
+    """A panel of curves over steps; the note describes what is drawn."""
 
     title: str
+    svg: str
     lines: list[CurveLine]
-    x_ticks: list[AxisTick]
-    y_ticks: list[AxisTick]
     better: Better
     log: bool
-    marks: list[AxisTick]
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Bars (x, y, width, height) of per-image values, position of the median, and the axis."""
+def make_plot(
+    title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
+    marks: Sequence[tuple[int, str]] = (), note: str = "",
+) -> CurvePlot | None:  # fmt: skip
+    """Make the curves of one panel, or None where no value is finite. marks: (first step, label) of each stage.
 
-    bars: list[tuple[float, float, float, float]]
-    median_at: float
-    x_ticks: list[AxisTick]
+    Many `noisy` points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span
+    more than LOG_RATIO. It leaves out the outermost hundredth of the raw values, so that a first spike does not flatten
+    the rest.
+    """
+    smoothed = [smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series]
+    drawn = np.concatenate([*smoothed, *(_trim_outliers(s.values) for s in series)])
+    drawn = drawn[np.isfinite(drawn)]
+    if not drawn.size:
+        return None
+    low, high = float(drawn.min()), float(drawn.max())
+    log = low > 0 and high / low > LOG_RATIO
+    if not log:
+        size, span = max(abs(low), abs(high)), high - low
+        margin = max(0.05 * span, (MIN_AXIS_SPAN * size - span) / 2) if low < high else 0.1 * size or 1.0
+        low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
+
+    def draw(axes: Axes) -> None:
+        first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
+        label_steps(axes, first, last)
+        label_values(axes, low, high, log=log)
+        for step, label in marks:
+            if first <= step <= last:
+                axes.axvline(step, color=SOFT, linewidth=1, linestyle=(0, (3, 3)))
+                axes.text(step, 1.02, label, transform=axes.get_xaxis_transform())
+        for s, values, color in zip(series, smoothed, PALETTE * len(series), strict=False):
+            kept = thin_indices(len(s.steps))
+            steps, mean, raw = (np.asarray(column, float)[kept] for column in (s.steps, values, s.values))
+            if not np.array_equal(mean, raw, equal_nan=True):
+                axes.plot(steps, raw, color=color, linewidth=1, alpha=0.28)
+            axes.plot(
+                steps, mean, color=color, marker="o" if len(kept) <= MAX_DOTS else "", clip_on=len(kept) > MAX_DOTS
+            )
+
+    svg = render_svg(f"{title} over steps", draw)
+    lines = [_describe_curve(s, number, smoothed[number], better) for number, s in enumerate(series)]
+    return CurvePlot(title, svg, lines, better, log, note)
+
+
+def _describe_curve(s: Series, number: int, smoothed: NDArray[np.float64], better: Better) -> CurveLine:
+    finite = np.isfinite(smoothed)
+    ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
+    best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
+    broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
+    return CurveLine(
+        name=re.sub("^(train/term|time|gradient)/", "", s.name),
+        color=number % len(PALETTE),
+        last=float(smoothed[finite][-1]) if finite.any() else math.nan,
+        best=float(smoothed[best]),
+        best_step=s.steps[best],
+        not_finite=len(broken),
+        first_not_finite=broken[0] if broken else None,
+    )
 
 
 def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
@@ -84,114 +220,6 @@ def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
     low, high = index - half, index + half + 1
     number = count[high] - count[low]
     return np.divide(total[high] - total[low], number, out=np.full(len(array), np.nan), where=number > 0)
-
-
-def choose_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
-    if not low < high:
-        return [low]
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def format_tick_labels(values: Sequence[float]) -> list[str]:
-    """Format ticks with three digits, or as many as make neighbors differ: 0.9995 and 1 are two labels."""
-    spacing = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
-    for digits in range(3, 17):
-        labels = [f"{value:.{digits}g}" for value in values]
-        if all(abs(float(label) - value) <= 0.01 * spacing for label, value in zip(labels, values, strict=True)):
-            break
-    return labels
-
-
-@dataclass(frozen=True)
-class FigureAxes:
-    """The ranges of a panel, and how they map to SVG units."""
-
-    first: float
-    last: float
-    low: float
-    high: float
-    log: bool
-
-    def x(self, step: float) -> float:
-        """Return the horizontal position of a step in the figure."""
-        return LEFT + (step - self.first) / (self.last - self.first) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        """Return the vertical position of a value in the figure."""
-        if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    def points(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> list[Point | None]:
-        """Return at most `MAX_POINTS` points of a curve; None where a value cannot be drawn on the axis."""
-        found: list[Point | None] = []
-        for i in thin_indices(len(steps)):
-            if math.isfinite(values[i]) and (not self.log or values[i] > 0):
-                found.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))))
-            else:
-                found.append(None)
-        return found
-
-    def y_ticks(self) -> list[AxisTick]:
-        """Return the ticks of the vertical axis."""
-        if not self.log:
-            return place_ticks(choose_ticks(self.low, self.high), self.y)
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
-        return place_ticks([v for v in values if self.low <= v <= self.high], self.y)
-
-
-def make_plot(
-    title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
-    marks: Sequence[tuple[int, str]] = (), note: str = "",
-) -> CurvePlot | None:  # fmt: skip
-    """Make the curves of one panel, or None where no value is finite. marks: (first step, label) of each stage.
-
-    Many `noisy` points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span
-    more than LOG_RATIO. It leaves out the outermost hundredth of the raw values, so that a first spike does not flatten
-    the rest.
-    """
-    smoothed = {s.name: smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series}
-    drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _trim_outliers(s.values))])
-    drawn = drawn[np.isfinite(drawn)]
-    if not drawn.size:
-        return None
-    low, high = float(drawn.min()), float(drawn.max())
-    log = low > 0 and high / low > LOG_RATIO
-    if not log:
-        size, span = max(abs(low), abs(high)), high - low
-        margin = max(0.05 * span, (MIN_AXIS_SPAN * size - span) / 2) if low < high else 0.1 * size or 1.0
-        low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
-    first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
-    pad = int(first == last)
-    axes = FigureAxes(first - pad, last + pad, low, high, log)
-    return CurvePlot(
-        title=title,
-        lines=[_make_curve(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
-        x_ticks=make_step_ticks(axes),
-        y_ticks=axes.y_ticks(),
-        better=better,
-        log=log,
-        marks=[AxisTick(axes.x(step), label) for step, label in marks if axes.first <= step <= axes.last],
-        note=note,
-    )
-
-
-def make_step_ticks(axes: FigureAxes) -> list[AxisTick]:
-    """Return ticks at round numbers of steps."""
-    return [AxisTick(axes.x(value), _format_step(value)) for value in choose_ticks(axes.first, axes.last, 4)]
-
-
-def place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[AxisTick]:
-    """Label values, and place each in SVG units."""
-    return [AxisTick(place(value), label) for value, label in zip(values, format_tick_labels(values), strict=True)]
 
 
 def thin_indices(count: int) -> NDArray[np.int64]:
@@ -214,62 +242,119 @@ def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
     return finite[(finite >= low) & (finite <= high)]
 
 
-def _make_curve(s: Series, color: int, axes: FigureAxes, smoothed: NDArray[np.float64], better: Better) -> CurveLine:
-    finite = np.isfinite(smoothed)
-    ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
-    best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
-    broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
-    points = axes.points(s.steps, smoothed)
-    path, raw_path = make_path_data(points), make_path_data(axes.points(s.steps, s.values))
-    return CurveLine(
-        name=s.name.removeprefix("train/term/").removeprefix("time/").removeprefix("gradient/"),
-        color=color % PALETTE_SIZE,
-        path=path,
-        raw_path=raw_path if raw_path != path else "",
-        dots=[point for point in points if point is not None] if len(points) <= MAX_DOTS else [],
-        last=float(smoothed[finite][-1]) if finite.any() else math.nan,
-        best=float(smoothed[best]),
-        best_step=s.steps[best],
-        not_finite=len(broken),
-        first_not_finite=broken[0] if broken else None,
-    )
+# -- The distribution of a score over images.
 
 
-def make_path_data(points: Sequence[Point | None]) -> str:
-    """Format SVG path data; None lifts the pen."""
-    parts, pen_down = [], False
-    for point in points:
-        if point is not None:
-            parts.append(f"{'L' if pen_down else 'M'}{point[0]:.1f} {point[1]:.1f}")
-        pen_down = point is not None
-    return "".join(parts)
-
-
-def _format_step(step: float) -> str:
-    return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
-
-
-def round_down(value: float) -> float:
-    """Return the largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9))
-
-
-def make_histogram(values: Sequence[float], bins: int = 24) -> Histogram:
-    """Make a histogram of per-image values up to their 99th percentile; the last bar holds the rest."""
+def draw_histogram(about: str, values: Sequence[float], bins: int = 24) -> str:
+    """Draw a histogram of per-image values, and a line at their median. The last bar holds the largest hundredth."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(np.percentile(array, 99))
     high = high if high > low else low + max(abs(low), 1.0) * 0.01
-    counts, edges = np.histogram(np.clip(array, low, high), bins=bins, range=(low, high))
-    width, height = WIDTH, 90.0
+    shown = np.clip(array, low, high)
 
-    def x(value: float) -> float:
-        return RIGHT + (value - low) / (high - low) * (width - 2 * RIGHT)  # room for half a number at either end
+    def draw(axes: Axes) -> None:
+        axes.hist(shown, bins, range=(low, high), color=PALETTE[0], rwidth=0.93)
+        axes.axvline(float(np.median(shown)), color=INK, linewidth=1.5)
+        axes.set_xlim(low, high)
+        label_axis(axes.xaxis)
+        axes.yaxis.set_visible(False)
 
-    tallest = float(counts.max())
-    bars = [
-        (x(edges[i]) + 0.5, height - c / tallest * height, x(edges[i + 1]) - x(edges[i]) - 1, c / tallest * height)
-        for i, c in enumerate(counts)
-    ]
-    median = float(np.clip(np.median(array), low, high))
-    return Histogram(bars, x(median), place_ticks(choose_ticks(low, high, 4), x))
+    return render_svg(about, draw, height=124, left=RIGHT, corner="")
+
+
+# -- Paths of a camera.
+
+MIN_HEIGHT_SHARE = 0.01
+"""Share of a path's length: a height that varies by less has no plot."""
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """A camera's path from a score file. What has another shape is not drawn.
+
+    color: number in the palette.  points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start.
+    error: for the legend.  gaps: rows that are not joined with the next one.
+    """
+
+    name: str
+    color: int
+    points_m: Any
+    heights_m: Any = None
+    error: str = ""
+    gaps: Any = ()
+
+
+@dataclass(frozen=True)
+class PathFigure:
+    """The paths of one recording: those in the legend, and the charts. `heights` is empty where no height varies."""
+
+    lines: list[CameraPath]
+    has_truth: bool
+    from_above: str
+    heights: str
+
+
+def draw_camera_paths(recording: str, paths: Sequence[CameraPath], true: CameraPath) -> PathFigure | None:
+    """Draw paths of one recording from above, and their heights where one varies; None without a path to draw."""
+    drawn = [(path, points) for path in (true, *paths) if (points := _as_floats(path.points_m, columns=2)) is not None]
+    lines = [path for path, _ in drawn if path is not true]
+    if not lines:
+        return None
+    profiles = [(path, profile) for path, points in drawn if (profile := _make_profile(path, points)) is not None]
+
+    def draw_from_above(axes: Axes) -> None:
+        axes.grid(visible=True, axis="both")
+        axes.set_aspect("equal", adjustable="datalim")
+        for path, points in drawn:
+            _plot_line(axes, points, path, is_truth=path is true)
+        axes.plot(*drawn[0][1][:1].T, "o", color=INK, markersize=9)
+        for axis in (axes.xaxis, axes.yaxis):
+            label_axis(axis)
+
+    def draw_heights(axes: Axes) -> None:
+        for path, profile in profiles:
+            _plot_line(axes, profile, path, is_truth=path is true)
+        for axis in (axes.xaxis, axes.yaxis):
+            label_axis(axis)
+
+    is_level = not any(
+        np.ptp(height) > MIN_HEIGHT_SHARE * along[-1] > 0 for _, profile in profiles for along, height in [profile.T]
+    )
+    return PathFigure(
+        lines,
+        has_truth=len(drawn) > len(lines),
+        from_above=render_svg(f"camera paths of {recording} from above", draw_from_above, height=300, corner="m"),
+        heights="" if is_level else render_svg(f"height over distance of {recording}", draw_heights, corner="m"),
+    )
+
+
+def _make_profile(path: CameraPath, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the distance along a path and its height, (N, 2), metres; None where the height is unknown."""
+    heights = _as_floats(path.heights_m)
+    if heights is None or len(heights) != len(points):
+        return None
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    return np.stack([np.concatenate([[0.0], np.cumsum(steps)]), heights], axis=1)
+
+
+def _plot_line(axes: Axes, rows: NDArray[np.float64], path: CameraPath, *, is_truth: bool) -> None:
+    """Plot (N, 2) without the lines over gaps. A row between two gaps is a dot."""
+    gaps = path.gaps if isinstance(path.gaps, list | tuple) else ()
+    before = sorted({row + 1 for row in gaps if isinstance(row, int) and 0 <= row < len(rows) - 1})
+    rows = np.insert(rows, before, np.nan, axis=0)
+    is_drawn = np.isfinite(np.pad(rows[:, 0], 1, constant_values=np.nan))
+    alone = np.flatnonzero(is_drawn[1:-1] & ~is_drawn[:-2] & ~is_drawn[2:]).tolist()
+    color, width, alpha = (SOFT, 5, 0.4) if is_truth else (PALETTE[path.color], 2, 1)
+    marks = {"marker": "o", "markersize": width, "markevery": alone} if alone else {}
+    axes.plot(*rows.T, color=color, linewidth=width, alpha=alpha, **marks)
+
+
+def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] | None:
+    """Return at least two finite rows, (N, columns) or (N,); None for other input."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    row_shape = () if columns is None else (columns,)
+    is_rows = array.ndim > 0 and array.shape[1:] == row_shape
+    return array if is_rows and len(array) > 1 and np.isfinite(array).all() else None

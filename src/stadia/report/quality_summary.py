@@ -1,4 +1,4 @@
-"""Describe the quality of predictions, and whether their training converged, in sentences."""
+"""Describe the quality of predictions in sentences and key numbers, and whether their training converged."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from stadia.report.metric_labels import METRES, format_metric, format_number, is_finite, metric_label
-from stadia.report.run_files import RunFiles, Series, flatten_mapping
+from stadia.report.metric_labels import (
+    METRES,
+    format_duration,
+    format_memory,
+    format_metric,
+    format_number,
+    is_finite,
+    metric_label,
+)
+from stadia.report.run_files import RunFiles, Series, as_list, flatten_mapping
 from stadia.report.score_tables import (
     MIRRORED,
-    as_list,
+    collect_metrics,
     describe_alignment,
     describe_path,
     is_baseline,
     is_mirrored,
     leave_out_mirrored,
+    measure_path,
 )
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
@@ -262,3 +271,78 @@ def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
         both = np.array([first.values, second.values], float)
         if np.isfinite(both).all() and both.std(1).min() > 0 and abs(np.corrcoef(both)[0, 1]) > MIN_TERM_CORRELATION:
             yield first.name.removeprefix("train/term/"), second.name.removeprefix("train/term/")
+
+
+# -- Key numbers.
+
+RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
+TRUE_SIZE = "1 is true size"
+BASELINE = "_mean_baseline"  # suffix in result.json of the score of a map of mean depths
+MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # where there are score files and no result.json
+
+
+@dataclass(frozen=True)
+class KeyTile:
+    """A key number, its reference, and whether it is good: tone good, warn, or none."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+def make_tiles(run: RunFiles) -> list[KeyTile]:
+    """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
+    result = flatten_mapping(run.result)
+    if not any(isinstance(v, int | float) for v in result.values()):
+        files = [one for one in leave_out_mirrored(run.scores).items() if not is_baseline(one[1])]
+        files = _put_longest_path_first(files)
+        return [tile for stem, score in files for tile in _make_score_tiles(stem, score)][:MAX_TILES]
+    tiles = []
+    for key, value in result.items():
+        name = key.rsplit(".", 1)[-1]
+        if (metric_label(name).key or name in RUN_NUMBERS) and is_finite(value):
+            tiles.append(_make_tile(key, value, result))
+    if result.get("depth_scale") not in (None, METRES):  # a scale that is not predicted is neither right nor wrong
+        tiles = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in tiles]
+    return tiles
+
+
+def _put_longest_path_first(files: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Sort the scores of paths by length, and leave other scores in their places: a few poses are no headline."""
+    lengths = [measure_path(score) for _, score in files]
+    longest = iter(sorted((one for one in files if measure_path(one[1])), key=lambda one: -measure_path(one[1])))
+    return [next(longest) if length else one for one, length in zip(files, lengths, strict=True)]
+
+
+def _make_score_tiles(stem: str, score: dict[str, Any]) -> list[KeyTile]:
+    found = [(metric_label(name), format_metric(name, value)) for name, value in collect_metrics(score).items()]
+    keys = [(shown.label, value) for shown, value in found if shown.key][:MAX_TILES_PER_FILE]
+    mirrored = MIRRORED if is_mirrored(score) else ""
+    note = ", ".join(filter(None, (describe_path(score), mirrored, describe_alignment(score))))
+    return [KeyTile(f"{stem} · {label}", value, note) for label, value in keys]
+
+
+def _make_tile(key: str, value: float, result: dict[str, Any]) -> KeyTile:
+    group, _, name = key.rpartition(".")
+    if name == "wall_s":
+        return KeyTile("Time", format_duration(value), "with all that came before and after the training")
+    if name == "peak_rss_mb":
+        return KeyTile("Memory", format_memory(value), "at its peak, all processes")
+    shown, text = metric_label(name), format_metric(name, value)
+    label = f"{group.replace('_', ' ').capitalize()} · {shown.label}" if group else shown.label
+    baseline, path_m = result.get(key + BASELINE), result.get(f"{group}.path_m")
+    if isinstance(baseline, int | float) and baseline > 0:
+        better = 1 - value / baseline
+        direction = "below" if better > 0 else "above"
+        note = f"{abs(better):.0%} {direction} the mean map's {format_metric(name, baseline)}"
+        return KeyTile(label, text, note, "good" if (better > 0) == (shown.better == "lower") else "warn")
+    if name in ("ate_m", "ate_rmse_m") and isinstance(path_m, int | float) and path_m > 0:
+        of = f"{value / path_m:.1%} of a path of {format_number(path_m, 'm')}"
+        recording, count = result.get(f"{group}.recording"), result.get(f"{group}.recordings")
+        which = f"worst of {count} sequences" if isinstance(count, int) and count > 1 else ""
+        named = f"{which or 'of'} {recording}: " if recording else f"{which}: " if which else ""
+        return KeyTile(label, text, named + of)
+    if shown.better == "one" and value > 0:
+        return KeyTile(label, text, TRUE_SIZE, "good" if abs(math.log(value)) <= 0.05 else "warn")
+    return KeyTile(label, text)

@@ -17,32 +17,17 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.files.atomic_files import safe_join
 from stadia.files.image_io import read_image
 from stadia.files.json_files import read_json
-from stadia.report.figures import round_down
-from stadia.report.metric_labels import METRES, format_number
-from stadia.report.run_files import RunFiles, check_inside
+from stadia.report.metric_labels import METRES, PanelLabel, format_number, label_validation_image
+from stadia.report.run_files import RunFiles, check_inside, step_from_filename
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES = 64 << 20
-MAX_MAPS, MAX_DRAWN = 6, 3
+MAX_MAPS, MAX_DRAWN, MAX_SHEETS = 6, 3, 9
 NEAR_PERCENTILE = 95  # of inverse depth: the brightest color, so that a few near pixels do not darken the rest
 PNG_PER_METRE = 256.0  # of the depth images that predictions write
 MIN_TICK_GAP = 12.0  # percent of the color scale between two labels
 COLOR_STOPS = 9  # of the color scale; the colors between are interpolated
 BASELINES = ("mean-depth",)  # recipes without training
-
-WIDTH, HEIGHT = 960, 480  # of a drawn point cloud
-MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
-CLOUD_BACKGROUND = (20, 21, 23)
-YAW_DEG, PITCH_DEG = 20.0, 20.0  # of the first view: from behind the camera, to its left and above
-EYE_DISTANCE = 1.9  # distance of the eye from the middle of the cloud, in distances of the camera from it
-EYE_FOCAL = 1.3  # in HEIGHT
-MAX_POINT_PX = 6  # side of a drawn point
-AXES = (
-    ("x right", (1, 0, 0), (255, 120, 100)),
-    ("y down", (0, 1, 0), (120, 210, 120)),
-    ("z forward", (0, 0, 1), (120, 170, 255)),
-)
-"""Axes of the camera: label, direction, RGB."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +161,9 @@ def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:
     return EmbeddedImage("data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
 
 
-# -- Point clouds of scored frames: data for the page's script, and a still image for print and without script.
+# -- Point clouds of scored frames: data for the page's script, which draws them.
+
+MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 
 
 @dataclass(frozen=True)
@@ -186,7 +173,7 @@ class PointCloudFigure:
     name: score file and frame.  frame: of a recording.  count: of its points.
     axis: length of the drawn axes with its unit.
     points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
-    view: parameters of the script, as JSON.  still: the first view.
+    view: camera, middle of the points and length of the axes as JSON; the names are those of cloud.js.
     """
 
     name: str
@@ -195,141 +182,69 @@ class PointCloudFigure:
     axis: str
     points: str
     view: str
-    still: EmbeddedImage
-
-
-@dataclass(frozen=True)
-class CloudPoints:
-    """depth: (h, w) uint16 counts, 0 = none.  image: (h, w, 3) RGB.  fx to cy: pixels.  per_count: depth of a count."""
-
-    depth: NDArray[np.uint16]
-    image: NDArray[np.uint8]
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    per_count: float
-
-    @property
-    def xyz(self) -> NDArray[np.float64]:
-        """Return (N, 3) points in the camera's frame, row by row."""
-        row, column = np.nonzero(self.depth)
-        z = self.depth[row, column] * self.per_count
-        return np.stack([(column - self.cx) / self.fx * z, (row - self.cy) / self.fy * z, z], axis=1)
-
-    @property
-    def view(self) -> dict[str, Any]:
-        """Return the first view and the decoding parameters; the names are those of cloud.js."""
-        middle = np.median(self.xyz, axis=0)
-        away = float(np.linalg.norm(middle))
-        return {
-            "columns": self.depth.shape[1],
-            "rows": self.depth.shape[0],
-            **{name: getattr(self, name) for name in ("fx", "fy", "cx", "cy")},
-            "perCount": self.per_count,
-            "middle": middle.tolist(),
-            "distance": EYE_DISTANCE * away,
-            "yaw": math.radians(YAW_DEG),
-            "pitch": math.radians(PITCH_DEG),
-            "focal": EYE_FOCAL * HEIGHT,
-            "largest": MAX_POINT_PX,
-            "axis": round_down(away / 5),
-            "axes": [{"name": name, "to": to, "color": f"rgb{color}"} for name, to, color in AXES],
-            "background": CLOUD_BACKGROUND,
-        }
 
 
 def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
     """Load at most MAX_CLOUDS different point clouds of a run; unreadable ones get a line in `unreadable`."""
-    found: dict[tuple[str, str], PointCloudFigure] = {}
+    clouds: dict[tuple[str, str], PointCloudFigure] = {}
     for camera in sorted(run.folder.glob("clouds/*/camera.json")):
         try:
-            if len(found) < MAX_CLOUDS:
+            if len(clouds) < MAX_CLOUDS:
                 cloud = _load_point_cloud(camera, run.folder)
-                found.setdefault((cloud.frame, cloud.points), cloud)
+                clouds.setdefault((cloud.frame, cloud.points), cloud)
         except _UNREADABLE as error:
             _list_unreadable(camera.parent, error, run)
-    return list(found.values())
+    return list(clouds.values())
 
 
 def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
-    about = read_json(check_inside(run, camera))
-    points = _read_points(camera.parent, about, run)
-    metres = about["depth_scale"] == METRES
-    view, count = points.view, int((points.depth > 0).sum())
-    packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
-    return PointCloudFigure(
-        name=f"{camera.parent.name}: {about['frame']}",
-        frame=str(about["frame"]),
-        count=count,
-        axis=format_number(view["axis"], "m" if metres else "of depth's own unit, which is no metre,"),
-        points=base64.b64encode(packed).decode(),
-        view=json.dumps(view),
-        still=encode_jpeg(draw_point_cloud(points)[..., ::-1], WIDTH),
-    )
-
-
-def _read_points(folder: Path, about: dict[str, Any], run: Path) -> CloudPoints:
     """Read depth, image and camera. Raises ValueError where they are invalid."""
-    depth = decode_png(folder / "depth.png", cv2.IMREAD_UNCHANGED, run)
-    image = decode_png(folder / "image.png", cv2.IMREAD_COLOR, run)
+    about = read_json(check_inside(run, camera))
+    depth = decode_png(camera.parent / "depth.png", cv2.IMREAD_UNCHANGED, run)
+    image = decode_png(camera.parent / "image.png", cv2.IMREAD_COLOR, run)
     is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
     if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
         raise ValueError("no depth.png of 16 bits with an image.png of its size")
-    if depth.size > MAX_CLOUD_PIXELS or not depth.any():
-        counts = f"{depth.size} pixels with {np.count_nonzero(depth)} points"
-        raise ValueError(f"{counts}, where 1 to {MAX_CLOUD_PIXELS} are drawn")
+    row, column = np.nonzero(depth)
+    if depth.size > MAX_CLOUD_PIXELS or not len(row):
+        raise ValueError(f"{depth.size} pixels with {len(row)} points, where 1 to {MAX_CLOUD_PIXELS} are drawn")
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
-    numbers = fx, fy, cx, cy, float(about["depth_per_count"])
-    if not all(map(math.isfinite, numbers)) or min(fx, fy, numbers[-1]) <= 0:
-        raise ValueError(f"a camera of {numbers}")
-    return CloudPoints(depth, np.ascontiguousarray(image[..., ::-1]), *numbers)
+    per_count = float(about["depth_per_count"])
+    if not all(map(math.isfinite, (fx, fy, cx, cy, per_count))) or min(fx, fy, per_count) <= 0:
+        raise ValueError(f"a camera of {(fx, fy, cx, cy, per_count)}")
+    z = depth[row, column] * per_count
+    middle = [float(np.median(q)) for q in ((column - cx) / fx * z, (row - cy) / fy * z, z)]
+    axis = float(f"{math.hypot(*middle) / 5:.0e}")  # of one digit
+    view = {"rows": depth.shape[0], "columns": depth.shape[1], "perCount": per_count, "middle": middle, "axis": axis}
+    view |= {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+    unit = "m" if about["depth_scale"] == METRES else "of depth's own unit, which is no metre,"
+    return PointCloudFigure(
+        name=f"{camera.parent.name}: {about['frame']}",
+        frame=str(about["frame"]),
+        count=len(row),
+        axis=format_number(axis, unit),
+        points=base64.b64encode(depth.astype("<u2").tobytes() + image[..., ::-1].tobytes()).decode(),
+        view=json.dumps(view),
+    )
 
 
-def draw_point_cloud(points: CloudPoints) -> NDArray[np.uint8]:
-    """Draw the first view (HEIGHT, WIDTH, 3) RGB with the camera's axes, with the arithmetic of cloud.js."""
-    view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), CLOUD_BACKGROUND, np.uint8)
-    u, v, z = _project_points(points.xyz, view)
-    side = np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9))
-    size = np.clip(side, 1, MAX_POINT_PX).astype(int)
-    colors = points.image[points.depth > 0]
-    order = np.argsort(-z, kind="stable")  # the far ones first, so that the near ones cover them
-    order = order[z[order] > 0]
-    pixels, sources = [], []
-    for dy in range(MAX_POINT_PX):
-        for dx in range(MAX_POINT_PX):
-            large = order[np.maximum(dx, dy) < size[order]]
-            x, y = (np.floor(q[large] - size[large] / 2).astype(int) + step for q, step in ((u, dx), (v, dy)))
-            inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
-            pixels.append((y * WIDTH + x)[inside])
-            sources.append(large[inside])
-    pixel, point = np.concatenate(pixels), np.concatenate(sources)
-    last = np.argsort(-z[point], kind="stable")
-    canvas[pixel[last]] = colors[point[last]]
-    image = canvas.reshape(HEIGHT, WIDTH, 3)
-    _draw_axes(image, view)
-    return image
+# -- Images that the training logged.
 
 
-def _project_points(
-    xyz: NDArray[np.float64], view: dict[str, Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Project points (N, 3) to pixels u, v and distance z before the eye; z <= 0 is behind it."""
-    x, y, z = (xyz - view["middle"]).T
-    cos, sin = math.cos(view["yaw"]), math.sin(view["yaw"])
-    x, z = cos * x - sin * z, sin * x + cos * z
-    cos, sin = math.cos(view["pitch"]), math.sin(view["pitch"])
-    y, z = cos * y - sin * z, cos * z + sin * y
-    z = z + view["distance"]
-    ahead = np.where(z > 0, z, np.inf)
-    return WIDTH / 2 + view["focal"] * x / ahead, HEIGHT / 2 + view["focal"] * y / ahead, z
+def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
+    """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run, including first and last."""
+    count = len(run.images)
+    chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
+    found = ((run.images[i][0], _embed_run_image(run.images[i][1], run)) for i in chosen)
+    return [(step, image) for step, image in found if image is not None]
 
 
-def _draw_axes(image: NDArray[np.uint8], view: dict[str, Any]) -> None:
-    ends = np.array([(0, 0, 0), *(to for _, to, _ in AXES)], np.float64) * view["axis"]
-    u, v, z = _project_points(ends, view)
-    for number, (name, _, color) in enumerate(AXES, start=1):
-        if min(z[0], z[number]) > 0 and max(np.abs([u[0], v[0], u[number], v[number]])) < 1 << 14:
-            start, end = ((round(u[i]), round(v[i])) for i in (0, number))
-            cv2.line(image, start, end, color, 2, cv2.LINE_AA)
-            cv2.putText(image, name, (end[0] + 6, end[1] + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
+def embed_validation_images(run: RunFiles) -> list[tuple[PanelLabel, int, EmbeddedImage]]:
+    """Return (label, step, image): the last of each kind of validation image."""
+    last = {path.parent.name: path for path in sorted(run.image_folder.glob("*/step-*.png"))}
+    found = ((name, step_from_filename(path), _embed_run_image(path, run)) for name, path in last.items())
+    return [(label_validation_image(name), step, image) for name, step, image in found if image is not None]
+
+
+def _embed_run_image(path: Path, run: RunFiles) -> EmbeddedImage | None:
+    return embed_image_file(path, path.relative_to(run.folder).as_posix(), run)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 import functools
+import getpass
 import hashlib
 import json
+import platform
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,32 +19,41 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stadia import __version__
-from stadia.files.atomic_files import write_text
+from stadia.core.errors import DataError
+from stadia.files.atomic_files import safe_join, write_text
 from stadia.files.input_files import read_text
-from stadia.report import figures, score_tables, sections
+from stadia.report import score_tables
+from stadia.report.figures import MIN_CURVE_STEPS
 from stadia.report.metric_labels import (
+    EvidenceLayout,
+    arrange_evidence,
     describe_depth_scale,
     describe_scale_source,
     describe_status,
+    explain_sheets,
     format_duration,
     format_number,
     is_finite,
 )
-from stadia.report.panel_labels import explain_sheets
-from stadia.report.path_figures import make_path_figures
-from stadia.report.private_parts import hide_private_parts
-from stadia.report.quality_summary import describe_quality
+from stadia.report.quality_summary import describe_quality, make_tiles
 from stadia.report.report_images import (
+    EmbeddedImage,
     describe_color_scale,
     embed_drawn_predictions,
+    embed_image_file,
+    embed_image_sheets,
     embed_predicted_depth,
+    embed_validation_images,
     load_point_clouds,
 )
-from stadia.report.run_files import RunFiles, find_previous_run, flatten_mapping, read_run
+from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
 from stadia.report.run_journal import compare_runs
 from stadia.report.training_plots import (
     is_calibration,
+    list_short_series,
+    list_stages,
     make_calibration_plot,
+    make_curves,
     make_layer_plots,
     make_sparsification_plots,
     summarize_time,
@@ -49,6 +63,8 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("report.js", "cloud.js")
 SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
+MAX_NAMES = 3  # recordings of a finding
+MAX_SHORT_SERIES = 12  # listed by name; more are counted
 MAX_VALUE_CHARS = 200  # of a value in the table of the run; lists of hashes are longer
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
@@ -85,20 +101,20 @@ def _make_environment() -> Environment:
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
     environment.filters["number"] = format_number
-    environment.globals["figures"] = figures
     return environment
 
 
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     template = _make_environment().get_template("report.html")
-    depth_scale, findings = _describe_depth_scale(run), sections.list_findings(run)
+    depth_scale, findings = _describe_depth_scale(run), list_findings(run)
     script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
-    paths, scores = make_path_figures(run.scores), score_tables.merge_equal_scores(run.scores)
+    paths = score_tables.make_path_figures(run.scores)
+    scores = score_tables.merge_equal_scores(run.scores)
     facts = {
         key: value for key, value in flatten_mapping(run.run).items() if not key.startswith(("environment", "time."))
     }
-    series = [one for one in run.series if not is_calibration(one)]
+    series = [s for s in run.series if not is_calibration(s)]
     return template.render(
         name=run.folder.resolve().name,
         run=run,
@@ -109,18 +125,20 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         error=run.run.get("error"),
         depth_scale=depth_scale,
         quality=describe_quality(run, predicts_depth=depth_scale is not None),
-        tiles=sections.make_tiles(run),
+        tiles=make_tiles(run),
         findings=findings,
-        not_checked=sections.list_unchecked(run),
+        not_checked=list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
-        short_series=sections.list_short_series(series, run.spreads),
-        curves=sections.make_curves(series, sections.list_stages(run)),
+        short_series=list_short_series(series, run.spreads),
+        curves=make_curves(series, list_stages(run)),
+        max_short_series=MAX_SHORT_SERIES,
+        min_curve_steps=MIN_CURVE_STEPS,
         layers=make_layer_plots(run.spreads),
         time_spent=summarize_time(run.run.get("time")),
         uncertainty=[*make_sparsification_plots(scores), *filter(None, [make_calibration_plot(run.series)])],
-        sheets=sections.embed_image_sheets(run),
-        sheet_notes=explain_sheets(one.name for one in series),
-        of_validation=sections.embed_validation_images(run),
+        sheets=embed_image_sheets(run),
+        sheet_notes=explain_sheets(s.name for s in series),
+        of_validation=embed_validation_images(run),
         predicted=embed_predicted_depth(run),
         color_scale=describe_color_scale(),
         has_depth_scores=score_tables.has_depth_scores(run),
@@ -128,9 +146,9 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         clouds=load_point_clouds(run),
         score_tables=score_tables.make_score_tables(scores),
         image_scores=score_tables.make_image_scores(score_tables.leave_out_mirrored(scores)),
-        odometry=[one for one in paths if one.is_open],
-        odometry_folded=[one for one in paths if not one.is_open],
-        odometry_methods=dict.fromkeys(method for one in paths for method in one.methods),
+        odometry=[recording for recording in paths if recording.is_open],
+        odometry_folded=[recording for recording in paths if not recording.is_open],
+        odometry_methods=dict.fromkeys(method for recording in paths for method in recording.methods),
         changes=compare_runs(before, run) if before is not None else None,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         environment=flatten_mapping(run.run.get("environment", {})),
@@ -178,7 +196,7 @@ def _list_run_facts(run: RunFiles) -> list[str]:
 
 def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
     """Describe how long a run took. The time between the parts of a resumed one is not its own."""
-    if parts := len(score_tables.as_list(run.run.get("resumed"))):
+    if parts := len(as_list(run.run.get("resumed"))):
         times, text = run.run.get("time"), f"in {parts + 1} parts"
         if not isinstance(times, dict) or times.get("steps") != run.steps:  # of one part alone
             return text
@@ -202,3 +220,129 @@ def _parse_time(text: Any) -> datetime | None:
         return datetime.fromisoformat(str(text))
     except ValueError:
         return None
+
+
+# -- Findings.
+
+
+@dataclass(frozen=True)
+class ReportFinding:
+    """A finding with every part as text, "" where absent. sentences: (measured, expected, cause or fix; text)."""
+
+    code: str
+    title: str
+    severity: str
+    stage: str
+    where: str
+    sentences: list[tuple[str, str]]
+    evidence: EvidenceLayout
+    image: EmbeddedImage | None
+
+
+def list_findings(run: RunFiles) -> list[ReportFinding]:
+    """Return the findings in written order: causes before symptoms. Notes about skipped checks are left out."""
+    return [_make_finding(finding, run) for finding in run.findings if not _is_skipped_check(finding)]
+
+
+def list_unchecked(run: RunFiles) -> list[tuple[str, str]]:
+    """Return (what was not checked and why, where) of each skipped check."""
+    skipped = filter(_is_skipped_check, run.findings)
+    return [(str(finding.get("measured") or ""), _format_where(finding)) for finding in skipped]
+
+
+def _is_skipped_check(finding: dict[str, Any]) -> bool:
+    """Return whether a finding is a note of family N, which is about a check and not about the data."""
+    return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
+
+
+def _make_finding(finding: dict[str, Any], run: RunFiles) -> ReportFinding:
+    evidence = finding.get("evidence")
+    arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
+    sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "fix") if finding.get(name)]
+    code, title, severity, stage = (str(finding.get(name) or "") for name in ("code", "title", "severity", "stage"))
+    image = _embed_evidence_image(arranged.image, run)
+    return ReportFinding(code, title, severity, stage, _format_where(finding), sentences, arranged, image)
+
+
+def _format_where(finding: dict[str, Any]) -> str:
+    """Format the first recordings of a finding, and the number of the others."""
+    names = list(map(str, as_list(finding.get("where"))))
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+
+
+def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
+    """Embed the image of a finding; an invalid one gets a line in `unreadable`."""
+    if not name:
+        return None
+    try:
+        return embed_image_file(safe_join(run.folder, name), name, run)
+    except (DataError, OSError, ValueError) as error:
+        run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
+        return None
+
+
+# -- What a shared report leaves out.
+
+PRIVATE_KEYS = ("command", "user", "host", "hostname", "cwd")
+"""Keys of run.json, at any depth."""
+
+_NO_NAMES = ("root", "user", "localhost")
+_MIN_NAME_CHARS = 3
+_MAX_CHARS = 10_000
+"""Of a text: a longer one is cut, because no reader needs it and each is searched several times."""
+
+_CLOSING = r"\s/\\'\"`,;()\[\]{}<>|"
+_PATH = re.compile(
+    rf"(?<![\w.<…/])(?:/|~[\w.-]*/)(?:[^{_CLOSING}]+/)+[^{_CLOSING}]*"  # absolute, or of a home folder
+    rf"|(?<![\w])~[\w.-]*/[^{_CLOSING}]+"
+    rf"|(?<![\w])[A-Za-z]:\\(?:[^{_CLOSING}]+\\)*[^{_CLOSING}]*"
+)
+_WHOLE_PATH = re.compile(r"(?:/|~|[A-Za-z]:\\)[^\n/\\]*[/\\][^\n]*")  # may have spaces
+_SCHEME = re.compile(r"file:/{2}")
+_HOME = re.compile(r"/(?:home|Users)/[^/]+/?|[A-Za-z]:\\Users\\[^\\]+\\?")
+
+
+def hide_private_parts(run: RunFiles) -> RunFiles:
+    """Return the run without its patch and its command line; of absolute paths only the last part is left.
+
+    Names of the user and of the machine become "…" where they stand in the texts that are shown.
+    """
+    hide = _make_hider()
+    facts = _walk(run.run, hide, drop=PRIVATE_KEYS)
+    values = {name: _walk(getattr(run, name), hide) for name in ("config", "result", "scores", "findings")}
+    return replace(run, run=facts, **values, patch="", unreadable=[hide(line) for line in run.unreadable])
+
+
+def _make_hider() -> Callable[[str], str]:
+    names = {platform.node(), platform.node().partition(".")[0]}
+    with suppress(OSError, KeyError, ImportError):  # no name for this user's number
+        names.add(getpass.getuser())
+    kept = sorted(name for name in names if len(name) >= _MIN_NAME_CHARS and name not in _NO_NAMES)
+    words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, kept))})(?!\w)") if kept else None
+
+    def hide(text: str) -> str:
+        text = _SCHEME.sub("", text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} …")
+        text = (
+            _shorten_path(text)
+            if _WHOLE_PATH.fullmatch(text)
+            else _PATH.sub(lambda match: _shorten_path(match[0]), text)
+        )
+        return words.sub("…", text) if words else text
+
+    return hide
+
+
+def _shorten_path(path: str) -> str:
+    """Return the last part of a path; of a home folder not even that."""
+    last = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return "…" if _HOME.fullmatch(path) or last.startswith("~") else f"…/{last}"
+
+
+def _walk(value: Any, hide: Callable[[str], str], drop: tuple[str, ...] = ()) -> Any:
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, list | tuple):
+        return [_walk(item, hide, drop) for item in value]
+    if isinstance(value, dict):
+        return {hide(str(key)): _walk(item, hide, drop) for key, item in value.items() if key not in drop}
+    return value

@@ -294,3 +294,8 @@ def flatten_mapping(value: Any, prefix: str = "") -> dict[str, Any]:
     for name, inner in value.items():
         flat |= flatten_mapping(inner, f"{prefix}.{name}" if prefix else str(name))
     return flat
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list from a file; empty for anything else."""
+    return value if isinstance(value, list) else []

@@ -15,7 +15,7 @@ from stadia.core.recorded_facts import match_facts
 from stadia.files.atomic_files import atomic_write
 from stadia.files.run_names import describe_place
 from stadia.process.matplotlib_settings import format_plot_text
-from stadia.report.figures import PALETTE_SIZE
+from stadia.report.figures import PALETTE
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
 from stadia.report.quality_summary import measure_late_decrease
 from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
@@ -394,7 +394,7 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     """
     from matplotlib.figure import Figure
 
-    wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][:PALETTE_SIZE]
+    wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][: len(PALETTE)]
     shared = [pair for pair in _pair_series(a, b) if pair[0].name in wanted]
     if not shared:
         return False

@@ -1,14 +1,14 @@
-"""Arrange score files: tables of their metrics, and the distribution of a score over images or objects."""
+"""Arrange score files: tables of their metrics, distributions over images or objects, and paths of the camera."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from stadia.report.figures import Histogram, make_histogram
+from stadia.report.figures import PALETTE, CameraPath, PathFigure, draw_camera_paths, draw_histogram
 from stadia.report.metric_labels import (
     ALIGNMENT_MEANINGS,
     METRES,
@@ -21,7 +21,7 @@ from stadia.report.metric_labels import (
     is_finite,
     metric_label,
 )
-from stadia.report.run_files import RunFiles, flatten_mapping
+from stadia.report.run_files import RunFiles, as_list, flatten_mapping
 
 MIRRORED = "averaged with the mirrored image"
 FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")
@@ -29,6 +29,7 @@ FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_rati
 
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
+MAX_OPEN_PATHS = 4  # recordings; of more, the worst and the median are open
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,10 @@ class ImageScores:
     counted: "285 images", "69 objects, 52 of them missed".  worst: (name, value, share of the worst value).
     """
 
-    score_file: str
     label: str
     counted: str
     median: str
-    spread: Histogram
+    histogram: str
     worst: list[tuple[str, str, float]]
 
 
@@ -135,7 +135,7 @@ def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
         }
 
     plain = [find_data(score) for score in scores.values() if not is_mirrored(score)]
-    return {name: one for name, one in scores.items() if not (is_mirrored(one) and find_data(one) in plain)}
+    return {name: score for name, score in scores.items() if not (is_mirrored(score) and find_data(score) in plain)}
 
 
 def is_mirrored(score: dict[str, Any]) -> bool:
@@ -224,17 +224,17 @@ def make_image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
         if metric is None or not entries:
             continue
         shown, missed = metric_label(metric), sum(e.get("missed") is True for e in entries)
+        unit, plural = f", in {shown.unit}" if shown.unit else "", "s" * (len(entries) != 1)
+        label = f"{shown.label.removesuffix(', mean')} of each {kind}{unit}, {stem}"
         values = [(str(e["name"]), float(e[metric])) for e in entries]
         values.sort(key=lambda pair: pair[1], reverse=shown.better != "higher")
         largest = max(abs(value) for _, value in values[:MAX_WORST]) or 1.0
-        unit, plural = f", in {shown.unit}" if shown.unit else "", "s" * (len(values) != 1)
         found.append(
             ImageScores(
-                score_file=stem,
-                label=f"{shown.label.removesuffix(', mean')} of each {kind}{unit}",
+                label=label,
                 counted=f"{len(values)} {kind}{plural}" + (f", {missed} of them missed" if missed else ""),
                 median=format_metric(metric, float(np.median([v for _, v in values]))),
-                spread=make_histogram([v for _, v in values]),
+                histogram=draw_histogram(f"histogram of {label}", [v for _, v in values]),
                 worst=[(name, format_metric(metric, v), abs(v) / largest) for name, v in values[:MAX_WORST]],
             )
         )
@@ -262,6 +262,105 @@ def has_depth_scores(run: RunFiles) -> bool:
     return any(collect_metrics(score).keys() & {"abs_rel", "d1", "silog"} for score in learned)
 
 
-def as_list(value: Any) -> list[Any]:
-    """Return a list from a file; empty for anything else."""
-    return value if isinstance(value, list) else []
+# -- Paths of the camera.
+
+
+@dataclass(frozen=True)
+class RecordingPaths:
+    """The paths of one recording, one for each method.
+
+    methods: how the paths of the figure were estimated, a sentence each.
+    aligned: what was fitted to the true path before they were drawn, a sentence each.
+    place: "worst" or "median" of many recordings; else empty.
+    is_open: whether the page shows the figure unfolded.
+    """
+
+    recording: str
+    figure: PathFigure
+    methods: list[str]
+    aligned: list[str]
+    place: str = ""
+    is_open: bool = True
+
+
+def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]:
+    """Draw the estimated paths of each recording, and the true one. Score files with one true path share a figure.
+
+    A method has the same name and color in each figure. Of more than MAX_OPEN_PATHS recordings, those with the worst
+    and the median error over path length are open, and come first.
+    """
+    recordings: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, score in order_scores(scores).items():
+        if score.get("path_estimated_m") is not None:
+            true = score.get("path_true_m")
+            recordings.setdefault(name if true is None else repr(true), {})[name] = score
+    labels = {name: label for files in recordings.values() for name, label in _name_methods(files).items()}
+    colors = {label: k % len(PALETTE) for k, label in enumerate(dict.fromkeys(labels.values()))}
+    drawn: list[tuple[float, RecordingPaths]] = []
+    for files in recordings.values():
+        first_name, first = next(iter(files.items()))
+        recording = str(first.get("recording") or first_name)
+        true_path = _read_path("true path", 0, first, "true")
+        paths = [_read_path(labels[name], colors[labels[name]], score, "estimated") for name, score in files.items()]
+        if figure := draw_camera_paths(recording, paths, true_path):
+            methods, aligned = _describe_methods(files), _describe_path_alignments(files, labels)
+            drawn.append((_relative_error(files), RecordingPaths(recording, figure, methods, aligned)))
+    return _fold_figures(drawn)
+
+
+def _read_path(name: str, color: int, score: dict[str, Any], which: str) -> CameraPath:
+    error = collect_metrics(score).get("ate_rmse_m")
+    return CameraPath(
+        name=name,
+        color=color,
+        points_m=score.get(f"path_{which}_m"),
+        heights_m=score.get(f"height_{which}_m"),
+        error=f"ATE {format_metric('ate_rmse_m', error)}" if is_finite(error) else "",
+        gaps=score.get("path_gaps"),
+    )
+
+
+def _relative_error(files: dict[str, dict[str, Any]]) -> float:
+    """Return the error over the path length of the path that was aligned with predicted depth, or else the first."""
+    aligned = [score for score in files.values() if motion_key(score) == "aligned"]
+    score = [*aligned, *files.values()][0]
+    error, length = collect_metrics(score).get("ate_rmse_m"), score.get("path_m")
+    if not is_finite(error):
+        return 0.0
+    return error / length if is_finite(length) and length > 0 else error
+
+
+def _fold_figures(drawn: list[tuple[float, RecordingPaths]]) -> list[RecordingPaths]:
+    """Put the worst and the median of many figures first, and fold the others."""
+    if len(drawn) <= MAX_OPEN_PATHS:
+        return [figure for _, figure in drawn]
+    ranked = sorted(range(len(drawn)), key=lambda k: -drawn[k][0])
+    places = {ranked[0]: "worst", ranked[len(ranked) // 2]: "median"}
+    shown = [replace(drawn[k][1], place=place) for k, place in places.items()]
+    return shown + [replace(figure, is_open=False) for k, (_, figure) in enumerate(drawn) if k not in places]
+
+
+def _name_methods(files: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the name of each file's method; the file's own where the method is unknown, or that of two files."""
+    methods = {}
+    for name, score in files.items():
+        method = name_motion(score) or name
+        methods[name] = f"{method}, {MIRRORED}" if method != name and is_mirrored(score) else method
+    taken = list(methods.values())
+    return {name: name if taken.count(method) > 1 else method for name, method in methods.items()}
+
+
+def _describe_methods(files: dict[str, dict[str, Any]]) -> list[str]:
+    """Describe how the paths of a figure were estimated, each method once."""
+    known = [MOTION_NAMES[key] for score in files.values() if (key := motion_key(score)) in MOTION_NAMES]
+    return list(dict.fromkeys(f"{name[:1].upper()}{name[1:]}: {meaning}." for name, meaning in known))
+
+
+def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str, str]) -> list[str]:
+    """Describe the fit of a figure's paths to the true one: once where all have the same, else of each path."""
+    scored = {name: score for name, score in files.items() if score.get("align") is not None}
+    fits = {name: describe_alignment(score) or "as estimated, not aligned" for name, score in scored.items()}
+    if len(set(fits.values())) == 1:
+        (fit,) = set(fits.values())
+        return [f"{fit[:1].upper()}{fit[1:]}."]
+    return [f"{labels[name]}: {fit}." for name, fit in fits.items()]

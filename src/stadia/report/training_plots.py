@@ -1,4 +1,4 @@
-"""Plots of a training: weights and gradients by layer, time per phase, and quality of an uncertainty."""
+"""Plots of a training: curves over steps, weights and gradients by layer, time per phase, quality of an uncertainty."""
 
 from __future__ import annotations
 
@@ -6,25 +6,94 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stadia.report import figures
-from stadia.report.figures import MIN_CURVE_STEPS, AxisTick, FigureAxes, make_path_data
-from stadia.report.metric_labels import format_duration, format_number, is_finite, metric_label
-from stadia.report.run_files import Series, ValueSpread
+from stadia.report.figures import MIN_CURVE_STEPS, PALETTE, CurvePlot, label_steps, label_values, make_plot, render_svg
+from stadia.report.metric_labels import (
+    LOSS,
+    RATE,
+    SECONDS,
+    TERMS,
+    PanelLabel,
+    format_duration,
+    format_metric,
+    format_number,
+    is_finite,
+    label_panel,
+    metric_label,
+)
+from stadia.report.run_files import RunFiles, Series, ValueSpread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SPREAD_KINDS = ("weights", "gradients")
+MEDIAN_SIZE = "Median size"
 DEAD_SHARE = 0.99  # share of gradients that are exactly 0, from which on a group of layers learns nothing
 DECADES_BELOW = 3  # decades of the axis below the smallest median; smaller values are drawn at the bottom
 MIN_PHASE_SHARE = 0.005  # share of the whole time; smaller phases are joined
-MAX_PHASES = figures.PALETTE_SIZE - 1  # phases with a color of their own; the others are joined, too
+MAX_PHASES = len(PALETTE) - 1  # phases with a color of their own; the others are joined, too
 REST_LABEL = "the rest"
 
 MAX_CURVE_VALUES = 1001
-PERCENT = (0, 25, 50, 75, 100)
 COVERAGE_NAME = re.compile(r"val/inside_(\d\d)$")
+
+
+# -- Curves of the logged scalars, from metrics.csv.
+
+
+def list_stages(run: RunFiles) -> list[tuple[int, str]]:
+    """Return (first step, size) of each stage of a training with growing images."""
+    stages = run.run.get("stages")
+    keys = ("first_step", "width", "height")
+    numbers = [_finite_numbers(stage) for stage in stages] if isinstance(stages, list) else []
+    return [
+        (int(stage["first_step"]), f"{stage['width']:.0f}x{stage['height']:.0f}")
+        for stage in numbers
+        if all(key in stage for key in keys)
+    ]
+
+
+def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[CurvePlot]:
+    """Make panels: loss (training and validation), its terms, validation scores, other values, learning rate, time."""
+    groups = _group_by_panel([s for s in series if len(s.steps) >= MIN_CURVE_STEPS])
+    plots = []
+    for panel in sorted(groups, key=lambda panel: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(panel.title, 2)):
+        better, noisy = metric_label(groups[panel][0].name).better, panel.title != RATE
+        plots.append(make_plot(panel.title, groups[panel], better=better, noisy=noisy, marks=marks, note=panel.note))
+    return [plot for plot in plots if plot is not None]
+
+
+def list_short_series(series: list[Series], spreads: Sequence[ValueSpread] = ()) -> list[tuple[str, str, str]]:
+    """Return (panel, name, values with their steps) of series with too few steps for a curve."""
+    panels = _group_by_panel([s for s in series if len(s.steps) < MIN_CURVE_STEPS and all(map(is_finite, s.values))])
+    rows = [
+        (panel.title, s.name, s.steps, [format_metric(s.name, value) for value in s.values])
+        for panel, group in panels.items()
+        for s in group
+    ]
+    rows += [
+        (MEDIAN_SIZE, s.name, s.steps, [_format_size(*row) for row in zip(s.percentiles, s.zero, strict=True)])
+        for s in spreads
+        if len(s.steps) < MIN_CURVE_STEPS
+    ]
+    return [
+        (title, name, ", ".join(f"{value} at step {step}" for value, step in zip(values, steps, strict=True)))
+        for title, name, steps, values in rows
+    ]
+
+
+def _format_size(percentiles: tuple[float, ...], zero: float) -> str:
+    return format_number(percentiles[2]) + (f" ({zero:.0%} exactly 0)" if zero else "")
+
+
+def _group_by_panel(series: Sequence[Series]) -> dict[PanelLabel, list[Series]]:
+    groups: dict[PanelLabel, list[Series]] = {}
+    for s in series:
+        groups.setdefault(label_panel(s.name), []).append(s)
+    return groups
 
 
 # -- Weights and gradients of each group of layers over the training, from histograms.csv.
@@ -32,17 +101,13 @@ COVERAGE_NAME = re.compile(r"val/inside_(\d\d)$")
 
 @dataclass(frozen=True)
 class SpreadBand:
-    """One kind of values: weights or gradients.
+    """Weights or gradients in the legend: color (number in the palette), last median, and text of the share of zeros.
 
-    color: class of the stylesheet.  outer, inner, median: SVG path data of p05 to p95, p25 to p75 and the median.
-    last: of the median.  zero: text of the last share that is exactly 0.  dead: nearly all values are 0.
+    dead: nearly all values are 0.
     """
 
     name: str
     color: int
-    outer: str
-    inner: str
-    median: str
     last: float
     zero: str
     dead: bool
@@ -53,9 +118,8 @@ class LayerPlot:
     """A group of layers."""
 
     title: str
+    svg: str
     bands: list[SpreadBand]
-    x_ticks: list[AxisTick]
-    y_ticks: list[AxisTick]
 
 
 def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[LayerPlot]:
@@ -72,29 +136,28 @@ def _plot_group(group: str, spreads: Sequence[ValueSpread]) -> LayerPlot | None:
     medians = [row[2] for spread in spreads for row in spread.percentiles if row[2] > 0]
     if not medians:
         return None
+    bands = [_describe_spread(spread) for spread in spreads]
     highest = max(row[4] for spread in spreads for row in spread.percentiles)
     smallest = min(size for spread in spreads for row in spread.percentiles for size in row if size > 0)
     low = 10 ** math.floor(math.log10(max(smallest, min(medians) / 10**DECADES_BELOW)))
-    first, last = min(spread.steps[0] for spread in spreads), max(spread.steps[-1] for spread in spreads)
-    axes = FigureAxes(first, last, low, max(2 * highest, 10 * low), log=True)
-    bands, ticks = [_make_band(spread, axes) for spread in spreads], axes.y_ticks()
-    return LayerPlot(group, bands, figures.make_step_ticks(axes), ticks[:: max(len(ticks) // 6, 1)])
+
+    def draw(axes: Axes) -> None:
+        label_steps(axes, min(spread.steps[0] for spread in spreads), max(spread.steps[-1] for spread in spreads))
+        label_values(axes, low, max(2 * highest, 10 * low), log=True)
+        for spread, band in zip(spreads, bands, strict=True):
+            p05, p25, p50, p75, p95 = np.maximum(spread.percentiles, low).T
+            for bottom, top in ((p05, p95), (p25, p75)):
+                axes.fill_between(spread.steps, bottom, top, color=PALETTE[band.color], alpha=0.16, linewidth=0)
+            axes.plot(spread.steps, p50, color=PALETTE[band.color])
+
+    return LayerPlot(group, render_svg(f"weights and gradients of {group} over steps", draw), bands)
 
 
-def _make_band(spread: ValueSpread, axes: FigureAxes) -> SpreadBand:
-    kind = spread.name.partition("/")[0]
-    p05, p25, p50, p75, p95 = ([max(row[i], axes.low) for row in spread.percentiles] for i in range(5))
-    zero = spread.zero[-1]
+def _describe_spread(spread: ValueSpread) -> SpreadBand:
+    kind, zero = spread.name.partition("/")[0], spread.zero[-1]
     dead = kind == "gradients" and zero >= DEAD_SHARE
     zero_share = f"{zero:.0%} exactly 0" if zero >= 0.005 else ""
-    median = make_path_data(axes.points(spread.steps, p50))
-    outer, inner = _make_area_path(spread.steps, p05, p95, axes), _make_area_path(spread.steps, p25, p75, axes)
-    return SpreadBand(kind, SPREAD_KINDS.index(kind), outer, inner, median, spread.percentiles[-1][2], zero_share, dead)
-
-
-def _make_area_path(steps: Sequence[int], low: Sequence[float], high: Sequence[float], axes: FigureAxes) -> str:
-    """Format SVG path data of the area between two curves."""
-    return make_path_data([*axes.points(steps, high), *reversed(axes.points(steps, low))]) + "Z"
+    return SpreadBand(kind, SPREAD_KINDS.index(kind), spread.percentiles[-1][2], zero_share, dead)
 
 
 # -- Time of a training: phases, time a step, and share of the device's peak.
@@ -102,15 +165,13 @@ def _make_area_path(steps: Sequence[int], low: Sequence[float], high: Sequence[f
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """A phase: color (class of the stylesheet), left edge and width in the bar (SVG units), and numbers as text.
+    """A phase of the training: its color (number in the palette), and numbers as text.
 
     share, seconds: of the whole training.  step: seconds of a step.  of_peak: share of the device's peak; "" = unknown.
     """
 
     name: str
     color: int
-    left: float
-    width: float
     share: str
     seconds: str
     step: str
@@ -126,37 +187,39 @@ class TimeSpent:
     has_peak: bool
 
 
-def summarize_time(found: Any) -> TimeSpent | None:
+def summarize_time(facts: Any) -> TimeSpent | None:
     """Read `time` of run.json; None where it is missing or invalid."""
-    seconds = _finite_numbers(found.get("phases_s")) if isinstance(found, dict) else {}
+    seconds = _finite_numbers(facts.get("phases_s")) if isinstance(facts, dict) else {}
     if not (total := sum(seconds.values())) > 0:
         return None
-    steps, of_peak = _finite_numbers(found.get("step_s")), _finite_numbers(found.get("of_peak"))
-    small = sum(value for value in seconds.values() if value < MIN_PHASE_SHARE * total)
-    large = {name: value for name, value in seconds.items() if value >= MIN_PHASE_SHARE * total}
-    longest = sorted(((value, name) for name, value in large.items()), reverse=True)
-    small += sum(value for value, _ in longest[MAX_PHASES:])
-    longest = longest[:MAX_PHASES] + ([(small, REST_LABEL)] if small else [])
-    phases, left = [], 0.0
-    for color, (value, name) in enumerate(longest):
-        width = value / total * figures.WIDTH
-        step = f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else ""
-        reached, share = f"{of_peak[name]:.0%}" if name in of_peak else "", f"{value / total:.1%}"
-        phases.append(PhaseTime(name, color, left, width, share, format_duration(value), step, reached))
-        left += width
-    return TimeSpent(phases, _describe_time(found, total), any(phase.of_peak for phase in phases))
+    steps, of_peak = _finite_numbers(facts.get("step_s")), _finite_numbers(facts.get("of_peak"))
+    longest = sorted(seconds.items(), key=lambda phase: -phase[1])[:MAX_PHASES]
+    longest = [(name, value) for name, value in longest if value >= MIN_PHASE_SHARE * total]
+    rest = total - sum(value for _, value in longest)
+    phases = [
+        PhaseTime(
+            name=name,
+            color=color,
+            share=f"{value / total:.1%}",
+            seconds=format_duration(value),
+            step=f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else "",
+            of_peak=f"{of_peak[name]:.0%}" if name in of_peak else "",
+        )
+        for color, (name, value) in enumerate([*longest, *([(REST_LABEL, rest)] if rest > 0 else [])])
+    ]
+    return TimeSpent(phases, _describe_time(facts, total), any(phase.of_peak for phase in phases))
 
 
-def _describe_time(found: dict[str, Any], total: float) -> str:
-    numbers = _finite_numbers(found)
+def _describe_time(facts: dict[str, Any], total: float) -> str:
+    numbers = _finite_numbers(facts)
     wall_s, peak = numbers.get("wall_s", math.nan), numbers.get("peak_flops_per_s")
     text = f"{numbers.get('steps', 0):.0f} steps in {format_duration(wall_s)}, without setup and teardown"
     text += f"; the phases cover {total / wall_s:.1%} of it" if wall_s > 0 else ""
     if peak is None:
         return text + "."
-    step = _finite_numbers(found.get("of_peak")).get("step")
+    step = _finite_numbers(facts.get("of_peak")).get("step")
     reached = f", of which a step reaches {step:.0%}" if step is not None else ""
-    threads = numbers.get("threads", 0) if found.get("device") == "cpu" else 0
+    threads = numbers.get("threads", 0) if facts.get("device") == "cpu" else 0
     on = f" on {threads:.0f} thread{'s' * (threads != 1)}" if threads else ""
     return (
         f"{text}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
@@ -167,7 +230,7 @@ def _describe_time(found: dict[str, Any], total: float) -> str:
 def _finite_numbers(value: Any) -> dict[str, float]:
     """Return the finite numbers of a mapping by name."""
     items = value.items() if isinstance(value, dict) else ()
-    return {str(name): float(one) for name, one in items if is_finite(one)}
+    return {str(name): float(number) for name, number in items if is_finite(number)}
 
 
 # -- Quality of an uncertainty: order of pixels by error (sparsification), and size (calibration).
@@ -175,14 +238,13 @@ def _finite_numbers(value: Any) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class SharePlot:
-    """Curves over a share from 0 to 100 %. lines: (name, class of the stylesheet, SVG path data)."""
+    """Curves over a share from 0 to 100 %. lines: (name, color as a number in the palette)."""
 
     title: str
     about: str
-    lines: list[tuple[str, str, str]]
+    svg: str
+    lines: list[tuple[str, int]]
     x_label: str
-    x_ticks: list[AxisTick]
-    y_ticks: list[AxisTick]
 
 
 def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePlot]:
@@ -211,19 +273,18 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
         numbers.append(f"Spearman {format_number(rank)}")
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"
     points = [[(k / (len(curve) - 1), v) for k, v in enumerate(curve[:-1])] for curve in curves]
-    names = ("by uncertainty", "by the error itself", "in random order")
-    lines = list(zip(names, ("s0", "s1", "s2"), points, strict=True))
+    lines = dict(zip(("by uncertainty", "by the error itself", "in random order"), points, strict=True))
     return _make_share_plot(title, ", ".join(numbers), lines, "left out", top=max(map(max, curves)))
 
 
 def make_calibration_plot(series: list[Series]) -> SharePlot | None:
     """Plot measured against nominal coverage of the intervals at the last validation; None where not logged."""
-    matches = ((COVERAGE_NAME.match(one.name), one.values[-1]) for one in series)
+    matches = ((COVERAGE_NAME.match(s.name), s.values[-1]) for s in series)
     points = sorted((int(match[1]) / 100, value) for match, value in matches if match and is_finite(value))
     if len(points) < 2:
         return None
     off = float(np.mean([abs(value - nominal) for nominal, value in points]))
-    lines = [("residuals inside", "s0", points), ("nominal", "s2", [(0.0, 0.0), (1.0, 1.0)])]
+    lines = {"residuals inside": points, "nominal": [(0.0, 0.0), (1.0, 1.0)]}
     title, about = "Coverage of the predicted intervals", f"{off:.0%} off in the mean"
     return _make_share_plot(title, about, lines, "nominal coverage", top=1.0)
 
@@ -234,12 +295,17 @@ def is_calibration(series: Series) -> bool:
 
 
 def _make_share_plot(
-    title: str, about: str, lines: list[tuple[str, str, list[tuple[float, float]]]], x_label: str, top: float
+    title: str, about: str, lines: dict[str, list[tuple[float, float]]], x_label: str, top: float
 ) -> SharePlot:
-    axes = FigureAxes(0, 1, 0.0, 1.05 * top if top > 0 else 1.0, log=False)
-    paths = [(name, color, make_path_data([(axes.x(a), axes.y(b)) for a, b in line])) for name, color, line in lines]
-    x_ticks = [AxisTick(axes.x(percent / 100), f"{percent} %") for percent in PERCENT]
-    return SharePlot(title, about, paths, x_label, x_ticks, axes.y_ticks())
+    def draw(axes: Axes) -> None:
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        label_values(axes, 0, 1.05 * top if top > 0 else 1)
+        for points, color in zip(lines.values(), PALETTE, strict=False):
+            axes.plot(*np.transpose(points), color=color)
+
+    svg = render_svg(title, draw, corner="")
+    return SharePlot(title, about, svg, [(name, color) for color, name in enumerate(lines)], x_label)
 
 
 def _read_curve(values: Any) -> list[float]:

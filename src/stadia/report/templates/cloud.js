@@ -1,4 +1,17 @@
-// Draw the point cloud of report_images.py on a canvas: drag turns, the wheel zooms. The still image has the same arithmetic.
+// Draw the point cloud of report_images.py on a canvas: drag turns, the wheel zooms.
+
+const BACKGROUND = [20, 21, 23], LARGEST_POINT = 6; // side of a drawn point in pixels
+const AXES = [
+  { name: "x right", to: [1, 0, 0], color: "rgb(255, 120, 100)" },
+  { name: "y down", to: [0, 1, 0], color: "rgb(120, 210, 120)" },
+  { name: "z forward", to: [0, 0, 1], color: "rgb(120, 170, 255)" },
+]; // of the camera
+
+// From behind the camera, to its left and above; the eye is farther from the middle of the points than the camera.
+function firstView(view, height) {
+  const yaw = Math.PI / 9, pitch = Math.PI / 9, distance = 1.9 * Math.hypot(...view.middle);
+  return { ...view, yaw, pitch, distance, focal: 1.3 * height };
+}
 
 function pointsOf(bytes, view) {
   const count = view.columns * view.rows;
@@ -25,14 +38,14 @@ function eyeOf(view, width, height) {
 }
 
 function draw(cloud, view, pixels, nearest, width, height) {
-  const project = eyeOf(view, width, height), [r, g, b] = view.background;
+  const project = eyeOf(view, width, height), [r, g, b] = BACKGROUND;
   nearest.fill(Infinity);
   for (let i = 0; i < pixels.length; i += 4) pixels.set([r, g, b, 255], i);
   for (let k = 0; k < cloud.count; k++) {
     const depth = cloud.xyz[3 * k + 2];
     const [u, v, z] = project(cloud.xyz[3 * k], cloud.xyz[3 * k + 1], depth);
     if (z <= 0) continue;
-    const size = Math.min(Math.max(Math.ceil((view.focal * depth) / view.fx / z), 1), view.largest);
+    const size = Math.min(Math.max(Math.ceil((view.focal * depth) / view.fx / z), 1), LARGEST_POINT);
     const left = Math.floor(u - size / 2), top = Math.floor(v - size / 2);
     for (let y = Math.max(top, 0); y < Math.min(top + size, height); y++) {
       for (let x = Math.max(left, 0); x < Math.min(left + size, width); x++) {
@@ -49,7 +62,7 @@ function drawAxes(view, context, width, height) {
   const project = eyeOf(view, width, height), [u0, v0, z0] = project(0, 0, 0);
   context.lineWidth = 2;
   context.font = "14px system-ui, sans-serif";
-  for (const { name, to, color } of view.axes) {
+  for (const { name, to, color } of AXES) {
     const [u, v, z] = project(...to.map((step) => step * view.axis));
     if (Math.min(z0, z) <= 0) continue;
     context.strokeStyle = context.fillStyle = color;
@@ -63,7 +76,7 @@ function drawAxes(view, context, width, height) {
 
 function turnable(figure) {
   const canvas = figure.querySelector("canvas"), { width, height } = canvas, context = canvas.getContext("2d");
-  const first = JSON.parse(canvas.dataset.view), view = { ...first };
+  const first = firstView(JSON.parse(canvas.dataset.view), height), view = { ...first };
   const cloud = pointsOf(Uint8Array.from(atob(canvas.dataset.points), (letter) => letter.charCodeAt(0)), view);
   const image = context.createImageData(width, height), nearest = new Float64Array(width * height);
   let due = false;
