@@ -82,7 +82,7 @@ def render_svg(
         axes = figure.add_axes(rectangle, frameon=False)
         draw(axes)
         for artist in (*axes.lines, *axes.collections):
-            artist.set_clip_box(axes.bbox.padded(4))  # type: ignore[arg-type]  # round ends at the edge stay whole
+            artist.set_clip_box(axes.bbox.padded(4))  # round ends at the edge stay whole
         figure.text(2 / WIDTH, 8 / height, corner)
         FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     _, _, body = text.getvalue().partition("</defs>")  # those of a style sheet, which would be that of the whole page
@@ -345,8 +345,8 @@ def _plot_line(axes: Axes, rows: NDArray[np.float64], path: CameraPath, *, is_tr
     is_drawn = np.isfinite(np.pad(rows[:, 0], 1, constant_values=np.nan))
     alone = np.flatnonzero(is_drawn[1:-1] & ~is_drawn[:-2] & ~is_drawn[2:]).tolist()
     color, width, alpha = (SOFT, 5, 0.4) if is_truth else (PALETTE[path.color], 2, 1)
-    marks = {"marker": "o", "markersize": width, "markevery": alone} if alone else {}
-    axes.plot(*rows.T, color=color, linewidth=width, alpha=alpha, **marks)
+    dots: dict[str, Any] = {"marker": "o", "markersize": width, "markevery": alone} if alone else {}
+    axes.plot(*rows.T, color=color, linewidth=width, alpha=alpha, **dots)
 
 
 def _as_floats(values: Any, columns: int | None = None) -> NDArray[np.float64] | None:
