@@ -184,9 +184,8 @@ def make_plot(
             steps, mean, raw = (np.asarray(column, float)[kept] for column in (s.steps, values, s.values))
             if not np.array_equal(mean, raw, equal_nan=True):
                 axes.plot(steps, raw, color=color, linewidth=1, alpha=0.28)
-            axes.plot(
-                steps, mean, color=color, marker="o" if len(kept) <= MAX_DOTS else "", clip_on=len(kept) > MAX_DOTS
-            )
+            has_dots = len(kept) <= MAX_DOTS
+            axes.plot(steps, mean, color=color, marker="o" if has_dots else "", clip_on=not has_dots)
 
     svg = render_svg(f"{title} over steps", draw)
     lines = [_describe_curve(s, number, smoothed[number], better) for number, s in enumerate(series)]
