@@ -1,5 +1,7 @@
 """The programs in experiments/ and benchmarks/ import names that exist."""
 
+from __future__ import annotations
+
 import ast
 import importlib
 from pathlib import Path
@@ -7,28 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("experiments", "benchmarks")
-PROGRAMS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
-
-
-def defined_names(path: Path) -> set[str]:
-    """Return what `from PROGRAM import NAME` finds in a program."""
-    names: set[str] = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-        else:
-            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
-    return names
-
-
-def imports(path: Path) -> list[tuple[str, str]]:
-    """Return (module, name) of each `from MODULE import NAME` in a program."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    found = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-    return [(node.module, alias.name) for node in found if node.module for alias in node.names]
+FOLDERS = (ROOT / "experiments", ROOT / "benchmarks")
+PROGRAMS = sorted(path for folder in FOLDERS for path in folder.glob("*.py"))
+OURS = {"stadia", *(path.stem for path in PROGRAMS)}
 
 
 def has_name(module: str, name: str) -> bool:
@@ -43,13 +26,10 @@ def has_name(module: str, name: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_names_imported_from_another_program_exist(path):
-    files = [(path.parent / f"{module}.py", name) for module, name in imports(path)]
-    assert [(file.name, name) for file, name in files if file.exists() and name not in defined_names(file)] == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_names_imported_from_stadia_exist(path):
-    ours = [one for one in imports(path) if one[0].partition(".")[0] == "stadia"]
-    assert [one for one in ours if not has_name(*one)] == []
+def test_names_imported_from_stadia_and_from_other_programs_exist(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in FOLDERS:
+        monkeypatch.syspath_prepend(folder)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    imported = [(node.module, alias.name) for node in nodes if node.module for alias in node.names]
+    ours = [(module, name) for module, name in imported if module.partition(".")[0] in OURS]
+    assert [f"{module}.{name}" for module, name in ours if not has_name(module, name)] == []

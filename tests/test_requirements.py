@@ -29,6 +29,11 @@ def _read_pins(name: str) -> dict[str, str]:
     return dict(re.split("==", line.partition(" ")[0]) for line in lines if not line.startswith("#"))
 
 
+def test_tested_versions_hold_on_every_platform() -> None:
+    """A version with a build, such as 2.13.0+cpu, exists on some alone."""
+    assert [pin for pin in _read_pins("constraints.txt").values() if not re.fullmatch(r"[\w.]+", pin)] == []
+
+
 def test_every_locked_package_has_the_tested_version_and_a_hash() -> None:
     tested = {name.lower().replace("_", "-"): pin for name, pin in _read_pins("constraints.txt").items()}
     for file in LOCKED:
@@ -45,6 +50,7 @@ def test_every_dependency_is_locked() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert [requirement for requirement in required if "==" in requirement] == []  # constraints.txt has the versions
     names = {re.split(r"[\[<>=]", one)[0].lower().replace("_", "-") for one in required} - {"stadia"}
     locked = {name.lower().replace("_", "-") for file in LOCKED for name in _read_pins(file)}
     assert names <= locked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import re
 import subprocess
 import sys
@@ -72,7 +71,6 @@ def test_every_key_of_a_recipe_is_listed() -> None:
         ("a.html", '<script src="https://cdn.example/x.js"></script>', 1),
         ("a.html", '<link rel="stylesheet" href="//fonts.example/css">', 1),
         ("a.html", '<img src="http://example.org/a.png"><style>@import "https://e.org/a.css";</style>', 2),
-        ("a.html", '<script>fetch("https://api.example/x")</script>', 1),
         ("a.css", "@font-face { src: url(https://fonts.example/a.woff2) }", 1),
         ("a.js", 'importScripts("https://cdn.example/x.js")', 1),
         ("a.html", '<a href="https://example.org">a link is not loaded</a><img src="../a.png">', 0),
@@ -91,21 +89,15 @@ def test_text_of_the_code_is_safe_in_a_table() -> None:
 
 
 def test_formulas_become_mathml_and_code_stays() -> None:
+    """A formula at the start of a line stays in its paragraph: `<math` there would begin a block."""
     pytest.importorskip("latex2mathml")
+    markdown = pytest.importorskip("markdown")
     from website.markdown_text import render_formulas
 
     text = render_formulas("Depth $z = f / d$, `$HOME`, 5 $ and 6 $.\n\n$$ a^2 $$\n\n```sh\necho $A $B\n```\n")
     assert text.count("<math") == 2
     assert "`$HOME`, 5 $ and 6 $." in text
     assert "echo $A $B" in text
-
-
-def test_a_formula_at_the_start_of_a_line_stays_in_its_paragraph() -> None:
-    """Markdown takes a line that begins with `<math` as a block."""
-    pytest.importorskip("latex2mathml")
-    markdown = pytest.importorskip("markdown")
-    from website.markdown_text import render_formulas
-
     html = markdown.markdown(render_formulas("- The scale is\n  $s$, and\n  $t$ is the shift.\n- Next"))
     assert html.count("<li>") == 2
     assert "</math></span> is the shift.</li>" in html
@@ -160,23 +152,9 @@ def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.Mo
         assert (tmp_path / picture).stat().st_size > 1000
 
 
-@pytest.mark.slow
-def test_a_command_of_the_gallery_that_fails_is_an_error() -> None:
-    gallery.call("--version")
-    gallery.call("--no-such-option", codes=(2,))
-    with pytest.raises(RuntimeError, match=r"stadia --no-such-option ended with 2:\n.*found option"):
-        gallery.call("--no-such-option")
-
-
 def test_the_citation_and_the_templates_are_valid() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == stadia.__version__
     assert citation["license"] == "Apache-2.0"
     for path in (ROOT / ".github").rglob("*.yml"):
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
-
-
-def test_notebooks_have_no_outputs() -> None:
-    for path in DOCS.rglob("*.ipynb"):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        assert not any(cell.get("outputs") for cell in cells)
