@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -129,7 +128,6 @@ def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="the inputs are made by forked processes")
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("line", RUN)
 def test_a_line_runs_as_printed(
