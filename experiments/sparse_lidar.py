@@ -3,7 +3,7 @@ last 15.
 
     python experiments/sparse_lidar.py
     python experiments/sparse_lidar.py training.max_steps=200
-    python experiments/sparse_lidar.py start_from=runs/2026-03-01-142530-dpt
+    python experiments/sparse_lidar.py start_from=runs/2026-03-01-142530-supervised
 
 The last 15 frames are scored and the three before them left out. Prints one JSON object: AbsRel and RMSE in metres
 without a fit (protocol `metric`), of the network before its first step, of the trained one, and of the mean depth of

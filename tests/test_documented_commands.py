@@ -28,7 +28,7 @@ NOT_RUN = {
     r"KITTI/raw|KITTI/odometry.*extra_datasets|EUROC|CITY|7scenes|kitti_object|bop/lmo|DATA data.split|ROADWORLD": (
         "data that cannot be published with the tests"
     ),
-    r"-dpt\b|dpt-": "a run of dpt, which tests/recipes/test_supervised.py trains",
+    r"-supervised\b|dpt-": "a run of supervised, which tests/recipes/test_supervised.py trains",
     r"RUN (table|image).jpg|train objectpose|evaluate RUN DATA|DATA --recipe objectpose|show DATA": (
         "data and a run of objectpose, which tests/recipes/test_objectpose_commands.py has"
     ),
