@@ -23,27 +23,18 @@ from stadia.metrics.statistics import (
 SAMPLES = [np.random.default_rng(seed).normal(0.3, 1, 3 + seed) for seed in range(8)]
 
 
-@pytest.mark.parametrize("d", SAMPLES, ids=len)
-def test_t_and_interval_are_scipys(d):
-    ours, scipys = paired_t_test(d, confidence=0.9), stats.ttest_1samp(d, 0)
-    interval = scipys.confidence_interval(0.9)
-    assert (ours.n, ours.mean) == (len(d), pytest.approx(d.mean()))
-    assert [ours.p, ours.low, ours.high] == pytest.approx([scipys.pvalue, interval.low, interval.high])
+def test_interval_and_p_of_students_own_data():
+    """Hours of sleep that a drug adds, ten patients (W. S. Gosset, 1908); the numbers are those of R's t.test."""
+    sleep = paired_t_test([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
+    assert (sleep.n, sleep.mean, sleep.sd) == (10, pytest.approx(1.58), pytest.approx(1.229995, abs=1e-6))
+    assert [sleep.p, sleep.low, sleep.high] == pytest.approx([0.00283289, 0.7001142, 2.4598858], abs=1e-7)
 
 
 @pytest.mark.parametrize("d", SAMPLES, ids=len)
 def test_sign_flips_are_counted_exactly(d):
-    """Against every choice of signs, one by one, and against SciPy's permutation test."""
-    sums = [
-        abs(sum(sign * abs(x) for sign, x in zip(signs, d, strict=True)))
-        for signs in itertools.product((1, -1), repeat=len(d))
-    ]
-    by_hand = np.mean([total >= abs(d.sum()) - 1e-12 for total in sums])
-    scipys = stats.permutation_test(
-        (d, np.zeros_like(d)), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples"
-    )
-    assert sign_flip_p(d) == pytest.approx(by_hand)
-    assert sign_flip_p(d) == pytest.approx(scipys.pvalue)
+    signs = itertools.product((1, -1), repeat=len(d))
+    sums = np.abs(np.array(list(signs)) @ d)
+    assert sign_flip_p(d) == pytest.approx(np.mean(sums >= abs(d.sum()) - 1e-12))
 
 
 def test_sign_flips_of_few_seeds_cannot_be_sure():
@@ -90,37 +81,26 @@ def test_holm_by_hand():
     assert adjust_holm([]) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("size", "n", "alpha"), [(0.5, 10, 0.05), (1, 5, 0.05), (2, 3, 0.05), (0.8, 20, 0.01), (0, 4, 0.05)]
-)
-def test_power_is_the_noncentral_t(size, n, alpha):
-    least, shift = stats.t.ppf(1 - alpha / 2, n - 1), size * math.sqrt(n)
-    expected = stats.nct.sf(least, n - 1, shift) + stats.nct.cdf(-least, n - 1, shift)
-    assert compute_power(size, 1, n, alpha=alpha) == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize(("effect", "n", "power"), [(0.5, 10, 0.2932), (1, 5, 0.4013), (0.8, 20, 0.9239), (0, 4, 0.05)])
+def test_power_is_that_of_the_tables(effect, n, power):
+    """As G*Power and statsmodels' TTestPower give it."""
+    assert compute_power(effect, 1, n) == pytest.approx(power, abs=1e-4)
 
 
 def test_power_of_a_large_effect_is_a_number_where_scipy_has_none():
-    assert compute_power(15.42, 1, 8, alpha=0.05) == pytest.approx(1)
-    assert compute_power(31.1, 1, 3, alpha=0.017) == pytest.approx(1, abs=1e-3)
+    assert math.isnan(stats.nct.cdf(-stats.t.ppf(0.975, 7), 7, 15.42 * math.sqrt(8)))
+    assert compute_power(15.42, 1, 8) == pytest.approx(1)
 
 
-@pytest.mark.slow
 def test_what_is_detectable_and_how_many_it_takes():
     assert compute_power(detectable_difference(0.3, 6), 0.3, 6) == pytest.approx(0.8)
-    n = pairs_needed(0.5, 1)
-    assert compute_power(0.5, 1, n) >= 0.8 > compute_power(0.5, 1, n - 1)
-    assert n == 34  # as every table of it has it
+    assert pairs_needed(0.5, 1) == 34  # as every table of it has it
+    assert compute_power(0.5, 1, 34) >= 0.8 > compute_power(0.5, 1, 33)
     assert pairs_needed(1e-6, 1) is None
     assert pairs_needed(1, 0) == 2
 
 
-@pytest.mark.parametrize("wrong", [[], [1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]])
+@pytest.mark.parametrize("wrong", [[1.0], [1.0, math.nan], [[1.0, 2.0]]])
 def test_what_is_no_list_of_differences_is_refused(wrong):
     with pytest.raises(ValueError, match="two or more finite"):
         paired_t_test(wrong)
-
-
-def test_a_margin_is_positive():
-    with pytest.raises(ValueError, match="margin"):
-        equivalence_p([1.0, 2.0], 0)

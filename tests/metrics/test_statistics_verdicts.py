@@ -128,14 +128,3 @@ def test_too_few_seeds_decide_nothing():
 
 def test_a_change_with_too_few_seeds_costs_the_others_nothing():
     assert judge_changes(BASE, {"x": shifted(-0.01), "y": {0: 1.0}})[0].p_holm == only(shifted(-0.01)).p_holm
-
-
-@pytest.mark.parametrize("margin", [0.0, -1.0, math.nan, math.inf])
-def test_a_margin_is_a_length(margin):
-    with pytest.raises(ValueError, match="margin"):
-        only(shifted(0), margin=margin)
-
-
-def test_the_same_needs_a_margin():
-    with pytest.raises(ValueError, match="without a margin"):
-        only(shifted(0), expected={"x": "same"})
