@@ -52,7 +52,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.compilation import compile_recipe
-from stadia.training.flops import make_flop_counter, measure_matmul_peak, synchronize
+from stadia.training.flops import FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.optim import build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -243,9 +243,9 @@ def _compare_steps(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
 def measure_step(setting: Setting) -> dict[str, Any]:
     """Measure every variant of the step, and the bare networks; skip what no time is left for."""
     batch, found = load_batch(setting), dict[str, Any]()
-    with make_flop_counter() as counter:
+    with FlopCounter() as counter:
         make_step(make_recipe(setting).to(setting.device), batch, "32")()
-    network_flops = counter.get_total_flops()
+    network_flops = counter.flops
     peaks = {one: measure_matmul_peak(setting.device, _DTYPES[one]) for one in _DTYPES}
     for variant in SMALL_VARIANTS if setting.is_dry_run else VARIANTS:
         if setting.left_s < RESERVE_S:

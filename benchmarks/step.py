@@ -47,7 +47,7 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.training.flops import make_flop_counter
+from stadia.training.flops import FlopCounter
 
 SOURCES = ("-1", "+1", "stereo")
 
@@ -154,9 +154,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
     for loss in losses.values():  # compile, fill the allocator's pools
         step(loss)
-    with make_flop_counter() as counter:
+    with FlopCounter() as counter:
         step(bare_loss)
-    flops, peak = counter.get_total_flops(), PeakFlops()
+    flops, peak = counter.flops, PeakFlops()
     times: dict[str, list[float]] = {name: [] for name in losses}
     for _ in range(arguments.repeats):
         for name, loss in losses.items():

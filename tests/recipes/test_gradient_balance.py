@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stadia.recipes.overlay.recipe import MAX_FACTOR, GradientBalance
-from stadia.training.flops import make_flop_counter
+from stadia.training.flops import FlopCounter
 
 
 def measured(*sizes: float) -> GradientBalance:
@@ -30,10 +30,10 @@ def test_a_term_without_a_gradient_to_speak_of_is_not_blown_up() -> None:
 
 def test_measuring_is_no_part_of_a_step() -> None:
     shared, weight = torch.randn(8, 16, requires_grad=True), torch.randn(16, 16)
-    with make_flop_counter() as counter:
+    with FlopCounter() as counter:
         term = (shared @ weight).square().mean()
-        forward = counter.get_total_flops()
+        forward = counter.flops
         GradientBalance(1).measure(0, {"term": term}, shared)
-        assert counter.get_total_flops() == forward == 2 * 8 * 16 * 16
+        assert counter.flops == forward == 2 * 8 * 16 * 16
         term.backward()
-        assert counter.get_total_flops() > forward, "counted again afterwards"
+        assert counter.flops > forward, "counted again afterwards"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from stadia.core.errors import RunError
 from stadia.training import flops as peak_flops
-from stadia.training.flops import make_flop_counter, measure_matmul_peak
+from stadia.training.flops import FlopCounter, measure_matmul_peak
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -67,9 +68,19 @@ def test_backward_pass_of_a_convolution_costs_twice_its_forward_pass_whatever_it
     made = torch.nn.ConvTranspose2d if is_transposed else torch.nn.Conv2d
     network, counted = made(8, 16, 3, groups=groups, bias=False), []
     x = torch.randn(2, 8, 9, 10, requires_grad=True)
-    with make_flop_counter() as counter:
+    with FlopCounter() as counter:
         out = network(x)
-        counted.append(counter.get_total_flops())
+        counted.append(counter.flops)
         out.sum().backward()
-        counted.append(counter.get_total_flops() - counted[0])
+        counted.append(counter.flops - counted[0])
     assert counted[1] == 2 * counted[0]
+
+
+def test_counting_changes_no_digit_and_a_formula_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of SiLU is one that torch's own mode computes otherwise."""
+    x, gradients = torch.randn(1000, generator=torch.Generator().manual_seed(0)).requires_grad_(), []
+    monkeypatch.setattr(peak_flops, "_FORMULAS", {torch.ops.aten.silu_backward: lambda *_, **__: 1 / 0})
+    for context in (contextlib.nullcontext(), FlopCounter()):
+        with context:
+            gradients += torch.autograd.grad(torch.nn.functional.silu(x).square().sum(), x)
+    assert torch.equal(*gradients)

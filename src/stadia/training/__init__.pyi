@@ -21,7 +21,7 @@ from .config import TrainingConfig as TrainingConfig
 from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
 from .fit import check_precision as check_precision
-from .flops import make_flop_counter as make_flop_counter
+from .flops import FlopCounter as FlopCounter
 from .loggers import CsvLogger as CsvLogger
 from .loggers import Logger as Logger
 from .loggers import TensorBoardLogger as TensorBoardLogger

@@ -9,30 +9,49 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
-def make_flop_counter() -> FlopCounterMode:
-    """Return a counter of operations, two for each multiplication, to be entered as a context."""
-    return FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.convolution_backward: _count_convolution_backward}
-    )
+class FlopCounter(TorchDispatchMode):
+    """While entered, count by the formulas of torch, two operations for each multiplication; without a formula, none.
+
+    torch's FlopCounterMode decomposes operations, such as the gradient of SiLU: the last digits of a counted batch
+    differ from those of another one, and a resumed training from one that was not stopped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = _FORMULAS.get(func._overloadpacket)
+        if formula is not None:
+            with contextlib.suppress(Exception):  # a shape that a formula does not support must not end a training
+                self.flops += int(formula(*args, **kwargs, out_val=out))
+        return out
 
 
-def _count_convolution_backward(
-    grad_out: Sequence[int], image: Sequence[int], weight: Sequence[int], *options: Any, **_: Any
-) -> int:
-    """Count the gradients of a convolution from shapes and the further arguments of `convolution_backward`.
+def _count_convolution_backward(grad_out: Tensor, image: Tensor, weight: Tensor, *options: Any, **_: Any) -> int:
+    """Count the gradients of a convolution from the arguments of `convolution_backward`.
 
     The formula of torch (2.13) counts the gradient of the weight as if there were one group, too many by their number.
     """
     is_transposed, needs_gradient = options[4], options[7]
-    places = image if is_transposed else grad_out
-    return 2 * places[0] * math.prod(places[2:]) * math.prod(weight) * sum(map(bool, needs_gradient[:2]))
+    places = (image if is_transposed else grad_out).shape
+    return 2 * places[0] * math.prod(places[2:]) * weight.numel() * sum(map(bool, needs_gradient[:2]))
+
+
+_FORMULAS = {**flop_registry, torch.ops.aten.convolution_backward: _count_convolution_backward}
 
 
 MATMUL_SIZES = {"cpu": ((384, 40), (1536, 5)), "cuda": ((8192, 7),)}

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
 from stadia.files.run_names import EARLIER_TIME
 from stadia.training.batches import TrainingPlan
-from stadia.training.flops import MAX_PEAK_SHARE, make_flop_counter, measure_matmul_peak, synchronize
+from stadia.training.flops import MAX_PEAK_SHARE, FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.run_folder import Run
 
 KEPT_STEPS = 1000
@@ -127,7 +126,7 @@ class PhaseClock:
         self.stopwatch = Stopwatch()
         self.hooks: list[RemovableHandle] = []
         self.in_step = False  # of the recipe: between loading and backward
-        self.counter: FlopCounterMode | None = None
+        self.counter: FlopCounter | None = None
         self.counting = contextlib.ExitStack()
         self.flops: dict[str, int] = {}  # of a batch, the latest that was counted
         self.stage, self.steps_of_stage, self.steps = -1, 0, 0
@@ -152,8 +151,8 @@ class PhaseClock:
         """Book the time since the last mark, and the operations, to this phase."""
         self.stopwatch.mark(phase)
         if self.counter is not None and phase in COMPUTED:
-            self.flops[phase] = self.flops.get(phase, 0) + self.counter.get_total_flops()
-            self.counter.flop_counts.clear()
+            self.flops[phase] = self.flops.get(phase, 0) + self.counter.flops
+            self.counter.flops = 0
 
     def begin_batch(self, step: int) -> None:
         """Begin a batch that is on the device by now. The first of each stage is counted.
@@ -167,7 +166,7 @@ class PhaseClock:
             self.stopwatch.forget_steps()  # of another image size or batch size than the one counted from here on
             # Networks that `training.compile` compiles would stay uncompiled where a counter sees their first batch.
             self.counting.enter_context(torch.compiler.set_stance("force_eager"))
-            self.counter = self.counting.enter_context(make_flop_counter())
+            self.counter = self.counting.enter_context(FlopCounter())
         self.in_step = True
 
     def end_backward(self) -> None:
