@@ -314,7 +314,7 @@ def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> 
     every = torch.ones_like(true_m, dtype=torch.bool)
     orders = {}
     for name, error in DEPTH_ERRORS.items():
-        rank = float(spearman(uncertainty, error.of_pixel(depth_m, true_m), every))
+        rank = spearman(uncertainty, error.of_pixel(depth_m, true_m))
         curves = sparsification(depth_m, true_m, uncertainty, every, name)
         orders[name] = UncertaintyScore(curves, None if np.isnan(rank) else rank)
     return orders
@@ -442,10 +442,6 @@ def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
 
     No scale or shift changes it. None where one of the two is constant.
     """
-    from scipy.stats import spearmanr  # slow to import
-
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
-    a, b = predicted[::step], true[::step]
-    if len(a) < 2 or bool((a == a[0]).all()) or bool((b == b[0]).all()):
-        return None
-    return float(spearmanr(a.numpy(), b.numpy()).statistic)
+    correlation = spearman(predicted[::step], true[::step])
+    return None if np.isnan(correlation) else correlation

@@ -80,12 +80,13 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
 
     residual, log_uncertainty: (B, 1, H, W).
     """
-    r, log_sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4]
-    sigma, every = log_sigma.exp(), torch.ones_like(r, dtype=torch.bool)
+    r, sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4].exp()
+    every = torch.ones_like(r, dtype=torch.bool)
+    correlations = [spearman(*maps) for maps in zip(sigma, r, strict=True)]
     shares = calibration_curve(r, sigma, every, levels=[percent / 100 for percent in INTERVAL_PERCENTS])
     return {
         "residual_over_sigma": (r / sigma).mean(dim=(-2, -1)),
-        "residual_spearman": spearman(sigma, r, every).nan_to_num(0),
+        "residual_spearman": torch.tensor(correlations, dtype=torch.float64, device=r.device).nan_to_num(0),
         **{f"inside_{percent}": share for percent, share in zip(INTERVAL_PERCENTS, shares.unbind(-1), strict=True)},
     }
 

@@ -323,18 +323,17 @@ def _correlate_with_matches(
 
 
 def _correlate_ranks(measured: NDArray[np.float64], predicted: NDArray[np.float64], noise: float) -> float | None:
-    """Return the rank correlation; 0 for constant predictions, None where measured values are hardly above noise."""
+    """Return the rank correlation; 0 for constant predictions, None where measured values are hardly above noise.
+
+    Values that are equal to a thousandth share their rank.
+    """
+    from scipy.stats import spearmanr  # slow to import
+
     if float(measured.std()) < MIN_ROW_SPREAD * noise:
         return None
     if float(np.ptp(predicted)) < 1e-3:
         return 0.0
-    return float(np.corrcoef(_rank(measured), _rank(predicted))[0, 1])
-
-
-def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rank of each value; values that are equal to a thousandth have their mean rank."""
-    _, place, counts = np.unique(values.round(3), return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], np.float64)
+    return float(spearmanr(measured.round(3), predicted.round(3)).statistic)
 
 
 def _subtract_row_medians(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
