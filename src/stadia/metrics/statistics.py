@@ -55,7 +55,7 @@ def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> 
         0.00015
     """
     d = _check_differences(differences)
-    n, mean, p_signs = len(d), float(d.mean()), sign_flip_p(d)
+    n, mean, p_signs = len(d), float(d.mean()), sign_flip_p(differences)
     if not _has_spread(d):
         return PairedDifference(n, mean, 0.0, mean, mean, p_signs, p_signs)
     test = stats.ttest_1samp(d, 0.0)
