@@ -35,19 +35,19 @@ import torch
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Predictor
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.backends import BACKENDS
-from stadia.evaluation.backends.backend import BackendChoice, check_backend
-from stadia.evaluation.backends.quantization import median_relative_difference
+from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import find_protocol
+from stadia.evaluation.quantization import median_relative_difference
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.prediction.backend_predictor import open_backend
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.recipes.prediction.requests import parse_size
+from stadia.training.checkpoint import Checkpoint
 
 BATCH, PASSES = 4, 12
 
@@ -96,9 +96,10 @@ def main() -> None:
     frames = [replace(frame, on_path=False) for frame in islice(open_frames()[0].frames, arguments.frames)]
     rows: dict[str, Predictor] = {}
     for choice in list_choices():
-        predictor, start = load_predictor(arguments.checkpoint, size), time.perf_counter()
+        checkpoint = Checkpoint.open(arguments.checkpoint)
+        predictor, start = load_predictor(checkpoint, size), time.perf_counter()
         if not choice.is_default:
-            predictor = open_backend(arguments.checkpoint, predictor, choice, open_frames)
+            predictor = open_backend(checkpoint, predictor, choice, open_frames)
             print(f"{choice.backend} {choice.precision}: opened in {time.perf_counter() - start:.1f} s")
         rows[f"{choice.backend} {choice.precision}"] = predictor
     prepared = [PreparedFrame.prepare(predictor, frame) for frame in frames]

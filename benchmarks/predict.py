@@ -36,7 +36,7 @@ import torch
 
 from stadia.core.types import Camera, Predictor
 from stadia.datasets.video.video_decoding import stream_video
-from stadia.evaluation.backends.backend import BackendChoice
+from stadia.evaluation.backends import BackendChoice
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
@@ -44,8 +44,9 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.prediction.backend_predictor import open_backend
-from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.depth_task import predict_input
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.training.checkpoint import Checkpoint
 
 
 def read(video: Path, K: np.ndarray, count: int) -> Iterable[Frame]:
@@ -112,9 +113,10 @@ def main() -> None:
     runs: dict[str, Callable[[Path], object]] = {"loop": lambda out: run_plain_loop(predictor, frames(), out)}
     predictors: dict[str, Predictor] = {"": predictor}
     for name in arguments.choices:
-        loaded = load_predictor(arguments.checkpoint)
+        checkpoint = Checkpoint.open(arguments.checkpoint)
+        loaded = load_predictor(checkpoint)
         choice = BackendChoice(*name.split(":"))
-        predictors[f" {name}"] = open_backend(arguments.checkpoint, loaded, choice, lambda: [given()])
+        predictors[f" {name}"] = open_backend(checkpoint, loaded, choice, lambda: [given()])
     for name, own in predictors.items():
         for what, write in (("maps", write_maps), ("network", write_path), ("all", write_all)):
             runs[what + name] = partial(write, own)

@@ -46,10 +46,11 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.prediction.depth_commands import observe_frames, read_training_record
-from stadia.recipes.prediction.prediction_gate import PredictionGate
+from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training.checkpoint import Checkpoint
 
 MAX_GOOD, MIN_BAD, FEW_STEPS = 0.6, 0.9, 40
 MAX_DEPTH_M, FRAMES = 80, 60
@@ -247,8 +248,9 @@ def relative_error(pairs: list[tuple[NDArray[np.floating], NDArray[np.floating]]
 def judge(name: str, case: Case, out: Path, real: Path) -> dict[str, Any]:
     """Predict and judge one trained case; return its row."""
     (run,) = (out / name.replace(", ", "-").replace(" ", "-")).iterdir()
-    predictor = load_predictor(run)
-    gate, pairs = PredictionGate(predictor.depth_scale, read_training_record(run)), []
+    checkpoint = Checkpoint.open(run)
+    predictor = load_predictor(checkpoint)
+    gate, pairs = PredictionGate(predictor.depth_scale, read_training_record(checkpoint)), []
     for recording, indices in scored_frames(case, out, real):
         for index, _ in enumerate(observe_frames(gate, predictor, read_frames(recording, indices)), indices.start):
             if len(gate.samples) > len(pairs) and not case.fov_deg:

@@ -20,10 +20,10 @@ from pathlib import Path
 from stadia.cli.main import app
 
 HELP_GOAL_S, GOAL_S = 0.3, 2.0
-RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_commands"
+RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_task"
 COMMANDS = {
     "check": "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner",
-    "predict": f"stadia.recipes.prediction.recipe_commands, {RECIPE}",
+    "predict": f"stadia.recipes.prediction.task, {RECIPE}",
     "train": f"stadia.recipes.launch.workflow, {RECIPE}",
     "torch alone": "torch",
 }

@@ -27,10 +27,10 @@ from stadia.core.types import no_progress
 from stadia.datasets.objects.bop import BopImages, to_boxes, write_results
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.build_recipe import init_recipe, load_recipe
-from stadia.recipes.objectpose.commands import CSV, score_images
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.object_pose_scores import add_recall, replace_nan
 from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.recipes.objectpose.task import CSV, score_images
 from stadia.training.run_folder import Run
 
 TRAINED = 30

@@ -145,7 +145,7 @@ def test_a_line_runs_as_printed(
     if "--depth drive-depth" in line:
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
     # A tenth of the steps that fit: tests/recipes/test_expected_cost.py proves their number.
-    monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.recipes.prediction.export.export_onnx", export_at_training_size)
     monkeypatch.setattr("stadia.recipes.launch.expected_cost.PLANNED_STEPS", 0.09)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])

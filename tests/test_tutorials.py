@@ -112,7 +112,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         timed = Trajectory(np.stack([pose(index) for index in range(6)]), np.arange(6) / 2)
         write_tum_trajectory(tmp_path / name.replace(".", "-tum."), timed)
     (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
-    monkeypatch.setattr("stadia.apps.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.recipes.prediction.export.export_onnx", export_at_training_size)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

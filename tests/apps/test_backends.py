@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.evaluation.backends import BACKENDS
-from stadia.evaluation.backends.backend import BackendChoice, check_backend
-from stadia.evaluation.backends.export_cache import open_cached_file
+from stadia.core.errors import StadiaError
+from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.recipes.prediction import backend_predictor
+from stadia.recipes.prediction import export
+from stadia.training.checkpoint import Checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
 CAMERA = ("data.camera.horizontal_fov_deg=50", "data.stride=1")
@@ -179,97 +179,70 @@ class TestBf16Predictor:
         assert sum("times the training camera's" in record.message for record in caplog.records) == 1
 
 
-def test_an_export_is_announced_once_and_where_it_is_damaged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It takes seconds to minutes."""
+def change_weights(file: Path) -> None:
+    """Make it a file of another network."""
+    import onnx
+    from onnx import numpy_helper
 
-    def export(path: Path) -> None:
-        path.write_bytes(b"network")
-
-    path = open_cached_file(tmp_path, "depth", {}, export)
-    assert capsys.readouterr().err == f"exporting {path}, once ...\n"
-    assert open_cached_file(tmp_path, "depth", {}, export) == path
-    assert capsys.readouterr().err == ""
-    path.write_bytes(b"nothing")
-    open_cached_file(tmp_path, "depth", {}, export)
-    assert capsys.readouterr().err == f"{path} is damaged: exporting it again ...\n"
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 4:
+            changed = numpy_helper.to_array(tensor) * np.float32(1.1)
+            tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+    onnx.save(model, file)
 
 
 @pytest.mark.slow
-class TestCache:
-    """The export in a run's folder is used again, and never trusted."""
+class TestExportsOfARun:
+    """An export in a run's folder is used again, and never trusted."""
 
     @pytest.fixture
-    def run(self, exported: Path, tmp_path: Path) -> Path:
-        return shutil.copytree(exported, tmp_path / "run")
+    def exports(self, exported: Path, tmp_path: Path) -> export.NetworkExports:
+        """Return the exports of a run, in a copy of their folder."""
+        from stadia.recipes.base.build_recipe import load_predictor
 
-    @pytest.fixture
-    def predict(self, images: Path, by_torch: Predictions, tmp_path: Path, stadia: Stadia) -> Callable[[Path], Path]:
-        count = iter(range(9))
+        checkpoint = Checkpoint.open(exported)
+        predictor: Any = load_predictor(checkpoint)
+        folder = shutil.copytree(exported / "exports", tmp_path / "exports")
+        return export.NetworkExports(checkpoint, predictor, folder)
 
-        def run(checkpoint: Path) -> Path:
-            out = tmp_path / f"out-{next(count)}"
-            options = (*CAMERA, "--no-video", "--no-cloud", "--backend", "onnxruntime")
-            code, _, err = stadia("predict", checkpoint, images, "--out", out, *options)
-            assert code == 0, err
-            assert differences(Predictions.open(out), by_torch).max() < TOLERANCE
-            (file,) = (checkpoint / "exports").glob("depth-*.onnx")
-            return file
-
-        return run
-
-    def test_is_written_once(self, run: Path, predict: Callable[[Path], Path]) -> None:
-        (first,) = (run / "exports").glob("depth-*.onnx")
-        written = first.stat().st_mtime_ns
-        assert predict(run).stat().st_mtime_ns == written
-        assert sorted(path.suffix for path in first.parent.iterdir()) == [*[".json"] * 2, *[".onnx"] * 2]
-
-    @pytest.fixture
-    def written(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-        """The bytes of the export, which the exporter of this test writes again: the real one takes seconds."""
-        (file,) = (run / "exports").glob("depth-*.onnx")
-        data = file.read_bytes()
-        monkeypatch.setattr(backend_predictor, "export_onnx", lambda _, path, **__: path.write_bytes(data))
-        return data
-
-    def test_changed_bytes_are_written_again(self, run: Path, predict: Callable[[Path], Path], written: bytes) -> None:
-        (file,) = (run / "exports").glob("depth-*.onnx")
-        data = bytearray(written)
-        data[len(data) // 2] ^= 0xFF
-        file.write_bytes(data)
-        assert predict(run).read_bytes() == written
-
-    def test_a_file_of_another_network_is_written_again(
-        self, run: Path, predict: Callable[[Path], Path], written: bytes
+    @pytest.mark.parametrize("network", ["depth", "motion"])
+    @pytest.mark.parametrize("damage", ["none", "bytes", "weights", "another network"])
+    def test_is_written_again_where_it_does_not_predict_as_the_checkpoint(
+        self,
+        network: str,
+        damage: str,
+        exports: export.NetworkExports,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """Also where its record fits: what it predicts is compared with the checkpoint."""
-        import hashlib
+        (file,) = exports.folder.glob(f"{network}-*.onnx")
+        (other,) = (path for path in exports.folder.glob("*.onnx") if path != file)
+        whole = file.read_bytes()
+        for name in ("export_onnx", "export_motion"):  # the real ones take seconds
+            monkeypatch.setattr(export, name, lambda _, path, *__, **___: path.write_bytes(whole))
+        if damage == "bytes":
+            file.write_bytes(whole[: len(whole) // 2])
+        elif damage == "weights":
+            change_weights(file)
+        elif damage == "another network":
+            shutil.copy(other, file)
+        choice = BackendChoice("onnxruntime")
+        opened = exports.open_float32("onnxruntime") if network == "depth" else exports.open_motion(choice)
+        assert opened is not None
+        assert file.read_bytes() == whole
+        is_written = damage != "none"
+        assert (f"note: {file} cannot be used, and is written again: " in caplog.text) == is_written
+        assert (f"exporting {file}, once ..." in capsys.readouterr().err) == is_written
 
-        import onnx
-        from onnx import numpy_helper
-
-        (file,) = (run / "exports").glob("depth-*.onnx")
-        model = onnx.load(file)
-        for tensor in model.graph.initializer:
-            values = numpy_helper.to_array(tensor)
-            if values.ndim == 4:
-                tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.1), tensor.name))
-        onnx.save(model, file)
-        record = json.loads(file.with_suffix(".json").read_text())
-        record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        file.with_suffix(".json").write_text(json.dumps(record))
-        assert predict(run).read_bytes() == written
-
-    def test_a_link_in_its_folder_is_refused(self, run: Path, images: Path, tmp_path: Path, stadia: Stadia) -> None:
-        (file,) = (run / "exports").glob("depth-*.onnx")
+    def test_a_link_in_its_folder_is_refused(self, exports: export.NetworkExports, tmp_path: Path) -> None:
+        (file,) = exports.folder.glob("depth-*.onnx")
         (tmp_path / "elsewhere").touch()
         file.unlink()
         file.symlink_to(tmp_path / "elsewhere")
-        words = ("predict", run, images, *CAMERA, "--backend", "onnxruntime", "--out", tmp_path / "refused")
-        code, _, err = stadia(*words)
-        assert code == 2
-        assert "found a symbolic link in a folder that is written into" in err
+        with pytest.raises(StadiaError, match="found a symbolic link in a folder that is written into"):
+            exports.open_float32("onnxruntime")
         assert (tmp_path / "elsewhere").read_bytes() == b""
 
 
@@ -304,7 +277,7 @@ class TestMotion:
         from stadia.recipes.prediction.backend_predictor import open_backend
 
         now, following, camera = pairs
-        opened = open_backend(exported, exact, BackendChoice(backend), list)
+        opened = open_backend(Checkpoint.open(exported), exact, BackendChoice(backend), list)
         expected = exact.T_next_now(now, camera, following, camera)
         net = opened.recipe.depth_pose_net
         assert net is not None
@@ -327,7 +300,10 @@ class TestMotion:
                 return torch.eye(4).expand(len(now), 4, 4)
 
         exact.recipe.__class__ = Still
-        opened, (now, following, camera) = open_backend(exported, exact, BackendChoice("onnxruntime"), list), pairs
+        opened, (now, following, camera) = (
+            open_backend(Checkpoint.open(exported), exact, BackendChoice("onnxruntime"), list),
+            pairs,
+        )
         assert opened.motion_backend is None
         assert torch.equal(opened.T_next_now(now, camera, following, camera), torch.eye(4).expand(3, 4, 4))
 
@@ -347,7 +323,10 @@ class TestMotion:
             return found._replace(T_later_earlier=found.T_later_earlier @ found.T_later_earlier)
 
         network.__class__ = type("Own", (type(network),), {method: move_twice})
-        opened, (now, following, camera) = open_backend(exported, exact, BackendChoice("onnxruntime"), list), pairs
+        opened, (now, following, camera) = (
+            open_backend(Checkpoint.open(exported), exact, BackendChoice("onnxruntime"), list),
+            pairs,
+        )
         expected = exact.T_next_now(now, camera, following, camera)
         assert torch.equal(opened.T_next_now(now, camera, following, camera), expected)
 
@@ -358,64 +337,22 @@ class TestMotion:
         pairs: tuple[Any, Any, Any],
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
+        tmp_path: Path,
     ) -> None:
         import torch
 
-        from stadia.core.errors import StadiaError
+        from stadia.recipes.prediction.backend_predictor import BackendPredictor
 
         def refuse(*_: Any, **__: Any) -> None:
             raise StadiaError("graph", found="a loop", expected="none", fix="none")
 
-        monkeypatch.setattr(backend_predictor, "open_cached_file", refuse)
-        exporter = backend_predictor._Exporter(exported, exact, exported / "exports")
-        assert exporter.open_motion(BackendChoice("onnxruntime")) is None
+        monkeypatch.setattr(export, "export_motion", refuse)
+        exports = export.NetworkExports(Checkpoint.open(exported), exact, tmp_path)
+        assert exports.open_motion(BackendChoice("onnxruntime")) is None
         assert "the pose network stays in torch: graph: found a loop" in caplog.text
         now, following, camera = pairs
-        found = backend_predictor.BackendPredictor(exact, "float32").T_next_now(now, camera, following, camera)
+        found = BackendPredictor(exact, "float32").T_next_now(now, camera, following, camera)
         assert torch.equal(found, exact.T_next_now(now, camera, following, camera))
-
-    def test_a_file_of_another_network_is_written_again(
-        self, exported: Path, exact: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import hashlib
-
-        import onnx
-        from onnx import numpy_helper
-
-        folder = shutil.copytree(exported / "exports", tmp_path / "exports")
-        (file,) = folder.glob("motion-*.onnx")
-        written = file.read_bytes()
-        monkeypatch.setattr(backend_predictor, "export_motion", lambda _, path, **__: path.write_bytes(written))
-        model = onnx.load(file)
-        for tensor in model.graph.initializer:
-            if len(tensor.dims) == 4:
-                changed = numpy_helper.to_array(tensor) * np.float32(1.1)
-                tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
-        onnx.save(model, file)
-        record = json.loads(file.with_suffix(".json").read_text())
-        record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        file.with_suffix(".json").write_text(json.dumps(record))
-        exporter = backend_predictor._Exporter(exported, exact, folder)
-        assert exporter.open_motion(BackendChoice("onnxruntime")) is not None
-        assert file.read_bytes() == written
-
-    def test_a_file_that_is_refused_is_written_again(
-        self, exported: Path, exact: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        import hashlib
-
-        from stadia.recipes.prediction.backend_predictor import _Exporter
-
-        folder = shutil.copytree(exported / "exports", tmp_path / "exports")
-        (file,) = folder.glob("motion-*.onnx")
-        (depth,) = folder.glob("depth-*.onnx")
-        shutil.copy(depth, file)  # a network of another interface, with a record that fits
-        record = json.loads(file.with_suffix(".json").read_text())
-        record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        file.with_suffix(".json").write_text(json.dumps(record))
-        assert _Exporter(exported, exact, folder).open_motion(BackendChoice("onnxruntime")) is not None
-        assert file.read_bytes() != depth.read_bytes()
-        assert f"note: {file} cannot be used, and is written again: " in caplog.text
 
 
 @pytest.mark.slow
@@ -464,7 +401,7 @@ class TestMistakes:
         from stadia.core.errors import ConfigError
         from stadia.recipes.prediction.requests import PredictRequest, refuse_unused
 
-        request = PredictRequest(tmp_path, tmp_path, {}, tmp_path, backend="onnxruntime", precision="int8")
+        request = PredictRequest(source=tmp_path, out=tmp_path, backend="onnxruntime", precision="int8")
         with pytest.raises(
             ConfigError, match="--backend and --precision: found used together with recipe 'objectpose'"
         ):

@@ -180,9 +180,9 @@ def test_a_verdict_is_printed_whatever_it_is_and_may_be_missing(
 
 def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:
     path, text, steps = export_output
-    assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), (
-        "nothing is silent for minutes"
-    )
+    reading = f"reading {trained}/checkpoints/best.safetensors"
+    tracing = r"tracing [\d.]+ M parameters, then comparing .*"
+    assert re.fullmatch(rf"{reading}\n{tracing}\n", steps), "nothing is silent for minutes"
     lines = text.splitlines()
     assert lines[0].startswith(f"{path}: ")
     assert "multiples of 32, trained at 96x64" in lines[1]
@@ -212,7 +212,7 @@ def test_mistakes(
         errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
         assert (code, text, len(errors)) == (2, "", 1)
         assert said in errors[0]
-    monkeypatch.setattr("stadia.apps.export.load_recipe", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr("stadia.recipes.prediction.export.load_recipe", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
     assert not out.exists()

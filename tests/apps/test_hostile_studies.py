@@ -8,6 +8,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.processes import is_running
@@ -176,10 +178,11 @@ def test_a_sweep_with_a_link_inside_is_not_continued(tmp_path: Path) -> None:
 def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    request = OdometryRequest(tmp_path / "run", tmp_path / "a.mp4", {}, "direct")
-    assert run_odometry._default_folder(request) == tmp_path / "run" / "odometry" / "a-direct"
+    checkpoint: Any = SimpleNamespace(run_folder=tmp_path / "run")
+    request = OdometryRequest(source=tmp_path / "a.mp4", method="direct")
+    assert run_odometry._default_folder(checkpoint, request) == tmp_path / "run" / "odometry" / "a-direct"
     flipped = replace(request, flip=True)
-    assert run_odometry._default_folder(flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
+    assert run_odometry._default_folder(checkpoint, flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
     (tmp_path / "run" / "odometry").symlink_to(tmp_path)
     with pytest.raises(StadiaError, match="odometry: found a symbolic link"):
-        run_odometry._default_folder(request)
+        run_odometry._default_folder(checkpoint, request)

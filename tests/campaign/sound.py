@@ -25,7 +25,8 @@ from stadia.cli.main import run as run_command_line
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.prediction.recipe_export import describe_export
+from stadia.recipes.prediction.export import describe_export
+from stadia.training.checkpoint import Checkpoint
 
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
@@ -233,5 +234,6 @@ def _write_run(folder: Path, run: Run) -> None:
     trained.rename(folder / "run")
     (folder / "all").rmdir()
     run(folder, ("predict", "run", "images", *CAMERA, "--out", "predictions", "--no-video", "--no-cloud"))
-    about, network = describe_export(folder / "run", load_recipe(folder / "run"))
+    checkpoint = Checkpoint.open(folder / "run")
+    about, network = describe_export(checkpoint, load_recipe(checkpoint))
     export_at_training_size(network, folder / "depth.onnx", about)

@@ -13,7 +13,7 @@ from stadia.cli.main import app
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
-from stadia.recipes.prediction.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
+from stadia.recipes.prediction.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.training.run_folder import Run
 
 

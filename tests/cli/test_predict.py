@@ -24,10 +24,10 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
-from stadia.recipes.prediction import prediction_gate
-from stadia.recipes.prediction.depth_commands import predict_input
-from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.training_camera import add_training_options, find_assumed_camera
+from stadia.recipes.prediction import verdict
+from stadia.recipes.prediction.depth_task import predict_input
+from stadia.recipes.prediction.prediction_inputs import add_training_options, find_assumed_camera, open_inputs
+from stadia.training.checkpoint import Checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -121,7 +121,7 @@ class TestPredict:
         """The files are complete in both cases, of `odometry` too."""
         found = make_finding("M30", Severity.STOP, "-", "-")
         unusable = PredictionVerdict(Verdict.UNUSABLE, (found,), None)
-        monkeypatch.setattr(prediction_gate, "judge_predictions", lambda *_, **__: unusable)
+        monkeypatch.setattr(verdict, "judge_predictions", lambda *_, **__: unusable)
         for command, record in (("predict", "predictions.json"), ("odometry", "odometry.json")):
             words = (*(("--no-video", "--no-cloud") if command == "predict" else ()), "data.split=test")
             for number, strict in enumerate(((), ("--strict",))):
@@ -184,11 +184,12 @@ class TestPredict:
     def test_a_camera_of_the_training_that_is_none(self, checkpoint: Path, video: Path) -> None:
         """A run may come from somebody else."""
         run_json = checkpoint.parents[1] / "run.json"
+        opened = Checkpoint.open(checkpoint)
         run_json.write_text(json.dumps({"camera": {"focal_px": 100}}))
-        assert find_assumed_camera(checkpoint, video, {}) is None, "of images of an unknown size"
+        assert find_assumed_camera(opened, video, {}) is None, "of images of an unknown size"
         run_json.write_text(json.dumps({"camera": {"K": [[0, 0, 63], [0, 0, 31], [0, 0, 1]], "size": [64, 128]}}))
         with pytest.raises(DataError, match=r"run\.json: found fx 0, fy 0; expected K ="):
-            add_training_options(checkpoint, video, {})
+            add_training_options(opened, video, {})
 
     def test_the_camera_of_the_training_is_used_where_none_is_given(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
@@ -196,18 +197,19 @@ class TestPredict:
         """Frames of 64x32: the training's images of 128x64 have the same shape, those of 64x64 have not."""
         known = {"K": [[100, 0, 63.5], [0, 100, 31.5], [0, 0, 1]], "size": [64, 128]}
         run_json = checkpoint.parents[1] / "run.json"
+        opened = Checkpoint.open(checkpoint)
         run_json.write_text(json.dumps({"camera": known}))
-        options = add_training_options(checkpoint, video, {})
+        options = add_training_options(opened, video, {})
         (given,) = open_inputs(video, **options)
         assert next(iter(given.frames)).K.tolist() == [[50, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]
         assert "no camera is given, so that of the training is used: field of view 65.2 degrees" in caplog.text
-        assert find_assumed_camera(checkpoint, video, {}) is not None
-        assert find_assumed_camera(checkpoint, video, {"camera": {"focal_px": 9}}) is None
+        assert find_assumed_camera(opened, video, {}) is not None
+        assert find_assumed_camera(opened, video, {"camera": {"focal_px": 9}}) is None
         caplog.clear()
-        assert add_training_options(checkpoint, video, {"camera": {"focal_px": 9}})["camera"] == {"focal_px": 9}
+        assert add_training_options(opened, video, {"camera": {"focal_px": 9}})["camera"] == {"focal_px": 9}
         video.with_suffix(".K.txt").write_text("9 0 31.5\n0 9 15.5\n0 0 1\n")
-        assert "camera" not in add_training_options(checkpoint, video, {})
-        assert find_assumed_camera(checkpoint, video, {}) is None, "a file beside the video holds it"
+        assert "camera" not in add_training_options(opened, video, {})
+        assert find_assumed_camera(opened, video, {}) is None, "a file beside the video holds it"
         assert caplog.text == ""
         video.with_suffix(".K.txt").unlink()
         code, text, err = stadia(
@@ -280,7 +282,7 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     def run(*_: object) -> Iterator[str]:
         yield "it runs"
 
-    monkeypatch.setattr("stadia.recipes.prediction.recipe_commands.run_predict", run)
+    monkeypatch.setattr("stadia.recipes.prediction.task.run_predict", run)
     (tmp_path / "predictions.json").write_text(record)
     code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
     assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err

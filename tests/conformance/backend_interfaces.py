@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
-from stadia.evaluation.backends import PRECISIONS
-from stadia.evaluation.backends.backend import TORCH, BackendChoice, check_backend
+from stadia.evaluation.backends import PRECISIONS, TORCH, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_record import Provenance
 

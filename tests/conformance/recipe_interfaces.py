@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.config import StrictModel
-from stadia.recipes import COMMANDS, CONFIGS, RECIPES
-from stadia.recipes.prediction.recipe_commands import Commands
+from stadia.recipes import CONFIGS, RECIPES, TASKS
+from stadia.recipes.prediction.task import Task
 from stadia.training.recipe import Recipe
 
 
@@ -33,10 +33,10 @@ def demo(name: str, part: Any, folder: Path) -> None:
 
 def commands(name: str, part: Any, folder: Path) -> None:
     """It implements the hooks of the runner for `predict` and `evaluate`, one row for each recipe."""
-    assert list(COMMANDS) == list(RECIPES)
-    assert issubclass(part, Commands)
+    assert list(TASKS) == list(RECIPES)
+    assert issubclass(part, Task)
     for hook in ("used_options", "open_inputs", "predict_input", "score"):
-        assert getattr(part, hook) is not getattr(Commands, hook), f"{part.__name__} does not implement {hook}"
+        assert getattr(part, hook) is not getattr(Task, hook), f"{part.__name__} does not implement {hook}"
 
 
 INTERFACE_CHECKS = (recipe, demo, commands)

@@ -44,7 +44,7 @@ from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.object_pose_loss import bounded_log
 from stadia.losses.sparse_depth import LabeledDepth
-from stadia.recipes import COMMANDS, CONFIGS
+from stadia.recipes import CONFIGS, TASKS
 from stadia.report import metric_labels
 from stadia.training import optim
 from stadia.training.config import OptimizerConfig, ScheduleConfig
@@ -81,10 +81,10 @@ def test_the_tables_are_found():
 def test_every_table_is_listed_by_stadia_parts():
     listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {
         id(PART_KINDS),
-        id(COMMANDS),
+        id(TASKS),
         id(CONFIGS),
-        id(COMMANDS),
-    }  # CONFIGS and COMMANDS have the names of RECIPES
+        id(TASKS),
+    }  # CONFIGS and TASKS have the names of RECIPES
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
-from stadia.evaluation.backends.backend import BackendChoice, check_backend
+from stadia.evaluation.backends import BackendChoice, check_backend
 from stadia.evaluation.exported_network import (
     ExportDescription,
     ExportedNetwork,

@@ -43,7 +43,7 @@ from stadia.evaluation.predict_frames import align_motion, predict_motion, predi
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.prediction.prediction_gate import PredictionGate
+from stadia.recipes.prediction.verdict import PredictionGate
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]

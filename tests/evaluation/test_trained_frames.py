@@ -19,7 +19,6 @@ from stadia.datasets.video.video_files import hash_video
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.recipes.base import training_overlap
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
-from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -178,8 +177,9 @@ def test_a_damaged_record_of_the_training_is_none(
     run = checkpoint.parent.parent
     (recording,) = open_recordings(drive_folder)
     (run / "run.json").write_text(text)
-    for given in (PredictionInput("a", [], 0, 1, recording), PredictionInput("a", [], 0, 1, video_hash="h")):
-        assert TrainingOverlap.find_input(run, given) == TrainedInput(None, is_of_training=False)
+    unknown = TrainedInput(None, is_of_training=False)
+    assert TrainingOverlap.find_input(run, recording=recording, indices=(), video_hash="", names=()) == unknown
+    assert TrainingOverlap.find_input(run, recording=None, indices=(), video_hash="h", names=()) == unknown
     overlap = TrainingOverlap.find(run, [recording])
     assert overlap.count({recording.name: [0]}) is None
     with pytest.raises(DataError, match=r"cannot be compared: run.json cannot be read \(.*leave --held-out out"):
@@ -196,13 +196,13 @@ def test_held_out_frames_of_a_trained_video_are_of_the_training_and_trained_noth
     write_facts(checkpoint, **facts, train_videos={"4567": [[0, 3]]}, train_sessions=[recording.session])
     indices = range(start, 6)
     names = tuple(f"{index:06d}" for index in indices)
-    by_file = PredictionInput("a", [], 5, 1, recording, indices=indices, names=names)
-    by_video = PredictionInput("a", [], 5, 1, video_hash="4567", names=names)
-    expected = [{frame_name(recording, int(name)) for name in trained}, trained]
-    found = [TrainingOverlap.find_input(run, given) for given in (by_file, by_video)]
-    assert [one.names for one in found] == expected
-    assert all(one.is_of_training for one in found)
-    other = TrainingOverlap.find_input(run, PredictionInput("b", [], 5, 1, video_hash="89", names=names))
+    by_file = TrainingOverlap.find_input(run, recording=recording, indices=indices, video_hash="", names=names)
+    by_video = TrainingOverlap.find_input(run, recording=None, indices=(), video_hash="4567", names=names)
+    assert by_file.names == {frame_name(recording, int(name)) for name in trained}
+    assert by_video.names == trained
+    assert by_file.is_of_training
+    assert by_video.is_of_training
+    other = TrainingOverlap.find_input(run, recording=None, indices=(), video_hash="89", names=names)
     assert other == TrainedInput(frozenset(), is_of_training=False)
 
 

@@ -20,7 +20,7 @@ from stadia.core.types import Batch, Prediction
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.prediction.depth_commands import predict_input
+from stadia.recipes.prediction.depth_task import predict_input
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe

@@ -29,7 +29,7 @@ from stadia.recipes.metric.camera_heights import AverageHeight
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import name_drive_parts
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.depth_commands import DepthCommands
+from stadia.recipes.prediction.depth_task import DepthTask
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
@@ -305,7 +305,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
 def quick(metric, monkeypatch) -> MetricConfig:
     """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
     monkeypatch.setattr(epoch_height, "MIN_FRAMES", 1)
-    monkeypatch.setattr(DepthCommands, "open_validation", lambda self, data, run: [])
+    monkeypatch.setattr(DepthTask, "open_validation", lambda self, data, run: [])
     return changed(
         metric,
         "training.images_every=0",

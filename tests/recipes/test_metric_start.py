@@ -21,8 +21,8 @@ from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import InitialHeights, check_known_heights
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.recipe_commands import run_evaluate
 from stadia.recipes.prediction.requests import EvaluateRequest
+from stadia.recipes.prediction.task import run_evaluate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.batches import TrainingPlan
@@ -145,7 +145,7 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
         ),
         {},
     )
-    asked = EvaluateRequest(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
+    request = EvaluateRequest(data=tmp_path, options={"format": "kitti_raw"}, out=tmp_path / "out")
 
     class Reached(MetricRecipe):
         def __init__(self) -> None: ...
@@ -156,7 +156,7 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
     monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: Reached())
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
-        run_evaluate(asked, no_progress, lambda *_: None)
+        run_evaluate(Checkpoint.open(path), request, no_progress, lambda *_: None)
     if priors == "kitti":
         assert re.search(
             r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -118,5 +119,5 @@ def test_a_predictor_with_maps_of_its_own_is_refused() -> None:
 def test_predictions_and_scores_are_told_apart() -> None:
     plain = Provenance(recipe="selfsup", config_hash="")
     assert plain.model_copy(update={"flip": True}) != plain
-    request = EvaluateRequest(*[cast(Any, None)] * 3, flip=True)
+    request = EvaluateRequest(data=Path("drive"), flip=True)
     assert request.suffix.endswith("-flip")

@@ -74,7 +74,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for table, part in (
         (recipes.RECIPES, f"{__name__}:Supervised"),
         (recipes.CONFIGS, f"{__name__}:SupervisedConfig"),
-        (recipes.COMMANDS, "stadia.recipes.prediction.depth_commands:DepthCommands"),
+        (recipes.TASKS, "stadia.recipes.prediction.depth_task:DepthTask"),
     ):
         monkeypatch.setitem(table._parts, "supervised", part)
     words = [

@@ -25,9 +25,10 @@ from stadia.losses.loss_report import LossReport
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import make_loaders
-from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput, run_evaluate, run_predict
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, run_evaluate, run_predict
 from stadia.training.batches import BatchIterable, EpochLoader
+from stadia.training.checkpoint import Checkpoint
 from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
 
@@ -143,7 +144,7 @@ class MugScore:
         return [folder / f"{name}.json"]
 
 
-class MugCommands(Commands[MugRecipe, Any, LabeledMugs, MugScore]):
+class MugTask(Task[MugRecipe, Any, LabeledMugs, MugScore]):
     """Scores of the validation; it predicts and evaluates nothing."""
 
     def open_validation(self, data: MugData, run: Run) -> list[LabeledMugs]:
@@ -156,11 +157,7 @@ class MugCommands(Commands[MugRecipe, Any, LabeledMugs, MugScore]):
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    for table, name in (
-        (recipes.RECIPES, "MugRecipe"),
-        (recipes.CONFIGS, "MugsConfig"),
-        (recipes.COMMANDS, "MugCommands"),
-    ):
+    for table, name in ((recipes.RECIPES, "MugRecipe"), (recipes.CONFIGS, "MugsConfig"), (recipes.TASKS, "MugTask")):
         monkeypatch.setitem(table._parts, "mugs", f"{__name__}:{name}")
     monkeypatch.setattr(MugRecipe, "fetched", [])
     words = [
@@ -202,17 +199,18 @@ def test_it_is_resumed(trained: Run) -> None:
 def test_commands_report_missing_capabilities(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
-    folder = trained.folder
+    folder, checkpoint = trained.folder, Checkpoint.open(trained.folder)
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of an image"):
-        list(run_predict(PredictRequest(folder, folder, {}, folder / "out"), no_progress))
+        list(run_predict(checkpoint, PredictRequest(source=folder, out=folder / "out"), no_progress))
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
-        run_evaluate(EvaluateRequest(folder, folder, {}), no_progress, lambda *_: None)
+        run_evaluate(checkpoint, EvaluateRequest(data=folder), no_progress, lambda *_: None)
 
 
 def test_commands_that_name_no_options_refuse_flip(trained: Run) -> None:
     """Scores would record it, and nothing was averaged."""
-    folder, expected = trained.folder, r"--flip: found used together with recipe 'mugs'; expected options that it uses"
+    folder, checkpoint = trained.folder, Checkpoint.open(trained.folder)
+    expected = r"--flip: found used together with recipe 'mugs'; expected options that it uses"
     with pytest.raises(ConfigError, match=expected):
-        list(run_predict(PredictRequest(folder, folder, {}, folder / "out", flip=True), no_progress))
+        list(run_predict(checkpoint, PredictRequest(source=folder, out=folder / "out", flip=True), no_progress))
     with pytest.raises(ConfigError, match=expected):
-        run_evaluate(EvaluateRequest(folder, folder, {}, flip=True), no_progress, lambda *_: None)
+        run_evaluate(checkpoint, EvaluateRequest(data=folder, flip=True), no_progress, lambda *_: None)

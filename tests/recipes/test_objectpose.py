@@ -32,11 +32,11 @@ from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose import data as object_data
 from stadia.recipes.objectpose import recipe as objectpose
-from stadia.recipes.objectpose.commands import score_images
 from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.recipes.objectpose.data import ObjectBatch
 from stadia.recipes.objectpose.ground_truth import ground_truth_maps
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
+from stadia.recipes.objectpose.task import score_images
 from stadia.synthetic.tableworld import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 

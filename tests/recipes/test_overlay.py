@@ -26,12 +26,12 @@ from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.overlay import commands
-from stadia.recipes.overlay.commands import fit_network_size
+from stadia.recipes.overlay import task
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.recipes.overlay.recipe import OverlayRecipe
-from stadia.recipes.prediction.recipe_commands import run_evaluate, run_predict
+from stadia.recipes.overlay.task import fit_network_size
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.prediction.task import run_evaluate, run_predict
 from stadia.synthetic.composites.composite_files import write_composites
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import compose_image_sheet
@@ -153,7 +153,7 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
     near = OverlayRecipe(changed(recipe.config, "loss.max_depth=10"))
     overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
     samples, training = overlays.samples("val"), overlays.images["train"]
-    found = commands.score_mean_depth(near, training, range(12), samples, range(5))["metrics"]
+    found = task.score_mean_depth(near, training, range(12), samples, range(5))["metrics"]
     true = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(training.composed, range(12))]
     labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.images.composed, range(5))]
     constant = np.concatenate(labels) - np.concatenate(true).mean()
@@ -253,8 +253,8 @@ def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfi
     write_composites(
         {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
     )
-    asked = PredictRequest(trained.folder, tmp_path / "set", {}, tmp_path / "out")
-    said = list(run_predict(asked, no_progress))
+    asked = PredictRequest(source=tmp_path / "set", out=tmp_path / "out")
+    said = list(run_predict(Checkpoint.open(trained.folder), asked, no_progress))
     assert said[0].endswith("depth and mask of 3 images")
     assert "of the split 'val'" in said[1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
@@ -275,8 +275,8 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     trained: Run, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     image, background = pair
-    asked = PredictRequest(trained.folder, image, {}, tmp_path / "out", background=background)
-    said = list(run_predict(asked, no_progress))
+    asked = PredictRequest(source=image, out=tmp_path / "out", background=background)
+    said = list(run_predict(Checkpoint.open(trained.folder), asked, no_progress))
     assert "depth and mask of 1 image" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
@@ -288,7 +288,7 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     sheet = compose_image_sheet(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
-        list(run_predict(asked, no_progress))
+        list(run_predict(Checkpoint.open(trained.folder), asked, no_progress))
 
 
 @pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
@@ -298,8 +298,8 @@ def test_metres_are_noted_where_they_are_claimed(
     recipe = load_recipe(trained.folder)
     recipe.config = recipe.config.model_copy(update={"depth_scale": depth_scale})
     monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
-    request = PredictRequest(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1])
-    said = list(run_predict(request, no_progress))
+    request = PredictRequest(source=pair[0], out=tmp_path / "out", background=pair[1])
+    said = list(run_predict(Checkpoint.open(trained.folder), request, no_progress))
     assert any("metres hold for a camera like the training's" in line for line in said) == (
         depth_scale is DepthScale.METRES
     )
@@ -316,28 +316,30 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
     image, background = pair
 
     def make_request(**values: object) -> PredictRequest:
-        return PredictRequest(
-            **{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values}
-        )
+        return PredictRequest(**{"source": image, "out": tmp_path / "out", **values})  # type: ignore[arg-type]
+
+    checkpoint = Checkpoint.open(trained.folder)
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(run_predict(make_request(), no_progress))
+        list(run_predict(checkpoint, make_request(), no_progress))
     with pytest.raises(ConfigError, match=r"--every and data\.stride: found used together with recipe 'overlay'"):
-        list(run_predict(make_request(every=2, background=background, options={"stride": 2}), no_progress))
+        list(run_predict(checkpoint, make_request(every=2, background=background, options={"stride": 2}), no_progress))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
-        list(run_predict(make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
+        list(run_predict(checkpoint, make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
     with pytest.raises(DataError, match=r"no image with the name of background\.png"):
         list(
             run_predict(
-                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), no_progress
+                checkpoint,
+                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"),
+                no_progress,
             )
         )
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png; expected one image called image"):
-            list(run_predict(make_request(**both, out=tmp_path / "out4"), no_progress))
+            list(run_predict(checkpoint, make_request(**both, out=tmp_path / "out4"), no_progress))
     assert not (tmp_path / "out4").exists()
 
 
@@ -394,8 +396,8 @@ def test_metres_are_scored_up_to_scale_where_the_labels_are(
     recipe, found = load_recipe(trained.folder), []
     assert isinstance(recipe, OverlayRecipe)
     for factor in (1.0, 0.5):
-        asked = EvaluateRequest(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
-        summary, _ = run_evaluate(asked, no_progress, lambda *_: None)
+        asked = EvaluateRequest(data=of_a_teacher(written, tmp_path / f"times-{factor}", factor))
+        summary, _ = run_evaluate(Checkpoint.open(trained.folder), asked, no_progress, lambda *_: None)
         assert (summary["depth_scale"], summary["label_depth_scale"], summary["scored_as"]) == (
             "metres",
             "up-to-scale",

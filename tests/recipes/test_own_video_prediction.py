@@ -20,10 +20,8 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
-from stadia.recipes.prediction import training_camera
-from stadia.recipes.prediction.depth_commands import predict_input
-from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.training_camera import add_training_options
+from stadia.recipes.prediction.depth_task import predict_input
+from stadia.recipes.prediction.prediction_inputs import add_training_options, open_inputs
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move
@@ -136,29 +134,23 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
     assert watcher.compared == []
 
 
-def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = SimpleNamespace(config={"data": {"stride": 3}})
-    monkeypatch.setattr(
-        training_camera.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
-    )
-    assert add_training_options(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
-    assert add_training_options(tmp_path, source, {"stride": 5}) == {"stride": 5}
-    assert add_training_options(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, (
-        "other data have frames of their own"
-    )
+def make_checkpoint(folder: Path, **data: object) -> Any:
+    """Return a checkpoint of a training on this data."""
+    return SimpleNamespace(header=SimpleNamespace(config={"data": data}), run_folder=folder)
 
 
-def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = SimpleNamespace(
-        config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
-    )
-    monkeypatch.setattr(
-        training_camera.Checkpoint, "open", lambda path: SimpleNamespace(header=header, path=path / "a" / "b")
-    )
-    assert add_training_options(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
-    assert add_training_options(tmp_path, source, {"camera": {"focal_px": 9}}) == {
-        "stride": 3,
-        "camera": {"focal_px": 9},
-    }
+def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, stride=3)
+    assert add_training_options(checkpoint, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
+    assert add_training_options(checkpoint, source, {"stride": 5}) == {"stride": 5}
+    other_data = {"format": "kitti_raw"}
+    assert add_training_options(checkpoint, tmp_path, other_data) == other_data, "other data have frames of their own"
+
+
+def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, stride=3, path=str(source.parent / "." / source.name), camera=FOCAL)
+    given = {"camera": {"focal_px": 9}}
+    assert add_training_options(checkpoint, source, {}) == {"stride": 3, "camera": FOCAL}
+    assert add_training_options(checkpoint, source, given) == {"stride": 3, **given}
     other = source.rename(source.with_name(f"other{source.suffix}"))
-    assert add_training_options(tmp_path, other, {}) == {"stride": 3}
+    assert add_training_options(checkpoint, other, {}) == {"stride": 3}

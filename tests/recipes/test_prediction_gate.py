@@ -14,8 +14,8 @@ from stadia.core.errors import DataError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
-from stadia.recipes.prediction import prediction_gate
-from stadia.recipes.prediction.prediction_gate import (
+from stadia.recipes.prediction import verdict
+from stadia.recipes.prediction.verdict import (
     MAX_SAMPLES,
     MAX_WAIT,
     MIN_FLOW_PX,
@@ -54,15 +54,15 @@ def test_a_long_input_keeps_few_samples_over_all_of_it(gate: PredictionGate) -> 
 
 
 def test_a_sample_waits_for_a_frame_that_has_moved(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_gate, "shrink_to_gray", lambda image: image)
-    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
+    monkeypatch.setattr(verdict, "shrink_to_gray", lambda image: image)
+    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
     kept = take(gate, [frame(number) for number in range(12)])
     followed = [int(sample.following[0, 0, 0]) for sample in gate.samples if sample.following is not None]
     assert (kept, followed) == ([0, 4, 8], [4, 8, 11])
 
 
 def test_a_camera_that_stands_is_not_waited_for_longer(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 0.0)
+    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 0.0)
     assert take(gate, [frame(number) for number in range(2 * MAX_WAIT + 1)]) == [0, MAX_WAIT, 2 * MAX_WAIT]
 
 
@@ -77,10 +77,8 @@ def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Moves the camera by so many pixels a frame; MIN_FLOW_PX is enough."""
 
     def move(flow_px: float) -> None:
-        monkeypatch.setattr(prediction_gate, "shrink_to_gray", lambda image: image.astype(int))
-        monkeypatch.setattr(
-            prediction_gate, "median_flow_px", lambda first, second: flow_px * (second - first)[0, 0, 0]
-        )
+        monkeypatch.setattr(verdict, "shrink_to_gray", lambda image: image.astype(int))
+        monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: flow_px * (second - first)[0, 0, 0])
 
     return move
 
@@ -153,7 +151,7 @@ def test_a_damaged_skipped_frame_is_no_reason_to_fail(gate: PredictionGate, moti
 
 def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each partner is the next frame, all along an input that is thinned twice and cut where it is thinned first."""
-    monkeypatch.setattr(prediction_gate, "median_flow_px", lambda first, second: 100.0)
+    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 100.0)
     cut = 2 * MAX_SAMPLES - 1
     take(gate, [frame(number, frames_since=None if number == cut else 1) for number in range(5 * MAX_SAMPLES)])
     followed = partners(gate)
@@ -168,7 +166,8 @@ def test_maps_of_two_sizes_are_kept(gate: PredictionGate) -> None:
 
 
 def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, object]:
-    return {"verdict": verdict, "findings": [{"code": code, "severity": severity} for code in codes]}
+    findings = [{"code": code, "severity": severity} for code in codes]
+    return {"verdict": verdict, "findings": findings, "not_checked": {}}
 
 
 def test_a_promise_is_for_usable_predictions_only() -> None:

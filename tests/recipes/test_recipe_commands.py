@@ -8,7 +8,7 @@ import pytest
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import hold_lock
-from stadia.recipes.prediction import recipe_commands
+from stadia.recipes.prediction import task
 
 
 def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
@@ -17,15 +17,15 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
     for number in (1, 2):
         folder.mkdir(parents=True)
         (folder / "mine.npz").write_text(f"{number}")
-        recipe_commands._take_back(folder, tmp_path)
+        task._take_back(folder, tmp_path)
         assert not folder.exists()
         assert (tmp_path / "taken-back" / "predictions" / f"val-{number}" / "mine.npz").read_text() == f"{number}"
-    recipe_commands._take_back(folder, tmp_path)
+    task._take_back(folder, tmp_path)
 
 
 def test_predictions_that_another_process_writes_are_left(tmp_path: Path) -> None:
     folder = tmp_path / "predictions" / "val"
     folder.mkdir(parents=True)
     with hold_lock(folder), pytest.raises(StadiaError, match="another process that writes it"):
-        recipe_commands._take_back(folder, tmp_path)
+        task._take_back(folder, tmp_path)
     assert folder.is_dir()

@@ -8,14 +8,14 @@ import pytest
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.recipes import COMMANDS, CONFIGS, RECIPES
-from stadia.recipes.prediction.recipe_commands import Commands
+from stadia.recipes import CONFIGS, RECIPES, TASKS
+from stadia.recipes.prediction.task import Task
 from stadia.training.recipe import Recipe
 
 
 def test_every_recipe_has_a_configuration_and_commands() -> None:
-    assert set(RECIPES) == set(CONFIGS) == set(COMMANDS)
-    assert all(issubclass(COMMANDS.load(name), Commands) for name in COMMANDS)
+    assert set(RECIPES) == set(CONFIGS) == set(TASKS)
+    assert all(issubclass(TASKS.load(name), Task) for name in TASKS)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -27,18 +27,13 @@ from stadia.evaluation.frame_preparation import read_frames
 from stadia.geometry.camera import intrinsics
 from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor
-from stadia.recipes.prediction import depth_commands
-from stadia.recipes.prediction.depth_commands import (
-    MIN_CHECKED_FRAMES,
-    DepthCommands,
-    observe_frames,
-    read_training_record,
-)
-from stadia.recipes.prediction.prediction_gate import PredictionGate
+from stadia.recipes.prediction import depth_task
+from stadia.recipes.prediction.depth_task import MIN_CHECKED_FRAMES, DepthTask, observe_frames, read_training_record
+from stadia.recipes.prediction.verdict import PredictionGate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training import validation_scores
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
 PINNED_LOSSES = [0.101098, 0.0990669, 0.0982065]  # of the three steps of `small`, seed 0
 
@@ -182,7 +177,7 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     K = data.split.train[0].recording.camera(0)
     assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
-    record = read_training_record(run.folder)
+    record = read_training_record(Checkpoint.open(run.folder))
     assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
     (found,) = (one for one in read_findings(run.folder / "findings.jsonl") if one.code == "T40")
     assert run.facts["judged"]["steps"] == record.steps
@@ -199,10 +194,10 @@ def test_the_record_names_the_judged_checkpoint_and_the_other_one(tmp_path: Path
         write_checkpoint(tmp_path / "checkpoints" / f"{name}.safetensors", header, state)
     best, last = "best.safetensors, step 20", "last.safetensors, step 40"
     for name, expected in (("best", (best, last)), ("last", (last, best))):
-        record = read_training_record(tmp_path / "checkpoints" / f"{name}.safetensors")
+        record = read_training_record(Checkpoint.open(tmp_path / "checkpoints" / f"{name}.safetensors"))
         assert (record.checkpoint, record.other_checkpoint) == expected
     (tmp_path / "checkpoints" / "last.safetensors").unlink()
-    assert read_training_record(tmp_path).other_checkpoint is None
+    assert read_training_record(Checkpoint.open(tmp_path)).other_checkpoint is None
 
 
 @pytest.mark.slow
@@ -213,12 +208,13 @@ def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
     run = recipes.train(small, out=tmp_path / "runs")
     predictor, data = recipes.load_predictor(run.folder), SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     assert isinstance(predictor, DepthPredictor)
+    checkpoint = Checkpoint.open(run.folder)
     frames = [*data.split.val, *data.split.train]  # few validate: those that trained are judged too
     for collapsed in (False, True):
         if collapsed:
             monkeypatch.setattr(DepthPredictor, "inverse_depth", lambda *_: torch.full((1, 1, 32, 96), 0.1))
-            DepthCommands(predictor.recipe, run.config).check_predictions(data, run, Console(quiet=True))
-        gate = PredictionGate(predictor.depth_scale, read_training_record(run.folder))
+            DepthTask(predictor.recipe, checkpoint).check_predictions(data, run, Console(quiet=True))
+        gate = PredictionGate(predictor.depth_scale, read_training_record(checkpoint))
         for recording in unique_recordings(frames):
             shown = read_frames(recording, frame_indices(frames)[recording.name])
             assert list(observe_frames(gate, predictor, shown))
@@ -299,17 +295,18 @@ def test_the_verdict_names_own_data_only_where_their_drive_trained(
     train = [TargetFrames(judged if trained == "validates" else other, (90,))]
     data = SimpleNamespace(each={"": SimpleNamespace(split=SimpleNamespace(train=train, val=val))})
     gates: list[bool] = []
-    monkeypatch.setattr(depth_commands, "read_training_record", lambda folder: TrainingRecord())
-    monkeypatch.setattr(depth_commands, "read_frames", lambda recording, indices: [])
+    monkeypatch.setattr(depth_task, "read_training_record", lambda checkpoint: TrainingRecord())
+    monkeypatch.setattr(depth_task, "read_frames", lambda recording, indices: [])
     recorded: list[dict[str, bool]] = []
-    monkeypatch.setattr(depth_commands, "replace_verdict", lambda *_, **about: recorded.append(about))
+    monkeypatch.setattr(depth_task, "replace_verdict", lambda *_, **about: recorded.append(about))
     judge = PredictionGate.judge
     monkeypatch.setattr(PredictionGate, "judge", lambda self: gates.append(self.is_of_training) or judge(self))
     run = SimpleNamespace(folder=tmp_path)
-    DepthCommands(recipe, recipe.config).check_predictions(data, run, Console(quiet=True))
+    task = DepthTask(recipe, SimpleNamespace())
+    task.check_predictions(data, run, Console(quiet=True))
     assert gates == [is_of_training]
     val[:] = [TargetFrames(judged, range(MIN_CHECKED_FRAMES - 1))]
-    DepthCommands(recipe, recipe.config).check_predictions(data, run, Console(quiet=True))
+    task.check_predictions(data, run, Console(quiet=True))
     assert recorded == [{"has_trained_frames": few} for few in (False, True)]
 
 

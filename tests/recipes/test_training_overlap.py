@@ -25,9 +25,9 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.data_facts import frame_indices
 from stadia.recipes.base.training_overlap import TrainingOverlap, index_spans
 from stadia.recipes.base.video_data import open_video
-from stadia.recipes.prediction import depth_commands
-from stadia.recipes.prediction.frame_choice import choose_window, thin_frames
-from stadia.recipes.prediction.recipe_commands import score_validation
+from stadia.recipes.prediction import depth_task
+from stadia.recipes.prediction.depth_task import choose_window, thin_frames
+from stadia.recipes.prediction.task import score_validation
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
 
@@ -104,7 +104,7 @@ def test_score_notes_crop_and_trained_drives(
     def score(crop: str) -> list[str]:
         predictor.crop = crop
         known, indices = data.recordings["val"], frame_indices(data.split.val)
-        depth_commands.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
+        depth_task.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
         return json.loads((run.folder / "scores" / "val.json").read_text())["notes"]
 
     note, *_ = score("none")
@@ -114,10 +114,10 @@ def test_score_notes_crop_and_trained_drives(
     assert "only the crop 'kb' of each image is scored" in cut
     assert rest[0] == note
     monkeypatch.setattr(Provenance, "from_checkpoint", lambda *_: MADE_BY)
-    monkeypatch.setattr(depth_commands, "DepthPredictor", lambda *_: predictor)
-    monkeypatch.setattr(depth_commands.DepthCommands, "check_predictions", lambda *_: None)
+    monkeypatch.setattr(depth_task, "DepthPredictor", lambda *_: predictor)
+    monkeypatch.setattr(depth_task.DepthTask, "check_predictions", lambda *_: None)
     recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
-    score_validation(recipe, data, run, console)  # type: ignore[arg-type]
+    score_validation(recipe, SimpleNamespace(), data, run, console)  # type: ignore[arg-type]
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
@@ -128,7 +128,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
     predictor, run = average_recordings(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
     for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
         made_by = MADE_BY.model_copy(update={"checkpoint": checkpoint})
-        depth_commands.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
+        depth_task.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
     (kept,) = (run.folder / "clouds").iterdir()
     about = json.loads((kept / "camera.json").read_text())
     assert (kept.name, about["frame"], about["depth_scale"]) == ("test", f"{known[0].name}/000002", "metres")

@@ -16,8 +16,7 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
     add_instants,
@@ -40,14 +39,18 @@ from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
-from stadia.recipes.base import build_recipe
-from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained
+from stadia.recipes.base.build_recipe import load_predictor
+from stadia.recipes.base.training_overlap import TrainedInput, note_trained
 from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
-from stadia.recipes.prediction.depth_commands import observe_frames, read_training_record
-from stadia.recipes.prediction.prediction_gate import PredictionGate, describe_trust, refuse_unusable, verdict_lines
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.prediction_inputs import (
+    PredictionInput,
+    add_training_options,
+    find_assumed_camera,
+    open_inputs,
+)
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
-from stadia.recipes.prediction.training_camera import add_training_options, find_assumed_camera
+from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"
@@ -79,52 +82,68 @@ class MeasuredPath:
     notes: tuple[str, ...] = ()
 
 
-def run_odometry(request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Odometry:
+    """What estimates the path of each recording of an input.
+
+    poses: of a video, by the frame's name, to score by; None without any.
+    about: facts of odometry.json that are the same for every recording.
+    """
+
+    checkpoint: Checkpoint
+    request: OdometryRequest
+    predictor: Predictor
+    poses: Mapping[str, Any] | None
+    about: Mapping[str, Any]
+
+
+def run_odometry(checkpoint: Checkpoint, request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
     """Estimate the trajectory of every recording of an input; yield lines for people.
 
     Raises StadiaError if a folder is not empty: nothing is overwritten. Raises VerdictError where the request is strict
     and the depth unusable.
     """
     ODOMETRY_METHODS.check(request.method)
-    opened = Checkpoint.open(request.checkpoint)
-    size = requested_size(request.size, opened.header.config)
-    provenance = Provenance.from_checkpoint(request.checkpoint, requested_size=size)
+    config = checkpoint.header.config
+    size = requested_size(request.size, config)
+    provenance = Provenance.from_checkpoint(checkpoint, requested_size=size)
     about: dict[str, Any] = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
-    predictor = build_recipe.load_predictor(request.checkpoint, size, flip=request.flip)
+    predictor = load_predictor(checkpoint, size, flip=request.flip)
     choice = request.backend_choice
-    yield from (f"note: {note}" for note in network_size_notes(size, opened.header.config))
+    yield from (f"note: {note}" for note in network_size_notes(size, config))
     options = dict(request.options)
     is_file = request.source.is_file() and request.source.suffix.lower() in VIDEO_SUFFIXES
     poses = _read_video_poses(request.source, options.pop("poses", None)) if is_file else None
-    options = add_training_options(request.checkpoint, request.source, options)
+    options = add_training_options(checkpoint, request.source, options)
     open_frames = partial(open_inputs, request.source, **options)
     inputs = open_frames()
-    out = request.out or _default_folder(request)
+    out = request.out or _default_folder(checkpoint, request)
     folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
     for folder in folders:
         _check_empty(folder)
     if not choice.is_default:
         yield describe_backend_choice(choice)
-        predictor = open_backend(request.checkpoint, predictor, choice, open_frames)
+        predictor = open_backend(checkpoint, predictor, choice, open_frames)
         yield from describe_cost(choice.precision, predictor.precision_cost)
         about |= {"backend": choice.backend, "precision": choice.precision}
     if request.flip:
         about["flip"] = True
+    odometry = _Odometry(checkpoint, request, predictor, poses, about)
     checks: dict[str, Mapping[str, Any]] = {}
     for given, folder in zip(inputs, folders, strict=True):
-        checks[given.name] = yield from _write(given, predictor, folder, request, poses, about, track)
+        checks[given.name] = yield from _write(odometry, given, folder, track)
     if request.strict:
         refuse_unusable(checks)
 
 
-def _default_folder(request: OdometryRequest) -> Path:
+def _default_folder(checkpoint: Checkpoint, request: OdometryRequest) -> Path:
     """Return a folder in the checkpoint's run. Raises ConfigError without a run."""
-    for folder in (request.checkpoint, *request.checkpoint.parents[:2]):
-        if (folder / "run.json").is_file():
-            check_no_links(folder)
-            return folder / "odometry" / f"{request.source.resolve().stem}-{request.method}{'-flip' * request.flip}"
-    found, expected = "a checkpoint outside a run's folder", "a folder for the path"
-    raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
+    run = checkpoint.run_folder
+    if not (run / "run.json").is_file():
+        found, expected = "a checkpoint outside a run's folder", "a folder for the path"
+        raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
+    check_no_links(run)
+    return run / "odometry" / f"{request.source.resolve().stem}-{request.method}{'-flip' * request.flip}"
 
 
 def _check_empty(folder: Path) -> None:
@@ -147,27 +166,22 @@ def _read_video_poses(video: Path, file: str | None) -> dict[str, Any] | None:
 
 
 def _find_measured_path(
-    request: OdometryRequest,
-    given: PredictionInput,
-    path: CameraPath,
-    poses: Mapping[str, Any] | None,
-    trained: frozenset[str] | None,
-    overlap: TrainingOverlap | None,
+    odometry: _Odometry, given: PredictionInput, path: CameraPath, trained: TrainedInput
 ) -> MeasuredPath:
-    """Return the measured poses of the estimated frames, and how many of these frames trained the network.
-
-    trained: `TrainedInput.names`.  overlap: of a recording, else None.
-    """
-    recording = given.recording
+    """Return the measured poses of the estimated frames, and how many of these frames trained the network."""
+    recording, overlap = given.recording, trained.overlap
     if recording is None or overlap is None:
-        path_of_data = Checkpoint.open(request.checkpoint).header.config.get("data", {}).get("path")
-        count, notes = None if trained is None else len(trained.intersection(path.names)), []
+        poses = odometry.poses or {}
+        path_of_data = odometry.checkpoint.header.config.get("data", {}).get("path")
+        count = None if trained.names is None else len(trained.names.intersection(path.names))
+        notes = []
         if count:
             notes.append(note_trained(count, len(path.names)))
-        elif count is None and poses and path_of_data and _is_same_file(path_of_data, request.source):
+        elif count is None and poses and path_of_data and _is_same_file(path_of_data, odometry.request.source):
             notes.append("this video trained the network: not a score on unseen images")
-        return MeasuredPath(poses or {}, count, None, tuple(notes))
-    names, estimated = (frame_name(recording, index) for index in range(len(recording))), set(path.names)
+        return MeasuredPath(poses, count, None, tuple(notes))
+    estimated = set(path.names)
+    names = (frame_name(recording, index) for index in range(len(recording)))
     indices = [index for index, name in enumerate(names) if name in estimated]
     measured = {frame_name(recording, index): recording.T_world_camera(index) for index in indices}
     known = {name: pose for name, pose in measured.items() if pose is not None}
@@ -177,40 +191,27 @@ def _find_measured_path(
     return MeasuredPath(known, trained_on, beside, tuple(filter(None, notes)))
 
 
-def _is_same_file(one: str, other: Path) -> bool:
-    return expand_home(one).resolve() == expand_home(other).resolve()
+def _is_same_file(data: str, source: Path) -> bool:
+    return expand_home(data).resolve() == expand_home(source).resolve()
 
 
 def _write(
-    given: PredictionInput,
-    predictor: Predictor,
-    folder: Path,
-    request: OdometryRequest,
-    poses: Mapping[str, Any] | None,
-    about: dict[str, Any],
-    track: TrackProgress,
+    odometry: _Odometry, given: PredictionInput, folder: Path, track: TrackProgress
 ) -> Generator[str, None, Mapping[str, Any]]:
     """Estimate one recording into its folder, which appears whole or not at all; yield lines for people.
 
     Returns the verdict on the predicted depth, as odometry.json holds it.
     """
-    method = request.method
+    request, predictor, method = odometry.request, odometry.predictor, odometry.request.method
     with atomic_folder(folder) as new:
-        assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
-        run = Checkpoint.open(request.checkpoint).path.parent.parent
-        if (recording := given.recording) is None:
-            overlap, trained = None, TrainingOverlap.find_input(run, given)
-        else:
-            overlap = TrainingOverlap.find(run, [recording], {recording.name: given.indices})
-            trained = overlap.of_input(recording)
-        training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
-        about_input = {"camera_is_assumed": assumed, "is_of_training": trained.is_of_training}
-        about_input["has_trained_frames"] = bool(trained.names)
-        gate = PredictionGate(predictor.depth_scale, training, **about_input)
+        assumed = find_assumed_camera(odometry.checkpoint, request.source, request.options)
+        gate, trained = open_gate(
+            odometry.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None
+        )
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
         checks = gate.to_json()
-        measured = _find_measured_path(request, given, path, poses, trained.names, overlap)
+        measured = _find_measured_path(odometry, given, path, trained)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         length = path_length_m(torch.from_numpy(path.T_world_camera))
         notes += _compare_lengths(length, path.network_length, predictor.depth_scale)
@@ -218,7 +219,7 @@ def _write(
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")
         _write_path(new, path, method, predictor.depth_scale, score)
         record: dict[str, Any] = {
-            **about,
+            **odometry.about,
             "depth_scale": str(predictor.depth_scale),
             "method": method,
             "source": given.name,

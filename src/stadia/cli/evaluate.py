@@ -102,7 +102,7 @@ def evaluate(
         outputs, seconds = (scores, image), (max_difference_s, rpe_seconds)
         summary = _score_trajectory(trajectory, truth, formats, align, seconds, outputs, as_json=as_json)
     elif objects is not None:
-        from stadia.recipes.objectpose.commands import score_results
+        from stadia.recipes.objectpose.task import score_results
 
         summary = score_results(objects, truth, split, held_out_of)
         if scores is not None:
@@ -112,10 +112,19 @@ def evaluate(
 
         assert checkpoint is not None
         refuse_swapped("evaluate", checkpoint, truth)
-        options, method = parse_source_options(overrides or []), motion or "aligned"
-        summary = _score_checkpoint(
-            EvaluateRequest(checkpoint, truth, options, protocol, frames, every, held_out, method, size, flip, out)
+        request = EvaluateRequest(
+            data=truth,
+            options=parse_source_options(overrides or []),
+            protocol=protocol,
+            frames=frames,
+            every=every,
+            held_out=held_out,
+            motion=motion or "aligned",
+            size=size,
+            flip=flip,
+            out=out,
         )
+        summary = _score_checkpoint(checkpoint, request)
     _print(summary, as_json=as_json)
 
 
@@ -247,7 +256,7 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
     return check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
 
 
-def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
+def _score_checkpoint(checkpoint: Path, request: EvaluateRequest) -> dict[str, Any]:
     """Score a checkpoint with its recipe. Options are checked before heavy imports."""
     from stadia.core.errors import ConfigError
     from stadia.evaluation.protocols import find_protocol
@@ -258,10 +267,11 @@ def _score_checkpoint(request: EvaluateRequest) -> dict[str, Any]:
     find_protocol(request.protocol)
 
     from stadia.cli.progress_display import show_progress
-    from stadia.recipes.prediction.recipe_commands import run_evaluate
+    from stadia.recipes.prediction.task import run_evaluate
+    from stadia.training.checkpoint import Checkpoint
 
     with show_progress() as bars:
-        summary, written = run_evaluate(request, bars.track, bars.progress)
+        summary, written = run_evaluate(Checkpoint.open(checkpoint), request, bars.track, bars.progress)
     for path in written:
         echo(f"note: wrote {path}", err=True)
     return summary

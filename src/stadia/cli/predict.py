@@ -52,7 +52,6 @@ def predict(
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
     from stadia.cli.progress_display import print_lines, show_progress
-    from stadia.evaluation.backends.backend import check_backend
     from stadia.recipes.prediction.requests import (
         PredictRequest,
         describe_checkpoint,
@@ -62,19 +61,39 @@ def predict(
     )
 
     refuse_swapped("predict", checkpoint, source)
-    options = parse_source_options(overrides or [])
-    outputs = out, every, motion, size, flip, video, cloud, background
-    request = PredictRequest(checkpoint, source, options, *outputs, backend, precision, strict)
+    request = PredictRequest(
+        source=source,
+        out=out,
+        options=parse_source_options(overrides or []),
+        every=every,
+        motion=motion,
+        size=size,
+        flip=flip,
+        video=video,
+        cloud=cloud,
+        background=background,
+        backend=backend,
+        precision=precision,
+        strict=strict,
+    )
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         refuse_finished(out)
-        from stadia.recipes.prediction.predict_exported import run_predict_exported as run_predict
-    else:
-        check_backend(request.backend_choice)
-        echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
-        refuse_finished(out)
-        from stadia.recipes.prediction.recipe_commands import run_predict
+        from stadia.recipes.prediction.predict_exported import run_predict_exported
+
+        with show_progress() as bars:
+            print_lines(run_predict_exported(checkpoint, request, bars.track))
+        return
+    from stadia.evaluation.backends import check_backend
+    from stadia.training.checkpoint import Checkpoint
+
+    check_backend(request.backend_choice)
+    opened = Checkpoint.open(checkpoint)
+    echo(describe_checkpoint(opened), err=True)  # before torch is imported, which takes seconds
+    refuse_finished(out)
+    from stadia.recipes.prediction.task import run_predict
+
     with show_progress() as bars:
-        print_lines(run_predict(request, bars.track))
+        print_lines(run_predict(opened, request, bars.track))
 
 
 def odometry(
@@ -91,24 +110,34 @@ def odometry(
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.cli.progress_display import print_lines, show_progress
-    from stadia.evaluation.backends.backend import TORCH, BackendChoice, check_backend
+    from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
     from stadia.recipes.prediction.requests import (
         OdometryRequest,
         describe_checkpoint,
         parse_source_options,
         refuse_swapped,
     )
+    from stadia.training.checkpoint import Checkpoint
 
     refuse_swapped("odometry", checkpoint, source)
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
-    options = parse_source_options(overrides or [])
-    request = OdometryRequest(checkpoint, source, options, method, size, out, choice, strict, flip)
-    echo(describe_checkpoint(checkpoint), err=True)  # before torch is imported, which takes seconds
+    request = OdometryRequest(
+        source=source,
+        options=parse_source_options(overrides or []),
+        method=method,
+        size=size,
+        out=out,
+        backend_choice=choice,
+        strict=strict,
+        flip=flip,
+    )
+    opened = Checkpoint.open(checkpoint)
+    echo(describe_checkpoint(opened), err=True)  # before torch is imported, which takes seconds
     from stadia.apps.run_odometry import run_odometry
 
     with show_progress() as bars:
-        print_lines(run_odometry(request, bars.track))
+        print_lines(run_odometry(opened, request, bars.track))
 
 
 def activations(
@@ -125,22 +154,23 @@ def activations(
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.files.output_files import check_replaceable
     from stadia.recipes.base.build_recipe import load_recipe
-    from stadia.recipes.prediction.prediction_inputs import open_inputs
+    from stadia.recipes.prediction.prediction_inputs import add_training_options, open_inputs
     from stadia.recipes.prediction.requests import parse_source_options
-    from stadia.recipes.prediction.training_camera import add_training_options
+    from stadia.training.checkpoint import Checkpoint
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":
         raise ConfigError("--out", found=f"'{out.name}'", expected="a new .mp4", fix="choose another name")
     out = check_replaceable(out, "video of activations", inputs=[checkpoint, source], force=force)
-    recipe = load_recipe(checkpoint)
+    opened = Checkpoint.open(checkpoint)
+    recipe = load_recipe(opened)
     predictor = recipe.predictor()
     if predictor is None:
         found, expected = f"'{recipe.recipe}'", "a network that predicts depth"
         raise CheckpointError(checkpoint, found=found, expected=expected, fix="pass another")
-    given, *more = open_inputs(source, every=every, **add_training_options(checkpoint, source, options))
+    given, *more = open_inputs(source, every=every, **add_training_options(opened, source, options))
     if more:
-        found = f"{1 + len(more)} recordings ({', '.join(one.name for one in (given, *more[:3]))})"
+        found = f"{1 + len(more)} recordings ({', '.join(recording.name for recording in (given, *more[:3]))})"
         raise ConfigError("INPUT", found=found, expected="one", fix="choose it by data.recordings")
     with show_progress() as bars:
         frames = bars.track(given.frames, given.count, f"running {given.name}")
@@ -154,10 +184,13 @@ def export(
     force: ForceOption = False,
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
-    from stadia.apps.export import export_checkpoint
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
+    from stadia.recipes.prediction.export import export_checkpoint
+    from stadia.training.checkpoint import Checkpoint
 
-    about, compared = export_checkpoint(checkpoint, out, lambda step: echo(step, err=True), force=force)
+    about, compared = export_checkpoint(
+        Checkpoint.open(checkpoint), out, lambda step: echo(step, err=True), force=force
+    )
     echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
     echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
     for comparison in compared:

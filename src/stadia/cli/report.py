@@ -147,7 +147,7 @@ def diagnose(
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
     from stadia.process.terminal import Terminal
     from stadia.recipes.launch.own_class import OWN_CLASS
-    from stadia.recipes.prediction.verdict_record import read_verdict
+    from stadia.recipes.prediction.verdict import read_verdict
     from stadia.training.run_folder import Run
 
     opened = Run.open(run)

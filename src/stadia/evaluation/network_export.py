@@ -55,6 +55,11 @@ class ExportComparison:
     relative: float
     of_spread: float
 
+    @property
+    def is_close(self) -> bool:
+        """Return whether the differences are below TOLERANCE; False also where they are not finite."""
+        return self.relative < TOLERANCE and self.of_spread < TOLERANCE
+
     def __str__(self) -> str:
         images = f"{self.images} image{'s' * (self.images > 1)}"
         differences = f"{self.relative:.1e} relative, {self.of_spread:.1e} of the spread, {self.absolute:.1e} absolute"
@@ -282,7 +287,7 @@ def _compare(
         images = random.random((count, channels, *size), np.float32)
         compared.append(compare_prediction(network, run_file, images))
     for comparison in compared:
-        if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # also refuses NaN
+        if not comparison.is_close:
             expected = f"less than {TOLERANCE:g} relative and of the spread"
             fix = "choose a part that exports exactly (attention), and report it"
             raise StadiaError(path, found=f"{comparison}, exported and in torch", expected=expected, fix=fix)

@@ -40,15 +40,15 @@ CONFIGS = Registry(
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
-COMMANDS = Registry(
-    "commands",
+TASKS = Registry(
+    "task",
     {
-        **dict.fromkeys(("selfsup", "metric", "supervised"), "stadia.recipes.prediction.depth_commands:DepthCommands"),
-        "objectpose": "stadia.recipes.objectpose.commands:ObjectPoseCommands",
-        "overlay": "stadia.recipes.overlay.commands:OverlayCommands",
+        **dict.fromkeys(("selfsup", "metric", "supervised"), "stadia.recipes.prediction.depth_task:DepthTask"),
+        "objectpose": "stadia.recipes.objectpose.task:ObjectPoseTask",
+        "overlay": "stadia.recipes.overlay.task:OverlayTask",
     },
 )
-"""What `stadia predict` and `stadia evaluate` do with each recipe: hooks of `recipes.prediction.recipe_commands`."""
+"""What `stadia predict` and `stadia evaluate` do with each recipe: a subclass of `recipes.prediction.task.Task`."""
 
 _LAZY = (
     "stadia.recipes.launch.workflow:train",

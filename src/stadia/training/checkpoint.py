@@ -186,11 +186,18 @@ def open_checkpoint(checkpoint: Checkpoint | Path | str) -> Checkpoint:
 
 
 def read_steps(folder: Path) -> dict[str, int]:
-    """Return the step of the best and of the last checkpoint of a folder, without one that is missing or damaged."""
+    """Return the step of the best and of the last checkpoint of a folder, from the copies of their headers.
+
+    A checkpoint without a file, or whose copy cannot be read, is left out.
+    """
     steps = dict[str, int]()
     for name in ("best", "last"):
-        with suppress(CheckpointError):
-            steps[name] = Checkpoint.open(folder / f"{name}.safetensors").header.step
+        if (folder / f"{name}.safetensors").is_file():
+            with suppress(DataError, *_FIELD_ERRORS):
+                header = read_json(folder / f"{name}.json")
+                steps[name] = CheckpointHeader.model_validate(
+                    {field: header[field] for field in CheckpointHeader.model_fields}
+                ).step
     return steps
 
 

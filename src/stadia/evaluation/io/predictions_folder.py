@@ -30,7 +30,14 @@ from stadia.evaluation.io.depth_files import (
     write_depth_map,
     write_depth_png,
 )
-from stadia.evaluation.io.predictions_record import RECORD, PredictionsRecord, Provenance, read_record
+from stadia.evaluation.io.predictions_record import (
+    RECORD,
+    TRAJECTORY,
+    TRAJECTORY_TUM,
+    PredictionsRecord,
+    Provenance,
+    read_record,
+)
 from stadia.files.atomic_files import (
     check_no_links,
     hold_folder,
@@ -50,7 +57,6 @@ FRAME_FILES = ("depth/{}.npz", "depth/{}.png", "depth_color/{}.jpg", "images/{}.
 UNFINISHED = "unfinished.jsonl"
 """Names of the frames that were begun, one a line. It is gone when the prediction is finished."""
 
-TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 _MAX_BEGUN_BYTES = 1 << 28  # a million names as long as file systems allow
 _NOT_ENDED: Mapping[str, Any] = {
     "path": (),

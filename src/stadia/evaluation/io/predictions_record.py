@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from stadia.training.checkpoint import Checkpoint
 
 RECORD = "predictions.json"
+"""File of a folder of predictions with its record."""
+
+TRAJECTORY = "trajectory.txt"
+"""Path of a prediction, as KITTI rows."""
+
+TRAJECTORY_TUM = "trajectory_tum.txt"
+"""The same path as TUM rows, where every frame has a time."""
 
 
 class Provenance(StrictModel):

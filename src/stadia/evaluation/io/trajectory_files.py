@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.files.atomic_files import write_lines
 from stadia.files.input_files import read_text
 from stadia.files.json_files import read_json

@@ -19,7 +19,6 @@ from stadia.datasets.splits import read_split_file
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.files.input_files import MAX_TEXT_BYTES, name_parser_errors, read_bytes
 from stadia.files.json_files import read_json
-from stadia.recipes.prediction.prediction_inputs import PredictionInput
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
@@ -53,10 +52,12 @@ class TrainedInput:
 
     names: of the frames of the input that trained; None where that is not known.
     is_of_training: whether these, or others of their recording, video or session, trained.
+    overlap: with the recording that was predicted; None for a video file or an image.
     """
 
     names: frozenset[str] | None = None
     is_of_training: bool = False
+    overlap: TrainingOverlap | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -123,29 +124,35 @@ class TrainingOverlap:
         return cls(True, of, copies, matched, reason=reason)
 
     @classmethod
-    def find_input(cls, run: Path, given: PredictionInput) -> TrainedInput:
-        """Return what trained of an input. Of a video without a known number of frames, `names` are all that trained.
+    def find_input(
+        cls, run: Path, *, recording: Recording | None, indices: Sequence[int], video_hash: str, names: Sequence[str]
+    ) -> TrainedInput:
+        """Return what trained of the input of a prediction; a single image is not compared.
 
-        given: of a prediction; a single image is not compared.
+        Args:
+            recording: of a data set; None for a video file or an image.
+            indices: of its frames that are predicted.
+            video_hash: of a video file, else "".
+            names: of the frames that are predicted; empty where their number is not known: then the result has the
+                names of all frames of the video that trained.
         """
-        recording = given.recording
         if recording is not None:
-            return cls.find(run, [recording], {recording.name: given.indices}).of_input(recording)
+            return cls.find(run, [recording], {recording.name: indices}).of_input(recording)
         try:
             videos = _videos(_read_facts(run))
         except DataError:
             return TrainedInput()
-        if not given.video_hash or not videos:
+        if not video_hash or not videos:
             return TrainedInput()
-        names = frozenset(f"{number:06d}" for number in videos.get(given.video_hash, ()))
-        return TrainedInput(names.intersection(given.names) if given.names else names, is_of_training=bool(names))
+        trained = frozenset(f"{number:06d}" for number in videos.get(video_hash, ()))
+        return TrainedInput(trained.intersection(names) if names else trained, is_of_training=bool(trained))
 
     def of_input(self, recording: Recording) -> TrainedInput:
         """Return what trained of a recording, among the frames for which this overlap was found."""
         if not self.known:
-            return TrainedInput()
+            return TrainedInput(overlap=self)
         names = frozenset(frame_name(recording, index) for index in self.of.get(recording.name, ()))
-        return TrainedInput(names, is_of_training=recording.name in self.sessions)
+        return TrainedInput(names, is_of_training=recording.name in self.sessions, overlap=self)
 
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:

@@ -57,8 +57,9 @@ from stadia.recipes.launch.start_checks import (
     run_loss_checks,
 )
 from stadia.recipes.launch.step_measurement import DryRunResult, measure_steps
-from stadia.recipes.prediction.recipe_commands import score_validation
+from stadia.recipes.prediction.task import score_validation
 from stadia.training.batches import TrainingPlan
+from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
 from stadia.training.fit import check_devices, fit, open_last_checkpoint
 from stadia.training.fit_messages import FEW_STEPS
@@ -145,7 +146,8 @@ def train(
 
         @torch.no_grad()
         def score() -> None:
-            score_validation(load_recipe(run.folder, recipe_class), data, run, console)
+            checkpoint = Checkpoint.open(run.folder)
+            score_validation(load_recipe(checkpoint, recipe_class), checkpoint, data, run, console)
 
         def keep_data() -> None:
             run.set_values({**list_data_locations(config), **list_data_formats(config)})

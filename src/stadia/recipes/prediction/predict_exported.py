@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.video.video_files import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.backends import BACKENDS
-from stadia.evaluation.backends.backend import ONNXRUNTIME, Backend, BackendChoice, check_backend
+from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.files.atomic_files import expand_home, safe_join
-from stadia.recipes.prediction.prediction_gate import PredictionGate, refuse_unusable
 from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
@@ -34,19 +33,20 @@ from stadia.recipes.prediction.requests import (
     refuse_unused,
     requested_size,
 )
+from stadia.recipes.prediction.verdict import PredictionGate, refuse_unusable
 
 EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend", "strict")
 
 
-def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
-    """Predict an input with an exported network, as `recipe_commands.run_predict` does with a checkpoint.
+def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
+    """Predict an input with an exported network, a .onnx file, as `task.run_predict` does with a checkpoint.
 
     An exported network predicts depth only: no trajectory, no point cloud.
     """
     refuse_unused(request, EXPORTED_OPTIONS, "an exported network")
     name = request.backend or ONNXRUNTIME
     check_backend(BackendChoice(name), is_exported=True)
-    network = ExportedNetwork(request.checkpoint, None if request.size is None else parse_size(request.size))
+    network = ExportedNetwork(file, None if request.size is None else parse_size(request.size))
     trained = {"data": network.about.model_dump(include={"height", "width"})}
     size = requested_size(request.size, trained)
     backend: Backend = BACKENDS.load(name)(network.graph, (network.height, network.width))
@@ -77,9 +77,16 @@ def run_predict_exported(request: PredictRequest, track: TrackProgress) -> Itera
             provenance = network.provenance(size).model_copy(update={"backend": name})
             training = TrainingRecord(focal=(network.about.focal,))
             gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)
-            about: dict[str, Any] = {"source": given.name, "listeners": listeners, "checker": gate}
-            about["has_frame_numbers"] = given.has_frame_numbers
-            written = write_predictions(frames, network, folder, provenance, **about)
+            written = write_predictions(
+                frames,
+                network,
+                folder,
+                provenance,
+                source=given.name,
+                has_frame_numbers=given.has_frame_numbers,
+                listeners=listeners,
+                checker=gate,
+            )
         yield from prediction_lines(folder, written)
         yield from list_files(folder)
         yield trust_line(written)

@@ -1,15 +1,21 @@
-"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted."""
+"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted.
+
+Your own video gets the stride of the training, and its camera where none is known.
+"""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
@@ -18,15 +24,19 @@ from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
-from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
-from stadia.datasets.video.video_files import hash_video, read_user_intrinsics
+from stadia.datasets.video.video_files import find_camera_file, hash_video, read_user_intrinsics
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.files.atomic_files import expand_home
+from stadia.files.json_files import read_json
+from stadia.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
 
     A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
     video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
-    because its neighbors are that far apart; see `recipes.prediction.training_camera.add_training_options`.
+    because its neighbors are that far apart; see `add_training_options`.
     Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
     """
     path = expand_home(path)
@@ -80,9 +90,18 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
         frames = read_frames(recording, indices)
         shown = _mark_on_path(frames, stride) if own else frames
         rate_hz = estimate_frame_rate_hz(recording, every)
-        about: dict[str, Any] = {"has_frame_numbers": has_frame_numbers(recording), "indices": indices}
-        about["names"] = tuple(frame_name(recording, index) for index in indices)
-        inputs.append(PredictionInput(recording.name, shown, len(indices), rate_hz, recording, **about))
+        inputs.append(
+            PredictionInput(
+                recording.name,
+                shown,
+                len(indices),
+                rate_hz,
+                recording,
+                has_frame_numbers=has_frame_numbers(recording),
+                indices=indices,
+                names=tuple(frame_name(recording, index) for index in indices),
+            )
+        )
     return inputs
 
 
@@ -129,7 +148,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
             name, K = f"{decoded.index:06d}", cameras.select_K(decoded.index)
             between = itertools.islice(stream, every - 1)
-            skipped = [_reduce_frame(one, cameras) for one in itertools.islice(between, MAX_FRAMES_APART)]
+            skipped = [_reduce_frame(frame, cameras) for frame in itertools.islice(between, MAX_FRAMES_APART)]
             deque(between, maxlen=0)
             yield Frame(name, decoded.image, K, decoded.time_s, every, on_path, partial(tuple, skipped))
 
@@ -151,6 +170,57 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
     """Return a frame that is not predicted, small: some wait in memory."""
     image, K = reduce_image(decoded.image, cameras.select_K(decoded.index))
     return Frame(f"{decoded.index:06d}", image, K, decoded.time_s)
+
+
+# -- the stride and the camera of a training, for your own video
+
+
+def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` completed by the training options of your own video: its stride, and its camera if no camera
+    is given and none lies beside it.
+    """
+    if not is_own_video(path, options.get("format", "auto")):
+        return dict(options)
+    trained = checkpoint.header.config.get("data", {})
+    stride = {"stride": trained.get("stride", "auto")}
+    if _is_same_source(trained, path) and "camera" in trained:
+        return {**stride, "camera": trained["camera"], **options}
+    camera = find_assumed_camera(checkpoint, path, options)
+    if camera is None:
+        return {**stride, **options}
+    log.warning("%s: %s", path, describe_assumed_camera(camera))
+    return {**stride, "camera": camera.model_dump(), **options}
+
+
+def find_assumed_camera(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> CameraConfig | None:
+    """Return the training's camera for a video of which none is known; None where one is known, or the training's not.
+
+    A camera is known where `options` give it, a file beside the video holds it, or the same video trained.
+    """
+    own = is_own_video(path, options.get("format", "auto"))
+    if not own or "camera" in options or find_camera_file(expand_home(path)) is not None:
+        return None
+    trained = checkpoint.header.config.get("data", {})
+    return None if _is_same_source(trained, path) and "camera" in trained else find_training_camera(checkpoint)
+
+
+def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
+    """Return the one camera of a training, K and size, from its run.json; None where it had several or is not known.
+
+    Raises DataError for a K that cannot be intrinsics.
+    """
+    facts = checkpoint.run_folder / "run.json"
+    stored = read_json(facts) if facts.is_file() else {}
+    camera = stored.get("camera") if isinstance(stored, dict) else None
+    known = None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
+    if known is None or known.K is None or known.size is None:
+        return None
+    check_K(facts, np.array(known.K, dtype=np.float64))
+    return known
+
+
+def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:
+    return "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
 
 
 def describe_assumed_camera(camera: CameraConfig) -> str:

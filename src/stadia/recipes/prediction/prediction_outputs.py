@@ -11,8 +11,8 @@ from stadia.core.errors import StadiaError
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import UNFINISHED, Predictions
 from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
-from stadia.recipes.prediction.prediction_gate import describe_trust, verdict_lines
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.verdict import describe_trust, verdict_lines
 
 log = logging.getLogger(__name__)
 

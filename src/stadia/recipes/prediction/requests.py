@@ -14,19 +14,18 @@ from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
-from stadia.evaluation.backends.backend import TORCH, BackendChoice
+from stadia.evaluation.backends import TORCH, BackendChoice
+from stadia.evaluation.io.predictions_record import RECORD
 from stadia.files.atomic_files import expand_home, is_existing_path
 from stadia.files.json_files import read_json
-
-PREDICTIONS_RECORD = "predictions.json"
-"""Record of a folder of predictions (`evaluation.io.predictions_folder`)."""
+from stadia.training.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictRequest:
     """`stadia predict CHECKPOINT INPUT`.
 
-    options: how to open `source`, from `recipes.prediction.requests.parse_source_options`.
+    options: how to open `source`, from `parse_source_options`.
     every: each n-th frame.
     motion: method of the trajectory; None = aligned.
     size: "1216x352", if it is not the training's.
@@ -39,10 +38,9 @@ class PredictRequest:
     strict: raise VerdictError, after all files are written, where the verdict is unusable.
     """
 
-    checkpoint: Path
     source: Path
-    options: Mapping[str, Any]
     out: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
     every: int = 1
     motion: str | None = None
     size: str | None = None
@@ -60,11 +58,11 @@ class PredictRequest:
         return BackendChoice(self.backend or TORCH, self.precision)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateRequest:
     """`stadia evaluate CHECKPOINT DATA`.
 
-    options: how to open `data`, from `recipes.prediction.requests.parse_source_options`.
+    options: how to open `data`, from `parse_source_options`.
     protocol: of depth.
     frames: file with a frame list.
     every: each n-th frame.
@@ -75,9 +73,8 @@ class EvaluateRequest:
     out: None = into the run.
     """
 
-    checkpoint: Path
     data: Path
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = "metric"
     frames: Path | None = None
     every: int = 1
@@ -95,11 +92,11 @@ class EvaluateRequest:
         return frames + "-held-out" * self.held_out + method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OdometryRequest:
     """`stadia odometry CHECKPOINT INPUT`.
 
-    options: how to open `source`, from `recipes.prediction.requests.parse_source_options`.
+    options: how to open `source`, from `parse_source_options`.
     method: of `stadia.odometry.ODOMETRY_METHODS`.
     size: "1216x352", if it is not the training's.
     out: None = into the run.
@@ -107,9 +104,8 @@ class OdometryRequest:
     strict, flip: as of `PredictRequest`.
     """
 
-    checkpoint: Path
     source: Path
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
     method: str = "refined"
     size: str | None = None
     out: Path | None = None
@@ -137,7 +133,7 @@ def refuse_finished(out: Path) -> None:
 
     Anything else in it is judged when the input is open: only then it is known which frames are predicted.
     """
-    path = out / PREDICTIONS_RECORD
+    path = out / RECORD
     if out.exists() and not out.is_dir():
         raise StadiaError(out, found="a file", expected="a new or an empty folder", fix="choose another --out")
     try:
@@ -149,17 +145,11 @@ def refuse_finished(out: Path) -> None:
         raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
 
 
-def describe_checkpoint(checkpoint: Path) -> str:
-    """Return which checkpoint of a path is read, its recipe, its step and its image size, from its header.
-
-    Raises CheckpointError where there is none. Imports no torch.
-    """
-    from stadia.training.checkpoint import Checkpoint
-
-    opened = Checkpoint.open(checkpoint)
-    size = trained_size(opened.header.config)
+def describe_checkpoint(checkpoint: Checkpoint) -> str:
+    """Return which checkpoint is read, its recipe, its step and its image size."""
+    size = trained_size(checkpoint.header.config)
     at = "" if size is None else f", trained at {size_text(size)}"
-    return f"reading {opened.path}: {opened.header.recipe}, step {opened.header.step}{at}"
+    return f"reading {checkpoint.path}: {checkpoint.header.recipe}, step {checkpoint.header.step}{at}"
 
 
 def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[str], what: str) -> None:
@@ -169,13 +159,13 @@ def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[st
         used: fields of the request that have an effect.
         what: the recipe or network that runs.
     """
-    optional = [one for one in fields(request) if one.name not in {"checkpoint", "source", "data", "options", "out"}]
-    given = [one.name for one in optional if getattr(request, one.name) not in (one.default, False)]
+    optional = [option for option in fields(request) if option.name not in {"source", "data", "options", "out"}]
+    given = [option.name for option in optional if getattr(request, option.name) not in (option.default, False)]
     names = [f"--{name.replace('_', '-')}" for name in given if name not in used]
     if "options" not in used:
         names += [f"data.{name}" for name in request.options]
     if names:
-        usable = ", ".join(f"--{one.name.replace('_', '-')}" for one in optional if one.name in used)
+        usable = ", ".join(f"--{option.name.replace('_', '-')}" for option in optional if option.name in used)
         expected = f"options that it uses ({usable})" if usable else "no options"
         raise ConfigError(
             " and ".join(names), found=f"used together with {what}", expected=expected, fix="leave it out"

@@ -1,7 +1,8 @@
-"""`stadia predict` and `stadia evaluate` with recipes of depth, and scores of recordings after a training."""
+"""Predict and score depth, and motion where the network predicts it: `DepthTask`, and scores of recordings."""
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,12 +21,11 @@ from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_p
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
-from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, PredictionChecker, Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions
+from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
@@ -46,9 +46,12 @@ from stadia.recipes.prediction.backend_predictor import (
     limit_torch_threads,
     open_backend,
 )
-from stadia.recipes.prediction.frame_choice import choose_window, thin_frames
-from stadia.recipes.prediction.prediction_gate import PredictionGate, refuse_unusable, verdict_lines
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.prediction_inputs import (
+    PredictionInput,
+    add_training_options,
+    find_assumed_camera,
+    open_inputs,
+)
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     IMAGE,
@@ -58,7 +61,6 @@ from stadia.recipes.prediction.prediction_outputs import (
     side_by_side_writer,
     trust_line,
 )
-from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput, score_split
 from stadia.recipes.prediction.requests import (
     EvaluateRequest,
     PredictRequest,
@@ -66,19 +68,32 @@ from stadia.recipes.prediction.requests import (
     network_size_notes,
     size_text,
 )
-from stadia.recipes.prediction.training_camera import add_training_options, find_assumed_camera
-from stadia.recipes.prediction.verdict_record import find_unusable_codes, record_worse_verdict, replace_verdict
-from stadia.training.checkpoint import Checkpoint, read_steps
+from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, score_split
+from stadia.recipes.prediction.verdict import (
+    PredictionGate,
+    open_gate,
+    read_training_record,
+    record_worse_verdict,
+    refuse_unusable,
+    replace_verdict,
+    verdict_lines,
+)
 from stadia.training.run_folder import Run
 
 CLOUD = "cloud.ply"
+"""Point cloud of a prediction."""
+
 PATH_DRAWING = "trajectory.png"
+"""Drawing of the path of a prediction."""
 
 MIN_CHECKED_FRAMES = 30
 """Fewer validation frames are judged together with those that trained: pairs with motion need frames in a row."""
 
-MAX_CHECKED_RECORDINGS, MAX_CHECKED_FRAMES = 4, 60
-"""Of a training's validation data, for the verdict on its predictions."""
+MAX_CHECKED_RECORDINGS = 4
+"""Maximum number of recordings for the verdict at a training's end, which takes seconds for each."""
+
+MAX_CHECKED_FRAMES = 60
+"""Maximum number of frames of each of them."""
 
 MAX_SCORED_FRAMES = 1000
 """Maximum number of scored validation frames."""
@@ -101,7 +116,7 @@ class LabeledRecordings(LabeledSet):
     trained_on: Sequence[tuple[Recording, Sequence[int]]] = ()
 
 
-class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, LabeledRecordings, RecordingScores]):
+class DepthTask(Task[DepthRecipe[Any, Any, Any, Any], PredictionInput, LabeledRecordings, RecordingScores]):
     """Depth, and motion if the network predicts it: maps, trajectory, side-by-side video and point cloud."""
 
     reuse_predictions = True
@@ -113,8 +128,9 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
         self.predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
         self.trust_lines = dict[str, None]()
-        self.strict, self.checks = request.strict, dict[str, Mapping[str, Any]]()
-        options = add_training_options(request.checkpoint, request.source, request.options)
+        self.is_strict = request.strict
+        self.checks = dict[str, Mapping[str, Any]]()
+        options = add_training_options(self.checkpoint, request.source, request.options)
         self.open_again = partial(open_inputs, request.source, every=request.every, **options)
         return self.open_again()
 
@@ -122,28 +138,34 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         self,
         given: PredictionInput,
         folder: Path,
+        *,
         request: PredictRequest,
         provenance: Provenance,
         track: TrackProgress,
     ) -> Iterator[str]:
         yield from self._start_backend(request)
-        cloud = request.cloud is not False
-        assumed = find_assumed_camera(request.checkpoint, request.source, request.options) is not None
-        run = Checkpoint.open(request.checkpoint).path.parent.parent
-        trained = TrainingOverlap.find_input(run, given)
-        training = read_training_record(request.checkpoint, of_trained=bool(trained.names))
-        of_input = {"is_of_training": trained.is_of_training, "has_trained_frames": bool(trained.names)}
-        gate = PredictionGate(self.predictor.depth_scale, training, camera_is_assumed=assumed, **of_input)
-        settings: dict[str, Any] = {"video": request.video, "cloud": cloud, "checker": gate, "track": track}
-        settings["trained"] = trained.names
-        predictions = predict_input(self.predictor, given, folder, provenance, **settings)
+        assumed = find_assumed_camera(self.checkpoint, request.source, request.options)
+        gate, trained = open_gate(
+            self.checkpoint, given, self.predictor.depth_scale, camera_is_assumed=assumed is not None
+        )
+        predictions = predict_input(
+            self.predictor,
+            given,
+            folder,
+            provenance,
+            video=request.video,
+            cloud=request.cloud is not False,
+            checker=gate,
+            track=track,
+            trained=trained.names,
+        )
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
         if predictions.record is not None:
             note = note_trained(predictions.record.trained_on, len(predictions.record.entries))
             yield from [f"note: {note}"] * bool(note)
         self.checks[given.name] = gate.to_json()
-        yield from record_worse_verdict(run, gate.judge(), given.name)
+        yield from record_worse_verdict(self.checkpoint.run_folder, gate.judge(), given.name)
 
     def _start_backend(self, request: PredictRequest) -> Iterator[str]:
         """Replace the predictor, once, where the request names a backend; yield notes."""
@@ -151,15 +173,15 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         if choice.is_default or isinstance(self.predictor, BackendPredictor):
             return
         yield describe_backend_choice(choice)
-        self.predictor = open_backend(request.checkpoint, self.predictor, choice, self.open_again)
+        self.predictor = open_backend(self.checkpoint, self.predictor, choice, self.open_again)
         yield from describe_cost(choice.precision, self.predictor.precision_cost)
 
     def closing_lines(self) -> Iterator[str]:
         yield from self.trust_lines
-        if self.strict:
+        if self.is_strict:
             refuse_unusable(self.checks)
 
-    def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledRecordings:
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledRecordings:
         """Open recordings, by default the held-out split of a dataset.
 
         Raises ConfigError if the object heights that gave the scale were measured on this dataset.
@@ -173,11 +195,15 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         if request.frames is None:
             notes += _choose_split(data, options)
         predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
-        recordings = open_recordings(data, progress=progress, **add_training_options(request.checkpoint, data, options))
+        opened_with = add_training_options(self.checkpoint, data, options)
+        recordings = open_recordings(data, progress=progress, **opened_with)
         listed = None if request.frames is None else read_frame_list(request.frames, recordings)
         indices: Mapping[str, Sequence[int]] = (
-            {one.name: range(0, len(one), request.every) for one in recordings} if listed is None else listed.indices
+            {recording.name: range(0, len(recording), request.every) for recording in recordings}
+            if listed is None
+            else listed.indices
         )
+        run = self.checkpoint.run_folder
         overlap = TrainingOverlap.find(run, recordings, indices)
         indices = overlap.left_out(indices, run) if request.held_out else indices
         summary = {
@@ -210,13 +236,17 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
         """Return the validation frames of each data set, predicted at its own size and crop."""
         labeled = []
-        for name, one in data.each.items():
-            own = ((one.config.height, one.config.width), one.config.crop) if name else (None, None)
-            recordings, indices = unique_recordings(one.split.val), frame_indices(one.split.val)
-            predictor, split = DepthPredictor(self.recipe, *own), f"val-{name}" if name else "val"
-            if (found := _label_split(predictor, recordings, run, split, indices)) is not None:
-                trained_on = [(part.recording, part.indices) for part in one.split.train]
-                labeled.append(replace(found, trained_on=trained_on))
+        for name, dataset in data.each.items():
+            config, split = dataset.config, dataset.split
+            if name:
+                predictor = DepthPredictor(self.recipe, (config.height, config.width), config.crop)
+            else:
+                predictor = DepthPredictor(self.recipe)
+            recordings, indices = unique_recordings(split.val), frame_indices(split.val)
+            scored = _label_split(predictor, recordings, run, f"val-{name}" if name else "val", indices)
+            if scored is not None:
+                trained_on = [(part.recording, part.indices) for part in split.train]
+                labeled.append(replace(scored, trained_on=trained_on))
         return labeled
 
     def score(self, labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
@@ -224,7 +254,8 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
         """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
-        split, training = next(iter(data.each.values())).split, read_training_record(run.folder)
+        split = next(iter(data.each.values())).split
+        training = read_training_record(self.checkpoint)
         validated = frame_indices(split.val)
         count = sum(map(len, validated.values()))
         has_few = count < MIN_CHECKED_FRAMES
@@ -232,8 +263,8 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
         named = {recording.name: recording for recording in unique_recordings(frames)}
         named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
-        trained = {part.recording.session for one in data.each.values() for part in one.split.train}
-        is_of_training = any(one.session in trained for one in named.values())
+        trained = {part.recording.session for dataset in data.each.values() for part in dataset.split.train}
+        is_of_training = any(recording.session in trained for recording in named.values())
         gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training)
         for name, recording in named.items():
             chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
@@ -247,9 +278,12 @@ class DepthCommands(Commands[DepthRecipe[Any, Any, Any, Any], PredictionInput, L
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
         """Write a point cloud and the score of the mean depth (scores/NAME-mean-depth.json); print the notes."""
         _write_middle_cloud(labeled, run)
-        what = labeled.trained_on, labeled.recordings, labeled.indices, labeled.predictor, labeled.protocol
-        if score.depth is not None and (baseline := score_mean_depth(*what)) is not None:
-            write_score(run.folder / "scores" / f"{labeled.name}-mean-depth.json", baseline)
+        if score.depth is not None:
+            baseline = score_mean_depth(
+                labeled.trained_on, labeled.recordings, labeled.indices, labeled.predictor, labeled.protocol
+            )
+            if baseline is not None:
+                write_score(run.folder / "scores" / f"{labeled.name}-mean-depth.json", baseline)
         split = labeled.name.replace("val", "validation", 1)
         for note in score.notes:
             console.print(f"note: {split}: {note}", markup=False, highlight=False, soft_wrap=True)
@@ -270,21 +304,6 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
         prepared = PreparedFrame.prepare(predictor, frame)
         gate.take(prepared.frame, partial(predict, prepared))
         yield frame
-
-
-def read_training_record(checkpoint: Path, *, of_trained: bool = False) -> TrainingRecord:
-    """Return the training as a checkpoint and its run's files record it.
-
-    of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
-    """
-    opened = Checkpoint.open(checkpoint)
-    run, steps, focal = opened.path.parent.parent, opened.header.step, opened.buffer("focal")
-    known = read_steps(opened.path.parent)
-    record = TrainingRecord.read(run, steps=steps, focal=focal, trained_steps=known.get("last"))
-    others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
-    if opened.path.stem in known and others:
-        record = replace(record, checkpoint=f"{opened.path.name}, step {steps}", other_checkpoint=others[0])
-    return replace(record, unusable_codes=find_unusable_codes(run)) if of_trained else record
 
 
 def predict_input(
@@ -329,10 +348,20 @@ def predict_input(
                 path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
-        about: dict[str, Any] = {"source": given.name, "further": (VIDEO, IMAGE, CLOUD, PATH_DRAWING)}
-        about |= {"checker": checker, "trained": trained, "has_frame_numbers": given.has_frame_numbers}
-        about["precision_cost"] = getattr(predictor, "precision_cost", None)
-        return predict_to_folder(predictor, frames, out, provenance, listeners=listeners, complete=complete, **about)
+        return predict_to_folder(
+            predictor,
+            frames,
+            out,
+            provenance,
+            source=given.name,
+            has_frame_numbers=given.has_frame_numbers,
+            listeners=listeners,
+            complete=complete,
+            further=(VIDEO, IMAGE, CLOUD, PATH_DRAWING),
+            checker=checker,
+            precision_cost=predictor.precision_cost if isinstance(predictor, BackendPredictor) else None,
+            trained=trained,
+        )
 
 
 # -- evaluate
@@ -443,3 +472,37 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     image = to_uint8(shown.image)
     depth = np.where(find_far_sky(image, depth), 0, depth)  # the lowest rows are never sky
     write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, image, depth, shown.K)
+
+
+# -- the frames that are scored or checked, where all would take too long
+
+
+def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
+    """Return at most `most` neighboring ones of ascending indices, around the first that are in `middle`.
+
+    middle: ascending, each one of `indices`; empty for the first ones.
+    """
+    if not middle:
+        return indices[:most]
+    first = bisect.bisect_left(indices, middle[0])
+    before = max(0, (most - len(middle)) // 2)
+    start = max(0, min(first - before, len(indices) - most))
+    return indices[start : start + most]
+
+
+def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
+    """Return at most `most` frames spread over all: the first frames of each block, since motion is scored too.
+
+    A block is a range of consecutive frames; each keeps its share. Of single frames every n-th stays.
+
+    indices: ascending, by recording name.
+    """
+    total, before = max(sum(map(len, indices.values())), 1), 0
+    kept: dict[str, list[int]] = {}
+    for name, frames in indices.items():
+        kept[name] = []
+        for block in np.split(np.asarray(frames, dtype=np.intp), np.flatnonzero(np.diff(frames) != 1) + 1):
+            after = before + len(block)
+            kept[name] += block[: after * most // total - before * most // total].tolist()
+            before = after
+    return kept

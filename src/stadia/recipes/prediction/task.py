@@ -1,7 +1,7 @@
 """Run `stadia predict` and `stadia evaluate` for any trained recipe, and score a training's validation data.
 
-All recipes share what is here: load the checkpoint, refuse unused options, choose folders, write score files.
-A recipe adds its hooks, a subclass of `Commands` in the table `stadia.recipes.COMMANDS`.
+All recipes share what is here: load the recipe, refuse unused options, choose folders, write score files.
+What a recipe predicts is a subclass of `Task` in the table `stadia.recipes.TASKS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.atomic_files import check_no_links, hold_lock, safe_join
-from stadia.recipes import COMMANDS
+from stadia.recipes import TASKS
 from stadia.recipes.base import build_recipe
 from stadia.recipes.prediction.prediction_outputs import list_files
 from stadia.recipes.prediction.requests import (
@@ -96,35 +96,40 @@ LabeledT = TypeVar("LabeledT", bound=LabeledSet)
 ScoreT = TypeVar("ScoreT", bound=Score)
 
 
-class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
-    """What the commands need of one kind of prediction: depth, objects, or depth and mask. The default does nothing.
+class Task(Generic[RecipeT, InputT, LabeledT, ScoreT]):
+    """What is predicted and scored: depth, objects, or depth and mask. The default predicts and scores nothing.
 
     reuse_predictions: whether finished predictions of an earlier evaluation are scored again instead of replaced.
 
     Args:
         recipe: trained, in evaluation mode.
-        trained_with: the configuration in its checkpoint.
+        checkpoint: that the recipe was loaded from.
         size: (height, width) of the network's images; None = the training's.
     """
 
     reuse_predictions: ClassVar[bool] = False
 
-    def __init__(self, recipe: RecipeT, trained_with: Mapping[str, Any], size: Size | None = None) -> None:
-        self.recipe, self.trained_with, self.size = recipe, trained_with, size
+    def __init__(self, recipe: RecipeT, checkpoint: Checkpoint, size: Size | None = None) -> None:
+        self.recipe, self.checkpoint, self.size = recipe, checkpoint, size
+
+    @property
+    def trained_with(self) -> Mapping[str, Any]:
+        """Return the configuration of the training."""
+        return self.checkpoint.header.config
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> Collection[str]:
         """Return the fields of the request that are used; all others are refused if they are given.
 
         Default: all but `flip`, which predictions and scores record as used.
         """
-        return [one.name for one in fields(request) if one.name != "flip"]
+        return [option.name for option in fields(request) if option.name != "flip"]
 
     def open_inputs(self, request: PredictRequest) -> Sequence[InputT]:
         """Open the images to predict. Default: raises CheckpointError."""
-        raise self._unsupported(request.checkpoint, "predicts nothing of an image")
+        raise self._unsupported("predicts nothing of an image")
 
     def predict_input(
-        self, given: InputT, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
+        self, given: InputT, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
     ) -> Iterator[str]:
         """Predict one input into its folder; yield its line, then notes ("note: ...")."""
         raise NotImplementedError
@@ -133,14 +138,12 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
         """Yield lines about what the predictions mean."""
         raise NotImplementedError
 
-    def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledT:
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledT:
         """Open labeled data, without the frames that trained if the request excludes them.
-
-        run: folder of the run that the checkpoint is of.
 
         Default: raises CheckpointError.
         """
-        raise self._unsupported(request.checkpoint, "scores nothing")
+        raise self._unsupported("scores nothing")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[LabeledT]:
         """Return the validation data of a training, one labeled set for each of its data sets that has some."""
@@ -156,28 +159,31 @@ class Commands(Generic[RecipeT, InputT, LabeledT, ScoreT]):
     def check_predictions(self, data: Any, run: Run, console: Console) -> None:
         """Judge what a finished training predicts, and add the findings to the run's. Default: nothing."""
 
-    def _unsupported(self, checkpoint: Path, what: str) -> CheckpointError:
-        found = f"a checkpoint of '{self.recipe.recipe}', which {what}"
-        return CheckpointError(checkpoint, found=found, expected="a recipe that does", fix="pass another checkpoint")
+    def _unsupported(self, what: str) -> CheckpointError:
+        found, fix = f"a checkpoint of '{self.recipe.recipe}', which {what}", "pass another checkpoint"
+        return CheckpointError(self.checkpoint.path, found=found, expected="a recipe that does", fix=fix)
 
 
-def run_predict(request: PredictRequest, track: TrackProgress) -> Iterator[str]:
+def run_predict(checkpoint: Checkpoint, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
     """Predict an input into a new folder, or one folder for each of several; yield lines for people.
 
-    Raises CheckpointError if the recipe has no commands, and the errors of opening the input.
+    Raises CheckpointError if the recipe has no task, and the errors of opening the input.
     """
-    commands, provenance = _open_commands(request)
-    yield from (f"note: {note}" for note in network_size_notes(commands.size, commands.trained_with))
-    inputs = commands.open_inputs(request)
+    task = _open_task(checkpoint, request)
+    choice = request.backend_choice
+    used = {"backend": choice.backend, "precision": choice.precision}
+    provenance = _describe_provenance(task, request).model_copy(update=used)
+    yield from (f"note: {note}" for note in network_size_notes(task.size, task.trained_with))
+    inputs = task.open_inputs(request)
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
-        yield from commands.predict_input(given, folder, request, provenance, track)
+        yield from task.predict_input(given, folder, request=request, provenance=provenance, track=track)
         yield from list_files(folder)
-    yield from commands.closing_lines()
+    yield from task.closing_lines()
 
 
 def run_evaluate(
-    request: EvaluateRequest, track: TrackProgress, progress: ReportProgress
+    checkpoint: Checkpoint, request: EvaluateRequest, track: TrackProgress, progress: ReportProgress
 ) -> tuple[dict[str, Any], list[Path]]:
     """Predict labeled data and score the predictions from disk.
 
@@ -186,43 +192,43 @@ def run_evaluate(
         progress: called while images are decoded.
 
     Returns the summary to print, with its "notes", and the written files. Raises CheckpointError if the recipe has no
-    commands, ConfigError without a folder to write into, and the errors of opening the data.
+    task, ConfigError without a folder to write into, and the errors of opening the data.
     """
-    commands, provenance = _open_commands(request)
-    checkpoint = Checkpoint.open(request.checkpoint)
-    run = checkpoint.path.parent.parent
+    task = _open_task(checkpoint, request)
+    provenance = _describe_provenance(task, request)
+    run = checkpoint.run_folder
     is_run = (run / "run.json").is_file()
     if is_run:
         check_no_links(run)
     if request.out is None and not is_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
-    labeled = commands.open_labeled(request, run, progress)
+    labeled = task.open_labeled(request, progress)
     about = {"checkpoint": provenance.checkpoint, "data": str(request.data.resolve()), **labeled.about}
     labeled = replace(labeled, about=about)
-    suffix = request.suffix + (f"-{size_text(commands.size)}" if commands.size else "")
+    suffix = request.suffix + (f"-{size_text(task.size)}" if task.size else "")
     name = labeled.name + suffix
     origin = f"{checkpoint.path.stem}-step{checkpoint.header.step}{suffix}"
-    folder = request.out or safe_join(run / "predictions", origin if commands.reuse_predictions else name)
-    if request.out is None and not commands.reuse_predictions:
+    folder = request.out or safe_join(run / "predictions", origin if task.reuse_predictions else name)
+    if request.out is None and not task.reuse_predictions:
         _take_back(folder, run)  # of the same images, by an earlier evaluation
     scores = (run if is_run else folder) / "scores"
     out = ScoreOutput(folder, provenance, scores / f"{labeled.name}{request.suffix}.json")
-    score = commands.score(labeled, out, track)
+    score = task.score(labeled, out, track)
     return {**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)]
 
 
-def score_validation(recipe: AnyRecipe, data: Any, run: Run, console: Console) -> None:
-    """Score the validation data of a training into its run; nothing without validation data or commands.
+def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
+    """Score the validation data of a training into its run; nothing without validation data or a task.
 
-    recipe: with the best weights, in evaluation mode and without gradients.
+    recipe: with the weights of the checkpoint, the run's best, in evaluation mode and without gradients.
     """
     recipe.finish_training(run, console)
-    commands = _find_commands(recipe.recipe)(recipe, run.config)
-    for labeled in commands.open_validation(data, run):
-        score = score_split(commands.score, labeled, run, Provenance.from_checkpoint(run.folder), console)
-        commands.finish_validation(labeled, score, run, console)
-    commands.check_predictions(data, run, console)
+    task = _find_task(recipe.recipe)(recipe, checkpoint)
+    for labeled in task.open_validation(data, run):
+        score = score_split(task.score, labeled, run, Provenance.from_checkpoint(checkpoint), console)
+        task.finish_validation(labeled, score, run, console)
+    task.check_predictions(data, run, console)
 
 
 def score_split(
@@ -235,12 +241,12 @@ def score_split(
     """Score labeled data into a run's folder: predictions/NAME and scores/NAME.json."""
     folder = safe_join(run.folder / "predictions", labeled.name)
     _take_back(folder, run.folder)  # of this run before it was resumed, or half-written when it was killed
-    found = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
+    scored = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
     if provenance.flip:
         about["flip"] = True
-    found.write(run.folder / "scores", labeled.name, about)
-    return found
+    scored.write(run.folder / "scores", labeled.name, about)
+    return scored
 
 
 def _take_back(folder: Path, run: Path) -> None:
@@ -256,24 +262,23 @@ def _take_back(folder: Path, run: Path) -> None:
             folder.rename(next(path for path in numbered if not path.exists()))
 
 
-def _find_commands(recipe: str) -> type[Commands[Any, Any, Any, Any]]:
-    """Return the hooks of a recipe; the default ones if the table has none."""
-    return COMMANDS.load(recipe) if recipe in COMMANDS else Commands
+def _find_task(recipe: str) -> type[Task[Any, Any, Any, Any]]:
+    """Return the task of a recipe; the default one if the table has none."""
+    return TASKS.load(recipe) if recipe in TASKS else Task
 
 
-def _open_commands(request: PredictRequest | EvaluateRequest) -> tuple[Commands[Any, Any, Any, Any], Provenance]:
-    """Load the recipe and its commands; refuse options that it does not use."""
-    recipe = build_recipe.load_recipe(request.checkpoint)
-    header = Checkpoint.open(request.checkpoint).header
-    size = requested_size(request.size, header.config)
-    commands = _find_commands(header.recipe)(recipe, header.config, size)
-    refuse_unused(request, commands.used_options(request), f"recipe '{header.recipe}'")
-    provenance = Provenance.from_checkpoint(request.checkpoint, request.motion or "aligned", size)
-    provenance = provenance.model_copy(update={"flip": request.flip})
-    if isinstance(request, PredictRequest):
-        choice = request.backend_choice
-        provenance = provenance.model_copy(update={"backend": choice.backend, "precision": choice.precision})
-    return commands, provenance
+def _open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest) -> Task[Any, Any, Any, Any]:
+    """Load the recipe of a checkpoint with its task; refuse options that it does not use."""
+    recipe = build_recipe.load_recipe(checkpoint)
+    size = requested_size(request.size, checkpoint.header.config)
+    task = _find_task(checkpoint.header.recipe)(recipe, checkpoint, size)
+    refuse_unused(request, task.used_options(request), f"recipe '{checkpoint.header.recipe}'")
+    return task
+
+
+def _describe_provenance(task: Task[Any, Any, Any, Any], request: PredictRequest | EvaluateRequest) -> Provenance:
+    provenance = Provenance.from_checkpoint(task.checkpoint, request.motion or "aligned", task.size)
+    return provenance.model_copy(update={"flip": request.flip})
 
 
 def _console_track(console: Console) -> TrackProgress:

@@ -29,8 +29,8 @@ from stadia.evaluation.validation_metrics import compute_image_sums, compute_ove
 from stadia.models.config import OVERLAY_STRIDE
 from stadia.recipes.overlay.data import OverlayData
 from stadia.recipes.overlay.recipe import OverlayRecipe
-from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task
 from stadia.synthetic.composites.composer import CompositeSource
 from stadia.synthetic.composites.composite_files import is_composite_set
 from stadia.training.run_folder import Run
@@ -85,7 +85,7 @@ class CompositeScore:
         return [folder / f"{name}.json"]
 
 
-class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites, CompositeScore]):
+class OverlayTask(Task[OverlayRecipe, CompositeInput, LabeledComposites, CompositeScore]):
     """Depth and foreground mask of a composite image, from it and its background."""
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
@@ -99,7 +99,13 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
         return [CompositeInput(name, find_pairs(request.source, request.background))]
 
     def predict_input(
-        self, given: CompositeInput, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
+        self,
+        given: CompositeInput,
+        folder: Path,
+        *,
+        request: PredictRequest,
+        provenance: Provenance,
+        track: TrackProgress,
     ) -> Iterator[str]:
         numbers = range(0, len(given.samples or ()), request.every)
         images = read_pairs(given.pairs) if given.samples is None else compose_samples(given.samples, numbers)
@@ -117,7 +123,7 @@ class OverlayCommands(Commands[OverlayRecipe, CompositeInput, LabeledComposites,
                 "distance by one factor"
             )
 
-    def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledComposites:
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledComposites:
         """Open a composite set: its split "test", else "val", else what exists."""
         samples = _open_samples(self.recipe, request.data, progress)
         about = _describe_labels(samples)

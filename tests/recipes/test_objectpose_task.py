@@ -27,7 +27,7 @@ from stadia.geometry import se3
 from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.objectpose import commands
+from stadia.recipes.objectpose import task
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, collect_score
@@ -170,12 +170,12 @@ def test_images_whose_objects_were_missed_are_the_worst(
     compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
     score = collect_score(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
     drawn: list[str] = []
-    monkeypatch.setattr(commands, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
+    monkeypatch.setattr(task, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
     monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
     monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
-    monkeypatch.setattr(commands, "WORST_DRAWN", 5)
+    monkeypatch.setattr(task, "WORST_DRAWN", 5)
     recipe, whole = load_recipe(run), ObjectFolder.open(tables, "test")
-    commands._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
+    task._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 
@@ -205,7 +205,7 @@ def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
     nothing = collect_score(presets.CLASSES, []), []
-    monkeypatch.setattr(commands, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
+    monkeypatch.setattr(task, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
     return counts
 
 

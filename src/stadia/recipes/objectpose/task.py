@@ -41,8 +41,8 @@ from stadia.recipes.objectpose.object_pose_scores import (
     score_estimates,
 )
 from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
-from stadia.recipes.prediction.recipe_commands import Commands, LabeledSet, ScoreOutput
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
+from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
 
@@ -84,7 +84,7 @@ class EvaluatedObjects:
         return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
 
 
-class ObjectPoseCommands(Commands[ObjectPoseRecipe, ObjectInput, LabeledObjects, EvaluatedObjects]):
+class ObjectPoseTask(Task[ObjectPoseRecipe, ObjectInput, LabeledObjects, EvaluatedObjects]):
     """Boxes, masks and poses of objects, as drawings, json and csv."""
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
@@ -94,7 +94,7 @@ class ObjectPoseCommands(Commands[ObjectPoseRecipe, ObjectInput, LabeledObjects,
         return open_object_inputs(request.source, every=request.every, **request.options)
 
     def predict_input(
-        self, given: ObjectInput, folder: Path, request: PredictRequest, provenance: Provenance, track: TrackProgress
+        self, given: ObjectInput, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
     ) -> Iterator[str]:
         recipe, data = self.recipe, self.recipe.config.data
         writer = ObjectPredictionsWriter(folder, recipe.classes, provenance)
@@ -126,7 +126,8 @@ class ObjectPoseCommands(Commands[ObjectPoseRecipe, ObjectInput, LabeledObjects,
         yield "poses are in metres for the given camera; a wrong focal length scales every distance"
         yield ("note: images unlike those of the training give wrong objects, and no check detects that")
 
-    def open_labeled(self, request: EvaluateRequest, run: Path, progress: ReportProgress) -> LabeledObjects:
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledObjects:
+        run = self.checkpoint.run_folder
         chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, request, run)
         about = {"split": chosen.split, "trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
         name = f"{request.data.resolve().name}-{chosen.split}"
@@ -265,12 +266,12 @@ def score_results(results: Path, reference: Path, split: str | None, held_out_of
 
 
 def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
-    recipe = load_recipe(run)
+    checkpoint = Checkpoint.open(run)
+    recipe = load_recipe(checkpoint)
     if recipe.recipe != "objectpose":
         raise ConfigError(
             "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"
         )
     options = {} if split is None else {"split": split}
-    folder = Checkpoint.open(run).path.parent.parent
-    request = EvaluateRequest(run, reference, options, held_out=True)
-    return select_scored_images(recipe.config.data.classes, recipe.config.data, request, folder)
+    request = EvaluateRequest(data=reference, options=options, held_out=True)
+    return select_scored_images(recipe.config.data.classes, recipe.config.data, request, checkpoint.run_folder)
