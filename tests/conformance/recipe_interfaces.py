@@ -31,12 +31,12 @@ def demo(name: str, part: Any, folder: Path) -> None:
     assert list(inspect.signature(part).parameters) == ["out", "overrides"]
 
 
-def commands(name: str, part: Any, folder: Path) -> None:
-    """It implements the hooks of the runner for `predict` and `evaluate`, one row for each recipe."""
+def task(name: str, part: Any, folder: Path) -> None:
+    """It implements what the runner needs for `predict` and `evaluate`, one row for each recipe."""
     assert list(TASKS) == list(RECIPES)
     assert issubclass(part, Task)
     for hook in ("used_options", "open_inputs", "predict_input", "score"):
         assert getattr(part, hook) is not getattr(Task, hook), f"{part.__name__} does not implement {hook}"
 
 
-INTERFACE_CHECKS = (recipe, demo, commands)
+INTERFACE_CHECKS = (recipe, demo, task)

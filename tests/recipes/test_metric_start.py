@@ -26,7 +26,7 @@ from stadia.recipes.prediction.task import run_evaluate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.batches import TrainingPlan
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.depth_commands import score_recordings
+from stadia.recipes.prediction.depth_task import score_recordings
 from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.peak_memory import PeakMemory
