@@ -16,8 +16,8 @@ from stadia.core.recording import LEFT
 from stadia.datasets.formats.stadia_folder import FolderRecording
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes
-from stadia.files.atomic_files import safe_join
 from stadia.files.json_files import read_json
+from stadia.files.paths import safe_join
 
 Image = NDArray[np.uint8]
 DVM_TABLE = "Ad_table (extra).csv"

@@ -9,6 +9,8 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from stadia.files.write_errors import THIS_MACHINE
+
 
 def join_together(processes: Sequence[BaseProcess], timeout: float) -> list[int | None]:
     """Wait until every process has ended, or until one has failed or the time (s) is over: then kill the others.
@@ -36,3 +38,11 @@ def is_running(pid: int) -> bool:
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def leave_stale_file(path: Path) -> Path:
+    """Leave the temporary file of a process that was killed while it wrote `path`. Return its path."""
+    name = f".{path.stem}.{THIS_MACHINE}-999999999.x1y2z3_4.partial{path.suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(name).write_bytes(b"half")
+    return path.with_name(name)

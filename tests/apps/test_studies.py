@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.processes import leave_stale_file
 
 from stadia import recipes
 from stadia.apps.studies.config import check_metric
@@ -167,7 +168,7 @@ def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path, monkeyp
     ablate(Trainings(noise))
     (run,) = (tmp_path / "studies" / "study" / "runs").glob("*-fast-seed1")
     (run / "report.html").unlink()
-    (run / ".report.abcdefgh.partial.html").touch()
+    leftover = leave_stale_file(run / "report.html")
     monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in a process of its own
     again = Trainings(noise)
     code, _, err = ablate(again)
@@ -176,7 +177,7 @@ def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path, monkeyp
         f"fast-seed1: its report was missing: {(run / 'report.html').relative_to(tmp_path)}"
     ]
     assert "fast-seed1" in (run / "report.html").read_text()
-    assert not (run / ".report.abcdefgh.partial.html").exists()
+    assert not leftover.exists()
 
 
 def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import sys
 from pathlib import Path
@@ -16,7 +14,7 @@ from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
 from stadia.cli.studies import choose_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
-from stadia.files.atomic_files import hold_folder
+from stadia.files.locks import hold_folder
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -167,17 +165,6 @@ def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="found no optuna"):
         sweep().run(1, resolved, lambda trial: None)
     assert not (tmp_path / "sweep").exists()
-
-
-def test_a_lock_is_left_on_file_systems_without_locks(sweep, tmp_path, monkeypatch):
-    """Another process may hold it; Optuna takes over one that is 30 s old."""
-    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOSYS, "no locks")))
-    lock = tmp_path / "sweep" / "optuna.log.lock"
-    lock.parent.mkdir()
-    lock.symlink_to("optuna.log")
-    asked = sweep()
-    monkeypatch.setattr(Sweep, "_search", lambda *_: lock.is_symlink())
-    assert asked.run(1, resolved, lambda trial: None)
 
 
 def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path):

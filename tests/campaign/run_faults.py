@@ -25,7 +25,7 @@ from tests.campaign.faults import COMMANDS, ERRORS, Command, Result, Workplace, 
 from tests.campaign.harness import Server
 from tests.campaign.sound import build
 
-_TEMPORARY = re.compile(r"\.([^/]*)\.[a-z0-9_]{8}\.partial")
+_TEMPORARY = re.compile(r"\.([^/]*)\.[0-9a-f]{8}-\d+\.[a-z0-9_]{8}\.partial")
 _KILL = 0
 
 

@@ -48,7 +48,11 @@ def test_a_rerun_after_a_kill_gives_the_undisturbed_result(places: queue.Queue[W
 
 
 def test_each_call_fails_once_with_an_error_and_once_with_a_kill() -> None:
-    calls = ["open /.a.aaaaaaaa.partial.png", "write /.a.aaaaaaaa.partial.png", "write /.a.aaaaaaaa.partial.png"]
+    calls = [
+        "open /.a.0a1b2c3d-12.aaaaaaaa.partial.png",
+        "write /.a.0a1b2c3d-12.aaaaaaaa.partial.png",
+        "write /.a.0a1b2c3d-12.aaaaaaaa.partial.png",
+    ]
     assert [number for number, _ in choose_calls(calls, most=None, every=1)] == [1, 1, 2, 2, 3, 3]
     assert [error == 0 for _, error in choose_calls(calls, most=None, every=1)] == [False, True] * 3
     assert [number for number, _ in choose_calls(calls, most=1, every=1)] == [1, 1, 2, 2]

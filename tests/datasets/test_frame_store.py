@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.processes import leave_stale_file
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets import frame_store as cache
@@ -63,10 +64,9 @@ def test_cache_folder_from_config_environment_or_default(
 def test_leftovers_of_a_killed_process_are_replaced(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_frame_store(recording, 48, 64)
     whole = store.path.read_bytes()
-    leftover = store.path.with_name(f".{store.path.stem}.abcdefgh.partial{store.path.suffix}")
     for content in (whole[:-1], whole[: len(whole) // 2]):  # the second is a whole number of frames
         store.path.write_bytes(content)
-        leftover.touch()
+        leftover = leave_stale_file(store.path)
         monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in another process
         assert open_frame_store(recording, 48, 64).path.read_bytes() == whole
         assert not leftover.exists()

@@ -23,7 +23,8 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import UNFINISHED, _write_maps
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import MIN_BILINEAR, depth_color_writer, draw_side_by_side, open_video_file
-from stadia.files.atomic_files import join_name, open_atomic, sync_later
+from stadia.files.atomic_files import open_atomic, sync_later
+from stadia.files.paths import join_name
 from stadia.geometry.numpy_camera import CropWindow
 from stadia.recipes.prediction import backend_predictor
 from stadia.recipes.prediction.backend_predictor import BackendPredictor, limit_torch_threads

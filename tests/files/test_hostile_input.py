@@ -18,7 +18,6 @@ import pytest
 from stadia.core.errors import ConfigMistakes, DataError
 from stadia.files import image_io, input_files, json_files
 from stadia.files.array_files import read_npy, read_npz
-from stadia.files.atomic_files import safe_join
 from stadia.files.image_io import PNG_END, PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
 from stadia.files.input_files import open_input, read_bytes, read_csv
 from stadia.files.json_files import read_json
@@ -82,11 +81,6 @@ def test_a_file_of_unknown_size_is_read_in_linear_time(tmp_path: Path, monkeypat
     monkeypatch.setattr(input_files, "CHUNK_BYTES", 1 << 10)
     monkeypatch.setattr(input_files.os, "fstat", lambda _: os.stat_result((0o100644, *[0] * 9)))
     assert read_bytes(_write(tmp_path / "a", data), expected="bytes", max_bytes=1 << 20) == data
-
-
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
-    assert _refuse(lambda: safe_join(tmp_path, name), "a name that no file can have").isprintable()
 
 
 # -- JSON, YAML, CSV

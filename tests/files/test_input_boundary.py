@@ -17,6 +17,7 @@ BOUNDARY = (
     "files/array_files.py",
     "files/image_io.py",
     "files/atomic_files.py",
+    "files/paths.py",
 )
 
 FORBIDDEN = {
@@ -41,8 +42,8 @@ FORBIDDEN = {
     "open": "open_input of files.input_files",
     "typer.echo": "echo of cli.printing",
     "Console": "Terminal of process.terminal",
-    "expanduser": "expand_home of files.atomic_files",
-    "os.path.expanduser": "expand_home of files.atomic_files",
+    "expanduser": "expand_home of files.paths",
+    "os.path.expanduser": "expand_home of files.paths",
 }
 """Call -> what to use instead. A method is named without its object."""
 
@@ -58,7 +59,6 @@ ALLOWED = {
     "recipes/prediction/requests.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/io/predictions_folder.py:json.loads": "lines of a scratch file that this process wrote",
-    "training/run_folder.py:open": "opens the lock of a run, whose content is never read",
     "evaluation/plots/videos.py:av.open": "a video that is written",
 }
 

@@ -244,7 +244,7 @@ with fill_new_folder(pathlib.Path({str(tmp_path)!r})) as folder:
         (folder / name).write_text("old")
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
-    assert list_names(tmp_path) == [".stadia-partial", "a"]
+    assert list_names(tmp_path) == [".lock", ".stadia-partial", "a"]
     fill(tmp_path, "bd")
     assert list_names(tmp_path) == ["b", "d"]
 

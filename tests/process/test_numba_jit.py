@@ -17,7 +17,7 @@ import pytest
 
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
-from stadia.files.private_folder import find_private_folder
+from stadia.files.paths import find_private_folder
 from stadia.process import numba_jit
 
 KERNEL = """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import StadiaError
-from stadia.files.atomic_files import hold_lock
+from stadia.files.locks import hold_folder
 from stadia.recipes.prediction import task
 
 
@@ -26,6 +26,6 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
 def test_predictions_that_another_process_writes_are_left(tmp_path: Path) -> None:
     folder = tmp_path / "predictions" / "val"
     folder.mkdir(parents=True)
-    with hold_lock(folder), pytest.raises(StadiaError, match="another process that writes it"):
+    with hold_folder(folder), pytest.raises(StadiaError, match="another process that writes it"):
         task._take_back(folder, tmp_path)
     assert folder.is_dir()

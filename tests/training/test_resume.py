@@ -22,6 +22,7 @@ import small_recipe
 import torch
 from rich.console import Console
 from tests.campaign.harness import fingerprint
+from tests.processes import leave_stale_file
 
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
@@ -422,7 +423,7 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypa
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
     (run,) = tmp_path.iterdir()
-    (run / "checkpoints" / ".last.x1y2z3_4.partial.safetensors").write_bytes(b"half")
+    leave_stale_file(run / "checkpoints" / "last.safetensors")
     (run / "checkpoints" / ".bashrc").write_text("years of work")  # of its user, in whatever way it got there
     monkeypatch.setattr(files, "_CLEANED", set())  # as in a new process
     small_recipe.train(tmp_path, resume=run)

@@ -14,9 +14,10 @@ from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.lens_metadata import full_frame_width_mm, read_lens
 from stadia.datasets.video.video_files import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
-from stadia.files.atomic_files import expand_home, write_json
+from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
+from stadia.files.paths import expand_home
 
 FORMAT = "stadia-camera"
 WIDE_IMAGES = (

@@ -35,8 +35,9 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.charts import draw_depth_comparison
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores
-from stadia.files.atomic_files import safe_join, write_json
+from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
+from stadia.files.paths import safe_join
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask

@@ -19,9 +19,10 @@ from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import add_legend, compose_image_rows, draw_masks
-from stadia.files.atomic_files import check_writable, expand_home, safe_join, write_json
+from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
+from stadia.files.paths import check_writable, expand_home, safe_join
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
 

@@ -26,15 +26,8 @@ from stadia.evaluation.io.trajectory_files import (
 )
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
-from stadia.files.atomic_files import (
-    atomic_folder,
-    atomic_write,
-    check_no_links,
-    check_writable,
-    expand_home,
-    safe_join,
-    write_json,
-)
+from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
+from stadia.files.paths import check_no_links, check_writable, expand_home, safe_join
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints

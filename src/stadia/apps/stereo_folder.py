@@ -31,9 +31,10 @@ from stadia.evaluation.io.trajectory_files import (
     read_trajectory,
     write_kitti_trajectory,
 )
-from stadia.files.atomic_files import atomic_folder, expand_home, write_json, write_lines
+from stadia.files.atomic_files import atomic_folder, write_json, write_lines
 from stadia.files.image_io import write_image
 from stadia.files.input_files import read_lines
+from stadia.files.paths import expand_home
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""

@@ -178,7 +178,7 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
 
 def _is_composite(data: Path) -> bool:
     """Return whether the data are composite images, which are no recordings."""
-    from stadia.files.atomic_files import expand_home
+    from stadia.files.paths import expand_home
     from stadia.synthetic.composites.composite_files import is_composite_set
     from stadia.synthetic.composites.published_layout import is_published
 
@@ -209,7 +209,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
     from stadia.datasets.config import SourceOptions
     from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
     from stadia.datasets.recordings import crop_recording
-    from stadia.files.atomic_files import expand_home
+    from stadia.files.paths import expand_home
 
     if "split_by" in config.model_fields_set:
         split = open_split(config)

@@ -202,7 +202,7 @@ def prepare(
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.core.errors import ConfigError
     from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.atomic_files import expand_home
+    from stadia.files.paths import expand_home
     from stadia.recipes.prediction.requests import parse_source_options
 
     check_path_exists(expand_home(source))

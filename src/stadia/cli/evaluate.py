@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,12 +81,11 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
     from stadia.core.errors import ConfigError
-    from stadia.files.atomic_files import is_same_place
 
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
     given = checkpoint, data, depth, trajectory, objects, reference, held_out_of
-    if scores is not None and image is not None and is_same_place(scores, image):
+    if scores is not None and image is not None and os.path.realpath(scores) == os.path.realpath(image):
         raise ConfigError(
             "--scores", found=f"{scores}, also of --image", expected="two files", fix="choose another name"
         )

@@ -102,7 +102,7 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
 
     line: the words after `stadia`.
     """
-    from stadia.files.atomic_files import is_existing_path
+    from stadia.files.paths import is_existing_path
 
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
@@ -150,7 +150,7 @@ def _find_decimal_comma(found: str, line: Sequence[str]) -> str | None:
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
     """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
-    from stadia.files.atomic_files import is_existing_path
+    from stadia.files.paths import is_existing_path
 
     source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
     return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
@@ -282,7 +282,7 @@ def _expand_home(word: str) -> str:
     """Return an argument whose path begins with the home folder: shells leave it in `--out=~/maps` and `'~/maps'`."""
     if (found := _HOME.fullmatch(word)) is None:
         return word
-    from stadia.files.atomic_files import expand_home
+    from stadia.files.paths import expand_home
 
     return f"{found['option']}{expand_home(found['path'])}"
 

@@ -52,7 +52,7 @@ def ablate(
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
     from stadia.apps.studies.config import check_has_depth, plan_runs, read_study
     from stadia.apps.studies.study_folder import StudyFolder
-    from stadia.files.atomic_files import check_writable
+    from stadia.files.paths import check_writable
     from stadia.recipes.presets import preset_overrides, read_preset, read_preset_for
 
     words = list(base or [])
@@ -89,7 +89,7 @@ def ablate(
 
 def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
     """Return settings of every run, with `--data` as a setting."""
-    from stadia.files.atomic_files import make_absolute
+    from stadia.files.paths import make_absolute
 
     return [*([f"data.path={make_absolute(data)}"] if data else []), *words]
 
@@ -282,7 +282,7 @@ def sweep(
     from stadia.apps.studies.config import check_has_depth, choose_expected_metric, read_json_mapping
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.errors import ConfigError, ConfigMistakes
-    from stadia.files.atomic_files import check_writable
+    from stadia.files.paths import check_writable
     from stadia.recipes.presets import preset_overrides, read_preset_for
 
     if recipe.endswith((".yaml", ".yml")):

@@ -102,7 +102,7 @@ def train(
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.core.errors import ConfigError
     from stadia.diagnostics.finding import OnStop
-    from stadia.files.atomic_files import check_writable
+    from stadia.files.paths import check_writable
     from stadia.process.quick_stop import stop_quickly
     from stadia.recipes.presets import AUTO
 
@@ -244,7 +244,7 @@ def _example_data(recipe: str) -> dict[str, str]:
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError for a data path that does not exist."""
     from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.atomic_files import expand_home
+    from stadia.files.paths import expand_home
 
     data = config.model_dump().get("data", {})
     for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
@@ -342,7 +342,7 @@ def demo(
 ) -> None:
     """Render worlds, train on their video, predict unseen worlds, score them in metres, and write the report."""
     from stadia.apps import DEMOS
-    from stadia.files.atomic_files import check_writable
+    from stadia.files.paths import check_writable
 
     DEMOS.check(recipe)
     check_writable(out)

@@ -21,7 +21,7 @@ from stadia.dataloading.loader import PackedTensors, stack_packed
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import ReportProgress, find_cache_folder, lock_beside
-from stadia.files.atomic_files import expand_home
+from stadia.files.paths import expand_home
 from stadia.geometry.camera import mirror_camera
 from stadia.synthetic.composites.backgrounds import DepthLabel, open_backgrounds
 from stadia.synthetic.composites.composer import CompositeComposer, CompositeSource

@@ -40,7 +40,7 @@ from stadia.datasets.frame_store import (
 from stadia.datasets.open_dataset import open_recordings, read_named_splits, select_names
 from stadia.datasets.recordings import crop_recording
 from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, read_split_file, split_blocks
-from stadia.files.atomic_files import expand_home
+from stadia.files.paths import expand_home
 from stadia.geometry.camera import mirror_camera, resize_camera
 from stadia.geometry.se3 import inverse, mirror_x
 

@@ -28,8 +28,8 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
-from stadia.files.atomic_files import atomic_write, expand_home
-from stadia.files.private_folder import make_closed_folder
+from stadia.files.atomic_files import atomic_write
+from stadia.files.paths import expand_home, make_closed_folder
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1

@@ -18,8 +18,8 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
-from stadia.files.atomic_files import expand_home
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 
 VIDEO = "video"
 """The format of any video and any folder of images."""

@@ -33,9 +33,10 @@ from stadia.evaluation.io.trajectory_files import (
 )
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
-from stadia.files.atomic_files import atomic_write, safe_join
+from stadia.files.atomic_files import atomic_write
 from stadia.files.image_io import write_image
 from stadia.files.input_files import read_text
+from stadia.files.paths import safe_join
 from stadia.geometry import compose, inverse
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import (

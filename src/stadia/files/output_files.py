@@ -22,21 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.files.atomic_files import (
-    atomic_folder,
-    check_no_links,
-    check_writable,
-    expand_home,
-    hold_lock,
-    is_existing_path,
-    open_atomic,
-    remove_stale_files,
-    sync_later,
-    write_json,
-)
+from stadia.files.atomic_files import atomic_folder, open_atomic, remove_stale_files, sync_later, write_json
 from stadia.files.image_io import PNG_SIGNATURE
 from stadia.files.input_files import open_input
 from stadia.files.json_files import read_json
+from stadia.files.locks import hold_folder, is_empty
+from stadia.files.paths import check_no_links, check_writable, expand_home, is_existing_path
 from stadia.files.run_names import RUN_FILES
 from stadia.files.write_errors import explain_write_error
 
@@ -120,7 +111,7 @@ def check_output_folder(
     check_writable(folder)
     if folder.is_dir():
         remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
-    if force or not folder.is_dir() or not any(folder.iterdir()):
+    if force or not folder.is_dir() or is_empty(folder):
         return folder
     if not (folder / record).exists():
         found, expected = f"files in it, and no {kind} of stadia's", f"a new or an empty folder, or an earlier {kind}"
@@ -158,10 +149,10 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
         return
     if not path.is_dir():
         raise StadiaError(path, found="a file", expected="a new folder", fix="choose another --out")
-    with hold_lock(path):
+    with hold_folder(path):
         folder = path / _PARTIAL
         _take_back(folder)
-        if any(path.iterdir()):
+        if not is_empty(path):
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(path, found="files in it", expected="a new folder", fix=fix)
         try:

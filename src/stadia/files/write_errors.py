@@ -1,23 +1,36 @@
-"""Name what a file could not be written for: a full disk, a limit, no access, or a name that is taken."""
+"""Explain why a file could not be written: a full disk, a limit, no access, or a name that is taken."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import re
 from pathlib import Path
 
 from stadia.core.errors import StadiaError, summarize_exception
 
-TEMPORARY_NAME = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)
-"""Of a file that is being written."""
-
-_PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")
-"""numpy's words, in an OSError without a number."""
-
+THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""Temporary files have the machine in their names: a folder may be shared, and process ids are those of one machine."""
 
 FULL_DISK = "a full disk"
-"""What is found where no space is left, or no more is allowed."""
+"""A sweep does not go on with the next trial after this error: it would fail too."""
+
+_TEMPORARY_NAME = re.compile(
+    r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL
+)
+_PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")  # numpy's words, in an OSError without a number
+
+
+def match_temporary_name(name: str) -> re.Match[str] | None:
+    """Return machine and process of the name of a file that is being written (`atomic_write`); None for other names.
+
+    Examples:
+        >>> match_temporary_name(".last.0a1b2c3d-12.x1y2z3_4.partial.safetensors")["process"]
+        '12'
+    """
+    return _TEMPORARY_NAME.fullmatch(name)
 
 
 def explain_write_error(error: OSError, path: str | Path) -> None:
@@ -41,7 +54,7 @@ def explain_write_error(error: OSError, path: str | Path) -> None:
     if error.errno is None and _PARTLY_WRITTEN.search(str(error)):
         found, expected = "a disk, or a limit of `ulimit -f`, that took a part of the file", "free space for the file"
         raise StadiaError(path, found=found, expected=expected, fix="free some space, then run it again") from error
-    is_ours = error.filename is None or TEMPORARY_NAME.fullmatch(Path(os.fsdecode(error.filename)).name)
+    is_ours = error.filename is None or match_temporary_name(Path(os.fsdecode(error.filename)).name)
     if is_ours and not isinstance(error, BrokenPipeError):  # a write or a sync names no file
         found = f"a file that cannot be written ({error.strerror or summarize_exception(error)})"
         expected = "a file that can be written"

@@ -32,8 +32,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError
-from stadia.files.atomic_files import expand_home
 from stadia.files.input_files import check_input_file, open_input
+from stadia.files.paths import expand_home
 
 # -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
 

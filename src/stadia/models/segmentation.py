@@ -18,9 +18,9 @@ from stadia.process import torchvision_shim  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.files.atomic_files import expand_home
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
 from stadia.process.matrix_products import choose_matrix_products
 

@@ -19,9 +19,10 @@ from stadia.process import torchvision_shim  # noqa: F401
 import timm
 
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.files.atomic_files import expand_home, open_atomic
+from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import parse_json
+from stadia.files.paths import expand_home
 from stadia.files.safetensors_files import write_safetensors
 
 ImageArray = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from numba.core import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from stadia.files.input_files import read_bytes
-from stadia.files.private_folder import find_private_folder
+from stadia.files.paths import find_private_folder
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _DIGEST_BYTES = 32

@@ -20,8 +20,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stadia import __version__
 from stadia.core.errors import DataError
-from stadia.files.atomic_files import safe_join, write_text
+from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_text
+from stadia.files.paths import safe_join
 from stadia.report import score_tables
 from stadia.report.figures import MIN_CURVE_STEPS
 from stadia.report.metric_labels import (

@@ -22,8 +22,10 @@ import stadia
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
 from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, is_measured, match_facts
-from stadia.files.atomic_files import check_no_links, remove_stale_files, try_lock, write_json, write_text
+from stadia.files.atomic_files import remove_stale_files, write_json, write_text
 from stadia.files.json_files import read_json
+from stadia.files.locks import LOCK_FILE, hold_lock
+from stadia.files.paths import check_no_links
 from stadia.files.run_names import EARLIER_TIME, describe_place, describe_runs
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -304,19 +306,10 @@ class Run:
             yield
             return
         check_no_links(self.folder)
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        try:
-            handle = os.open(self.folder / ".lock", flags, 0o644)
-        except OSError as error:
-            found, expected = f"no file that can be locked ({error.strerror})", "a file of the run"
-            raise RunError(self.folder / ".lock", found=found, expected=expected, fix="remove it") from error
-        try:
-            if try_lock(handle) is False:
-                found, expected = "a training that runs in it", "a run that has stopped"
-                raise RunError(self.folder, found=found, expected=expected, fix="wait, or stop it first")
+        found, expected = "a training that runs in it", "a run that has stopped"
+        refusal = RunError(self.folder, found=found, expected=expected, fix="wait, or stop it first")
+        with hold_lock(self.folder / LOCK_FILE, self.folder, refusal):
             yield
-        finally:
-            os.close(handle)
 
 
 def is_main_process() -> bool:

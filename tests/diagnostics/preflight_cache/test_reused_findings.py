@@ -24,7 +24,7 @@ from stadia.diagnostics.preflight.incomplete_checks import report_incomplete
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.diagnostics.preflight_cache import reused_findings
 from stadia.diagnostics.preflight_cache.reused_findings import FindingsCache, KeptFindings
-from stadia.files import private_folder
+from stadia.files import paths
 
 pytestmark = pytest.mark.usefixtures("source")
 
@@ -338,7 +338,7 @@ def test_a_full_disk_hinders_no_training(checks: Checks, folder: Path, monkeypat
 def test_the_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """tests/process/test_numba_jit.py proves the rules of private folders."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(reused_findings, "find_private_folder", private_folder.find_private_folder)
+    monkeypatch.setattr(reused_findings, "find_private_folder", paths.find_private_folder)
     cache = FindingsCache.open(print)
     assert cache is not None
     assert cache.folder == tmp_path / "cache" / "stadia" / "findings"

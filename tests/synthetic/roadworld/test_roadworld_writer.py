@@ -159,4 +159,4 @@ def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkey
     monkeypatch.setattr(roadworld_writer, "write_png", full)
     with pytest.raises(StadiaError, match="a full disk"):
         write_roadworld(SMALL, tmp_path / "data")
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "data").iterdir()) == []

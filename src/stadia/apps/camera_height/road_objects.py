@@ -23,7 +23,7 @@ from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
-from stadia.files.atomic_files import expand_home
+from stadia.files.paths import expand_home
 from stadia.geometry.ground.camera_height import BoxedObjects
 from stadia.geometry.ground.drive_heights import transform_box
 

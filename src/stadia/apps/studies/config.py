@@ -26,8 +26,8 @@ from stadia.core.registry import find_nearest_name
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.open_dataset import detect_format, open_recordings
 from stadia.datasets.splits import TargetFrames, keep_labeled
-from stadia.files.atomic_files import expand_home
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 from stadia.files.yaml_files import read_yaml
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.recipes import CONFIGS

@@ -14,9 +14,10 @@ from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, rea
 from stadia.apps.studies.launch import Job
 from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
-from stadia.files.atomic_files import check_no_links, write_json, write_text
+from stadia.files.atomic_files import write_json, write_text
 from stadia.files.json_files import read_json, read_json_objects
 from stadia.files.output_files import check_own_folder
+from stadia.files.paths import check_no_links
 from stadia.training.run_folder import Run
 
 EXTENDABLE_KEYS = ("seeds", "changes")

@@ -21,9 +21,11 @@ from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping,
 from stadia.apps.studies.launch import Job, read_last_lines
 from stadia.core.config import StrictModel, diff_mappings, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
-from stadia.files.atomic_files import check_no_links, hold_folder, write_json
+from stadia.files.atomic_files import write_json
 from stadia.files.input_files import check_input_file, open_input
+from stadia.files.locks import hold_folder
 from stadia.files.output_files import check_own_folder
+from stadia.files.paths import check_no_links
 from stadia.files.write_errors import FULL_DISK
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run, remove_stale_files_of_run
@@ -165,10 +167,9 @@ class Sweep:
         searches in the folder.
         """
         _check_optuna()
-        with hold_folder(self.folder) as is_locked:
+        with hold_folder(self.folder):
             self._check_same()
-            if is_locked:  # else another process may write; Optuna takes over a lock that is 30 s old
-                self._repair_storage()
+            self._repair_storage()
             return self._search(trials, resolved, on_trial_end)
 
     def _repair_storage(self) -> None:

@@ -30,8 +30,8 @@ from stadia.datasets.recordings import ImageRecording, check_K
 from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
 from stadia.datasets.video.frame_selection import FrameSelection
 from stadia.datasets.video.video_files import select_images
-from stadia.files.atomic_files import safe_join
 from stadia.files.input_files import read_lines, read_text
+from stadia.files.paths import safe_join
 from stadia.files.yaml_files import parse_yaml
 
 if TYPE_CHECKING:

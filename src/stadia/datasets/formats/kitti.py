@@ -24,8 +24,8 @@ from stadia.datasets.image_files import list_depth_images, list_images, parse_fr
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
-from stadia.files.atomic_files import expand_home
 from stadia.files.input_files import read_bytes, read_text
+from stadia.files.paths import expand_home
 
 Array = NDArray[np.float64]
 

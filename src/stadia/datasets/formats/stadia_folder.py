@@ -25,7 +25,7 @@ from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
 from stadia.files.array_files import read_npy
-from stadia.files.atomic_files import safe_join
+from stadia.files.paths import safe_join
 
 _Row = tuple[float, float, float, float]
 

@@ -29,9 +29,9 @@ from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfi
 from stadia.datasets.masks.mask_objects import split_instances
 from stadia.datasets.masks.object_windows import Window, check_objects, find_windows
 from stadia.datasets.text_files import FileEntry, read_typed_json, validate_content
-from stadia.files.atomic_files import expand_home, safe_join
 from stadia.files.input_files import MAX_TEXT_BYTES, open_input, read_bytes
 from stadia.files.json_files import stream_json_lists
+from stadia.files.paths import expand_home, safe_join
 
 Numbers = NDArray[np.int32]
 ROAD = "road"

@@ -38,8 +38,9 @@ from stadia.datasets.objects.object_labels import (
 )
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry
-from stadia.files.atomic_files import expand_home, write_text
+from stadia.files.atomic_files import write_text
 from stadia.files.input_files import parse_integer, read_text
+from stadia.files.paths import expand_home
 from stadia.geometry.rasterizer import Silhouette, compute_visible_masks, draw_silhouette, measure_silhouette
 
 PIXEL_CENTER_OFFSET = 0.5

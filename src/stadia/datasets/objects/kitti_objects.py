@@ -33,8 +33,8 @@ from stadia.datasets.objects.object_labels import (
     check_size,
     make_no_masks_error,
 )
-from stadia.files.atomic_files import expand_home
 from stadia.files.input_files import read_text
+from stadia.files.paths import expand_home
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 DONT_CARE = "DontCare"  # unlabeled regions with objects, without a box in space

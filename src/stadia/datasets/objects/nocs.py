@@ -27,8 +27,8 @@ from stadia.datasets.objects.object_labels import (
     SymmetryLabel,
     UnlabeledObject,
 )
-from stadia.files.atomic_files import expand_home
 from stadia.files.input_files import read_text
+from stadia.files.paths import expand_home
 from stadia.geometry.align import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")

@@ -39,8 +39,8 @@ from stadia.datasets.objects.object_labels import (
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry
 from stadia.files.array_files import read_npy
-from stadia.files.atomic_files import expand_home, safe_join
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home, safe_join
 
 _FIX = "see docs/reference/tableworld.md for the layout"
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import Registry
-from stadia.files.atomic_files import expand_home
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 
 if TYPE_CHECKING:
     from stadia.datasets.objects.bop import BopImages

@@ -50,9 +50,10 @@ from stadia.datasets.video.video_decoding import (
     stream_segment,
     stream_video,
 )
-from stadia.files.atomic_files import expand_home, write_json
+from stadia.files.atomic_files import write_json
 from stadia.files.input_files import name_parser_errors, open_input, read_lines
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px_from_lens
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from stadia.diagnostics.preflight_cache.data_fingerprint import DataFingerprint,
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import name_parser_errors
 from stadia.files.json_files import parse_json, read_json
-from stadia.files.private_folder import find_private_folder
+from stadia.files.paths import find_private_folder
 
 MAX_ENTRY_BYTES, MAX_ENTRIES = 16 << 20, 32
 """Of one file, and their number: those that were not used for the longest time are removed."""

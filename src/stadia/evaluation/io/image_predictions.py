@@ -19,8 +19,10 @@ from stadia.evaluation.io.depth_files import DEPTH_KEYS, read_depth_map, write_d
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
-from stadia.files.atomic_files import hold_folder, safe_join, sync_later, write_json
+from stadia.files.atomic_files import sync_later, write_json
 from stadia.files.image_io import write_image
+from stadia.files.locks import hold_folder, is_empty
+from stadia.files.paths import safe_join
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import PosedObjects
 from stadia.training.loggers import compose_image_sheet
@@ -33,7 +35,7 @@ def _hold_empty(out: Path) -> ExitStack:
     """Hold the lock of a new or empty folder. Raise StadiaError for another, or where another process writes it."""
     with ExitStack() as held:
         held.enter_context(hold_folder(out))
-        if any(out.iterdir()):
+        if not is_empty(out):
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
         return held.pop_all()

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
-from stadia.files.atomic_files import expand_home, make_absolute
+from stadia.files.paths import expand_home, make_absolute
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.recipes import CONFIGS

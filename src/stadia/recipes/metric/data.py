@@ -30,7 +30,7 @@ from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
-from stadia.files.atomic_files import expand_home
+from stadia.files.paths import expand_home
 from stadia.geometry.ground.camera_height import BoxedObjects, ObjectStatus, survey_camera_height
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,

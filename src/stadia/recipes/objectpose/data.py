@@ -41,8 +41,8 @@ from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.files.array_files import MAX_ARRAY_BYTES
-from stadia.files.atomic_files import expand_home
 from stadia.files.input_files import open_input
+from stadia.files.paths import expand_home
 from stadia.geometry.camera import resize_camera
 from stadia.process.terminal import Terminal
 from stadia.recipes.base.training_overlap import TrainingOverlap

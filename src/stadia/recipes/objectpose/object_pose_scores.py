@@ -23,8 +23,8 @@ from stadia.datasets.objects.open_objects import BOX_FORMATS, detect_object_form
 from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.recording_scores import write_score
-from stadia.files.atomic_files import safe_join
 from stadia.files.image_io import write_image
+from stadia.files.paths import safe_join
 from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import (
     NOCS_COMPAT_RULES,

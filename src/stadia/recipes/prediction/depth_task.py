@@ -33,7 +33,7 @@ from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
-from stadia.files.atomic_files import safe_join
+from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
 from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip

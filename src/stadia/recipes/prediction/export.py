@@ -32,8 +32,9 @@ from stadia.evaluation.network_export import (
 )
 from stadia.evaluation.onnx_graph import MOTION, OnnxGraph
 from stadia.evaluation.quantization import keep_float32
-from stadia.files.atomic_files import atomic_write, check_no_links
+from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import check_replaceable
+from stadia.files.paths import check_no_links
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose_net import PoseNet
 from stadia.process.terminal import Terminal, announce_step

@@ -16,7 +16,7 @@ from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
-from stadia.files.atomic_files import expand_home, safe_join
+from stadia.files.paths import expand_home, safe_join
 from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,

@@ -32,8 +32,8 @@ from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
-from stadia.files.atomic_files import expand_home
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)

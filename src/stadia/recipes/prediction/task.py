@@ -20,7 +20,8 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.files.atomic_files import check_no_links, hold_lock, safe_join
+from stadia.files.locks import hold_folder
+from stadia.files.paths import check_no_links, safe_join
 from stadia.recipes import TASKS
 from stadia.recipes.base import build_recipe
 from stadia.recipes.prediction.prediction_outputs import list_files
@@ -255,11 +256,11 @@ def _take_back(folder: Path, run: Path) -> None:
     Raises StadiaError where another process writes them.
     """
     if folder.is_dir():
-        with hold_lock(folder):
+        with hold_folder(folder):
             kept = run / "taken-back" / "predictions"
             kept.mkdir(parents=True, exist_ok=True)
-            numbered = (kept / f"{folder.name}-{number}" for number in count(1))
-            folder.rename(next(path for path in numbered if not path.exists()))
+        numbered = (kept / f"{folder.name}-{number}" for number in count(1))
+        folder.rename(next(path for path in numbered if not path.exists()))
 
 
 def _find_task(recipe: str) -> type[Task[Any, Any, Any, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.files.atomic_files import expand_home
+from stadia.files.paths import expand_home
 
 AUTO = "auto"
 """The preset that is chosen by measuring steps on this machine; only of selfsup."""

@@ -22,8 +22,8 @@ from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
 from stadia.files.array_files import read_npz
-from stadia.files.atomic_files import expand_home, safe_join
 from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home, safe_join
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.composites.config import BackgroundConfig
 

@@ -22,8 +22,9 @@ import numpy as np
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.datasets.image_files import read_label_png, read_rgb
-from stadia.files.atomic_files import atomic_folder, atomic_write, safe_join, write_json
+from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.json_files import read_json
+from stadia.files.paths import safe_join
 from stadia.synthetic.composites.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
 from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
 from stadia.synthetic.composites.foregrounds import hash_visible_pixels
