@@ -28,7 +28,7 @@ import torch
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight import preflight_runner
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 
 MAX_PREFLIGHT_SECONDS = 60.0
@@ -54,7 +54,7 @@ def main() -> None:
     preflight_s: dict[str, float] = {}
     loss_checks_s: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_roadworld(TINY, Path(folder), seed=0)
+        write_roadworld(ROADWORLD_TINY, Path(folder), seed=0)
         for name in loss_checks.SETTINGS:
             recipe, config, data = loss_checks.set_up(name, Path(folder), *arguments.size)
             preflight_s[name] = report("preflight", name, measure_seconds(data.findings))

@@ -48,8 +48,7 @@ from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.presets import preset_overrides
-from stadia.synthetic.rendering.dataset_files import SPLITS
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY, SPLITS
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
 from stadia.training.batches import TrainingPlan
 from stadia.training.loggers import read_rows
@@ -231,7 +230,7 @@ def _describe(one: Finding) -> str:
 def check_roadworld(seed: int, height_m: float) -> list[Finding]:
     """Check three worlds of six pairs, one for each split."""
     folder = render_cached_worlds(
-        "tiny", TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed
+        "tiny", ROADWORLD_TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed
     )
     splits = {split: open_recordings(folder, split=split) for split in SPLITS}
     each = {

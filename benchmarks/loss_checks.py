@@ -27,7 +27,7 @@ from stadia import recipes
 from stadia.core import seeds
 from stadia.recipes import RECIPES
 from stadia.recipes.launch.workflow import run_loss_checks
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 MAX_SECONDS = 20.0
@@ -80,7 +80,7 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         worlds = Path(folder) / "worlds"
-        write_roadworld(TINY, worlds, seed=0)
+        write_roadworld(ROADWORLD_TINY, worlds, seed=0)
         for name in arguments.only:
             results[name] = measure_loss_checks(*set_up(name, worlds, *arguments.size))
             found = "; ".join(results[name]["found"]) or "no findings"

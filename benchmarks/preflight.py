@@ -37,7 +37,7 @@ from stadia.diagnostics.preflight.preflight_runner import run_preflight  # noqa:
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey  # noqa: E402
 from stadia.diagnostics.preflight.stereo_checks import measure_sides  # noqa: E402
 from stadia.diagnostics.preflight.two_view_geometry import angle_deg, epipolar_distance_px, median_flow_px  # noqa: E402  # noqa: E402
-from stadia.synthetic.roadworld.config import TINY  # noqa: E402
+from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 
 SEEDS = (0, 1, 2)
@@ -159,7 +159,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         worlds = [Path(scratch) / f"seed-{seed}" for seed in SEEDS]
         for seed, folder in zip(SEEDS, worlds, strict=True):
-            write_roadworld(TINY, folder, seed=seed)
+            write_roadworld(ROADWORLD_TINY, folder, seed=seed)
         real = list(real_recordings(arguments.data))
         clean = [recording for folder in worlds for recording in open_recordings(folder)] + real
 

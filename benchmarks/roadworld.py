@@ -28,8 +28,8 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from stadia.synthetic.config import ROADWORLD_FULL, RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import count_cores
-from stadia.synthetic.roadworld.config import FULL, RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, derive_world_seed, make_world
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
@@ -197,7 +197,7 @@ def main() -> None:
         "field_of_view_deg": (81.5,),
         "camera_height_m": (1.65,),
     }
-    config = FULL.model_copy(update=changes)
+    config = ROADWORLD_FULL.model_copy(update=changes)
     started = time.perf_counter()
     tiny = config.model_copy(update={"frames": 1, "height": 32, "width": 96, "stereo": False})
     RoadRenderer(make_world(0, tiny), tiny).render(0)

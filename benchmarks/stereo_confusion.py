@@ -37,7 +37,7 @@ from stadia.diagnostics.preflight import recording_survey, stereo_checks  # noqa
 from stadia.diagnostics.preflight.preflight_runner import run_preflight  # noqa: E402
 from stadia.diagnostics.preflight.time_shift_checks import MAX_SHIFT, describe_shift  # noqa: E402
 from stadia.diagnostics.preflight.two_view_geometry import SiftFeatures, detect_features  # noqa: E402
-from stadia.synthetic.roadworld.config import TINY  # noqa: E402
+from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 
 MIN_RIGHT = 0.95
@@ -118,7 +118,7 @@ def keep_features() -> None:
 def open_all(data: Path, scratch: Path, seeds: int) -> Iterator[tuple[str, Recording]]:
     """Yield the recordings with their names: RoadWorld's, then the real ones that are available."""
     for seed in range(seeds):
-        write_roadworld(TINY.model_copy(update={"frames": FRAMES}), scratch / str(seed), seed=seed)
+        write_roadworld(ROADWORLD_TINY.model_copy(update={"frames": FRAMES}), scratch / str(seed), seed=seed)
         yield from ((f"roadworld {seed} {one.name}", one) for one in open_recordings(scratch / str(seed)))
     for name in ("euroc", "kitti_odometry"):
         if (data / name).is_dir():

@@ -14,21 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
+from stadia.synthetic.config import TABLEWORLD_DEMO
 from stadia.synthetic.rendering.dataset_files import count_cores
-from stadia.synthetic.tableworld.config import DEMO
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--height", type=int, default=DEMO.height)
-    parser.add_argument("--width", type=int, default=DEMO.width)
+    parser.add_argument("--height", type=int, default=TABLEWORLD_DEMO.height)
+    parser.add_argument("--width", type=int, default=TABLEWORLD_DEMO.width)
     parser.add_argument("--tables", type=int, default=60)
     parser.add_argument("--workers", type=int, default=count_cores())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     size = {"height": arguments.height, "width": arguments.width}
-    config = DEMO.model_copy(update={"train": arguments.tables, "val": 0, "test": 0, **size})
+    config = TABLEWORLD_DEMO.model_copy(update={"train": arguments.tables, "val": 0, "test": 0, **size})
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         write_tableworld(

@@ -39,7 +39,7 @@ from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 CAP_M, WRONG = 80.0, 0.3

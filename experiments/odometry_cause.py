@@ -47,7 +47,7 @@ from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry.visual_odometry import track_camera
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 
 WORLDS = RoadWorldConfig(train=0, val=0, test=8, frames=25, height=96, width=320, stereo=False)

@@ -29,9 +29,9 @@ from stadia.geometry.bundle_adjustment.window_solver import MarginalPrior, Windo
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.geometry.se3 import inverse, transform
 from stadia.odometry import sliding_window_ba
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.renderer import _LENS_BLUR, render_linear
 from stadia.synthetic.rendering.shading_kernels import GAMMA, apply_lens_blur
-from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, derive_world_seed, make_world
 
 CONFIG = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)

@@ -32,7 +32,7 @@ from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.visual_odometry import track_camera
-from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 WORLD = RoadWorldConfig(train=0, val=0, test=1, frames=150, height=96, width=320, stereo=False)

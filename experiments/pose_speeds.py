@@ -28,7 +28,7 @@ from stadia.dataloading.samples import VideoSamples
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
 from stadia.models.pose_net import PoseNet
-from stadia.synthetic.roadworld.config import DEMO
+from stadia.synthetic.config import ROADWORLD_DEMO
 
 
 def samples(split: str, *, augmented: bool) -> VideoSamples:
@@ -36,7 +36,12 @@ def samples(split: str, *, augmented: bool) -> VideoSamples:
     recordings = open_recordings(render_worlds(Console(stderr=True)), split=split)
     augmentation = AugmentationConfig() if augmented else NO_AUGMENTATION
     return VideoSamples(
-        recordings, height=DEMO.height, width=DEMO.width, offsets=(1,), stereo=False, augmentation=augmentation
+        recordings,
+        height=ROADWORLD_DEMO.height,
+        width=ROADWORLD_DEMO.width,
+        offsets=(1,),
+        stereo=False,
+        augmentation=augmentation,
     )
 
 

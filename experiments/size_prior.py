@@ -28,7 +28,7 @@ from height_crops import HeightCrop, augment_crop, crop_recording_objects
 
 from stadia.datasets.open_dataset import open_recordings
 from stadia.models.size_prior import SizePrior, log_height_loss, save_size_prior
-from stadia.synthetic.roadworld.config import RoadWorldConfig
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 CARS = RoadWorldConfig(

@@ -167,10 +167,10 @@ def worlds(
 
     It is rendered once; each process has a copy.
     """
-    from stadia.synthetic.roadworld.config import TINY
+    from stadia.synthetic.config import ROADWORLD_TINY
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
-    config = TINY.model_copy(update={"frames": 5})
+    config = ROADWORLD_TINY.model_copy(update={"frames": 5})
     rendered = build_once("worlds", lambda folder: write_roadworld(config, folder / "tiny", workers=1))
     return shutil.copytree(rendered / "tiny", tmp_path_factory.mktemp("worlds") / "tiny")
 

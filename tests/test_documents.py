@@ -231,8 +231,7 @@ def configuration_keys() -> tuple[re.Pattern[str], frozenset[str]]:
     from stadia.dataloading.config import OverlayDataConfig
     from stadia.datasets.config import SourceOptions
     from stadia.recipes import CONFIGS
-    from stadia.synthetic.roadworld.config import RoadWorldConfig
-    from stadia.synthetic.tableworld.config import CutoutConfig, TableWorldConfig
+    from stadia.synthetic.config import CutoutConfig, RoadWorldConfig, TableWorldConfig
 
     commands = (CameraHeightConfig, StudyConfig, OverlayDataConfig, RoadWorldConfig, TableWorldConfig, CutoutConfig)
     keys = {key for name in CONFIGS for key in list_keys(CONFIGS.load(name))}

@@ -23,8 +23,7 @@ def write_configuration() -> dict[str, str]:
     from stadia.apps.studies.config import StudyConfig
     from stadia.dataloading.config import OverlayDataConfig
     from stadia.recipes import CONFIGS
-    from stadia.synthetic.roadworld.config import RoadWorldConfig
-    from stadia.synthetic.tableworld.config import CutoutConfig, TableWorldConfig
+    from stadia.synthetic.config import CutoutConfig, RoadWorldConfig, TableWorldConfig
 
     models = {name: (CONFIGS.load(name), f"recipe `{name}`", f"stadia train {name}") for name in CONFIGS}
     models |= {

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from stadia.core.errors import DataError
+from stadia.datasets.formats.calibration_files import full_frame_width_mm, read_lens
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.lens_metadata import full_frame_width_mm, read_lens
 
 
 @pytest.fixture

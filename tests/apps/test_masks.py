@@ -15,7 +15,6 @@ from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks import mask_files
 from stadia.datasets.masks.mask_files import CocoMasks, decode_run_lengths
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
@@ -221,19 +220,6 @@ def test_a_file_that_is_no_coco_file_is_reported(tmp_path, text, found):
     (tmp_path / "own.json").write_text(text)
     with pytest.raises(DataError, match=found):
         CocoMasks(tmp_path / "own.json")
-
-
-@pytest.mark.parametrize("limit", ["_MAX_ENTRIES", "_MAX_NUMBERS"])
-def test_a_coco_file_beyond_the_memory_is_refused(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(mask_files, limit, 2)
-    with pytest.raises(DataError, match=r"entries with \d+ numbers"):
-        CocoMasks(coco(tmp_path / "own.json", [CAR, ROAD]))
-
-
-def test_masks_of_more_pixels_than_time_and_memory_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(mask_files, "_MAX_DRAWN_PX", 2 * SIZE[0] * SIZE[1] - 1)
-    with pytest.raises(DataError, match="found 2 masks of 60x40"):
-        CocoMasks(coco(tmp_path / "own.json", [CAR, ROAD])).read("000001", "left", height=40, width=60)
 
 
 def test_one_mask_is_in_memory_at_a_time(tmp_path):

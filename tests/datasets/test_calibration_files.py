@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.cameras.calibration_files import read_calibration
+from stadia.datasets.formats.calibration_files import read_calibration
 
 K = np.array([[700.0, 0, 319.5], [0, 710.0, 239.5], [0, 0, 1]])
 P2 = np.column_stack([K, K @ (-0.5, 0, 0)])

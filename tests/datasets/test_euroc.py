@@ -35,9 +35,9 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import ConfigError, DataError
 from stadia.dataloading.config import DataConfig
 from stadia.dataloading.samples import open_split
-from stadia.datasets.cameras import rectification
-from stadia.datasets.cameras.rectification import rectify_pair
+from stadia.datasets.formats import rectification
 from stadia.datasets.formats.euroc import read_camera
+from stadia.datasets.formats.rectification import rectify_pair
 from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.open_dataset import find_held_out_split, open_recordings, read_named_splits
 

@@ -16,7 +16,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight import recording_survey
 from stadia.diagnostics.preflight.two_view_geometry import FeatureMatches, SiftFeatures, match_features
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 MATCHES_KEPT = 500
@@ -27,7 +27,7 @@ def roadworld(
     build_once: Callable[[str, Callable[[Path], object]], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """One training world of six stereo pairs, 320x96, and one to validate on: a copy for each process."""
-    config = TINY.model_copy(update={"test": 0})
+    config = ROADWORLD_TINY.model_copy(update={"test": 0})
     rendered = build_once("roadworld", lambda folder: write_roadworld(config, folder, seed=0))
     return shutil.copytree(rendered, tmp_path_factory.mktemp("roadworld") / "world")
 

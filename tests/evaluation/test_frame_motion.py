@@ -15,7 +15,7 @@ from stadia.evaluation import predict_frames
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
 from stadia.geometry.depth_maps import inverse_from_depth
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,9 @@ pytestmark = pytest.mark.slow
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameTensors, Tensor]:
     """Two frames of a rendered drive with their depth, and T_next_now."""
     folder = tmp_path_factory.mktemp("motion") / "world"
-    write_roadworld(TINY.model_copy(update={"train": 0, "val": 0, "frames": 2, "stereo": False}), folder, seed=0)
+    write_roadworld(
+        ROADWORLD_TINY.model_copy(update={"train": 0, "val": 0, "frames": 2, "stereo": False}), folder, seed=0
+    )
     recording = open_recordings(folder)[0]
     views = []
     for index in range(2):

@@ -207,7 +207,7 @@ def _read_intrinsics(path: Path) -> None:
 
 
 def _read_calibration(path: Path) -> None:
-    from stadia.datasets.cameras.calibration_files import read_calibration
+    from stadia.datasets.formats.calibration_files import read_calibration
 
     read_calibration(path)
 

@@ -24,7 +24,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 
@@ -32,7 +32,7 @@ from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 def _rendered() -> TemporaryDirectory[str]:
     """A RoadWorld of one world, once a process; the folder goes when it ends."""
     folder = TemporaryDirectory()
-    write_roadworld(TINY.model_copy(update={"val": 0, "test": 0}), Path(folder.name) / "world", seed=0)
+    write_roadworld(ROADWORLD_TINY.model_copy(update={"val": 0, "test": 0}), Path(folder.name) / "world", seed=0)
     return folder
 
 

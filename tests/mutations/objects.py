@@ -19,7 +19,7 @@ from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.diagnostics.preflight.label_checks import check_object_labels
-from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.config import TABLEWORLD_TINY
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 Entry = dict[str, Any]
@@ -30,7 +30,7 @@ SIZES = {"train": 8, "val": 3, "test": 0, "views": 2, "height": 64, "width": 80,
 def _rendered() -> TemporaryDirectory[str]:
     """Once a process; the folder goes when it ends."""
     folder = TemporaryDirectory()
-    write_tableworld(TINY.model_copy(update=SIZES), Path(folder.name) / "tiny", workers=1)
+    write_tableworld(TABLEWORLD_TINY.model_copy(update=SIZES), Path(folder.name) / "tiny", workers=1)
     return folder
 
 

@@ -19,7 +19,7 @@ from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import MultiRoadData
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.synthetic.roadworld.config import TINY
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.batches import TrainingPlan
 
@@ -31,7 +31,7 @@ TRUE = "data.ground_truth_depth=true", "data.extra_datasets.low.ground_truth_dep
 @pytest.fixture(scope="module")
 def low_worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `worlds`, from 1.2 m instead of 1.65 m, of one camera; nothing of it is for a test."""
-    config = TINY.model_copy(update={"frames": 5, "test": 0, "stereo": False, "camera_height_m": (1.2,)})
+    config = ROADWORLD_TINY.model_copy(update={"frames": 5, "test": 0, "stereo": False, "camera_height_m": (1.2,)})
     return write_roadworld(config, tmp_path_factory.mktemp("low") / "tiny", workers=1).parent
 
 

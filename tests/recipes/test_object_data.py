@@ -19,8 +19,8 @@ from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import CachedLabels, ObjectSubset
 from stadia.recipes.objectpose import data as object_data
 from stadia.recipes.objectpose.data import fingerprint_images
+from stadia.synthetic.config import TABLEWORLD_TINY
 from stadia.synthetic.roadworld import roadworld_writer
-from stadia.synthetic.tableworld.config import TINY
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 
@@ -66,7 +66,9 @@ def test_two_demos_render_the_worlds_one_after_the_other(tmp_path: Path, monkeyp
 
 def test_other_labels_are_other_data(tmp_path: Path) -> None:
     """Files of the same size with another number in them: of a pose, and of two pixels of a mask."""
-    config = TINY.model_copy(update={"train": 1, "val": 0, "test": 0, "height": 48, "width": 64, "supersampling": 1})
+    config = TABLEWORLD_TINY.model_copy(
+        update={"train": 1, "val": 0, "test": 0, "height": 48, "width": 64, "supersampling": 1}
+    )
     data = write_tableworld(config, tmp_path / "tiny", workers=1).parent
 
     def found() -> str:

@@ -29,7 +29,7 @@ from stadia.recipes.objectpose import object_pose_scores
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import open_object_inputs
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
-from stadia.synthetic.tableworld import config as presets
+from stadia.synthetic import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
@@ -44,7 +44,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four tables, one side each."""
     sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": HEIGHT, "width": WIDTH, "supersampling": 1}
     return write_tableworld(
-        presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+        presets.TABLEWORLD_TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
     ).parent
 
 
@@ -74,7 +74,7 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _one_cup(recipe: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
     instance = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.long)
     instance[:, HEIGHT // 4 : HEIGHT * 3 // 4, WIDTH // 4 : WIDTH * 3 // 4] = 1
-    kind = presets.CLASSES.index("cup")
+    kind = presets.TABLEWORLD_CLASSES.index("cup")
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 0.5
     cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))

@@ -37,7 +37,7 @@ from stadia.recipes.objectpose.data import ObjectBatch
 from stadia.recipes.objectpose.ground_truth import ground_truth_maps
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
 from stadia.recipes.objectpose.task import score_images
-from stadia.synthetic.tableworld import config as presets
+from stadia.synthetic import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 WORDS = (
@@ -65,7 +65,7 @@ PINNED_LOSSES = [6.80358, 6.50692, 5.70236]  # of the three steps of `small`, se
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TableWorld in miniature: three tables from two sides."""
-    config = presets.TINY.model_copy(
+    config = presets.TABLEWORLD_TINY.model_copy(
         update={"train": 2, "val": 1, "test": 1, "height": 64, "width": 96, "supersampling": 1}
     )
     return write_tableworld(config, tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
@@ -109,7 +109,7 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     assert 0 <= float(validated["val/rotation_error_deg_of_all"]) <= 180
     assert validated["val/ap_10deg_10cm"]
     assert (run.checkpoints / "best.safetensors").exists()
-    assert run.config["data"]["classes"] == list(presets.CLASSES)
+    assert run.config["data"]["classes"] == list(presets.TABLEWORLD_CLASSES)
     recipe = load_recipe(run.folder)
     assert isinstance(recipe, ObjectPoseRecipe)
     page = report.build_report(run.folder).read_text()
@@ -330,15 +330,15 @@ def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: Objec
 def test_without_a_path_tables_are_rendered_into_the_cache_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = presets.TINY.model_copy(
+    few = presets.TABLEWORLD_TINY.model_copy(
         update={"train": 1, "val": 1, "test": 0, "views": 1, "height": 32, "width": 32, "supersampling": 1}
     )
-    monkeypatch.setitem(presets.PRESETS, "tiny", few)
+    monkeypatch.setitem(presets.TABLEWORLD_PRESETS, "tiny", few)
     words = [*WORDS, "data.tableworld=tiny", f"data.cache.folder={json.dumps(str(tmp_path))}"]
     config, data = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))
     assert config.data.path is not None
     assert Path(config.data.path).parent == tmp_path
-    assert config.data.classes == presets.CLASSES
+    assert config.data.classes == presets.TABLEWORLD_CLASSES
     assert data.facts["images"] == {"train": 1, "val": 1}
     monkeypatch.setattr(object_data, "write_tableworld", lambda *_, **__: pytest.fail("rendered again"))
     assert ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config

@@ -19,7 +19,7 @@ from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
-from stadia.synthetic.tableworld import config
+from stadia.synthetic import config
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -66,7 +66,7 @@ def gradient(of: ObjectTargets) -> tuple[Tensor, Tensor]:
     """Of all weights, and the loss; nothing in the network depends on the other images of a batch."""
     torch.manual_seed(0)
     small = {"encoder": "test_efficientnet", "pretrained": False, "pyramid_channels": 8, "segmentation_channels": 8}
-    given = {"model": small, "loss": {"focal": 1.0}, "data": {"classes": config.CLASSES}}
+    given = {"model": small, "loss": {"focal": 1.0}, "data": {"classes": config.TABLEWORLD_CLASSES}}
     recipe = ObjectPoseRecipe(resolve_config(ObjectPoseConfig, given, [])).eval()
     report = recipe.compute_loss(recipe.network(of.image), of)
     report.total.backward()

@@ -32,7 +32,7 @@ from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, collect_score
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
-from stadia.synthetic.tableworld import config as presets
+from stadia.synthetic import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
@@ -45,7 +45,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four tables, one side each, twice the size of the network's images."""
     sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": 2 * HEIGHT, "width": 2 * WIDTH, "supersampling": 1}
     return write_tableworld(
-        presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+        presets.TABLEWORLD_TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
     ).parent
 
 
@@ -107,7 +107,7 @@ def test_objects_in_ones_own_image(run: Path, tables: Path, tmp_path: Path, stad
     record = json.loads((out / "objects.json").read_text())
     (entry,), labels = record["images"], images.labels(0)
     assert f"{len(entry['objects'])} objects in 1 image" in text
-    assert record["classes"] == list(presets.CLASSES)
+    assert record["classes"] == list(presets.TABLEWORLD_CLASSES)
     true = {images.classes[one.class_id] for one in labels.objects}
     assert {one["class"] for one in entry["objects"]} <= true
     first = entry["objects"][0]
@@ -168,7 +168,9 @@ def test_images_whose_objects_were_missed_are_the_worst(
         )
 
     compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
-    score = collect_score(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
+    score = collect_score(
+        presets.TABLEWORLD_CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)]
+    )
     drawn: list[str] = []
     monkeypatch.setattr(task, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
     monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
@@ -204,7 +206,7 @@ def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
 def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
-    nothing = collect_score(presets.CLASSES, []), []
+    nothing = collect_score(presets.TABLEWORLD_CLASSES, []), []
     monkeypatch.setattr(task, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
     return counts
 

@@ -31,8 +31,8 @@ from stadia.recipes.launch.workflow import list_late_starts
 from stadia.recipes.prediction import depth_task
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld import roadworld_writer
-from stadia.synthetic.roadworld.config import TINY
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import read_rows
@@ -292,7 +292,7 @@ def test_every_mistake_of_a_configuration_at_once() -> None:
 
 
 def test_worlds_that_are_there_already_are_not_rendered_again(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TINY.model_copy(update={"frames": 5})
+    config = ROADWORLD_TINY.model_copy(update={"frames": 5})
     images = {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")}
     monkeypatch.setattr(roadworld_writer, "make_world", None)
     assert roadworld_writer.write_roadworld(config, worlds, workers=1) == worlds / "dataset.json"

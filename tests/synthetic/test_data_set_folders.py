@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
+from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.rendering.dataset_files import SceneFormat
-from stadia.synthetic.roadworld.config import DEMO
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS, TABLEWORLD
 
@@ -34,7 +34,7 @@ def begin(kind: SceneFormat, out: Path) -> None:
 
 def write_preview(kind: SceneFormat, out: Path) -> None:
     """Write a preview without the list that follows."""
-    kind.write_listing(out, [], DEMO, 0, np.zeros((2, 2, 3), np.uint8)).unlink()
+    kind.write_listing(out, [], ROADWORLD_DEMO, 0, np.zeros((2, 2, 3), np.uint8)).unlink()
 
 
 @kinds
@@ -108,10 +108,13 @@ def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: P
 def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
     (tmp_path / "train-000").mkdir()
     (job,) = ROADWORLD.list_jobs(
-        tmp_path, DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}), 0, lambda split, index, _: f"{split}-000"
+        tmp_path,
+        ROADWORLD_DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}),
+        0,
+        lambda split, index, _: f"{split}-000",
     )
     with pytest.raises(DataError, match=r"train-000: found a folder without recording\.json; expected a new folder"):
-        ROADWORLD.find_unfinished([job], DEMO)
+        ROADWORLD.find_unfinished([job], ROADWORLD_DEMO)
 
 
 @kinds

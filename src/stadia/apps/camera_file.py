@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.datasets.cameras.calibration_files import CalibratedCamera, read_calibration
 from stadia.datasets.config import CameraConfig
+from stadia.datasets.formats.calibration_files import CalibratedCamera, full_frame_width_mm, read_calibration, read_lens
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.lens_metadata import full_frame_width_mm, read_lens
 from stadia.datasets.video.video_files import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json

@@ -47,13 +47,13 @@ from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.prediction.depth_task import score_recordings
-from stadia.synthetic.roadworld.config import DEMO
+from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.peak_memory import PeakMemory
 from stadia.training.run_folder import Run
 
 MINUTES = "about 18 minutes on one core, less on two"
-TRUE_CAMERA_M = DEMO.camera_height_m[0]
+TRUE_CAMERA_M = ROADWORLD_DEMO.camera_height_m[0]
 IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
 """Path in the second run's folder; the report shows it."""
 MAX_ROWS = 3
@@ -109,7 +109,7 @@ def render_worlds(console: Console) -> Path:
 
 def _score_mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> RecordingScores:
     """Score the mean depth of each pixel. Raise RunError where the worlds have no ground truth."""
-    mean = average_recordings(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+    mean = average_recordings(open_recordings(worlds, split="train"), ROADWORLD_DEMO.height, ROADWORLD_DEMO.width)
     provenance = Provenance(recipe="mean-depth", config_hash="")
     scores = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
     if scores is None or scores.depth is None:

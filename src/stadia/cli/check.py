@@ -62,7 +62,7 @@ def check(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from stadia.core.errors import DataError
-    from stadia.datasets.recording_summary import summarize_recordings
+    from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.process.terminal import Terminal
     from stadia.recipes.prediction.requests import parse_data_config

@@ -30,7 +30,7 @@ def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.core.errors import ConfigError
     from stadia.files.input_files import parse_integer
-    from stadia.synthetic.rendering.dataset_files import SPLITS
+    from stadia.synthetic.config import SPLITS
 
     if value is None:
         return []
@@ -81,11 +81,11 @@ def roadworld(
 ) -> None:
     """Render a synthetic road world: stereo video with exact depth, normals, classes, instances and poses."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.roadworld.config import RoadWorldConfig, find_roadworld_preset
+    from stadia.synthetic.config import ROADWORLD_PRESETS, RoadWorldConfig, find_preset
 
     extra = _split_settings("--worlds", worlds) + list(overrides or [])
     extra += [f"{name}=true" for name, wanted in (("exposure", exposure), ("noise", noise)) if wanted]
-    config = resolve_config(RoadWorldConfig, find_roadworld_preset(preset).model_dump(mode="json"), extra)
+    config = resolve_config(RoadWorldConfig, find_preset(ROADWORLD_PRESETS, preset).model_dump(mode="json"), extra)
 
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
@@ -106,10 +106,10 @@ def tableworld(
 ) -> None:
     """Render objects on tables: images with exact masks, depth, poses and sizes."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.tableworld.config import TableWorldConfig, find_tableworld_preset
+    from stadia.synthetic.config import TABLEWORLD_PRESETS, TableWorldConfig, find_preset
 
     extra = _split_settings("--tables", tables) + list(overrides or [])
-    config = resolve_config(TableWorldConfig, find_tableworld_preset(preset).model_dump(mode="json"), extra)
+    config = resolve_config(TableWorldConfig, find_preset(TABLEWORLD_PRESETS, preset).model_dump(mode="json"), extra)
 
     from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
@@ -121,7 +121,7 @@ def tableworld(
 def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrides: Settings = None) -> None:
     """Render cut-out objects with alpha for pasting onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png, license CC0."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.tableworld.config import CutoutConfig
+    from stadia.synthetic.config import CutoutConfig
 
     config = resolve_config(CutoutConfig, {}, list(overrides or []))
 

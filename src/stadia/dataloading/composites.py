@@ -34,8 +34,8 @@ from stadia.synthetic.composites.published_layout import (
     scan_published_layout,
     split_published_layout,
 )
+from stadia.synthetic.config import CutoutConfig
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
-from stadia.synthetic.tableworld.config import CutoutConfig
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS_VERSION, write_cutouts
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from stadia.core.config import StrictModel
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CacheConfig, Pixels, Share, SourceOptions, SplitConfig, check_network_pixels
-from stadia.synthetic.composites.config import BackgroundConfig, ForegroundConfig, PlacementConfig
+from stadia.synthetic.config import BackgroundConfig, ForegroundConfig, PlacementConfig
 
 STRIDE = 32
 COMPOSITE_STRIDE = 8

@@ -1,8 +1,10 @@
-"""Define recordings on disk with cameras, poses and image files, and views of them: frame ranges and crops."""
+"""Define recordings on disk with cameras, poses and image files, views of them (frame ranges, crops), and summaries."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -361,3 +363,54 @@ class CroppedRecording(RecordingView):
 def crop_recording(recording: Recording, crop: str) -> Recording:
     """Return the recording cut to a crop; the recording itself without a crop."""
     return recording if crop == "none" else CroppedRecording(recording, crop)
+
+
+# -- What was read, in a line, so that a wrong camera or rig is seen before hours of training.
+
+
+def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
+    """Return `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), stereo baseline 0.537 m, poses, no ground truth`.
+
+    Recordings with equal properties share a line.
+    """
+    groups: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        if len(recording):
+            groups.setdefault(_describe_properties(recording), []).append(recording)
+    lines = []
+    for properties, members in groups.items():
+        count = f"{len(members)} recordings, " if len(members) > 1 else ""
+        lines.append(f"read: {count}{sum(map(len, members))} frames {properties}")
+    return lines
+
+
+def _describe_properties(recording: Recording) -> str:
+    """Describe the first frame; a part that cannot be read is left out, since the checks report it."""
+    parts = []
+    for describe in (_describe_camera, _describe_rig, _describe_poses, _describe_ground_truth):
+        with contextlib.suppress(Exception):  # a recording of the user's own may raise anything
+            parts.append(describe(recording))
+    return ", ".join(parts)
+
+
+def _describe_camera(recording: Recording) -> str:
+    camera = recording.camera(0, LEFT)
+    fx = float(camera.K[0, 0])
+    angle_deg = math.degrees(2 * math.atan(camera.width / (2 * fx)))
+    return f"{camera.width}x{camera.height}, fx {fx:.1f} px ({angle_deg:.1f} degrees)"
+
+
+def _describe_rig(recording: Recording) -> str:
+    if RIGHT not in recording.sides:
+        return "one camera"
+    if recording.T_right_left is None:
+        return "two cameras without a baseline"
+    return f"stereo baseline {math.hypot(*map(float, recording.T_right_left[:3, 3])):.3f} m"
+
+
+def _describe_poses(recording: Recording) -> str:
+    return "no poses" if recording.T_world_camera(0, LEFT) is None else "poses"
+
+
+def _describe_ground_truth(recording: Recording) -> str:
+    return "no ground truth" if recording.depth_m(0, LEFT) is None else "ground truth"

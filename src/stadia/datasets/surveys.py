@@ -19,7 +19,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.image_files import check_image_ends
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, has_road, select_classes
-from stadia.datasets.masks.object_windows import find_windows
+from stadia.datasets.masks.mask_objects import find_windows
 from stadia.datasets.objects.object_labels import ObjectBox, ObjectImages, Points
 from stadia.geometry.boxes import CORNERS
 

@@ -292,32 +292,6 @@ def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[in
     return left, top, RasterCamera(K[0, 0], K[1, 1], K[0, 2] - left, K[1, 2] - top, rows, columns, 1)
 
 
-_TRIANGLES_AT_ONCE = 1 << 18
-_STEPS = 16  # of a triangle, and of a row of it, in the time of a sample
-
-
-def measure_silhouette(
-    vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int
-) -> tuple[int, int]:
-    """Return the pixels of the window of `draw_silhouette`, and at most how many steps drawing takes.
-
-    A mesh of millions of triangles, each as large as the image, is drawn in hours.
-    """
-    _, _, lens = _find_lens(vertices, K, height, width)
-    size = np.array([lens.width, lens.height])
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        pixels = vertices[:, :2] / vertices[:, 2:] * (lens.fx, lens.fy) + (lens.cx, lens.cy)
-    steps = _STEPS * len(triangles)
-    for start in range(0, len(triangles), _TRIANGLES_AT_ONCE):
-        part = triangles[start : start + _TRIANGLES_AT_ONCE]
-        z, corners = vertices[part, 2], pixels[part]
-        low = np.ceil(np.clip(corners.min(1), 0, size))
-        shown = np.clip(np.floor(np.clip(corners.max(1), -1, size - 1)) - low + 1, 0, size)
-        shown = np.where((z >= NEAR_M).all(1)[:, None], shown, size)[(z >= NEAR_M).any(1)]  # else of unknown extent
-        steps += int((np.where(shown[:, 0] > 0, shown[:, 0] + _STEPS, 0) * shown[:, 1]).sum())
-    return lens.width * lens.height, steps
-
-
 def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
     """Draw a mesh, (N, 3) in the camera's frame in metres; the window ends one image's size beyond each edge."""
     left, top, lens = _find_lens(vertices, K, height, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.masks.mask_objects import find_mask_boxes, find_windows
 
 CLASSES = {1: "road", 9: "car", 8: "person"}
 
@@ -16,6 +16,16 @@ def masks(*objects: tuple[int, int, int, int, int, int]) -> RoadMasks:
     for number, kind, left, top, right, bottom in objects:
         semantic[top:bottom, left:right], instance[top:bottom, left:right] = kind, number
     return RoadMasks(semantic, instance)
+
+
+def test_windows_are_the_bounding_boxes():
+    instance = np.random.default_rng(0).integers(0, 40, (30, 50)) * (np.indices((30, 50))[1] > 5)
+    windows = find_windows(instance)
+    assert list(windows) == sorted(set(instance.ravel().tolist()) - {0})
+    for number, (rows, columns) in windows.items():
+        row, column = np.nonzero(instance == number)
+        assert (rows.start, rows.stop) == (row.min(), row.max() + 1)
+        assert (columns.start, columns.stop) == (column.min(), column.max() + 1)
 
 
 def test_box_spans_the_mask_and_has_the_commonest_class():

@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.core.errors import DataError
 from stadia.datasets.masks import mask_objects
 
 HEIGHT, WIDTH = 120, 300
@@ -66,13 +65,3 @@ def test_part_without_a_foot_is_left_out():
     mask, ground = scene((100, 5, 140, 40))
     assert split_instances(mask, ground) == []
     assert len(split_instances(mask, np.zeros_like(ground))) == 1  # without any ground
-
-
-@pytest.mark.parametrize("kind", ["chessboard", "frames"])
-def test_a_mask_of_too_many_or_too_large_regions_is_refused(kind: str) -> None:
-    """Each region took a mask of the whole image: 400x400 pixels like a chessboard filled 6 GB."""
-    row, column = np.indices((2400, 2400))
-    inside = np.minimum(np.minimum(row, 2399 - row), np.minimum(column, 2399 - column))
-    mask = (row + column) % 2 == 0 if kind == "chessboard" else inside % 2 == 0
-    with pytest.raises(DataError, match="objects in windows of"):
-        split_instances(mask, ~mask)

@@ -5,6 +5,7 @@ are no alarms.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from stadia.datasets.objects.bop import (
     to_boxes,
     write_results,
 )
+from stadia.recipes.objectpose import object_pose_scores
 from stadia.recipes.objectpose.object_pose_scores import read_estimates, score_estimates
 
 R = "1 0 0 0 1 0 0 0 1"
@@ -127,3 +129,18 @@ def test_ground_truth_poses_score_1_with_hidden_objects(bop: Path) -> None:
     assert scores["objects counted"] == "those that a pixel of the image shows, at its own size"
     twice = score_estimates(images, to_boxes(every * 2, images))
     assert (twice["objects"], twice["estimates"]) == (4, 8), "rows of the csv, and not how many objects were found"
+
+
+def test_many_pairs_of_estimates_and_objects_are_refused(bop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = BopImages.open(bop)
+    estimates = to_boxes(ground_truth_results(images) * 5, images)
+    score_estimates(images, estimates)
+    monkeypatch.setattr(object_pose_scores, "_MAX_PAIRS", 20)
+    with pytest.raises(DataError, match=r"000003\.png: found 15 estimates, and 3 objects"):
+        score_estimates(images, estimates)
+
+
+def test_a_folder_whose_name_is_no_number_of_a_scene_is_refused(bop: Path) -> None:
+    shutil.copytree(bop / "test" / "000001", bop / "test" / "0foo")
+    with pytest.raises(DataError, match="expected the number of a scene"):
+        BopImages.open(bop)

@@ -25,7 +25,7 @@ from stadia.datasets.objects.object_labels import UNLABELED, CachedLabels, Objec
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.preflight.label_checks import check_object_labels
 from stadia.geometry.se3 import rotation_angle_deg
-from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.config import TABLEWORLD_TINY
 from stadia.synthetic.tableworld.table_scene import (
     TableRenderer,
     TableView,
@@ -46,7 +46,7 @@ NAMES = {
 @pytest.fixture(scope="module")
 def view() -> TableView:
     """A table seen by REAL's camera, 640x480."""
-    config = TINY.model_copy(
+    config = TABLEWORLD_TINY.model_copy(
         update={"height": 480, "width": 640, "objects": (6, 6), "supersampling": 1, "distance_m": (0.6, 0.7)}
     )
     table = make_table(derive_table_seed(2, "train", 3), config)

@@ -21,7 +21,7 @@ from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import CachedLabels, ObjectImages, ObjectLabels
 from stadia.datasets.surveys import ObjectSurvey, survey_objects
 from stadia.diagnostics.preflight.label_checks import check_object_labels
-from stadia.synthetic.tableworld.config import TINY
+from stadia.synthetic.config import TABLEWORLD_TINY
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 Entry = dict[str, Any]
@@ -30,7 +30,9 @@ Entry = dict[str, Any]
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"train": 8, "val": 0, "test": 0, "views": 2, "height": 64, "width": 80, "supersampling": 1}
-    return write_tableworld(TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+    return write_tableworld(
+        TABLEWORLD_TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+    ).parent
 
 
 @pytest.fixture

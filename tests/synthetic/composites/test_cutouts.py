@@ -12,7 +12,7 @@ import pytest
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import read_rgba
 from stadia.synthetic.composites.foregrounds import open_foregrounds
-from stadia.synthetic.tableworld.config import CutoutConfig, TableWorldConfig
+from stadia.synthetic.config import CutoutConfig, TableWorldConfig
 from stadia.synthetic.tableworld.table_scene import TableRenderer
 from stadia.synthetic.tableworld.tableworld_writer import (
     list_cutout_objects,

@@ -18,8 +18,8 @@ from stadia.synthetic.composites.composer import (
     make_grid_placement,
     paste_cutout,
 )
-from stadia.synthetic.composites.config import PlacementConfig
 from stadia.synthetic.composites.foregrounds import premultiply_alpha, resize_cutout
+from stadia.synthetic.config import PlacementConfig
 
 H, W = 40, 60
 ROAD = np.repeat(np.linspace(42, 3, H, dtype=np.float32)[:, None], W, 1)  # lower is nearer, as of a road

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.synthetic.roadworld.config import TINY, RoadWorldConfig
+from stadia.synthetic.config import ROADWORLD_TINY, RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, RoadWorld, derive_world_seed, make_world
 
 Frames = list[dict[str, RoadView]]
@@ -12,7 +12,7 @@ Frames = list[dict[str, RoadView]]
 
 @pytest.fixture(scope="session")
 def config() -> RoadWorldConfig:
-    return TINY.model_copy(update={"frames": 5})
+    return ROADWORLD_TINY.model_copy(update={"frames": 5})
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import pytest
 from stadia.core.errors import ConfigError
 from stadia.core.seeds import make_generator
 from stadia.geometry.rasterizer import make_intrinsics
+from stadia.synthetic.config import ROADWORLD_FULL, ROADWORLD_PRESETS, ROADWORLD_TINY, RoadWorldConfig, find_preset
 from stadia.synthetic.rendering.mesh import compute_bounds
 from stadia.synthetic.roadworld.car_models import make_car
-from stadia.synthetic.roadworld.config import FULL, PRESETS, TINY, RoadWorldConfig, find_roadworld_preset
 from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course
 from stadia.synthetic.roadworld.road_world import (
     RoadRenderer,
@@ -29,7 +29,9 @@ from stadia.synthetic.roadworld.roadworld_writer import list_recordings
 from stadia.synthetic.roadworld.street_models import make_person
 from stadia.synthetic.roadworld.street_scene import place_driving_cars
 
-LONG = TINY.model_copy(update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False})
+LONG = ROADWORLD_TINY.model_copy(
+    update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False}
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +50,13 @@ def instance_vertices(world: RoadWorld, number: int, frame: int) -> np.ndarray:
 def test_splits_share_no_world() -> None:
     seeds = [
         job.seed
-        for name in PRESETS
-        for job in list_recordings(Path(), PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
+        for name in ROADWORLD_PRESETS
+        for job in list_recordings(
+            Path(), ROADWORLD_PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0
+        )
     ]
     assert len(set(seeds)) == 1500  # the presets share theirs; splits and indices do not
-    assert set(seeds).isdisjoint(job.seed for job in list_recordings(Path(), FULL, 1))
+    assert set(seeds).isdisjoint(job.seed for job in list_recordings(Path(), ROADWORLD_FULL, 1))
 
 
 @pytest.mark.slow
@@ -196,9 +200,9 @@ def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
 
 def test_camera_rigs_differ_between_worlds() -> None:
     """Each world draws one height and one field of view, of those that it may have; the axis is the image's middle."""
-    rigs = [draw_rig(seed, FULL) for seed in range(40)]
-    assert {height for height, _ in rigs} == set(FULL.camera_height_m)
-    assert {degrees for _, degrees in rigs} == set(FULL.field_of_view_deg)
+    rigs = [draw_rig(seed, ROADWORLD_FULL) for seed in range(40)]
+    assert {height for height, _ in rigs} == set(ROADWORLD_FULL.camera_height_m)
+    assert {degrees for _, degrees in rigs} == set(ROADWORLD_FULL.field_of_view_deg)
     K = make_intrinsics(90.0, 48, 160)
     np.testing.assert_allclose(K, [[80, 0, 79.5], [0, 80, 23.5], [0, 0, 1]], atol=1e-12)
 
@@ -234,6 +238,6 @@ def test_exposure_changes_the_image_as_written(
 
 def test_presets_are_checked() -> None:
     with pytest.raises(ConfigError, match="did you mean 'demo'"):
-        find_roadworld_preset("demos")
+        find_preset(ROADWORLD_PRESETS, "demos")
     with pytest.raises(ValueError, match="odd"):
-        RoadWorldConfig(**{**TINY.model_dump(), "supersampling": 2})
+        RoadWorldConfig(**{**ROADWORLD_TINY.model_dump(), "supersampling": 2})

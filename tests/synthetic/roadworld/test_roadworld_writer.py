@@ -15,8 +15,8 @@ import pytest
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld import roadworld_writer
-from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
@@ -95,7 +95,7 @@ def test_dataset_opens_as_recordings(dataset: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread(dataset: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from stadia.synthetic.roadworld.config import RoadWorldConfig;"
+        "import sys, pathlib; from stadia.synthetic.config import RoadWorldConfig;"
         " from stadia.synthetic.roadworld.roadworld_writer import *;"
         " config = RoadWorldConfig.model_validate_json(sys.argv[1]);"
         " write_roadworld(config, pathlib.Path(sys.argv[2]), workers=1); assert 'torch' not in sys.modules"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from stadia.synthetic.tableworld.config import TINY, TableWorldConfig
+from stadia.synthetic.config import TABLEWORLD_TINY, TableWorldConfig
 from stadia.synthetic.tableworld.table_scene import TableRenderer, TableScene, TableView, derive_table_seed, make_table
 
 
 @pytest.fixture(scope="session")
 def config() -> TableWorldConfig:
-    return TINY.model_copy(update={"height": 96, "width": 128, "views": 2})
+    return TABLEWORLD_TINY.model_copy(update={"height": 96, "width": 128, "views": 2})
 
 
 @pytest.fixture(scope="session")

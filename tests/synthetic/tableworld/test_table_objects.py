@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
 from stadia.core.seeds import make_generator
+from stadia.synthetic.config import (
+    TABLEWORLD_CLASSES,
+    TABLEWORLD_FULL,
+    TABLEWORLD_PRESETS,
+    TABLEWORLD_TINY,
+    TableWorldConfig,
+    find_preset,
+)
 from stadia.synthetic.rendering.mesh import compute_bounds
-from stadia.synthetic.tableworld.config import CLASSES, FULL, TINY, TableWorldConfig, find_tableworld_preset
 from stadia.synthetic.tableworld.table_objects import SHAPES, ObjectShape, compute_footprint, has_overlap
 from stadia.synthetic.tableworld.table_scene import (
     PlacedObject,
@@ -30,7 +37,7 @@ def world_vertices(one: PlacedObject) -> NDArray:
 
 
 def test_every_kind_is_a_class() -> None:
-    assert ("background", *SHAPES) == CLASSES
+    assert ("background", *SHAPES) == TABLEWORLD_CLASSES
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -113,7 +120,7 @@ def test_rectangles_overlap_where_they_share_a_point() -> None:
 
 
 def test_objects_without_free_space_are_left_out() -> None:
-    shapes = draw_shapes(3, TINY.model_copy(update={"objects": (12, 12)}))
+    shapes = draw_shapes(3, TABLEWORLD_TINY.model_copy(update={"objects": (12, 12)}))
     assert len(shapes) == 12
     placed = place_shapes(3, shapes, np.array([0.3, 0.25]))
     assert 0 < len(placed) < 12
@@ -167,9 +174,9 @@ def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
 
 
 def test_presets() -> None:
-    assert find_tableworld_preset("full") == FULL
+    assert find_preset(TABLEWORLD_PRESETS, "full") == TABLEWORLD_FULL
     with pytest.raises(ConfigError, match="did you mean 'tiny'"):
-        find_tableworld_preset("tinny")
+        find_preset(TABLEWORLD_PRESETS, "tinny")
     wrongs: list[tuple[dict[str, object], str]] = [
         ({"supersampling": 2}, "odd"),
         ({"train": 0, "val": 0, "test": 0}, "at least one"),
@@ -177,4 +184,4 @@ def test_presets() -> None:
     ]
     for wrong, message in wrongs:
         with pytest.raises(ValueError, match=message):
-            TableWorldConfig.model_validate(TINY.model_dump() | wrong)
+            TableWorldConfig.model_validate(TABLEWORLD_TINY.model_dump() | wrong)

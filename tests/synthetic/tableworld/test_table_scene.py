@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stadia.core.seeds import make_generator
-from stadia.synthetic.tableworld.config import TableWorldConfig
+from stadia.synthetic.config import TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES
 from stadia.synthetic.tableworld.table_scene import (
     MIN_HANDLE_PX,

@@ -21,8 +21,8 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.datasets.cameras.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.datasets.config import SourceOptions
+from stadia.datasets.formats.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat

@@ -26,8 +26,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
 from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
-from stadia.datasets.masks.mask_objects import split_instances
-from stadia.datasets.masks.object_windows import Window, check_objects, find_windows
+from stadia.datasets.masks.mask_objects import Window, find_windows, split_instances
 from stadia.datasets.text_files import FileEntry, read_typed_json, validate_content
 from stadia.files.input_files import MAX_TEXT_BYTES, open_input, read_bytes
 from stadia.files.json_files import stream_json_lists
@@ -44,14 +43,10 @@ MAX_CLASS = 255  # largest class number: masks are stored with one byte a pixel
 MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one without road
 # Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape.
 SHAPE_TOLERANCE = 0.02
-_MAX_PX = 1 << 26
-_MAX_DRAWN_PX = 1 << 31  # of all masks of an image: a thousand of 1920x1080, some seconds
 _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29
 """Of a COCO file: instances_train2017.json has about 450 MB."""
 
-_MAX_ENTRIES = 2_000_000  # of a COCO file: train2017 has a million images and annotations, 200 bytes each in memory
-_MAX_NUMBERS = 64_000_000  # of its polygons: half a gigabyte of float64
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
 
@@ -82,10 +77,8 @@ class MaskFiles:
         if instance_file.exists():
             instance = _resize_checked(instance_file, read_label_png(instance_file), height, width)
         else:
-            instance = _split_classes(path, semantic, self.classes)
-        masks = remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
-        check_objects(instance_file if instance_file.exists() else path, masks.instance)
-        return masks
+            instance = _split_classes(semantic, self.classes)
+        return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
         """Return known heights, see `core.recording.MaskReader`."""
@@ -201,12 +194,12 @@ def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
     return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
 
-def _split_classes(path: Path, semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
+def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
     """Split the classes of objects into objects by `mask_objects`; 0 where no single object is found."""
     ground = select_classes(semantic, classes, GROUND_CLASSES)
     instance, count = np.zeros(semantic.shape, np.int32), 0
     for number in (number for number, name in classes.items() if name in OBJECT_CLASSES):
-        for window, mask in split_instances(semantic == number, ground, path):
+        for window, mask in split_instances(semantic == number, ground):
             count += 1
             shown = instance[window]
             shown[mask & (shown == 0)] = count
@@ -325,9 +318,9 @@ class CocoMasks:
         self.path = expand_home(path)
         self._images: dict[str, _CocoImage] = {}
         self._of_image: dict[int, list[_Shape]] = defaultdict(list)
-        categories, numbers = list[_Category](), 0
+        categories = list[_Category]()
         stream = stream_json_lists(self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES)
-        for entries, (name, content) in enumerate(stream, start=1):
+        for name, content in stream:
             where = f"{self.path}: {name}"
             entry = validate_content(where, content, _COCO_LISTS[name], expected=_COCO, fix="export it again")
             if isinstance(entry, _CocoImage):
@@ -335,13 +328,7 @@ class CocoMasks:
             elif isinstance(entry, _Category):
                 categories.append(entry)
             else:
-                shape = _Shape.pack(entry)
-                numbers += len(shape.numbers)
-                self._of_image[entry.image_id].append(shape)
-            if entries > _MAX_ENTRIES or numbers > _MAX_NUMBERS:
-                found = f"{entries} entries with {numbers} numbers"
-                expected = f"at most {_MAX_ENTRIES} with {_MAX_NUMBERS}"
-                raise DataError(self.path, found=found, expected=expected, fix="split the file by its images")
+                self._of_image[entry.image_id].append(_Shape.pack(entry))
         if len(categories) > 255:
             found = f"{len(categories)} categories"
             raise DataError(self.path, found=found, expected="at most 255", fix="leave some out")
@@ -355,19 +342,13 @@ class CocoMasks:
             return None
         what = f"{self.path}: {image.file_name}"
         _check_shape(what, image.height, image.width, height, width)
-        pixels, shapes = image.height * image.width, self._of_image[image.id]
-        if pixels > _MAX_PX or pixels * len(shapes) > _MAX_DRAWN_PX:
-            found = f"{len(shapes)} masks of {image.width}x{image.height}"
-            expected = f"at most {_MAX_PX} pixels, and {_MAX_DRAWN_PX} of all masks"
-            raise DataError(what, found=found, expected=expected, fix="annotate smaller images")
+        shapes = self._of_image[image.id]
         semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
         areas = [int(np.count_nonzero(_decode_mask(one, image, what))) for one in shapes]
         for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
             mask = _decode_mask(shapes[index], image, what)  # again: all masks at once are gigabytes
             semantic[mask], instance[mask] = self._find_class(shapes[index], what), number
-        masks = resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
-        check_objects(what, masks.instance)
-        return masks
+        return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
         """Return nothing: COCO has no object heights."""

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks.object_windows import MAX_OBJECTS, Window, check_window_sizes, find_windows
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Window = tuple[slice, slice]
+"""Rows and columns of an image: each object is read within its own, not in a pass over the whole image."""
+
 GRAY = 124  # the background of a crop: only the object is used
 _LONGEST = 3.2  # max width over height of a single object; a long car from its side has 2.9
 _STEP, _STEP_SHARE = (0.42, 0.1)  # max step of the lower edge in heights, and max share of the width above it
@@ -33,18 +35,41 @@ _MIN_TOUCHED = 0.25  # min share of their width that borders another object
 _CROP_MARGIN = 0.06  # share of the longer side
 
 
-def split_instances(mask: Mask, ground: Mask, what: object = "a mask") -> Iterator[tuple[Window, Mask]]:
+def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
+    """Return the smallest window of each object of a map (H, W), by its number, in rising order; 0 is none.
+
+    Examples:
+        >>> find_windows(np.array([[0, 7, 0], [0, 7, 7]]))
+        {7: (slice(0, 2, None), slice(1, 3, None))}
+    """
+    height, width = instance.shape
+    count = int(instance.max(initial=0)) + 1
+    top, left = np.full(count, height), np.full(count, width)
+    bottom, right = np.full(count, -1), np.full(count, -1)
+    for row, numbers in enumerate(instance):
+        columns = np.flatnonzero(numbers)
+        shown = numbers[columns]
+        top[shown] = np.minimum(top[shown], row)
+        bottom[shown] = row
+        right[shown] = np.maximum(right[shown], columns)  # of equal indices the last one is kept
+        left[shown[::-1]] = np.minimum(left[shown[::-1]], columns[::-1])
+    return {
+        int(number): (
+            slice(int(top[number]), int(bottom[number]) + 1),
+            slice(int(left[number]), int(right[number]) + 1),
+        )
+        for number in np.flatnonzero(bottom >= 0)
+    }
+
+
+def split_instances(mask: Mask, ground: Mask) -> Iterator[tuple[Window, Mask]]:
     """Yield window and mask (h, w) of each object, from all pixels of its class and of the ground, (H, W) both.
 
     A 4-connected region is one object unless it is a group, or has no foot on the ground (in images with ground): then
-    it is a part of an object. Raises DataError for too many regions; `what` is the mask's place, for messages.
+    it is a part of an object.
     """
-    pixels = mask.astype(np.uint8)
-    count = cv2.connectedComponents(pixels, connectivity=4, ltype=cv2.CV_32S)[0]
-    if count - 1 > MAX_OBJECTS:  # their statistics may take a gigabyte
-        check_window_sizes(what, np.ones(count - 1, int))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=4, ltype=cv2.CV_32S)
-    check_window_sizes(what, stats[1:, cv2.CC_STAT_WIDTH].astype(int) * stats[1:, cv2.CC_STAT_HEIGHT])
+    components = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    count, labels, stats, _ = components
     for number in range(1, count):
         left, top, width, height = (int(value) for value in stats[number, :4])
         window = np.s_[top : top + height, left : left + width]

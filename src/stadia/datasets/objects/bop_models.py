@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation, check_turns
+from stadia.datasets.objects.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
 from stadia.datasets.text_files import FileEntry, read_typed_json
-from stadia.files.input_files import name_parser_errors, parse_integer, read_bytes
+from stadia.files.input_files import name_parser_errors, read_bytes
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 _TYPES = {
@@ -25,112 +28,91 @@ _TYPES = {
 _MAX_BYTES = 128 << 20
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
 
-Element = tuple[str, int, list[list[str]]]  # name, count, properties: [type, name] or ["list", type, type, name]
+PlyProperty = tuple[str, str, str]
+"""A property of a PLY element: its name, its type, and the type of its length, which is empty where it is no list."""
 
 
-def _make_error(path: Path, found: object) -> DataError:
-    fix = "copy it again, or triangulate it"
-    return DataError(path, found=found, expected="a whole PLY file of triangles", fix=fix)
-
-
-def _find_types(words: list[str]) -> set[str]:
-    """Return the types in a property line: "property float x", "property list uchar int vertex_indices"."""
-    return set(words[2:4] if words[1] == "list" else words[1:2])
-
-
-def _read_header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
-    """Return format, elements, and the start of the body."""
-    end = data.find(b"end_header")
-    start = data.find(b"\n", end) + 1
-    if not data.startswith(b"ply") or end < 0 or start == 0:
-        raise _make_error(path, "no PLY header")
-    layout = ""
-    elements: list[Element] = []
-    for line in data[:end].decode("ascii", "replace").splitlines():
-        words = line.split()
-        if words[:1] == ["format"] and len(words) == 3:
-            layout = words[1]
-        elif words[:1] == ["element"] and len(words) == 3 and parse_integer(words[2], most=len(data)) is not None:
-            elements.append((words[1], int(words[2]), []))
-        elif words[:1] == ["property"] and elements and len(words) > 2 and _TYPES.keys() >= _find_types(words):
-            elements[-1][2].append(words[1:])
-        elif words[:1] in (["element"], ["property"]):
-            raise _make_error(path, f"the header line '{line}'")
-    return layout, elements, start
-
-
-def _read_binary(path: Path, data: bytes, elements: list[Element], start: int, order: str) -> dict[str, NDArray]:
-    """Return the records of each element. Lists must have a constant length, as in triangles."""
-    found = {}
-    for name, count, properties in elements:
-        record: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
-        for prop in properties:
-            if prop[0] != "list":
-                record.append((prop[1], order + _TYPES[prop[0]]))
-                continue
-            before = np.dtype(record).itemsize if record else 0
-            kind = np.dtype(order + _TYPES[prop[1]])
-            if start + before + kind.itemsize > len(data):
-                raise _make_error(path, f"a file cut off after {len(data)} bytes")
-            length = int(np.frombuffer(data, kind, 1, start + before)[0]) if count else 0
-            record += [(f"{prop[3]} length", kind.str), (prop[3], order + _TYPES[prop[2]], (min(length, 64),))]
-        dtype = np.dtype(record)
-        if start + count * dtype.itemsize > len(data):
-            raise _make_error(path, f"a file cut off after {len(data)} bytes, or faces that are not all triangles")
-        found[name] = np.frombuffer(data, dtype, count, start)
-        start += count * dtype.itemsize
-    return found
-
-
-def _read_text(path: Path, data: bytes, elements: list[Element], start: int) -> tuple[NDArray, NDArray]:
-    """Return vertices (N, 3) and faces (M, 3) of a text file."""
-    lines = data[start:].decode("ascii", "replace").splitlines()
-    vertices, faces = np.zeros((0, 3)), np.zeros((0, 3), np.int64)
-    try:
-        for name, count, properties in elements:
-            rows, lines = lines[:count], lines[count:]
-            if len(rows) < count:
-                raise _make_error(path, f"a file cut off in element '{name}'")
-            if name == "vertex":
-                names = [prop[-1] for prop in properties]
-                vertices = np.array([row.split() for row in rows], np.float64)[:, [names.index(axis) for axis in "xyz"]]
-            elif name == "face":
-                words = [row.split() for row in rows]
-                if any(row[0] != "3" for row in words):
-                    raise _make_error(path, "faces that are not all triangles")
-                faces = np.array([row[1:4] for row in words], np.int64)
-    except (ValueError, IndexError) as error:
-        raise _make_error(path, f"a damaged file ({error})") from error
-    return vertices, faces
-
-
-def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
     """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError that names the file."""
     data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the data set")
-    with name_parser_errors(path, expected="a whole PLY file of triangles"):
-        return _parse_ply(path, data)
+    fix = "copy it again, or triangulate it"
+    with name_parser_errors(path, expected="a whole PLY file of triangles", fix=fix):
+        return _parse_ply(data)
 
 
-def _parse_ply(path: Path, data: bytes) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    layout, elements, start = _read_header(path, data)
-    if layout == "ascii":
-        vertices, faces = _read_text(path, data, elements, start)
-    elif layout in ("binary_little_endian", "binary_big_endian"):
-        found = _read_binary(path, data, elements, start, "<" if layout == "binary_little_endian" else ">")
-        vertex, face = found.get("vertex", np.zeros(0)), found.get("face", np.zeros(0))
-        index = next((name for name in _INDEX_NAMES if name in (face.dtype.names or ())), None)
-        if index is None or not {"x", "y", "z"} <= set(vertex.dtype.names or ()):
-            raise _make_error(path, "no vertices or no faces")
-        if (face[f"{index} length"] != 3).any():
-            raise _make_error(path, "faces that are not all triangles")
-        vertices, faces = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64), face[index]
-    else:
-        raise _make_error(path, f"format '{layout}'")
-    if vertices.ndim != 2 or faces.shape[1:] != (3,) or faces.dtype.kind not in "iu":
-        raise _make_error(path, "coordinates that are lists, or faces that are not three integers")
-    if not len(faces) or not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
-        raise _make_error(path, f"{len(vertices)} vertices and {len(faces)} faces that do not fit together")
-    return vertices, np.ascontiguousarray(faces, np.int32)
+def _parse_ply(data: bytes) -> tuple[Points, NDArray[np.int32]]:
+    """Parse a mesh. Raises ValueError, LookupError or TypeError for a damaged one."""
+    layout, elements, start = _parse_ply_header(data)
+    rows = iter(data[start:].decode("ascii").splitlines()) if layout == "ascii" else None
+    order = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}[layout]
+    columns: dict[str, Mapping[str, NDArray]] = {}
+    for name, (count, properties) in elements.items():
+        if rows is not None:
+            columns[name] = _read_ply_rows(list(islice(rows, count)), properties)
+        else:
+            records = _read_ply_records(data, start, count, properties, order)
+            columns[name] = {field: records[field] for field in records.dtype.names or ()}
+            start += records.nbytes
+    vertices = np.stack([columns["vertex"][axis] for axis in "xyz"], 1).astype(np.float64)
+    index_name = next(name for name in _INDEX_NAMES if name in columns["face"])
+    triangles = columns["face"][index_name]
+    if triangles.shape[1:] != (3,) or (columns["face"][f"{index_name} length"] != 3).any():
+        raise ValueError("faces that are not all triangles")
+    is_index = (triangles >= 0) & (triangles < len(vertices)) & (triangles == np.floor(triangles))
+    if not len(triangles) or vertices.ndim != 2 or not np.isfinite(vertices).all() or not is_index.all():
+        raise ValueError(f"{len(vertices)} vertices and {len(triangles)} faces that do not fit together")
+    return vertices, np.ascontiguousarray(triangles, np.int32)
+
+
+def _parse_ply_header(data: bytes) -> tuple[str, dict[str, tuple[int, list[PlyProperty]]], int]:
+    """Return format, number and properties of each element, and the start of the body."""
+    head = re.match(rb"ply\r?\n(.*?)end_header\r?\n", data, re.DOTALL)
+    if head is None:
+        raise ValueError("no PLY header")
+    layout = ""
+    elements: dict[str, tuple[int, list[PlyProperty]]] = {}
+    properties: list[PlyProperty] = []
+    for line in head[1].decode("ascii", "replace").splitlines():
+        match line.split():
+            case ["format", word, _]:
+                layout = word
+            case ["element", name, count]:
+                properties = []
+                elements[name] = int(count), properties
+            case ["property", "list", length, kind, name]:
+                properties.append((name, _TYPES[kind], _TYPES[length]))
+            case ["property", kind, name]:
+                properties.append((name, _TYPES[kind], ""))
+    return layout, elements, head.end()
+
+
+def _read_ply_records(data: bytes, start: int, count: int, properties: list[PlyProperty], order: str) -> NDArray:
+    """Return the records of a binary element. Each list must have one length, as in triangles."""
+    record: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
+    for name, kind, length_kind in properties:
+        if length_kind:
+            at = start + np.dtype(record).itemsize
+            length = int(np.frombuffer(data, order + length_kind, 1, at)[0]) if count else 0
+            record += [(f"{name} length", order + length_kind), (name, order + kind, (length,))]
+        else:
+            record.append((name, order + kind))
+    return np.frombuffer(data, record, count, start)
+
+
+def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, NDArray]:
+    """Return the columns of a text element, as `_read_ply_records`."""
+    table = np.array([row.split() for row in rows], np.float64)
+    columns, at = dict[str, NDArray](), 0
+    for name, _, length_kind in properties:
+        if length_kind:
+            columns[f"{name} length"] = table[:, at]
+            length = int(table[0, at])
+            columns[name] = table[:, at + 1 : at + 1 + length]
+            at += 1 + length
+        else:
+            columns[name] = table[:, at]
+            at += 1
+    return columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +190,6 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
 
 def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
     """Return rotations in the object's frame. The translation of a symmetry, at most about a millimetre, is dropped."""
-    check_turns(f"{what}.symmetries_discrete", len(entry.symmetries_discrete))
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
         R_model = check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])

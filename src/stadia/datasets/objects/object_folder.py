@@ -6,14 +6,13 @@ their poses), image/000.png and instance/000.png; depth/000.npy is optional.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
@@ -25,21 +24,19 @@ from stadia.datasets.objects.object_labels import (
     ObjectLabel,
     ObjectLabels,
     Points,
+    Quaternion,
     SymmetryLabel,
     check_labels,
-    check_object_count,
     check_pose,
     check_quaternion,
     check_rotation,
     check_size,
-    check_turns,
     check_visible_size,
     count_pixels,
 )
 from stadia.datasets.recordings import check_K
-from stadia.datasets.text_files import FileEntry
+from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.array_files import read_npy
-from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, safe_join
 
 _FIX = "see docs/reference/tableworld.md for the layout"
@@ -56,7 +53,7 @@ class _ObjectDatasetFile(FileEntry):  # dataset.json
 
 class _ObjectEntry(FileEntry):
     class_: str = Field(alias="class")
-    quaternion_wxyz: tuple[float, ...]
+    quaternion_wxyz: Quaternion
     t_camera_object_m: tuple[float, float, float]
     size_m: tuple[float, float, float]
     symmetry: SymmetryLabel = "none"
@@ -75,43 +72,14 @@ class _SceneFile(FileEntry):  # scene.json
     images: tuple[_ImageEntry, ...]
 
 
-_EXPECTED = {
-    "K": "three rows of three finite numbers",
-    "symmetry": "none, revolution, or a list of quaternions w, x, y, z",
-    "quaternion_wxyz": "four finite numbers w, x, y, z",
-    "t_camera_object_m": "three finite numbers, metres",
-    "size_m": "three finite numbers, metres",
-}
-
-
-def _make_key_error(path: Path, error: ValidationError, raw: object, expected: str) -> DataError:
-    """Return the error of the first wrong key: its value, and the expected one."""
-    one = error.errors()[0]
-    places = list(one["loc"])
-    key = next((place for place in places if place in _EXPECTED), None)
-    expected = _EXPECTED.get(str(key), expected)
-    if one["type"] == "missing" and isinstance(places[-1], str):  # a list that is too short misses a number
-        if places == ["images"] and isinstance(raw, dict) and "pictures" in raw:
-            fix = "rename the key, or render the set again"
-            return DataError(path, found="its older name 'pictures' for 'images'", expected=expected, fix=fix)
-        problem = " missing"
-    elif key is None:
-        problem = f": {one['msg']}"
-    else:
-        places = places[: places.index(key) + 1]
-        for place in places:
-            raw = raw[place]  # type: ignore[index]  # pydantic validated the path
-        problem = f" {json.dumps(raw)[:80]}"
-    return DataError(path, found=f"{'.'.join(map(str, places))}{problem}", expected=expected, fix=_FIX)
+def _parse(kind: type[FileEntry], path: Path) -> Any:
+    return read_typed_json(path, kind, expected="the layout of images with objects", fix=_FIX)
 
 
 def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     """Read DATASET/dataset.json. Raises DataError."""
     path = expand_home(dataset) / "dataset.json"
-    try:
-        found = _ObjectDatasetFile.model_validate(raw := read_json(path))
-    except ValidationError as error:
-        raise _make_key_error(path, error, raw, "a data set of objects") from error
+    found: _ObjectDatasetFile = _parse(_ObjectDatasetFile, path)
     if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
         expected = f"'{BACKGROUND}', then each once"
         raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=expected, fix=_FIX)
@@ -133,12 +101,8 @@ class ObjectFolder(ObjectImages):
         for name in description.splits.get(split, []):
             folder = safe_join(dataset, name)
             path = folder / "scene.json"
-            try:
-                scene = _SceneFile.model_validate(raw := read_json(path))
-            except ValidationError as error:
-                raise _make_key_error(path, error, raw, "images with objects") from error
+            scene: _SceneFile = _parse(_SceneFile, path)
             for number, entry in enumerate(scene.images):
-                check_object_count(f"{path}: image {number}", len(entry.objects))
                 if entry.T_world_camera is not None:
                     check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
                 entries.append((folder, number, entry))
@@ -198,7 +162,6 @@ class ObjectFolder(ObjectImages):
         if one.class_ not in self.classes[1:]:
             expected = f"one of {', '.join(self.classes[1:])}"
             raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")
-        check_turns(f"{what}, symmetry", len(one.symmetry) if isinstance(one.symmetry, tuple) else 0)
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
                 check_quaternion(f"{what}, symmetry", turn)

@@ -30,10 +30,6 @@ SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Qu
 (without the identity). A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
 """
 
-MAX_OBJECTS = 1000
-"""Of an image: labels, or estimates. Each label is compared with each estimate."""
-MAX_TURNS = 120  # rotations of a symmetry; a cube's faces have 24, an icosahedron's 60
-
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
 _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
 
@@ -212,20 +208,6 @@ def _measure_skew(matrix: Points) -> float:
     """Return the largest difference of R R^T from the identity."""
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.abs(matrix @ matrix.T - np.eye(3)).max())
-
-
-def check_object_count(what: object, count: int) -> None:
-    """Raise DataError for more objects of an image than are read."""
-    if count > MAX_OBJECTS:
-        fix = "keep those with the highest scores, or leave some out"
-        raise DataError(what, found=f"{count} objects of an image", expected=f"at most {MAX_OBJECTS}", fix=fix)
-
-
-def check_turns(what: object, count: int) -> None:
-    """Raise DataError for more rotations of a symmetry than are compared."""
-    if count > MAX_TURNS:
-        fix = "list each rotation once, or name the symmetry 'revolution'"
-        raise DataError(what, found=f"{count} rotations", expected=f"at most {MAX_TURNS}", fix=fix)
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.config import VideoDecoder
-from stadia.datasets.video.mp4_index import check_mp4_index
 from stadia.files.input_files import check_input_file, name_parser_errors, open_input
 
 log = logging.getLogger(__name__)
@@ -24,13 +23,7 @@ log = logging.getLogger(__name__)
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
 MAX_VIDEO_PIXELS = 1 << 25
-"""Of a frame: 8K video (7680x4320) is just below."""
-
-MAX_DECODER_BYTES = 1_300_000_000
-"""Of the frames that a decoder keeps: 17 of 8K video take 850 MB. With 10 bits or full color they take up to 5 GB."""
-
-_KEPT_FRAMES = 17  # by a decoder of H.264 or HEVC, whatever its file needs: 16 references, and the one being decoded
-_KEPT_WHOLE_FRAMES = 2  # where each frame is whole, as in Motion JPEG and ProRes
+"""Largest frame that is decoded: 8K video (7680x4320) is just below, and a header may claim any size."""
 
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
 """Demuxers of FFmpeg for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them: they open other files."""
@@ -61,7 +54,6 @@ def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[An
     frames of more than MAX_VIDEO_PIXELS before one is decoded.
     """
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
-    check_mp4_index(path, MAX_VIDEO_BYTES)
     with ExitStack() as opened:
         with _name_decoder_errors(path):
             container = opened.enter_context(_open_container(path, decoder))
@@ -108,31 +100,9 @@ def _limit_frames(path: Path, stream: Any) -> None:
     if width * height > MAX_VIDEO_PIXELS:
         found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels a frame"
         raise DataError(path, found=found, expected=expected, fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT")
-    _check_decoder_memory(path, stream.codec_context)
     largest = min(MAX_VIDEO_PIXELS, max(2 * width * height, _MIN_GROWTH_PIXELS)) if width * height else MAX_VIDEO_PIXELS
     stream.codec_context.options = {"max_pixels": str(largest)}
     stream.thread_type = "AUTO" if width * height <= _FRAME_THREADS_PIXELS else "SLICE"
-
-
-def _check_decoder_memory(path: Path, decoder: Any) -> None:
-    """Raise DataError where the frames that a decoder keeps would fill memory. Its size and format may change."""
-    if not decoder.pix_fmt:
-        return
-    width, height = max(decoder.width, decoder.coded_width), max(decoder.height, decoder.coded_height)
-    parts = av.VideoFormat(decoder.pix_fmt, max(width, 1), max(height, 1)).components
-    frame_bytes = sum(part.width * part.height * -(-part.bits // 8) for part in parts)
-    if frame_bytes * (_KEPT_WHOLE_FRAMES if decoder.codec.intra_only else _KEPT_FRAMES) > MAX_DECODER_BYTES:
-        fix = "make it smaller: ffmpeg -i IN -vf scale=1280:-2 -pix_fmt yuv420p OUT"
-        expected = f"frames that fit into {MAX_DECODER_BYTES} bytes with all that they are decoded from"
-        raise DataError(path, found=f"{width}x{height} pixels of {decoder.pix_fmt}", expected=expected, fix=fix)
-
-
-def _decode_checked(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """Yield the frames of a stream. Raises DataError where they become too large for memory."""
-    for packet in container.demux(stream):
-        frames = packet.decode()
-        _check_decoder_memory(path, stream.codec_context)
-        yield from frames
 
 
 def _make_decode_error(path: Path, error: Exception) -> DataError:
@@ -270,7 +240,7 @@ def _decode_frames(path: Path, container: Any, stream: Any, *, from_share: float
     if from_share is not None:
         container.seek(int(from_share * (container.duration or 0) + _read_start_s(stream) * av.time_base))
     rate, size, start = float(stream.average_rate or 1), None, 0.0
-    for count, frame in enumerate(_decode_checked(path, container, stream)):
+    for count, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:  # the decoder filled it from its neighbors
             continue
         image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))

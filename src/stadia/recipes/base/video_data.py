@@ -20,7 +20,7 @@ from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.recording_summary import summarize_recordings
+from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight

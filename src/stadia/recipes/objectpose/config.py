@@ -13,7 +13,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.losses.config import ObjectPoseLossConfig
 from stadia.models.config import ObjectPoseNetConfig
 from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
-from stadia.synthetic.tableworld.config import find_tableworld_preset
+from stadia.synthetic.config import TABLEWORLD_PRESETS, find_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
@@ -48,7 +48,7 @@ class ObjectDataConfig(StrictModel):
     @classmethod
     def _known(cls, name: str) -> str:
         try:
-            find_tableworld_preset(name)
+            find_preset(TABLEWORLD_PRESETS, name)
         except ConfigError as error:
             raise ValueError(f"expected {error.expected}; {error.fix}") from error
         return name

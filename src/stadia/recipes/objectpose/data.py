@@ -51,7 +51,7 @@ from stadia.recipes.objectpose.config import ObjectDataConfig
 from stadia.recipes.objectpose.object_pose_scores import image_name
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.prediction.requests import EvaluateRequest
-from stadia.synthetic.tableworld.config import find_tableworld_preset
+from stadia.synthetic.config import TABLEWORLD_PRESETS, find_preset
 from stadia.synthetic.tableworld.tableworld_writer import TABLEWORLD_VERSION, write_tableworld
 from stadia.training.config import TrainingConfig
 
@@ -180,7 +180,7 @@ def _cache_labels(images: ObjectImages, format: str) -> ObjectImages:
 
 def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
     """Return TableWorld of this preset, rendered into the cache if missing. Other processes wait for the first."""
-    config = find_tableworld_preset(name)
+    config = find_preset(TABLEWORLD_PRESETS, name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
     folder = find_cache_folder(cache) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
     if (folder / "dataset.json").exists():  # written last

@@ -25,7 +25,7 @@ from stadia.files.array_files import read_npz
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, safe_join
 from stadia.geometry.numpy_camera import crop_K, resize_K
-from stadia.synthetic.composites.config import BackgroundConfig
+from stadia.synthetic.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
 """Name of the depth in an .npz; only metres have a unit. Affine inverse depth is missing: it gives no distance to place

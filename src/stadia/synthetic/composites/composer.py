@@ -24,8 +24,8 @@ from stadia.synthetic.composites.backgrounds import (
     describe_background_depth,
     fingerprint_backgrounds,
 )
-from stadia.synthetic.composites.config import PlacementConfig
 from stadia.synthetic.composites.foregrounds import Cutout, Foreground, fingerprint_foregrounds, resize_cutout
+from stadia.synthetic.config import PlacementConfig
 
 MASK_MIN_ALPHA = 0.5
 """Alpha from which on a pixel belongs to the cut-out, in mask and depth."""

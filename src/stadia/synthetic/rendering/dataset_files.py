@@ -1,4 +1,4 @@
-"""Files of rendered datasets: splits and presets, scene jobs that resume, PNG files and contact sheets."""
+"""Files of rendered datasets: scene jobs that resume, PNG files and contact sheets."""
 
 from __future__ import annotations
 
@@ -7,67 +7,24 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.registry import find_nearest_name
+from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import derive_seed
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
+from stadia.synthetic.config import SPLITS, SceneCounts
 
-SPLITS = ("train", "val", "test")
 PREVIEW = "preview.png"
 LISTINGS = ("dataset.json", "foregrounds.json")
 """Files with the scenes of a data set, of all kinds."""
 
-Config = TypeVar("Config")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Image = NDArray[np.uint8]
-
-
-def _check_odd(samples: int) -> int:
-    if samples % 2 == 0:
-        raise ValueError("must be odd: the middle sample is the pixel's center")
-    return samples
-
-
-Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
-"""N for N x N samples a pixel."""
-
-
-class SceneCounts(StrictModel):
-    """Number of scenes of each split. Each is drawn from (seed, split, index), so no two splits share one."""
-
-    scene_name: ClassVar[str]
-    train: Annotated[int, Field(ge=0)]
-    val: Annotated[int, Field(ge=0)]
-    test: Annotated[int, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _check_counts(self) -> Self:
-        if not any(self.counts.values()):
-            raise ValueError(f"train, val and test are all 0: at least one {self.scene_name} is needed")
-        return self
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return the number of scenes of each split."""
-        return {split: getattr(self, split) for split in SPLITS}
-
-
-def find_preset(presets: Mapping[str, Config], name: str) -> Config:
-    """Return the preset of this name. Raises ConfigError with the nearest name."""
-    if name not in presets:
-        near = find_nearest_name(name, list(presets))
-        fix = f"did you mean '{near}'?" if near else "choose one of them"
-        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(presets)}", fix=fix)
-    return presets[name]
 
 
 def count_cores() -> int:

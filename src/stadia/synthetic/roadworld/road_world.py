@@ -14,6 +14,7 @@ from stadia.geometry.rasterizer import (
     make_intrinsics,
     rasterize_depth_along_light,
 )
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import (
     light_bodies,
@@ -25,7 +26,6 @@ from stadia.synthetic.rendering.renderer import (
 )
 from stadia.synthetic.rendering.shading_kernels import SceneLight, SunLight, add_contact_shadow
 from stadia.synthetic.roadworld import road_course, street_scene
-from stadia.synthetic.roadworld.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
 from stadia.synthetic.roadworld.road_textures import make_road_textures
 from stadia.synthetic.roadworld.street_scene import SceneObject, SemanticClass, WorldGeometry, assemble_world

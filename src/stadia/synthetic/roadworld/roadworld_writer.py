@@ -19,6 +19,7 @@ from stadia.datasets.frame_store import find_cache_folder, lock_beside
 from stadia.datasets.image_files import read_label_png, read_rgb
 from stadia.files.array_files import read_npy
 from stadia.files.atomic_files import atomic_folder, write_json
+from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import (
     Image,
     SceneFormat,
@@ -29,7 +30,6 @@ from stadia.synthetic.rendering.dataset_files import (
     write_png,
 )
 from stadia.synthetic.rendering.shading_kernels import GAMMA
-from stadia.synthetic.roadworld.config import DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, make_world
 from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass
 
@@ -38,7 +38,7 @@ ROADWORLD = SceneFormat(
     "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1}
 )
 
-DEMO_FRAMES = sum(DEMO.counts.values()) * DEMO.frames
+DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 
 _NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
@@ -192,4 +192,4 @@ def render_cached_worlds(
 
 def render_demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
     """Render the demo's worlds to the cache, see `render_cached_worlds`. advance: of DEMO_FRAMES frames."""
-    return render_cached_worlds("demo", DEMO, cache, advance=advance)
+    return render_cached_worlds("demo", ROADWORLD_DEMO, cache, advance=advance)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.geometry.rasterizer import RasterCamera, draw_silhouette, make_intrinsics
+from stadia.synthetic.config import TABLEWORLD_CLASSES, TableWorldConfig
 from stadia.synthetic.rendering.mesh import (
     WHITE,
     Mesh,
@@ -27,7 +28,6 @@ from stadia.synthetic.rendering.mesh import (
 from stadia.synthetic.rendering.renderer import RenderScene, light_bodies, make_shadow_map, make_sun_frame, render_image
 from stadia.synthetic.rendering.shading_kernels import SceneLight, SunLight, add_contact_shadow
 from stadia.synthetic.rendering.surfaces import assemble_parts
-from stadia.synthetic.tableworld.config import CLASSES, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import (
     SHAPES,
     ObjectShape,
@@ -81,7 +81,7 @@ def derive_table_seed(seed: int, split: str, index: int) -> int:
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
     """Draw the shapes of a table, the largest first. At most one is a laptop, since laptops hide the rest."""
     random = make_generator(seed, "kinds")
-    kinds = list(CLASSES[1:])
+    kinds = list(TABLEWORLD_CLASSES[1:])
     chosen: list[str] = []
     for _ in range(random.integers(config.objects[0], config.objects[1] + 1)):
         chosen.append(kinds[random.integers(len(kinds))])

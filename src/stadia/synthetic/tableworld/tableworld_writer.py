@@ -21,6 +21,7 @@ from stadia.datasets.image_files import read_label_png, read_rgb, read_rgba
 from stadia.files.array_files import read_npy
 from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.rasterizer import make_intrinsics
+from stadia.synthetic.config import TABLEWORLD_CLASSES, CutoutConfig, TableWorldConfig
 from stadia.synthetic.rendering.dataset_files import (
     Image,
     SceneFormat,
@@ -35,7 +36,6 @@ from stadia.synthetic.rendering.mesh import make_direction, transform_mesh
 from stadia.synthetic.rendering.renderer import render_linear
 from stadia.synthetic.rendering.shading_kernels import develop_image
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
-from stadia.synthetic.tableworld.config import CLASSES, CutoutConfig, TableWorldConfig
 from stadia.synthetic.tableworld.table_objects import SHAPES, make_table_textures
 from stadia.synthetic.tableworld.table_scene import (
     PlacedObject,
@@ -53,7 +53,7 @@ from stadia.synthetic.tableworld.table_scene import (
 TABLEWORLD_VERSION = 2  # 2: scene.json lists `images`, before `pictures`
 TABLEWORLD = SceneFormat(
     "tableworld", TABLEWORLD_VERSION, "scene.json", "dataset.json",
-    {"format": "stadia-objects", "version": 1, "classes": CLASSES},
+    {"format": "stadia-objects", "version": 1, "classes": TABLEWORLD_CLASSES},
 )  # fmt: skip
 
 CUTOUTS_VERSION = 1
@@ -173,7 +173,7 @@ def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[Scen
 
 
 def _draw_kind(seed: int) -> str:
-    return CLASSES[1 + int(make_generator(seed, "kind").integers(len(CLASSES) - 1))]
+    return TABLEWORLD_CLASSES[1 + int(make_generator(seed, "kind").integers(len(TABLEWORLD_CLASSES) - 1))]
 
 
 def make_single_object_scene(seed: int, config: CutoutConfig) -> TableScene:

@@ -1,1 +1,0 @@
-"""Calibration files, lens models and rectification."""
