@@ -40,7 +40,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
-from stadia.models.config import AttentionConfig, count_attention_macs, find_break_even_tokens
+from stadia.models.attention_config import AttentionConfig, count_attention_macs, find_break_even_tokens
 from stadia.training.flops import synchronize
 
 HEADS, HEAD_DIM = 12, 64

@@ -15,7 +15,7 @@ import time
 import torch
 
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_net import DepthNet
+from stadia.models.depth.unet import DepthNet
 from stadia.training.compilation import keep_compiled_code_private
 
 

@@ -27,15 +27,27 @@ LAUNCH = (
 )
 """`stadia`, which prints the line however short the work is."""
 SMALL = ("data.height=96", "data.width=320", "training.batch_size=4", "--on-stop", "warn")
-LITE = ("model.encoder=tf_efficientnet_lite0", "model.pose_encoder=tf_efficientnet_lite0")
-MINI = ("model.encoder=mobilenetv3_small_100", "model.pose_encoder=mobilenetv3_small_100", "model.pretrained=false")
+LITE = ("model.network.encoder=tf_efficientnet_lite0", "model.pose_encoder=tf_efficientnet_lite0")
+MINI = (
+    "model.network.encoder=mobilenetv3_small_100",
+    "model.pose_encoder=mobilenetv3_small_100",
+    "model.pretrained=false",
+)
 COMMANDS: dict[str, tuple[str, ...]] = {
     "selfsup, EfficientNet-Lite0": ("train", "selfsup", "world", *SMALL, *LITE, "training.max_steps=60"),
     "selfsup, MobileNetV3": ("train", "selfsup", "world", *SMALL, *MINI, "training.max_steps=100"),
     "selfsup, 416x128": ("train", "selfsup", "world", *SMALL, *MINI, "data.width=416", "training.max_steps=60"),
     "selfsup --minutes 1": ("train", "selfsup", "world", *SMALL, *MINI, "--minutes", "1"),
     "selfsup --minutes 2": ("train", "selfsup", "world", *SMALL, *LITE, "--minutes", "2"),
-    "supervised": ("train", "supervised", "world", *SMALL, "model.network=dpt-tiny", "training.max_steps=60"),
+    "supervised": (
+        "train",
+        "supervised",
+        "world",
+        *SMALL,
+        "model.network=dpt",
+        "model.network.size=tiny",
+        "training.max_steps=60",
+    ),
     "overlay": ("train", "overlay", "training.max_steps=60", "--on-stop", "warn"),
     "objectpose": ("train", "objectpose", "training.max_steps=60", "--on-stop", "warn"),
     "predict": ("predict", "RUN", "long", "data.split=train", "--out", "predicted"),

@@ -116,7 +116,8 @@ SHORT = (
     *("training.workers=0", "training.threads=1", "training.log_every=5", "training.images_every=0"),
 )
 SMALL = ("data.height=64", "data.width=192")
-RANDOM = ("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
+DPT = ("model.network=dpt", "model.network.size=tiny", "optimizer.lr=1e-3")
+RANDOM = ("model.network.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
 """For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
 
@@ -139,7 +140,7 @@ TRAININGS: dict[str, Training] = {
     "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *RANDOM, *SMALL, *SHORT)),
     MONO: Training("selfsup", "residual", (*preset_overrides("metric-demo-start"), *SHORT, *LONGER)),
     "metric": Training("metric", "abs_rel", (*preset_overrides("metric-demo"), *SHORT, *LONGER), after=MONO),
-    "supervised": Training("supervised", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
+    "supervised": Training("supervised", "abs_rel", (*DPT, *SMALL, *SHORT)),
     "objectpose": Training(
         "objectpose",
         "rotation_error_deg_of_all",

@@ -123,7 +123,11 @@ def make_recipe(setting: Setting, *, checkpoints: bool = False) -> SelfsupRecipe
     """Return the recipe at random weights, the same for every call, on the CPU."""
     torch.manual_seed(0)
     words = [
-        *(f"model.encoder={setting.encoder}", f"model.pose_encoder={setting.encoder}", "model.pretrained=false"),
+        *(
+            f"model.network.encoder={setting.encoder}",
+            f"model.pose_encoder={setting.encoder}",
+            "model.pretrained=false",
+        ),
         *(f"data.height={setting.height}", f"data.width={setting.width}", "data.stereo=true"),
         *("optimizer.lr=1e-5", f"model.checkpoint_gradients={str(checkpoints).lower()}"),
     ]

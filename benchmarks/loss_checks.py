@@ -33,12 +33,18 @@ from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 MAX_SECONDS = 20.0
 
 VIDEO_SETTINGS = ("model.pretrained=false",)
+D3VO = ("model.brightness=true", "model.network.uncertainty=true", "model.network.right_view=true")
 SETTINGS: dict[str, tuple[str, ...]] = {
     "selfsup": VIDEO_SETTINGS,
-    "selfsup d3vo": (*VIDEO_SETTINGS, "model.brightness=true", "model.uncertainty=true", "model.right_view=true"),
+    "selfsup d3vo": (
+        *VIDEO_SETTINGS,
+        "model.brightness=true",
+        "model.network.uncertainty=true",
+        "model.network.right_view=true",
+    ),
     "selfsup mono": (*VIDEO_SETTINGS, "data.stereo=false"),
     "metric": (*VIDEO_SETTINGS, "road.priors=roadworld"),
-    "supervised": ("model.network=dpt-tiny",),
+    "supervised": ("model.network=dpt", "model.network.size=tiny"),
     "objectpose": (),
     "overlay": (),
 }

@@ -58,18 +58,18 @@ SMALL = (
     *("data.height=64", "data.width=192", "training.batch_size=4", "training.workers=0", "training.threads=1"),
     *("training.log_every=5", "training.images_every=0", "training.checkpoint_every=100000"),
 )
-LITE = ("model.encoder=tf_efficientnet_lite0", "model.pretrained=true")
+LITE = ("model.network.encoder=tf_efficientnet_lite0", "model.pretrained=true")
 MONO = (
     *("data.stereo=false", "data.offsets=[-1,1]", "loss.pyramid=1"),
     *("model.translation_scale=0.01", "optimizer.lr=5e-4"),
 )
 AUTO = (
-    *(*LITE, "data.offsets=[-1,1]", "model.decoder_channels=8,16,24,32,64", "model.scales=1"),
+    *(*LITE, "data.offsets=[-1,1]", "model.network.decoder_channels=8,16,24,32,64", "model.network.scales=1"),
     *("model.pose_net=correlation", "model.translation_scale=0.2", "loss.pyramid=4", "loss.auto_mask_from_step=100"),
     *("optimizer.lr=1e-3", "training.clip_norm=1.0", "schedule.warmup_steps=12", "loss.temporal_from_step=0"),
 )
 """What `--preset auto` chooses on a processor."""
-DPT = ("model.network=dpt-tiny", "optimizer.lr=1e-3", "training.max_epochs=null")
+DPT = ("model.network=dpt", "model.network.size=tiny", "optimizer.lr=1e-3", "training.max_epochs=null")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Case:
     recipe: str = "selfsup"
 
 
-NEAR = ("model.init_depth_m=3", "model.min_depth_m=0.2")
-INDOORS = ("model.init_depth_m=2",)
+NEAR = ("model.network.init_depth_m=3", "model.network.min_depth_m=0.2")
+INDOORS = ("model.network.init_depth_m=2",)
 CASES: dict[str, Case] = {
     **{f"road, lite, seed {s}": Case("road", 200, (*LITE, f"seed={s}")) for s in range(4)},
     **{f"road, mobile, seed {s}": Case("road", 290, (f"seed={s}",)) for s in range(4)},

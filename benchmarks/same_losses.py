@@ -26,7 +26,7 @@ SPELLING = {"centre": "center", "colour": "color", "optimiser": "optimizer"}
 VIDEO = ["data.height=64", "data.width=96"]
 RECIPES = {
     "selfsup": [*VIDEO, "model.pretrained=false"],
-    "supervised": [*VIDEO, "model.network=dpt-tiny"],
+    "supervised": [*VIDEO, "model.network=dpt", "model.network.size=tiny"],
     "overlay": ["data.height=64", "data.width=64"],
     "objectpose": [],
 }

@@ -33,9 +33,15 @@ GIVE_BACK = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536
 COMMANDS = ("predict", "odometry", "train")
 CAMERA = ("data.camera.focal_px=115", "data.stride=1")
 TINY = (
-    *("data.path=few", f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", *CAMERA),
+    *(
+        "data.path=few",
+        f"data.height={HEIGHT}",
+        f"data.width={WIDTH}",
+        "model.network.encoder=mobilenetv3_small_050",
+        *CAMERA,
+    ),
     *("training.batch_size=1", "training.workers=0", 'training.loggers=["csv"]', "training.images_every=1000000"),
-    *("model.decoder_channels=[4,8,16,16,32]", "model.pose_net=correlation", "model.scales=1"),
+    *("model.network.decoder_channels=[4,8,16,16,32]", "model.pose_net=correlation", "model.network.scales=1"),
     *("data.cache.folder=cache", "--on-stop", "warn"),
 )
 

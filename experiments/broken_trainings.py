@@ -54,7 +54,7 @@ SMALL = (
         "training.validate_every=70",
     ),
     *("training.workers=0", "training.threads=1", "training.log_every=4", "training.images_every=0"),
-    *("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false"),
+    *("model.network.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false"),
 )
 Patch = Callable[[], "mock._patch[Callable]"]
 
@@ -147,7 +147,8 @@ TRAININGS: dict[str, Broken] = {
     "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimizer.lr=0.3",)),
     "the rate is next to nothing": Broken(("T15",), ("optimizer.lr=1e-10",)),
     "no depth beyond 2 m": Broken(
-        ("M22", "S20"), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.init_depth_m=0.5")
+        ("M22", "S20"),
+        ("model.network.min_depth_m=0.1", "model.network.max_depth_m=2", "model.network.init_depth_m=0.5"),
     ),
     "smoothness is all": Broken(("R20", "M20"), ("loss.smoothness=100",)),
     "the pose network's translation is next to nothing": Broken(("P21",), ("model.translation_scale=1e-7",)),

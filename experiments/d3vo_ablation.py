@@ -59,7 +59,7 @@ SMALL = (
     "training.workers=0",
     "training.validate_every=100000",
 )
-RANDOM = ("model.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
+RANDOM = ("model.network.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
 PLAIN = (
     "data.augmentation.color.probability=0",
     "training.images_every=0",
@@ -69,8 +69,8 @@ PLAIN = (
 CONFIGURATIONS = {
     "plain": (),
     "brightness": ("model.brightness=true",),
-    "uncertainty": ("model.uncertainty=true",),
-    "full": ("model.brightness=true", "model.uncertainty=true", "model.right_view=true"),
+    "uncertainty": ("model.network.uncertainty=true",),
+    "full": ("model.brightness=true", "model.network.uncertainty=true", "model.network.right_view=true"),
 }
 SPEARMAN = ("spearman", "spearman_of_residual", "sigma_with_residual")
 """Rank correlations: Sigma with the error of depth; with that error the residual itself, which no Sigma that predicts

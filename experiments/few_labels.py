@@ -30,7 +30,8 @@ from stadia.recipes.prediction.depth_task import score_recordings
 SETTINGS = (
     "data.height=96",
     "data.width=320",
-    "model.network=dpt-tiny",
+    "model.network=dpt",
+    "model.network.size=tiny",
     "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.batch_size=6",

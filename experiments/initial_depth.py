@@ -50,11 +50,15 @@ SETTINGS = (
     "data.offsets=[]",
     "data.split_by.val_share=0",
     "model.pretrained=false",
-    "model.min_depth_m=0.1",
+    "model.network.min_depth_m=0.1",
     "training.batch_size=4",
     "training.workers=0",
 )
-SMALL = ("model.encoder=mobilenetv3_small_100", "model.decoder_channels=[8,16,24,32,64]", "model.scales=1")
+SMALL = (
+    "model.network.encoder=mobilenetv3_small_100",
+    "model.network.decoder_channels=[8,16,24,32,64]",
+    "model.network.scales=1",
+)
 STARTS = ("auto", "0.5", "1", "3", "10", "30", "80")
 SCORE_EVERY, WITHIN = 25, 1.2
 LOG = "step, difference, median depth_m, auto_masked"
@@ -253,7 +257,7 @@ def main() -> None:
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--data-sets", nargs="+", default=["kitti", "euroc", "roadworld", "tableworld"])
-    parser.add_argument("--starts", nargs="+", default=STARTS, help="values of model.init_depth_m")
+    parser.add_argument("--starts", nargs="+", default=STARTS, help="values of model.network.init_depth_m")
     parser.add_argument("--steps", type=int, default=600, help="at most, of all starts but the first")
     parser.add_argument("--first-steps", type=int, default=200, help="of the first start of a data set")
     parser.add_argument("--seed", type=int, default=0)
@@ -277,8 +281,8 @@ def main() -> None:
             if any(line["start"] == start for line in before):
                 continue
             config = set_start(auto, data, start, arguments.keep_starts)
-            described = {"data": name, "start": start, "init_depth_m": config.model.init_depth_m}
-            same = next((line for line in before if line["init_depth_m"] == config.model.init_depth_m), None)
+            described = {"data": name, "start": start, "init_depth_m": config.model.network.init_depth_m}
+            same = next((line for line in before if line["init_depth_m"] == config.model.network.init_depth_m), None)
             rows = [row for line in before for row in line[LOG]]
             target = 0.0 if arguments.all_steps or not rows else WITHIN * min(row[1] for row in rows)
             steps = arguments.steps if arguments.all_steps or rows else arguments.first_steps

@@ -44,9 +44,9 @@ from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 CAP_M, WRONG = 80.0, 0.3
 SMALL = (
-    *("data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100"),
-    *("model.pose_net=correlation", "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]"),
-    *("model.translation_scale=0.2", "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02"),
+    *("data.height=64", "data.width=224", "model.network.encoder=mobilenetv3_small_100"),
+    *("model.pose_net=correlation", "model.pretrained=false", "model.network.decoder_channels=[8,16,24,32,64]"),
+    *("model.translation_scale=0.2", "model.network.scales=1", "loss.pyramid=2", "scale.object_height=0.02"),
     *("max_height_epochs=6", "road.border_px=2", "optimizer.lr=1e-3", "schedule.warmup_steps=50"),
     *("training.max_epochs=null", "training.batch_size=6", "training.clip_norm=1.0", "training.threads=1"),
     *("training.workers=0", "training.log_every=50", "training.validate_every=500"),

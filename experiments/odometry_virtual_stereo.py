@@ -1,7 +1,7 @@
 """Test whether virtual stereo holds the scale of a real path: KITTI odometry 06, with and without the predicted
 right view.
 
-    python experiments/real_stereo.py --steps 1200 model.right_view=true
+    python experiments/real_stereo.py --steps 1200 model.network.right_view=true
     python experiments/odometry_virtual_stereo.py runs/THAT_RUN
 
 The run was trained on these 51 pairs and has no pose network: besides the images there is depth alone, and the rig's
@@ -83,7 +83,7 @@ def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, r
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("run", type=Path, help="a run of real_stereo.py with model.right_view=true")
+    parser.add_argument("run", type=Path, help="a run of real_stereo.py with model.network.right_view=true")
     parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 0.9, 1.1])
     arguments = parser.parse_args()

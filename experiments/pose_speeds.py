@@ -27,7 +27,7 @@ from stadia.dataloading.loader import Loader
 from stadia.dataloading.samples import VideoSamples
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
-from stadia.models.pose_net import PoseNet
+from stadia.models.pose.pose_net import PoseNet
 from stadia.synthetic.config import ROADWORLD_DEMO
 
 

@@ -3,7 +3,7 @@ quality.
 
     python experiments/progressive.py
     python experiments/progressive.py --recipe supervised --sizes 32x96 64x192 96x320 \
-        --shares 0.4 0.3 0.3 data.path=WORLDS model.network=dpt-tiny
+        --shares 0.4 0.3 0.3 data.path=WORLDS model.network=dpt model.network.size=tiny
     python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
     python experiments/progressive.py --batch-size 16
 

@@ -2,7 +2,7 @@
 
     python experiments/real_stereo.py             trained and scored on all pairs
     python experiments/real_stereo.py --held-out  trained on the first 40 pairs, scored on the last 8
-    python experiments/real_stereo.py model.right_view=true   with D3VO's right view, and its own WIR
+    python experiments/real_stereo.py model.network.right_view=true   with D3VO's right view, and its own WIR
 
 Random weights, no label. Prints one JSON object:
 - the median relative difference to OpenCV's matcher where it is confident and nearer than 50 m;
@@ -49,11 +49,11 @@ SETTINGS = (
     "data.width=416",
     "data.offsets=[]",
     "data.split_by.val_share=0",
-    "model.encoder=mobilenetv3_small_100",
+    "model.network.encoder=mobilenetv3_small_100",
     "model.pose_encoder=mobilenetv3_small_050",
     "model.pretrained=false",
-    "model.decoder_channels=[8,16,24,32,64]",
-    "model.scales=1",
+    "model.network.decoder_channels=[8,16,24,32,64]",
+    "model.network.scales=1",
     "loss.pyramid=4",
     "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",

@@ -17,10 +17,10 @@ SMALL = (
     "data.height=64",
     "data.width=96",
     "data.stereo=true",
-    "model.encoder=test_resnet",
+    "model.network.encoder=test_resnet",
     "model.pose_encoder=test_resnet",
     "model.pretrained=false",
-    "model.decoder_channels=[4,4,8,8,8]",
+    "model.network.decoder_channels=[4,4,8,8,8]",
 )
 CAMERA = {"K": [[140, 0, 99.5], [0, 140, 64.5], [0, 0, 1]], "size": [130, 200]}
 

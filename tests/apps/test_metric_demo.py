@@ -19,8 +19,8 @@ from stadia.files.json_files import read_json
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
 STEPS = ("training.max_steps=2", "training.batch_size=2", "training.workers=0", "training.threads=1",
-         "data.height=32", "data.width=96", "road.min_object_share=0.0005", "model.encoder=test_efficientnet",
-         "model.decoder_channels=[4,4,8,8,8]",
+         "data.height=32", "data.width=96", "road.min_object_share=0.0005", "model.network.encoder=test_efficientnet",
+         "model.network.decoder_channels=[4,4,8,8,8]",
          "loss.pyramid=1")  # fmt: skip
 
 

@@ -237,7 +237,7 @@ def test_a_preset_lies_under_the_settings(ablate, stadia, tmp_path):
     preset.write_text(
         "recipe: selfsup\ntraining: {batch_size: 3}\noptimizer: {lr: 0.007}\nmodel: {encoder: resnet34}\n"
     )
-    ablate(Trainings(noise), "--preset", preset, "model.encoder=resnet50")
+    ablate(Trainings(noise), "--preset", preset, "model.network.encoder=resnet50")
     config = json.loads((tmp_path / "studies" / "study" / "configs" / "base-seed0.json").read_text())
     found = config["training"]["batch_size"], config["optimizer"]["lr"], config["model"]["encoder"]
     assert found == (4, 0.007, "resnet50"), "of the study, the preset and the line"

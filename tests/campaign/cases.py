@@ -321,8 +321,14 @@ TRAINED = (
     *("schedule.milestones", "schedule.gamma", "training.batch_size", "training.grad_accumulation_steps"),
     *("training.clip_norm", "training.workers", "training.threads", "training.max_minutes", "training.devices"),
     *("training.accelerator", "training.precision", "training.strategy", "training.memory_limit_gb", "training.stages"),
-    *("training.log_every", "training.checkpoint_every", "model.min_depth_m", "model.max_depth_m", "loss.smoothness"),
-    *("loss.pyramid", "loss.scale_weights", "loss.ssim_weight", "model.scales", "seed", "name"),
+    *(
+        "training.log_every",
+        "training.checkpoint_every",
+        "model.network.min_depth_m",
+        "model.network.max_depth_m",
+        "loss.smoothness",
+    ),
+    *("loss.pyramid", "loss.scale_weights", "loss.ssim_weight", "model.network.scales", "seed", "name"),
 )
 EXTREMES = ("1", "1000000", "1e-300", "1e300")
 
@@ -331,7 +337,7 @@ def _list_trainings(sound: Path) -> Iterator[Case]:
     """Train two steps, one key at an extreme value each time: it works, or is refused in one line."""
     base = (
         "train selfsup --preset tiny-laptop data.path=stadia data.height=64 data.width=96"
-        " model.encoder=test_efficientnet model.pose_encoder=test_efficientnet model.pretrained=false"
+        " model.network.encoder=test_efficientnet model.pose_encoder=test_efficientnet model.pretrained=false"
         " training.max_steps=2 training.batch_size=2 training.workers=0"
         " --on-stop warn --out runs"
     )

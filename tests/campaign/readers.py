@@ -202,9 +202,9 @@ OPTIONS = (
     (
         "train start_from",
         "stadia",
-        f"train selfsup data.path=stadia start_from=@ model.encoder=test_efficientnet {_SHORT}",
+        f"train selfsup data.path=stadia start_from=@ model.network.encoder=test_efficientnet {_SHORT}",
     ),
     ("train word", "", "train selfsup @"),
-    ("train encoder", "stadia", f"train selfsup data.path=stadia model.encoder=@ {_SHORT}"),
+    ("train encoder", "stadia", f"train selfsup data.path=stadia model.network.encoder=@ {_SHORT}"),
 )
 """Name, inputs, and a command line in which `@` is the hostile word."""

@@ -46,7 +46,7 @@ def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
     )
     assert len(mistakes) == 2
     assert "optimizer.lr: found -1" in done.stderr
-    assert "did you mean 'model.encoder'?" in done.stderr
+    assert "did you mean 'model.network.encoder'?" in done.stderr
 
 
 def test_unknown_recipe_names_the_nearest(stadia):
@@ -110,7 +110,7 @@ def test_dry_run_reports_errors_of_the_training(stadia, tmp_path):
     assert code == 2
     assert json.loads(out), "the configuration can be read all the same"
     assert "would train" not in err
-    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run", "model.encoder=resnet19")
+    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run", "model.network.encoder=resnet19")
     assert (code, out) == (2, "")
     assert "did you mean 'resnet" in err
 

@@ -3,58 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from stadia.core.config import StrictModel
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.models import ACTIVATIONS
-from stadia.models.config import AttentionConfig, DepthPoseNetConfig, DptConfig, ObjectPoseNetConfig, OverlayNetConfig
+from stadia.models import ACTIVATIONS, DEPTH_NETWORKS
+from stadia.models.attention_config import AttentionConfig
+from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
+from stadia.models.depth.depth_network import build_depth_network, check_outputs
 from stadia.models.depth_pose_net import DepthPoseNet
 
 
-def model(name: str, part: Any, folder: Path) -> None:
-    """Built from a configuration, it predicts: finite, with gradients in every parameter that trains. See
-    MODEL_EXAMPLES.
-    """
-    assert name in MODEL_EXAMPLES, (
-        f"a new model needs an example: MODEL_EXAMPLES['{name}'] = its configuration, and what it sees"
-    )
+def depth_network(name: str, part: Any, folder: Path) -> None:
+    """Built from its smallest configuration, it predicts the maps that it announces, with gradients everywhere."""
     torch.manual_seed(0)
-    config, given = MODEL_EXAMPLES[name]()
-    built = part(config)
-    prediction = built(given)
-    parts = (
-        [prediction]
-        if isinstance(prediction, Tensor)
-        else [getattr(prediction, field.name) for field in fields(prediction)]
-    )
-    output = [
-        tensor for part_ in parts for tensor in (part_ if isinstance(part_, tuple) else (part_,)) if tensor is not None
-    ]
-    assert output
-    assert all(tensor.isfinite().all() for tensor in output)
-    sum(tensor.sum() for tensor in output).backward()
-    assert [n for n, p in built.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert part.Config is DepthNetworkConfig.find_class(name)
+    network = build_depth_network(DepthModelConfig(network=TINY_NETWORKS[name], pretrained=False))
+    check_outputs(network, 64, 96)
+    maps = network(batch().inputs.image, batch().inputs.camera)
+    assert all(tensor.isfinite().all() and (tensor > 0).all() for tensor in maps.inverse_depth)
+    sum(tensor.log().sum() for tensor in maps.inverse_depth).backward()
+    assert [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
+    trainable = {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
+    groups = [*network.backbone_parameters(), *network.head_parameters()]
+    assert {id(parameter) for parameter in groups} == trainable
+    assert len(groups) == len(trainable)
+    assert network.source.startswith("https://")
 
 
-def network(name: str, part: Any, folder: Path) -> None:
-    """Its numbers agree with each other and with those of the network that transformers builds of them."""
-    facts = part()
-    with torch.device("meta"):
-        built = facts.build()
-    body = built.dpt if facts.family == "dpt" else built.backbone
-    assert len(body.encoder.layer) == facts.blocks
-    assert list(facts.hooks) == sorted(set(facts.hooks))
-    assert facts.hooks[-1] < facts.blocks
-    assert len(built.neck.convs) == 4
-    assert body.embeddings.position_embeddings.shape[-1] % facts.heads == 0
+def configuration_of_a_depth_network(name: str, part: Any, folder: Path) -> None:
+    """It is that of the network with its name, and says what this needs without building it."""
+    assert DEPTH_NETWORKS.load(name).Config is part
+    config = part()
+    assert config.name == name
+    assert part.model_validate(config.model_dump()) == config
+    assert config.num_scales >= 1
+    assert config.depth_range_m is None or config.depth_range_m[0] < config.start_m < config.depth_range_m[1]
+
+
+TINY_NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {"name": "unet", "encoder": "mobilenetv3_small_050", "decoder_channels": (4, 8, 8, 8, 8)},
+    "dpt": {"name": "dpt", "size": "tiny"},
+    "depth_anything": {"name": "depth_anything", "size": "tiny"},
+}
+"""The smallest configuration of each depth network of the table."""
 
 
 def attention(name: str, part: Any, folder: Path) -> None:
@@ -167,12 +163,30 @@ def activation(name: str, part: Any, folder: Path) -> None:
     assert torch.equal(layer.eval()(x), layer(x))
 
 
-INTERFACE_CHECKS = (model, network, attention, overlay_network, pose_network, pose_head, rotation, activation)
+INTERFACE_CHECKS = (
+    depth_network,
+    configuration_of_a_depth_network,
+    attention,
+    overlay_network,
+    pose_network,
+    pose_head,
+    rotation,
+    activation,
+)
+    depth_network,
+    configuration_of_a_depth_network,
+    attention,
+    overlay_network,
+    pose_network,
+    pose_head,
+    rotation,
+    activation,
+)
 
 
 def _small(**values: Any) -> DepthPoseNetConfig:
-    encoders = {"encoder": "mobilenetv3_small_050", "pose_encoder": "mobilenetv3_small_050"}
-    return DepthPoseNetConfig(**encoders, pretrained=False, decoder_channels=(4, 8, 8, 8, 8), **values)
+    network, pose_encoder = TINY_NETWORKS["unet"], "mobilenetv3_small_050"
+    return DepthPoseNetConfig(network=network, pose_encoder=pose_encoder, pretrained=False, **values)
 
 
 def batch() -> Batch:
@@ -192,34 +206,3 @@ def batch() -> Batch:
         meta=(Meta("random", 0, "left"), Meta("random", 1, "left")),
         source_names=("-1", "+1", "stereo"),
     )
-
-
-def depth_and_motion() -> tuple[StrictModel, Batch]:
-    encoders = {"encoder": "mobilenetv3_small_050", "pose_encoder": "mobilenetv3_small_050"}
-    return DepthPoseNetConfig(**encoders, pretrained=False), batch()
-
-
-def dpt() -> tuple[StrictModel, Tensor]:
-    return DptConfig(network="dpt-tiny"), batch().inputs.image
-
-
-def objectpose_net() -> tuple[StrictModel, Tensor]:
-    config = ObjectPoseNetConfig(
-        encoder="mobilenetv3_small_050", pretrained=False, pyramid_channels=8, segmentation_channels=8
-    )
-    return config, batch().inputs.image
-
-
-def overlay_net() -> tuple[StrictModel, Tensor]:
-    return OverlayNetConfig(), torch.cat((batch().inputs.image, batch().inputs.sources[:, 0]), dim=1)
-
-
-MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tensor]]] = {
-    "depth_and_motion": depth_and_motion,
-    "dpt": dpt,
-    "objectpose_net": objectpose_net,
-    "overlay_net": overlay_net,
-}
-"""By name, a model's small configuration and what it sees. Its output is a tensor, or a dataclass of tensors or
-tuples of them.
-"""

@@ -44,6 +44,7 @@ from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.object_pose_loss import bounded_log
 from stadia.losses.sparse_depth import LabeledDepth
+from stadia.models import DEPTH_NETWORK_CONFIGS
 from stadia.recipes import CONFIGS, TASKS
 from stadia.report import metric_labels
 from stadia.training import optim
@@ -73,13 +74,13 @@ PARTS = [
 
 
 def test_the_tables_are_found():
-    assert {"recipe", "dataset", "model", "loss", "metric", "optimizer", "schedule", "logger"} <= {
+    assert {"recipe", "dataset", "depth network", "loss", "metric", "optimizer", "schedule", "logger"} <= {
         table.kind for table in TABLES.values()
     }
 
 
 def test_every_table_is_listed_by_stadia_parts():
-    named_as_recipes = {id(CONFIGS), id(TASKS)}
+    named_as_recipes = {id(CONFIGS), id(TASKS), id(DEPTH_NETWORK_CONFIGS)}
     listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {id(PART_KINDS)} | named_as_recipes
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 

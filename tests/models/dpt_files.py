@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,15 +16,14 @@ import stadia.process.torchvision_shim  # noqa: F401
 
 from torch import Tensor
 
-from stadia.models import dpt_architectures, dpt_net
-from stadia.models.config import DptConfig
-from stadia.models.dpt_architectures import DptArchitecture
-from stadia.models.dpt_net import DptNet
+from stadia.models.depth.depth_anything import DepthAnything, make_architecture
+from stadia.models.depth.dpt import Dpt, make_hybrid, make_plain
+from stadia.models.depth.transformer_network import Architecture, TransformerDepthNetwork
 
 Weights = dict[str, Tensor]
 
 
-def hybrid() -> DptArchitecture:
+def hybrid() -> Architecture:
     """A shrunken DPT-Hybrid."""
     sizes = {
         "stem": 32,
@@ -36,32 +34,46 @@ def hybrid() -> DptArchitecture:
         "blocks": 4,
         "heads": 4,
     }
-    return dpt_architectures._hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
+    return make_hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
 
 
-def plain() -> DptArchitecture:
+def plain() -> Architecture:
     """A shrunken DPT-Large."""
-    return dpt_architectures._dpt(
+    return make_plain(
         width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
     )
 
 
-def depth_anything() -> DptArchitecture:
+def depth_anything() -> Architecture:
     """A shrunken Depth Anything."""
-    return dpt_architectures._depth_anything(
-        "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
+    return make_architecture(
+        width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, published="Tiny"
     )
 
 
-def build(arch: Callable[[], DptArchitecture], weights: Path | None = None, *, seed: int = 0, **config: Any) -> DptNet:
-    """A network of these sizes, drawn by the seed, and then loaded where there are weights."""
+def choose_class(arch: Architecture) -> type[Dpt] | type[DepthAnything]:
+    """Return the network of an architecture."""
+    return DepthAnything if "reassemble_hidden_size" in arch.settings else Dpt
+
+
+def build(
+    arch: Callable[[], Architecture], weights: Path | None = None, *, seed: int = 0, **config: Any
+) -> TransformerDepthNetwork:
+    """Build a network of these sizes, with the weights of a file, if there is one."""
     torch.manual_seed(seed)
+    network_class = choose_class(arch())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: arch))
-        return DptNet(DptConfig(pretrained=weights is not None, weights=weights and str(weights), **config)).eval()
+        patch.setattr(network_class, "find_architecture", staticmethod(lambda config: arch()))
+        settings = network_class.Config(weights=weights and str(weights), **config)
+        return network_class(settings, pretrained=weights is not None).eval()
 
 
-def drawn(arch: Callable[[], DptArchitecture]) -> DptNet:
+def stride_of(network: TransformerDepthNetwork) -> int:
+    """Return the multiple of image sides whose tokens are whole patches."""
+    return 14 if isinstance(network, DepthAnything) else 32
+
+
+def drawn(arch: Callable[[], Architecture]) -> TransformerDepthNetwork:
     """A network of which no two weights are alike, norms and biases not being 1 and 0."""
     network = build(arch)
     with torch.no_grad():
@@ -119,7 +131,7 @@ def original_name(name: str) -> str:
     return f"{new}.{kind}" if kind else new
 
 
-def originals(network: DptNet) -> Weights:
+def originals(network: TransformerDepthNetwork) -> Weights:
     """The network's weights as isl-org/DPT would have saved them: joined qkv, and the backbone's classifier of 1000
     classes.
     """
@@ -143,7 +155,7 @@ def saved(folder: Path, weights: Weights) -> Path:
     return folder / "dpt.pt"
 
 
-def predict(network: DptNet) -> Tensor:
+def predict(network: TransformerDepthNetwork) -> Tensor:
     with torch.no_grad():
         return network.raw(torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)))
 

@@ -13,7 +13,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
-from stadia.models.config import AttentionConfig
+from stadia.models.attention_config import AttentionConfig
 
 GRID = (12, 40)
 
@@ -87,7 +87,7 @@ def test_a_misspelt_attention_names_the_nearest() -> None:
 
 def test_the_configuration_needs_no_torch() -> None:
     program = (
-        "import sys; sys.modules['torch'] = None; from stadia.models.config import AttentionConfig as C;"
+        "import sys; sys.modules['torch'] = None; from stadia.models.attention_config import AttentionConfig as C;"
         " print(C().name)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -23,7 +23,7 @@ from stadia.models.attention import (
     match_tokens,
     orthogonal_features,
 )
-from stadia.models.config import AttentionConfig
+from stadia.models.attention_config import AttentionConfig
 
 GRID = (12, 40)
 APPROXIMATIONS = ("performer", "memory_compressed", "token_merging")

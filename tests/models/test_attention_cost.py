@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stadia.models.config import (
+from stadia.models.attention_config import (
     AttentionConfig,
     count_attention_macs,
     count_block_macs,

@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.camera import intrinsics
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_net import EdgePaddedConv, repeat_edges
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.unet import EdgePaddedConv, repeat_edges
 from stadia.models.depth_pose_net import DepthPoseNet
 
 SMALL = DepthPoseNetConfig(
-    encoder="mobilenetv3_small_050",
+    network=UnetConfig(encoder="mobilenetv3_small_050", decoder_channels=(4, 8, 8, 8, 8)),
     pose_encoder="mobilenetv3_small_050",
     pretrained=False,
-    decoder_channels=(4, 8, 8, 8, 8),
 )
 BASELINE_M = 0.54
 
@@ -59,15 +59,15 @@ def test_maps_halve_from_scale_to_scale(model: DepthPoseNet) -> None:
 
 def test_an_untrained_network_predicts_its_initial_depth(model: DepthPoseNet) -> None:
     for inverse_depth in model(batch_of(("stereo",))).inverse_depth:
-        assert (1 / inverse_depth).median().item() == pytest.approx(SMALL.start_m, rel=0.1)
+        assert (1 / inverse_depth).median().item() == pytest.approx(SMALL.network.start_m, rel=0.1)
 
 
 def test_depth_stays_in_its_range(model: DepthPoseNet) -> None:
     for head in model.depth.decoder.heads.values():
         torch.nn.init.normal_(head.weight, std=100.0)
     for inverse_depth in model(batch_of(("stereo",))).inverse_depth:
-        assert inverse_depth.min() >= 1 / SMALL.max_depth_m - 1e-6
-        assert inverse_depth.max() <= 1 / SMALL.min_depth_m + 1e-6
+        assert inverse_depth.min() >= 1 / SMALL.network.max_depth_m - 1e-6
+        assert inverse_depth.max() <= 1 / SMALL.network.min_depth_m + 1e-6
 
 
 def test_stereo_has_the_rigs_transform(model: DepthPoseNet) -> None:
@@ -104,14 +104,14 @@ def test_every_parameter_has_a_gradient() -> None:
 
 
 def test_an_encoder_without_fine_skips_decodes_to_full_size() -> None:
-    config = SMALL.model_copy(update={"encoder": "vit_tiny_patch16_224"})
+    config = SMALL.model_copy(update={"network": UnetConfig(encoder="vit_tiny_patch16_224")})
     maps = DepthPoseNet(config)(batch_of(("stereo",), 1)).inverse_depth
     assert maps[0].shape == (1, 1, 64, 96)
 
 
 def test_start_depth_outside_the_range_is_refused() -> None:
     with pytest.raises(ValidationError, match="init_depth_m"):
-        DepthPoseNetConfig(init_depth_m=200.0)
+        UnetConfig(init_depth_m=200.0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 6)])

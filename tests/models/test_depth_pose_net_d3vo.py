@@ -16,22 +16,24 @@ from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.warp import invert_brightness
 from stadia.models import POSE_HEADS, POSE_NETS
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_net import LOG_UNCERTAINTY_RANGE, DepthNet, bound_log_uncertainty
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.unet import LOG_UNCERTAINTY_RANGE, Unet, bound_log_uncertainty
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.pose_net import compare_image_moments, decode_brightness
+from stadia.models.pose.pose_net import compare_image_moments, decode_brightness
 
 SMALL = DepthPoseNetConfig(
-    encoder="mobilenetv3_small_050",
+    network=UnetConfig(encoder="mobilenetv3_small_050", decoder_channels=(4, 8, 8, 8, 8)),
     pose_encoder="mobilenetv3_small_050",
     pretrained=False,
-    decoder_channels=(4, 8, 8, 8, 8),
 )
 SIZE = (64, 96)
 NAMES = ("-1", "+1", "stereo")
 
 
 def changed(**values: object) -> DepthPoseNetConfig:
-    return DepthPoseNetConfig(**{**SMALL.model_dump(), **values})
+    of_network = {name: values.pop(name) for name in [*values] if name in UnetConfig.model_fields}
+    network = UnetConfig(**{**SMALL.network.model_dump(), **of_network})
+    return DepthPoseNetConfig(**{**SMALL.model_dump(), **values, "network": network})
 
 
 def built(**values: object) -> DepthPoseNet:
@@ -77,7 +79,7 @@ def test_the_maps_start_at_the_start_depth_and_at_no_uncertainty(right_view: boo
     for scale, log_uncertainty in enumerate(prediction.log_uncertainty):
         assert torch.equal(log_uncertainty, torch.zeros_like(log_uncertainty))
         for maps in filter(None, (prediction.inverse_depth, prediction.inverse_depth_right)):
-            assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.start_m, rel=0.1)
+            assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.network.start_m, rel=0.1)
 
 
 def test_the_views_and_the_uncertainty_are_separate_maps() -> None:
@@ -105,7 +107,7 @@ def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
 def test_a_resnet_with_three_channels_has_the_parameters_of_paper() -> None:
     """14.85 million are reported, of which 513,000 are the classifier of ImageNet, which no depth network has."""
     with torch.device("meta"):
-        depth = DepthNet(DepthPoseNetConfig(pretrained=False, right_view=True, uncertainty=True))
+        depth = Unet(UnetConfig(right_view=True, uncertainty=True), pretrained=False)
     count = sum(parameter.numel() for parameter in depth.parameters())
     assert count == 14_333_564
     assert f"{(count + 513_000) / 1e6:.2f}" == "14.85"
@@ -272,8 +274,8 @@ def test_a_shared_encoder_is_one_encoder() -> None:
 def test_weights_are_reported_for_existing_encoders() -> None:
     assert built().weights == {"encoder": "random", "pose_encoder": "random"}
     assert built(pose_net="d3vo").weights == {"encoder": "random"}
-    assert SMALL.encoders(motion=True) == (SMALL.encoder, SMALL.pose_encoder)
-    assert SMALL.encoders(motion=False) == changed(pose_net="d3vo").encoders(motion=True) == (SMALL.encoder,)
+    assert SMALL.encoders(motion=True) == (SMALL.network.encoder, SMALL.pose_encoder)
+    assert SMALL.encoders(motion=False) == changed(pose_net="d3vo").encoders(motion=True) == (SMALL.network.encoder,)
 
 
 def test_the_plain_networks_are_the_same_whatever_else_can_be_chosen() -> None:

@@ -9,44 +9,58 @@ from pathlib import Path
 
 import pytest
 import torch
-from dpt_files import drawn
-from torch import Tensor
+from dpt_files import drawn, stride_of
+from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.network_export import export_onnx, export_torch
-from stadia.models import dpt_architectures
-from stadia.models.dpt_architectures import DptArchitecture
-from stadia.models.dpt_net import DptNet
+from stadia.models.depth.depth_anything import make_architecture
+from stadia.models.depth.dpt import make_hybrid, make_plain
+from stadia.models.depth.transformer_network import Architecture, TransformerDepthNetwork
+
+
+class InverseDepth(nn.Module):
+    """The inverse depth of a network as a tensor, which is what an exported file returns."""
+
+    def __init__(self, network: TransformerDepthNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = stride_of(network)
+
+    def forward(self, image: Tensor) -> Tensor:
+        inverse_depth: Tensor = self.network(image).inverse_depth[0]
+        return inverse_depth
+
 
 STRIDES = ((1, 3, 3), (3, 5, 7), (2, 8, 4))
 """Images, rows and columns: small and odd ones, upright and lying."""
 
 
-def hybrid() -> DptArchitecture:
+def hybrid() -> Architecture:
     sizes = {"stem": 8, "stages": (16, 32, 64), "depths": (1, 1, 1), "groups": 8, "width": 16, "blocks": 2, "heads": 2}
-    return dpt_architectures._hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
+    return make_hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
 
 
-def plain() -> DptArchitecture:
+def plain() -> Architecture:
     sizes = {"width": 16, "blocks": 4, "heads": 2, "fusion": 8}
-    return dpt_architectures._dpt(**sizes, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), hub=None)
+    return make_plain(**sizes, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), hub=None)
 
 
-def depth_anything() -> DptArchitecture:
-    return dpt_architectures._depth_anything(
-        "Tiny", width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8
+def depth_anything() -> Architecture:
+    return make_architecture(
+        width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8, published="Tiny"
     )
 
 
-def described(network: DptNet) -> ExportDescription:
+def described(network: InverseDepth) -> ExportDescription:
     made_by = Provenance(recipe="supervised", config_hash="", checkpoint="drawn")
     size = {"height": 3 * network.stride, "width": 4 * network.stride, "stride": network.stride}
     return ExportDescription.from_provenance(made_by, DepthScale.AFFINE_INVERSE, crop="none", focal=0.6, **size)
 
 
-def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:
+def check_sizes(network: InverseDepth, run: Callable[[Tensor], Tensor]) -> None:
     for images, rows, columns in STRIDES:
         image = torch.rand(images, 3, rows * network.stride, columns * network.stride)
         with torch.no_grad():
@@ -58,7 +72,7 @@ def check_sizes(network: DptNet, run: Callable[[Tensor], Tensor]) -> None:
 
 @pytest.mark.slow
 def test_onnx(tmp_path: Path) -> None:
-    network = drawn(depth_anything)
+    network = InverseDepth(drawn(depth_anything))
     export_onnx(network, tmp_path / "model.onnx", described(network))
     exported = ExportedNetwork(tmp_path / "model.onnx", threads=1)
     check_sizes(network, lambda image: torch.from_numpy(exported.inverse_depth(image.numpy())))
@@ -67,7 +81,7 @@ def test_onnx(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_onnx_of_one_size(tmp_path: Path) -> None:
     """What is written is compared with the network. An archive has the same graph for any size."""
-    network = drawn(hybrid)
+    network = InverseDepth(drawn(hybrid))
     size = 3 * network.stride, 4 * network.stride
     compared = export_onnx(network, tmp_path / "model.onnx", described(network), size)
     assert {(comparison.height, comparison.width) for comparison in compared} == {size}
@@ -75,7 +89,7 @@ def test_onnx_of_one_size(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [plain, hybrid])
-def test_an_archive_of_torch_export(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
-    network = drawn(arch)
+def test_an_archive_of_torch_export(arch: Callable[[], Architecture], tmp_path: Path) -> None:
+    network = InverseDepth(drawn(arch))
     export_torch(network, tmp_path / "model.pt2", described(network))
     check_sizes(network, torch.export.load(tmp_path / "model.pt2").module())

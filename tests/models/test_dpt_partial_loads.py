@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -18,9 +17,9 @@ from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, p
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.models import dpt_net, pretrained_weights
-from stadia.models.config import DptConfig
-from stadia.models.dpt_net import DptNet
+from stadia.models import pretrained_weights
+from stadia.models.depth.config import DptConfig
+from stadia.models.depth.dpt import Dpt
 from stadia.models.pretrained_weights import LoadReport
 
 # -- mutations: each is caught
@@ -74,7 +73,7 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
             without_a_block,
             (
                 r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\); expected all weights"
-                r" of 'dpt-hybrid'"
+                r" of 'dpt hybrid, attention sdpa'"
             ),
         ),
         (
@@ -100,7 +99,7 @@ def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], me
     path = saved(tmp_path, mutate(originals(drawn(plain))))
     with pytest.raises(CheckpointError, match=message) as refused:
         build(plain, path)
-    assert "model.allow_missing" in str(refused.value)
+    assert "model.network.allow_missing" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -229,13 +228,13 @@ def test_published_weights_come_from_the_hub(
     path = as_safetensors(folder, source.network.state_dict())
     monkeypatch.setattr(pretrained_weights, "download_first_file", lambda *what: requests.append(what) or path)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: True)
-    monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
+    monkeypatch.setattr(Dpt, "find_architecture", staticmethod(lambda config: plain()))
     pretrained_weights.warn_newest_revision.cache_clear()
-    network = DptNet(DptConfig(revision=revision))
+    network = Dpt(DptConfig(revision=revision))
     assert torch.equal(predict(network.eval()), predict(source))
     assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"), revision)]
     assert network.weights == {"network": f"pretrained nobody/nothing@{used}"}
-    warnings = [f"nobody/nothing: the newest revision is used; model.revision={used} names it"]
+    warnings = [f"nobody/nothing: the newest revision is used; model.network.revision={used} names it"]
     assert caplog.messages == ([] if revision else warnings)
 
 
@@ -246,12 +245,12 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     huggingface_error = pretrained_weights.huggingface_hub.errors.LocalEntryNotFoundError
     monkeypatch.setattr(pretrained_weights.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-    monkeypatch.setattr(dpt_net, "DPT_NETWORKS", SimpleNamespace(load=lambda name: plain))
+    monkeypatch.setattr(Dpt, "find_architecture", staticmethod(lambda config: plain()))
     with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
-        DptNet(DptConfig())
-    for fix in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
+        Dpt(DptConfig())
+    for fix in ("copy models--nobody--nothing ", "model.network.weights=FILE", "model.pretrained=false"):
         assert fix in str(refused.value)
-    network = DptNet(DptConfig(pretrained=False))
+    network = Dpt(DptConfig(), pretrained=False)
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
 
 
@@ -259,11 +258,11 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
 def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained_weights, "download_first_file", None)
     monkeypatch.setattr(pretrained_weights, "is_reachable", None)
-    assert DptNet(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
+    assert Dpt(DptConfig(size="tiny")).weights == {"network": "random"}
 
 
 def test_no_weights_are_read_where_pretrained_is_off() -> None:
     """A checkpoint is about to be loaded: neither the hub nor the file is read."""
-    network = DptNet(DptConfig(network="dpt-tiny", pretrained=False, weights="/gone.pt"))
+    network = Dpt(DptConfig(size="tiny", weights="/gone.pt"), pretrained=False)
     assert network.load_report is None
     assert isinstance(network.network.head.head[-1], nn.Softplus)

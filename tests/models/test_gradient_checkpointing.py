@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_net import DepthNet
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.unet import Unet
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import Encoder
 from stadia.models.gradient_checkpointing import keep_buffers, run_checkpointed
@@ -17,10 +18,12 @@ from stadia.models.gradient_checkpointing import keep_buffers, run_checkpointed
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
-def make_network(**values: Any) -> DepthNet:
+def make_network(*, checkpoint_gradients: bool = False, **values: Any) -> Unet:
     torch.manual_seed(0)
-    channels = (4, 4, 8, 8, 8)
-    return DepthNet(DepthPoseNetConfig(pretrained=False, decoder_channels=channels, **values))
+    network = Unet(UnetConfig(decoder_channels=(4, 4, 8, 8, 8), **values), pretrained=False)
+    if checkpoint_gradients:
+        network.enable_gradient_checkpointing()
+    return network
 
 
 def train_twice(network: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -95,7 +98,8 @@ def test_a_backbone_without_stages_is_checkpointed_as_a_whole() -> None:
 
 @pytest.mark.slow
 def test_names_of_weights_stay() -> None:
-    config = DepthPoseNetConfig(encoder="mobilenetv3_small_050", pose_encoder="mobilenetv3_small_050", pretrained=False)
+    network = UnetConfig(encoder="mobilenetv3_small_050")
+    config = DepthPoseNetConfig(network=network, pose_encoder="mobilenetv3_small_050", pretrained=False)
     plain, other = (DepthPoseNet(config.model_copy(update={"checkpoint_gradients": one})) for one in (False, True))
     assert plain.state_dict().keys() == other.state_dict().keys()
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from stadia.core.errors import ConfigError
 from stadia.models import pretrained_weights
-from stadia.models.config import DptConfig
+from stadia.models.depth.config import DptConfig
 from stadia.models.encoders import Encoder, timm
 from stadia.models.pretrained_weights import download_first_file, offline_if_unreachable
 

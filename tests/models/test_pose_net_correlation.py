@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from stadia.geometry.se3 import inverse
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.pose_net import CorrelationPoseEncoder, compute_correlation_volume, compute_expected_shift
+from stadia.models.pose.pose_net import CorrelationPoseEncoder, compute_correlation_volume, compute_expected_shift
 
 
 def test_the_volume_is_that_of_plain_loops() -> None:
@@ -55,8 +55,8 @@ def test_images_of_one_color_have_features_and_gradients() -> None:
 def test_a_frame_of_several_pairs_is_encoded_once(brightness: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prediction and gradients are those of pairs whose frames are encoded for each pair."""
     torch.manual_seed(0)
-    encoders = {"encoder": "mobilenetv3_small_050", "pose_net": "correlation"}
-    network = DepthPoseNet(DepthPoseNetConfig(**encoders, pretrained=False, brightness=brightness)).eval()
+    small = {"network": {"encoder": "mobilenetv3_small_050"}, "pose_net": "correlation"}
+    network = DepthPoseNet(DepthPoseNetConfig(**small, pretrained=False, brightness=brightness)).eval()
     batch = batch_of(("-1", "+1", "stereo"))
     encoded = []
     encode = CorrelationPoseEncoder.encode_frames

@@ -24,7 +24,7 @@ from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_e
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.losses.config import OverlayLossConfig
 from stadia.losses.overlay_loss import OverlayLoss
-from stadia.models.depth_net import bound_log_uncertainty
+from stadia.models.depth.unet import bound_log_uncertainty
 from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
 from stadia.recipes.metric import epoch_height
 from stadia.recipes.metric.config import CameraHeightsConfig

@@ -29,8 +29,8 @@ from stadia.training.checkpoint import Checkpoint
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
 D3VO = (
-    "model.right_view=true",
-    "model.uncertainty=true",
+    "model.network.right_view=true",
+    "model.network.uncertainty=true",
     "model.brightness=true",
     "model.pose_net=d3vo",
     "model.pose_head=pool",
@@ -162,9 +162,12 @@ def test_the_sheet_shows_the_right_view_and_the_uncertainty(recipe: SelfsupRecip
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("model.right_view=true", "data.stereo=false"), "data.stereo is false: the right image trains the right view"),
         (
-            ("model.right_view=true", 'data.target_sides=["left","right"]'),
+            ("model.network.right_view=true", "data.stereo=false"),
+            "data.stereo is false: the right image trains the right view",
+        ),
+        (
+            ("model.network.right_view=true", 'data.target_sides=["left","right"]'),
             "the right view is predicted from left images",
         ),
         (
@@ -176,7 +179,7 @@ def test_the_sheet_shows_the_right_view_and_the_uncertainty(recipe: SelfsupRecip
 def test_what_nothing_could_teach_is_refused(small: SelfsupConfig, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         changed(small, *overrides)
-    changed(small, "model.uncertainty=true", "data.stereo=false")  # needs nothing
+    changed(small, "model.network.uncertainty=true", "data.stereo=false")  # needs nothing
 
 
 def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) -> None:
@@ -202,7 +205,7 @@ def test_a_right_view_without_right_images_is_refused_once_that_is_known(
     settled, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
     mono = replace(data, config=settled.data.model_copy(update={"stereo": False}))
     monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: mono)
-    with pytest.raises(ConfigError, match=r"model.right_view: found recordings of one camera"):
+    with pytest.raises(ConfigError, match=r"model.network.right_view: found recordings of one camera"):
         SelfsupRecipe.prepare(d3vo, Console(quiet=True))
 
 
@@ -214,7 +217,7 @@ def test_right_view_with_right_targets_of_a_split_file_is_refused(
     turned = [replace(one, side="right") for one in data.split.train[:1]]
     both = replace(data, split=replace(data.split, train=[*data.split.train, *turned]))
     monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: both)
-    with pytest.raises(ConfigError, match=r"model.right_view: found right images among the targets"):
+    with pytest.raises(ConfigError, match=r"model.network.right_view: found right images among the targets"):
         SelfsupRecipe.prepare(d3vo, Console(quiet=True))
 
 

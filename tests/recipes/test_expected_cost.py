@@ -332,11 +332,11 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     assert found.opened.data is data
     config = resolve(chosen)
     assert (config.data.height, config.data.width) == (256, 448)
-    assert (config.model.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
+    assert (config.model.network.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
     assert (config.training.batch_size, config.schedule.warmup_steps) == (2, 50)
     (printed,) = [line for line in out.getvalue().splitlines() if line.startswith("--preset auto: ")]
     words = printed.removeprefix("--preset auto: ").split()
-    assert words[:2] == ["model.encoder=mobilenetv3_small_100", "model.pretrained=false"]
+    assert words[:2] == ["model.network.encoder=mobilenetv3_small_100", "model.pretrained=false"]
     assert [word for word in words if word.startswith(("training.batch_size", "optimizer.lr"))] == [
         "training.batch_size=2",
         "optimizer.lr=0.0005",
@@ -387,7 +387,7 @@ def test_auto_chooses_installed_weights_on_a_gpu_too(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(expected_cost, "find_packaged_file", lambda name: file)
     config = selfsup(*expected_cost._choose_networks())
-    assert (config.model.encoder, config.model.pretrained) == (encoder, True)
+    assert (config.model.network.encoder, config.model.pretrained) == (encoder, True)
     assert (config.training.batch_size, config.training.precision) == (12, "bf16")
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.diagnostics.preflight.match_depth import MatchDepth
-from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth.config import UnetConfig
 from stadia.recipes.base import initial_depth
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.selfsup import recipe as selfsup_recipe
@@ -18,12 +18,12 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 
-def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> DepthPoseNetConfig:
+def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> UnetConfig:
     """Resolve with matches of this depth."""
     monkeypatch.setattr(
         initial_depth, "measure_match_depth", lambda recordings, max_pairs=6: MatchDepth(depth_m, max_pairs)
     )
-    return resolve_initial_depth(DepthPoseNetConfig(**given), ["a pair"], Console(stderr=True))  # type: ignore[list-item,arg-type]
+    return resolve_initial_depth(UnetConfig(**given), ["a pair"], Console(stderr=True))  # type: ignore[list-item,arg-type]
 
 
 def test_the_start_is_the_median_of_the_matches(
@@ -64,7 +64,7 @@ def test_without_enough_matches_the_default_and_its_reason(
     assert resolve(monkeypatch, np.full(29, 3.0)).init_depth_m == 12
     line = "initial depth: 12, the default (29 matches in 6 stereo pairs, and 30 are needed)\n"
     assert capsys.readouterr().err == line
-    config = DepthPoseNetConfig(min_depth_m=0.01, max_depth_m=1)
+    config = UnetConfig(min_depth_m=0.01, max_depth_m=1)
     assert resolve_initial_depth(config, (), Console(stderr=True)).init_depth_m == pytest.approx(0.1)
     assert capsys.readouterr().err == "initial depth: 0.1, the default (one camera has no scale)\n"
 
@@ -82,7 +82,9 @@ def test_a_given_start_out_of_reach_of_the_matches_is_moved_to_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], start_m: float
 ) -> None:
     assert resolve(monkeypatch, np.full(50, 12.0), init_depth_m=start_m).init_depth_m == 12
-    line = f"initial depth: 12 m, the median of 50 matches; model.init_depth_m={start_m:g} is out of their reach\n"
+    line = (
+        f"initial depth: 12 m, the median of 50 matches; model.network.init_depth_m={start_m:g} is out of their reach\n"
+    )
     assert capsys.readouterr().err == line
 
 
@@ -112,13 +114,13 @@ def test_two_pairs_alone_move_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
         "measure_match_depth",
         lambda recordings, max_pairs=6: MatchDepth(np.full(50, depth_m[max_pairs]), max_pairs),
     )
-    config = DepthPoseNetConfig(init_depth_m=10.0)
+    config = UnetConfig(init_depth_m=10.0)
     assert resolve_initial_depth(config, ["a pair"], Console()) is config  # type: ignore[list-item]
 
 
 def test_a_given_start_of_one_camera_is_kept_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initial_depth, "measure_match_depth", lambda *given: pytest.fail("measured"))
-    config = DepthPoseNetConfig(init_depth_m=3.0)
+    config = UnetConfig(init_depth_m=3.0)
     assert resolve_initial_depth(config, (), Console()) is config
 
 
@@ -137,8 +139,8 @@ def test_a_start_that_is_too_near_is_moved_before_the_training(
 ) -> None:
     near = small.model_copy(update={"model": small.model.model_copy(update={"init_depth_m": 1.0})})
     settled, _ = SelfsupRecipe.prepare(near, Console(stderr=True))
-    assert 4 < settled.model.start_m < 40, "a street"
-    assert "; model.init_depth_m=1 is out of their reach" in capsys.readouterr().err
+    assert 4 < settled.model.network.start_m < 40, "a street"
+    assert "; model.network.init_depth_m=1 is out of their reach" in capsys.readouterr().err
     resumed, _ = SelfsupRecipe.prepare(settled, Console(stderr=True))
     assert resumed.model == settled.model
     assert "initial depth" not in capsys.readouterr().err
@@ -147,16 +149,16 @@ def test_a_start_that_is_too_near_is_moved_before_the_training(
 @pytest.mark.slow
 def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The resolved configuration is what resume and predict read; run.json repeats the number."""
-    auto = recipes.configure("selfsup", ["model.init_depth_m=auto"], data=small.data.model_dump())
+    auto = recipes.configure("selfsup", ["model.network.init_depth_m=auto"], data=small.data.model_dump())
     values = small.model_dump(mode="json") | {"model": small.model.model_dump() | {"init_depth_m": "auto"}}
     settled, data = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
-    assert auto.model.init_depth_m == "auto"  # type: ignore[attr-defined]
-    assert settled.model.init_depth_m != "auto"
-    assert 2 < settled.model.init_depth_m < 40, "a street"
+    assert auto.model.network.init_depth_m == "auto"  # type: ignore[attr-defined]
+    assert settled.model.network.init_depth_m != "auto"
+    assert 2 < settled.model.network.init_depth_m < 40, "a street"
     again, _ = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
     assert again.model == settled.model, "the same data give the same start"
     kept, _ = SelfsupRecipe.prepare(settled, Console(quiet=True))
     assert kept.model == settled.model
     recipe = SelfsupRecipe(settled)
-    assert json.loads(json.dumps(dict(recipe.run_metadata)))["init_depth_m"] == settled.model.init_depth_m
+    assert json.loads(json.dumps(dict(recipe.run_metadata)))["init_depth_m"] == settled.model.network.init_depth_m
     recipe.save_data_stats(data)

@@ -30,7 +30,7 @@ def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.M
 
 
 def test_loading_a_checkpoint_builds_no_network_larger_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = configure("selfsup", data={"path": "DATA"}, model={"encoder": "test_efficientnet"})
+    values = configure("selfsup", data={"path": "DATA"}, model={"network": {"encoder": "test_efficientnet"}})
     header = SimpleNamespace(recipe="selfsup", config=values.model_dump(mode="json"))
     small = SimpleNamespace(path="c.safetensors", header=header, count_numbers=lambda: 10)
     monkeypatch.setattr(build_recipe, "_SLACK_NUMBERS", 100_000)

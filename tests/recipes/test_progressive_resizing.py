@@ -95,7 +95,8 @@ def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfi
 def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> None:
     """A transformer of no weights, at two sizes; the smaller one is no multiple of what the encoder was made for."""
     keys = (
-        "model.network=dpt-tiny",
+        "model.network=dpt",
+        "model.network.size=tiny",
         "training.workers=0",
         "training.batch_size=2",
         "training.max_steps=4",

@@ -68,8 +68,12 @@ def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> 
 
 @pytest.fixture
 def recipe() -> SelfsupRecipe:
-    words = ("data.height=32", "data.width=96", "data.stereo=true", "model.decoder_channels=[4,4,8,8,8]")
-    encoders = ("model.encoder=test_efficientnet", "model.pose_encoder=test_efficientnet", "model.pretrained=false")
+    words = ("data.height=32", "data.width=96", "data.stereo=true", "model.network.decoder_channels=[4,4,8,8,8]")
+    encoders = (
+        "model.network.encoder=test_efficientnet",
+        "model.pose_encoder=test_efficientnet",
+        "model.pretrained=false",
+    )
     config = configure("selfsup", (*words, *encoders), data={"path": "nowhere"})
     assert isinstance(config, SelfsupConfig)
     return SelfsupRecipe(config)

@@ -105,8 +105,8 @@ def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.scales"),
-        ("loss.left_right_consistency=0.1", "model.right_view is false"),
+        ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.network.scales"),
+        ("loss.left_right_consistency=0.1", "model.network.right_view is false"),
         ("loss.smoothness_type=depth", "largest for far, uncertain depth"),
     ],
 )

@@ -153,7 +153,10 @@ def test_sequential_order_defaults_to_one_epoch(small: SelfsupConfig) -> None:
             ("model.pose_head=linear", "data.extra_datasets.b.width=320"),
             r"bound to one size of image, and data\.extra_datasets\.b",
         ),
-        (("model.right_view=true", "data.extra_datasets.b.stereo=false"), r"data\.extra_datasets\.b\.stereo is false"),
+        (
+            ("model.network.right_view=true", "data.extra_datasets.b.stereo=false"),
+            r"data\.extra_datasets\.b\.stereo is false",
+        ),
         (
             ("data.extra_datasets.b.offsets=[]", "data.extra_datasets.b.stereo=false"),
             r"data\.extra_datasets\.b\.offsets is empty and",
@@ -166,8 +169,8 @@ def test_mistakes_name_the_data_set(words: tuple[str, ...], message: str) -> Non
 
 
 def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
-    config = changed(two, "data.extra_datasets.mono.stereo=true", "model.right_view=true")
-    assert opened(config)[0].model.right_view
+    config = changed(two, "data.extra_datasets.mono.stereo=true", "model.network.right_view=true")
+    assert opened(config)[0].model.network.right_view
     for path in Path(config.data.extra_datasets["mono"].path).glob("*/recording.json"):
         described = json.loads(path.read_text())
         del described["cameras"]["right"]

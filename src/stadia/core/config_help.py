@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from stadia.core.config import RegisteredName, StrictModel, get_submodel, has_named_groups, list_union_members
+from stadia.core.config import RegisteredName, StrictModel, choose_submodel, has_named_groups, list_union_members
 
 _ENTRY = re.compile(r"(?:^|(?<=  ))(\w+(?:,? (?:and |with )?\w+){0,6}(?: \([^)\n]*\))?): ", re.MULTILINE)
 """The start of an entry of a docstring: `lr: `, `height, width: `, `focal_mm with sensor_width_mm (wider side): `."""
@@ -39,7 +39,7 @@ def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictMo
     for name, field in model.model_fields.items():
         default = getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
         required = field.is_required() and defaults is None
-        if (sub := get_submodel(field.annotation)) is not None:
+        if (sub := choose_submodel(model, name, getattr(default, "name", None))) is not None:
             named = has_named_groups(field.annotation)
             of_group = default if isinstance(default, StrictModel) else None
             yield from describe_keys(sub, f"{prefix}{name}." + "NAME." * named, of_group)

@@ -17,7 +17,9 @@ LOSSES = Registry(
         "object_pose": "stadia.losses.object_pose_loss:ObjectPoseLoss",
         "overlay": "stadia.losses.overlay_loss:OverlayLoss",
     },
+    entry_points="stadia.losses",
 )
+"""Losses that `loss.name` chooses: a recipe takes its own, and classes that derive from it."""
 
 _METRIC_DEPTH = "slopes in metres are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"

@@ -7,12 +7,16 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, check_registered
-from stadia.losses import OVERLAY_LOSSES, ROTATION_LOSSES, SMOOTHNESS
+from stadia.losses import LOSSES, OVERLAY_LOSSES, ROTATION_LOSSES, SMOOTHNESS
+
+LossName = Annotated[str, AfterValidator(check_registered(LOSSES))]
+"""A loss of `stadia list losses`, an entry point of the group stadia.losses, or module:Class of your own."""
 
 
 class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
 
+    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
     ssim_weight: share of SSIM in a residual; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (the lambda of D3VO,
         arXiv 2003.01060, and Monodepth2).
@@ -40,6 +44,7 @@ class SelfSupervisedLossConfig(StrictModel):
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
     """
 
+    name: LossName = "selfsup"
     ssim_weight: float = Field(default=0.85, ge=0, le=1)
     smoothness: float = Field(default=1e-3, ge=0)
     smoothness_type: Annotated[str, AfterValidator(check_registered(SMOOTHNESS))] = "slope_over_mean"
@@ -78,6 +83,7 @@ class OverlayLossConfig(StrictModel):
     Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
     has a known range.
 
+    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
     depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
     depth_ssim: weight of 1 - SSIM.
     depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants, so it cannot be the only depth term.
@@ -89,6 +95,7 @@ class OverlayLossConfig(StrictModel):
     min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
     """
 
+    name: LossName = "overlay"
     depth_mse: TermWeight = 0.0
     depth_l1: TermWeight = 1.0
     depth_smooth_l1: TermWeight = 0.0
@@ -141,6 +148,7 @@ class RotationLossConfig(StrictModel):
 class ObjectPoseLossConfig(StrictModel):
     """Terms of the object pose loss and their weights. All but the mask terms are means over objects of any size.
 
+    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
     cross_entropy, focal, dice: of the mask.
     focal_gamma: how little correct pixels count, 1 or more.
     rotation: name of the rotation loss, and its penalty on quaternion length.
@@ -152,6 +160,7 @@ class ObjectPoseLossConfig(StrictModel):
     size: relative to the true diagonal.
     """
 
+    name: LossName = "object_pose"
     cross_entropy: TermWeight = 2.0
     focal: TermWeight = 0.0
     focal_gamma: float = Field(default=2.0, ge=1)
@@ -167,6 +176,7 @@ class ObjectPoseLossConfig(StrictModel):
 class SparseDepthConfig(StrictModel):
     """Depth supervised by sparse (projected LiDAR) or dense ground truth: a weighted sum of terms.
 
+    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
     silog_per_image: weight of SILog, averaged over the images of a batch.
     silog_pooled: weight of SILog over the pixels of the whole batch, as in BTS; it depends on the batch size.
     affine_invariant: weight of the trimmed error of inverse depth up to scale and shift of each image.
@@ -179,6 +189,7 @@ class SparseDepthConfig(StrictModel):
     min_depth_m, max_depth_m: ground truth outside this range is no label.
     """
 
+    name: LossName = "sparse_depth"
     silog_per_image: float = Field(default=1.0, ge=0)
     silog_pooled: float = Field(default=0.0, ge=0)
     affine_invariant: float = Field(default=0.0, ge=0)

@@ -359,7 +359,7 @@ def _find_stereo_source(images: ReprojectionInputs) -> int:
     """Return the index of the source that the right view belongs to."""
     if STEREO_SOURCE not in images.source_names:
         found, expected = f"the sources {', '.join(images.source_names)}", f"one named '{STEREO_SOURCE}'"
-        fix = "train on a stereo pair (data.stereo), or set model.right_view=false"
+        fix = "train on a stereo pair (data.stereo), or set model.network.right_view=false"
         raise GeometryError("right view", found=found, expected=expected, fix=fix)
     return images.source_names.index(STEREO_SOURCE)
 

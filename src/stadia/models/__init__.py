@@ -8,15 +8,26 @@ from stadia.core.registry import Registry
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-MODELS = Registry(
-    "model",
+DEPTH_NETWORKS = Registry(
+    "depth network",
     {
-        "depth_and_motion": "stadia.models.depth_pose_net:DepthPoseNet",
-        "dpt": "stadia.models.dpt_net:DptNet",
-        "objectpose_net": "stadia.models.object_pose_net:ObjectPoseNet",
-        "overlay_net": "stadia.models.overlay_net:OverlayNet",
+        "unet": "stadia.models.depth.unet:Unet",
+        "dpt": "stadia.models.depth.dpt:Dpt",
+        "depth_anything": "stadia.models.depth.depth_anything:DepthAnything",
+    },
+    entry_points="stadia.depth_networks",
+)
+"""Depth networks that `model.network` chooses, in every recipe of depth: subclasses of `DepthNetwork`."""
+
+DEPTH_NETWORK_CONFIGS = Registry(
+    "configuration of a depth network",
+    {
+        "unet": "stadia.models.depth.config:UnetConfig",
+        "dpt": "stadia.models.depth.config:DptConfig",
+        "depth_anything": "stadia.models.depth.config:DepthAnythingConfig",
     },
 )
+"""Configurations that import no torch; that of any other network is its attribute `Config`."""
 
 ATTENTIONS = Registry(
     "attention",
@@ -29,19 +40,6 @@ ATTENTIONS = Registry(
     },
 )
 
-DPT_NETWORKS = Registry(
-    "network",
-    {
-        "dpt-tiny": "stadia.models.dpt_architectures:dpt_tiny",
-        "dpt-small": "stadia.models.dpt_architectures:dpt_small",
-        "dpt-hybrid": "stadia.models.dpt_architectures:dpt_hybrid",
-        "dpt-large": "stadia.models.dpt_architectures:dpt_large",
-        "depth-anything-small": "stadia.models.dpt_architectures:depth_anything_small",
-        "depth-anything-base": "stadia.models.dpt_architectures:depth_anything_base",
-        "depth-anything-large": "stadia.models.dpt_architectures:depth_anything_large",
-    },
-)
-
 OVERLAY_NETWORKS = Registry(
     "overlay network", {"light": "stadia.models.overlay_net:LightTrunk", "full": "stadia.models.overlay_net:FullTrunk"}
 )
@@ -50,33 +48,33 @@ OVERLAY_NETWORKS = Registry(
 POSE_NETS = Registry(
     "pose network",
     {
-        "resnet": "stadia.models.pose_net:make_resnet_encoder",
-        "d3vo": "stadia.models.pose_net:make_d3vo_encoder",
-        "shared": "stadia.models.pose_net:make_shared_encoder",
-        "correlation": "stadia.models.pose_net:make_correlation_encoder",
+        "resnet": "stadia.models.pose.pose_net:make_resnet_encoder",
+        "d3vo": "stadia.models.pose.pose_net:make_d3vo_encoder",
+        "shared": "stadia.models.pose.pose_net:make_shared_encoder",
+        "correlation": "stadia.models.pose.pose_net:make_correlation_encoder",
     },
 )
 
 POSE_HEADS = Registry(
     "pose head",
     {
-        "pool": "stadia.models.pose_net:PoolHead",
-        "convolution": "stadia.models.pose_net:ConvHead",
-        "linear": "stadia.models.pose_net:LinearHead",
+        "pool": "stadia.models.pose.pose_net:PoolHead",
+        "convolution": "stadia.models.pose.pose_net:ConvHead",
+        "linear": "stadia.models.pose.pose_net:LinearHead",
     },
 )
 
 ROTATIONS = Registry(
-    "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose_net:euler_to_matrix"}
+    "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose.pose_net:euler_to_matrix"}
 )
 
 ACTIVATIONS = Registry(
     "activation",
     {
-        "relu": "stadia.models.depth_net:relu",
-        "leaky_relu": "stadia.models.depth_net:leaky_relu",
-        "elu": "stadia.models.depth_net:elu",
-        "rrelu": "stadia.models.depth_net:rrelu",
-        "snake": "stadia.models.depth_net:Snake",
+        "relu": "stadia.models.depth.unet:relu",
+        "leaky_relu": "stadia.models.depth.unet:leaky_relu",
+        "elu": "stadia.models.depth.unet:elu",
+        "rrelu": "stadia.models.depth.unet:rrelu",
+        "snake": "stadia.models.depth.unet:Snake",
     },
 )

@@ -5,21 +5,26 @@ import stadia.core.registry
 from .attention import MemoryCompressedAttention as MemoryCompressedAttention
 from .attention import PerformerAttention as PerformerAttention
 from .attention import TokenMergingAttention as TokenMergingAttention
-from .config import AttentionConfig as AttentionConfig
+from .attention_config import AttentionConfig as AttentionConfig
+from .attention_config import describe_attention_cost as describe_attention_cost
 from .config import DepthPoseNetConfig as DepthPoseNetConfig
-from .config import DptConfig as DptConfig
 from .config import ObjectPoseNetConfig as ObjectPoseNetConfig
 from .config import OverlayNetConfig as OverlayNetConfig
 from .config import check_overlay_size as check_overlay_size
-from .config import describe_attention_cost as describe_attention_cost
-from .depth_net import DepthNet as DepthNet
+from .depth.config import DepthAnythingConfig as DepthAnythingConfig
+from .depth.config import DepthModelConfig as DepthModelConfig
+from .depth.config import DepthNetworkConfig as DepthNetworkConfig
+from .depth.config import DptConfig as DptConfig
+from .depth.config import TransformerConfig as TransformerConfig
+from .depth.config import UnetConfig as UnetConfig
+from .depth.depth_anything import DepthAnything as DepthAnything
+from .depth.depth_network import AffineDepthNetwork as AffineDepthNetwork
+from .depth.depth_network import DepthMaps as DepthMaps
+from .depth.depth_network import DepthNetwork as DepthNetwork
+from .depth.depth_network import build_depth_network as build_depth_network
+from .depth.dpt import Dpt as Dpt
+from .depth.unet import Unet as Unet
 from .depth_pose_net import DepthPoseNet as DepthPoseNet
-from .dpt_architectures import DptArchitecture as DptArchitecture
-from .dpt_architectures import check_stride_multiples as check_stride_multiples
-from .dpt_architectures import check_transformers_installed as check_transformers_installed
-from .dpt_net import DptNet as DptNet
-from .dpt_net import SelfAttention as SelfAttention
-from .dpt_net import find_weights_file as find_weights_file
 from .encoders import Encoder as Encoder
 from .encoders import check_encoder as check_encoder
 from .object_pose_net import ObjectMaps as ObjectMaps
@@ -31,8 +36,8 @@ from .object_pose_net import predict_object_class as predict_object_class
 from .object_pose_net import score_classes as score_classes
 from .overlay_net import OverlayMaps as OverlayMaps
 from .overlay_net import OverlayNet as OverlayNet
-from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
-from .pose_net import PoseNet as PoseNet
+from .pose.pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
+from .pose.pose_net import PoseNet as PoseNet
 from .pretrained_weights import LoadReport as LoadReport
 from .segmentation import Segmenter as Segmenter
 from .segmentation import TiledSegmenter as TiledSegmenter
@@ -41,9 +46,9 @@ from .segmentation import load_tflite_model as load_tflite_model
 from .size_prior import SizePrior as SizePrior
 from .size_prior import load_size_prior as load_size_prior
 
-MODELS: stadia.core.registry.Registry
 ATTENTIONS: stadia.core.registry.Registry
-DPT_NETWORKS: stadia.core.registry.Registry
+DEPTH_NETWORKS: stadia.core.registry.Registry
+DEPTH_NETWORK_CONFIGS: stadia.core.registry.Registry
 OVERLAY_NETWORKS: stadia.core.registry.Registry
 POSE_NETS: stadia.core.registry.Registry
 POSE_HEADS: stadia.core.registry.Registry

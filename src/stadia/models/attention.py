@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.models.config import AttentionConfig
+from stadia.models.attention_config import AttentionConfig
 
 
 class SdpaAttention(nn.Module):

@@ -9,9 +9,16 @@ from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_net import DepthNet
+from stadia.models.depth.depth_network import build_depth_network
+from stadia.models.depth.unet import Unet
 from stadia.models.encoders import Encoder
-from stadia.models.pose_net import CorrelationPoseEncoder, PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
+from stadia.models.pose.pose_net import (
+    CorrelationPoseEncoder,
+    PairMotion,
+    PoseNet,
+    SharedPoseEncoder,
+    compare_image_moments,
+)
 from stadia.models.pretrained_weights import InitialWeights
 
 
@@ -29,28 +36,38 @@ class DepthPoseNet(nn.Module):
     def __init__(self, config: DepthPoseNetConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.config = config
-        self.depth = DepthNet(config)
-        self.pose = PoseNet(config, self.depth.encoder, size=size) if motion else None
+        self.depth = build_depth_network(config)
+        self.pose = PoseNet(config, getattr(self.depth, "encoder", None), size=size) if motion else None
         self.brightness = motion and config.brightness
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the initial weights of each timm encoder by its configuration key."""
-        encoders = {"encoder": self.depth.encoder, "pose_encoder": self.pose.encoder if self.pose else None}
-        return {name: encoder.weights for name, encoder in encoders.items() if isinstance(encoder, Encoder)}
+        """Return the initial weights of the depth network and of the pose network's timm encoder, by name."""
+        encoder = self.pose.encoder if self.pose else None
+        return self.depth.weights | ({"pose_encoder": encoder.weights} if isinstance(encoder, Encoder) else {})
 
     def modules_to_compile(self) -> list[nn.Module]:
         """Return the modules whose forward a training step calls."""
-        parts: list[nn.Module] = [self.depth.encoder, self.depth.decoder]
-        return parts if self.pose is None else [*parts, self.pose]
+        return [*self.depth.modules_to_compile(), *([] if self.pose is None else [self.pose])]
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict inverse depth, T_source_target, and the optional outputs of the configuration."""
-        features = self.depth.encoder(batch.inputs.image)
-        maps = self.depth.decode(features)
-        T_source_target, brightness = self._transforms(batch, features)
-        right, log_uncertainty = maps.inverse_depth_right, maps.log_uncertainty
-        return Prediction(maps.inverse_depth, T_source_target, right, log_uncertainty, brightness)
+        if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
+            features = self._shared.encoder(batch.inputs.image)
+            maps = self._shared.decode(features)
+            T_source_target, brightness = self._transforms(batch, features[-1])
+        else:
+            maps = self.depth(batch.inputs.image, batch.inputs.camera)
+            T_source_target, brightness = self._transforms(batch)
+        return Prediction(
+            maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness
+        )
+
+    @property
+    def _shared(self) -> Unet:
+        """Return the depth network whose encoder the pose network shares."""
+        assert isinstance(self.depth, Unet)
+        return self.depth
 
     def motion(self, earlier: Tensor, later: Tensor) -> PairMotion | None:
         """Predict the motion between (B, 3, H, W) images in temporal order; None without a pose network."""
@@ -68,11 +85,14 @@ class DepthPoseNet(nn.Module):
     def _pose_inputs(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the pose network takes of images (B, 3, H, W): these, or features of the depth network."""
         if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
-            return self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
+            return self._shared.encoder(earlier)[-1], self._shared.encoder(later)[-1]
         return earlier, later
 
-    def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs."""
+    def _transforms(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs.
+
+        features: the coarsest of the target in the depth network's encoder, where the pose network shares it.
+        """
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
         brightness = []
         indices = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
@@ -81,9 +101,9 @@ class DepthPoseNet(nn.Module):
             images = _sort_by_time(batch.inputs.image, [batch.inputs.sources[:, i] for i in indices], before)
             moments = compare_image_moments(*images) if self.brightness else None
             inputs = images
-            if isinstance(self.pose.encoder, SharedPoseEncoder):  # the depth network's coarsest features
-                sources = self.depth.encoder(torch.cat([batch.inputs.sources[:, i] for i in indices]))[-1]
-                inputs = _sort_by_time(features[-1], list(sources.chunk(len(indices))), before)
+            if features is not None:
+                sources = self._shared.encoder(torch.cat([batch.inputs.sources[:, i] for i in indices]))[-1]
+                inputs = _sort_by_time(features, list(sources.chunk(len(indices))), before)
             elif isinstance(self.pose.encoder, CorrelationPoseEncoder):  # the target is in every pair
                 frames = [batch.inputs.image, *(batch.inputs.sources[:, i] for i in indices)]
                 target, *each = self.pose.encoder.encode_frames(torch.cat(frames)).chunk(len(frames))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.models.config import REVISION_PATTERN
+from stadia.models.depth.config import REVISION_PATTERN
 from stadia.models.gradient_checkpointing import compute_features
 from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
 from stadia.models.pretrained_weights import (

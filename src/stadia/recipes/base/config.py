@@ -130,7 +130,11 @@ _LINEAR_HEAD = "model.pose_head=linear is bound to one size of image"
 
 
 class SelfSupervisedConfig(RecipeConfig):
-    """Networks of depth and motion, and a loss that needs no labels."""
+    """Networks of depth and motion, and a loss that needs no labels.
+
+    backbone_lr_factor: learning rate of the depth network's backbone over `optimizer.lr`; null = 0.1 where published
+        weights predict depth already (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), else 1.
+    """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
     validation: ClassVar[tuple[str, ...]] = (
@@ -141,6 +145,7 @@ class SelfSupervisedConfig(RecipeConfig):
     )
 
     data: DataConfig
+    backbone_lr_factor: float | None = Field(default=None, gt=0)
     model: DepthPoseNetConfig = DepthPoseNetConfig()
     loss: SelfSupervisedLossConfig = SelfSupervisedLossConfig()
 
@@ -160,11 +165,15 @@ class SelfSupervisedConfig(RecipeConfig):
         mistakes = [
             mistake for name, one in self.data.sets.items() for mistake in self._mistakes(self.data.key_of(name), one)
         ]
-        weights, scales = self.loss.scale_weights, self.model.scales
+        weights, scales = self.loss.scale_weights, self.model.network.num_scales
         if weights is not None and len(weights) != scales:
-            mistakes.append(f"loss.scale_weights has {len(weights)} weights for the {scales} of model.scales")
-        if self.loss.left_right_consistency and not self.model.right_view:
-            mistakes.append("loss.left_right_consistency needs two views, and model.right_view is false: set it true")
+            mistakes.append(f"loss.scale_weights has {len(weights)} weights for the {scales} of model.network.scales")
+        if self.loss.left_right_consistency and not self.model.network.predicts_right_view:
+            network = self.model.network.name
+            mistakes.append(
+                f"loss.left_right_consistency needs two views, and {network} predicts no right view: "
+                "set model.network=unet and model.network.right_view=true"
+            )
         sizes = {(stage.height, stage.width) for stage in self.training.stages} - {(self.data.height, self.data.width)}
         if sizes and self.model.pose_head == "linear":
             mistakes.append(f"{_LINEAR_HEAD}, training.stages has several: take pool or convolution")
@@ -182,10 +191,10 @@ class SelfSupervisedConfig(RecipeConfig):
         if min(one.height, one.width) >> (self.loss.pyramid - 1) < 4:
             size = f"{one.width}x{one.height}"
             yield f"loss.pyramid={self.loss.pyramid} halves an image of {size} to less than 4 pixels"
-        if self.model.right_view and one.stereo is False:
-            yield f"model.right_view is true and {key}.stereo is false: the right image trains the right view"
-        if self.model.right_view and "right" in one.target_sides:
-            mistake = f"model.right_view is true and {key}.target_sides holds right"
+        if self.model.network.predicts_right_view and one.stereo is False:
+            yield f"model.network.right_view is true and {key}.stereo is false: the right image trains the right view"
+        if self.model.network.predicts_right_view and "right" in one.target_sides:
+            mistake = f"model.network.right_view is true and {key}.target_sides holds right"
             yield f"{mistake}, but the right view is predicted from left images: set {key}.target_sides=['left']"
         if self.model.brightness and not one.offsets:
             mistake = f"model.brightness is true and {key}.offsets is empty"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol
 
@@ -21,12 +22,18 @@ from stadia.datasets.video.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
 from stadia.losses.loss_report import LossReport
+from stadia.models import DEPTH_NETWORKS
+from stadia.models.depth.config import DepthModelConfig
+from stadia.models.depth.depth_network import AffineDepthNetwork, DepthNetwork
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.mirrored_average import average_mirrored
 from stadia.recipes.base.video_data import VideoData
+from stadia.training import optim
 from stadia.training.batches import select_device
 from stadia.training.recipe import HasOptimizer, Recipe
+
+log = logging.getLogger(__name__)
 
 VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
 VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
@@ -51,14 +58,24 @@ ALIGNMENTS = {
 """Alignment of depth to the truth in validations (`evaluation.validation_metrics`), as it is printed."""
 
 
+BACKBONE_LR_FACTOR = 0.1
+"""Default for a backbone whose weights predict depth: 1e-5 beside the decoder's 1e-4 (DPT, section 4)."""
+
+STARTED_IMAGES = 16
+"""Number of training images whose median output sets the scale of published weights, evenly spaced."""
+
+START_FAR = 20.0
+"""Ratio of the farthest depth to the initial one, to which an output of 0 is set: it needs a gradient."""
+
+
 class DepthRecipe(
     Recipe[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
     Generic[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
 ):
     """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
 
-    A recipe defines its `depth_scale`. If its `model` is a `DepthPoseNet`, that predicts; else it defines
-    `inverse_depth`. Focal length correction and predictor are shared.
+    A recipe defines its `depth_scale`. If its `model` is a `DepthNetwork` or a `DepthPoseNet`, that predicts; else it
+    defines `inverse_depth`. Focal length correction and predictor are shared.
 
     Args:
         config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
@@ -85,17 +102,20 @@ class DepthRecipe(
         """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
         raise NotImplementedError(f"{type(self).__name__} defines no depth_scale")
 
-    def inverse_depth(self, image: Tensor) -> Tensor:
+    def inverse_depth(self, image: Tensor, camera: Camera | None = None) -> Tensor:
         """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera in 1/m, see `depth_scale`."""
-        if self.depth_pose_net is None:
+        if self.depth_network is None:
             raise NotImplementedError(f"{type(self).__name__} predicts no depth")
-        return self.maps(image).inverse_depth
+        return self.maps(image, camera).inverse_depth
 
-    def maps(self, image: Tensor) -> PredictedMaps:
-        """Predict all output maps of images (B, 3, H, W) in one pass."""
-        if self.depth_pose_net is None:
-            return PredictedMaps(self.inverse_depth(image))
-        left, _, log_uncertainty = self.depth_pose_net.depth(image)
+    def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
+        """Predict all output maps of images (B, 3, H, W) in one pass.
+
+        camera: of the images, for networks that use it.
+        """
+        if self.depth_network is None:
+            return PredictedMaps(self.inverse_depth(image, camera))
+        left, _, log_uncertainty = self.depth_network(image, camera)
         return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
@@ -109,11 +129,11 @@ class DepthRecipe(
     def check_size(self, height: int, width: int) -> None:
         """Raise ConfigError if the networks do not support this image size.
 
-        A `DepthPoseNet` supports any size that suits its encoders; with a linear pose head, as other networks by
-        default, only the training size.
+        Any size that suits the depth network and a pose encoder is supported; with a linear pose head, and for a recipe
+        without a `DepthNetwork`, only the training size.
         """
-        net = self.depth_pose_net
-        is_fixed = net is None or (net.pose is not None and net.config.pose_head == "linear")
+        net, network = self.depth_pose_net, self.depth_network
+        is_fixed = network is None or (net is not None and net.pose is not None and net.config.pose_head == "linear")
         if is_fixed and (height, width) != (self.height, self.width):
             raise ConfigError(
                 f"size of '{self.recipe}'",
@@ -121,9 +141,17 @@ class DepthRecipe(
                 expected=f"{self.width}x{self.height}, the training's",
                 fix="leave --size out",
             )
-        if net is not None:
-            for name in net.config.encoders(motion=net.pose is not None):
-                check_encoder(name, height=height, width=width)
+        if network is not None:
+            network.check_config(network.config, height=height, width=width)
+        if net is not None and net.pose is not None and net.config.pose_net == "resnet":
+            check_encoder(net.config.pose_encoder, height=height, width=width)
+
+    @property
+    def depth_network(self) -> DepthNetwork | None:
+        """Return the depth network; None for a recipe that predicts depth by other means."""
+        model = getattr(self, "model", None)
+        network = model.depth if isinstance(model, DepthPoseNet) else model
+        return network if isinstance(network, DepthNetwork) else None
 
     @property
     def depth_pose_net(self) -> DepthPoseNet | None:
@@ -133,17 +161,41 @@ class DepthRecipe(
 
     @property
     def weights(self) -> Mapping[str, str]:
-        return {} if self.depth_pose_net is None else self.depth_pose_net.weights
+        model = self.depth_pose_net or self.depth_network
+        return {} if model is None else model.weights
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:
-        net = self.depth_pose_net
-        return None if net is None else (net.config.min_depth_m, net.config.max_depth_m)
+        return None if self.depth_network is None else self.depth_network.config.depth_range_m
 
     @property
     def stride(self) -> int:
         """Return the number that divides both sides of its network images."""
-        return STRIDE
+        return STRIDE if self.depth_network is None else self.depth_network.config.size_multiple
+
+    @property
+    def backbone_lr_factor(self) -> float:
+        """Return the learning rate of the depth network's backbone over that of its head."""
+        factor = getattr(self.config, "backbone_lr_factor", None)
+        if factor is not None:
+            return float(factor)
+        network = self.depth_network
+        starts_from_depth = network is not None and (network.predicts_depth_at_start or bool(self.started_from))
+        return BACKBONE_LR_FACTOR if starts_from_depth and isinstance(network, AffineDepthNetwork) else 1.0
+
+    def parameter_groups(self) -> optim.Groups:
+        """Return groups of parameters: all at `optimizer.lr`, but the depth network's backbone at a share of it.
+
+        Biases and normalization layers have no weight decay.
+        """
+        network, factor = self.depth_network, self.backbone_lr_factor
+        if network is None or factor == 1:
+            return super().parameter_groups()
+        lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
+        slow = {id(parameter) for parameter in network.backbone_parameters()}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in slow]
+        groups = optim.group_parameters(network.backbone_parameters(), decay)
+        return [*optim.group_parameters(others, decay), *({**group, "lr": lr * factor} for group in groups)]
 
     def describe_score(self, name: str) -> str:
         if name == "val/abs_rel":
@@ -152,8 +204,14 @@ class DepthRecipe(
         return "photometric residual" if name == "val/residual" else super().describe_score(name)
 
     def modules_to_compile(self) -> Iterable[nn.Module]:
-        net = self.depth_pose_net
-        return super().modules_to_compile() if net is None else net.modules_to_compile()
+        model = self.depth_pose_net or self.depth_network
+        return super().modules_to_compile() if model is None else model.modules_to_compile()
+
+    @classmethod
+    def check_init_weights(cls, config: VideoConfigT) -> None:
+        model = getattr(config, "model", None)
+        if isinstance(model, DepthModelConfig) and model.pretrained:
+            DEPTH_NETWORKS.load(model.network.name).check_weights(model.network)
 
     # -- shared by all
 
@@ -169,9 +227,37 @@ class DepthRecipe(
 
     @property
     def run_metadata(self) -> Mapping[str, object]:
-        """Return its depth scale, which the report shows even without scores, and the one camera that trained it."""
+        """Return its depth scale, which the report shows even without scores, its network, and the one camera of it."""
         camera = {} if self.training_camera is None else {"camera": self.training_camera}
-        return {"depth_scale": str(self.depth_scale), **camera}
+        network = self.depth_network
+        licence = {} if network is None or not network.licence else {"licence": network.licence}
+        return {"depth_scale": str(self.depth_scale), **camera, **licence}
+
+    @torch.no_grad()
+    def start_at_initial_depth(self, data: VideoDataT) -> None:
+        """Scale published weights that predict inverse depth up to scale and shift: the median is `init_depth_m`."""
+        network = self.depth_network
+        if not isinstance(network, AffineDepthNetwork) or not network.predicts_depth_at_start:
+            return
+        if getattr(network.config, "scale", None) is not None:
+            return
+        raw = [output.median() for output, _ in self.predict_raw(network, data, STARTED_IMAGES)]
+        median = float(torch.stack(raw).median())
+        inverse_m = 1 / network.config.start_m
+        network.calibrate((inverse_m - inverse_m / START_FAR) / max(median, 1e-6), inverse_m / START_FAR)
+        log.warning("inverse depth starts at %.3g times the network's output plus %.3g", network.scale, network.shift)
+
+    @torch.no_grad()
+    def predict_raw(
+        self, network: AffineDepthNetwork, data: VideoDataT, count: int
+    ) -> Iterator[tuple[Tensor, Batch[VideoInputsT, VideoTargetsT]]]:
+        """Yield the raw output (1, 1, H, W) of evenly spaced training images, and their batch."""
+        samples, was_training = data.train.samples, network.training
+        network.eval().to(select_device())
+        for index in np.unique(np.linspace(0, len(samples) - 1, count).astype(int)):
+            batch: Any = samples.unpack(samples.stack([samples.packed((0, int(index)))]), network.scale.device)
+            yield network.raw(batch.inputs.image), batch
+        network.cpu().train(was_training)
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
         if size is not None:
@@ -262,7 +348,7 @@ class DepthPredictor:
     def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         image = image.to(self.device)
         with self._autocast():
-            predicted = self.recipe.maps(image).to(torch.float32)
+            predicted = self.recipe.maps(image, camera.to(self.device)).to(torch.float32)
         ratio = self._focal_ratio(camera, image)
         right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
         return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
@@ -286,7 +372,13 @@ class DepthPredictor:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance."""
+        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance.
+
+        Also 1 where the network uses the camera itself.
+        """
+        network = self.recipe.depth_network
+        if network is not None and network.uses_camera:
+            return torch.ones(1, 1, 1, 1).to(image)
         ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
         return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
 

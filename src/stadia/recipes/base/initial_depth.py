@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stadia.core.recording import Recording
 from stadia.diagnostics.preflight.match_depth import MIN_MATCHES, MatchDepth, measure_match_depth
-from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth.config import DepthNetworkConfig
 
 DIGITS = 3
 """Significant digits of the depths that are written into the configuration."""
@@ -23,8 +23,8 @@ QUICK_PAIRS = 2
 
 
 def resolve_initial_depth(
-    config: DepthPoseNetConfig, stereo: Sequence[Recording], console: Console
-) -> DepthPoseNetConfig:
+    config: DepthNetworkConfig, stereo: Sequence[Recording], console: Console
+) -> DepthNetworkConfig:
     """Return the configuration with a number for `init_depth_m`; print it in one line unless it is the given one.
 
     Args:
@@ -45,10 +45,10 @@ def resolve_initial_depth(
     else:
         resolved = _fit_to_matches(config, found)
         line = f"initial depth: {resolved.start_m:g} m, the median of {len(found.depth_m)} matches"
-        if (resolved.min_depth_m, resolved.max_depth_m) != (config.min_depth_m, config.max_depth_m):
-            line += f"; depth range: {resolved.min_depth_m:g} to {resolved.max_depth_m:g} m"
+        if resolved.depth_range_m is not None and resolved.depth_range_m != config.depth_range_m:
+            line += "; depth range: {:g} to {:g} m".format(*resolved.depth_range_m)
         if given != "auto":
-            line += f"; model.init_depth_m={given:g} is out of their reach"
+            line += f"; model.network.init_depth_m={given:g} is out of their reach"
     if resolved != config:  # equal for a resumed training whose range ends before the matches
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return resolved
@@ -58,23 +58,25 @@ def _is_out_of_reach(start_m: float, found: MatchDepth) -> bool:
     return found.is_known and not found.is_in_reach(start_m)
 
 
-def _fit_to_matches(config: DepthPoseNetConfig, found: MatchDepth) -> DepthPoseNetConfig:
+def _fit_to_matches(config: DepthNetworkConfig, found: MatchDepth) -> DepthNetworkConfig:
     """Return the configuration that starts at the median of the matches, with a range that holds them.
 
     The default range is replaced where it does not hold them, by the same range in units of the initial depth. A range
     that was given is kept; a median outside of it starts at its nearer end (finding M03 reports the range).
     """
-    fields = DepthPoseNetConfig.model_fields
+    start_m = _round(found.median_m)
+    if config.depth_range_m is None:
+        return config.model_copy(update={"init_depth_m": start_m})
+    fields = type(config).model_fields
     default_m = fields["min_depth_m"].default, fields["max_depth_m"].default
     nearest_m, farthest_m = found.range_m
-    min_m, max_m = config.min_depth_m, config.max_depth_m
+    min_m, max_m = config.depth_range_m
     if (min_m, max_m) == default_m and not (min_m < nearest_m and farthest_m < max_m):
-        unit = found.median_m / DepthPoseNetConfig().start_m
+        unit = found.median_m / type(config)(name=config.name).start_m
         min_m, max_m = _round(min(min_m * unit, nearest_m)), _round(max(max_m * unit, farthest_m))
-    start_m = _round(found.median_m)
     if not min_m < start_m < max_m:
         start_m = min(max(start_m, _round(1.2 * min_m)), _round(max_m / 1.2))
-    return DepthPoseNetConfig.model_validate(
+    return type(config).model_validate(
         config.model_dump() | {"init_depth_m": start_m, "min_depth_m": min_m, "max_depth_m": max_m}
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +24,11 @@ from stadia.evaluation.validation_metrics import (
 )
 from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.auto_mask import find_masked_pixels
+from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
+from stadia.models.depth.config import DepthNetworkConfig
+from stadia.models.depth.depth_network import check_depth_network
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
@@ -38,11 +42,23 @@ def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
     return DepthPoseNet(config.model, motion=bool(data.offsets), size=(data.height, data.width))
 
 
-def check_encoders(config: SelfSupervisedConfig) -> None:
-    """Raise ConfigError for an encoder that is unknown to timm or unfit for the image size of a data set."""
-    for name in config.model.encoders(motion=bool(config.data.offsets)):
-        for height, width in dict.fromkeys((one.height, one.width) for one in config.data.sets.values()):
-            check_encoder(name, height=height, width=width)
+def check_networks(config: SelfSupervisedConfig) -> None:
+    """Raise ConfigError for networks that cannot be built, or not for the image size of a data set."""
+    load_loss(config.loss.name, SelfSupervisedLoss)
+    sizes = [(data_set.height, data_set.width) for data_set in config.data.sets.values()]
+    check_depth_network(config.model, sizes)
+    if config.data.offsets and config.model.pose_net == "resnet":
+        for height, width in sizes:
+            check_encoder(config.model.pose_encoder, height=height, width=width)
+
+
+ConfigT = TypeVar("ConfigT", bound=SelfSupervisedConfig)
+
+
+def set_network(config: ConfigT, network: DepthNetworkConfig) -> ConfigT:
+    """Return the configuration with another configuration of its depth network."""
+    model = config.model.model_copy(update={"network": network})
+    return config.model_copy(update={"model": model})
 
 
 class ViewSynthesis:
@@ -56,7 +72,7 @@ class ViewSynthesis:
 
     def __init__(self, config: SelfSupervisedConfig) -> None:
         self.config = config
-        self.loss = SelfSupervisedLoss(config.loss)
+        self.loss = load_loss(config.loss.name, SelfSupervisedLoss)(config.loss)
         # Only with brightness: checkpoints without it have no buffers of a gate.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         self.start_validation(DepthScale.UP_TO_SCALE)
@@ -73,7 +89,7 @@ class ViewSynthesis:
         if self.gate and self.gate.training:
             self.gate.update(report.logged["warped_over_unwarped"])
         teachers, _ = self.loss.teachers(names, step)
-        depth = depth_stats(prediction.inverse_depth[0], model.min_depth_m, model.max_depth_m)
+        depth = depth_stats(prediction.inverse_depth[0], model.network.depth_range_m)
         logged = min_reprojection_stats(report.maps["winner"], names, teachers) | depth
         logged |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
         return replace(
@@ -94,11 +110,11 @@ class ViewSynthesis:
             "right_view": weights.right_view,
         }
         outputs = OutputSpec(
-            model.scales,
+            model.network.num_scales,
             self.config.loss.pyramid,
             brightness=model.brightness,
-            uncertainty=model.uncertainty,
-            right_view=model.right_view,
+            uncertainty=model.network.predicts_uncertainty,
+            right_view=model.network.predicts_right_view,
             motion_alone=bool(motion_alone),
             left_out=tuple(name for name, weight in weight_of.items() if not weight),
         )
@@ -232,20 +248,23 @@ def min_reprojection_stats(winner: Tensor, source_names: Sequence[str], teachers
     return stats
 
 
-def depth_stats(inverse_depth: Tensor, min_depth_m: float, max_depth_m: float) -> dict[str, Tensor]:
+def depth_stats(inverse_depth: Tensor, depth_range_m: tuple[float, float] | None) -> dict[str, Tensor]:
     """Return statistics of depth: `depth/median`, `depth/spread`, `depth/at_nearest`, `depth/at_farthest`.
 
     `depth/spread` is the standard deviation of inverse depth over its mean, median of the batch. The last two are
-    shares of pixels within BOUND_TOLERANCE of the bounds of the network.
+    shares of pixels within BOUND_TOLERANCE of the bounds of the network, where it has some.
 
     inverse_depth: (B, 1, H, W) in 1/m.
     """
     pixels = inverse_depth.detach()[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].flatten(1).float()
+    stats = {"depth/median": 1 / pixels.median(), "depth/spread": (pixels.std(dim=1) / pixels.mean(dim=1)).median()}
+    if depth_range_m is None:
+        return stats
+    nearest_m, farthest_m = depth_range_m
     return {
-        "depth/median": 1 / pixels.median(),
-        "depth/spread": (pixels.std(dim=1) / pixels.mean(dim=1)).median(),
-        "depth/at_nearest": (pixels > (1 - BOUND_TOLERANCE) / min_depth_m).float().mean(),
-        "depth/at_farthest": (pixels < (1 + BOUND_TOLERANCE) / max_depth_m).float().mean(),
+        **stats,
+        "depth/at_nearest": (pixels > (1 - BOUND_TOLERANCE) / nearest_m).float().mean(),
+        "depth/at_farthest": (pixels < (1 + BOUND_TOLERANCE) / farthest_m).float().mean(),
     }
 
 

@@ -347,7 +347,7 @@ AREAS = (30720, 53248, 122880)
 MAX_WARMUP_STEPS = 50
 PACKAGED_ENCODER, SMALL_ENCODER = "tf_efficientnet_lite0", "mobilenetv3_small_100"
 SMALL_NETWORKS = (
-    *("model.decoder_channels=8,16,24,32,64", "model.scales=1"),
+    *("model.network.decoder_channels=8,16,24,32,64", "model.network.scales=1"),
     *("model.pose_net=correlation", "model.translation_scale=0.2"),
     *("loss.pyramid=4", "loss.auto_mask_from_step=100", "loss.temporal_from_step=null"),
     *("training.batch_size=4", "optimizer.lr=1e-3", "training.clip_norm=1.0"),
@@ -444,12 +444,16 @@ def _choose_networks() -> list[str]:
     """Return encoders, batch and precision: published weights where they are installed, else small random networks."""
     on_gpu, has_weights = torch.cuda.is_available(), find_packaged_file(PACKAGED_ENCODER) is not None
     if on_gpu:
-        both = [f"model.encoder={PACKAGED_ENCODER}", f"model.pose_encoder={PACKAGED_ENCODER}", "model.pretrained=true"]
+        both = [
+            f"model.network.encoder={PACKAGED_ENCODER}",
+            f"model.pose_encoder={PACKAGED_ENCODER}",
+            "model.pretrained=true",
+        ]
         encoders = both if has_weights else []  # the default's weights are of the hub
         precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
         return [*encoders, "training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
     encoder = PACKAGED_ENCODER if has_weights else SMALL_ENCODER
-    return [f"model.encoder={encoder}", f"model.pretrained={has_weights}".lower(), *SMALL_NETWORKS]
+    return [f"model.network.encoder={encoder}", f"model.pretrained={has_weights}".lower(), *SMALL_NETWORKS]
 
 
 def _size_settings(area: int, aspect: float) -> list[str]:

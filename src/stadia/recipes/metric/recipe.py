@@ -39,7 +39,7 @@ from stadia.losses.metric_scale import (
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
-from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
+from stadia.recipes.base.self_supervised import ViewSynthesis, check_networks, make_networks, set_network
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
     describe_height_priors,
@@ -90,12 +90,13 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     @classmethod
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
         """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
-        check_encoders(config)
-        config = config.model_copy(update={"model": resolve_initial_depth(config.model, (), console)})
+        check_networks(config)
+        config = set_network(config, resolve_initial_depth(config.model.network, (), console))
         return open_road_video(config, console)
 
     def save_data_stats(self, data: RoadVideo) -> None:
         super().save_data_stats(data)
+        self.start_at_initial_depth(data)
         self.frames = {
             (name, one.name): len(one) for name, data_set in data.each.items() for one in data_set.recordings["train"]
         }
@@ -145,8 +146,9 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
                 "objects_over_road": (evidence.camera_m / known.camera_m[objects.image]).log().nanmedian(),
                 "object_extent": object_extent(depth, objects).nanmedian(),
                 "rows_out_of_order": rows_out_of_order(depth, targets.road).nanmean(),
-                "objects_at_limit": share_at_max_depth(depth, targets.objects > 0, self.config.model.max_depth_m),
             }
+            if (limits_m := self.config.model.network.depth_range_m) is not None:
+                stats["objects_at_limit"] = share_at_max_depth(depth, targets.objects > 0, limits_m[1])
         stats = {**self._height_stats(depth, road.median_height, known), **stats}
         return replace(report, logged={**report.logged, **stats})
 

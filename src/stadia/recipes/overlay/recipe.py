@@ -22,6 +22,7 @@ from stadia.diagnostics.loss_checks.loss_case import LossCase, make_overlay_case
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.config import check_overlay_size
@@ -49,7 +50,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def __init__(self, config: OverlayConfig) -> None:
         super().__init__(config)
         self.network = OverlayNet(config.model)
-        self.loss = OverlayLoss(config.loss)
+        self.loss = load_loss(config.loss.name, OverlayLoss)(config.loss)
         self.balance = GradientBalance(config.loss.balance_every)
         self.scored_as = self.depth_scale
         self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs

@@ -36,7 +36,7 @@ from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_no_links
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.pose_net import PoseNet
+from stadia.models.pose.pose_net import PoseNet
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.recording import LEFT
-from stadia.core.types import Batch, DepthScale, PredictedMaps
+from stadia.core.types import Batch, Camera, DepthScale, PredictedMaps
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
-from stadia.recipes.base.self_supervised import ViewSynthesis, check_encoders, make_networks
+from stadia.recipes.base.self_supervised import ViewSynthesis, check_networks, make_networks, set_network
 from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.selfsup.config import SelfsupConfig
 
@@ -54,7 +54,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         self.model = make_networks(config)
         self.view_synthesis = ViewSynthesis(config)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
-        if config.model.right_view:
+        if config.model.network.predicts_right_view:
             self.register_buffer("T_right_left", torch.full((4, 4), torch.nan))
 
     # -- training
@@ -99,8 +99,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
         return DepthScale.UP_TO_SCALE if self.config.data.mono else DepthScale.METRES
 
-    def maps(self, image: Tensor) -> PredictedMaps:
-        left, right, log_uncertainty = self.model.depth(image)
+    def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
+        left, right, log_uncertainty = self.model.depth(image, camera)
         rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
         return PredictedMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
 
@@ -113,18 +113,18 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         An encoder that is unknown to timm or unfit for the image size is refused before images are decoded. A right
         view without stereo data is refused once the data are open.
         """
-        check_encoders(config)
+        check_networks(config)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         mono = [name for name, one in data.each.items() if not one.config.stereo]
-        if config.model.right_view and mono:
+        if config.model.network.predicts_right_view and mono:
             found = "recordings of one camera" + f" in {', '.join(mono)}" * bool(mono[0])
             raise ConfigError(
-                "model.right_view", found=found, expected="a stereo pair, which teaches it", fix="leave it out"
+                "model.network.right_view", found=found, expected="a stereo pair, which teaches it", fix="leave it out"
             )
         targets = [one for each in data.each.values() for one in (*each.split.train, *each.split.val)]
-        if config.model.right_view and any(one.side != LEFT for one in targets):
+        if config.model.network.predicts_right_view and any(one.side != LEFT for one in targets):
             raise ConfigError(
-                "model.right_view",
+                "model.network.right_view",
                 found="right images among the targets, whose partner is a left view",
                 expected="left images alone",
                 fix="keep the lines of the split files that end in l",
@@ -132,15 +132,21 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         if 0 < len(mono) < len(data.each):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
         config = config.model_copy(update={"data": data.config})
-        if config.start_from is not None and config.model.init_depth_m != "auto":
+        if config.start_from is not None and config.model.network.init_depth_m != "auto":
             return config, data  # the bias of the heads comes from the checkpoint
-        stereo = [one for each in data.each.values() if each.config.stereo for one in each.recordings["train"]]
-        return config.model_copy(update={"model": resolve_initial_depth(config.model, stereo, console)}), data
+        stereo = [
+            recording
+            for data_set in data.each.values()
+            if data_set.config.stereo
+            for recording in data_set.recordings["train"]
+        ]
+        return set_network(config, resolve_initial_depth(config.model.network, stereo, console)), data
 
     def save_data_stats(self, data: VideoData) -> None:
         """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
         super().save_data_stats(data)
-        if not self.config.model.right_view:
+        self.start_at_initial_depth(data)
+        if not self.config.model.network.predicts_right_view:
             return
         recordings = data.recordings["train"]
         rigs = np.stack([one.T_right_left for one in recordings if one.T_right_left is not None])
@@ -150,7 +156,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     @property
     def run_metadata(self) -> Mapping[str, object]:
         sets, mono = self.config.data.sets, self.config.data.mono
-        common = {**super().run_metadata, "init_depth_m": self.config.model.start_m}
+        common = {**super().run_metadata, "init_depth_m": self.config.model.network.start_m}
         if not mono:
             several = f"the baselines of the stereo pairs of {', '.join(sets)}"
             pair = "the baseline of the stereo pair" if len(sets) == 1 else several

@@ -10,16 +10,14 @@ from stadia.core.errors import ConfigError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig
 from stadia.datasets.config import Pixels
 from stadia.losses.config import SparseDepthConfig
-from stadia.models import DPT_NETWORKS
-from stadia.models.config import DptConfig
-from stadia.models.dpt_architectures import check_stride_multiples
+from stadia.models.depth.config import DepthModelConfig, DptConfig, NetworkChoice, check_size_multiple
 from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
 
 
 class LabeledDataConfig(DataConfig):
     """Single images with ground truth: no neighbors in time, no stereo.
 
-    height, width: network size, multiples of its stride: 32; 14 for Depth Anything.
+    height, width: network size, multiples of the network's: 32 for most.
     """
 
     height: Pixels = 192
@@ -29,8 +27,14 @@ class LabeledDataConfig(DataConfig):
     ground_truth_depth: bool = True
 
 
+class SupervisedModelConfig(DepthModelConfig):
+    """A depth network, and how it starts."""
+
+    network: NetworkChoice = DptConfig()
+
+
 class SupervisedConfig(RecipeConfig):
-    """Depth with a dense prediction transformer (DPT, arXiv 2103.13413) from sparse or dense ground truth.
+    """Depth by any network from sparse or dense ground truth.
 
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
     Depth is in metres; with affine-invariant losses alone, up to scale and shift.
@@ -38,8 +42,8 @@ class SupervisedConfig(RecipeConfig):
     Measured time and scores: docs/results/dpt.md.
 
     recipe: name of this recipe.
-    backbone_lr_factor: learning rate of the transformer over that of decoder and head (`optimizer.lr`); null = 0.1 with
-        pretrained weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
+    backbone_lr_factor: learning rate of the network's backbone over that of decoder and head (`optimizer.lr`); null =
+        0.1 with published weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
@@ -48,15 +52,15 @@ class SupervisedConfig(RecipeConfig):
     recipe: Literal["supervised"] = "supervised"
     name: RunName = "supervised"
     data: LabeledDataConfig
-    model: DptConfig = DptConfig()
+    model: SupervisedModelConfig = SupervisedModelConfig()
     loss: SparseDepthConfig = SparseDepthConfig()
     backbone_lr_factor: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _size_suits_the_network(self) -> Self:
-        stride = DPT_NETWORKS.load(self.model.network)().stride
+        network = self.model.network
         try:
-            check_stride_multiples(self.model.network, stride, height=self.data.height, width=self.data.width)
+            check_size_multiple(network.name, network.size_multiple, height=self.data.height, width=self.data.width)
         except ConfigError as error:
             what = f"found {error.found}; expected {error.expected}. Fix: {error.fix}"
             raise ValueError(f"data.height and data.width: {what}") from error

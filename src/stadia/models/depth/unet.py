@@ -1,4 +1,4 @@
-"""Depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
+"""The depth network `unet`: any timm encoder and a decoder at several scales (Monodepth2, arXiv 1806.01260).
 
 Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO, arXiv 2003.01060).
 """
@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stadia.core.types import Camera
 from stadia.geometry.depth_maps import init_depth_bias, sigmoid_to_inverse_depth
 from stadia.models import ACTIVATIONS
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.encoders import Encoder
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
+from stadia.models.encoders import Encoder, check_encoder
 from stadia.models.gradient_checkpointing import run_checkpointed
+from stadia.models.pretrained_weights import InitialWeights
 
 # -- activation functions of `models.ACTIVATIONS`; each keeps the shape and has no weights
 
@@ -92,7 +94,6 @@ class DepthDecoder(nn.Module):
         outputs: channels of each head.
         scales: number of heads, at strides 1, 2, 4, ...
         activation: creates the layer after each convolution, from `models.ACTIVATIONS`.
-        checkpoint_gradients: see `models.gradient_checkpointing`.
     """
 
     def __init__(
@@ -104,7 +105,6 @@ class DepthDecoder(nn.Module):
         outputs: int = 1,
         scales: int = 4,
         activation: Callable[[], nn.Module] = nn.ELU,
-        checkpoint_gradients: bool = False,
     ) -> None:
         super().__init__()
         skips = dict(zip(strides, channels_in, strict=True))
@@ -119,7 +119,7 @@ class DepthDecoder(nn.Module):
         self.heads = nn.ModuleDict({str(1 << s): EdgePaddedConv(width[1 << s], outputs) for s in range(scales)})
         self.skips = {stride: index for index, stride in enumerate(strides)}
         self.activation = activation()
-        self.checkpoint_gradients = checkpoint_gradients
+        self.checkpoint_gradients = False  # see `models.gradient_checkpointing`
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """Map features to logits (B, outputs, H / 2^s, W / 2^s) per scale; both finest first."""
@@ -140,15 +140,8 @@ class DepthDecoder(nn.Module):
         return result
 
 
-class DepthMaps(NamedTuple):
-    """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first, as in `core.types.Prediction`."""
-
-    inverse_depth: tuple[Tensor, ...]
-    inverse_depth_right: tuple[Tensor, ...] | None
-    log_uncertainty: tuple[Tensor, ...] | None
-
-
-LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)  # range of log Sigma. Below it one pixel would weigh more than four hundred others.
+LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)
+"""Range of log Sigma. Below it one pixel would weigh more than four hundred others."""
 
 
 def bound_log_uncertainty(logit: Tensor) -> Tensor:
@@ -158,39 +151,39 @@ def bound_log_uncertainty(logit: Tensor) -> Tensor:
     return bound * torch.tanh(logit / bound)
 
 
-class DepthNet(nn.Module):
-    """Encoder, decoder, and the map from logits to inverse depth.
+class Unet(DepthNetwork):
+    """Any timm encoder, the decoder of Monodepth2, and the map from logits to inverse depth.
 
     The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in metres, a
     much nearer start would project a hundred pixels away from the match, where the photometric loss has no slope.
     Log uncertainty starts at exactly 0, as if there were none.
     """
 
-    def __init__(self, config: DepthPoseNetConfig) -> None:
-        super().__init__()
-        self.right_view, self.uncertainty = config.right_view, config.uncertainty
-        checkpoints = config.checkpoint_gradients
-        self.encoder = Encoder(config.encoder, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
+    Config = UnetConfig
+    source = "https://arxiv.org/abs/1806.01260"
+    config: UnetConfig
+
+    def __init__(self, config: UnetConfig, *, pretrained: bool = True) -> None:
+        super().__init__(config)
+        self.encoder = Encoder(config.encoder, pretrained=pretrained)
         self.decoder = DepthDecoder(
             self.encoder.channels,
             self.encoder.strides,
             config.decoder_channels,
-            outputs=1 + self.right_view + self.uncertainty,
+            outputs=1 + config.right_view + config.uncertainty,
             scales=config.scales,
             activation=ACTIVATIONS.load(config.decoder_activation),
-            checkpoint_gradients=checkpoints,
         )
-        self.min_depth_m, self.max_depth_m = config.min_depth_m, config.max_depth_m
-        bias = float(init_depth_bias(config.start_m, self.min_depth_m, self.max_depth_m))
+        bias = float(init_depth_bias(config.start_m, config.min_depth_m, config.max_depth_m))
         for head in self.decoder.heads.values():
             nn.init.normal_(head.weight, std=1e-2)  # type: ignore[arg-type]
             nn.init.constant_(head.bias, bias)  # type: ignore[arg-type]
-            if self.uncertainty:
+            if config.uncertainty:
                 nn.init.zeros_(head.weight[-1])  # type: ignore[index]
                 nn.init.zeros_(head.bias[-1])  # type: ignore[index]
 
-    def forward(self, image: Tensor) -> DepthMaps:
-        """Map (B, 3, H, W) RGB in [0, 1] to inverse depth in 1/m."""
+    def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        """Predict the maps of (B, 3, H, W) RGB in [0, 1]."""
         return self.decode(self.encoder(image))
 
     def decode(self, features: list[Tensor]) -> DepthMaps:
@@ -199,7 +192,25 @@ class DepthNet(nn.Module):
 
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
             maps = (x[:, view : view + 1] for x in logits)
-            return tuple(sigmoid_to_inverse_depth(x, self.min_depth_m, self.max_depth_m) for x in maps)
+            return tuple(sigmoid_to_inverse_depth(x, self.config.min_depth_m, self.config.max_depth_m) for x in maps)
 
-        uncertainty = tuple(bound_log_uncertainty(x[:, -1:]) for x in logits) if self.uncertainty else None
-        return DepthMaps(inverse_depth(0), inverse_depth(1) if self.right_view else None, uncertainty)
+        uncertainty = tuple(bound_log_uncertainty(x[:, -1:]) for x in logits) if self.config.uncertainty else None
+        return DepthMaps(inverse_depth(0), inverse_depth(1) if self.config.right_view else None, uncertainty)
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        return {"encoder": self.encoder.weights}
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        return [self.encoder, self.decoder]
+
+    def enable_gradient_checkpointing(self) -> None:
+        self.encoder.checkpoint_gradients = True
+        self.decoder.checkpoint_gradients = True
+
+    @classmethod
+    def check_config(cls, config: UnetConfig, *, height: int, width: int) -> None:
+        check_encoder(config.encoder, height=height, width=width)

@@ -101,23 +101,24 @@ def _places(like: Tensor) -> Tensor:
     return torch.stack([x, y]).expand(like.shape[0], 2, height, width)
 
 
-def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> Encoder:
+def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> Encoder:
     """A separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
     checkpoints = config.checkpoint_gradients
     return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
 
 
-def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> D3voPoseEncoder:
+def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> D3voPoseEncoder:
     """Seven convolutions of stride 2 on the image pair, from random weights (D3VO, arXiv 2003.01060, supplement)."""
     return D3voPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
-def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> SharedPoseEncoder:
+def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> SharedPoseEncoder:
     """The depth network's encoder on each image: only the head has weights of its own."""
+    assert depth_encoder is not None, "the configuration refuses a network without an encoder"
     return SharedPoseEncoder(depth_encoder)
 
 
-def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder) -> CorrelationPoseEncoder:
+def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> CorrelationPoseEncoder:
     """Small networks on feature correlations of the image pair: from random weights the best choice for little data."""
     return CorrelationPoseEncoder(ACTIVATIONS.load(config.activation))
 
@@ -261,12 +262,12 @@ class PoseNet(nn.Module):
     Args:
         config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
             the unit of depth.
-        depth_encoder: of the depth network, which a `pose_net` may share.
+        depth_encoder: of the depth network, which a `pose_net` may share; None where it has none.
         size: (height, width) of the training images, for a head that requires them.
     """
 
     def __init__(
-        self, config: DepthPoseNetConfig, depth_encoder: Encoder, *, size: tuple[int, int] | None = None
+        self, config: DepthPoseNetConfig, depth_encoder: Encoder | None, *, size: tuple[int, int] | None = None
     ) -> None:
         super().__init__()
         self.encoder = POSE_NETS.load(config.pose_net)(config, depth_encoder)

@@ -1,22 +1,26 @@
-"""Dense prediction transformers for inverse depth (DPT, arXiv 2103.13413; Depth Anything, arXiv 2406.09414)."""
+"""Dense prediction transformers: what the networks `dpt` and `depth_anything` share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.models import ATTENTIONS, DPT_NETWORKS, pretrained_weights
-from stadia.models.config import DptConfig, describe_attention_cost
-from stadia.models.dpt_architectures import DptArchitecture, check_stride_multiples
+from stadia.models import ATTENTIONS, pretrained_weights
+from stadia.models.attention_config import describe_attention_cost
+from stadia.models.depth.config import TransformerConfig
+from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.gradient_checkpointing import run_checkpointed
 from stadia.models.pretrained_weights import (
     UNUSED_PARAMETERS,
     WEIGHT_FILE_NAMES,
@@ -26,84 +30,135 @@ from stadia.models.pretrained_weights import (
     resolve_weights_file,
 )
 
-MIN_INVERSE_DEPTH = 1e-8  # lower bound of the prediction in 1/m (isl-org/DPT)
+_RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
+"""Scale and shift of a network with random weights: outputs of order 1 give street depths, at most 200 m."""
 
-_RANDOM_SCALE, _RANDOM_SHIFT, _RANDOM_START_M = 0.1, 1 / 200, 10.0
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How transformers builds a network.
+
+    settings: of its configuration.
+    blocks: number of transformer blocks.
+    heads: of each block's attention.
+    hooks: blocks whose tokens the decoder receives, from 0; a hybrid's decoder also receives two convolutional maps.
+    hub: repository of the published weights, or None.
+    licence: of these weights.
+    """
+
+    settings: dict[str, Any]
+    blocks: int
+    heads: int
+    hooks: tuple[int, ...]
+    hub: str | None = None
+    licence: str = ""
+
+    @property
+    def patch(self) -> int:
+        """Return the side of an image patch in pixels."""
+        return int(self.settings["patch_size"])
+
+    @property
+    def head_dim(self) -> int:
+        """Return the channels of one attention head."""
+        vit = self.settings if "hidden_size" in self.settings else self.settings["backbone_config"]
+        return int(vit["hidden_size"]) // self.heads
 
 
-class DptNet(nn.Module):
-    """A dense prediction transformer: DPT-Hybrid, DPT-Large, Depth Anything V2, or a small one.
+class TransformerDepthNetwork(AffineDepthNetwork):
+    """A vision transformer and a convolutional decoder, with the layers of transformers under their names.
 
-    A vision transformer encodes image patches. Four of its stages become maps of four sizes, and a convolutional
-    decoder without batch norm fuses them. `network` holds the layers of transformers under its names. The attention
-    core is exchangeable (`models.ATTENTIONS`), one instance per block. Blocks after the decoder's last input are not
-    run.
+    The transformer encodes image patches. Four of its stages become maps of four sizes, and a decoder without batch
+    norm fuses them. The attention core is exchangeable (`models.ATTENTIONS`), one instance per block. Blocks after the
+    decoder's last input are not run. A subclass defines where its layers are.
 
     The head predicts inverse depth up to scale and shift unless the weights state more; `calibrate` makes it 1/m.
     Networks without published weights end in a softplus instead of a ReLU, so that their gradient never vanishes.
     """
 
-    mean: Tensor
-    std: Tensor
-    scale: Tensor
-    shift: Tensor
+    positions: ClassVar[Literal["bilinear", "bicubic"]]
+    """Interpolation of the position embeddings."""
+    config: TransformerConfig
     load_report: LoadReport | None
 
-    def __init__(self, config: DptConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.arch: DptArchitecture = DPT_NETWORKS.load(config.network)()
-        self.network = self.arch.build()
+    def __init__(self, config: TransformerConfig, *, pretrained: bool = True) -> None:
+        super().__init__(config)
+        self.arch = self.find_architecture(config)
+        self.licence = self.arch.licence
+        check_transformers_installed()
+        self.network = self.build(self.arch)
         make_core = partial(ATTENTIONS.load(config.attention.name), config.attention, self.arch.heads)
-        blocks = self._body.encoder.layer
-        self._body.encoder.layer = nn.ModuleList(TransformerBlock(b, self.arch.heads, make_core) for b in blocks)
+        blocks = self.body.encoder.layer
+        self.body.encoder.layer = nn.ModuleList(TransformerBlock(block, self.arch.heads, make_core) for block in blocks)
         use_constant_padding(self.network)
         if self.arch.hub is None:
-            self.network.head.head[-1] = nn.Softplus()
+            self.replace_last_activation(nn.Softplus())
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in UNUSED_PARAMETERS))
-        self.load_report = self._load()
+        self.load_report = self._load() if pretrained else None
         scale, shift = (1.0, 0.0) if self.load_report else (_RANDOM_SCALE, _RANDOM_SHIFT)
-        scale, shift = scale if config.scale is None else config.scale, shift if config.shift is None else config.shift
-        self.register_buffer("mean", torch.tensor(self.arch.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(self.arch.std).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(scale))
-        self.register_buffer("shift", torch.tensor(shift))
+        scale = scale if config.scale is None else config.scale
+        shift = shift if config.shift is None else config.shift
+        self.register_scale(scale, shift)
+        self.checkpoint_gradients = False
         if self.load_report is None:
-            self._init_random_weights(max((1 / _RANDOM_START_M - shift) / scale, 1e-3))
+            self._init_random_weights(max((1 / config.start_m - shift) / scale, 1e-3))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (B, 3, H, W) RGB in [0, 1] to inverse depth in 1/m, (B, 1, H, W) float32: max(scale * raw + shift, 1e-8).
+    # -- defined by a network
 
-        Raises ConfigError if H or W is no multiple of `stride`.
-        """
-        return (self.scale * self.raw(image).float() + self.shift).clamp(min=MIN_INVERSE_DEPTH)
+    @staticmethod
+    def find_architecture(config: Any) -> Architecture:
+        """Return the architecture of a configuration. Builds nothing."""
+        raise NotImplementedError
+
+    @staticmethod
+    def build(arch: Architecture) -> Any:
+        """Return the network of transformers with random weights."""
+        raise NotImplementedError
+
+    @property
+    def body(self) -> Any:
+        """Return the part with the embeddings and the blocks."""
+        raise NotImplementedError
+
+    @property
+    def last_layer(self) -> Any:
+        """Return the last convolution of the head."""
+        raise NotImplementedError
+
+    def replace_last_activation(self, activation: nn.Module) -> None:
+        """Replace the activation after the last convolution."""
+        raise NotImplementedError
+
+    def hook(self, tokens: Tensor) -> Tensor:
+        """Return what the decoder receives of the tokens (B, N, D) of a block."""
+        return tokens
+
+    def decode(self, features: list[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Map the decoder's inputs to the output (B, 1, *size)."""
+        raise NotImplementedError
+
+    # -- shared
+
+    @classmethod
+    def check_config(cls, config: TransformerConfig, *, height: int, width: int) -> None:
+        check_transformers_installed()
+        super().check_config(config, height=height, width=width)
+
+    @classmethod
+    def check_weights(cls, config: TransformerConfig) -> None:
+        find_weights_file(config, cls.find_architecture(config))
 
     def raw(self, image: Tensor) -> Tensor:
-        """Map (B, 3, H, W) RGB in [0, 1] to the head's output, (B, 1, H, W), at least 0, larger for nearer points."""
         height, width = image.shape[-2:]
-        check_stride_multiples(self.config.network, self.stride, height=height, width=width)
-        tokens, grid, features = embed_image(self._body.embeddings, (image - self.mean) / self.std, self.arch.positions)
-        for index, block in enumerate(self._body.encoder.layer[: self.arch.hooks[-1] + 1]):
-            tokens = block(tokens, grid)
+        self.check_config(self.config, height=height, width=width)
+        tokens, grid, features = embed_image(self.body.embeddings, self.normalize(image), self.positions)
+        for index, block in enumerate(self.body.encoder.layer[: self.arch.hooks[-1] + 1]):
+            run = partial(block, grid=grid)
+            tokens = run_checkpointed(run, tokens) if self.checkpoint_gradients else run(tokens)
             if index in self.arch.hooks:
-                features.append(tokens if self.arch.family == "dpt" else self._body.layernorm(tokens))
-        finest = self.network.neck(features, *grid)[-1]
-        head = self.network.head
-        if self.arch.family == "dpt":
-            return head.head(finest)
-        finest = functional.interpolate(head.conv1(finest), size=(height, width), mode="bilinear", align_corners=True)
-        return head.activation2(head.conv3(head.activation1(head.conv2(finest))))
-
-    @property
-    def floor(self) -> Tensor:
-        """Return the smallest possible inverse depth in 1/m, (); with a final ReLU it has no gradient."""
-        return self.shift.clamp(min=MIN_INVERSE_DEPTH)
-
-    @property
-    def stride(self) -> int:
-        """Return the divisor of valid image sides: 32, or 14 for Depth Anything."""
-        return self.arch.stride
+                features.append(self.hook(tokens))
+        return self.decode(features, grid, (height, width))
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
@@ -112,37 +167,44 @@ class DptNet(nn.Module):
             return {"network": "random" if self.load_report is None else "pretrained"}
         return {"network": f"pretrained {self.arch.hub}@{Path(self.load_report.source).parent.name}"}
 
-    def calibrate(self, scale: float, shift: float) -> None:
-        """Set scale and shift to 1/m (`geometry.align` fits them). Raises ConfigError if the scale is not positive."""
-        if not (math.isfinite(scale) and math.isfinite(shift) and scale > 0):
-            found = f"scale {scale:g} and shift {shift:g}"
-            fix = "check the unit of the ground truth"
-            raise ConfigError("calibration", found=found, expected="a positive scale", fix=fix)
-        self.scale.fill_(scale)
-        self.shift.fill_(shift)
-
-    def attention_cost(self, height: int, width: int) -> str:
-        """Describe the attention cost per layer at this image size in one line."""
-        grid = height // self.arch.patch, width // self.arch.patch
-        return describe_attention_cost(self.config.attention, grid, self.arch.heads, self.arch.head_dim)
+    @property
+    def predicts_depth_at_start(self) -> bool:
+        return self.load_report is not None
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the transformer, its convolutions and its attention."""
-        return [parameter for parameter in self._body.parameters() if parameter.requires_grad]
+        return [parameter for parameter in self.body.parameters() if parameter.requires_grad]
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the decoder and the head."""
         parts = (self.network.neck, self.network.head)
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
-    @property
-    def _body(self) -> Any:
-        return self.network.dpt if self.arch.family == "dpt" else self.network.backbone
+    def modules_to_compile(self) -> list[nn.Module]:
+        return [self.network]
+
+    def enable_gradient_checkpointing(self) -> None:
+        self.checkpoint_gradients = True
+
+    def describe_cost(self, height: int, width: int) -> str:
+        """Describe the cost of an approximate attention per layer at this image size; "" for exact attention."""
+        attention = self.config.attention
+        if attention.name in ("sdpa", "explicit"):
+            return ""
+        grid = height // self.arch.patch, width // self.arch.patch
+        return describe_attention_cost(attention, grid, self.arch.heads, self.arch.head_dim)
 
     def _load(self) -> LoadReport | None:
-        config, path = self.config, find_weights_file(self.config)
-        allowed = {"allow_missing": config.allow_missing, "allow_unexpected": config.allow_unexpected}
-        return None if path is None else load_pretrained(self.network, path, name=config.network, **allowed)
+        config, path = self.config, find_weights_file(self.config, self.arch)
+        if path is None:
+            return None
+        return load_pretrained(
+            self.network,
+            path,
+            name=config.title,
+            allow_missing=config.allow_missing,
+            allow_unexpected=config.allow_unexpected,
+        )
 
     def _init_random_weights(self, output: float) -> None:
         """Initialize a network without pretrained weights so that it trains.
@@ -152,7 +214,7 @@ class DptNet(nn.Module):
         variance (He et al., arXiv 1502.01852). The head's output is near `output` everywhere, since below 0 a ReLU has
         no gradient.
         """
-        neck, head, positions = self.network.neck, self.network.head, self._body.embeddings.position_embeddings
+        neck, head, positions = self.network.neck, self.network.head, self.body.embeddings.position_embeddings
         with torch.no_grad():
             positions[:, 1:].copy_(make_sincos_positions(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
         for module in (*neck.modules(), *head.modules()):
@@ -160,23 +222,37 @@ class DptNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        last = head.head[-2] if self.arch.family == "dpt" else head.conv3
-        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.normal_(self.last_layer.weight, std=1e-3)
         if self.arch.hub is None:
             output += math.log(-math.expm1(-output))  # inverse of softplus
-        nn.init.constant_(last.bias, output)
+        nn.init.constant_(self.last_layer.bias, output)
 
 
-def find_weights_file(config: DptConfig) -> Path | None:
-    """Return the file of initial weights: the configured one, else the published one; None for a random start.
+def check_transformers_installed() -> None:
+    """Raise ConfigError if the optional dependency transformers is missing. Imports nothing heavy."""
+    if find_spec("transformers") is None:
+        expected, fix = "the extra 'transformers'", "pip install 'stadia[transformers]'"
+        raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
+
+
+def import_transformers() -> Any:
+    """Return the library transformers, which is imported late: it takes seconds."""
+    import stadia.process.torchvision_shim  # noqa: F401
+
+    # isort: split
+
+    import transformers
+
+    return transformers
+
+
+def find_weights_file(config: TransformerConfig, arch: Architecture) -> Path | None:
+    """Return the file of initial weights: the configured one, else the published one; None without either.
 
     Raises CheckpointError if it is unavailable: a hundred million random weights would not train.
     """
-    if not config.pretrained:
-        return None
     if config.weights is not None:
         return resolve_weights_file(Path(config.weights))
-    arch: DptArchitecture = DPT_NETWORKS.load(config.network)()
     if (repository := arch.hub) is None:
         return None
     try:
@@ -184,11 +260,12 @@ def find_weights_file(config: DptConfig) -> Path | None:
             file = pretrained_weights.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
     except OSError as error:
         found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
-        fix = f"{pretrained_weights.describe_manual_copy(repository)}; or model.weights=FILE; or model.pretrained=false"
-        what, expected = f"weights of '{config.network}'", "the published weights"
+        copy = pretrained_weights.describe_manual_copy(repository)
+        fix = f"{copy}; or model.network.weights=FILE; or model.pretrained=false"
+        what, expected = f"weights of '{config.title}'", "the published weights"
         raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
     if config.revision is None:
-        pretrained_weights.warn_newest_revision(repository, f"model.revision={file.parent.name}")
+        pretrained_weights.warn_newest_revision(repository, f"model.network.revision={file.parent.name}")
     return file
 
 

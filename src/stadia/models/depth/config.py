@@ -1,0 +1,251 @@
+"""Configuration of the depth networks. Imports no torch, so that a misspelt key is found before anything heavy loads.
+
+A network of your own has its configuration beside its class, as the attribute `Config`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, SerializeAsAny, model_validator
+
+from stadia.core.config import PartConfig, StrictModel, check_registered
+from stadia.core.errors import ConfigError
+from stadia.models import ACTIVATIONS, DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
+from stadia.models.attention_config import AttentionConfig
+
+_FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
+DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
+
+REVISION_PATTERN = "[0-9a-f]{40}"
+"""A commit of the hub. Names of branches and tags can be moved to other files."""
+
+
+class DepthNetworkConfig(PartConfig):
+    """What the configurations of all depth networks have in common.
+
+    name: of `stadia list networks`, an entry point of the group stadia.depth_networks, or module:Class of your own.
+    init_depth_m: depth that an untrained network predicts. "auto" is the median depth of the matches of some stereo
+        pairs, and a typical depth without. A number below 1/3 or above 3 times that median is moved to it too, and one
+        line reports it.
+    """
+
+    typical_depth_m: ClassVar[float] = 12.0
+    """The start where nothing in the data has a scale: a street."""
+    size_multiple: ClassVar[int] = 32
+    """Both sides of an image are multiples of it."""
+    has_encoder: ClassVar[bool] = False
+    """Whether the network has an encoder whose features the pose network `shared` can take."""
+
+    name: str
+    init_depth_m: PositiveFloat | Literal["auto"] = "auto"
+
+    @classmethod
+    def find_class(cls, name: str) -> type[DepthNetworkConfig]:
+        """Return the class of a network's configuration. Raises ConfigError for what is no depth network.
+
+        Imports the network's file, and so torch, only for a network of the user's own.
+        """
+        if name in DEPTH_NETWORK_CONFIGS:
+            found: type[DepthNetworkConfig] = DEPTH_NETWORK_CONFIGS.load(name)
+            return found
+        network = DEPTH_NETWORKS.load(name)
+        config = getattr(network, "Config", None)
+        is_network = isinstance(network, type) and callable(getattr(network, "forward", None))
+        if not (is_network and isinstance(config, type) and issubclass(config, DepthNetworkConfig)):
+            expected = "a class that derives from stadia.models.depth.depth_network.DepthNetwork"
+            fix = "docs/how-to/add-a-depth-network.md has an example"
+            raise ConfigError("model.network", found=f"'{name}', which is none", expected=expected, fix=fix)
+        return config
+
+    @property
+    def num_scales(self) -> int:
+        """Return the number of maps of inverse depth, each half the size of the one before."""
+        return 1
+
+    @property
+    def predicts_right_view(self) -> bool:
+        """Return whether it predicts the inverse depth of the rig's right camera too."""
+        return False
+
+    @property
+    def predicts_uncertainty(self) -> bool:
+        """Return whether it predicts log Sigma of the photometric residual too."""
+        return False
+
+    @property
+    def depth_range_m(self) -> tuple[float, float] | None:
+        """Return the nearest and the farthest depth that it can predict; None without bounds."""
+        return None
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Return the timm models that it consists of."""
+        return ()
+
+    @property
+    def start_m(self) -> float:
+        """Return `init_depth_m`; where that is "auto", the typical depth, or the middle of a range without it."""
+        if self.init_depth_m != "auto":
+            return self.init_depth_m
+        if self.depth_range_m is None or self.depth_range_m[0] < self.typical_depth_m < self.depth_range_m[1]:
+            return self.typical_depth_m
+        return math.sqrt(self.depth_range_m[0] * self.depth_range_m[1])
+
+    @property
+    def title(self) -> str:
+        """Return what reports call the network."""
+        return self.name
+
+
+class UnetConfig(DepthNetworkConfig):
+    """Any timm encoder and the decoder of Monodepth2 (arXiv 1806.01260).
+
+    encoder: timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights on the hub.
+    decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
+    decoder_activation: of the depth decoder (`stadia list activations`).
+    min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, section 3.3). The default range
+        follows the initial depth where it does not hold the matches of the stereo pairs.
+    scales: number of decoder outputs, each half the size of the one before.
+    right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
+    uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
+    """
+
+    has_encoder: ClassVar[bool] = True
+
+    name: Literal["unet"] = "unet"
+    encoder: str = "resnet18"
+    decoder_channels: DecoderChannels = (16, 32, 64, 128, 256)
+    decoder_activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "elu"
+    min_depth_m: float = Field(default=0.5, gt=0)
+    max_depth_m: float = Field(default=100.0, gt=0)
+    scales: int = Field(default=4, ge=1, le=4)
+    right_view: bool = False
+    uncertainty: bool = False
+
+    @property
+    def num_scales(self) -> int:
+        return self.scales
+
+    @property
+    def predicts_right_view(self) -> bool:
+        return self.right_view
+
+    @property
+    def predicts_uncertainty(self) -> bool:
+        return self.uncertainty
+
+    @property
+    def depth_range_m(self) -> tuple[float, float]:
+        return self.min_depth_m, self.max_depth_m
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.encoder}"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min_depth_m < self.start_m < self.max_depth_m:
+            raise ValueError("min_depth_m < init_depth_m < max_depth_m must hold")
+        return self
+
+
+class TransformerConfig(DepthNetworkConfig):
+    """A dense prediction transformer and its initial weights.
+
+    revision: commit hash of the published weights on the hub; null takes the newest, and a warning has its hash.
+    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one; null takes
+        the published weights. Where these are missing, the training stops: a hundred million random weights would not
+        train.
+    allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
+        run.
+    allow_unexpected: names in the file that the network may leave unused; others stop the run.
+    attention: the attention of every block.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. null: a random network starts at
+        init_depth_m; published weights, which have no scale, use 1 and 0 until they are fitted.
+    """
+
+    typical_depth_m: ClassVar[float] = 10.0
+
+    revision: Annotated[str, Field(pattern=f"^{REVISION_PATTERN}$")] | None = None
+    weights: str | None = None
+    allow_missing: tuple[str, ...] = ()
+    allow_unexpected: tuple[str, ...] = ()
+    attention: AttentionConfig = AttentionConfig()
+    scale: float | None = Field(default=None, gt=0)
+    shift: float | None = Field(default=None, ge=0)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {getattr(self, 'size', '')}, attention {self.attention.name}"
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.scale is None) != (self.shift is None):
+            raise ValueError("scale and shift belong together: give both, or neither and they are fitted")
+        if self.revision is not None and self.weights is not None:
+            raise ValueError("revision is of the published weights: give it, or a file as weights")
+        return self
+
+
+class DptConfig(TransformerConfig):
+    """A dense prediction transformer (DPT, arXiv 2103.13413).
+
+    size: `tiny` and `small` train on two cores and have no published weights; `hybrid` and `large` have.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. DPT-Hybrid's values are
+        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
+        null: a random network starts at init_depth_m; published weights, which have no scale, use 1 and 0 until they
+        are fitted.
+    """
+
+    name: Literal["dpt"] = "dpt"
+    size: Literal["tiny", "small", "hybrid", "large"] = "hybrid"
+
+
+class DepthAnythingConfig(TransformerConfig):
+    """Depth Anything V2 (arXiv 2406.09414). Images of any size: inside, both sides become multiples of 14 pixels.
+
+    size: `small`, `base` and `large` have published weights, of `small` with a licence for any use (Apache-2.0), of the
+        others CC-BY-NC-4.0. `tiny` trains on two cores.
+    """
+
+    size_multiple: ClassVar[int] = 1
+
+    name: Literal["depth_anything"] = "depth_anything"
+    size: Literal["tiny", "small", "base", "large"] = "small"
+
+
+NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(DepthNetworkConfig.choose)]
+"""A key that chooses a depth network: a name alone, or a name with the keys of that network."""
+
+
+class DepthModelConfig(StrictModel):
+    """A depth network, and how it starts.
+
+    network: the depth network (`stadia list networks`) with its own keys.
+    pretrained: start from published weights where there are some; where a timm encoder's are unavailable, one line
+        warns.
+    checkpoint_gradients: compute activations again in the backward pass instead of keeping them: less memory, more
+        time, and the same losses and weights.
+    """
+
+    network: NetworkChoice = UnetConfig()
+    pretrained: bool = True
+    checkpoint_gradients: bool = False
+
+
+def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of a number.
+
+    Examples:
+        >>> check_size_multiple("dpt", 32, height=192, width=640)  # multiples of 32 pass
+    """
+    if height % multiple or width % multiple or not (height and width):
+        near = f"{max(round(width / multiple), 1) * multiple}x{max(round(height / multiple), 1) * multiple}"
+        found, expected = f"{width}x{height}", f"multiples of {multiple}"
+        raise ConfigError(f"image size for '{name}'", found=found, expected=expected, fix=f"take {near}")

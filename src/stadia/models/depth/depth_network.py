@@ -1,0 +1,256 @@
+"""`DepthNetwork`: what every depth network is to the recipes. A network is one file here, or a class of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core import seeds
+from stadia.core.errors import ConfigError
+from stadia.core.types import Camera, DepthScale
+from stadia.models import DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
+from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig, check_size_multiple
+from stadia.models.pretrained_weights import InitialWeights
+
+
+class DepthMaps(NamedTuple):
+    """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first, as in `core.types.Prediction`.
+
+    inverse_depth: positive, in 1/m where the recipe trains in metres.
+    inverse_depth_right: of the rig's right camera; None where it is not predicted.
+    log_uncertainty: log Sigma of the photometric residual; None where it is not predicted.
+    """
+
+    inverse_depth: tuple[Tensor, ...]
+    inverse_depth_right: tuple[Tensor, ...] | None = None
+    log_uncertainty: tuple[Tensor, ...] | None = None
+
+
+class DepthNetwork(nn.Module):
+    """Predict the inverse depth of an image. A subclass defines `__init__` and `forward`; the rest has defaults.
+
+    Config: class of its configuration (`DepthNetworkConfig`), with the network's own keys.
+    output: scale of its inverse depth before any training here: published weights may predict metres, depth up to one
+        scale, or inverse depth up to scale and shift.
+    mean, std: of RGB in [0, 1], by which `normalize` prepares an image.
+    uses_camera: whether depth follows the camera that `forward` gets. Else recipes divide by the ratio of focal
+        lengths where an image has another than the training.
+    licence: of its published weights; "" without any.
+    source: paper or repository.
+
+    Args:
+        config: of the network.
+        pretrained: start from published weights where there are some; False where a checkpoint is loaded afterwards.
+
+    Example:
+        >>> class Constant(DepthNetwork):
+        ...     def __init__(self, config: DepthNetworkConfig, *, pretrained: bool = True) -> None:
+        ...         super().__init__(config)
+        ...         self.inverse_depth = nn.Parameter(torch.tensor(1 / config.start_m))
+        ...     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        ...         return DepthMaps((self.inverse_depth.expand_as(image[:, :1]),))
+        >>> maps = Constant(DepthNetworkConfig(name="mine:Constant"))(torch.rand(2, 3, 64, 96))
+        >>> maps.inverse_depth[0].shape
+        torch.Size([2, 1, 64, 96])
+    """
+
+    Config: ClassVar[type[DepthNetworkConfig]] = DepthNetworkConfig
+    output: DepthScale = DepthScale.UP_TO_SCALE
+    mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
+    std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
+    uses_camera: ClassVar[bool] = False
+    licence: str = ""
+    source: str = ""
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, config: DepthNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name, values in (("_mean", self.mean), ("_std", self.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        """Predict the maps of images.
+
+        Args:
+            image: (B, 3, H, W) RGB in [0, 1], not normalized.
+            camera: of these images, K (B, 3, 3); None where it is unknown.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Return (image - mean) / std."""
+        return (image - self._mean) / self._std
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        """Return what its parts started from, by name: "random", or "pretrained" and from where."""
+        return {"network": "random"}
+
+    @property
+    def predicts_depth_at_start(self) -> bool:
+        """Return whether its initial weights predict depth already, unlike those of an encoder for classes."""
+        return False
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters that published weights start: they may learn more slowly."""
+        return []
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the other trainable parameters."""
+        backbone = {id(parameter) for parameter in self.backbone_parameters()}
+        trainable = (parameter for parameter in self.parameters() if parameter.requires_grad)
+        return [parameter for parameter in trainable if id(parameter) not in backbone]
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """Return the modules that `training.compile` compiles."""
+        return [child for child in self.children() if any(p.requires_grad for p in child.parameters())]
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute activations again in the backward pass. Default: nothing."""
+
+    @classmethod
+    def check_config(cls, config: Any, *, height: int, width: int) -> None:
+        """Raise ConfigError where the network cannot be built, or not for images of this size. Builds no weights."""
+        check_size_multiple(config.name, config.size_multiple, height=height, width=width)
+
+    @classmethod
+    def check_weights(cls, config: Any) -> None:
+        """Raise CheckpointError where the published weights of a new training are unavailable."""
+
+    @property
+    def min_inverse_depth(self) -> Tensor:
+        """Return the smallest possible inverse depth, (): there the output may have no gradient."""
+        limits = self.config.depth_range_m
+        return torch.tensor(0.0 if limits is None else 1 / limits[1])
+
+    def describe_cost(self, height: int, width: int) -> str:
+        """Describe what is unusual about its cost at this image size in one line; "" for nothing."""
+        return ""
+
+
+class AffineDepthNetwork(DepthNetwork):
+    """A network whose raw output is inverse depth up to scale and shift: inverse depth is scale * raw + shift.
+
+    A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints hold.
+    """
+
+    MIN_INVERSE_DEPTH: ClassVar[float] = 1e-8
+    """Lower bound of the prediction in 1/m (isl-org/DPT)."""
+
+    output: DepthScale = DepthScale.AFFINE_INVERSE
+    scale: Tensor
+    shift: Tensor
+
+    def register_scale(self, scale: float, shift: float) -> None:
+        """Add the buffers of scale and shift."""
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("shift", torch.tensor(shift))
+
+    def raw(self, image: Tensor) -> Tensor:
+        """Map (B, 3, H, W) RGB in [0, 1] to the head's output, (B, 1, H, W), at least 0, larger for nearer points."""
+        raise NotImplementedError(f"{type(self).__name__} defines no raw")
+
+    def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        """Predict inverse depth of (B, 3, H, W) RGB in [0, 1]: max(scale * raw + shift, MIN_INVERSE_DEPTH)."""
+        inverse_depth = (self.scale * self.raw(image).float() + self.shift).clamp(min=self.MIN_INVERSE_DEPTH)
+        return DepthMaps((inverse_depth,))
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Set scale and shift to 1/m (`geometry.align` fits them). Raises ConfigError if the scale is not positive."""
+        if not (torch.tensor([scale, shift]).isfinite().all() and scale > 0):
+            found = f"scale {scale:g} and shift {shift:g}"
+            fix = "check the unit of the ground truth"
+            raise ConfigError("calibration", found=found, expected="a positive scale", fix=fix)
+        self.scale.fill_(scale)
+        self.shift.fill_(shift)
+
+    @property
+    def min_inverse_depth(self) -> Tensor:
+        return self.shift.clamp(min=self.MIN_INVERSE_DEPTH)
+
+
+def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
+    """Return the depth network that `model.network` chooses, at its start.
+
+    Raises ConfigError for a class of the user's own that is no depth network, or whose constructor fails.
+    """
+    name = config.network.name
+    network_class = DEPTH_NETWORKS.load(name)
+    if name in DEPTH_NETWORK_CONFIGS:
+        network: DepthNetwork = network_class(config.network, pretrained=config.pretrained)
+    else:
+        network = _build_own(name, network_class, config)
+    if config.checkpoint_gradients:
+        network.enable_gradient_checkpointing()
+    return network
+
+
+def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> DepthNetwork:
+    """Build a network of the user's own. An error of its constructor is a ConfigError that names the class."""
+    fix = "docs/how-to/add-a-depth-network.md has an example"
+    if not (isinstance(network_class, type) and issubclass(network_class, DepthNetwork)):
+        expected = "a class that derives from DepthNetwork"
+        raise ConfigError("model.network", found=f"'{name}', which is none", expected=expected, fix=fix)
+    constructor: Any = network_class
+    try:
+        network: DepthNetwork = constructor(config.network, pretrained=config.pretrained)
+    except TypeError as error:
+        expected = "a constructor (config, *, pretrained)"
+        raise ConfigError("model.network", found=f"'{name}': {error}", expected=expected, fix=fix) from error
+    return network
+
+
+def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
+    """Raise ConfigError where the depth network cannot be built, or not for one of these image sizes.
+
+    A network of the user's own is built with random weights, and predicts one random image (`check_outputs`).
+
+    sizes: (height, width) of the images of each data set.
+    """
+    name = config.network.name
+    sizes = list(dict.fromkeys(sizes))
+    for height, width in sizes:
+        DEPTH_NETWORKS.load(name).check_config(config.network, height=height, width=width)
+    if name in DEPTH_NETWORK_CONFIGS:
+        return
+    with seeds.preserve_generators():
+        network = build_depth_network(config.model_copy(update={"pretrained": False}))
+        for height, width in sizes:
+            check_outputs(network, height, width)
+
+
+@torch.no_grad()
+def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
+    """Raise ConfigError where the outputs of a network are not those that its configuration announces.
+
+    It predicts one random image of this size. Networks of the table need no such check.
+    """
+    config, was_training = network.config, network.training
+    key, fix = f"model.network={config.name}", "docs/how-to/add-a-depth-network.md has an example"
+    devices = {parameter.device for parameter in network.parameters()}
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    camera = Camera(torch.tensor([[[width, 0.0, width / 2], [0, width, height / 2], [0, 0, 1]]]), height, width)
+    maps: Any = network.eval()(image.to(next(iter(devices), "cpu")), camera)
+    network.train(was_training)
+    if not isinstance(maps, DepthMaps):
+        raise ConfigError(key, found=f"an output of type {type(maps).__name__}", expected="DepthMaps", fix=fix)
+    needed: dict[str, Sequence[Tensor] | None] = {"inverse_depth": maps.inverse_depth}
+    if config.predicts_right_view:
+        needed["inverse_depth_right"] = maps.inverse_depth_right
+    if config.predicts_uncertainty:
+        needed["log_uncertainty"] = maps.log_uncertainty
+    for name, scales in needed.items():
+        if scales is None:
+            raise ConfigError(key, found=f"an output without {name}", expected="the maps that it announces", fix=fix)
+        shapes = [tuple(scale.shape) for scale in scales]
+        announced = [(1, 1, height >> scale, width >> scale) for scale in range(config.num_scales)]
+        if shapes != announced:
+            raise ConfigError(key, found=f"{name} of shapes {shapes}", expected=str(announced), fix=fix)
+    if not all(bool(((scale > 0) & scale.isfinite()).all()) for scale in maps.inverse_depth):
+        found, expected = "inverse depth that is not finite and positive", "positive numbers"
+        raise ConfigError(key, found=found, expected=expected, fix=fix)

@@ -1,0 +1,1 @@
+"""Pose networks: two images to the motion of the camera between them."""

@@ -1,0 +1,239 @@
+"""Every depth network in every recipe of depth: it trains, predicts, exports and resumes; so does a user's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from stadia import recipes
+from stadia.apps.export import export_checkpoint
+from stadia.core.errors import ConfigError
+from stadia.core.types import Camera
+from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.geometry.camera import intrinsics
+from stadia.models import DEPTH_NETWORKS
+from stadia.models.depth.config import DepthNetworkConfig
+from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
+from stadia.recipes import RECIPES
+from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.training.checkpoint import Checkpoint
+
+TINY_NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {"name": "unet", "encoder": "test_efficientnet", "decoder_channels": (4, 4, 8, 8, 8)},
+    "dpt": {"name": "dpt", "size": "tiny"},
+    "depth_anything": {"name": "depth_anything", "size": "tiny"},
+}
+"""The smallest configuration of each network of the table; a new one needs a line here."""
+OWN = f"{Path(__file__).stem}:Ramp"
+
+
+class RampConfig(DepthNetworkConfig):
+    """A network of the user's own, with one key.
+
+    width: channels.
+    """
+
+    width: int = 8
+
+
+class Ramp(DepthNetwork):
+    """Two convolutions whose output is a factor on a depth that grows towards the top of the image."""
+
+    Config = RampConfig
+    config: RampConfig
+
+    def __init__(self, config: RampConfig, *, pretrained: bool = True) -> None:
+        super().__init__(config)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, config.width, 3, padding=1), nn.ELU(), nn.Conv2d(config.width, 1, 3, padding=1)
+        )
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        rows = torch.linspace(0.2, 2.0, image.shape[-2], device=image.device)[:, None]
+        return DepthMaps(((rows / self.config.start_m) * self.layers(self.normalize(image)).exp(),))
+
+
+class Silent(Ramp):
+    """A network without a depth."""
+
+    def forward(self, image: Tensor, camera: Camera | None = None) -> Any:
+        return image
+
+
+class OneSided(Ramp):
+    """A network that announces a right view and predicts none."""
+
+    class Config(RampConfig):
+        """Announces a right view."""
+
+        @property
+        def predicts_right_view(self) -> bool:
+            return True
+
+
+@pytest.fixture
+def own_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This file as a module on Python's path."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def configure(recipe: str, world: SelfsupConfig, network: dict[str, Any] | str) -> Any:
+    """Return a configuration of three steps on the tiny world."""
+    data = {"path": world.data.path, "height": 32, "width": 96, "cache": world.data.cache.model_dump()}
+    settings: dict[str, Any] = {"model": {"network": network, "pretrained": False}}
+    if recipe == "metric":
+        data |= {"stereo": False, "offsets": [-1, 1]}
+        settings["road"] = {"priors": "roadworld"}
+    if recipe != "supervised":
+        settings["model"]["pose_net"] = "correlation"
+    training = {"max_steps": 3, "max_epochs": None, "batch_size": 2, "workers": 0, "checkpoint_every": 1}
+    training |= {"check_seconds": 0, "loggers": ["csv"], "threads": 1}
+    return recipes.configure(recipe, data=data, training=training, **settings)
+
+
+def interrupt(recipe: str, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training stop as by Ctrl-C when it computes the loss of this step."""
+    recipe_class = RECIPES.load(recipe)
+    training_step = recipe_class.training_step
+
+    def stop(self: Any, batch: Any) -> Any:
+        if self.global_step == step - 1:
+            raise KeyboardInterrupt
+        return training_step(self, batch)
+
+    monkeypatch.setattr(recipe_class, "training_step", stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
+@pytest.mark.parametrize("name", [*DEPTH_NETWORKS, OWN])
+def test_it_trains_predicts_exports_and_resumes(
+    recipe: str, name: str, small: SelfsupConfig, tmp_path: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(recipe, small, TINY_NETWORKS[name] if name in DEPTH_NETWORKS else {"name": name, "width": 4})
+    run = recipes.train(config, out=tmp_path / "whole")
+    assert Checkpoint.open(run.folder).header.step == 3
+
+    image = torch.rand(1, 3, 32, 96, generator=torch.Generator().manual_seed(0))
+    camera = intrinsics(57.6, 57.6, 47.5, 15.5, height=32, width=96)
+    inverse_depth = recipes.load_predictor(run.folder).inverse_depth(image, camera)
+    assert inverse_depth.shape == (1, 1, 32, 96)
+    assert (inverse_depth > 0).all()
+
+    export_checkpoint(run.folder, tmp_path / "model.onnx")
+    expected = load_recipe(run.folder).inverse_depth(image).detach().numpy()
+    exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(image.numpy())
+    assert np.abs(exported - expected).max() <= 1e-3 * np.abs(expected).max()
+
+    with monkeypatch.context() as patch:
+        interrupt(recipe, 3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            recipes.train(config, out=tmp_path / "stopped")
+    (stopped,) = (tmp_path / "stopped").iterdir()
+    assert Checkpoint.open(stopped / "checkpoints" / "last.safetensors").header.step == 2
+    recipes.train(config, resume=stopped)
+    whole, resumed = (
+        Checkpoint.open(folder / "checkpoints" / "last.safetensors").weights() for folder in (run.folder, stopped)
+    )
+    assert whole.keys() == resumed.keys()
+    assert [key for key in whole if not torch.equal(whole[key].nan_to_num(), resumed[key].nan_to_num())] == []
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_goes_the_same_way_from_the_command_line(small: SelfsupConfig, tmp_path: Path) -> None:
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))))
+    environment = {**os.environ, "PYTHONPATH": path}
+
+    def stadia(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "stadia", *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    done = stadia(
+        *("train", "selfsup", small.data.path, f"model.network={OWN}", "model.network.width=4", "data.width=96"),
+        *("data.height=32", "model.pose_net=correlation", "training.max_steps=3", "training.workers=0"),
+        *("training.batch_size=2", "training.max_epochs=null", f"data.cache.folder={tmp_path / 'cache'}"),
+        *("training.check_seconds=0",),
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    image = next(Path(small.data.path).rglob("*.png"))
+    assert stadia("predict", str(run), str(image), "--out", "depth", "data.camera.focal_px=60").returncode == 0
+    assert any((tmp_path / "depth").rglob("*.npz"))
+    environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
+    refused = stadia("predict", str(run), str(image), "--out", "again", "data.camera.focal_px=60")
+    assert refused.returncode == 2
+    assert "there is no module 'test_depth_networks'" in refused.stderr
+    assert "PYTHONPATH=FOLDER stadia" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+# -- what is refused, in one line, before images are decoded
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("unett", r"model\.network: .*did you mean 'unet'"),
+        ("json:loads", r"model\.network: .*derives from stadia\.models\.depth\.depth_network\.DepthNetwork"),
+        ("nowhere:Net", r"model\.network: .*PYTHONPATH=FOLDER"),
+        ({"name": "dpt", "encoder": "resnet18"}, r"model\.network\.encoder: found an unknown key"),
+        ({"name": "dpt", "right_view": True}, r"model\.network\.right_view: found an unknown key"),
+        ({"name": OWN, "width": "wide"}, r"model\.network\.width: found 'wide'; expected an integer"),
+    ],
+)
+def test_a_network_that_is_none_and_keys_of_another_are_refused(network: Any, message: str, own_module: None) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipes.configure("selfsup", data={"path": "nowhere"}, model={"network": network})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Silent", "found an output of type Tensor; expected DepthMaps"),
+        ("OneSided", "found an output without inverse_depth_right"),
+    ],
+)
+def test_an_output_that_a_recipe_cannot_use_is_refused_before_images_are_decoded(
+    name: str, message: str, own_module: None
+) -> None:
+    module = Path(__file__).stem
+    config = recipes.configure(
+        "selfsup",
+        data={"path": "nowhere", "height": 64, "width": 96},
+        model={"network": f"{module}:{name}", "pose_net": "correlation"},
+    )
+    with pytest.raises(ConfigError, match=message):
+        RECIPES.load("selfsup").prepare(config, Console(quiet=True))
+
+
+def test_a_loss_on_two_views_needs_a_network_that_predicts_both() -> None:
+    with pytest.raises(ConfigError, match=r"dpt predicts no right view: set model\.network=unet"):
+        recipes.configure("selfsup", ["model.network=dpt", "loss.left_right_consistency=1"], data={"path": "nowhere"})
+
+
+def test_a_pose_network_cannot_share_an_encoder_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="pose_net=shared takes the depth network's encoder, and dpt has none"):
+        recipes.configure("selfsup", ["model.network=dpt", "model.pose_net=shared"], data={"path": "nowhere"})
+
+
+def test_keys_of_a_network_are_those_of_the_chosen_one_in_any_order() -> None:
+    config = recipes.configure(
+        "selfsup", ["model.network.size=tiny", "model.network=dpt"], data={"path": "nowhere"}, preset="tiny-laptop"
+    )
+    assert config.model.network.model_dump(include={"name", "size"}) == {"name": "dpt", "size": "tiny"}
+    kept = recipes.configure(
+        "selfsup", ["model.network.decoder_channels=4,4,4,4,4"], data={"path": "nowhere"}, preset="tiny-laptop"
+    )
+    assert kept.model.network.encoder == "tf_efficientnet_lite0"
+    assert kept.model.network.decoder_channels == (4, 4, 4, 4, 4)
