@@ -173,15 +173,6 @@ INTERFACE_CHECKS = (
     rotation,
     activation,
 )
-    depth_network,
-    configuration_of_a_depth_network,
-    attention,
-    overlay_network,
-    pose_network,
-    pose_head,
-    rotation,
-    activation,
-)
 
 
 def _small(**values: Any) -> DepthPoseNetConfig:

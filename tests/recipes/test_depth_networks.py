@@ -123,7 +123,7 @@ def test_it_trains_predicts_exports_and_resumes(
 ) -> None:
     config = configure(recipe, small, TINY_NETWORKS[name] if name in DEPTH_NETWORKS else {"name": name, "width": 4})
     run = recipes.train(config, out=tmp_path / "whole")
-    assert Checkpoint.open(run.folder).header.step == 3
+    assert Checkpoint.open(run.folder / "checkpoints" / "last.safetensors").header.step == 3
 
     image = torch.rand(1, 3, 32, 96, generator=torch.Generator().manual_seed(0))
     camera = intrinsics(57.6, 57.6, 47.5, 15.5, height=32, width=96)
