@@ -14,17 +14,17 @@ import time
 
 import torch
 
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth.unet import DepthNet
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.unet import Unet
 from stadia.training.compilation import keep_compiled_code_private
 
 
-def make_network() -> DepthNet:
+def make_network() -> Unet:
     torch.manual_seed(0)
-    return DepthNet(DepthPoseNetConfig(encoder="resnet18", pretrained=False))
+    return Unet(UnetConfig(), pretrained=False)
 
 
-def measure_step(network: DepthNet, image: torch.Tensor, *, bf16: bool) -> float:
+def measure_step(network: Unet, image: torch.Tensor, *, bf16: bool) -> float:
     """Return the processor time of a forward and backward pass in seconds."""
     network.zero_grad()
     started = time.process_time()

@@ -1,13 +1,13 @@
 r"""Measure an exported network: onnxruntime against torch eager, and the time of the export.
 
-    python benchmarks/export.py [--networks selfsup dpt-tiny] [--height 192] [--width 640] [--threads 1] \
+    python benchmarks/export.py [--networks unet "dpt tiny"] [--height 192] [--width 640] [--threads 1] \
         [--repeats 15] [--json FILE]
 
 Each network is built at random, exported as by `stadia export` (which compares it with torch at two sizes), and run on
 one image of noise: torch eager and onnxruntime alternate, with the same number of threads. `speed` is the median of
 torch's time divided by onnxruntime's: above 1 onnxruntime is faster. Alternation makes other programs on the machine
-slow both alike. `selfsup` is the depth network of the recipe with a ResNet-18; the others are those of
-`stadia list networks`.
+slow both alike. Networks are those of `stadia list networks`, with their size where
+they have several.
 
 An untrained network predicts nearly the same value everywhere, so an error of the export would hardly show. Therefore
 the weights of the last convolution are doubled until the map's spread, its largest minus its smallest, is at least its
@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,24 +42,21 @@ class Finest(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.network(image)[0]
+        return self.network(image).inverse_depth[0]
 
 
 def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
     """Return it at random, in evaluation mode, with its last convolution and its stride."""
     torch.manual_seed(0)
-    if name == "selfsup":
-        from stadia.models.config import DepthPoseNetConfig
-        from stadia.models.depth_pose_net import DepthPoseNet
+    from stadia.models.depth.config import DepthModelConfig
+    from stadia.models.depth.depth_network import build_depth_network
+    from stadia.models.depth.unet import Unet
 
-        depth = DepthPoseNet(DepthPoseNetConfig(pretrained=False), motion=False).depth
-        return Finest(depth).eval(), cast(nn.Conv2d, depth.decoder.heads["1"]), 32
-    from stadia.models.config import DptConfig
-    from stadia.models.dpt_net import DptNet
-
-    dpt = DptNet(DptConfig(network=name, pretrained=False)).eval()
-    head = dpt.network.head
-    return dpt, head.head[-2] if dpt.arch.family == "dpt" else head.conv3, dpt.stride
+    chosen, _, size = name.partition(" ")
+    keys = {"name": chosen, "size": size} if size else {"name": chosen}
+    network = build_depth_network(DepthModelConfig.model_validate({"network": keys, "pretrained": False})).eval()
+    last: Any = network.decoder.heads["1"] if isinstance(network, Unet) else network.last_layer
+    return Finest(network), last, 32
 
 
 @torch.inference_mode()
@@ -119,7 +116,7 @@ def measure(name: str, height: int, width: int, threads: int, repeats: int) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["selfsup", "dpt-tiny"])
+    parser.add_argument("--networks", nargs="+", default=["unet", "dpt tiny"])
     parser.add_argument("--height", type=int, default=192)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--threads", type=int, default=1)

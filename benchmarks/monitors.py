@@ -23,8 +23,8 @@ from torch import nn
 
 import stadia.process.torchvision_shim  # noqa: F401
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
-from stadia.models.config import DptConfig
-from stadia.models.dpt_net import DptNet
+from stadia.models.depth.config import DptConfig
+from stadia.models.depth.dpt import Dpt
 from stadia.training.batches import TrainingPlan
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.run_folder import Run
@@ -96,12 +96,12 @@ def measure_monitors(repeats: int) -> tuple[float, float, list[str]]:
 
         cost_s = measure_seconds(observe, repeats)
         reported = sorted(monitor.reported)
-    network = DptNet(DptConfig(network="dpt-tiny", pretrained=False))
+    network = Dpt(DptConfig(size="tiny"), pretrained=False)
     images, optimizer = torch.rand(2, 3, 64, 64), torch.optim.AdamW(network.parameters())
 
     def train(number: int) -> None:
         optimizer.zero_grad()
-        network(images).mean().backward()
+        network(images).inverse_depth[0].mean().backward()
         optimizer.step()
 
     return cost_s, measure_seconds(train, 20), reported

@@ -132,8 +132,7 @@ def make_step(
 ) -> Callable[[], float]:
     """Return a function that makes one step of ours, and returns its loss. Freed memory is kept as in a training."""
     keep_freed_memory()
-    encoders = {"encoder": "resnet18", "pose_encoder": "resnet18"}
-    model = DepthPoseNet(DepthPoseNetConfig(**encoders, pretrained=False, checkpoint_gradients=checkpoints))
+    model = DepthPoseNet(DepthPoseNetConfig(pretrained=False, checkpoint_gradients=checkpoints))
     optimizer = build_optimizer(model, OptimizerConfig(name="adam", lr=LR))
     loss = SelfSupervisedLoss(SelfSupervisedLossConfig())
 

@@ -46,6 +46,7 @@ from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth.config import UnetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.training.flops import FlopCounter
 
@@ -127,7 +128,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     torch.set_num_threads(arguments.threads)
     batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
     model = DepthPoseNet(
-        DepthPoseNetConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False)
+        DepthPoseNetConfig(
+            network=UnetConfig(encoder=arguments.encoder), pose_encoder=arguments.encoder, pretrained=False
+        )
     )
     optimizer = torch.optim.Adam(
         model.parameters(), lr=1e-5

@@ -49,7 +49,7 @@ with Sigma); one that died: 1.00 and .75.
 FIRST_ROWS, LAST_ROWS = 3, 20
 
 BOUNDS, BOUND_MARGIN = (-6.0, 2.0), 0.1
-"""Of log Sigma (`models.depth_net`)."""
+"""Of log Sigma (`models.depth.unet`)."""
 
 PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 
