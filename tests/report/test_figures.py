@@ -26,7 +26,7 @@ def read_labels(svg: str) -> list[str]:
     return re.findall(r">([^<>\n]+)</text>", svg)
 
 
-def plot(*values: float, name: str = "train/loss", **options: object) -> figures.CurvePlot:
+def plot(*values: float, name: str = "train/loss", **options: object) -> figures.Chart:
     drawn = make_plot("t", [Series(name, list(range(1, len(values) + 1)), list(values))], **options)
     assert drawn is not None
     return drawn
@@ -62,7 +62,7 @@ def test_ends_are_at_the_frame_and_the_axis_begins_at_zero():
 @pytest.mark.parametrize(("values", "log"), [((0.01, 0.1, 10.0), True), ((1.0, 0.3, 0.1), False)])
 def test_values_over_decades_have_a_logarithmic_axis(values, log):
     panel = plot(*values)
-    assert panel.log == log
+    assert panel.is_log == log
     (((_, y0), (_, y1), (_, y2)),) = read_line(panel.svg)
     assert ((y0 - y1) * 2 == pytest.approx(y1 - y2, abs=0.3)) == log  # one decade, two decades
     assert ("0.1" in read_labels(panel.svg)) == log
@@ -80,19 +80,21 @@ def test_a_value_that_stands_still_is_a_level_line_with_short_numbers_beside():
 def test_a_first_spike_does_not_flatten_the_rest():
     noise = 1 + 0.1 * np.random.default_rng(0).normal(size=500)
     panel = plot(*[1e3, *noise], noisy=False, better="neither")
-    assert panel.log
-    assert not plot(*[8.0, *noise]).log
+    assert panel.is_log
+    assert not plot(*[8.0, *noise]).is_log
 
 
 def test_best_follows_the_direction():
-    assert plot(0.5, 0.9, 0.7, better="higher").lines[0].best_step == 2
-    assert plot(0.5, 0.9, 0.7, better="lower").lines[0].best_step == 1
+    best = {"higher": "best 0.900 at step 2", "lower": "best 0.500 at step 1", "neither": ""}
+    for better, about in best.items():
+        (row,) = plot(0.5, 0.9, 0.7, name="time/step_s", better=better).legend
+        assert (row.name, row.value, row.about) == ("step_s", "last 0.700", about)
 
 
 def test_values_that_are_not_finite_break_the_line():
     panel = plot(1.0, 1.5, math.nan, 2.0, 3.0)
     assert [len(piece) for piece in read_line(panel.svg)] == [2, 2]
-    assert (panel.lines[0].not_finite, panel.lines[0].first_not_finite) == (1, 3)
+    assert panel.alerts == ("train/loss was not finite 1 times, first at step 3.",)
     assert make_plot("t", [Series("a", [0], [math.nan])]) is None
 
 
@@ -122,52 +124,52 @@ def test_a_histogram_has_a_bar_for_each_bin_and_labels_that_differ(values):
 
 
 def draw(points_m, true_m=None, **heights):
-    """A figure of one path, with heights where they are given."""
+    """Charts of one path, with heights where they are given."""
     estimate = CameraPath("pose network", 0, points_m, heights.get("estimated"))
     return draw_camera_paths("world", [estimate], CameraPath("true", 0, true_m, heights.get("true")))
 
 
 def test_a_path_from_above_has_one_scale_and_forward_is_up():
     corner = [[0, 0], [10, 0], [10, 20]]
-    figure = draw(corner, corner)
-    ((a, b, c),) = read_line(figure.from_above)
+    (chart,) = draw(corner, corner)
+    ((a, b, c),) = read_line(chart.svg)
     assert math.dist(b, c) == pytest.approx(2 * math.dist(a, b), rel=1e-2)
     assert c[1] < b[1]
-    assert read_line(figure.from_above, "soft") == [[a, b, c]]
-    assert figure.has_truth
-    assert not draw(corner).has_truth
+    assert read_line(chart.svg, "soft") == [[a, b, c]]
+    assert [row.color for row in chart.legend] == [0, "truth"]
+    assert [row.color for row in draw(corner)[0].legend] == [0]
 
 
 @pytest.mark.parametrize(("count", "gaps", "pieces"), [(20, [4, 9], 3), (5000, [1234], 2), (20, "text", 1)])
 def test_poses_beside_a_gap_are_not_joined(count, gaps, pieces):
     ahead, climb = [[0, z] for z in range(count)], [0.2 * z for z in range(count)]
     paths = [CameraPath(name, 0, ahead, climb, gaps=gaps) for name in ("estimate", "true")]
-    figure = draw_camera_paths("world", paths[:1], paths[1])
-    for svg in (figure.from_above, figure.heights):
-        assert len(read_line(svg)) == len(read_line(svg, "soft")) == pieces
+    charts = draw_camera_paths("world", paths[:1], paths[1])
+    assert [len(read_line(chart.svg, color)) for chart in charts for color in ("c0", "soft")] == [pieces] * 4
 
 
 @pytest.mark.parametrize("gaps", [[4, 5], [0], [18]], ids=["within", "first", "last"])
 def test_a_pose_between_two_gaps_is_a_dot(gaps):
     ahead, climb = [[0, z] for z in range(20)], [0.2 * z for z in range(20)]
-    figure = draw_camera_paths("world", [CameraPath("a", 0, ahead, climb, gaps=gaps)], CameraPath("true", 0, None))
-    assert figure.from_above.count("<use") == 2  # and the start
-    assert figure.heights.count("<use") == 1
+    path = CameraPath("a", 0, ahead, climb, gaps=gaps)
+    above, heights = draw_camera_paths("world", [path], CameraPath("true", 0, None))
+    assert above.svg.count("<use") == 2  # and the start
+    assert heights.svg.count("<use") == 1
 
 
 @pytest.mark.parametrize(
     "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0], [1, 2]]]
 )
 def test_invalid_paths_are_not_drawn(bad):
-    assert draw(bad) is None
-    assert draw([[1, 1], [1, 1]], bad).has_truth is False  # a path that does not move is drawn
+    assert draw(bad) == []
+    assert len(draw([[1, 1], [1, 1]], bad)[0].legend) == 1  # a path that does not move is drawn
 
 
 def test_heights_are_drawn_where_one_varies():
     ahead = [[0, z] for z in range(0, 100, 10)]
-    assert draw(ahead, ahead, estimated=[0.01 * z for z in range(10)], true=[0.0] * 10).heights == ""
-    assert draw(ahead, ahead, estimated=[0.0] * 9, true=[0.0] * 10).heights == ""
-    climb = draw(ahead, ahead, estimated=[0.5 * z for z in range(10)], true=[0.4 * z for z in range(10)]).heights
-    (estimated,), (true,) = read_line(climb), read_line(climb, "soft")
+    assert len(draw(ahead, ahead, estimated=[0.01 * z for z in range(10)], true=[0.0] * 10)) == 1
+    assert len(draw(ahead, ahead, estimated=[0.0] * 9, true=[0.0] * 10)) == 1
+    _, climb = draw(ahead, ahead, estimated=[0.5 * z for z in range(10)], true=[0.4 * z for z in range(10)])
+    (estimated,), (true,) = read_line(climb.svg), read_line(climb.svg, "soft")
     assert estimated[0] == true[0]
     assert estimated[-1][1] < true[-1][1] < true[0][1]

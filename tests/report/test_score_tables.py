@@ -127,18 +127,20 @@ def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
     }
     first, second = make_path_figures(scores)
     assert (first.recording, second.recording) == ("world/000", "world/001")
-    assert [(line.name, line.color, line.error) for line in first.figure.lines] == [
+    assert [(row.name, row.color, row.value) for row in first.charts[0].legend] == [
         ("image alignment", 0, "ATE 2.31 m"),
         ("pose network", 1, "ATE 7.50 m"),
+        ("true path", "truth", ""),
     ]
-    assert [(line.name, line.color) for line in second.figure.lines] == [("pose network", 1)]
+    assert [(row.name, row.color) for row in second.charts[0].legend][:1] == [("pose network", 1)]
     page = build_page(write_scores(make_run(), scores))
     assert "Pose network: the pose network predicts the motion." in page
     assert "Image alignment: each image is aligned with the next one, with the predicted depth." in page
     assert page.index('<section id="images">') < page.index('<section id="paths">')
     again = {name: make_path(motion="network") for name in ("odometry", "odometry-again")}
     (shared,) = make_path_figures(again)
-    assert [line.name for line in shared.figure.lines] == ["odometry", "odometry-again"], "of one method: their files"
+    names = [row.name for row in shared.charts[0].legend]
+    assert names == ["odometry", "odometry-again", "true path"], "two of one method have the names of their files"
 
 
 def test_each_figure_names_what_was_fitted_to_the_truth(make_run):

@@ -34,11 +34,8 @@ def test_related_scalars_share_a_panel():
         "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
     plots = make_curves([Series(name, [1, 2, 3], [1.0, 2.0, 3.0]) for name in names])
-    assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {
-        "AbsRel": "lower",
-        "Mask cross-entropy": "lower",
-    }
-    assert {plot.title: [line.name for line in plot.lines] for plot in plots} == {
+    assert [plot.title for plot in plots if plot.legend[0].about] == ["AbsRel", "Mask cross-entropy"]
+    assert {plot.title: [row.name for row in plot.legend] for plot in plots} == {
         "Gain of brightness": ["train/gain/-1", "train/gain/+1"],
         "Log of the uncertainty": ["train/log_uncertainty/p10"],
         "AbsRel": ["val/north/abs_rel", "val/abs_rel"],
@@ -64,7 +61,7 @@ def test_one_or_two_values_are_no_curve():
     once, twice = Series("val/recall", [60], [0.018]), Series("val/mask_iou", [30, 60], [0.1, 0.2])
     often, beside = Series("val/d1", [20, 40, 60], [0.1, 0.2, 0.3]), Series("train/d1", [30, 60], [0.2, 0.1])
     (panel,) = make_curves([once, twice, often, beside])
-    assert (panel.title, [line.name for line in panel.lines]) == ("δ < 1.25", ["val/d1"])
+    assert (panel.title, [row.name for row in panel.legend]) == ("δ < 1.25", ["val/d1"])
     weights = ValueSpread("weights/encoder", [30, 60], [0.0, 1.0], [(1, 2, 3, 4, 5), (2, 3, 4, 5, 6)])
     assert list_short_series([once, twice, often, Series("val/iou_3d", [60], [float("nan")])], [weights]) == [
         ("Objects found", "val/recall", "0.0180 at step 60"),
@@ -83,18 +80,18 @@ def test_bands_enclose_their_median_on_a_logarithmic_axis():
     assert {1e-5, 1e-3, 0.1} <= set(labels)
     places = {float(label): float(y) for y, label in re.findall(r'y="([\d.]+)"[^>]*>([\d.e-]+)</text>', plot.svg)}
     assert median == pytest.approx(places[1e-3], abs=6)  # a label stands half its height lower
-    (band,) = plot.bands
-    assert (band.last, band.zero, band.dead) == (1e-3, "", False)
+    (row,) = plot.legend
+    assert (row.value, row.about, row.tone) == ("last 0.00100", "", "soft")
 
 
 def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
     weights = ValueSpread("weights/encoder", STEPS, [0.0] * 3, [(0.01, 0.02, 0.05, 0.1, 0.2)] * 3)
     gradients = ValueSpread("gradients/encoder", STEPS, [0.2] * 3, [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 3)
     (plot,) = make_layer_plots([weights, gradients])
-    assert [band.name for band in plot.bands] == ["weights", "gradients"]
+    assert [row.name for row in plot.legend] == ["weights", "gradients"]
     (((_, median), *_),) = read_line(plot.svg, "c1", "stroke-width: 2")
     assert figures.TOP < median < BOTTOM - 30
-    assert plot.bands[1].zero == "20% exactly 0"
+    assert plot.legend[1].about == "20% exactly 0"
 
 
 def test_dead_layers_are_marked_and_expanded(tmp_path):
@@ -130,10 +127,12 @@ TIME = {
 def test_phases_cover_the_whole_time() -> None:
     spent = summarize_time(TIME)
     assert spent is not None
-    assert [phase.name for phase in spent.phases] == ["forward", "backward", "loading", "the rest"]
-    assert [phase.share for phase in spent.phases] == ["50.0%", "40.0%", "9.5%", "0.5%"]
-    first = spent.phases[0]
-    assert (first.seconds, first.step, first.of_peak) == ("1 min 40 s", "330 ms", "50%")
+    assert spent.phases == [
+        ("forward", "50.0%", "1 min 40 s", "330 ms", "50%"),
+        ("backward", "40.0%", "1 min 20 s", "260 ms", ""),
+        ("loading", "9.5%", "19 s", "60 ms", ""),
+        ("the rest", "0.5%", "1 s", "", ""),
+    ]
     assert spent.about.startswith("300 steps in 3 min 20 s, without setup and teardown; the phases cover 100.0% of it.")
     assert "1e+04 GFLOP/s here when the training ended, of which a step reaches 40%" in spent.about
     on_cpu = summarize_time(TIME | {"device": "cpu", "threads": 2})
@@ -141,12 +140,11 @@ def test_phases_cover_the_whole_time() -> None:
     assert "GFLOP/s here on 2 threads when" in on_cpu.about
 
 
-def test_every_phase_has_a_color_of_its_own_and_no_column_is_empty() -> None:
+def test_every_phase_has_a_color_of_its_own() -> None:
     spent = summarize_time({"wall_s": 12.0, "phases_s": {f"phase {n}": 1.0 for n in range(12)}})
     assert spent is not None
-    assert [phase.color for phase in spent.phases] == list(range(len(figures.PALETTE)))
-    assert (spent.phases[-1].name, spent.phases[-1].share) == ("the rest", "41.7%")
-    assert not spent.has_peak
+    assert len(spent.phases) == len(figures.PALETTE)
+    assert spent.phases[-1][:2] == ("the rest", "41.7%")
 
 
 @pytest.mark.parametrize("facts", [None, {}, {"phases_s": {"a": "b"}}, {"phases_s": {"a": 0.0}}, {"phases_s": 3}])
@@ -178,8 +176,9 @@ CURVES = {"curve": FALLING, "curve_of_oracle": BEST, "curve_of_random": FLAT}
 def test_sparsification_curves_of_a_score_file() -> None:
     (plot,) = make_sparsification_plots({"world-test": {"uncertainty": {"abs_rel": WORTH | CURVES}}})
     assert plot.title == "world-test: AbsRel of the pixels that are left"
-    assert plot.about == "AUSE 0.200, AURG 0.300, AUSE 60% below that of random order, Spearman 0.550"
-    assert plot.lines == [("by uncertainty", 0), ("by the error itself", 1), ("in random order", 2)]
+    about = "AUSE 0.200, AURG 0.300, AUSE 60% below that of random order, Spearman 0.550"
+    assert plot.note == f"Across: left out. {about}"
+    assert [row.name for row in plot.legend] == ["by uncertainty", "by the error itself", "in random order"]
     for color, curve in enumerate((FALLING, BEST, FLAT)):
         (points,) = read_line(plot.svg, f"c{color}")
         (left, first), (right, last) = points[0], points[-1]
@@ -197,7 +196,7 @@ def test_undefined_numbers_are_left_out() -> None:
     (plot,) = make_sparsification_plots(
         {"a": {"uncertainty": {"d1": CURVES | {"ause": 0.1, "below_random": -0.2, "spearman": None}}}}
     )
-    assert plot.about == "AUSE 0.100, AUSE 20% above that of random order"
+    assert plot.note == "Across: left out. AUSE 0.100, AUSE 20% above that of random order"
     assert plot.title == "a: 1 - (δ < 1.25) of the pixels that are left"
 
 
@@ -205,7 +204,7 @@ def test_calibration_uses_the_last_validation() -> None:
     series = [Series(f"val/inside_{percent}", [10, 20], [0.0, percent / 200]) for percent in (90, 10, 50)]
     plot = make_calibration_plot([*series, Series("val/abs_rel", [10], [0.1])])
     assert plot is not None
-    assert plot.about == "25% off in the mean"
+    assert plot.note == "Across: nominal coverage. 25% off in the mean"
     (measured,), (nominal,) = read_line(plot.svg, "c0"), read_line(plot.svg, "c1")
     assert nominal[0] == (figures.LEFT, BOTTOM)
     rise = [(end[1] - start[1]) / (end[0] - start[0]) for start, end in (measured[:: len(measured) - 1], nominal)]

@@ -8,12 +8,12 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.report.metric_labels import Better
+from stadia.report.metric_labels import Better, format_number
 from stadia.report.run_files import Series
 
 if TYPE_CHECKING:
@@ -125,34 +125,32 @@ def label_values(axes: Axes, low: float, high: float, *, log: bool = False) -> N
 
 
 @dataclass(frozen=True)
-class CurveLine:
-    """One curve in the legend: its name, color (number in the palette), and last and best value."""
+class LegendRow:
+    """A row of a legend: the name and texts beside it. color: number in the palette, or truth. tone: stop or soft."""
 
+    color: int | Literal["truth"]
     name: str
-    color: int
-    last: float
-    best: float
-    best_step: int
-    not_finite: int
-    first_not_finite: int | None
+    value: str = ""
+    about: str = ""
+    tone: str = "soft"
 
 
 @dataclass(frozen=True)
-class CurvePlot:
-    """A panel of curves over steps; the note describes what is drawn."""
+class Chart:
+    """A chart with its legend; the note describes what is drawn, an alert what is wrong."""
 
     title: str
     svg: str
-    lines: list[CurveLine]
-    better: Better
-    log: bool
+    legend: list[LegendRow]
     note: str = ""
+    alerts: tuple[str, ...] = ()
+    is_log: bool = False
 
 
 def make_plot(
     title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (), note: str = "",
-) -> CurvePlot | None:  # fmt: skip
+) -> Chart | None:  # fmt: skip
     """Make the curves of one panel, or None where no value is finite. marks: (first step, label) of each stage.
 
     Many `noisy` points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span
@@ -188,24 +186,29 @@ def make_plot(
             axes.plot(steps, mean, color=color, marker="o" if has_dots else "", clip_on=not has_dots)
 
     svg = render_svg(f"{title} over steps", draw)
-    lines = [_describe_curve(s, number, smoothed[number], better) for number, s in enumerate(series)]
-    return CurvePlot(title, svg, lines, better, log, note)
+    legend = [_describe_curve(s, number, smoothed[number], better) for number, s in enumerate(series)]
+    return Chart(title, svg, legend, note, tuple(filter(None, map(_describe_broken, series))), log)
 
 
-def _describe_curve(s: Series, number: int, smoothed: NDArray[np.float64], better: Better) -> CurveLine:
-    finite = np.isfinite(smoothed)
-    ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
-    best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
+def _describe_curve(s: Series, number: int, smoothed: NDArray[np.float64], better: Better) -> LegendRow:
+    finite = np.flatnonzero(np.isfinite(smoothed))
+    last, about = math.nan, ""
+    if len(finite):
+        last = float(smoothed[finite[-1]])
+        best = finite[np.argmax(smoothed[finite]) if better == "higher" else np.argmin(smoothed[finite])]
+        about = f"best {format_number(float(smoothed[best]))} at step {s.steps[best]}" if better != "neither" else ""
+    return LegendRow(number % len(PALETTE), shorten_name(s.name), f"last {format_number(last)}", about)
+
+
+def _describe_broken(s: Series) -> str:
+    """Describe how often a value was not finite; "" for never."""
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
-    return CurveLine(
-        name=re.sub("^(train/term|time|gradient)/", "", s.name),
-        color=number % len(PALETTE),
-        last=float(smoothed[finite][-1]) if finite.any() else math.nan,
-        best=float(smoothed[best]),
-        best_step=s.steps[best],
-        not_finite=len(broken),
-        first_not_finite=broken[0] if broken else None,
-    )
+    return f"{shorten_name(s.name)} was not finite {len(broken)} times, first at step {broken[0]}." if broken else ""
+
+
+def shorten_name(name: str) -> str:
+    """Return the name of a scalar without what the title of its panel says."""
+    return re.sub("^(train/term|time|gradient)/", "", name)
 
 
 def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
@@ -283,48 +286,34 @@ class CameraPath:
     gaps: Any = ()
 
 
-@dataclass(frozen=True)
-class PathFigure:
-    """The paths of one recording: those in the legend, and the charts. `heights` is empty where no height varies."""
-
-    lines: list[CameraPath]
-    has_truth: bool
-    from_above: str
-    heights: str
-
-
-def draw_camera_paths(recording: str, paths: Sequence[CameraPath], true: CameraPath) -> PathFigure | None:
-    """Draw paths of one recording from above, and their heights where one varies; None without a path to draw."""
+def draw_camera_paths(recording: str, paths: Sequence[CameraPath], true: CameraPath) -> list[Chart]:
+    """Draw paths of one recording from above, and their heights where one varies; nothing without a path to draw."""
     drawn = [(path, points) for path in (true, *paths) if (points := _as_floats(path.points_m, columns=2)) is not None]
-    lines = [path for path, _ in drawn if path is not true]
-    if not lines:
-        return None
+    legend = [LegendRow(path.color, path.name, path.error) for path, _ in drawn if path is not true]
+    if not legend:
+        return []
+    if drawn[0][0] is true:
+        legend.append(LegendRow("truth", true.name))
     profiles = [(path, profile) for path, points in drawn if (profile := _make_profile(path, points)) is not None]
 
+    def plot(axes: Axes, lines: Sequence[tuple[CameraPath, NDArray[np.float64]]]) -> None:
+        for path, rows in lines:
+            _plot_line(axes, rows, path, is_truth=path is true)
+        label_axis(axes.xaxis)
+        label_axis(axes.yaxis)
+
     def draw_from_above(axes: Axes) -> None:
+        plot(axes, drawn)
+        axes.plot(*drawn[0][1][:1].T, "o", color=INK, markersize=9)
         axes.grid(visible=True, axis="both")
         axes.set_aspect("equal", adjustable="datalim")
-        for path, points in drawn:
-            _plot_line(axes, points, path, is_truth=path is true)
-        axes.plot(*drawn[0][1][:1].T, "o", color=INK, markersize=9)
-        for axis in (axes.xaxis, axes.yaxis):
-            label_axis(axis)
 
-    def draw_heights(axes: Axes) -> None:
-        for path, profile in profiles:
-            _plot_line(axes, profile, path, is_truth=path is true)
-        for axis in (axes.xaxis, axes.yaxis):
-            label_axis(axis)
-
-    is_level = not any(
-        np.ptp(height) > MIN_HEIGHT_SHARE * along[-1] > 0 for _, profile in profiles for along, height in [profile.T]
-    )
-    return PathFigure(
-        lines,
-        has_truth=len(drawn) > len(lines),
-        from_above=render_svg(f"camera paths of {recording} from above", draw_from_above, height=300, corner="m"),
-        heights="" if is_level else render_svg(f"height over distance of {recording}", draw_heights, corner="m"),
-    )
+    svg = render_svg(f"camera paths of {recording} from above", draw_from_above, height=300, corner="m")
+    charts = [Chart("", svg, legend)]
+    if any(np.ptp(profile[:, 1]) > MIN_HEIGHT_SHARE * profile[-1, 0] > 0 for _, profile in profiles):
+        svg = render_svg(f"height over distance of {recording}", lambda axes: plot(axes, profiles), corner="m")
+        charts.append(Chart("Height over distance", svg, legend))
+    return charts
 
 
 def _make_profile(path: CameraPath, points: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stadia.report.figures import PALETTE, CameraPath, PathFigure, draw_camera_paths, draw_histogram
+from stadia.report.figures import PALETTE, CameraPath, Chart, draw_camera_paths, draw_histogram
 from stadia.report.metric_labels import (
     ALIGNMENT_MEANINGS,
     METRES,
@@ -276,7 +276,7 @@ class RecordingPaths:
     """
 
     recording: str
-    figure: PathFigure
+    charts: list[Chart]
     methods: list[str]
     aligned: list[str]
     place: str = ""
@@ -302,9 +302,9 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
         recording = str(first.get("recording") or first_name)
         true_path = _read_path("true path", 0, first, "true")
         paths = [_read_path(labels[name], colors[labels[name]], score, "estimated") for name, score in files.items()]
-        if figure := draw_camera_paths(recording, paths, true_path):
+        if charts := draw_camera_paths(recording, paths, true_path):
             methods, aligned = _describe_methods(files), _describe_path_alignments(files, labels)
-            drawn.append((_relative_error(files), RecordingPaths(recording, figure, methods, aligned)))
+            drawn.append((_relative_error(files), RecordingPaths(recording, charts, methods, aligned)))
     return _fold_figures(drawn)
 
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stadia.report.figures import MIN_CURVE_STEPS, PALETTE, CurvePlot, label_steps, label_values, make_plot, render_svg
+from stadia.report.figures import (
+    MIN_CURVE_STEPS,
+    PALETTE,
+    Chart,
+    LegendRow,
+    label_steps,
+    label_values,
+    make_plot,
+    render_svg,
+)
 from stadia.report.metric_labels import (
     LOSS,
     RATE,
@@ -56,7 +65,7 @@ def list_stages(run: RunFiles) -> list[tuple[int, str]]:
     ]
 
 
-def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[CurvePlot]:
+def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Chart]:
     """Make panels: loss (training and validation), its terms, validation scores, other values, learning rate, time."""
     groups = _group_by_panel([s for s in series if len(s.steps) >= MIN_CURVE_STEPS])
     plots = []
@@ -99,30 +108,7 @@ def _group_by_panel(series: Sequence[Series]) -> dict[PanelLabel, list[Series]]:
 # -- Weights and gradients of each group of layers over the training, from histograms.csv.
 
 
-@dataclass(frozen=True)
-class SpreadBand:
-    """Weights or gradients in the legend: color (number in the palette), last median, and text of the share of zeros.
-
-    dead: nearly all values are 0.
-    """
-
-    name: str
-    color: int
-    last: float
-    zero: str
-    dead: bool
-
-
-@dataclass(frozen=True)
-class LayerPlot:
-    """A group of layers."""
-
-    title: str
-    svg: str
-    bands: list[SpreadBand]
-
-
-def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[LayerPlot]:
+def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[Chart]:
     """Plot weights and gradients of each group on one logarithmic axis, where it has at least MIN_CURVE_STEPS steps."""
     groups: dict[str, list[ValueSpread]] = {}
     for spread in spreads:
@@ -132,11 +118,11 @@ def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[LayerPlot]:
     return [plot for group, members in groups.items() if (plot := _plot_group(group, members)) is not None]
 
 
-def _plot_group(group: str, spreads: Sequence[ValueSpread]) -> LayerPlot | None:
+def _plot_group(group: str, spreads: Sequence[ValueSpread]) -> Chart | None:
     medians = [row[2] for spread in spreads for row in spread.percentiles if row[2] > 0]
     if not medians:
         return None
-    bands = [_describe_spread(spread) for spread in spreads]
+    colors = [PALETTE[SPREAD_KINDS.index(spread.name.partition("/")[0])] for spread in spreads]
     highest = max(row[4] for spread in spreads for row in spread.percentiles)
     smallest = min(size for spread in spreads for row in spread.percentiles for size in row if size > 0)
     low = 10 ** math.floor(math.log10(max(smallest, min(medians) / 10**DECADES_BELOW)))
@@ -144,47 +130,37 @@ def _plot_group(group: str, spreads: Sequence[ValueSpread]) -> LayerPlot | None:
     def draw(axes: Axes) -> None:
         label_steps(axes, min(spread.steps[0] for spread in spreads), max(spread.steps[-1] for spread in spreads))
         label_values(axes, low, max(2 * highest, 10 * low), log=True)
-        for spread, band in zip(spreads, bands, strict=True):
+        for spread, color in zip(spreads, colors, strict=True):
             p05, p25, p50, p75, p95 = np.maximum(spread.percentiles, low).T
             for bottom, top in ((p05, p95), (p25, p75)):
-                axes.fill_between(spread.steps, bottom, top, color=PALETTE[band.color], alpha=0.16, linewidth=0)
-            axes.plot(spread.steps, p50, color=PALETTE[band.color])
+                axes.fill_between(spread.steps, bottom, top, color=color, alpha=0.16, linewidth=0)
+            axes.plot(spread.steps, p50, color=color)
 
-    return LayerPlot(group, render_svg(f"weights and gradients of {group} over steps", draw), bands)
+    svg = render_svg(f"weights and gradients of {group} over steps", draw)
+    return Chart(group, svg, list(map(_describe_spread, spreads)))
 
 
-def _describe_spread(spread: ValueSpread) -> SpreadBand:
+def _describe_spread(spread: ValueSpread) -> LegendRow:
     kind, zero = spread.name.partition("/")[0], spread.zero[-1]
-    dead = kind == "gradients" and zero >= DEAD_SHARE
-    zero_share = f"{zero:.0%} exactly 0" if zero >= 0.005 else ""
-    return SpreadBand(kind, SPREAD_KINDS.index(kind), spread.percentiles[-1][2], zero_share, dead)
+    is_dead = kind == "gradients" and zero >= DEAD_SHARE
+    return LegendRow(
+        color=SPREAD_KINDS.index(kind),
+        name=kind,
+        value=f"last {format_number(spread.percentiles[-1][2])}",
+        about=f"{zero:.0%} exactly 0" if zero >= 0.005 else "",
+        tone="stop" if is_dead else "soft",
+    )
 
 
 # -- Time of a training: phases, time a step, and share of the device's peak.
 
 
 @dataclass(frozen=True)
-class PhaseTime:
-    """A phase of the training: its color (number in the palette), and numbers as text.
-
-    share, seconds: of the whole training.  step: seconds of a step.  of_peak: share of the device's peak; "" = unknown.
-    """
-
-    name: str
-    color: int
-    share: str
-    seconds: str
-    step: str
-    of_peak: str
-
-
-@dataclass(frozen=True)
 class TimeSpent:
-    """phases: the longest first.  about: text.  has_peak: whether a phase's share of the peak is known."""
+    """phases: (name, share of the whole, time, time a step, share of the peak) as text, the longest first."""
 
-    phases: list[PhaseTime]
+    phases: list[tuple[str, str, str, str, str]]
     about: str
-    has_peak: bool
 
 
 def summarize_time(facts: Any) -> TimeSpent | None:
@@ -197,17 +173,16 @@ def summarize_time(facts: Any) -> TimeSpent | None:
     longest = [(name, value) for name, value in longest if value >= MIN_PHASE_SHARE * total]
     rest = total - sum(value for _, value in longest)
     phases = [
-        PhaseTime(
-            name=name,
-            color=color,
-            share=f"{value / total:.1%}",
-            seconds=format_duration(value),
-            step=f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else "",
-            of_peak=f"{of_peak[name]:.0%}" if name in of_peak else "",
+        (
+            name,
+            f"{value / total:.1%}",
+            format_duration(value),
+            f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else "",
+            f"{of_peak[name]:.0%}" if name in of_peak else "",
         )
-        for color, (name, value) in enumerate([*longest, *([(REST_LABEL, rest)] if rest > 0 else [])])
+        for name, value in [*longest, *([(REST_LABEL, rest)] if rest > 0 else [])]
     ]
-    return TimeSpent(phases, _describe_time(facts, total), any(phase.of_peak for phase in phases))
+    return TimeSpent(phases, _describe_time(facts, total))
 
 
 def _describe_time(facts: dict[str, Any], total: float) -> str:
@@ -236,18 +211,7 @@ def _finite_numbers(value: Any) -> dict[str, float]:
 # -- Quality of an uncertainty: order of pixels by error (sparsification), and size (calibration).
 
 
-@dataclass(frozen=True)
-class SharePlot:
-    """Curves over a share from 0 to 100 %. lines: (name, color as a number in the palette)."""
-
-    title: str
-    about: str
-    svg: str
-    lines: list[tuple[str, int]]
-    x_label: str
-
-
-def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePlot]:
+def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[Chart]:
     """Plot sparsification for each score file with an `uncertainty` and each error with three valid curves."""
     plots = []
     for stem, score in scores.items():
@@ -261,7 +225,7 @@ def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePl
     return plots
 
 
-def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curves: Sequence[list[float]]) -> SharePlot:
+def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curves: Sequence[list[float]]) -> Chart:
     """Plot values at equal steps from 0 to 100 % of the pixels; the last, of no pixel at all, is left out."""
     label = metric_label(name).label
     named = (("AUSE", values.get("ause")), ("AURG", values.get("aurg")))
@@ -277,7 +241,7 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
     return _make_share_plot(title, ", ".join(numbers), lines, "left out", top=max(map(max, curves)))
 
 
-def make_calibration_plot(series: list[Series]) -> SharePlot | None:
+def make_calibration_plot(series: list[Series]) -> Chart | None:
     """Plot measured against nominal coverage of the intervals at the last validation; None where not logged."""
     matches = ((COVERAGE_NAME.match(s.name), s.values[-1]) for s in series)
     points = sorted((int(match[1]) / 100, value) for match, value in matches if match and is_finite(value))
@@ -296,7 +260,7 @@ def is_calibration(series: Series) -> bool:
 
 def _make_share_plot(
     title: str, about: str, lines: dict[str, list[tuple[float, float]]], x_label: str, top: float
-) -> SharePlot:
+) -> Chart:
     def draw(axes: Axes) -> None:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
@@ -304,8 +268,8 @@ def _make_share_plot(
         for points, color in zip(lines.values(), PALETTE, strict=False):
             axes.plot(*np.transpose(points), color=color)
 
-    svg = render_svg(title, draw, corner="")
-    return SharePlot(title, about, svg, [(name, color) for color, name in enumerate(lines)], x_label)
+    legend = [LegendRow(color, name) for color, name in enumerate(lines)]
+    return Chart(title, render_svg(title, draw, corner=""), legend, f"Across: {x_label}. {about}")
 
 
 def _read_curve(values: Any) -> list[float]:
