@@ -253,7 +253,7 @@ def test_runs_of_a_class_with_other_values_differ_in_them(
     text = write_comparison(before, now)
     assert "| `own_values.power` | 1 | 3 |" in text
     assert "Their class has other values (power): their losses may be different measures." in text
-    assert "own_values.power" in [change.key for change in compare_runs(before, now).code_and_data]
+    assert "own_values.power" in [change.key for _, changes in compare_runs(before, now).groups for change in changes]
     assert "own_values" not in write_comparison(before, before)
     earlier = replace(before, run={key: value for key, value in before.run.items() if key != OWN_VALUES})
     for pair in ((earlier, now), (now, earlier)):

@@ -158,7 +158,7 @@ def test_long_numbers_are_rounded_where_they_still_differ(make_run, minutes, sho
         read_run(make_run(f"2026-03-0{day}-100000-a", config=BASE | {"training": {"max_minutes": one}}))
         for day, one in enumerate(minutes, 1)
     )
-    (change,) = compare_runs(first, second).config
+    ((_, (change,)),) = compare_runs(first, second).groups
     assert (change.before, change.now) == (shown or tuple(map(str, minutes)))
 
 

@@ -11,7 +11,7 @@ import platform
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
 MAX_NAMES = 3  # recordings of a finding
 MAX_SHORT_SERIES = 12  # listed by name; more are counted
-MAX_VALUE_CHARS = 200  # of a value in the table of the run; lists of hashes are longer
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 
 
@@ -100,9 +99,7 @@ def build_report(
 def _make_environment() -> Environment:
     """Make what the templates see. They are compiled once a process, which takes as long as to fill them."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
-    environment.filters["number"] = format_number
-    return environment
+    return Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
 
 
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
@@ -110,7 +107,6 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     template = _make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
     script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
-    paths = score_tables.make_path_figures(run.scores)
     scores = score_tables.merge_equal_scores(run.scores)
     facts = {
         key: value for key, value in flatten_mapping(run.run).items() if not key.startswith(("environment", "time."))
@@ -129,7 +125,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         tiles=make_tiles(run),
         findings=findings,
         not_checked=list_unchecked(run),
-        severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
+        severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f, *_ in findings))},
         short_series=list_short_series(series, run.spreads),
         curves=make_curves(series, list_stages(run)),
         max_short_series=MAX_SHORT_SERIES,
@@ -147,23 +143,15 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         clouds=load_point_clouds(run),
         score_tables=score_tables.make_score_tables(scores),
         image_scores=score_tables.make_image_scores(score_tables.leave_out_mirrored(scores)),
-        odometry=[recording for recording in paths if recording.is_open],
-        odometry_folded=[recording for recording in paths if not recording.is_open],
-        odometry_methods=dict.fromkeys(method for recording in paths for method in recording.methods),
+        paths=score_tables.make_path_figures(run.scores),
         changes=compare_runs(before, run) if before is not None else None,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         environment=flatten_mapping(run.run.get("environment", {})),
-        provenance={key: _shorten(value) for key, value in facts.items()},
+        provenance=facts,
         patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def _shorten(value: Any) -> str:
-    """Return a value as text, cut at MAX_VALUE_CHARS."""
-    text = str(value)
-    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}… ({len(text)} characters)"
 
 
 def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
@@ -198,12 +186,10 @@ def _list_run_facts(run: RunFiles) -> list[str]:
 def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
     """Describe how long a run took. The time between the parts of a resumed one is not its own."""
     if parts := len(as_list(run.run.get("resumed"))):
-        times, text = run.run.get("time"), f"in {parts + 1} parts"
-        if not isinstance(times, dict) or times.get("steps") != run.steps:  # of one part alone
-            return text
-        if not is_finite(known := times.get("wall_s")) or known < 0:
-            return text
-        return f"took {format_duration(known)} to train and validate, {text}"
+        times = run.run.get("time")
+        is_whole = isinstance(times, dict) and times.get("steps") == run.steps and is_finite(times.get("wall_s"))
+        took = f"took {format_duration(times['wall_s'])} to train and validate, " if is_whole else ""
+        return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         return f"took {format_duration(seconds)} to train and validate"
     return ""
@@ -226,23 +212,18 @@ def _parse_time(text: Any) -> datetime | None:
 # -- Findings.
 
 
-@dataclass(frozen=True)
-class ReportFinding:
-    """A finding with every part as text, "" where absent. sentences: (measured, expected, cause or fix; text)."""
+def list_findings(run: RunFiles) -> list[tuple[dict[str, Any], str, EvidenceLayout, EmbeddedImage | None]]:
+    """Return (finding, where, evidence, image) in written order: causes before symptoms.
 
-    code: str
-    title: str
-    severity: str
-    stage: str
-    where: str
-    sentences: list[tuple[str, str]]
-    evidence: EvidenceLayout
-    image: EmbeddedImage | None
-
-
-def list_findings(run: RunFiles) -> list[ReportFinding]:
-    """Return the findings in written order: causes before symptoms. Notes about skipped checks are left out."""
-    return [_make_finding(finding, run) for finding in run.findings if not _is_skipped_check(finding)]
+    Notes about skipped checks are left out.
+    """
+    shown = []
+    for finding in run.findings:
+        if not _is_skipped_check(finding):
+            evidence = finding.get("evidence")
+            arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
+            shown.append((finding, _format_where(finding), arranged, _embed_evidence_image(arranged.image, run)))
+    return shown
 
 
 def list_unchecked(run: RunFiles) -> list[tuple[str, str]]:
@@ -254,15 +235,6 @@ def list_unchecked(run: RunFiles) -> list[tuple[str, str]]:
 def _is_skipped_check(finding: dict[str, Any]) -> bool:
     """Return whether a finding is a note of family N, which is about a check and not about the data."""
     return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
-
-
-def _make_finding(finding: dict[str, Any], run: RunFiles) -> ReportFinding:
-    evidence = finding.get("evidence")
-    arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
-    sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "fix") if finding.get(name)]
-    code, title, severity, stage = (str(finding.get(name) or "") for name in ("code", "title", "severity", "stage"))
-    image = _embed_evidence_image(arranged.image, run)
-    return ReportFinding(code, title, severity, stage, _format_where(finding), sentences, arranged, image)
 
 
 def _format_where(finding: dict[str, Any]) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import DataError
@@ -15,20 +13,19 @@ from stadia.core.recorded_facts import match_facts
 from stadia.files.atomic_files import atomic_write
 from stadia.files.run_names import describe_place
 from stadia.process.matplotlib_settings import format_plot_text
-from stadia.report.figures import PALETTE
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
 from stadia.report.quality_summary import measure_late_decrease
 from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
 
 MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
-MAX_CODE_FILES = 12
+MAX_CODE_FILES, MAX_PANELS = 12, 8
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
-MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
-IDENTITY = ("code", "recipe_class", "data", "version", "seed", "command")
-"""Keys of run.json that identify code, data and command."""
+FREE_KEYS = ("seed", "data.path", "data.cache")
+"""Keys of the configuration that confound nothing: the fingerprint of the data is compared."""
 
+MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
 OWN_VALUES = "own_values"
-"""Key of run.json that runs of earlier versions lack."""
+"""Key of run.json with the values of a user's class."""
 
 
 @dataclass(frozen=True)
@@ -60,36 +57,19 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
     start = [change for change in config if change.key == "start_from"]
     relevant = [change for change in select_relevant_changes(config) if change.key != "start_from"]
 
-    def diff(part: str) -> list[ValueChange]:
-        """Return the differences in a part of run.json."""
-        facts, others = before.run.get(part) or {}, now.run.get(part) or {}
-        if part == "data":  # earlier versions recorded less
-            facts = match_facts(facts, others)
-            others = match_facts(others, facts)
-        old, new = (flatten_mapping({part: each} if each else {}) for each in (facts, others))
-        return diff_mappings(old, new)
+    def diff(*parts: str) -> list[ValueChange]:
+        """Return the differences in parts of run.json."""
+        old, new = ({part: run.run[part] for part in parts if run.run.get(part)} for run in (before, now))
+        return diff_mappings(flatten_mapping(old), flatten_mapping(match_facts(new, old)))
 
     return RunDifference(
         config=relevant,
         aside=[change for change in config if change not in relevant and change not in start],
-        code=[
-            *(change for part in ("version", "recipe_class") for change in diff(part)),
-            *_diff_own_values(before, now),
-            *diff("code"),
-            *diff_patches(before.patch, now.patch),
-        ],
+        code=[*diff("version", "recipe_class", OWN_VALUES, "code"), *diff_patches(before.patch, now.patch)],
         data=diff("data"),
         environment=diff("environment"),
         start=[*start, *diff("weights")],
     )
-
-
-def _diff_own_values(before: RunFiles, now: RunFiles) -> list[ValueChange]:
-    """Return the values of a user's class that differ; none where one of the runs has no record of them."""
-    if not all(OWN_VALUES in run.run for run in (before, now)):
-        return []
-    old, new = (flatten_mapping({OWN_VALUES: run.run[OWN_VALUES]}) for run in (before, now))
-    return diff_mappings(old, new)
 
 
 def diff_patches(before: str, now: str) -> list[ValueChange]:
@@ -124,73 +104,26 @@ def _count_lines(lines: Sequence[str] | None) -> str:
 
 @dataclass(frozen=True)
 class RunChanges:
-    """The differences to the previous run in groups; `outcome` compares the scores of both."""
+    """The differences to the previous run: groups with their titles, scores of both, and cautions."""
 
     before: str
-    config: list[ValueChange]
-    code_and_data: list[ValueChange]
-    environment: list[ValueChange]
+    groups: list[tuple[str, list[ValueChange]]]
     outcome: list[ValueChange]
-
-    @property
-    def is_empty(self) -> bool:
-        """Return whether nothing changed."""
-        return not (self.config or self.code_and_data or self.environment)
-
-    @property
-    def confounded(self) -> str:
-        """Return a warning where scores are compared and more than one key changed; else "".
-
-        Seeds and paths do not count: the fingerprint of the data is compared.
-        """
-        keys = [change.key for change in select_relevant_changes(self.config, ("seed", "data.path", "data.cache"))]
-        if len(keys) < 2 or not self.outcome:
-            return ""
-        return f"{len(keys)} keys changed at once ({', '.join(keys)}): scores do not show the effect of any single one."
-
-    @property
-    def data_note(self) -> str:
-        """Return a note where the runs trained on different data; else ""."""
-        if not any("fingerprint" in change.key for change in self.code_and_data):
-            return ""
-        return "The data differ from those of the previous run: scores may differ for that alone."
+    cautions: list[str]
 
 
 def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
-    """Compare two runs."""
-    old_result, new_result = flatten_mapping(before.result), flatten_mapping(now.result)
-    old_environment, new_environment = (flatten_mapping(run.run.get("environment", {})) for run in (before, now))
-    return RunChanges(
-        before=before.folder.resolve().name,
-        config=[_round_change(one) for one in diff_mappings(before.config, now.config)],
-        code_and_data=[
-            *(_shorten_data(one) for one in diff_mappings(_flatten_identity(before), _flatten_identity(now))),
-            *_diff_own_values(before, now),
-        ],
-        environment=diff_mappings(old_environment, new_environment),
-        outcome=[
-            ValueChange(key, format_metric(key, old_result[key]), format_metric(key, value))
-            for key, value in new_result.items()
-            if key in old_result and metric_label(key).better != "neither"
-        ],
-    )
-
-
-def _round_change(change: ValueChange) -> ValueChange:
-    """Return a change of a long number with six digits of both, where they still differ: 2.57219 minutes."""
-    before, now = (_LONG_NUMBER.sub(lambda found: f"{float(found[0]):.6g}", one) for one in (change.before, change.now))
-    return change if before == now else ValueChange(change.key, before, now)
-
-
-def _shorten_data(change: ValueChange) -> ValueChange:
-    """Return a change of the data without long hashes, and of the trained images that they are others."""
-    if ".train_images" in change.key:
-        return ValueChange(change.key, "", "other images")
-    return shorten_hashes(change)
-
-
-def _flatten_identity(run: RunFiles) -> dict[str, Any]:
-    return flatten_mapping({key: run.run[key] for key in IDENTITY if key in run.run})
+    """Compare two runs, and the results of both."""
+    difference = diff_runs(before, now)
+    old, new = flatten_mapping(before.result), flatten_mapping(now.result)
+    outcome = [
+        ValueChange(key, format_metric(key, old[key]), format_metric(key, value))
+        for key, value in new.items()
+        if key in old and metric_label(key).better != "neither"
+    ]
+    groups = [(title, list(map(shorten_change, changes))) for title, changes in difference.groups()]
+    cautions = list_confounders(difference) if outcome else []
+    return RunChanges(before.folder.resolve().name, groups, outcome, cautions)
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
@@ -209,19 +142,19 @@ def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
 
 def write_journal(runs: Sequence[RunFiles]) -> str:
     """Format the journal of runs as Markdown; each run is compared with the previous one of its recipe."""
-    parts, before = ["<!-- stadia-journal -->", "# Journal", ""], dict[str, RunFiles]()
+    paragraphs, before = ["<!-- stadia-journal -->\n# Journal"], dict[str, RunFiles]()
     for run in runs:
-        parts += [f"## {run.folder.resolve().name}", "", *_describe_start(run, runs), ""]
+        paragraphs += [f"## {run.folder.resolve().name}", "\n".join(_describe_start(run, runs))]
         if run.recipe in before:
-            parts += [*_list_changes(before[run.recipe], run), ""]
+            paragraphs += _list_changes(before[run.recipe], run)
         else:
-            parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
-        parts += [f"Happened: {describe_outcome(run)}", "", *_list_paragraphs(f"Lost: {one}." for one in run.lost)]
-        if validations := [f"- {line}" for line in _list_validations(run)]:
-            parts += [*validations, ""]
-        parts += [*_list_findings(run), ""]
+            paragraphs.append(f"Changed: nothing to compare with, the first run of `{run.recipe}` here.")
+        paragraphs += [f"Happened: {describe_outcome(run)}", *(f"Lost: {file}." for file in run.lost)]
+        validations = [f"- {_describe_series(series)}" for series in run.series if _is_validation(series)]
+        paragraphs += ["\n".join(validations)] * bool(validations)
+        paragraphs += _list_findings(run)
         before[run.recipe] = run
-    return "\n".join(parts).rstrip() + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
@@ -229,7 +162,7 @@ def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
     seed, started = run.run.get("seed", "?"), run.run.get("started", "at an unknown time")
     yield f"`{run.recipe}`, seed {seed}, started {started}, {label}."
     if (parent := run.config.get("start_from")) is not None:
-        names = [one.folder.resolve().name for one in runs if _is_inside_run(parent, one)]
+        names = [candidate.folder.resolve().name for candidate in runs if _is_inside_run(parent, candidate)]
         yield f"Starts from {names[0]}." if names else f"Starts from {parent}, which is not among these runs."
     if resumed := run.run.get("resumed"):
         yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
@@ -242,19 +175,24 @@ def _is_inside_run(path: object, run: RunFiles) -> bool:
 
 def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
     name, groups = before.folder.resolve().name, diff_runs(before, now).groups()
-    if not groups:
-        return [f"Changed against {name}: nothing."]
     lines = [f"- {title}: `{shorten_change(change)}`" for title, changes in groups for change in changes]
-    return [f"Changed against {name}:", "", *lines]
+    return [f"Changed against {name}:", "\n".join(lines)] if lines else [f"Changed against {name}: nothing."]
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
-    """Shorten long values: hashes and paths to an end, others to the text around the first difference."""
-    change = _shorten_data(change)
+    """Shorten long values: numbers to six digits, hashes and paths to an end, others to the first difference.
+
+    A list of trained images only is another one.
+    """
+    if ".train_images" in change.key:
+        return ValueChange(change.key, "", "other images")
+    before, now = (_LONG_NUMBER.sub(lambda number: f"{float(number[0]):.6g}", t) for t in (change.before, change.now))
+    if before != now:
+        change = shorten_hashes(ValueChange(change.key, before, now))
     if max(map(len, (change.before, change.now))) <= MAX_VALUE_CHARS:
         return change
-    shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))
-    start = max(shared - CONTEXT_CHARS, 0)
+    letters = enumerate(zip(change.before, change.now, strict=False))
+    start = max(next((place for place, (old, new) in letters if old != new), 0) - CONTEXT_CHARS, 0)
     return ValueChange(change.key, *(_cut_text(text, start) for text in (change.before, change.now)))
 
 
@@ -274,15 +212,8 @@ def describe_outcome(run: RunFiles) -> str:
     return f"{count}, {end}" + (f": {error}" if error else "") + "."
 
 
-def _list_paragraphs(lines: Iterable[str]) -> list[str]:
-    return [part for line in lines for part in (line, "")]
-
-
-def _list_validations(run: RunFiles) -> Iterator[str]:
-    """Yield the best and the last value of each validation metric."""
-    for series in run.series:
-        if series.name.startswith("val/") and metric_label(series.name).better in ("lower", "higher"):
-            yield _describe_series(series)
+def _is_validation(series: Series) -> bool:
+    return series.name.startswith("val/") and metric_label(series.name).better in ("lower", "higher")
 
 
 def _describe_series(series: Series) -> str:
@@ -298,35 +229,31 @@ def _describe_series(series: Series) -> str:
 
 
 def _list_findings(run: RunFiles) -> list[str]:
-    reported = [one for one in run.findings if one.get("severity") != "note"]
-    if not run.findings:
-        return ["Found: nothing."]
-    lines = [
-        "Found:",
-        "",
-        *(f"- {one.get('severity')} {_name_finding(one)}: {one.get('measured')}" for one in reported),
-    ]
-    notes = [str(one.get("code")) for one in run.findings if one.get("severity") == "note"]
-    return [*lines, *([f"- notes: {', '.join(notes)}"] if notes else [])]
-
-
-def _name_finding(finding: dict[str, Any]) -> str:
-    """Return the code and the title; the code alone for a run of an older version."""
-    return " ".join(str(finding[name]) for name in ("code", "title") if finding.get(name))
+    """List warnings and stops with what was measured, and the codes of notes in one line."""
+    lines, notes = [], []
+    for finding in run.findings:
+        severity, code, title, measured = (finding.get(name) for name in ("severity", "code", "title", "measured"))
+        if severity == "note":
+            notes.append(str(code))
+        else:
+            lines.append(f"- {severity} {code}{f' {title}' if title else ''}: {measured}")
+    lines += [f"- notes: {', '.join(notes)}"] * bool(notes)
+    return ["Found:", "\n".join(lines)] if lines else ["Found: nothing."]
 
 
 def write_comparison(a: RunFiles, b: RunFiles) -> str:
     """Compare two runs as Markdown: differences, cautions, then the scores that both have."""
-    names, found = [run.folder.resolve().name for run in (a, b)], diff_runs(a, b)
+    names = [run.folder.resolve().name for run in (a, b)]
+    difference = diff_runs(a, b)
     lines = [f"# {names[0]} and {names[1]}", ""]
-    if not found.groups():
+    if not difference.groups():
         lines += ["No difference of configuration, start, code, data or environment.", ""]
-    for title, changes in found.groups():
+    for title, changes in difference.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
         for change in map(shorten_change, changes):
             lines.append(f"| `{change.key}` | {_escape_cell(change.before)} | {_escape_cell(change.now)} |")
         lines.append("")
-    lines += [*list_cautions(a, b, found), ""]
+    lines += [*(f"- {caution}" for caution in list_cautions(a, b, difference)), ""]
     if shared := [pair for pair in _pair_series(a, b) if pair[0].name.startswith("val/")]:
         lines += ["| metric | | first, best | second, best | first, last | second, last |", "|" + " --- |" * 6]
         lines += [_format_score_row(*pair) for pair in shared]
@@ -342,7 +269,7 @@ def _pair_series(a: RunFiles, b: RunFiles) -> list[tuple[Series, Series]]:
     return [(series, others[series.name]) for series in a.series if series.name in others]
 
 
-def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
+def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[str]:
     """Return reasons why the scores may not measure the effect of the differences."""
     cautions = []
     if a.recipe != b.recipe:
@@ -350,28 +277,34 @@ def list_cautions(a: RunFiles, b: RunFiles, found: RunDifference) -> list[str]:
     elif a.recipe_class != b.recipe_class:
         classes = " and ".join(run.recipe_class or f"that of {run.recipe}" for run in (a, b))
         cautions.append(f"Two classes trained them, {classes}: their losses may be different measures.")
-    elif own := [change.key.partition(".")[2] for change in found.code if change.is_within([OWN_VALUES])]:
-        cautions.append(f"Their class has other values ({', '.join(own)}): their losses may be different measures.")
-    if found.start:
-        cautions.append("They start from other weights, which also affect the scores.")
-    keys = [change.key for change in found.config if change.key != "seed"]
-    if len(keys) > 1:
-        cautions.append(f"{len(keys)} keys differ: the scores do not show the effect of any single one.")
-    if loss_keys := ", ".join(_list_changed_loss_keys(found)):
-        cautions.append(f"Their losses are different measures ({loss_keys}): the values of a loss are not compared.")
-    if any("fingerprint" in change.key for change in found.data):
-        cautions.append("Their data differ: scores on different data are not compared.")
+    cautions += list_confounders(difference)
     cautions += [f"{run.folder.resolve().name}: {line}." for run in (a, b) for line in [*run.lost, *run.unreadable]]
     for run, other in ((a, b), (b, a)):
         if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
             cautions.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name}.")
-    cautions.append("One run each: `stadia ablate` measures how much of the difference is due to the seed.")
-    return [f"- {one}" for one in cautions]
+    return [*cautions, "One run each: `stadia ablate` measures how much of the difference is due to the seed."]
 
 
-def _list_changed_loss_keys(found: RunDifference) -> list[str]:
+def list_confounders(difference: RunDifference) -> list[str]:
+    """Return the differences for which scores do not show the effect of a single changed key."""
+    notes = []
+    if own := [change.key.partition(".")[2] for change in difference.code if change.is_within([OWN_VALUES])]:
+        notes.append(f"Their class has other values ({', '.join(own)}): their losses may be different measures.")
+    if difference.start:
+        notes.append("They start from other weights, which also affect the scores.")
+    keys = [change.key for change in difference.config if change.key not in FREE_KEYS]
+    if len(keys) > 1:
+        notes.append(f"{len(keys)} keys differ ({', '.join(keys)}): scores do not show the effect of any single one.")
+    if loss_keys := ", ".join(_list_changed_loss_keys(difference)):
+        notes.append(f"Their losses are different measures ({loss_keys}): the values of a loss are not compared.")
+    if any("fingerprint" in change.key for change in difference.data):
+        notes.append("Their data differ: scores on different data are not compared.")
+    return notes
+
+
+def _list_changed_loss_keys(difference: RunDifference) -> list[str]:
     """Return the changed keys that change the meaning of the loss."""
-    return [change.key for change in found.config if change.is_within(["loss"])]
+    return [change.key for change in difference.config if change.is_within(["loss"])]
 
 
 def _format_score_row(a: Series, b: Series) -> str:
@@ -394,19 +327,18 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     """
     from matplotlib.figure import Figure
 
-    wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][: len(PALETTE)]
-    shared = [pair for pair in _pair_series(a, b) if pair[0].name in wanted]
-    if not shared:
+    drawn = [pair for pair in _pair_series(a, b) if pair[0].name.startswith("val/") or pair[0].name == "train/loss"]
+    if not drawn:
         return False
     apart = bool(_list_changed_loss_keys(diff_runs(a, b)))
-    drawn = [panel for pair in shared for panel in _split_panels(*pair, apart=apart)]
-    figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
+    panels = [panel for pair in drawn[:MAX_PANELS] for panel in _split_panels(*pair, apart=apart)]
+    figure = Figure(figsize=(7.5, 2.4 * len(panels)), layout="constrained")
+    styles = {"color": "#1f5fa8"}, {"color": "#c4661f", "linestyle": "--"}
     names = [format_plot_text(run.folder.resolve().name) for run in (a, b)]
-    for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
+    for axes, (title, curves) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         for number, series in curves:
-            color, line = (("#1f5fa8", "-"), ("#c4661f", "--"))[number]
             marker = "." if len(series.steps) < 30 else None
-            axes.plot(series.steps, series.values, line, color=color, marker=marker, label=names[number])
+            axes.plot(series.steps, series.values, marker=marker, label=names[number], **styles[number])
         axes.set_ylabel(format_plot_text(title))
         axes.legend(fontsize="small")
     axes.set_xlabel("step")
@@ -420,6 +352,6 @@ def _split_panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[
     """Return (title, (run number, curve)) of each panel of a metric: two panels where the metric has two meanings."""
     title = metric_label(a.name).label
     if apart and a.name.startswith(LOSS_METRICS):
-        return [(f"{title} (a measure of its own)", [(number, one)]) for number, one in enumerate((a, b))]
+        return [(f"{title} (a measure of its own)", [curve]) for curve in enumerate((a, b))]
     same = (a.steps, a.values) == (b.steps, b.values)
-    return [(f"{title}\n(the same in both)" if same else title, [(0, a), (1, b)])]
+    return [(f"{title}\n(the same in both)" if same else title, list(enumerate((a, b))))]
