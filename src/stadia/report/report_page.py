@@ -187,8 +187,9 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
     """Describe how long a run took. The time between the parts of a resumed one is not its own."""
     if parts := len(as_list(run.run.get("resumed"))):
         times = run.run.get("time")
-        is_whole = isinstance(times, dict) and times.get("steps") == run.steps and is_finite(times.get("wall_s"))
-        took = f"took {format_duration(times['wall_s'])} to train and validate, " if is_whole else ""
+        known = times if isinstance(times, dict) and times.get("steps") == run.steps else {}  # not of one part alone
+        wall_s = known.get("wall_s")
+        took = f"took {format_duration(wall_s)} to train and validate, " if is_finite(wall_s) else ""
         return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         return f"took {format_duration(seconds)} to train and validate"

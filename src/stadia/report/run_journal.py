@@ -288,7 +288,8 @@ def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[s
 def list_confounders(difference: RunDifference) -> list[str]:
     """Return the differences for which scores do not show the effect of a single changed key."""
     notes = []
-    if own := [change.key.partition(".")[2] for change in difference.code if change.is_within([OWN_VALUES])]:
+    own = [change.key.partition(".")[2] for change in difference.code if change.is_within([OWN_VALUES])]
+    if own and not any(change.key == "recipe_class" for change in difference.code):
         notes.append(f"Their class has other values ({', '.join(own)}): their losses may be different measures.")
     if difference.start:
         notes.append("They start from other weights, which also affect the scores.")
