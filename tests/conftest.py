@@ -68,12 +68,12 @@ def _without_git_and_disk() -> Iterator[None]:
 def _without_findings_of_earlier_checks() -> Iterator[None]:
     """Every training checks its data: what a test puts in the place of a check stays in that test.
 
-    tests/diagnostics/preflight_cache and tests/recipes/test_reused_data_checks.py prove what is used again.
+    tests/diagnostics/test_findings_cache.py and tests/recipes/test_reused_data_checks.py prove what is used again.
     """
-    from stadia.diagnostics.preflight_cache import reused_findings
+    from stadia.diagnostics import findings_cache
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reused_findings, "find_private_folder", lambda name: None)
+        patch.setattr(findings_cache, "find_private_folder", lambda name: None)
         yield
 
 
@@ -106,11 +106,11 @@ def _detect_features_once() -> Iterator[None]:
 def _check_equal_data_once() -> Iterator[None]:
     """Most trainings have the same few recordings: each process checks them once, until a file of them changes.
 
-    tests/diagnostics/preflight_cache proves that whatever changes the findings changes the fingerprint.
+    tests/diagnostics/test_findings_cache.py proves that whatever changes the findings changes the fingerprint.
     """
     from stadia.core.errors import StadiaError
     from stadia.diagnostics.finding import Finding
-    from stadia.diagnostics.preflight_cache.data_fingerprint import NoFingerprintError, fingerprint_data
+    from stadia.diagnostics.findings_cache import NoFingerprintError, fingerprint_data
     from stadia.recipes.base import video_data
 
     check, found = video_data.run_preflight, dict[tuple[str, float], list[Finding]]()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entries import FAMILIES, READINGS, Entry
+from stadia.diagnostics.catalog.entries import Entry, load_readings
+from stadia.diagnostics.finding import Family
 from website.markdown_text import escape, table
 
 INTRODUCTION = """\
@@ -25,13 +26,13 @@ LiDAR odometry), 7-Scenes kitchen (RGB-D). Broken: the mutations of `tests/mutat
 
 def write_findings() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
-    families = {letter: [e for e in CATALOG.values() if e.code[0] == letter] for letter in FAMILIES}
+    families = {family: [entry for entry in CATALOG.values() if entry.family is family] for family in Family}
     rows = [
-        (f"[{entry.code}](findings/{_slug(letter)}.md#{entry.code.lower()})", escape(entry.title), FAMILIES[letter])
-        for letter, entries in families.items()
+        (f"[{entry.code}](findings/{_slug(family)}.md#{entry.code.lower()})", escape(entry.title), family.label)
+        for family, entries in families.items()
         for entry in entries
     ]
-    readings = [(r.measurement, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
+    readings = [(r.measurement, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in load_readings()]
     head = ("measurement", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
     measured = table(head, ([escape(cell) for cell in row] for row in readings))
     pages = {
@@ -39,14 +40,14 @@ def write_findings() -> dict[str, str]:
             (INTRODUCTION, table(("code", "finding", "family"), rows), "", CALIBRATED, measured, "")
         )
     }
-    for letter, entries in families.items():
-        title = f"# Findings {letter}: {FAMILIES[letter]}"
-        pages[f"reference/findings/{_slug(letter)}.md"] = "\n\n".join((title, *map(_write_entry, entries))) + "\n"
+    for family, entries in families.items():
+        title = f"# Findings {family}: {family.label}"
+        pages[f"reference/findings/{_slug(family)}.md"] = "\n\n".join((title, *map(_write_entry, entries))) + "\n"
     return pages
 
 
-def _slug(letter: str) -> str:
-    return FAMILIES[letter].replace(" ", "-")
+def _slug(family: Family) -> str:
+    return family.label.replace(" ", "-")
 
 
 def _write_entry(entry: Entry) -> str:

@@ -36,7 +36,8 @@ from stadia.core.types import Camera, DepthScale, Prediction
 from stadia.datasets.config import SourceOptions
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize_views

@@ -14,8 +14,8 @@ import pytest
 from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import RunError
+from stadia.diagnostics import findings_cache
 from stadia.diagnostics.finding import Finding, Severity, Stage
-from stadia.diagnostics.preflight_cache import data_fingerprint, reused_findings
 from stadia.recipes.base import video_data
 from stadia.recipes.launch import workflow
 from stadia.recipes.launch.start_checks import find_data_findings
@@ -44,10 +44,10 @@ def checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataChecks:
     (tmp_path / "findings").mkdir()
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "check.py").write_text("LIMIT = 1\n")
-    monkeypatch.setattr(reused_findings, "find_private_folder", lambda name: tmp_path / name)
-    monkeypatch.setattr(reused_findings, "MIN_AGE_S", -3600.0)
-    monkeypatch.setattr(data_fingerprint, "PACKAGE", tmp_path / "source")
-    monkeypatch.setattr(data_fingerprint, "find_start_s", lambda: float("inf"))
+    monkeypatch.setattr(findings_cache, "find_private_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(findings_cache, "MIN_AGE_S", -3600.0)
+    monkeypatch.setattr(findings_cache, "PACKAGE", tmp_path / "source")
+    monkeypatch.setattr(findings_cache, "find_start_s", lambda: float("inf"))
     checks, check = DataChecks(), video_data.run_preflight
 
     def run(*given: Any, **options: Any) -> list[Finding]:

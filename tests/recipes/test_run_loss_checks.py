@@ -17,7 +17,7 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_fi
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
-from stadia.diagnostics.preflight.recording_survey import make_not_checked
+from stadia.diagnostics.not_checked import make_not_checked
 from stadia.recipes import configure
 from stadia.recipes.launch import start_checks, workflow
 from stadia.recipes.launch.step_measurement import DryRunResult

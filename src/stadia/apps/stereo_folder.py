@@ -23,7 +23,7 @@ from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.datasets.video.video_files import fit_to_size, read_image_size
-from stadia.diagnostics.preflight.scale_mistakes import suggest_baseline_units
+from stadia.diagnostics.preflight.scale_errors import suggest_baseline_units
 from stadia.evaluation.io.trajectory_files import (
     FORMAT_OF_COLUMNS,
     Trajectory,

@@ -101,9 +101,12 @@ def check(
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
     """Print what was not checked and exit with 1, where only a sample was, or a check of `only` could not run."""
-    fixes = {"N02": "raise --seconds"}
+    from stadia.diagnostics.not_checked import NOT_CHECKED as COULD_NOT_RUN
+    from stadia.diagnostics.not_checked import SAMPLED
+
+    fixes = {SAMPLED: "raise --seconds"}
     if only:
-        fixes["N01"] = "give DATA what the check needs, or leave it out of --only"
+        fixes[COULD_NOT_RUN] = "give DATA what the check needs, or leave it out of --only"
     if missing := [finding for finding in findings if finding.code in fixes]:
         measured = "; ".join(dict.fromkeys(finding.measured for finding in missing))
         fix = "; ".join(dict.fromkeys(fixes[finding.code] for finding in missing))
@@ -113,33 +116,30 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
 
 def _describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[str]:
     """Yield a line for each baseline and each source that it agrees with: the widest interval over recordings."""
-    from stadia.diagnostics.preflight.scale_consistency import WARN_FROM, format_interval
+    from stadia.diagnostics.preflight.scale_consistency import WARN_FROM, format_interval, round_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
-    for one in agreements:
-        groups.setdefault((f"{one.baseline_m:.4g}", one.other), []).append(one)
+    for agreement in agreements:
+        groups.setdefault((f"{agreement.baseline_m:.4g}", agreement.other), []).append(agreement)
     for (baseline_m, other), group in groups.items():
-        low, high = min(one.low for one in group), max(one.high for one in group)
+        low = min(agreement.low for agreement in group)
+        high = max(agreement.high for agreement in group)
+        shown_low, shown_high, _ = round_interval(low, high)
         ratio = format_interval(low, high)
-        counted = f"{sum(one.count for one in group)} {'motions' if other == 'poses' else 'points'}"
+        counted = f"{sum(agreement.count for agreement in group)} {'motions' if other == 'poses' else 'points'}"
         counted += f" of {len(group)} recordings" if len(group) > 1 else ""
-        if all(one.is_close for one in group) and not _holds_one(ratio):
+        is_close = all(agreement.is_close for agreement in group)
+        if is_close and not shown_low <= 1 <= shown_high:
             near, far = (low - 1, high - 1) if low > 1 else (1 - high, 1 - low)
             length = f"{100 * near:.2g} to {100 * far:.2g} % too {'long' if low > 1 else 'short'}"
             limit = f"below the limit of {100 * WARN_FROM:.0f} %"
             limit = limit if far < WARN_FROM else f"not all of it above the limit of {100 * WARN_FROM:.0f} %"
             yield f"baseline {baseline_m} m by the {other}: {length}, {limit} (95 %, {counted})"
-        elif all(one.is_close for one in group):
+        elif is_close:
             yield f"baseline {baseline_m} m agrees with the {other}: {ratio} times what they give (95 %, {counted})"
         else:
             counted += "), which does not exclude an error that would matter"
             yield f"baseline {baseline_m} m compared with the {other}: {ratio} times what they give (95 %, {counted}"
-
-
-def _holds_one(interval: str) -> bool:
-    """Return whether an interval of ratios, as printed, contains 1."""
-    low, high = map(float, interval.split(" to "))
-    return low <= 1 <= high
 
 
 def _report_findings(
@@ -237,21 +237,21 @@ def _print_findings(
     from rich.markup import escape
 
     from stadia.cli.report import print_finding
-    from stadia.diagnostics.catalog.entries import FAMILIES
-    from stadia.diagnostics.finding import WRONG_BASELINE
+    from stadia.diagnostics.finding import WRONG_BASELINE, Family
 
-    family, line = "", ""  # no empty line before the first
+    family, line = None, ""  # no empty line before the first
     for finding in findings:
-        if FAMILIES[finding.code[0]] != family:
-            family = FAMILIES[finding.code[0]]
-            console.print(f"{line}[bold]{family}[/bold]")
+        if finding.family is not None and finding.family is not family:
+            family = finding.family
+            console.print(f"{line}[bold]{family.label}[/bold]")
             line = "\n"
         print_finding(console, finding, out)
     if out is None and any(finding.image for finding in findings):
         console.print("\n[dim]--out FOLDER writes an image of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
-    notes = sum(finding.severity == "note" and not finding.code.startswith("N") for finding in findings)
-    counts["not checked"] = sum(finding.code.startswith("N") for finding in findings)
+    unchecked = [finding for finding in findings if finding.family is Family.NOT_CHECKED]
+    notes = sum(finding.severity == "note" for finding in findings if finding.family is not Family.NOT_CHECKED)
+    counts["not checked"] = len(unchecked)
     hidden = dict.fromkeys(  # mistakes whose check no recording allows
         str(finding.evidence["hides"])
         for finding in findings

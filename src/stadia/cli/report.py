@@ -97,9 +97,10 @@ def print_finding(console: Console, finding: Finding, folder: Path | None) -> No
     from rich.padding import Padding
     from rich.table import Table
 
+    from stadia.diagnostics.finding import Family
     from stadia.report.metric_labels import arrange_evidence
 
-    if finding.code.startswith("N"):
+    if finding.family is Family.NOT_CHECKED:
         console.print(f"  [{COLORS['note']}]{escape(finding.measured + format_place(finding))}[/{COLORS['note']}]")
         return
     console.print(format_headline(finding))
@@ -162,7 +163,8 @@ def diagnose(
     if opened.facts.get(OWN_CLASS) and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
         record = TrainingRecord.read(opened.folder)
         if record.recipe_class and record.own_terms:
-            own_term = ". Fix: ".join(describe_own_term(record.recipe_class, record.own_terms))
+            own = describe_own_term(record.recipe_class, record.own_terms)
+            own_term = f"{own.cause}. Fix: {own.fix}"
     if as_json:
         parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
         parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
@@ -193,8 +195,8 @@ def diagnose(
         _print_rest(console, "other causes", found.apart)
         if found.unchecked:
             console.print("\n[bold]not checked[/bold]")
-            for one in found.unchecked:
-                console.print(f"  {one.measured}", markup=False, soft_wrap=True, style="dim")
+            for finding in found.unchecked:
+                console.print(f"  {finding.measured}", markup=False, soft_wrap=True, style="dim")
     if found.stops:
         raise typer.Exit(STOPPED)
 
@@ -204,20 +206,19 @@ def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> No
 
     if findings:
         console.print(f"\n[bold]{title}[/bold]")
-    for one in findings:
-        measured = f"{one.measured}; expected {one.expected}"
-        console.print(f"  {format_headline(one)}: {escape(measured)}", soft_wrap=True)
-        console.print(f"    [dim]fix[/dim] {escape(one.fix)}", soft_wrap=True)
+    for finding in findings:
+        measured = f"{finding.measured}; expected {finding.expected}"
+        console.print(f"  {format_headline(finding)}: {escape(measured)}", soft_wrap=True)
+        console.print(f"    [dim]fix[/dim] {escape(finding.fix)}", soft_wrap=True)
 
 
 def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
-    """Explain a finding: symptom, cause, fix, measurement, origin and the test that proves it; or list all."""
+    """Explain a finding: symptom, cause, fix, measurement, source and the test that proves it; or list all."""
     from stadia.core.errors import ConfigError
     from stadia.core.registry import find_nearest_name
     from stadia.diagnostics.catalog import CATALOG
-    from stadia.diagnostics.catalog.entries import FAMILIES, TRACES, Trace
     from stadia.files.input_files import parse_integer
     from stadia.process.terminal import Terminal
 
@@ -226,17 +227,14 @@ def explain(
     if (number := parse_integer(wanted[1:], most=99)) is not None:
         wanted = f"{wanted[0]}{number:02d}"  # L5 is L05
     if wanted in CATALOG:
-        entry, trace = CATALOG[wanted], TRACES.get(wanted, Trace(""))
+        entry = CATALOG[wanted]
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
-        lines = {"family": f"{FAMILIES[wanted[0]]}, checked at stage '{entry.stage}'"}
-        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "source")}
-        if trace.here:  # lines of the specifications are for the generated page: no user has these
-            lines["from"] = trace.here
-        lines["proof"] = trace.proof
+        lines = {"family": f"{entry.family.label}, checked at stage '{entry.stage}'"}
+        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "source", "proof")}
         for name, text in lines.items():
             console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
         return
-    listed = [entry for entry in CATALOG.values() if not wanted or entry.code[0] == wanted]
+    listed = [entry for entry in CATALOG.values() if not wanted or entry.family == wanted]
     if not listed:
         close = find_nearest_name(wanted, CATALOG)
         fix = f"did you mean {close}? " * bool(close) + "`stadia explain` lists all"

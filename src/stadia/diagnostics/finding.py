@@ -43,11 +43,42 @@ class Stage(StrEnum):
     EVALUATION = "evaluation"
 
 
-FORMER_STAGES: Mapping[str, Stage] = {"contract": Stage.BEFORE_TRAINING}
-"""Names of stages in findings.jsonl of older runs."""
+class Family(StrEnum):
+    """Families of findings by the first letter of their codes, causes before effects.
 
-FORMER_KEYS: Mapping[str, str] = {"cure": "fix", "picture": "image"}
-"""Keys in findings.jsonl of older runs."""
+    A file of the catalog holds the entries of a family: `camera_motion.toml`.
+    """
+
+    DATA = "D"
+    INTRINSICS = "K"
+    EXTRINSICS = "E"
+    VIEW_SYNTHESIS = "S"
+    DEPTH_RANGE = "M"
+    LOSSES = "L"
+    UNCERTAINTY = "U"
+    BRIGHTNESS = "B"
+    CAMERA_MOTION = "P"
+    SMOOTHNESS = "R"
+    CAMERA_HEIGHT = "H"
+    OBJECTS = "O"
+    COMPOSITES = "C"
+    TRAINING = "T"
+    NOT_CHECKED = "N"
+
+    @property
+    def label(self) -> str:
+        """Return the name in words: "camera motion"."""
+        return self.name.lower().replace("_", " ")
+
+
+def find_family(code: str) -> Family | None:
+    """Return the family of a code; None for a code of another version.
+
+    Examples:
+        >>> find_family("E01").label
+        'extrinsics'
+    """
+    return next((family for family in Family if code[:1] == family), None)
 
 
 FINDINGS = "findings as JSON, one a line"
@@ -82,7 +113,7 @@ class Finding:
         ({"sizes": {"hypothesis": [...], "fx": [...]}}). `write_findings` adds {"image": path}.
     where: the recordings or files that it holds for; empty where it holds for all of them.
     image: PNG of what it is about; empty where the numbers suffice.
-    title: of the catalog's entry; empty where it was read from a file of an older version.
+    title: of the catalog's entry.
     """
 
     code: str
@@ -97,6 +128,11 @@ class Finding:
     image: bytes = field(default=b"", compare=False, repr=False)
     title: str = field(default="", compare=False)
 
+    @property
+    def family(self) -> Family | None:
+        """Return the family of the code; None for a code of another version."""
+        return find_family(self.code)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, in reading order."""
         values = {name: getattr(self, name) for name in ("measured", "expected", "cause", "fix")}
@@ -108,13 +144,9 @@ class Finding:
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
         """Return the inverse of `to_dict`. Raises DataError where a field is missing or invalid."""
         try:
-            values = {FORMER_KEYS.get(key, key): value for key, value in values.items()}
-            severity = Severity(values["severity"])
-            stage = Stage(FORMER_STAGES.get(values["stage"], values["stage"]))
+            severity, stage = Severity(values["severity"]), Stage(values["stage"])
             measured, expected, cause, fix = (str(values[name]) for name in ("measured", "expected", "cause", "fix"))
-            evidence: dict[str, Any] = {
-                FORMER_KEYS.get(str(key), str(key)): value for key, value in dict(values.get("evidence", {})).items()
-            }
+            evidence = dict(values.get("evidence", {}))
             where = tuple(map(str, values.get("where", ())))
             code, title = str(values["code"]), str(values.get("title") or "")
             return cls(code, severity, stage, measured, expected, cause, fix, evidence, where, title=title)

@@ -63,6 +63,7 @@ from stadia.report.training_plots import (
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("report.js", "cloud.js")
 SEVERITIES = ("stop", "warn", "note")
+NOT_CHECKED_FAMILY = "N"  # codes of checks that could not run, as in `diagnostics.finding.Family`
 MAX_PATCH_LINES = 400
 MAX_NAMES = 3  # recordings of a finding
 MAX_SHORT_SERIES = 12  # listed by name; more are counted
@@ -234,8 +235,8 @@ def list_unchecked(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def _is_skipped_check(finding: dict[str, Any]) -> bool:
-    """Return whether a finding is a note of family N, which is about a check and not about the data."""
-    return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
+    """Return whether a finding is a note about a check and not about the data."""
+    return str(finding.get("code")).startswith(NOT_CHECKED_FAMILY) and finding.get("severity") == "note"
 
 
 def _format_where(finding: dict[str, Any]) -> str:

@@ -6,9 +6,8 @@ from itertools import permutations
 
 import pytest
 
-from stadia.diagnostics.catalog import CATALOG, CAUSES, OWN_LINK, Diagnosis, find_link, find_root_cause
-from stadia.diagnostics.catalog.entries import FAMILIES
-from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.diagnostics.catalog import CATALOG, EFFECTS, OWN_LINKS, Diagnosis, find_link, find_root_cause
+from stadia.diagnostics.finding import Family, Finding, Severity, Stage
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
 
@@ -78,11 +77,11 @@ def test_notes_are_never_first() -> None:
 
 
 def test_causes_cover_every_code_and_point_forward() -> None:
-    order = list(CAUSES)
-    assert [one for one in order if one in FAMILIES] == list(FAMILIES)
+    order = list(EFFECTS)
+    assert [link for link in order if isinstance(link, Family)] == list(Family)
     assert {find_link(code) for code in CATALOG} == set(order)
-    assert set(OWN_LINK) <= set(CATALOG)
-    for one, fed in CAUSES.items():
-        assert all(order.index(other) > order.index(one) for other in fed)
-    with pytest.raises(KeyError):
+    assert set(OWN_LINKS) <= set(CATALOG)
+    for link, effects in EFFECTS.items():
+        assert all(order.index(effect) > order.index(link) for effect in effects)
+    with pytest.raises(ValueError, match="Z"):
         find_link("Z99")

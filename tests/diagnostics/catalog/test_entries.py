@@ -1,105 +1,231 @@
-"""Every line of the specifications' lists of failures is in a finding's trace, or in
-docs/developing/lines-without-a-finding.md, and in one of both.
-
-The specifications are no part of the project: where they are absent the page and the traces are held to one another
-alone.
-"""
+"""Entries of the catalog: complete, with thresholds from the code, and with cases that the checks report."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
+import string
+from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entries import TRACES
+import stadia
+from stadia import diagnostics, recipes
+from stadia.core.errors import DataError
+from stadia.diagnostics import catalog
+from stadia.diagnostics.catalog import CATALOG, describe_case, make_finding
+from stadia.diagnostics.catalog.entries import Entry, fill_thresholds, load_entries, load_readings, read_constants
+from stadia.diagnostics.finding import Family, Severity
+from stadia.diagnostics.loss_checks import loss_properties
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "developing" / "lines-without-a-finding.md").read_text(encoding="utf-8")
-UNTOLD, KINDS = "Not detected, or only in part", ("ruled out", "reported elsewhere", "advice")
-TRACED = {line for trace in TRACES.values() for line in trace.lines}
+PACKAGE = Path(stadia.__file__).parent
+CASES = [(code, name) for code, entry in CATALOG.items() for name, case in entry.cases.items() if not case.factor]
 
 
-def rows() -> list[tuple[str, str, str]]:
-    """Of the page's tables: the line, its kind (UNTOLD for those of that section), and what becomes of it."""
-    found = []
-    for section in PAGE.split("\n## ")[1:]:
-        heading, _, body = section.partition("\n")
-        for row in re.findall(r"^\| (.+) \|$", body, re.MULTILINE):
-            line, _, *rest = row.split(" | ")
-            if line != "line":
-                found.append((line, UNTOLD if heading == UNTOLD else rest[0], rest[-1]))
-    return found
+def find_source(module: str) -> Path:
+    place = PACKAGE.joinpath(*module.split(".")[1:])
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
-ROWS = rows()
+def test_entries_are_complete() -> None:
+    for code, entry in CATALOG.items():
+        assert code == entry.code
+        assert all(getattr(entry, field.name) for field in fields(Entry) if field.name != "cases"), code
+        assert "{" not in entry.measured
+        assert re.search(rf"\b{code}\b", (ROOT / entry.proof).read_text(encoding="utf-8")), entry.proof
+        assert all(find_source(module).is_file() for module in entry.checks), code
 
 
-def counts() -> str:
-    """The page's own sentence."""
-    of = Counter(kind for _, kind, _ in ROWS)
-    reported = ", ".join(f"{of[kind]} {kind}" for kind in KINDS)
-    traced = f"Of {len(TRACED) + len(ROWS)} lines {len(TRACED)} are in the traces of findings"
-    return f"**{traced}, and {len(ROWS)} stand here:\n{of[UNTOLD]} not detected, {reported}.**"
+def test_recording_findings_are_proven_on_recordings() -> None:
+    proven = {entry.family for entry in CATALOG.values() if entry.proof == "tests/mutations/recordings.py"}
+    assert proven == {Family.DATA, Family.INTRINSICS, Family.EXTRINSICS, Family.BRIGHTNESS}
 
 
-@pytest.fixture(scope="session")
-def lines() -> set[str]:
-    """By the names that traces give them: "4.0 share", "4.1 A8", "4.2 U6", "4.3 9", "F-03", "D-05"."""
-    data = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
-    folder = data.parent / "specs"
-    if not folder.is_dir():
-        pytest.skip(f"no specifications in {folder}")
-    named = set()
-    for file, codes in (("metric_scale.md", "F"), ("dpt_pose_mask.md", "[DPM]")):
-        named |= set(
-            re.findall(rf"^\|\s*({codes}-\d+[ab]?)\s*\|", (folder / file).read_text(encoding="utf-8"), re.MULTILINE)
-        )
-    text = (folder / "self_supervised.md").read_text(encoding="utf-8")
-    for section, body in re.findall(r"^### (4\.[0-5]) .*?\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL):
-        named |= {f"{section} {name}" for name in _names(section, body)}
-    return named
+def test_codes_of_checks_are_those_of_the_catalog() -> None:
+    folders = (Path(diagnostics.__file__).parent, Path(recipes.__file__).parent)
+    sources = [path.read_text() for folder in folders for path in folder.rglob("*.py") if path.parent.name != "catalog"]
+    assert {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)} == set(CATALOG)
 
 
-def _names(section: str, body: str) -> list[str]:
-    """Of a section's lines: an instrument's (4.0), a letter with a number (4.1, 4.2), or the number that a sentence
-    begins with.
-    """
-    if section == "4.0":
-        return [
-            name if name.isupper() else name.lower()
-            for name in re.findall(r"^\* \*\*(a\*|[A-Za-z ]*[A-Za-z])", body, re.MULTILINE)
-        ]
-    if section == "4.1":
-        return re.findall(r"^([A-H]\d+a?) ", body, re.MULTILINE)
-    if section == "4.2":
-        return re.findall(r"(?:^|\. )(U\d+) ", body, re.MULTILINE)
-    return re.findall(r"(?:^|\. )(\d+) (?=\D)", body, re.MULTILINE)
+# -- Thresholds live in the code.
+
+NUMBER = re.compile(r"(?<![\w./])-?(\d+\.\d+|\d+|\.\d+)(e-?\d+)?( %)?(?![\w/]|\.\d)")
+
+COINCIDENCES = {
+    "B01": {".02", ".05"},
+    "B03": {"2 %"},
+    "B20": {".25", ".75"},
+    "B21": {".20"},
+    "C30": {".010"},
+    "D08": {"8"},
+    "H13": {"1 %"},
+    "L01": {".5"},
+    "L03": {"1e-4"},
+    "L06": {".7", "1.4", "4"},
+    "L17": {".5"},
+    "L20": {".2"},
+    "L22": {"3 %"},
+    "L26": {"4"},
+    "M03": {"2 %"},
+    "M21": {"5 %"},
+    "M22": {"5 %"},
+    "M30": {"95 %", "5 %", "1.2"},
+    "M31": {"5", "10", "4 %"},
+    "O05": {"20 %", "0.02"},
+    "P02": {"1e-3", ".1"},
+    "P23": {".4"},
+    "R01": {"1e-2"},
+    "S20": {".90"},
+    "S22": {"4"},
+    "S30": {".50", "4 %"},
+    "T02": {"3 %", "5", "10", "50"},
+    "T15": {"1e-2"},
+    "T27": {"1 %"},
+}
+"""Typed numbers of an entry that equal a constant of its modules by chance: measured values, and sizes of scenes."""
 
 
-def test_every_line_is_in_a_trace_or_on_the_page(lines: set[str]) -> None:
-    named = TRACED | {line for line, _, _ in ROWS}
-    assert sorted(named - lines) == [], "are no lines of the specifications"
-    assert sorted(lines - named) == [], "are in no trace: list them in lines-without-a-finding.md"
+def find_typed_numbers(text: str) -> dict[str, float]:
+    """Return the numbers of a text outside of placeholders, by how they are typed; 0 to 3 count things."""
+    without = re.sub(r"\{[^}]*\}", "X", text)
+    numbers = {}
+    for match in NUMBER.finditer(without):
+        value = float(match[1] + (match[2] or "")) / (100 if match[3] else 1)
+        if value not in (0, 1, 2, 3):
+            numbers[match[0]] = value
+    return numbers
 
 
-def test_no_line_is_in_both_or_twice_on_the_page() -> None:
-    on_page = [line for line, _, _ in ROWS]
-    assert [line for line, times in Counter(on_page).items() if times > 1] == []
-    assert sorted(TRACED & set(on_page)) == [], "have a finding: take them off lines-without-a-finding.md"
+@pytest.mark.parametrize("code", CATALOG)
+def test_no_threshold_is_typed_again_in_the_text(code: str) -> None:
+    entry = CATALOG[code]
+    values = [(name, value) for module in entry.checks for name, value in read_constants(module)[0].items()]
+    thresholds = [
+        (name, abs(number))
+        for name, value in values
+        for number in (value if isinstance(value, tuple) else (value,))
+        if isinstance(number, int | float)
+    ]
+    repeated = {
+        text: name
+        for text, number in find_typed_numbers(entry.measured_text).items()
+        for name, value in thresholds
+        if value == number
+    }
+    assert repeated.keys() == COINCIDENCES.get(code, set()), f"quote constants as {{NAME}}, or list them: {repeated}"
 
 
-def test_every_line_of_the_page_has_a_verdict() -> None:
-    assert {kind for _, kind, _ in ROWS} == {UNTOLD, *KINDS}
-    on_page = {line for line, _, _ in ROWS}
-    for line, _, becomes in ROWS:
-        assert becomes, line
-        assert set(re.findall(r"\b[A-Z]\d\d\b", becomes)) <= CATALOG.keys(), line
-        assert set(re.findall(r"\bas (4\.\d \w+|[FDPM]-\d+)", becomes)) <= on_page, line
+def test_typed_numbers_are_found() -> None:
+    assert find_typed_numbers("above .97 or 5 %, {MAX_GAIN} in 20 rows, K03, 1e-5") == {
+        ".97": 0.97,
+        "5 %": 0.05,
+        "20": 20,
+        "1e-5": 1e-5,
+    }
 
 
-def test_the_page_counts_its_lines() -> None:
-    assert counts() in PAGE, f"write: {counts()}"
+def test_a_constant_of_the_diagnostics_has_one_value() -> None:
+    """Two thresholds have two names: a text, and a reader, would take the one for the other."""
+    values = defaultdict(set)
+    for path in Path(diagnostics.__file__).parent.rglob("*.py"):
+        module = ".".join(("stadia", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for name, value in read_constants(module)[0].items():
+            values[name].add(repr(value))
+    assert len(values) > 200
+    assert {name: found for name, found in values.items() if len(found) > 1 and name.isupper()} == {}
+
+
+def test_thresholds_are_filled_for_people() -> None:
+    checks = ["stadia.diagnostics.loss_checks.loss_properties"]
+    text = fill_thresholds("{MIN_COLOR_COST:%}, {MAX_ROUNDING_CHANGE}, {EPSILONS[0]}", checks)
+    assert text == f"{loss_properties.MIN_COLOR_COST:.0%}, 1e-5, 0.001".replace("%", " %")
+    assert fill_thresholds("{FROM_STEP}", ["stadia.diagnostics.monitors.prediction_monitors"]) == "100", "imported"
+    with pytest.raises(KeyError):
+        fill_thresholds("{MIN_TASTE}", checks)
+
+
+def test_readings_have_their_thresholds() -> None:
+    readings = {reading.measurement: reading for reading in load_readings()}
+    assert (readings["poses / rig"].warns, readings["poses / rig"].stops) == ("5 %", "8 %")
+    assert all(set(reading.codes.split()) <= set(CATALOG) for reading in readings.values())
+
+
+# -- Cases: other causes and fixes.
+
+
+@pytest.mark.parametrize(("code", "name"), CASES)
+def test_a_case_is_reported_with_all_of_its_values(code: str, name: str) -> None:
+    folders = (PACKAGE / "diagnostics", PACKAGE / "recipes")
+    reporting = [
+        source
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if f'"{name}"' in (source := path.read_text(encoding="utf-8"))
+    ]
+    assert reporting, "no check names this case"
+    case = CATALOG[code].cases[name]
+    placeholders = {field for _, field, _, _ in string.Formatter().parse(case.cause + case.fix) if field}
+    assert any(all(f'"{field}"' in source for field in placeholders) for source in reporting), placeholders
+
+
+def test_a_case_replaces_cause_and_fix() -> None:
+    finding = make_finding(
+        "E11", Severity.WARN, "m", "e", case="shifted", values={"frames": "2 frames late", "shift": 2}
+    )
+    assert (finding.cause, finding.fix[:28]) == ("the poses are 2 frames late", "give image i the pose i2, or")
+    only_fix = describe_case("D06", "factor", {"factor": 4})
+    assert (only_fix.cause, only_fix.fix) == (CATALOG["D06"].cause, "divide the ground truth by 4")
+    with pytest.raises(KeyError):
+        make_finding("E11", Severity.WARN, "m", "e", case="shifted")
+
+
+def test_known_mistakes_have_both_texts() -> None:
+    mistakes = [case for entry in CATALOG.values() for case in entry.cases.values() if case.factor]
+    assert len(mistakes) > 20
+    assert all(case.cause and case.fix for case in mistakes)
+
+
+# -- Tables that are no entry.
+
+ENTRY = """
+[R01]
+title = "t"
+stage = "before_training"
+symptom = "s"
+cause = "c"
+fix = "f"
+measured = "above {MAX_SMOOTHNESS_SHARE:%}"
+source = "e"
+checks = ["stadia.diagnostics.loss_checks.init_checks"]
+proof = "tests/mutations/training_starts.py"
+"""
+
+
+def write_catalog(folder: Path, text: str) -> Path:
+    """Copy the catalog, with the file of one family replaced."""
+    for path in Path(catalog.__file__).parent.glob("*.toml"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "smoothness.toml").write_text(text)
+    return folder
+
+
+def test_an_entry_is_read(tmp_path: Path) -> None:
+    assert load_entries(write_catalog(tmp_path, ENTRY))["R01"].measured == "above 30 %"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("R01", "S01", "a code outside of R00 to R99"),
+        ('cause = "c"', "", "no cause"),
+        ('measured = "above {MAX_SMOOTHNESS_SHARE:%}"', "", "no measured"),
+        ('cause = "c"', 'cause = "c"\ncure = "f"', "unknown cure"),
+        ('"before_training"', '"sometime"', "stage 'sometime'"),
+    ],
+)
+def test_invalid_entry_is_refused_with_its_file_and_code(old: str, new: str, found: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"smoothness\.toml, \[.01\]") as error:
+        load_entries(write_catalog(tmp_path, ENTRY.replace(old, new)))
+    assert found in str(error.value)

@@ -11,9 +11,9 @@ from tests.source_trees import list_nodes
 
 import stadia
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entries import FAMILIES
+from stadia.diagnostics.finding import Family
 
-CODE = re.compile(rf"(?<![\w/.#-])[{''.join(FAMILIES)}]-?\d\d(?!\w|\.\d)")
+CODE = re.compile(rf"(?<![\w/.#-])[{''.join(Family)}]-?\d\d(?!\w|\.\d)")
 """Also with a hyphen: `D-08` is a line of another document, which `stadia explain` does not know."""
 
 

@@ -39,7 +39,7 @@ from stadia.diagnostics.loss_checks.video_cases import (
     mirror_scene,
     render_plane,
 )
-from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.diagnostics.not_checked import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
 from stadia.losses import SPARSE_DEPTH_LOSSES

@@ -11,7 +11,7 @@ from mutations.training_logs import DIED, LEARNT, START, SigmaRow
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.monitors.prediction_monitors import (
-    BOUNDS,
+    LOG_SIGMA_BOUNDS,
     ConstantUncertaintyMonitor,
     UncertaintyBoundsMonitor,
     UncertaintyOnlyMonitor,
@@ -75,7 +75,7 @@ def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
 
 
 def test_uncertainty_bounds_are_those_of_the_network() -> None:
-    assert BOUNDS == LOG_UNCERTAINTY_RANGE
+    assert LOG_SIGMA_BOUNDS == LOG_UNCERTAINTY_RANGE
     for monitor in (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()):
         assert monitor.on_row(10, {"val/residual": 0.1}) is None
         assert monitor.on_row(10, {"train/warped_over_unwarped": 0.9}) is None

@@ -18,8 +18,7 @@ from stadia.cli.check import _describe_agreements
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_findings
-from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, list_agreements
-from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
+from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, ScaleSource, list_agreements
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,9 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.catalog import find_root_cause, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import preflight_runner
-from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import FOCAL_IS_RIGHT
+from stadia.diagnostics.preflight.scale_errors import explain_baseline_by_focal
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
 
@@ -55,7 +54,8 @@ def test_two_factors_are_corrected_one_after_the_other() -> None:
 
 def test_fx_that_rotations_contradict_is_not_called_right() -> None:
     """Another camera may have the fields of view of KITTI by a wrong fx."""
-    rig = replace(baseline(1.44), cause=FOCAL_IS_RIGHT)
+    rig = baseline(1.44)
+    rig = replace(rig, evidence={**rig.evidence, "is_focal_right": True})
     (found,) = explain_baseline_by_focal([focal(1.2, "K06", log_error=0.01), rig])[1:]
     assert found.cause == "fx is 1.20 times its true length (K06), which is another factor"
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stadia.core.recording import Recording
 from stadia.diagnostics.preflight import ground_truth_checks, scale_consistency
 from stadia.diagnostics.preflight.ground_truth_checks import (
-    WHOLE_LEVELS,
-    WHOLE_SHARE,
+    MAX_WHOLE_SHARE,
+    MIN_WHOLE_LEVELS,
     _share_of_whole_metres,
     fit_camera_height,
 )
@@ -37,8 +37,8 @@ def test_share_of_whole_metres() -> None:
     assert _share_of_whole_metres(np.rint(depth * 256) / np.float32(256)) < 0.02
     assert _share_of_whole_metres(np.floor(depth)) == 1
     mixed = np.where(np.arange(5000) % 2, np.floor(depth), depth).astype(np.float32)
-    assert 0.4 < _share_of_whole_metres(mixed) < WHOLE_SHARE
-    walls = np.repeat(np.arange(4, 3 + WHOLE_LEVELS, dtype=np.float32), 500)
+    assert 0.4 < _share_of_whole_metres(mixed) < MAX_WHOLE_SHARE
+    walls = np.repeat(np.arange(4, 3 + MIN_WHOLE_LEVELS, dtype=np.float32), 500)
     assert _share_of_whole_metres(walls) == 0  # a few walls at whole metres
     assert _share_of_whole_metres(np.rint(1000 * depth)) == 0  # millimetres: another finding's
     assert _share_of_whole_metres(depth[:0]) == 0

@@ -15,6 +15,7 @@ import torch
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
 from stadia.datasets.recordings import FrameRange
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.finding_images import _draw_sizes
 from stadia.diagnostics.preflight.intrinsics_checks import (
     _check_kitti_focal_length,
@@ -23,7 +24,7 @@ from stadia.diagnostics.preflight.intrinsics_checks import (
     check_intrinsics,
     check_intrinsics_size,
 )
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 
 Pairs = list[
     tuple[tuple[float, float], tuple[float, float]]

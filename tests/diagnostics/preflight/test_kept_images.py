@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stadia.diagnostics.preflight.recording_survey import IMAGES_KEPT, _keep_latest
+from stadia.diagnostics.preflight.recording_survey import MAX_KEPT, _keep_latest
 
 
 def test_images_are_kept_up_to_a_number_and_to_their_bytes() -> None:
@@ -15,7 +15,7 @@ def test_images_are_kept_up_to_a_number_and_to_their_bytes() -> None:
         read.append(index)
         return np.zeros(100, np.uint8)
 
-    for max_bytes, kept in ((1 << 20, IMAGES_KEPT), (350, 3), (10, 1)):
+    for max_bytes, kept in ((1 << 20, MAX_KEPT), (350, 3), (10, 1)):
         reader = _keep_latest(read_image, max_bytes)
         for index in range(20):
             reader(index)

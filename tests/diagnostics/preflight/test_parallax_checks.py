@@ -16,13 +16,14 @@ from mutations.mutated_recording import Alone, Turning
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.parallax_checks import (
     check_parallax,
     describe_left_frames,
     estimate_rotation,
     find_rotation,
 )
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import (
     FeatureMatches,
     estimate_motion,
@@ -58,9 +59,9 @@ def survey_homography(K: np.ndarray, second_px: Callable[[np.ndarray], np.ndarra
             SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion, T_second_first=None)
         )
     recording = SimpleNamespace(
-        camera=lambda index: SimpleNamespace(width=320), number=lambda index: index, has_stride=True
+        camera=lambda index: SimpleNamespace(width=320), number=lambda index: index, has_stride=True, is_part=False
     )
-    survey = {"stereo": False, "steps": steps, "K": lambda index: K, "recording": recording}
+    survey = {"stereo": False, "length": 4, "steps": steps, "K": lambda index: K, "recording": recording}
     return SimpleNamespace(**survey, depth=lambda index: None)
 
 

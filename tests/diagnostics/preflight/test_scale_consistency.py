@@ -9,9 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stadia.diagnostics.preflight import kitti_rig, scale_consistency
-from stadia.diagnostics.preflight.scale_consistency import ScaleComparison
-from stadia.diagnostics.preflight.scale_mistakes import ScaleSource, find_known_mistake
+from stadia.diagnostics.preflight import scale_consistency, scale_errors, stereo_checks
+from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, ScaleSource
+from stadia.diagnostics.preflight.scale_errors import (
+    ScaleError,
+    find_known_mistake,
+    is_baseline_alone_wrong,
+    report_error,
+)
 
 RIG, POSES, DEPTH = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
 TRUE_SCALES = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
@@ -20,7 +25,7 @@ TRUE_SCALES = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
 @pytest.fixture(autouse=True)
 def unknown_focal(monkeypatch: pytest.MonkeyPatch) -> None:
     """These sources have no images, which would show whether fx is that of KITTI."""
-    monkeypatch.setattr(scale_consistency, "is_baseline_alone_wrong", lambda survey: False)
+    monkeypatch.setattr(scale_errors, "is_baseline_alone_wrong", lambda survey: False)
 
 
 def judge(
@@ -30,8 +35,8 @@ def judge(
     log_error: float = 0.002,
 ):
     comparisons = [ScaleComparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
-    monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: scales)
-    return scale_consistency.find_scale_errors(None, comparisons)  # type: ignore[arg-type]
+    monkeypatch.setattr(scale_errors, "measure_scales", lambda survey: scales)
+    return scale_errors.find_scale_errors(None, comparisons)  # type: ignore[arg-type]
 
 
 def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[ScaleSource, ScaleSource], float]:
@@ -44,19 +49,19 @@ def test_scale_sources_that_agree_are_correct(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("wrong", "factor", "word"),
+    ("wrong", "factor", "mistake"),
     [
-        (RIG, 0.8833, "P3"),
-        (RIG, 2.0, "twice as wide"),
-        (RIG, 1.9406, "640 px"),
+        (RIG, 0.8833, "P3_alone"),
+        (RIG, 2.0, "twice"),
+        (RIG, 1.9406, "K_of_1242_at_640"),
         (POSES, 100.0, "centimetres"),
-        (DEPTH, 1 / 5.4, "5.4"),
-        (DEPTH, 1 / 80, "80 m"),
-        (DEPTH, 0.7, None),
+        (DEPTH, 1 / 5.4, "nominal_baseline_left"),
+        (DEPTH, 1 / 80, "cap_of_80"),
+        (DEPTH, 0.7, ""),
     ],
 )
 def test_third_scale_source_decides(
-    wrong: ScaleSource, factor: float, word: str | None, monkeypatch: pytest.MonkeyPatch
+    wrong: ScaleSource, factor: float, mistake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = {RIG: "rig", POSES: "poses", DEPTH: "depth"}[wrong]
     scales = (
@@ -65,32 +70,31 @@ def test_third_scale_source_decides(
     (verdict,) = judge(monkeypatch, scales, all_pairs(**{name: factor}))
     assert (verdict.source, verdict.severe, verdict.sure) == (wrong, True, True)
     assert verdict.factor == pytest.approx(factor)
-    assert (word in (verdict.cause or "")) if word else verdict.cause is None
+    assert verdict.mistake == mistake
 
 
 @pytest.mark.parametrize(
-    ("pair", "ratio", "blamed", "word"),
+    ("pair", "ratio", "blamed", "mistake"),
     [
-        ((POSES, RIG), 1 / 0.8833, RIG, "P3"),
+        ((POSES, RIG), 1 / 0.8833, RIG, "P3_alone"),
         ((POSES, RIG), 100.0, POSES, "centimetres"),
-        ((POSES, DEPTH), 5.4, DEPTH, "5.4"),
-        ((POSES, DEPTH), 3.7, POSES, None),
-        ((RIG, DEPTH), 1 / 256, DEPTH, "256"),
-        ((RIG, DEPTH), 1.2, RIG, None),
-        ((RIG, DEPTH), 3.3, DEPTH, None),
-        ((POSES, RIG), 0.37, POSES, None),
+        ((POSES, DEPTH), 5.4, DEPTH, "nominal_baseline_left"),
+        ((POSES, DEPTH), 3.7, POSES, ""),
+        ((RIG, DEPTH), 1 / 256, DEPTH, "kitti_png"),
+        ((RIG, DEPTH), 1.2, RIG, ""),
+        ((RIG, DEPTH), 3.3, DEPTH, ""),
+        ((POSES, RIG), 0.37, POSES, ""),
     ],
 )
 def test_two_scale_sources_are_distinguished_by_the_factor(
     pair: tuple[ScaleSource, ScaleSource],
     ratio: float,
     blamed: ScaleSource,
-    word: str | None,
+    mistake: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (verdict,) = judge(monkeypatch, {source: TRUE_SCALES[source] for source in pair}, {pair: ratio})
-    assert (verdict.source, verdict.sure) == (blamed, False)
-    assert (word in (verdict.cause or "")) if word else verdict.cause is None
+    assert (verdict.source, verdict.sure, verdict.mistake) == (blamed, False, mistake)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +116,11 @@ def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.Monk
 
 def interval_of(monkeypatch: pytest.MonkeyPatch, factor: float, value: float, *, log_error: float = 0.003) -> str:
     """The cure of a rig whose baseline is so many times too long by six steps."""
-    cause, fix = find_known_mistake(RIG, factor)
-    error = scale_consistency.ScaleError(
-        RIG, factor, True, False, cause, fix, value, (ScaleComparison(POSES, RIG, 1 / factor, log_error, 6),)
-    )
+    against = (ScaleComparison(POSES, RIG, 1 / factor, log_error, 6),)
+    error = ScaleError(RIG, factor, True, False, find_known_mistake(RIG, factor), value, against)
     steps = SimpleNamespace(steps=[], measure_steps_between=list)
-    monkeypatch.setattr(scale_consistency, "find_scale_errors", lambda survey, comparisons: [error])
-    (found,) = scale_consistency.check_scale(steps, RIG, [])  # type: ignore[arg-type]
+    monkeypatch.setattr(scale_errors, "find_scale_errors", lambda survey, comparisons: [error])
+    (found,) = scale_errors.check_scale(steps, RIG, [])  # type: ignore[arg-type]
     return found.fix
 
 
@@ -170,41 +172,42 @@ def test_few_steps_do_not_stop_what_their_interval_holds(
     log_ratio: float, log_error: float, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two steps gave a stop about a baseline of 0.537 m, which was `0.37 to 0.54 m`."""
-    monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
+    monkeypatch.setattr(scale_errors, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
     survey = SimpleNamespace(steps=[], measure_steps_between=list)
     for error, is_found in ((log_error, False), (0.001, True)):
         comparisons = [ScaleComparison(POSES, RIG, float(np.exp(-log_ratio)), error, count)]
-        found = scale_consistency.check_scale(survey, RIG, comparisons)  # type: ignore[arg-type]
+        found = scale_errors.check_scale(survey, RIG, comparisons)  # type: ignore[arg-type]
         assert bool(found) == is_found
 
 
 def test_a_second_measurement_that_holds_the_given_length_clears_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the nearer half of the points, of which disparity noise takes less."""
-    monkeypatch.setattr(scale_consistency, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
+    monkeypatch.setattr(scale_errors, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
     far_off = [ScaleComparison(POSES, RIG, 0.9, 0.003, 6)]
     for interval, is_found in (((0.99, 1.15), False), ((1.05, 1.15), True)):
-        monkeypatch.setattr(scale_consistency, "measure_interval", lambda survey, error, of=interval: of)
-        assert bool(scale_consistency.check_scale(None, RIG, far_off)) == is_found  # type: ignore[arg-type]
+        monkeypatch.setattr(scale_errors, "measure_interval", lambda survey, error, of=interval: of)
+        assert bool(scale_errors.check_scale(None, RIG, far_off)) == is_found  # type: ignore[arg-type]
 
 
 def test_half_a_baseline_is_undecided_between_baseline_and_fx(monkeypatch: pytest.MonkeyPatch) -> None:
     (verdict,) = judge(monkeypatch, {RIG: 0.27, POSES: 10.0}, {(POSES, RIG): 2.0})
+    cause = report_error(verdict).cause
     assert verdict.source is RIG
-    assert (verdict.cause or "").startswith("undecided: the baseline is half the true one, or fx")
+    assert cause.startswith("undecided: the baseline is half the true one, or fx")
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.7, 0.8833, 1.12, 1.3302, 1.9406, 2.0, 2.4258, 3.0])
 def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """A factor of fx, such as that of KITTI's K_02, is no cause then; a known mistake of the baseline still is."""
-    monkeypatch.setattr(scale_consistency, "is_baseline_alone_wrong", lambda survey: True)
+    monkeypatch.setattr(scale_errors, "is_baseline_alone_wrong", lambda survey: True)
     (error,) = judge(monkeypatch, {RIG: factor * 0.5372, POSES: 10.0}, {(POSES, RIG): 1 / factor})
+    found = report_error(replace(error, interval=(factor / 1.03, factor * 1.03)))
     assert error.source is RIG
-    assert error.cause == (
-        find_known_mistake(RIG, factor)[0]
+    assert found.cause == (
+        "the baseline is P3[0,3] / f alone, without KITTI's P2[0,3]"
         if factor == 0.8833
         else "fx fits these images, whose fields of view are those of KITTI; the baseline is wrong"
     )
-    found = scale_consistency._report_error(replace(error, interval=(factor / 1.03, factor * 1.03)))
     assert not re.search("K06|check fx|P_rect|if fx|K with", found.fix), found.fix
     assert re.search(r"it is 0\.537 m \(0\.52 to 0\.56 m\) if the poses are right", found.fix)
 
@@ -229,7 +232,7 @@ def test_scaling_fx_does_not_leave_the_cause_at_the_baseline(
     T[0, 3] = -baseline_m
     recording = SimpleNamespace(camera=lambda index, side: camera)
     survey = SimpleNamespace(recording=recording, anchors=(0,), T_right_left=T, stereo=True)
-    assert kitti_rig.is_baseline_alone_wrong(survey) == is_alone  # type: ignore[arg-type]
+    assert is_baseline_alone_wrong(survey) == is_alone  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
     T = np.eye(4)
     T[0, 3] = -baseline_m
     survey = SimpleNamespace(recording=SimpleNamespace(camera=lambda index: camera), anchors=(0,), T_right_left=T)
-    found = kitti_rig.check_kitti_baseline(survey)  # type: ignore[arg-type]
+    found = stereo_checks._check_kitti_baseline(survey)  # type: ignore[arg-type]
     assert (found is not None and found.code == "E03") == is_found
 
 
@@ -269,9 +272,9 @@ def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
 def test_a_baseline_in_another_unit_is_named_by_its_value(
     monkeypatch: pytest.MonkeyPatch, baseline: float, cause: str, fix: str
 ) -> None:
-    (error,) = judge(monkeypatch, {RIG: baseline}, {})
-    assert cause in str(error.cause)
-    assert fix in str(error.fix)
+    found = report_error(*judge(monkeypatch, {RIG: baseline}, {}))
+    assert cause in found.cause
+    assert fix in found.fix
 
 
 def test_crooked_ground_truth_has_no_length() -> None:

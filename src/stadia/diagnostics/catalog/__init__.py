@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from stadia.diagnostics.catalog.entries import FAMILIES, Entry, load_entries
-from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.catalog.entries import Case, Entry, load_entries
+from stadia.diagnostics.finding import Family, Finding, Severity, find_family
 
 CATALOG: dict[str, Entry] = load_entries()
 """Every entry by its code."""
@@ -19,12 +20,23 @@ def make_finding(
     measured: str,
     expected: str,
     *,
+    case: str = "",
+    values: Mapping[str, object] | None = None,
     where: str | Sequence[str] = (),
     cause: str | None = None,
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> Finding:
-    """Return a finding of a code in the catalog; its cause and fix default to those of the entry.
+    """Return a finding of a code in the catalog.
+
+    Cause and fix are those of the entry, or of one of its cases. `cause` and `fix` replace them where an error brings
+    its own.
+
+    Args:
+        code, severity, measured, expected, where, evidence: as of `Finding`.
+        case: name of a case of the entry.
+        values: what fills the placeholders of the case, by name.
+        cause, fix: texts that replace those of the catalog.
 
     Examples:
         >>> from stadia.diagnostics.finding import Severity
@@ -33,18 +45,48 @@ def make_finding(
         ('E01', 'baseline -0.54 m')
     """
     entry = CATALOG[code]
-    places = ((where,) if where else ()) if isinstance(where, str) else tuple(where)
-    texts = measured, expected, cause or entry.cause, fix or entry.fix
-    return Finding(code, severity, entry.stage, *texts, evidence or {}, places, title=entry.title)
+    chosen = describe_case(code, case, values or {}) if case else Case(entry.cause, entry.fix)
+    return Finding(
+        code=code,
+        severity=severity,
+        stage=entry.stage,
+        measured=measured,
+        expected=expected,
+        cause=cause or chosen.cause,
+        fix=fix or chosen.fix,
+        evidence=evidence or {},
+        where=((where,) if where else ()) if isinstance(where, str) else tuple(where),
+        title=entry.title,
+    )
+
+
+def describe_case(code: str, case: str, values: Mapping[str, object]) -> Case:
+    """Return cause and fix of a case of an entry, with its placeholders filled; those of the entry where it has none.
+
+    Examples:
+        >>> describe_case("E11", "shifted", {"frames": "2 frames late", "shift": 2}).cause
+        'the poses are 2 frames late'
+    """
+    entry = CATALOG[code]
+    given = entry.cases[case]
+    return Case((given.cause or entry.cause).format_map(values), (given.fix or entry.fix).format_map(values))
 
 
 _RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
 
 
-def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Sort by family (data first: later ones are often its symptoms), then by severity, then by code."""
-    families = list(FAMILIES)
-    return sorted(findings, key=lambda f: (families.index(f.code[0]), _RANK[f.severity], f.code, f.where))
+    families = list(Family)
+    return sorted(
+        findings,
+        key=lambda finding: (
+            families.index(Family(finding.code[0])),
+            _RANK[finding.severity],
+            finding.code,
+            finding.where,
+        ),
+    )
 
 
 # -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
@@ -52,58 +94,80 @@ def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
 VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "S30", "T40"
 """Findings of the verdict on a run's predictions."""
 
-OWN_LINK: dict[str, str] = {
-    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimizer"),
-    **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
-    **dict.fromkeys(VERDICT_CODES, "V"),
-    "T40": "W",
-}
-"""Codes with another place in the chain of causes than their family. Weights that do not change, or change too much,
-look like wrong data from S on. Splits that share data distort scores and no training. The verdict on predictions (V) is
-a symptom of everything before it: also of a training that hardly learned (W).
-"""
 
-CAUSES: dict[str, str] = {
-    "D": "KESMLUBPRHOCTWV",
-    "K": "ESMLUBPRHOTWV",
-    "E": "SMLUBPRHTWV",
-    "optimizer": "SMUBPRHOCTWV",
-    "S": "MLUBPRHTWV",
-    "M": "LUBPRHTWV",
-    "L": "UBPRHTWV",
-    "U": "BPRHTWV",
-    "B": "PRHTWV",
-    "P": "RHTWV",
-    "R": "HTWV",
-    "H": "TWV",
-    "O": "T",
-    "C": "T",
-    "T": "WV",
-    "W": "V",
-    "V": "",
-    "splits": "",
-    "N": "",
-}
-"""Links of the chain of causes (a family or a value of OWN_LINK), in order, with the families in which each shows
-symptoms. Wrong data can show everywhere; wrong extrinsics of a rig cannot show in composites.
-"""
+class OwnLink(StrEnum):
+    """Links of the chain of causes that are no families: codes with another place in it than their family."""
 
+    OPTIMIZER = "optimizer"
+    """Weights that do not change, or change too much, look like wrong data from view synthesis on."""
+
+    SPLITS = "splits"
+    """Splits that share data distort scores and no training."""
+
+    SHORT_TRAINING = "short training"
+    """A training that hardly learned."""
+
+    VERDICT = "verdict"
+    """The verdict on predictions is a symptom of everything before it."""
+
+
+Link = Family | OwnLink
+
+OWN_LINKS: dict[str, OwnLink] = {
+    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), OwnLink.OPTIMIZER),
+    **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), OwnLink.SPLITS),
+    **dict.fromkeys(VERDICT_CODES, OwnLink.VERDICT),
+    "T40": OwnLink.SHORT_TRAINING,
+}
+"""Codes whose link is not their family."""
+
+LEARNING = (
+    Family.VIEW_SYNTHESIS,
+    Family.DEPTH_RANGE,
+    Family.LOSSES,
+    Family.UNCERTAINTY,
+    Family.BRIGHTNESS,
+    Family.CAMERA_MOTION,
+    Family.SMOOTHNESS,
+    Family.CAMERA_HEIGHT,
+)
+"""Families of training on video, in the order in which a fault in one shows in the later ones."""
+
+OUTCOME = Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT
+"""Links in which every fault of a training shows at last."""
+
+EFFECTS: dict[Link, frozenset[Link]] = {
+    Family.DATA: frozenset(
+        {Family.INTRINSICS, Family.EXTRINSICS, *LEARNING, Family.OBJECTS, Family.COMPOSITES, *OUTCOME}
+    ),
+    Family.INTRINSICS: frozenset({Family.EXTRINSICS, *LEARNING, Family.OBJECTS, *OUTCOME}),
+    Family.EXTRINSICS: frozenset({*LEARNING, *OUTCOME}),
+    OwnLink.OPTIMIZER: frozenset({*LEARNING, Family.OBJECTS, Family.COMPOSITES, *OUTCOME} - {Family.LOSSES}),
+    **{family: frozenset({*LEARNING[place + 1 :], *OUTCOME}) for place, family in enumerate(LEARNING)},
+    Family.OBJECTS: frozenset({Family.TRAINING}),
+    Family.COMPOSITES: frozenset({Family.TRAINING}),
+    Family.TRAINING: frozenset({OwnLink.SHORT_TRAINING, OwnLink.VERDICT}),
+    OwnLink.SHORT_TRAINING: frozenset({OwnLink.VERDICT}),
+    OwnLink.VERDICT: frozenset(),
+    OwnLink.SPLITS: frozenset(),
+    Family.NOT_CHECKED: frozenset(),
+}
+"""Links of the chain of causes in order, with the links in which each shows symptoms. Wrong data can show everywhere;
+wrong extrinsics of a rig cannot show in composites.
+"""
 
 NEVER_A_CAUSE = {"T06"}
 """Codes about measurements of a training, which change nothing in it: they are never the first to fix."""
 
 
-def find_link(code: str) -> str:
-    """Return the link of a code in CAUSES. Raises KeyError for an unknown family.
+def find_link(code: str) -> Link:
+    """Return the link of a code in EFFECTS. Raises ValueError for an unknown family.
 
     Examples:
-        >>> find_link("E01")
-        'E'
+        >>> find_link("E01").label
+        'extrinsics'
     """
-    link = OWN_LINK.get(code, code[:1])
-    if link not in CAUSES:
-        raise KeyError(code)
-    return link
+    return OWN_LINKS.get(code) or Family(code[:1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,34 +185,36 @@ class Diagnosis:
     def stops(self) -> int:
         """Number of findings with severity STOP."""
         every = (*([self.first] if self.first else []), *self.follows, *self.apart)
-        return sum(one.severity is Severity.STOP for one in every)
+        return sum(finding.severity is Severity.STOP for finding in every)
 
 
 def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
-    """Choose the first finding to fix: a stop before a warning, and of these the earliest in CAUSES.
+    """Choose the first finding to fix: a stop before a warning, and of these the earliest in EFFECTS.
 
     Notes and NEVER_A_CAUSE are never first. A stop of the verdict on predictions is first only where no
     warning may have led to it. Another finding of the same code counts as a symptom. Codes of unknown
     families are left out.
     """
-    chain = list(CAUSES)
-    ordered = sort_findings([one for one in findings if one.code[:1] in FAMILIES])
-    ordered.sort(key=lambda one: chain.index(find_link(one.code)))
-    unchecked = tuple(one for one in ordered if one.code.startswith("N"))
-    checked = [one for one in ordered if not one.code.startswith("N")]
-    causes = [one for one in checked if one.code not in NEVER_A_CAUSE]
-    first = next((one for level in (Severity.STOP, Severity.WARN) for one in causes if one.severity is level), None)
-    if first is not None and first.code in VERDICT_CODES:
-        leading = (one for one in causes if one.severity is not Severity.NOTE and _may_follow(one, first))
-        first = next((one for one in leading if find_link(one.code) != "V"), first)
+    chain = list(EFFECTS)
+    ordered = sort_findings(finding for finding in findings if find_family(finding.code) is not None)
+    ordered.sort(key=lambda finding: chain.index(find_link(finding.code)))
+    unchecked = tuple(finding for finding in ordered if finding.family is Family.NOT_CHECKED)
+    checked = [finding for finding in ordered if finding.family is not Family.NOT_CHECKED]
+    causes = [finding for finding in checked if finding.code not in NEVER_A_CAUSE]
+    severe = [finding for level in (Severity.STOP, Severity.WARN) for finding in causes if finding.severity is level]
+    first = next(iter(severe), None)
     if first is None:
         return Diagnosis(None, (), tuple(checked), unchecked)
-    rest = [one for one in checked if one is not first]
-    follows = tuple(one for one in rest if _may_follow(first, one))
-    return Diagnosis(first, follows, tuple(one for one in rest if one not in follows), unchecked)
+    if first.code in VERDICT_CODES:
+        leading = (cause for cause in causes if cause.severity is not Severity.NOTE and _may_follow(cause, first))
+        first = next((cause for cause in leading if find_link(cause.code) is not OwnLink.VERDICT), first)
+    rest = [finding for finding in checked if finding is not first]
+    follows = tuple(finding for finding in rest if _may_follow(first, finding))
+    apart = tuple(finding for finding in rest if not _may_follow(first, finding))
+    return Diagnosis(first, follows, apart, unchecked)
 
 
-def _may_follow(first: Finding, other: Finding) -> bool:
-    if other.severity is Severity.NOTE or other.code in NEVER_A_CAUSE:
+def _may_follow(first: Finding, finding: Finding) -> bool:
+    if finding.severity is Severity.NOTE or finding.code in NEVER_A_CAUSE:
         return False
-    return other.code == first.code or find_link(other.code) in CAUSES[find_link(first.code)]
+    return finding.code == first.code or find_link(finding.code) in EFFECTS[find_link(first.code)]

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks import MAX_EDGE_EXCESS, MAX_NOISE_REWARD, MAX_TILE_CHANGE, MIN_REWARD, NOISE
 from stadia.diagnostics.loss_checks.loss_case import IMAGE, LossCase, LossRaised, Outputs, total_of
 from stadia.diagnostics.loss_checks.loss_properties import (
     MIN_TERM,
@@ -23,11 +22,36 @@ from stadia.diagnostics.loss_checks.loss_properties import (
     find_not_finite,
 )
 
+NOISE = 0.1
+"""Noise of depth: the standard deviation of its logarithm."""
+
+MAX_NOISE_REWARD = 0.05
+"""Share by which what is added to a loss may fall with noise. A prior on mean depth falls by .5 %."""
+
+MIN_REWARD = 0.001
+"""Smallest reward for noise, over the whole loss with noise: a prior on mean depth is near 0 at its target."""
+
+MAX_EDGE_EXCESS = 0.05
+"""Cost of a depth edge at an image edge in the same place, above the least cost with one beside it, over the cost in an
+image without edges. The smoothness terms of this package have 0, weights that are one pixel off have .33.
+"""
+
+MAX_TILE_CHANGE = 1.2
+"""Factor by which what is added may change for two copies side by side, each with constant depth along the row of
+copies. A mean over pixels has 1, a sum 2, a root of a sum of squares 1.41.
+"""
+
 NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)
 """Noise of depth at which the evidence lists what is added; the first and the last are compared."""
 
-NEAR_PER_M, FAR_PER_M, COLORS = 0.25, 0.125, (0.3, 0.7)
-"""Inverse depth, 1/m, and colors on the two sides of an edge."""
+NEAR_PER_M = 0.25
+"""Inverse depth on the near side of an edge, 1/m."""
+
+FAR_PER_M = 0.125
+"""Inverse depth on the far side of an edge, 1/m."""
+
+EDGE_COLORS = (0.3, 0.7)
+"""Colors on the two sides of an edge of the image."""
 
 EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)
 """Positions of the image edge beside that of the depth edge."""
@@ -63,9 +87,7 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
         table = {"noise of depth": list(values), "what is added": list(values.values())}
         numbers = {"added at the true depth": before, "added with noise": after, "added with opposite noise": opposite}
         evidence = {"values": table, **numbers, "change": after - before}
-        cause = "a penalty with a negative weight or a wrong sign; or a reward for depth that varies"
-        fix = "give the penalty a positive weight; where a reward is meant, keep it (this warning stops nothing)"
-        yield make_finding("L01", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+        yield make_finding("L01", Severity.WARN, measured, expected, case="reward_for_noise", evidence=evidence)
     given = abs(total_of(case.report_at_truth))
     noisy = add_depth_noise(added.right, NOISE)
     if abs(after - before) > MIN_TERM * given and not any(map(Tensor.any, added.gradients_at(noisy).values())):
@@ -101,15 +123,15 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
     with torch.no_grad():
         for direction, dim in EDGES.items():
             cost = _measure_edge_cost(case, case.added_by_image, dim)
-            plain, brighter = (cost(_make_edge(given, dim, color, color).repeat(1, 3, 1, 1)) for color in COLORS)
+            plain, brighter = (cost(_make_edge(given, dim, color, color).repeat(1, 3, 1, 1)) for color in EDGE_COLORS)
             if not math.isfinite(plain + brighter):
                 return
             if plain <= MIN_TERM * abs(total_of(case.report_at_truth)) or abs(brighter - plain) > MIN_TERM * plain:
                 return
-            for colors in (COLORS, COLORS[::-1]):
+            for colors in (EDGE_COLORS, EDGE_COLORS[::-1]):
                 edges = {px: _make_edge(given, dim, *colors, px).repeat(1, 3, 1, 1) for px in EDGE_OFFSETS_PX}
                 costs = {px: cost(image) / plain for px, image in edges.items()}
-                order = "dark to bright" if colors == COLORS else "bright to dark"
+                order = "dark to bright" if colors == EDGE_COLORS else "bright to dark"
                 best = min(costs, key=costs.__getitem__)
                 uneven = max((px for px in costs if px > 0), key=lambda px: abs(costs[px] - costs[-px]))
                 if costs[0] > costs[best] + MAX_EDGE_EXCESS:
@@ -139,9 +161,7 @@ def check_constant_depth(case: LossCase) -> Iterator[Finding]:
     outputs = {**added.right, **constant}
     if names and (wrong := find_not_finite(added, outputs)) and find_not_finite(case, outputs):
         measured = f"what is added alone: {wrong} for constant depth"
-        cause = "a root or a division at 0, such as sqrt(x**2) or a norm of slopes: its gradient at 0 is 0/0"
-        fix = "add an epsilon inside the root, sqrt(x**2 + eps**2), or use abs"
-        yield make_finding("L09", Severity.WARN, measured, "finite numbers", cause=cause, fix=fix)
+        yield make_finding("L09", Severity.WARN, measured, "finite numbers", case="constant_depth")
 
 
 def check_tiles(case: LossCase) -> Iterator[Finding]:
@@ -199,7 +219,7 @@ def _is_second_difference(case: LossCase, dim: int, edge_cost: float) -> bool:
         NEAR_PER_M * (FAR_PER_M / NEAR_PER_M) ** share,
         1 / (1 / NEAR_PER_M + (1 / FAR_PER_M - 1 / NEAR_PER_M) * share),
     )
-    image = torch.full_like(depth, COLORS[0]).repeat(1, 3, 1, 1)
+    image = torch.full_like(depth, EDGE_COLORS[0]).repeat(1, 3, 1, 1)
     flat = case.added_by_image({**case.right, "inverse_depth": torch.full_like(depth, FAR_PER_M)})(image)
     costs = [
         case.added_by_image({**case.right, "inverse_depth": ramp.expand_as(depth)})(image) - flat for ramp in ramps

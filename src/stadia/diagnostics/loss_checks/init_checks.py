@@ -18,15 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stadia.core.types import DepthScale, is_temporal
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks import (
-    MAX_PRINCIPAL_POINT_OUTSIDE,
-    MIN_BATCH_SAMPLES,
-    MIN_BATCH_VALUES,
-    MIN_FOCAL_WIDTHS,
-)
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
+from stadia.diagnostics.monitors.prediction_monitors import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
+from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.match_depth import MAX_START_RATIO, MIN_START_RATIO
-from stadia.diagnostics.preflight.recording_survey import NotChecked
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,
@@ -37,26 +32,69 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 
-MAX_PAIRS, ENOUGH = 4, 30
-"""Stereo pairs that are matched, and the number of matches that are needed."""
+MAX_COLOR_EXCESS = 0.01
+"""By how much colors may lie outside of [0, 1], as interpolation makes them."""
 
-MAX_EPIPOLAR_PX, OUT_OF_REACH_PX, MAX_OUTSIDE = 1.0, 1.0, 0.25
-"""Distance from the epipolar line; pixels beyond the range; share of matches that may be outside, such as mountains."""
+MIN_BRIGHTEST = 0.02
+"""Brightest color of a batch: below, images were divided by 255 twice."""
+
+MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
+"""Share of the image size by which a principal point may lie outside; that of half an image lies at its border."""
+
+MIN_FOCAL_WIDTHS = 0.3
+"""Focal length over the width of the smallest image that is centered on the principal point and contains this one."""
+
+MIN_BATCH_SAMPLES = 4
+"""Images for batch statistics."""
+
+MIN_BATCH_VALUES = 256
+"""Values per channel for batch statistics of two or three images: the variance is then known to 9 % if they are
+independent.
+"""
+
+MAX_MATCHED_PAIRS = 4
+"""Stereo pairs that are matched."""
+
+MIN_PAIR_MATCHES = 30
+"""Matches of these pairs that give a depth."""
+
+MAX_PAIR_EPIPOLAR_PX = 1.0
+"""Distance of a match from its epipolar line at the size of the batch."""
+
+MIN_OUT_OF_REACH_PX = 1.0
+"""Disparity by which a match lies outside of the depth range."""
+
+MAX_OUT_OF_REACH = 0.25
+"""Share of the matches outside of the depth range, such as mountains. Right ranges have at most .02, wrong ones .38 to
+1.
+"""
 
 MAX_DEPTH_RATIO = 5.0
 """Initial median depth over that of the labels, or the reverse."""
 
-MAX_BEYOND_RANGE, MAX_AT_BOUND, MAX_OUT_OF_VIEW = 0.05, 0.5, 0.5
-"""Shares of labels beyond the depth range, of depth at one bound, and of pixels that project into no source."""
+MAX_BEYOND_RANGE = 0.05
+"""Share of the labels beyond the depth range."""
 
-MIN_DISPARITY_PX, MAX_DISPARITY_SHARE = 0.3, 1 / 3
-"""Disparity of a stereo pair at the initial depth: pixels, and share of the width."""
+MAX_AT_BOUND = 0.5
+"""Share of the pixels with one extreme depth: a clamp or a saturated sigmoid has no gradient."""
 
-MAX_INITIAL_MOTION, MAX_INITIAL_ROTATION_DEG, MAX_EXPOSURE_OFFSET = 0.3, 5.0, 1e-3
-"""Motion over depth, degrees, and the difference of gain and offset from (1, 0)."""
+MIN_INITIAL_DISPARITY_PX = 0.3
+"""Disparity of a stereo pair at the initial depth: below, no depth moves the image."""
 
-MAX_INITIAL_SMOOTHNESS, MAX_BATCH_DEPENDENCE = 0.3, 1e-3
-"""Smoothness over the photometric term; relative change of depth."""
+MAX_INITIAL_DISPARITY = 1 / 3
+"""The same, as a share of the width: above, most of the image is out of view."""
+
+MAX_INITIAL_MOTION = 0.3
+"""Initial translation over the depth. The recipes of this package have 1e-3."""
+
+MAX_INITIAL_ROTATION_DEG = 5.0
+"""Initial rotation. The recipes of this package have .1 degrees."""
+
+MAX_EXPOSURE_OFFSET = 1e-3
+"""Difference of the initial gain and offset from (1, 0)."""
+
+MAX_BATCH_DEPENDENCE = 1e-3
+"""Relative change of an image's depth by the other images of its batch."""
 
 
 def check_image_range(start: TrainingStart) -> Iterator[Finding]:
@@ -65,7 +103,8 @@ def check_image_range(start: TrainingStart) -> Iterator[Finding]:
     if image is None:
         return
     least, most = float(image.min()), float(image.max())
-    if not (math.isfinite(least) and math.isfinite(most)) or least < -0.01 or most > 1.01 or 0 < most < 0.02:
+    is_outside = least < -MAX_COLOR_EXCESS or most > 1 + MAX_COLOR_EXCESS
+    if not (math.isfinite(least) and math.isfinite(most)) or is_outside or 0 < most < MIN_BRIGHTEST:
         yield make_finding("D40", Severity.STOP, f"images from {least:.3g} to {most:.3g}", "RGB in [0, 1]")
     if len(image) > 1 and bool((image == image[:1]).all()):
         measured = f"all {len(image)} images of the first batch are the same one"
@@ -170,9 +209,9 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
         return
     camera = start.batch.inputs.camera
     apart = float(moved[moved.isfinite()].median() * camera.fx.median() * initial.median())
-    if not MIN_DISPARITY_PX < apart < MAX_DISPARITY_SHARE * camera.width:
+    if not MIN_INITIAL_DISPARITY_PX < apart < MAX_INITIAL_DISPARITY * camera.width:
         measured = f"the disparity at the initial depth ({float(1 / initial.median()):.3g}) is {apart:.3g} pixels"
-        expected = f"{MIN_DISPARITY_PX:g} to a third of the width ({camera.width})"
+        expected = f"{MIN_INITIAL_DISPARITY_PX:g} to a third of the width ({camera.width})"
         yield make_finding("M01", Severity.WARN, measured, expected)
 
 
@@ -185,8 +224,9 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
     if not pairs or start.depth_range_m is None:
         return
     matches = match_unlabeled_pairs(start)
-    if len(matches) < ENOUGH:
-        raise NotChecked(f"{len(matches)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
+    if len(matches) < MIN_PAIR_MATCHES:
+        between = f"{len(matches)} matches between the images of {len(pairs)} pairs"
+        raise NotChecked(f"{between}, and {MIN_PAIR_MATCHES} are needed")
     initial, matched = start.inverse_depth, float(np.median(matches[:, 1]))
     if initial is not None and matched > 0 and not list(_check_initial_disparity(start, initial)):
         ratio = matched / float(initial.median())
@@ -195,24 +235,24 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
             measured += f"({1 / matched:.3g} m)"
             yield make_finding("M01", Severity.WARN, measured, f"{MIN_START_RATIO:.2g} to {MAX_START_RATIO:g} times")
     beyond = measure_range_excess_px(matches, start.depth_range_m)
-    too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
-    if (outside := (too_near + too_far) / len(beyond)) > MAX_OUTSIDE:
+    too_near, too_far = (beyond > MIN_OUT_OF_REACH_PX).sum(0)
+    if (outside := (too_near + too_far) / len(beyond)) > MAX_OUT_OF_REACH:
         nearest, farthest = start.depth_range_m
         measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
         measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
         evidence = {"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)}
-        yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUTSIDE:.0%}", evidence=evidence)
+        yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUT_OF_REACH:.0%}", evidence=evidence)
 
 
 def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
-    """Return (sample, source) of the first MAX_PAIRS pairs with a known rig and without depth labels."""
+    """Return (sample, source) of the first MAX_MATCHED_PAIRS pairs with a known rig and without depth labels."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None:
         return []
     labels = getattr(start.batch.targets, "depth_m", None)
     known = torch.zeros(len(rig), dtype=torch.bool) if labels is None else (labels > 0).flatten(1).any(1).cpu()
     chosen = rig.isfinite().all(-1).all(-1).cpu() & ~known[:, None]
-    return [(sample, source) for sample, source in chosen.nonzero()[:MAX_PAIRS].tolist()]
+    return [(sample, source) for sample, source in chosen.nonzero()[:MAX_MATCHED_PAIRS].tolist()]
 
 
 def match_unlabeled_pairs(start: TrainingStart) -> Array:
@@ -227,7 +267,7 @@ def match_unlabeled_pairs(start: TrainingStart) -> Array:
         K, K_source = _to_numpy(targets.camera.K[sample]), _to_numpy(targets.source_camera.K[sample, source])
         geometry = K, K_source, _to_numpy(start.batch.inputs.T_source_target_rig[sample, source])
         distance_px = epipolar_distance_px(matches.first_px, matches.second_px, *geometry)
-        matches = matches.select(distance_px < MAX_EPIPOLAR_PX)
+        matches = matches.select(distance_px < MAX_PAIR_EPIPOLAR_PX)
         px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
         inverse_depth = triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
         found.append(np.column_stack([np.full(len(matches), px_metres), inverse_depth]))
@@ -300,9 +340,9 @@ def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
     by_name = {name.rpartition("/")[2]: float(value) for name, value in start.report.terms.items()}
     if not by_name.keys() >= {"smoothness", "photometric"} or by_name["photometric"] <= 0:
         return
-    if (share := by_name["smoothness"] / by_name["photometric"]) > MAX_INITIAL_SMOOTHNESS:
+    if (share := by_name["smoothness"] / by_name["photometric"]) > MAX_SMOOTHNESS_SHARE:
         measured = f"smoothness is {share:.2g} times the photometric term"
-        yield make_finding("R01", Severity.WARN, measured, f"at most {MAX_INITIAL_SMOOTHNESS:g}")
+        yield make_finding("R01", Severity.WARN, measured, f"at most {MAX_SMOOTHNESS_SHARE:g}")
 
 
 def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from stadia.diagnostics.loss_checks.training_start import (
     check_bf16_loss,
     check_one_batch,
 )
-from stadia.diagnostics.preflight.recording_survey import NotChecked, make_not_checked
+from stadia.diagnostics.not_checked import NotChecked, make_not_checked
 
 PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
@@ -44,7 +44,8 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
             continue
         for check in (*PROPERTIES, *ADDED_PROPERTIES):
             if time.monotonic() > until:
-                found.append(make_not_checked("properties of the loss", str(TimeLimitReached()), name))
+                limit = str(TimeLimitReached())
+                found.append(make_not_checked("properties of the loss", limit, name, is_out_of_time=True))
                 break
             found += _run_check(check, case, name, Severity.WARN)
     return sort_findings(_merge_equal(found))
@@ -116,8 +117,8 @@ def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding
     found: list[Finding] = []
     try:
         found.extend(check())
-    except NotChecked as why:
-        found.append(make_not_checked(what, str(why), where))
+    except NotChecked as lack:
+        found.append(make_not_checked(what, str(lack), where, is_out_of_time=lack.is_out_of_time))
     except Exception as error:  # a loss or network of the user may raise anything, anywhere
         found.append(make_not_checked(what, summarize_exception(error), where))
     return found

@@ -19,24 +19,43 @@ from stadia.core.types import Batch, DepthScale
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.loss_case import map_tensors
-from stadia.diagnostics.preflight.recording_survey import NotChecked
+from stadia.diagnostics.not_checked import NotChecked
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.recipe import AnyRecipe
 
-SAMPLES, MIN_SAMPLES, CPU_PIXELS = 8, 2, 80_000
-"""Samples of the batch; on the CPU, at least MIN_SAMPLES and about CPU_PIXELS pixels in all."""
+MAX_SAMPLES = 8
+"""Samples of the batch that is checked."""
 
-STEPS, MIN_STEPS, MIN_DECREASE, TRAINED = 30, 10, 0.01, 0.5
-"""Steps on one batch, the share by which the loss must fall, and its share of that with shuffled weights if trained."""
+MIN_SAMPLES = 2
+"""Samples on a CPU, however large the images."""
 
-SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps until memory has settled, bytes by which it grows after that (a process may hold its data in memory), and the
-share of a third of this growth that each third of the steps must have: other allocations than a leak come at once.
-"""
+MAX_CPU_PIXELS = 80_000
+"""Pixels of all samples on a CPU, beyond MIN_SAMPLES."""
 
-PARITY = 0.05
-"""Relative difference of the loss between float32 and bfloat16."""
+BATCH_STEPS = 30
+"""Steps on one batch."""
+
+MIN_BATCH_STEPS = 10
+"""Steps on one batch that show whether the loss falls."""
+
+MIN_DECREASE = 0.01
+"""Share by which the loss of one batch must fall. The five recipes have .04 to .60."""
+
+MAX_TRAINED_LOSS = 0.5
+"""Loss over that with shuffled weights, below which the weights are already trained."""
+
+SETTLED_STEPS = 2
+"""Steps until memory has settled."""
+
+MAX_GROWTH_MB = 100
+"""MB by which memory may grow after that: a process may hold its data in memory."""
+
+MIN_STEADY_GROWTH = 0.5
+"""Growth in each third of the steps over a third of the growth: other allocations than a leak come at once."""
+
+MAX_BF16_CHANGE = 0.05
+"""Relative difference of the loss between float32 and bfloat16. The five recipes have .01."""
 
 
 TIME_LIMIT = "the time limit of the checks"
@@ -47,7 +66,7 @@ class TimeLimitReached(NotChecked):
     """A network was stopped before it returned an output."""
 
     def __init__(self) -> None:
-        super().__init__(f"{TIME_LIMIT} was reached")
+        super().__init__(f"{TIME_LIMIT} was reached", is_out_of_time=True)
 
 
 @runtime_checkable
@@ -100,7 +119,7 @@ class TrainingStart:
         """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
         pixels = math.prod(batch.inputs.image.shape[-2:]) if hasattr(batch.inputs, "image") else 1
-        count = SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
+        count = MAX_SAMPLES if device.type != "cpu" else max(MIN_SAMPLES, min(MAX_SAMPLES, MAX_CPU_PIXELS // pixels))
         recipe, samples = copy.deepcopy(recipe).to(device).train(), take_samples(batch, count).to(device)
         return cls(recipe, samples, batch.size, precision, depth_range_m)
 
@@ -158,7 +177,7 @@ def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
 def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
 
-    At the time limit (`loss_check_runner.stop_at`) the steps taken so far count; fewer than MIN_STEPS are not checked.
+    At the time limit (`loss_check_runner.stop_at`) the steps taken so far count, if they are MIN_BATCH_STEPS.
     T26 is skipped for weights that are already trained on such images.
     """
     recipe, batch, shuffled_loss = start.recipe, start.batch, 0.0
@@ -167,7 +186,7 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):
         shuffled_loss = _measure_shuffled_loss(recipe, batch)
-        for _ in range(STEPS):
+        for _ in range(BATCH_STEPS):
             optimizer.zero_grad(set_to_none=True)
             report = recipe.training_step(batch)
             report.total.backward()
@@ -177,26 +196,29 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
             memory_bytes.append(_memory_bytes(batch.inputs.image.device))
         with torch.no_grad():
             losses.append(float(recipe.training_step(batch).total))
-    if len(memory_bytes) < MIN_STEPS:
-        raise NotChecked(f"{len(memory_bytes)} steps until {TIME_LIMIT}, and {MIN_STEPS} are needed")
+    if len(memory_bytes) < MIN_BATCH_STEPS:
+        reason = f"{len(memory_bytes)} steps until {TIME_LIMIT}, and {MIN_BATCH_STEPS} are needed"
+        raise NotChecked(reason, is_out_of_time=True)
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
-    if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < TRAINED * shuffled_loss:
+    if not fell > MIN_DECREASE * abs(losses[0]) and not losses[0] < MAX_TRAINED_LOSS * shuffled_loss:
         measured = f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps"
         evidence = {"losses": {"step": list(range(len(losses))), "loss": losses}}
         yield make_finding("T26", Severity.WARN, measured, f"below by {MIN_DECREASE:.0%} at least", evidence=evidence)
     if grows_steadily(memory_bytes):
-        first_mb, last_mb = memory_bytes[SETTLED] >> 20, memory_bytes[-1] >> 20
-        measured = f"{first_mb} MB are allocated after step {SETTLED + 1}, {last_mb} MB after step {len(memory_bytes)}"
+        first_mb, last_mb = memory_bytes[SETTLED_STEPS] >> 20, memory_bytes[-1] >> 20
+        measured = f"{first_mb} MB are allocated after step {SETTLED_STEPS + 1}, "
+        measured += f"{last_mb} MB after step {len(memory_bytes)}"
         evidence = {"held": {"step": list(range(1, len(memory_bytes) + 1)), "bytes": memory_bytes}}
         yield make_finding("T29", Severity.WARN, measured, "the same after every step", evidence=evidence)
 
 
 def grows_steadily(memory_bytes: Sequence[int]) -> bool:
-    """Return whether memory grows in every third of the steps, by GROWTH_BYTES in all."""
+    """Return whether memory grows in every third of the steps, by MAX_GROWTH_MB in all."""
     last = len(memory_bytes) - 1
-    ends = [memory_bytes[SETTLED + (last - SETTLED) * third // 3] for third in range(4)]
+    ends = [memory_bytes[SETTLED_STEPS + (last - SETTLED_STEPS) * third // 3] for third in range(4)]
     growth = ends[-1] - ends[0]
-    return growth > GROWTH_BYTES and min(after - before for before, after in pairwise(ends)) > STEADY * growth / 3
+    least = min(after - before for before, after in pairwise(ends))
+    return growth > MAX_GROWTH_MB << 20 and least > MIN_STEADY_GROWTH * growth / 3
 
 
 def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
@@ -221,9 +243,9 @@ def check_bf16_loss(start: TrainingStart) -> Iterator[Finding]:
         exact = float(start.recipe.training_step(start.batch).total)
         with torch.autocast(start.batch.inputs.image.device.type, dtype=torch.bfloat16):
             half = float(start.recipe.training_step(start.batch).total)
-    if not abs(half - exact) <= PARITY * abs(exact):
+    if not abs(half - exact) <= MAX_BF16_CHANGE * abs(exact):
         measured = f"the loss is {half:.4g} in bfloat16, {exact:.4g} in float32"
-        yield make_finding("T27", Severity.WARN, measured, f"the same within {PARITY:.0%}")
+        yield make_finding("T27", Severity.WARN, measured, f"the same within {MAX_BF16_CHANGE:.0%}")
 
 
 def _memory_bytes(device: torch.device) -> int:

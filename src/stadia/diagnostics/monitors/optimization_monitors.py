@@ -29,10 +29,13 @@ MAX_SPIKE = 10.0
 KITTI).
 """
 
-SPIKE_BATCHES, MIN_SPIKE_BATCHES = 50, 10
-"""Last batches in the median, and how many there must be."""
+SPIKE_BATCHES = 50
+"""Last batches in the running median of the loss."""
 
-MIN_DEVIATIONS = 10.0
+MIN_SPIKE_BATCHES = 10
+"""Batches that a median needs."""
+
+MIN_SPIKE_DEVIATIONS = 10.0
 """Median absolute deviations above the median: a loss with a logarithm crosses 0, where every ratio is large."""
 
 MAX_UPDATE_RATIO = 0.012
@@ -42,40 +45,57 @@ warm-up), .0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020
 .030 at step 5, .014 at step 10.
 """
 
-FIRST_CHECKED_STEP = 5
+FIRST_UPDATE_STEP = 5
 """Adam's first steps from random weights have full size whatever the gradient: .0091 in a correct training."""
 
 STALLED_ROWS = 3
 """Consecutive rows with a learning rate or gradient of 0, which is never chance."""
 
-CONSTANT_LOSS_ROWS = 20
-"""Consecutive rows with the same loss to the last digit."""
+MIN_LR_SHARE = 1e-3
+"""Learning rate over the highest of the run, below which nothing is learned."""
 
-MIN_LR_SHARE, MAX_LOW_LR_SHARE = 1e-3, 0.1
-"""Share of the highest learning rate of the run, and of its rows. A cosine to 0 is below it in its last 2 %."""
+MAX_LOW_LR_SHARE = 0.1
+"""Share of all rows that may have such a rate. A cosine to 0 is below it in its last 2 %."""
 
-ACTIVE_LR_SHARE, MIN_UPDATE_RATIO = 0.01, 1e-7
-"""Share of the highest learning rate, and |update| / |weight|."""
+ACTIVE_LR_SHARE = 0.01
+"""Learning rate over the highest of the run, from which on weights must change."""
+
+MIN_UPDATE_RATIO = 1e-7
+"""|update| / |weight|. Trainings that learn have 1e-4 to 1e-2."""
 
 MAX_LOADING_SHARE = 0.5
+"""Share of a step that waits for the next batch. Trainings with a cache have .02 to .05."""
 
 STEP_TIME, PEAK_PREFIX = "time/step_s", "speed/of_peak/"
 
-MAX_TIME_GAP, MAX_TIME_GAP_S = 0.1, 0.002
-"""Share of the step, and seconds."""
+MAX_TIME_GAP = 0.1
+"""Difference between the sum of the parts and the step, over the step."""
+
+MAX_TIME_GAP_S = 0.002
+"""Seconds of that difference that are allowed in short steps."""
 
 TIMING_ROWS = 3
 """Consecutive rows: two clocks are read at two moments, between which other processes may run."""
 
-MAX_SUM_GAP, SUM_ROWS = 0.01, 3
-"""Share of the sizes of all terms, and consecutive rows."""
+MAX_SUM_GAP = 0.01
+"""Difference between the loss and the sum of its terms, over the sizes of the terms."""
 
-MIN_TERM_RANGE, MAX_RATIO_SPREAD = 1.5, 0.03
-"""Over ROWS rows: largest over smallest value of a term, and by how much the ratio of two proportional terms varies."""
+SUM_ROWS = 3
+"""Consecutive rows with such a difference."""
+
+MIN_TERM_RANGE = 1.5
+"""Largest over smallest value of a term in ROWS rows: below it, its ratio to another term says nothing."""
+
+MAX_RATIO_SPREAD = 0.03
+"""Largest over smallest ratio of two proportional terms, less 1."""
+
+MIN_GRADIENT_SHARE = 0.01
+"""Share of a term in the gradient. A weight that is ten times too small gives .03."""
 
 TERM_RULES = (
-    limit("L22", "gradient_share", "the share of the gradient is {:.1%}", at_least=0.01, note=" of each term"),
-)
+    limit("L22", "gradient_share", "the share of the gradient is {:.1%}", at_least=MIN_GRADIENT_SHARE,
+          note=" of each term"),
+)  # fmt: skip
 """See `PersistentPartRule`."""
 
 
@@ -90,7 +110,10 @@ class LossSpikeMonitor:
         before = list(self.losses)
         self.losses.append(loss)
         median = statistics.median(before) if len(before) >= MIN_SPIKE_BATCHES else 0.0
-        if median <= 0 or loss - median <= MIN_DEVIATIONS * statistics.median(abs(one - median) for one in before):
+        if median <= 0:
+            return 0.0
+        deviation = statistics.median(abs(value - median) for value in before)
+        if loss - median <= MIN_SPIKE_DEVIATIONS * deviation:
             return 0.0
         return loss / median
 
@@ -116,7 +139,7 @@ class UpdateRatioMonitor:
         if ratio is None or loss is None:  # rows of a validation have neither
             return None
         self.first_loss = first = loss if self.first_loss is None else self.first_loss
-        is_large = ratio > MAX_UPDATE_RATIO and step >= FIRST_CHECKED_STEP
+        is_large = ratio > MAX_UPDATE_RATIO and step >= FIRST_UPDATE_STEP
         large, self.large = self.large, (step, ratio) if is_large else None
         if large is None or loss < first:
             return None
@@ -155,8 +178,8 @@ class StallMonitor:
             measured = f"the gradient of all weights is 0, as for {STALLED_ROWS} rows"
             found = warn_at(step, "T10", measured, "above 0", gradient_norm=0.0)
             return replace(found, severity=Severity.STOP)  # no later step can differ
-        if self.constant_rows == CONSTANT_LOSS_ROWS:
-            measured = f"the loss is {loss:.6g}, to the last digit, as for {CONSTANT_LOSS_ROWS} rows"
+        if self.constant_rows == ROWS:
+            measured = f"the loss is {loss:.6g}, to the last digit, as for {ROWS} rows"
             return warn_at(step, "T11", measured, "another loss for another batch", loss=loss)
         return None
 
@@ -240,7 +263,7 @@ class TimingMonitor:
 
     def _check_peak(self, step: int, row: Row) -> Finding | None:
         shares = {name.removeprefix(PEAK_PREFIX): value for name, value in row.items() if name.startswith(PEAK_PREFIX)}
-        name = max(shares, key=lambda one: shares[one], default="")
+        name = max(shares, key=shares.__getitem__, default="")
         if not name or shares[name] <= MAX_TIMING_SHARE:
             return None
         measured = f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak"
@@ -323,8 +346,8 @@ class ProportionalTermsMonitor:
 
 def _max_ratio(values: Iterable[float]) -> float:
     """Return the largest over the smallest value."""
-    each = list(values)
-    return max(each) / min(each)
+    listed = list(values)
+    return max(listed) / min(listed)
 
 
 OPTIMIZATION_MONITORS: tuple[type, ...] = (

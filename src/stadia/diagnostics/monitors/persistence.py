@@ -14,7 +14,7 @@ from stadia.diagnostics.finding import Finding, Severity
 ROWS = 20
 """Consecutive logged rows in which a value must be bad."""
 
-STEPS = 100
+MIN_SPAN_STEPS = 100
 """Steps that these rows must span: rows may be of every step, and an epoch may have a handful of them."""
 
 FROM_STEP = 100
@@ -85,7 +85,7 @@ class StartFilter:
 
 
 class PersistenceCounter:
-    """Counts consecutive bad rows after the start; true once there are `min_rows` of them that span STEPS steps."""
+    """Counts consecutive bad rows after the start; true once `min_rows` of them span MIN_SPAN_STEPS steps."""
 
     def __init__(self, min_rows: int = ROWS) -> None:
         self.min_rows, self.rows, self.since = min_rows, 0, 0
@@ -97,7 +97,7 @@ class PersistenceCounter:
             return False
         self.since = self.since if self.rows else step
         self.rows += 1
-        return self.rows >= self.min_rows and step - self.since >= STEPS
+        return self.rows >= self.min_rows and step - self.since >= MIN_SPAN_STEPS
 
 
 @dataclass(frozen=True, slots=True)

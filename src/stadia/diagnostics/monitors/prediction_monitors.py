@@ -27,92 +27,175 @@ from stadia.diagnostics.monitors.persistence import (
 )
 
 MAX_WARP_RATIO = 0.97
-"""Of the residual over that of the unwarped images."""
+"""Residual over that of the unwarped images. Trainings that learn have .27 to .90. Every structural error that was
+simulated gives .87 or more.
+"""
 
-MAX_GAIN, MAX_OFFSET = 1.6, 0.3
-MAX_GRADIENT_RATIO, MAX_SMOOTHNESS_SHARE = 1e3, 0.3
+MAX_OUT_OF_VIEW = 0.5
+"""Share of the pixels that project into no source. Trainings that learn have at most .04, and .01 to .2 at first."""
+
+MAX_SATURATED = 0.25
+"""Share of the pixels that are left out since all channels saturate. Simulated exposures gave at most .20."""
+
+MIN_LOSS = -4.0
+"""A lower loss means residuals of a hundredth, which real images do not have. Trainings that learn have -1.7."""
+
+MAX_AT_FLOOR = 0.5
+"""Share of the labeled pixels at the minimum of the output, where a last ReLU has no gradient."""
+
+MIN_INVERSE_DEPTH_SPREAD = 0.05
+"""Standard deviation of inverse depth over its mean. Trainings that learn have .37 to .61, one that collapsed 0."""
+
+MAX_AT_NEAREST = 0.2
+"""Share of the pixels at the minimum depth. Trainings that learn have 0."""
+
+MAX_AT_FARTHEST = 0.8
+"""Share of the pixels at the maximum depth. Trainings that learn have 0, one that collapsed 1."""
+
+MAX_SAME_SIDE = 0.5
+"""Mean cosine between the translations to the previous and the next frame. Trainings that learn have -1."""
+
+MAX_AUTO_MASKED = 0.75
+"""Share of the pixels in the auto-mask: with broken geometry the unwarped image is the best fit."""
+
+MIN_EXPLAINED_SHARE = 0.02
+"""Share of the explained pixels for which a source is the best. Trainings that learn have .04 to .74."""
+
+MIN_TRANSLATION_OVER_DEPTH = 0.001
+"""Predicted translation over the median depth. Trainings that learn have .036 to .078, one that collapsed .001 to
+.003.
+"""
+
+MAX_TRANSLATION_OVER_DEPTH = 1.0
+"""Predicted translation over the median depth. Trainings that learn have at most .08."""
+
+MAX_PREDICTED_ROTATION_DEG = 15.0
+"""Predicted rotation to an adjacent frame. Trainings that learn have at most .44 degrees."""
+
+MAX_GAIN = 1.6
+"""Predicted gain, or its inverse. Simulated exposures with a spread of .25 gave gains of .75 to 1.22."""
+
+MAX_OFFSET = 0.3
+"""Predicted brightness offset: beyond it a constant replaces the image."""
+
+MAX_GRADIENT_RATIO = 1000.0
+"""Gradient of the loss for depth over that for motion, or the inverse. Trainings that learn have .2 to 7."""
+
+MAX_SMOOTHNESS_SHARE = 0.3
+"""Smoothness over the photometric term. Trainings that learn have .002, and 1e-4 to 1e-2 in the first step."""
+
 MIN_MOTION_ALONG = -0.5
-MAX_DEPTH_DRIFT = 6.0
-MAX_MOTION_SCALE, MIN_CORRELATION = 1.4, 0.9
+"""Predicted translation along the true one, over its length: 1 is right, 0 nothing, -1 inverted."""
 
-MIN_MOVED = 1.0
+MAX_DEPTH_DRIFT = 6.0
+"""Median depth over that of the start. An initial depth may be off by a factor of 5 (M01)."""
+
+MAX_MOTION_SCALE = 1.4
+"""Predicted over true motion along z where both are in metres, or the inverse."""
+
+MIN_MOTION_CORRELATION = 0.9
+"""Correlation of predicted and true motion along z, below which their ratio means nothing."""
+
+MIN_TRAINED_LOG_SIGMA = 1.0
 """|log Sigma|, which starts at 0 everywhere: from here on it is trained."""
 
 MIN_SIGMA_SPREAD = 0.1
-"""Between the outer tenths of log Sigma. The minimum of twelve trainings that learn: .34; of one that died: .000."""
+"""Between the outer tenths of log Sigma. The minimum of twelve trainings that learn is .34, of one that died .000."""
 
-MAX_FIT_CHANGE, MIN_UNTRAINED_FIT = 0.9, 0.6
-"""warped_over_unwarped over that of the start, and its value. Trainings that learn: .81 and .60 at most (the first rows
-with Sigma); one that died: 1.00 and .75.
+MAX_FIT_CHANGE = 0.9
+"""Residual over that of the unwarped images, over its value before Sigma moved. Trainings that learn have at most .81,
+one that died 1.00.
 """
 
-FIRST_ROWS, LAST_ROWS = 3, 20
+MIN_UNTRAINED_FIT = 0.6
+"""Residual over that of the unwarped images, below which the warp was learned. One that died had .75."""
 
-BOUNDS, BOUND_MARGIN = (-6.0, 2.0), 0.1
-"""Of log Sigma (`models.depth.unet`)."""
+FIRST_FIT_ROWS = 3
+"""First logged rows that give the residual before Sigma moved."""
+
+LOG_SIGMA_BOUNDS = (-6.0, 2.0)
+"""Range of log Sigma (`models.depth.unet`)."""
+
+BOUND_MARGIN = 0.1
+"""Distance from a bound of log Sigma that counts as at the bound. Trainings that learn have -5.2 and -1.7."""
 
 PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 
 MAX_HEIGHT_ERROR = 0.2
 """|ln(predicted / known camera height)|."""
 
+MIN_METRIC_DEPTH_SPREAD = 0.15
+"""Standard deviation of depth over its mean. A training that learns has .03 at step 100, .47 later."""
+
+MIN_INLIER_SHARE = 0.4
+"""Share of the objects whose height agrees. A horizon half a degree off rejects half of them."""
+
 MAX_OBJECT_ROAD_GAP = 0.2
+"""|ln(camera height by the objects / known height)|."""
 
-MAX_DRIFT, DRIFT_EPOCHS = 0.01, 5
-"""Change of the camera height per epoch, and consecutive epochs that change it in one direction."""
+MIN_OBJECT_EXTENT = 0.02
+"""Extent of objects over their depth. Exact depth of 381 cars of RoadWorld has .158, a tenth of them below .066."""
 
-# Trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps) have, from step 100 on: warped over
-# unwarped residual .27 to .90, gains of .75 to 1.22 with a spread of log a of .25, .20 saturated pixels, depth over
-# motion gradient .2 to 7, smoothness .002 of the photometric term, a loss of -1.7 with an uncertainty.
-#
-# A training that learns (stereo and both adjacent frames on RoadWorld, 64x224, 400 steps) has, from step 100 on: each
-# source explains 4 to 74 % of the explained pixels; at most 4 % of the pixels are outside; inverse depth has a spread
-# of .37 to .61 of its mean, and none at a bound; motion is .036 to .078 of the depth, rotation .03 to .44 degrees, the
-# cosine of both temporal translations -1.00; the residual ratio of the right view .35 to .57. One that collapsed (mono,
-# random weights, ten times the learning rate): all depth at the maximum, a spread of 0, motion .001 to .003.
+MAX_ROWS_OUT_OF_ORDER = 0.1
+"""Share of the rows of the road that are nearer than the row below. Exact depth of RoadWorld has none."""
+
+MAX_ROAD_MASKED = 0.5
+"""Share of the road in the auto-mask, which then keeps a wrong depth of the road."""
+
+MAX_OBJECTS_AT_LIMIT = 0.05
+"""Share of the object pixels at the maximum depth. The horizon of the road always reaches it."""
+
+MAX_DRIFT = 0.01
+"""Change of the camera height per epoch."""
+
+DRIFT_EPOCHS = 5
+"""Consecutive epochs that change the camera height in one direction."""
+
+# Trainings that learn: on RoadWorld, stereo and mono, 64x224, 400 to 3000 steps, from step 100 on. The one that
+# collapsed: mono from random weights at ten times the learning rate.
 
 GEOMETRY_RULES = (
     limit("S20", "warped_over_unwarped", "the residual is {:.2f} times that of the unwarped images",
           at_most=MAX_WARP_RATIO),
-    limit("S23", "outside", "{:.0%} of the pixels project into no source", at_most=0.5),
+    limit("S23", "outside", "{:.0%} of the pixels project into no source", at_most=MAX_OUT_OF_VIEW),
     limit("S24", "warped_over_unwarped_right",
           "the residual of the right view is {:.2f} times that of the unwarped image", at_most=MAX_WARP_RATIO),
-    limit("B21", "saturated", "{:.0%} of the pixels are saturated, and left out", at_most=0.25),
-    limit("U04", "loss", "the loss is {:.2f}", at_least=-4, note=": residuals above a hundredth"),
-    # A last ReLU that outputs 0 has no gradient.
-    limit("T03", "at_floor", "the output is at its minimum for {:.0%} of the labeled pixels", at_most=0.5),
-    limit("M20", "depth/spread", "the spread of inverse depth is {:.1%} of its mean", at_least=0.05),
-    limit("M21", "depth/at_nearest", "{:.0%} of the pixels have the minimum depth", at_most=0.2),
-    limit("M22", "depth/at_farthest", "{:.0%} of the pixels have the maximum depth", at_most=0.8),
+    limit("B21", "saturated", "{:.0%} of the pixels are saturated, and left out", at_most=MAX_SATURATED),
+    limit("U04", "loss", "the loss is {:.2f}", at_least=MIN_LOSS, note=": residuals above a hundredth"),
+    limit("T03", "at_floor", "the output is at its minimum for {:.0%} of the labeled pixels", at_most=MAX_AT_FLOOR),
+    limit("M20", "depth/spread", "the spread of inverse depth is {:.1%} of its mean",
+          at_least=MIN_INVERSE_DEPTH_SPREAD),
+    limit("M21", "depth/at_nearest", "{:.0%} of the pixels have the minimum depth", at_most=MAX_AT_NEAREST),
+    limit("M22", "depth/at_farthest", "{:.0%} of the pixels have the maximum depth", at_most=MAX_AT_FARTHEST),
     limit("P24", "motion/same_side",
           "the predicted motions to the previous and the next frame have a mean cosine of {:.2f}",
-          at_most=0.5, note="; -1 ahead"),
+          at_most=MAX_SAME_SIDE, note="; -1 ahead"),
 )  # fmt: skip
 """See `PersistentRule`."""
 
-# With exact depth of RoadWorld (16 worlds, 381 cars) the extent of objects is .158 of their depth (the median; a tenth
-# below .066), and no row of the road is out of order.
-
 HEIGHT_RULES = (
-    limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=0.15),
-    limit("H18", "metric/inlier_share", "{:.0%} of the objects are accepted", at_least=0.4),
-    Rule("H11", "metric/objects_over_road", lambda v: abs(v) > MAX_OBJECT_ROAD_GAP,
+    limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=MIN_METRIC_DEPTH_SPREAD),
+    limit("H18", "metric/inlier_share", "{:.0%} of the objects are accepted", at_least=MIN_INLIER_SHARE),
+    Rule("H11", "metric/objects_over_road", lambda gap: abs(gap) > MAX_OBJECT_ROAD_GAP,
          "the logarithm of scale by objects over that by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),
-    limit("H12", "metric/object_extent", "the extent of objects is {:.1%} of their depth", at_least=0.02),
+    limit("H12", "metric/object_extent", "the extent of objects is {:.1%} of their depth", at_least=MIN_OBJECT_EXTENT),
     limit("H13", "metric/rows_out_of_order", "{:.0%} of the rows of the road are nearer than the row below",
-          at_most=0.1),
-    limit("H14", "metric/road_masked", "{:.0%} of the road is in the auto-mask", at_most=0.5),
-    limit("H15", "metric/objects_at_limit", "{:.0%} of the object pixels have the maximum depth", at_most=0.05),
-    limit("T07", "auto_masked", "{:.0%} of the pixels are in the auto-mask", at_most=0.75),
+          at_most=MAX_ROWS_OUT_OF_ORDER),
+    limit("H14", "metric/road_masked", "{:.0%} of the road is in the auto-mask", at_most=MAX_ROAD_MASKED),
+    limit("H15", "metric/objects_at_limit", "{:.0%} of the object pixels have the maximum depth",
+          at_most=MAX_OBJECTS_AT_LIMIT),
+    limit("T07", "auto_masked", "{:.0%} of the pixels are in the auto-mask", at_most=MAX_AUTO_MASKED),
 )  # fmt: skip
 """See `PersistentRule`."""
 
 SOURCE_RULES = (
-    limit("S22", "explained_by", "the share of the explained pixels is {:.1%}", at_least=0.02, note=" of each source"),
-    limit("P21", "motion/over_depth", "motion is {:.2g} of the depth", at_least=0.001),
-    limit("P22", "motion/over_depth", "motion is {:.2g} times the depth", at_most=1),
-    limit("P23", "motion/turn_deg", "the predicted rotation to the next image is {:.0f} degrees", at_most=15),
-)
+    limit("S22", "explained_by", "the share of the explained pixels is {:.1%}", at_least=MIN_EXPLAINED_SHARE,
+          note=" of each source"),
+    limit("P21", "motion/over_depth", "motion is {:.2g} of the depth", at_least=MIN_TRANSLATION_OVER_DEPTH),
+    limit("P22", "motion/over_depth", "motion is {:.2g} times the depth", at_most=MAX_TRANSLATION_OVER_DEPTH),
+    limit("P23", "motion/turn_deg", "the predicted rotation to the next image is {:.0f} degrees",
+          at_most=MAX_PREDICTED_ROTATION_DEG),
+)  # fmt: skip
 """See `PersistentPartRule`."""
 
 
@@ -236,7 +319,7 @@ class MotionScaleMonitor(ValidationMonitor):
             return None
         off = abs(math.log(slope)) if slope > 0 else math.inf
         before, self.before = self.before, off
-        is_off = correlation > MIN_CORRELATION and off > math.log(MAX_MOTION_SCALE)
+        is_off = correlation > MIN_MOTION_CORRELATION and off > math.log(MAX_MOTION_SCALE)
         measured = f"predicted motion along z is {slope:.2f} times the true one, "
         measured += f"with a correlation of {correlation:.2f}"
         expected, evidence = f"within a factor of {MAX_MOTION_SCALE:g}", {"slope": slope, "correlation": correlation}
@@ -250,7 +333,7 @@ class ConstantUncertaintyMonitor(PersistentMonitor):
         low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
         if low is None or middle is None or high is None:  # a row of a validation, or a network without uncertainty
             return None
-        is_bad = abs(middle) > MIN_MOVED and high - low < MIN_SIGMA_SPREAD
+        is_bad = abs(middle) > MIN_TRAINED_LOG_SIGMA and high - low < MIN_SIGMA_SPREAD
         measured = f"log Sigma is {middle:.2f} everywhere, its outer tenths {high - low:.3f} apart"
         expected = f"tenths at least {MIN_SIGMA_SPREAD:g} apart"
         return Reading("U01", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
@@ -261,7 +344,7 @@ class UncertaintyOnlyMonitor:
 
     def __init__(self) -> None:
         self.start: list[float] = []
-        self.last: deque[float] = deque(maxlen=LAST_ROWS)
+        self.last: deque[float] = deque(maxlen=ROWS)
         self.persists = PersistenceCounter(1)  # of the medians over rows
 
     def on_row(self, step: int, row: Row) -> Finding | None:
@@ -269,12 +352,12 @@ class UncertaintyOnlyMonitor:
         middle, fit = row.get(f"train/{PERCENTILES[1]}"), row.get("train/warped_over_unwarped")
         if middle is None or fit is None:
             return None
-        if middle > -MIN_MOVED:
-            if len(self.start) < FIRST_ROWS:
+        if middle > -MIN_TRAINED_LOG_SIGMA:
+            if len(self.start) < FIRST_FIT_ROWS:
                 self.start.append(fit)
             return None
         self.last.append(fit)
-        if not self.start or len(self.last) < LAST_ROWS:  # the log of a resumed run may lack its start
+        if not self.start or len(self.last) < ROWS:  # the log of a resumed run may lack its start
             return None
         start, now = statistics.median(self.start), statistics.median(self.last)
         if not self.persists(step, row, now > MIN_UNTRAINED_FIT and now > MAX_FIT_CHANGE * start):
@@ -292,9 +375,9 @@ class UncertaintyBoundsMonitor(PersistentMonitor):
         low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
         if low is None or middle is None or high is None:
             return None
-        is_bad = low < BOUNDS[0] + BOUND_MARGIN or high > BOUNDS[1] - BOUND_MARGIN
+        is_bad = low < LOG_SIGMA_BOUNDS[0] + BOUND_MARGIN or high > LOG_SIGMA_BOUNDS[1] - BOUND_MARGIN
         measured = f"a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}"
-        expected = f"between {BOUNDS[0]:g} and {BOUNDS[1]:g}, and not at either"
+        expected = f"between {LOG_SIGMA_BOUNDS[0]:g} and {LOG_SIGMA_BOUNDS[1]:g}, and not at either"
         return Reading("U03", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
 
 

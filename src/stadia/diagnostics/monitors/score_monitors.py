@@ -21,19 +21,27 @@ from stadia.diagnostics.monitors.persistence import (
 )
 
 MAX_RMSE_GAP = 0.01
+"""Difference of val/rmse and the root of val/mse, over the root."""
+
 MIN_FROZEN_SCORES = 3
+"""Equal scores in two validations that are no chance."""
+
 FRACTIONS = ("d1", "d2", "d3", "mask_iou", "mask_dice", "mask_boundary_f", "recall", "precision")
 ERRORS = (
     *("abs_rel", "sq_rel", "rmse", "rmse_log", "mse", "mae", "log10", "residual", "residual_unwarped"),
     *("mask_mae", "mask_bce"),
 )
 ROUNDING = 1e-6
+"""Rounding by which a score may leave its range."""
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
 """Errors by which a validation is judged: the first that it has."""
 
-RISING_VALIDATIONS, MIN_OVERFIT = 3, 1.1
-"""Consecutive validations, and the last error over the minimum."""
+RISING_VALIDATIONS = 3
+"""Consecutive validations in which an error rises while the loss falls."""
+
+MIN_OVERFIT = 1.1
+"""Error of the last validation over the minimum of the run."""
 
 EMPTY_VALIDATIONS = 3
 """Consecutive validations: early in training there may be no detection to score."""
@@ -47,16 +55,31 @@ OF_FOUND_OBJECTS = {
 OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")
 """Scores of all objects: in images without any they have no value either."""
 
-MAX_SCALE_RATIO, MAX_ABS_REL = 2.0, 0.3
+MAX_SCALE_RATIO = 2.0
+"""Error of depth in metres over that of scaled depth: beyond it the scale is the error."""
+
+MAX_ABS_REL = 0.3
+"""Relative error of depth in metres that is reported."""
+
 MAX_SIGMA_BIAS = 2.0
+"""Residual over Sigma, or its inverse: 1 is calibrated. Trainings that learn have 1.2."""
+
+MIN_MASK_IOU = 0.05
+"""Overlap of predicted and true masks. Trainings that learn have .94."""
+
+MIN_IOU_GAIN = 1.5
+"""Overlap over that of the validation before, from which on masks are learned."""
+
+MAX_MASK_ERROR = 0.5
+"""Mean absolute error of masks. Trainings that learn have .010."""
 
 VALIDATION_RULES = (
-    limit("C30", "mask_iou", "predicted and true masks overlap by {:.1%}", at_least=0.05,
-          improves=lambda v, before: v > 1.5 * before),
-    limit("C30", "mask_mae", "{:.0%} of the mask is wrong", at_most=0.5),
-    Rule("U05", "residual_spearman", lambda v: v < 0,
+    limit("C30", "mask_iou", "predicted and true masks overlap by {:.1%}", at_least=MIN_MASK_IOU,
+          improves=lambda value, before: value > MIN_IOU_GAIN * before),
+    limit("C30", "mask_mae", "{:.0%} of the mask is wrong", at_most=MAX_MASK_ERROR),
+    Rule("U05", "residual_spearman", lambda value: value < 0,
          "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}", "above 0"),
-    Rule("U06", "residual_over_sigma", lambda v: not 1 / MAX_SIGMA_BIAS <= v <= MAX_SIGMA_BIAS,
+    Rule("U06", "residual_over_sigma", lambda value: not 1 / MAX_SIGMA_BIAS <= value <= MAX_SIGMA_BIAS,
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
 """See `ValidationRule`."""
@@ -174,7 +197,7 @@ class OverfittingMonitor:
             f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in {RISING_VALIDATIONS} "
         )
         measured += f"validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
-        course = {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]}
+        course = {"train/loss": [value for value, _ in last], f"val/{name}": [error for _, error in last]}
         return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
 
@@ -197,7 +220,7 @@ class RotationMonitor:
         last = self.course.last
         measured = f"rotations of detected objects are {angle:.0f} degrees off, before {last[0][1]:.0f}, while "
         measured += f"the term 'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
-        course = {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]}
+        course = {"term": [value for value, _ in last], "degrees": [angle for _, angle in last]}
         return warn_at(step, "O20", measured, "an angle that falls with the term", course=course)
 
 
@@ -274,7 +297,7 @@ class ForgettingMonitor:
         residuals = scores_by_data_set(row, "residual")
         worse = {name: value / self.least[name] for name, value in residuals.items() if self.least.get(name, 0.0) > 0}
         self.least |= {name: min(value, self.least.get(name, value)) for name, value in residuals.items()}
-        name = max(worse, key=lambda one: worse[one], default="")
+        name = max(worse, key=worse.__getitem__, default="")
         if not name or worse[name] <= MAX_FORGETTING:
             return None
         measured = f"the residual of data set {name} is {worse[name]:.2f} times its minimum in this run"

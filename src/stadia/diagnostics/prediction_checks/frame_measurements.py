@@ -32,21 +32,32 @@ MIN_RELATIVE_RANGE = 1e-4
 MIN_IMAGE_CHANGE = 0.25
 """Share of the variance of brightness that is not in the mean image; below, the images are nearly the same."""
 
-MIN_PARALLAX_PX = 2.0
+MIN_PAIR_PARALLAX_PX = 2.0
 """Median displacement of matches beyond the rotation, for images of 640 pixels of width. Noise is about 0.5."""
 
-MATCH_WIDTH, MIN_MATCH_WIDTH = 640, 128
-"""Pixels of width of the images in which matches are found, at most and at least."""
+MATCH_WIDTH = 640
+"""Largest width in pixels of the images in which matches are found."""
 
-MIN_ROW_PAIRS, MIN_ROW_MATCHES, ROW_MATCHES = 5, 30, 12
-"""Pairs that are compared within rows; matches of a pair that show how depth changes within rows; and those of them
-that count as nearly the same row.
-"""
+MIN_MATCH_WIDTH = 128
+"""Smallest width in pixels of such images."""
 
-MIN_ROW_PARALLAX_PX, MATCH_NOISE_PX, MIN_ROW_SPREAD = 1.0, 0.5, 2.0
-"""Parallax of such a match at MATCH_WIDTH, the noise of its position, and the spread of log depth within rows over that
-by noise: below, the scene itself is a gradient.
-"""
+MIN_ROW_PAIRS = 5
+"""Pairs that are compared within rows."""
+
+MIN_ROW_MATCHES = 30
+"""Matches of a pair that show how depth changes within rows."""
+
+ROW_MATCHES = 12
+"""Matches that count as nearly the same row."""
+
+MIN_ROW_PARALLAX_PX = 1.0
+"""Parallax of such a match at MATCH_WIDTH."""
+
+MATCH_NOISE_PX = 0.5
+"""Noise of the position of a match."""
+
+MIN_ROW_SPREAD = 2.0
+"""Spread of log depth within rows over that by noise: below, the scene itself is a gradient."""
 
 SCALES = np.geomspace(0.02, 50, 120)
 """Translations that are tried for a depth map, in units of its median depth."""
@@ -132,23 +143,25 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     frames: spread over the input. Maps of several sizes are compared at the size of the first.
     has_ratios: False for inverse depth up to scale and shift, whose ratios mean nothing.
     """
-    valid = [one for one in frames if _is_valid(one.inverse_depth, has_ratios=has_ratios)]
-    maps = [np.log(one.inverse_depth) if has_ratios else _normalize(one.inverse_depth) for one in valid]
+    valid = [frame for frame in frames if _is_valid(frame.inverse_depth, has_ratios=has_ratios)]
+    inverse_depths = [frame.inverse_depth for frame in valid]
+    maps = [np.log(values) if has_ratios else _normalize(values) for values in inverse_depths]
     size = valid[0].inverse_depth.shape if valid else ()
-    skies = [found for found in map(_is_sky_nearer, valid) if found is not None]
-    mean_map = _mean_map([one.inverse_depth for one in valid], size) if has_ratios else None
-    pairs = [_measure_pair(one, mean_map) for one in valid] if has_ratios else []
-    errors = [one.error for one in pairs if one is not None]
-    over_mean = [one.error_over_mean for one in pairs if one is not None and one.error_over_mean is not None]
-    correlations = [one.row_correlation for one in pairs if one is not None and one.row_correlation is not None]
-    own = [one.own_correlation for one in pairs if one is not None and one.own_correlation is not None]
-    spreads = [_range(one) for one in maps] if has_ratios else []
-    ranges = [] if has_ratios else [_relative_range(one.inverse_depth) for one in valid]
+    skies = [is_nearer for is_nearer in map(_is_sky_nearer, valid) if is_nearer is not None]
+    mean_map = _mean_map(inverse_depths, size) if has_ratios else None
+    measured = (_measure_pair(frame, mean_map) for frame in valid) if has_ratios else ()
+    pairs = [pair for pair in measured if pair is not None]
+    errors = [pair.error for pair in pairs]
+    over_mean = [pair.error_over_mean for pair in pairs if pair.error_over_mean is not None]
+    correlations = [pair.row_correlation for pair in pairs if pair.row_correlation is not None]
+    own = [pair.own_correlation for pair in pairs if pair.own_correlation is not None]
+    spreads = list(map(_range, maps)) if has_ratios else []
+    ranges = [] if has_ratios else list(map(_relative_range, inverse_depths))
     return FrameMeasurements(
         frames=len(frames),
         spread=float(np.exp(np.median(spreads))) if spreads else None,
-        change=_share_of_own([_resize(one, size) for one in maps]),
-        image_change=_share_of_own([_brightness(one.image, size) for one in valid]),
+        change=_share_of_own([_resize(values, size) for values in maps]),
+        image_change=_share_of_own([_brightness(frame.image, size) for frame in valid]),
         match_error=float(np.median(errors)) if errors else None,
         match_pairs=len(errors),
         sky_nearer=float(np.mean(skies)) if skies else None,
@@ -156,10 +169,10 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         has_ratios=has_ratios,
         relative_range=float(np.median(ranges)) if ranges else None,
         row_correlation=float(np.median(correlations)) if len(correlations) >= MIN_ROW_PAIRS else None,
-        row_share=float(np.median([_share_of_rows(one) for one in maps])) if maps else None,
+        row_share=float(np.median(list(map(_share_of_rows, maps)))) if maps else None,
         mean_map_error=float(np.median(over_mean)) if over_mean else None,
         own_correlation=float(np.median(own)) if len(own) >= MIN_ROW_PAIRS else None,
-        followed=sum(one.following is not None for one in frames),
+        followed=sum(frame.following is not None for frame in frames),
     )
 
 
@@ -198,7 +211,7 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
     """Return the share of the variance within a map that is not in the mean map; None for too few maps."""
     if len(maps) < MIN_FRAMES:
         return None
-    centered = np.stack([one - np.median(one) for one in maps])
+    centered = np.stack([values - np.median(values) for values in maps])
     own = centered - centered.mean(0)
     # each of n independent maps is 1 / n of the mean map
     return float(own.var((1, 2)).mean() / max(float(centered.var((1, 2)).mean()), 1e-12)) * len(maps) / (len(maps) - 1)
@@ -208,7 +221,7 @@ def _mean_map(maps: Sequence[Map], size: tuple[int, ...]) -> Map | None:
     """Return (h, w) the median of each pixel over maps of inverse depth, each over its median; None for too few."""
     if len(maps) < MIN_FRAMES:
         return None
-    return np.asarray(np.median([_resize(one / np.median(one), size) for one in maps], axis=0), np.float32)
+    return np.asarray(np.median([_resize(values / np.median(values), size) for values in maps], axis=0), np.float32)
 
 
 def _share_of_rows(values: Map) -> float:
@@ -241,11 +254,12 @@ class _MeasuredPair:
 
 def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | None:
     """Compare the map of a frame, and the mean map, with the matches of the following one; None without parallax."""
-    if (found := _match_pair(frame)) is None:
+    if (matched := _match_pair(frame)) is None:
         return None
-    first, second, motion = found
+    first, second, motion = matched
     predicted = _sample_at_matches(frame.inverse_depth, frame, first)
-    own, constant = (_error_px(frame, first, second, motion, one) for one in (predicted, np.ones(len(first))))
+    own = _error_px(frame, first, second, motion, predicted)
+    constant = _error_px(frame, first, second, motion, np.ones(len(first)))
     triangulated = _triangulate_pair(frame, first, second, motion)
     over_mean = own_correlation = row_correlation = None
     if triangulated is not None:
@@ -305,9 +319,8 @@ def _correlate_in_rows(
     predicted: (M,) inverse depth at the matches (M, 2).
     """
     rows = first[matches.known, 1]
-    measured, depth = (
-        _subtract_row_medians(rows, one) for one in (matches.log_depth, -np.log(predicted[matches.known]))
-    )
+    measured = _subtract_row_medians(rows, matches.log_depth)
+    depth = _subtract_row_medians(rows, -np.log(predicted[matches.known]))
     return _correlate_ranks(measured, depth, matches.noise)
 
 
@@ -350,7 +363,11 @@ def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.fl
         return None
     matches = match_features(detect_features(frame.image), detect_features(frame.following))
     motion = estimate_motion(matches.first_px, matches.second_px, frame.K)
-    if motion is None or motion.planar or motion.parallax_px < MIN_PARALLAX_PX * frame.image.shape[1] / MATCH_WIDTH:
+    if (
+        motion is None
+        or motion.planar
+        or motion.parallax_px < MIN_PAIR_PARALLAX_PX * frame.image.shape[1] / MATCH_WIDTH
+    ):
         return None
     return matches.first_px[motion.inliers], matches.second_px[motion.inliers], motion
 

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from stadia.diagnostics.catalog import CATALOG, make_finding
+from stadia.diagnostics.catalog import describe_case, make_finding
+from stadia.diagnostics.catalog.entries import Case
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.monitors.prediction_monitors import MAX_AUTO_MASKED
 from stadia.diagnostics.prediction_checks.frame_measurements import (
     MIN_FRAMES,
     MIN_IMAGE_CHANGE,
@@ -22,13 +24,17 @@ from stadia.diagnostics.prediction_checks.frame_measurements import (
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 
 MIN_SPREAD = 1.3
-"""Of depth within an image, the 95 % over the 5 % quantile."""
+"""The 95 % over the 5 % quantile of depth within an image. Trainings that learned have 5.2 to 11.6, others 1.0 to 1.2.
+"""
 
 MIN_CHANGE = 0.055
 """Share of a map's variance that is not in the mean map, where the images change by MIN_IMAGE_CHANGE."""
 
-MAX_MATCH_ERROR, MAX_DOUBTFUL_MATCH_ERROR = 0.95, 0.85
-"""Of the error of constant depth: above the first depth explains no motion, above the second hardly any."""
+MAX_MATCH_ERROR = 0.95
+"""Error of matches over that of constant depth: above, depth explains no motion."""
+
+MAX_DOUBTFUL_MATCH_ERROR = 0.85
+"""The same: above, depth explains hardly any motion. Trainings that learned have .29 to .73."""
 
 MIN_ROW_CORRELATION = 0.4
 """Of predicted and triangulated depth within rows: below, depth is little more than a vertical gradient. Of good
@@ -49,7 +55,7 @@ trainings have .14 to .47, bad ones -.31 to .12. Lower than the gap: one of the 
 contrast of another scale lowers the number.
 """
 
-MIN_PAIRS = 4
+MIN_JUDGED_PAIRS = 4
 """Pairs of frames with parallax that the median of S30 needs. Of a good training (RoadWorld) 1 of 21 pairs is above
 MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
 """
@@ -60,53 +66,29 @@ MAX_FRAMES_APART = 10
 MIN_SKY_SHARE = 0.5
 """Of the frames with sky, in which it is nearer than the lowest rows."""
 
-MAX_FOCAL_RATIO = 1.15
+MAX_TRAINED_FOCAL_RATIO = 1.15
 """Between this camera's focal length over its image width and that of the training."""
-
-TRAINED_CAMERA_CAUSE = "one of two cameras is wrong: frames of this input trained with another focal length"
-TRAINED_CAMERA_FIX = "measure the focal length; then correct data.camera here, or train again with the right one"
 
 ASSUMED_CAMERA = "no camera was given, and that of the training is assumed; metres are wrong with another lens"
 
-MAX_WARP_RATIO = 0.9
-"""Of the residual over that of the unwarped images, at the end of the training."""
+MAX_FINAL_WARP_RATIO = 0.9
+"""Residual of the training images over that of the unwarped ones, at the end of the training."""
 
 MAX_VALIDATION_WARP_RATIO = 1.2
-"""Of the same of the validation images: depth and motion make them clearly worse than none. Good trainings have .23 to
+"""The same of the validation images: depth and motion make them clearly worse than none. Good trainings have .23 to
 .63; two between moving cars had 2.2 and 2.8 at the checkpoint, and less than .9 on the training images.
 """
 
-MAX_TURN_DEG, MAX_MOTION_OVER_DEPTH = 10.0, 0.5
-"""Of the predicted motion to the next image at the end of a training. 117 trainings ended at up to 1.9 degrees and .09
-of the depth. Four whose path was useless, one of them with good depth of stereo pairs, ended at 2 to 76 degrees and .99
-to 6000 times the depth.
+MAX_FINAL_ROTATION_DEG = 10.0
+"""Predicted rotation to the next image at the end of a training. 117 trainings ended at up to 1.9 degrees, four whose
+path was useless at 2 to 76.
 """
 
-LOST_MOTION_FIX = (
-    "train again, and not from these weights: a motion that left the scene has no gradient that would bring it back."
-    " Lower optimizer.lr; on stereo pairs set loss.temporal_from_step=null, so that the pair alone trains depth; and"
-    " run `stadia check DATA`, which finds frames that are not consecutive (D15)"
-)
-"""Of T40, where the predicted motion ended above these limits."""
-
-START_FIX = (
-    "use the weights that the training started from, which score better on its validation frames; or train again from"
-    " them with a lower optimizer.lr or on more images"
-)
-"""Of T40, where a training made its start worse."""
-
-MAX_AUTO_MASKED = 0.75
+MAX_FINAL_MOTION_OVER_DEPTH = 0.5
+"""Predicted translation to the next image over the depth. Those 117 ended at up to .09, these four at .99 to 6000."""
 
 MIN_TRAINED_STEPS = 100
 """Updates of a checkpoint; below, its training hardly began."""
-
-OWN_DATA_CAUSE = "the network learned little, cars that drive along were taken for the scene, or K is wrong"
-OWN_DATA_FIX = (
-    "the network was trained on these images, or on others of their video: train longer (thousands of steps), start"
-    " from pretrained weights, and mend what `stadia check` reports of motion (D03, D18); if that is done, add other"
-    " videos, with more motion of the camera and less traffic"
-)
-"""Of S30, for data of the training."""
 
 DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 """Findings of predictions whose cause may lie in the data of the training."""
@@ -143,9 +125,12 @@ class PredictionVerdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        found = [finding.to_dict() for finding in self.findings]
-        about = {"measured": self.measured and asdict(self.measured), "not_checked": dict(self.not_checked)}
-        return {"verdict": str(self.verdict), "findings": found, **about}
+        return {
+            "verdict": str(self.verdict),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "measured": self.measured and asdict(self.measured),
+            "not_checked": dict(self.not_checked),
+        }
 
 
 def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
@@ -182,9 +167,14 @@ def judge_predictions(
         is_of_training: frames of this input, or others of its recording or session, trained the network.
         has_trained_frames: frames of this input trained the network.
     """
-    measured = measure_frames(frames, has_ratios=has_ratios) if frames else None
-    about = {"camera_is_assumed": camera_is_assumed, "is_of_training": is_of_training}
-    return judge_measurements(measured, training, focal=focal, has_trained_frames=has_trained_frames, **about)
+    return judge_measurements(
+        measure_frames(frames, has_ratios=has_ratios) if frames else None,
+        training,
+        focal=focal,
+        camera_is_assumed=camera_is_assumed,
+        is_of_training=is_of_training,
+        has_trained_frames=has_trained_frames,
+    )
 
 
 def judge_measurements(
@@ -197,48 +187,37 @@ def judge_measurements(
     has_trained_frames: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on what was measured. Arguments are those of `judge_predictions`."""
-    found = [*_check_maps(measured)] if measured is not None else []
-    found = [_fix_own_data(one) if is_of_training and one.code == "S30" else one for one in found]
-    found += _check_training(training)
-    found += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
-    found.sort(key=lambda finding: list(Severity).index(finding.severity))
+    findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
+    findings += _check_training(training)
+    findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
+    findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if training.recipe_class is not None and training.own_terms:
-        found = [_name_own_term(one, training.recipe_class, training.own_terms) for one in found]
-    severe = {finding.code for finding in found if finding.severity is not Severity.NOTE}
+        own = describe_own_term(training.recipe_class, training.own_terms)
+        findings = [_add_own_term(finding, own) if finding.code in OWN_TERM_CODES else finding for finding in findings]
+    severe = {finding.code for finding in findings if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
-        found = [*map(_name_data_cause, training.data_causes), *found]
+        findings = [*map(_name_data_cause, training.data_causes), *findings]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     deciding = "S30" if measured is None or measured.has_ratios else "M31"
-    is_judged = deciding not in not_checked
-    return PredictionVerdict(find_verdict(found, is_judged=is_judged), tuple(found), measured, not_checked)
+    verdict = find_verdict(findings, is_judged=deciding not in not_checked)
+    return PredictionVerdict(verdict, tuple(findings), measured, not_checked)
 
 
-def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> tuple[str, str]:
+def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> Case:
     """Return cause and fix of useless depth where a class of the user added loss terms: one may be too strong."""
     columns = ", ".join(f"train/term/{name}" for name in own_terms[:MAX_NAMED_TERMS])
     columns += " ..." * (len(own_terms) > MAX_NAMED_TERMS)
-    cause = f"a term of {recipe_class} that is too strong: constant depth has no slope and no bend"
-    fix = f"train without the term of {recipe_class}, or with a tenth of its weight: if depth is right then, it was"
-    return cause, f"{fix} too strong ({columns} in metrics.csv has its size, which need not be large)"
+    return describe_case("M30", "own_term", {"recipe_class": recipe_class, "columns": columns})
 
 
-def _name_own_term(found: Finding, recipe_class: str, own_terms: Sequence[str]) -> Finding:
+def _add_own_term(finding: Finding, own: Case) -> Finding:
     """Return a finding of depth with the user's own term as a further cause."""
-    if found.code not in OWN_TERM_CODES:
-        return found
-    cause, fix = describe_own_term(recipe_class, own_terms)
-    return replace(found, cause=f"{cause}; or {found.cause}", fix=f"{fix}; else {found.fix}")
+    return replace(finding, cause=f"{own.cause}; or {finding.cause}", fix=f"{own.fix}; else {finding.fix}")
 
 
-def _fix_own_data(found: Finding) -> Finding:
-    """Return S30 with the cause and fix for data that the network was trained on: more of it would not help."""
-    longer, camera, check = found.fix.partition("check K")
-    return replace(found, cause=OWN_DATA_CAUSE, fix=f"{OWN_DATA_FIX}; {camera}{check}" if camera else longer)
-
-
-def _name_data_cause(found: Finding) -> Finding:
+def _name_data_cause(finding: Finding) -> Finding:
     """Return a finding of the training's data as a warning that names these data: the input may be another."""
-    return replace(found, severity=Severity.WARN, measured=f"in the training's data {found.measured}")
+    return replace(finding, severity=Severity.WARN, measured=f"in the training's data {finding.measured}")
 
 
 def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord) -> Iterator[tuple[str, str]]:
@@ -253,23 +232,23 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "M31", f"the images change by {measured.image_change:.0%}, above {MIN_IMAGE_CHANGE:.0%} is needed"
         if not measured.has_ratios:
             yield "S30", "inverse depth up to scale and shift has no ratios"
-        elif measured.followed is not None and measured.followed < MIN_PAIRS:
+        elif measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
             pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
             apart = f"a predicted frame and one at most {MAX_FRAMES_APART} frames later"
-            yield "S30", f"{pairs} ({apart}), {MIN_PAIRS} are needed"
-        elif measured.match_pairs < MIN_PAIRS:
+            yield "S30", f"{pairs} ({apart}), {MIN_JUDGED_PAIRS} are needed"
+        elif measured.match_pairs < MIN_JUDGED_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
-            yield "S30", f"{pairs} with enough motion and matches, {MIN_PAIRS} are needed"
+            yield "S30", f"{pairs} with enough motion and matches, {MIN_JUDGED_PAIRS} are needed"
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
 
 
-def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
+def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:
     """M33, M30, M31, M34, M32 and S30."""
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "none", evidence={"frames": measured.invalid})
-    error = measured.match_error if measured.match_pairs >= MIN_PAIRS else None
+    error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS else None
     is_unsure = measured.row_correlation is not None and measured.row_correlation < GOOD_ROW_CORRELATION
     allowed = MAX_UNSURE_MATCH_ERROR if is_unsure else MAX_DOUBTFUL_MATCH_ERROR
     explains_little = error is not None and error > allowed
@@ -299,7 +278,8 @@ def _check_maps(measured: FrameMeasurements) -> Iterator[Finding]:
         severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
         because = f" (within rows its rank correlation is below {GOOD_ROW_CORRELATION:g})" * is_unsure
         expected = f"at most {allowed:g}{because}; above {MAX_MATCH_ERROR:g} predictions are unusable"
-        yield make_finding("S30", severity, text, expected, evidence=evidence)
+        case = "own_data" if is_of_training else ""  # more of these data would not help
+        yield make_finding("S30", severity, text, expected, case=case, evidence=evidence)
 
 
 def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
@@ -356,9 +336,9 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         for value, most, measured, expected in (
             (
                 training.warped_over_unwarped,
-                MAX_WARP_RATIO,
+                MAX_FINAL_WARP_RATIO,
                 "the residual of the training images ended at {:.2f} times that of the unwarped ones",
-                f"{MAX_WARP_RATIO:g} times in the training",
+                f"{MAX_FINAL_WARP_RATIO:g} times in the training",
             ),
             (
                 training.validation_warped,
@@ -374,15 +354,15 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
             ),
             (
                 training.turn_deg,
-                MAX_TURN_DEG,
+                MAX_FINAL_ROTATION_DEG,
                 "the predicted rotation to the next image ended at {:.0f} degrees",
-                f"{MAX_TURN_DEG:g} degrees",
+                f"{MAX_FINAL_ROTATION_DEG:g} degrees",
             ),
             (
                 training.motion_over_depth,
-                MAX_MOTION_OVER_DEPTH,
+                MAX_FINAL_MOTION_OVER_DEPTH,
                 "the predicted motion to the next image ended at {:.2g} times the depth",
-                f"{MAX_MOTION_OVER_DEPTH:g} times the depth",
+                f"{MAX_FINAL_MOTION_OVER_DEPTH:g} times the depth",
             ),
         )
         if value is not None and value > most
@@ -402,36 +382,30 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
         }
-        if training.is_worse_than_start:
-            fix = START_FIX
-        else:
-            fix = LOST_MOTION_FIX if _is_motion_lost(training) else _describe_longer_training(training)
         measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
         if training.other_checkpoint is not None:
             measured += f" (judged: {training.checkpoint}; the other checkpoint: {training.other_checkpoint})"
-        yield make_finding("T40", severity, measured, expected, fix=fix, evidence=evidence)
+        case, values = _choose_case(training)
+        yield make_finding("T40", severity, measured, expected, case=case, values=values, evidence=evidence)
 
 
-def _is_motion_lost(training: TrainingRecord) -> bool:
-    """Return whether the predicted motion ended above its limits."""
-    return (training.turn_deg or 0) > MAX_TURN_DEG or (training.motion_over_depth or 0) > MAX_MOTION_OVER_DEPTH
-
-
-def _describe_longer_training(training: TrainingRecord) -> str:
-    """Return the fix of T40 with the run's folder, and for a class of the user in Python: no command has its loss."""
-    fix = CATALOG["T40"].fix
+def _choose_case(training: TrainingRecord) -> tuple[str, dict[str, object]]:
+    """Return the case of T40 and its values: a command with the run's folder, and Python for a class of the user."""
+    has_lost_motion = (training.turn_deg or 0) > MAX_FINAL_ROTATION_DEG
+    has_lost_motion |= (training.motion_over_depth or 0) > MAX_FINAL_MOTION_OVER_DEPTH
+    if training.is_worse_than_start:
+        return "worse_than_start", {}
+    if has_lost_motion:
+        return "lost_motion", {}
     if training.folder is None:
-        return fix
-    folder = shlex.quote(str(training.folder))
-    if training.recipe_class is not None:
-        before, line, after = fix.split("`")
-        settings = line[line.index("start_from=") :].replace("start_from=RUN", f"start_from={folder}")
-        return (
-            f"{before}`recipes.train(config, recipe_class={training.recipe_class})` in Python, with {settings}{after}"
-        )
-    fix = fix.replace("RUN/config.json", shlex.quote(str(training.folder / "config.json")))
-    fix = fix.replace("start_from=RUN", f"start_from={folder}")
-    return fix.replace("RECIPE", training.recipe or "RECIPE")
+        return "", {}
+    values: dict[str, object] = {
+        "recipe": training.recipe or "RECIPE",
+        "recipe_class": training.recipe_class,
+        "run": shlex.quote(str(training.folder)),
+        "config": shlex.quote(str(training.folder / "config.json")),
+    }
+    return ("longer_own_class" if training.recipe_class is not None else "longer"), values
 
 
 def _describe_steps(steps: int, trained: int | None) -> str:
@@ -446,20 +420,18 @@ def _check_camera(focal: float | None, trained: Sequence[float], has_trained_fra
 
     A note, since another camera may have taken this input; a warning where frames of it trained.
     """
-    known = [one for one in trained if one > 0]
-    if focal is None or not known:
+    ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
+    if focal is None or not ratios:
         return
-    ratio = min((focal / one for one in known), key=lambda one: abs(math.log(one)))
-    if abs(math.log(ratio)) <= math.log(MAX_FOCAL_RATIO):
+    ratio = min(ratios, key=lambda ratio: abs(math.log(ratio)))
+    if abs(math.log(ratio)) <= math.log(MAX_TRAINED_FOCAL_RATIO):
         return
     here, there = _field_of_view_deg(focal), _field_of_view_deg(focal / ratio)
     text = f"a field of view of {here:.0f} degrees, {there:.0f} in the training: depth was multiplied by {ratio:.2f}"
     evidence = {"ratio": ratio, "field_of_view_deg": here, "trained_deg": there}
-    expected = f"focal lengths within a factor of {MAX_FOCAL_RATIO:g}"
-    severity, cause, fix = Severity.NOTE, None, None
-    if has_trained_frames:
-        severity, cause, fix = Severity.WARN, TRAINED_CAMERA_CAUSE, TRAINED_CAMERA_FIX
-    yield make_finding("K30", severity, text, expected, cause=cause, fix=fix, evidence=evidence)
+    expected = f"focal lengths within a factor of {MAX_TRAINED_FOCAL_RATIO:g}"
+    severity, case = (Severity.WARN, "trained_frames") if has_trained_frames else (Severity.NOTE, "")
+    yield make_finding("K30", severity, text, expected, case=case, evidence=evidence)
 
 
 def _field_of_view_deg(focal: float) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,8 @@ LEARNING_CODES = {
 DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN, "K06": Severity.WARN}
 """Findings of the data that explain why a network learned no depth, from this severity on."""
 
-LAST_ROWS = 10
+MAX_LAST_ROWS = 10
+"""Last logged rows up to the checkpoint, of which medians are taken."""
 
 PHOTOMETRIC_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
 RECIPE_TERMS = {
@@ -34,12 +33,6 @@ RECIPE_TERMS = {
 """Names in `train/term/NAME` by recipe, those of its base recipe without prefix. All others are of the user's class."""
 
 TERM = "train/term/"
-
-_START = re.compile(r"(.+), step (\d{1,12})$", re.DOTALL)
-"""`weights of` in run.json: `CHECKPOINT, step 5000`."""
-
-MAX_STARTS = 100
-"""Runs of a chain of starts that are read; the steps of earlier ones do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,7 @@ class TrainingRecord:
         frames trained: these have better scores than others would.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
     start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
-        any (an encoder of ImageNet predicts no depth), infinite for the published ones of a transformer.
+        any (an encoder of ImageNet predicts no depth), MAX_STEPS for the published ones of a transformer.
     checkpoint: file and step of the judged checkpoint.  other_checkpoint: of the best or the last one beside it, where
         that is of another step.
     """
@@ -149,26 +142,11 @@ def _is_worse_than_start(path: Path) -> bool:
 
 
 def count_start_steps(path: Path) -> float:
-    """Return `TrainingRecord.start_steps` of a run.json, which has it, or names what the training started from.
-
-    Runs of earlier versions have the name alone: then those that they started from are read too, at most MAX_STARTS.
-    """
+    """Return `TrainingRecord.start_steps` of a run.json; 0 for a training that started from no weights of depth."""
     from stadia.training.run_folder import START_STEPS  # imports torch
 
-    total = 0
-    for _ in range(MAX_STARTS):
-        known, weights = _read_fact(path, START_STEPS), _read_fact(path, "weights")
-        if type(known) is int and 0 <= known <= MAX_STEPS:
-            return total + known
-        if not isinstance(weights, dict):
-            return total
-        if _read_fact(path, "recipe") == "supervised" and str(weights.get("network")).startswith("pretrained"):
-            return math.inf
-        if (start := _START.match(str(weights.get("weights of")))) is None:
-            return total
-        total += int(start[2])
-        path = Path(start[1]).parent.parent / "run.json"
-    return total
+    steps = _read_fact(path, START_STEPS)
+    return steps if type(steps) is int and 0 <= steps <= MAX_STEPS else 0
 
 
 def _read_fact(path: Path, key: str) -> object:
@@ -192,7 +170,7 @@ def _read_numbers(path: Path) -> list[dict[str, float]]:
     return [dict(rename_base_values(row)) for row in numbers]
 
 
-def _last_median(rows: list[dict[str, float]], name: str, count: int = LAST_ROWS) -> float | None:
+def _last_median(rows: list[dict[str, float]], name: str, count: int = MAX_LAST_ROWS) -> float | None:
     values = [row[name] for row in rows if name in row][-count:]
     return statistics.median(values) if values else None
 
@@ -208,18 +186,20 @@ def _read_codes(path: Path, rows: list[dict[str, float]], steps: int | None) -> 
     """Return the codes of findings up to step `steps` that the last of `rows`, of the same steps, do not refute."""
     if not path.is_file():
         return ()
-    found, _ = read_valid_findings(path)
-    known = (one for one in found if one.stage is Stage.TRAINING and one.severity is not Severity.NOTE)
-    early = [one.code for one in known if steps is None or one.evidence.get("step", 0) <= steps]
+    findings, _ = read_valid_findings(path)
+    severe = (
+        finding for finding in findings if finding.stage is Stage.TRAINING and finding.severity is not Severity.NOTE
+    )
+    early = [finding.code for finding in severe if steps is None or finding.evidence.get("step", 0) <= steps]
     return tuple(code for code in dict.fromkeys(early) if _still_holds(code, rows))
 
 
 def _read_data_causes(path: Path) -> tuple[Finding, ...]:
-    found, _ = read_valid_findings(path) if path.is_file() else ([], [])
+    findings, _ = read_valid_findings(path) if path.is_file() else ([], [])
     rank = list(Severity).index
-    known = [one for one in found if one.stage is Stage.DATA and one.code in DATA_CAUSES]
-    severe = [one for one in known if rank(one.severity) <= rank(DATA_CAUSES[one.code])]
-    return tuple({one.code: one for one in reversed(severe)}.values())
+    known = [finding for finding in findings if finding.stage is Stage.DATA and finding.code in DATA_CAUSES]
+    severe = [finding for finding in known if rank(finding.severity) <= rank(DATA_CAUSES[finding.code])]
+    return tuple({finding.code: finding for finding in reversed(severe)}.values())
 
 
 def _still_holds(code: str, rows: list[dict[str, float]]) -> bool:
@@ -230,6 +210,6 @@ def _still_holds(code: str, rows: list[dict[str, float]]) -> bool:
     if code == "T02":
         last = _last_median(rows, "train/update_ratio")
         return last is None or last > MAX_UPDATE_RATIO
-    rule = next((one for one in (*GEOMETRY_RULES, *HEIGHT_RULES) if one.code == code), None)
+    rule = next((rule for rule in (*GEOMETRY_RULES, *HEIGHT_RULES) if rule.code == code), None)
     last = None if rule is None else _last_median(rows, f"train/{rule.name}")
     return rule is None or last is None or rule.is_bad(last)

@@ -8,10 +8,9 @@ from .label_checks import check_masks as check_masks
 from .label_checks import check_object_labels as check_object_labels
 from .preflight_runner import make_unreadable_finding as make_unreadable_finding
 from .preflight_runner import run_preflight as run_preflight
-from .recording_survey import NotChecked as NotChecked
 from .recording_survey import RecordingSurvey as RecordingSurvey
 from .scale_consistency import ScaleComparison as ScaleComparison
-from .scale_mistakes import ScaleSource as ScaleSource
+from .scale_consistency import ScaleSource as ScaleSource
 from .split_checks import SplitFrames as SplitFrames
 from .two_view_geometry import Array as Array
 from .two_view_geometry import TwoViewMotion as TwoViewMotion

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,15 +12,21 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.not_checked import report_incomplete
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, pixel_rays, plane_sweep, triangulate
 from stadia.training.loggers import compose_image_sheet
+
+log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Tiles = dict[str, Image]
 """Images by their labels; empty where there is nothing to draw."""
 
-TILE_WIDTH, MAX_MARKS, GREEN, RED = 640, 60, (60, 220, 90), (255, 70, 60)
+TILE_WIDTH = 640
+MAX_MARKS = 60
+GREEN = (60, 220, 90)
+RED = (255, 70, 60)
 DIFFERENCE_TOP = 64
 """Gray levels of difference that are drawn brightest."""
 
@@ -28,14 +36,24 @@ def draw_finding(finding: Finding, survey: RecordingSurvey) -> bytes:
     return _encode_png(DRAWN[finding.code](finding, survey)) if finding.code in DRAWN else b""
 
 
-def draw_split_finding(finding: Finding, named: Mapping[str, Sequence[tuple[Recording, Sequence[int]]]]) -> bytes:
-    """Return a PNG of the first pair of frames that a finding about splits names ("RECORDING INDEX" by split)."""
-    tiles = {}
-    for split, labels in finding.evidence.items():
-        name, _, index = labels[0].rpartition(" ")
-        recording = next(recording for recording, _ in named[split] if recording.name == name)
-        tiles[f"{split}, frame {index}"] = _resize_to_tile(recording.image(int(index)))
-    return _encode_png(tiles)
+def draw_frames(frames: Mapping[str, tuple[Recording, int]]) -> bytes:
+    """Return a PNG of frames of several splits, by the name of the split."""
+    return _encode_png(
+        {
+            f"{split}, frame {index}": _resize_to_tile(recording.image(index))
+            for split, (recording, index) in frames.items()
+        }
+    )
+
+
+def add_image(finding: Finding, draw: Callable[[], bytes]) -> Finding:
+    """Add the image to a finding; a drawing that fails must not lose the finding."""
+    try:
+        return replace(finding, image=draw())
+    except Exception as error:
+        report_incomplete(f"{finding.code}: no image")
+        log.warning("%s has no image (%s: %s)", finding.code, type(error).__name__, error)
+        return finding
 
 
 def _encode_png(tiles: Tiles) -> bytes:
@@ -78,9 +96,9 @@ def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
     else:
         pairs = evidence.get("pairs", {"first": evidence.get("same as"), "second": evidence.get("frame")})
         images = {f"frame {column[0]}": survey.image(column[0]) for column in (pairs["first"], pairs["second"])}
-    one, other = images.values()
-    if one.shape == other.shape:
-        images["difference"] = _draw_difference(one, other)
+    first, second = images.values()
+    if first.shape == second.shape:
+        images["difference"] = _draw_difference(first, second)
     return {name: _resize_to_tile(image) for name, image in images.items()}
 
 
@@ -179,7 +197,7 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     ]
     if not usable:
         return {}
-    step, T, motion = max(usable, key=lambda one: one[2].parallax_px)
+    step, T, motion = max(usable, key=lambda step_motion: step_motion[2].parallax_px)
     measured = np.eye(4)
     measured[:3, :3], measured[:3, 3] = motion.R, motion.t
     given = T.copy()

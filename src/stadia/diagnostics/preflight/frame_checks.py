@@ -18,43 +18,71 @@ from stadia.core.types import Camera
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.incomplete_checks import is_out_of_time
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
+from stadia.diagnostics.not_checked import NotChecked, is_out_of_time
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import gray, median_flow_px
 
 SAME_SHAPE = 0.02
 """Relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels."""
 
-MAX_FRAMES, WINDOWS, MAX_FRAME_SECONDS = 120, 4, 12.0
-"""Frames in all, stretches of consecutive ones, and the time limit of all, whatever the size of the images."""
+MAX_FRAMES = 120
+"""Frames of a recording that are read."""
 
-REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
-STATIC_WARN, STATIC_STOP, STATIC_FLOW_PX = 1 / 3, 0.9, 0.1
-MAX_SHOWN = 8
+WINDOWS = 4
+"""Stretches of consecutive frames that are read of a long recording."""
+
+MAX_FRAME_SECONDS = 12.0
+"""Time limit of all these frames, whatever the size of the images."""
+
+REPEATED_WARN = 0.02
+"""Share of frames that repeat an earlier one. Clean recordings have none."""
+
+REPEATED_STOP = 0.1
+"""Share of repeated frames from which on motion is learned to be zero."""
+
+STATIC_FLOW_PX = 0.1
+"""Median flow of corners at FLOW_WIDTH: below, a pair of frames is static."""
+
+STATIC_WARN = 1 / 3
+"""Share of static pairs. KITTI raw, which stops at a light, has .26."""
+
+STATIC_STOP = 0.9
+"""Share of static pairs from which on nothing can be learned from neighbors in time."""
+
+MAX_SHOWN_FRAMES = 8
 """Frames in the evidence."""
 
-STOP_SHARE = 0.1
-"""Share of consecutive frames: from here on most time offsets are wrong."""
+BACKWARD_STOP = 0.1
+"""Share of consecutive frames whose time does not rise: from here on most time offsets are wrong."""
 
-MIN_INTERVAL_S, MAX_INTERVAL_S = 5e-4, 5.0
-"""Between frames of a video: others are times in another unit, or no video."""
+MIN_INTERVAL_S = 0.0005
+"""Between frames of a video: shorter intervals are times in another unit."""
 
-UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-"""Units per second."""
+MAX_INTERVAL_S = 5.0
+"""Between frames of a video: longer intervals are times in another unit, or no video."""
 
-MAX_BLACK, MAX_BAR_RANGE = 20, 4
-"""Gray levels: brightness of a bar, and range of its pixels over all images. A night sky has no sharp edge."""
+UNITS_PER_SECOND = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+MAX_BLACK = 20
+"""Gray levels of a black bar. A night sky has no sharp edge."""
 
-MIN_BAR_SHARE, BLUR_PX = 0.02, 2
-"""Share of the side of the image for one bar, and the blur of its edge by a codec."""
+MAX_BAR_RANGE = 4
+"""Range of the gray levels of a bar over all images."""
+
+MIN_BAR_SHARE = 0.02
+"""Share of the side of the image for one bar."""
+
+BLUR_PX = 2
+"""Rows by which a codec blurs the edge of a bar."""
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 
-NOTE_GAIN, WARN_GAIN = 0.1, 0.25
-"""|ln gain|, the median over pairs. Consecutive frames of clean recordings: at most .02 (KITTI, 7-Scenes, EuRoC,
-RoadWorld). Left and right: .016, but .155 for EuRoC with two auto-exposures. Random gains of .5 to 1.4 per image: .6
-and .3.
+NOTE_BRIGHTNESS_CHANGE = 0.105
+"""Factor of the brightness less 1, the median over pairs. Consecutive frames of clean recordings have at most .02
+(KITTI, 7-Scenes, EuRoC, RoadWorld), left and right .016, but .17 for EuRoC with two auto-exposures.
 """
+
+WARN_BRIGHTNESS_CHANGE = 0.285
+"""The same. Random gains of .5 to 1.4 per image have .82 and .35."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +169,9 @@ def check_interface(survey: RecordingSurvey) -> Finding | None:
         except Exception as error:
             problem = f"it raised {summarize_exception(error)}"
         if problem:
-            cause = f"Recording.{check.name} returns another type or shape than the Recording interface"
-            measured = f"{what}: {problem}"
-            return make_finding("D01", Severity.STOP, measured, check.expected, cause=cause, fix=check.fix)
-    return next((found for frame in frames if (found := _check_size(survey, *frame)) is not None), None)
+            measured, values = f"{what}: {problem}", {"method": check.name, "fix": check.fix}
+            return make_finding("D01", Severity.STOP, measured, check.expected, case="interface", values=values)
+    return next((wrong for frame in frames if (wrong := _check_size(survey, *frame)) is not None), None)
 
 
 def _describe(value: object) -> str:
@@ -167,15 +194,10 @@ def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | Non
     measured = f"the image of frame {index}, {side}, is {width}x{height}, "
     measured += f"and its camera is for {camera.width}x{camera.height}"
     expected = "one size: K counts the pixels of its own image"
-    if abs(math.log(x / y)) < SAME_SHAPE:
-        cause = "images were resized, and their camera was not"
-        fix = f"resize the camera with its image, by {x:.4f} (stadia.geometry.camera.resize_camera)"
-    else:
-        cause = "images were cropped or stretched, and their camera was not"
-        fix = "crop the camera with its image (stadia.geometry.camera.crop_camera): "
-        fix += "cx and cy less what is cut off at the left and at the top"
+    case = "resized" if abs(math.log(x / y)) < SAME_SHAPE else "cropped"
     evidence = {"side": side, "frame": index, "image": f"{width}x{height}", "size_of_K": [camera.width, camera.height]}
-    return make_finding("K04", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    values = {"factor": f"{x:.4f}"}
+    return make_finding("K04", Severity.STOP, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def split_into_windows(length: int) -> list[range]:
@@ -218,7 +240,7 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
     if (share := len(repeated) / checked) >= REPEATED_WARN:
         measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames "
         measured += "show exactly what an earlier one shows"
-        frames, originals = (list(column) for column in zip(*repeated[:MAX_SHOWN], strict=True))
+        frames, originals = (list(column) for column in zip(*repeated[:MAX_SHOWN_FRAMES], strict=True))
         severity, evidence = Severity.stop_if(share >= REPEATED_STOP), {"frame": frames, "same as": originals}
         yield make_finding("D02", severity, measured, "distinct frames", evidence=evidence)
     yield from _check_static(survey, flows)
@@ -232,7 +254,7 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     severity = Severity.stop_if(len(still) / len(flows) >= STATIC_STOP and not survey.stereo)
     measured = f"{len(still)} of {len(flows)} neighboring pairs move "
     measured += f"less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width"
-    shown = still[:MAX_SHOWN]
+    shown = still[:MAX_SHOWN_FRAMES]
     pairs = {"first": [i - 1 for i in shown], "second": shown, "flow_px": [flows[i] for i in shown]}
     evidence = {"median_flow_px": float(np.median(list(flows.values()))), "pairs": pairs}
     yield make_finding("D03", severity, measured, f"fewer than {STATIC_WARN:.0%}", evidence=evidence)
@@ -261,10 +283,10 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
     step_s = float(np.median([step for *_, step in steps]))
     back = [(i, j, step) for i, j, step in steps if not step > 0]  # also for NaN
     if back:
-        severity = Severity.stop_if(len(back) / len(steps) >= STOP_SHARE)
+        severity = Severity.stop_if(len(back) / len(steps) >= BACKWARD_STOP)
         measured = f"{len(back)} of {len(steps)} neighboring frames are not later than the one before, such as "
         measured += f"{back[0][1]}, by {back[0][2]:.3g} s"
-        columns = zip(*back[:MAX_SHOWN], strict=True)
+        columns = zip(*back[:MAX_SHOWN_FRAMES], strict=True)
         table = {name: list(column) for name, column in zip(("first", "second", "step_s"), columns, strict=True)}
         evidence = {"median_step_s": step_s, "pairs": table}
         yield make_finding("D15", severity, measured, "times that rise from frame to frame", evidence=evidence)
@@ -274,18 +296,15 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
 
 def _report_time_unit(step_s: float, count: int) -> Finding:
     """D16, with the units that the median of the steps could have."""
-    likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
+    units = UNITS_PER_SECOND.items()
+    likely = [(name, in_a_second) for name, in_a_second in units if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
     names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
     divisors = " or ".join(f"{in_a_second:.0f}" for _, in_a_second in likely)
     measured = f"frames are {step_s:.4g} s apart (the median of {count})"
     expected = f"{MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} s"
-    cause = fix = None
-    if likely:
-        cause = f"times of another unit that are read as seconds ({names}), "
-        cause += "or images taken now and then instead of a video"
-        fix = f"divide times of another unit by {divisors}; leave out what is no video"
+    case, values = "known_unit" if likely else "", {"units": names, "divisors": divisors}
     evidence = {"median_step_s": step_s}
-    return make_finding("D16", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("D16", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -337,22 +356,24 @@ def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
     if RIGHT in survey.recording.sides:
         pairs["from left to right"] = [((i, LEFT), (i, RIGHT)) for i in survey.anchors]
     gains = {
-        name: [abs(math.log(brightness_gain(survey.image(*one), survey.image(*other)))) for one, other in each]
-        for name, each in pairs.items()
-        if each
+        name: [brightness_gain(survey.image(*first), survey.image(*second)) for first, second in frames]
+        for name, frames in pairs.items()
+        if frames
     }
     if not gains:
         raise NotChecked("one image of one camera")
-    size, name = max((float(np.median(each)), name) for name, each in gains.items())
-    if size <= NOTE_GAIN:
+    factors = {name: [max(gain, 1 / gain) for gain in listed] for name, listed in gains.items()}
+    change, name = max((float(np.median(listed)) - 1, name) for name, listed in factors.items())
+    if change <= NOTE_BRIGHTNESS_CHANGE:
         return
-    severity = Severity.WARN if size > WARN_GAIN else Severity.NOTE
-    measured = f"{name} brightness changes by {math.expm1(size):.0%} (the median of {len(gains[name])} pairs)"
-    evidence = {"gains": {"pair": list(range(len(gains[name]))), "times": [math.exp(one) for one in gains[name]]}}
-    yield make_finding("B03", severity, measured, f"at most {math.expm1(NOTE_GAIN):.0%}", evidence=evidence)
+    severity = Severity.WARN if change > WARN_BRIGHTNESS_CHANGE else Severity.NOTE
+    measured = f"{name} brightness changes by {change:.0%} (the median of {len(factors[name])} pairs)"
+    evidence = {"gains": {"pair": list(range(len(factors[name]))), "times": factors[name]}}
+    yield make_finding("B03", severity, measured, f"at most {NOTE_BRIGHTNESS_CHANGE:.0%}", evidence=evidence)
 
 
-def brightness_gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def brightness_gain(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """Return the brightness factor between two (H, W, 3) images of nearly the same view: the median over quantiles."""
-    quantiles = (np.quantile(gray(image), QUANTILES) + 1 for image in (other, one))  # + 1: black is as bright as black
+    # + 1: black is as bright as black
+    quantiles = (np.quantile(gray(image), QUANTILES) + 1 for image in (second, first))
     return float(np.exp(np.median(np.log(np.divide(*quantiles)))))

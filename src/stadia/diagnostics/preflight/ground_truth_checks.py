@@ -11,44 +11,81 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, spread_order
+from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, spread_order
 from stadia.diagnostics.preflight.scale_consistency import (
     MAX_BEND,
     MAX_SPREAD,
     MIN_RANK,
     PLAUSIBLE,
-    check_scale,
+    ScaleSource,
     compare_depth_with_rig,
     compare_scales,
-    find_scale_errors,
     has_comparison,
     has_same_direction,
 )
-from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
+from stadia.diagnostics.preflight.scale_errors import check_scale, find_scale_errors
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
-MIN_POINTS, MAX_TILT_DEG = 200, 15.0
+MIN_ROAD_POINTS = 200
+"""Points in the lower middle of the image in which a road is searched."""
 
-TOLERANCE, MIN_SHARE = 0.03, 0.35
-"""A point is on the road within this share of the camera's height; so many of the points in view must be."""
+MAX_TILT_DEG = 15.0
+"""Angle of the normal of a road from the vertical of the image."""
 
-CHECKED_FRAMES, FEW_SHARE = 24, 0.5
+ROAD_TOLERANCE = 0.03
+"""A point is on the road within this share of the camera's height."""
+
+MIN_ROAD_POINT_SHARE = 0.35
+"""Share of the points that must be on the road. KITTI's LiDAR has at least .41, RoadWorld .75."""
+
+COUNTED_FRAMES = 24
+"""Frames, spread over the recording, that are counted as with or without ground truth."""
+
+FEW_SHARE = 0.5
+"""Share of frames with ground truth below which most of an epoch trains nothing."""
+
 EMPTY_STOP_SHARE = 0.5
-LEVELS, LEVELS_FROM_PIXELS = 256, 20_000
-WHOLE_SHARE, WHOLE_LEVELS = 0.6, 8
-"""In depth of 1/256 m or 1/1000 m at most 0.4 % of the values are whole metres; a few planes may be."""
+"""Share of the sampled maps that hold nothing."""
+
+MAX_LEVELS = 256
+"""Distinct values that an image of 8 bits has."""
+
+MIN_LEVEL_PIXELS = 20_000
+"""Pixels with ground truth in which so few values are no chance."""
+
+MAX_WHOLE_SHARE = 0.6
+"""Share of whole metres. In depth of 1/256 m or 1/1000 m at most .004 of the values are whole."""
+
+MIN_WHOLE_LEVELS = 8
+"""Distinct whole metres: a few planes of a made scene may lie at such distances."""
 
 CAMERA_HEIGHT_M = (0.6, 4.0)
 """Above the road: cars 1.2 to 2 m, lorries below 4. Of 1.65 m, confusing 1/256 m with 1/1000 m makes 6.4 or 0.42."""
 
-SHIFTS, SHIFT_GAIN = (-3, -2, -1, 1, 2, 3), 0.85
-"""A neighbor's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), or at 0.75."""
+NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)
+"""Distances in frames at which ground truth of other frames is tried."""
 
-EXPLAINED_WARN, EXPLAINED_STOP = 0.45, 0.35
+MAX_NEIGHBOR_SPREAD = 0.85
+"""Spread of a neighbor's ground truth over that of the own one. The right one is exceeded by 1.3 (RoadWorld, 1 m a
+frame); where a neighbor's is right, it has .75.
+"""
+
+EXPLAINED_WARN = 0.45
+"""Share of the matches that one motion explains with the ground truth. Clean data have .61 to .99."""
+
+EXPLAINED_STOP = 0.35
+"""The same. Inverse depth has 0 to .3."""
+
 MIN_WARPS = 2
-FLAT_WARN, FLAT_STOP = 1.05, 1.15
-"""Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 if clean, 1.2 to 1.5 with inverse depth."""
+"""Frames that are warped by their ground truth."""
+
+FLAT_WARN = 1.05
+"""Residual of warping by ground truth over that by a flat plane. Clean data have .20 to .84."""
+
+FLAT_STOP = 1.15
+"""The same. Inverse depth has 1.2 to 1.5."""
 
 
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -82,7 +119,7 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_count(survey: RecordingSurvey) -> Iterator[Finding]:
-    checked = sorted(spread_order(survey.length)[:CHECKED_FRAMES])
+    checked = sorted(spread_order(survey.length)[:COUNTED_FRAMES])
     there = [i for i in checked if survey.recording.depth_m(i, LEFT) is not None]
     if 0 < len(there) < FEW_SHARE * len(checked):
         measured = f"{len(there)} of {len(checked)} frames have ground truth"
@@ -117,16 +154,15 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
     for i in survey.anchors:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
-        if (whole := _share_of_whole_metres(known)) > WHOLE_SHARE:
-            measured, expected = f"{whole:.0%} of {known.size} pixels are whole metres", f"at most {WHOLE_SHARE:.0%}"
-            cause = "16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers"
-            fix = "read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide"
+        if (whole := _share_of_whole_metres(known)) > MAX_WHOLE_SHARE:
+            measured = f"{whole:.0%} of {known.size} pixels are whole metres"
+            expected = f"at most {MAX_WHOLE_SHARE:.0%}"
             evidence = {"frame": i, "share": whole}
-            yield make_finding("D08", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+            yield make_finding("D08", Severity.STOP, measured, expected, case="whole_metres", evidence=evidence)
             return
-        if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
+        if known.size > MIN_LEVEL_PIXELS and (count := len(np.unique(known))) <= MAX_LEVELS:
             measured, evidence = f"{count} distinct values among {known.size} pixels", {"frame": i, "values": count}
-            yield make_finding("D08", Severity.WARN, measured, f"more than {LEVELS}", evidence=evidence)
+            yield make_finding("D08", Severity.WARN, measured, f"more than {MAX_LEVELS}", evidence=evidence)
             return
 
 
@@ -135,7 +171,7 @@ def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
     if known.size == 0 or np.median(known) > PLAUSIBLE[ScaleSource.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
-    return whole.size / known.size if len(np.unique(whole)) >= WHOLE_LEVELS else 0.0
+    return whole.size / known.size if len(np.unique(whole)) >= MIN_WHOLE_LEVELS else 0.0
 
 
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -149,12 +185,9 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     low, high = CAMERA_HEIGHT_M
     if not low <= height_m <= high:
         measured = f"by the ground truth, the camera stands {height_m:.2f} m above the road"
-        how, mistake = "divide", "millimetres read as 1/256 m"
-        if height_m < low:
-            how, mistake = "multiply", "1/256 m read as millimetres"
-        fix = f"if the camera is that of a car, {how} the ground truth by what makes this 1.2 to 2 m ({mistake}: 3.9)"
+        case = "camera_too_low" if height_m < low else "camera_too_high"
         evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
-        yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", fix=fix, evidence=evidence)
+        yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", case=case, evidence=evidence)
 
 
 def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
@@ -171,15 +204,15 @@ def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
     height, width = depth.shape
     top, left = int(0.6 * height), width // 4
     rows, columns = np.nonzero(depth[top:, left : width - left] > 0)
-    if len(rows) < MIN_POINTS:
+    if len(rows) < MIN_ROAD_POINTS:
         return None
     y, x = rows + top, columns + left
     z = depth[y, x].astype(np.float64)
     points = torch.from_numpy(np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1))
-    plane = fit_plane_ransac(points, tolerance=TOLERANCE)
-    share = float((height_above_plane(plane, points).abs() < TOLERANCE * plane[3]).double().mean())
+    plane = fit_plane_ransac(points, tolerance=ROAD_TOLERANCE)
+    share = float((height_above_plane(plane, points).abs() < ROAD_TOLERANCE * plane[3]).double().mean())
     level = -float(plane[1]) > np.cos(np.radians(MAX_TILT_DEG))  # the normal points up, which is -y
-    return float(plane[3]) if level and share >= MIN_SHARE else None
+    return float(plane[3]) if level and share >= MIN_ROAD_POINT_SHARE else None
 
 
 def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
@@ -190,30 +223,25 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     measured = f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, a "
     measured += f"spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
     expected = f"at least {MIN_RANK}, at most {MAX_SPREAD:.0%}, and at most {MAX_BEND:.0%}"
-    cause = fix = None
-    if proportion.rank < 0:
-        cause = "the ground truth grows where depth falls: it is disparity or inverse depth"
-        fix = "take its reciprocal, with the factor that makes it metres"
+    case = "inverse_depth" if proportion.rank < 0 else ""
     evidence = {"points": len(proportion.logs), "rank_correlation": proportion.rank}
     evidence |= {"spread": proportion.spread, "near_less_far": proportion.bend}
-    return make_finding("D07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("D07", Severity.STOP, measured, expected, case=case, evidence=evidence)
 
 
 def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
     """D07 where the depth of the rig fits the ground truth of another frame clearly better than that of its own."""
     own = compare_depth_with_rig(survey)
-    others = {shift: fit for shift in SHIFTS if (fit := compare_depth_with_rig(survey, shift)) is not None}
+    others = {shift: fit for shift in NEIGHBOR_SHIFTS if (fit := compare_depth_with_rig(survey, shift)) is not None}
     if own is None or not others:
         return None
     best = min(others, key=lambda shift: others[shift].spread)
-    if others[best].spread >= SHIFT_GAIN * own.spread:
+    if others[best].spread >= MAX_NEIGHBOR_SPREAD * own.spread:
         return None
     measured = f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} "
     measured += f"better than its own: a spread of {others[best].spread:.1%} instead of {own.spread:.1%}"
-    cause = "the ground truth is counted from another first frame, or frames are missing in one of the two"
-    fix = "associate ground truth with images by the names of the files"
     evidence = {"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]}
-    return make_finding("D07", Severity.WARN, measured, "its own fits best", cause=cause, fix=fix, evidence=evidence)
+    return make_finding("D07", Severity.WARN, measured, "its own fits best", case="other_frames", evidence=evidence)
 
 
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
@@ -230,7 +258,7 @@ def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
 
 def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, float]]:
     """Return (frame, WIR with ground truth, WIR with a plane at its median) along poses that the images confirm."""
-    found = []
+    warps = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
         if depth is None or T is None or not any(has_same_direction(T, motion) for motion in step.motions):
@@ -239,10 +267,10 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
         flat = np.where(depth > 0, median, 0).astype(np.float32)
         images = gray(survey.image(step.first)), gray(survey.image(step.second))
         cameras = survey.K(step.first), survey.K(step.second)
-        by_truth, by_plane = (warp_identity_ratio(*images, one, *cameras, T) for one in (depth, flat))
+        by_truth, by_plane = (warp_identity_ratio(*images, surface, *cameras, T) for surface in (depth, flat))
         if by_truth is not None and by_plane is not None:
-            found.append((step.first, by_truth, by_plane))
-    return found
+            warps.append((step.first, by_truth, by_plane))
+    return warps
 
 
 def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:

@@ -12,28 +12,60 @@ import numpy as np
 from stadia.core.types import Camera
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.kitti_rig import KITTI_FOCAL_PX, KITTI_SIZES
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey
-from stadia.diagnostics.preflight.scale_mistakes import describe_unequal_focals
-from stadia.diagnostics.preflight.stereo_checks import median_row_offset_px
+from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.geometry.numpy_camera import resize_K
 
-MIN_STEPS, MIN_WRONG_RATIO, MAX_CORRECT_RATIO = 2, 2.0, 0.9
-"""Distance with the given K over that with the best other. 2.0 to 28 where cx and cy were swapped or K was doubled or
-halved (RoadWorld, KITTI, 7-Scenes). Of crops, the correct K has at most 0.8 of that with a centered or rescaled K.
+MIN_EPIPOLAR_STEPS = 2
+"""Steps with poses that compare K with another one."""
+
+MIN_WRONG_RATIO = 2.0
+"""Distance to the lines through the given K over that through the best other. 2.0 to 28 where cx and cy were swapped or
+K was doubled or halved (RoadWorld, KITTI, 7-Scenes).
 """
 
-MAX_DISTANCE_PX = 3.0
+MAX_CORRECT_RATIO = 0.9
+"""The same. Of crops, the correct K has at most 0.8 of that with a centered or rescaled K."""
+
+MAX_DECIDING_PX = 3.0
 """Where both distances are larger, the poses are wrong and do not decide. In grains of the image."""
 
-NORMALIZED_BELOW = 8.0
-CENTER, MAX_OUTSIDE = (0.35, 0.65), 0.1
-"""Of the width and height: where principal points lie, and how far outside the image that of a crop may."""
+MAX_NORMALIZED = 8.0
+"""Largest value of a K that was divided by the size of the image."""
 
-FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
-SIZE_APART, SIZE_ALIKE, SIZE_AGREEMENT, SIZE_MOST = 1.3, 1.12, 0.10, 8.0
-SIDES_SHARE = 0.001
+MAX_SKEW = 0.01
+"""Skew of a K, over fx."""
+
+CENTER = (0.35, 0.65)
+"""Shares of the width and height between which principal points lie. KITTI and 7-Scenes have .46 to .50."""
+
+MAX_CENTER_OUTSIDE = 0.1
+"""Share of the width or height by which the principal point of a crop may lie outside."""
+
+FOCAL_WARN = (0.3, 1.6)
+"""fx / W of usual cameras: 118 to 35 degrees. KITTI and 7-Scenes have .58 and .91."""
+
+FOCAL_STOP = (0.15, 6.0)
+"""fx / W of any camera without a fisheye: 147 to 10 degrees."""
+
+MIN_SIZE_FACTOR = 1.3
+"""Size that K fits over that of the image along both axes, or the inverse."""
+
+MIN_ALIKE_SIZE_FACTOR = 1.12
+"""The same where both factors agree within MAX_SIZE_GAP."""
+
+MAX_SIZE_GAP = 0.1
+"""Difference of the logs of two factors that agree."""
+
+MAX_SIZE_FACTOR = 8.0
+"""Larger factors are no size: the principal point is wrong."""
+
+MAX_SIDES_SHARE = 0.001
+"""Difference of fx, fy or cy between rectified sides, over the width."""
+
+MAX_RECTIFIED_DEG = 0.05
+"""Rotation of a rectified rig."""
 
 SIMPLE_FACTORS = {
     0.25: "a quarter",
@@ -48,18 +80,46 @@ SIMPLE_FACTORS = {
 SIMPLE_TOLERANCE = 0.06
 """Of the log of a factor, which cx and cy give: they lie up to 5 % off the center of KITTI's images."""
 
-MIN_ROTATION_DEG, MIN_TOTAL_ROTATION_DEG = 0.5, 1.2
-ROTATION_WARN, ROTATION_STOP = 1.4, 1.7
-MIN_LIKENESS = 0.9
+MIN_TURN_DEG = 0.5
+"""Pitch and yaw of a step that measures fx."""
+
+MIN_TOTAL_TURN_DEG = 1.2
+"""Pitch and yaw of all these steps."""
+
+ROTATION_WARN = 1.4
+"""fx over its true length by the rotation of the camera, or the inverse. Clean data have .99 to 1.23."""
+
+ROTATION_STOP = 1.7
+"""The same. A doubled fx has 2.1 to 2.2."""
+
+MIN_TURN_LIKENESS = 0.9
+"""Cosine between rotations by matches and by poses: below, the poses turn about other axes."""
+
 STANDARD_ERRORS = 1.5
 """By which the factor must exceed a limit. Small images measure rotation badly: of 46 correct recordings of 224 x 64
 two would warn without it and none does; with fx doubled 35 are found, 37 without.
 """
 
-KITTI_RAW_FOCAL_PX = (950.0, 995.0)
-"""Of KITTI's images before rectification."""
+MAX_FOCAL_RATIO = 1.25
+"""fx over fy, or the inverse: beyond it images were stretched, or one of them is wrong."""
 
-CROPPED = "or the images are a crop and K is correct: no poses decide"
+KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
+"""(width, height) of KITTI's rectified images."""
+
+KITTI_FOCAL_PX = (705.0, 723.0)
+"""fx over the recordings of KITTI."""
+
+KITTI_RAW_FOCAL_PX = (950.0, 995.0)
+"""fx of KITTI's images before rectification."""
+
+KITTI_FX_SHARES = (0.575, 0.5825)
+"""fx / width of KITTI's images, 0.5765 to 0.5812, which resizing does not change."""
+
+KITTI_FY_SHARES = (1.905, 1.93)
+"""fy / height of KITTI's images, 1.909 to 1.926."""
+
+KITTI_BASELINES_M = (0.52, 0.55)
+"""The rectified stereo rigs of KITTI: 0.5323 to 0.5379 m."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +136,7 @@ class EpipolarComparison:
     def severity(self) -> Severity | None:
         """STOP where another K fits, None where the given one does, WARN where the poses do not decide."""
         least = min(self.others.values(), default=math.inf)
-        if min(self.given, least) >= MAX_DISTANCE_PX:
+        if min(self.given, least) >= MAX_DECIDING_PX:
             return Severity.WARN
         if self.given >= MIN_WRONG_RATIO * least:
             return Severity.STOP
@@ -94,7 +154,7 @@ def compare_epipolar_lines(survey: RecordingSurvey, given: Array, others: Mappin
     """Compare K with candidates, on the steps between frames that have the given K."""
     steps = [s for s in survey.steps if all(np.array_equal(survey.K(i), given) for i in (s.first, s.second))]
     known = [(s.matches, T) for s in steps if (T := s.T_second_first) is not None and np.linalg.norm(T[:3, 3]) > 0]
-    if len(known) < MIN_STEPS:
+    if len(known) < MIN_EPIPOLAR_STEPS:
         return EpipolarComparison(math.inf, {})
 
     def distance(K: Array) -> float:
@@ -112,7 +172,7 @@ def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Ar
         for i in survey.anchors:
             camera = survey.recording.camera(i, side)
             K = np.asarray(camera.K.numpy(), dtype=np.float64)
-            if not any(side == s and np.array_equal(K, other, equal_nan=True) for s, other in seen):
+            if not any(side == s and np.array_equal(K, known, equal_nan=True) for s, known in seen):
                 seen.append((side, K))
                 yield side, camera, K, survey.recording.filmed_camera(i, side)
 
@@ -129,13 +189,12 @@ def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
         given: object = survey.recording.camera(survey.anchors[0], side)
         if not isinstance(given, Camera):
             measured = f"camera({survey.anchors[0]}, '{side}') is {given!r:.80}"
-            fix = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
-            yield make_finding("K01", Severity.STOP, measured, "a Camera with K", cause="K is not known", fix=fix)
+            yield make_finding("K01", Severity.STOP, measured, "a Camera with K", case="no_camera")
             return
     for side, camera, K, filmed in _distinct_cameras(survey):
         wrong = _check_form(K) or _check_normalized(K, camera)
         wrong = wrong or _check_center(survey, K, camera) or _check_field_of_view(filmed)
-        if wrong is not None and wrong.code not in [f.code for f in found]:
+        if wrong is not None and wrong.code not in [finding.code for finding in found]:
             found.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
     yield from found or _check_sides(survey)
 
@@ -144,21 +203,21 @@ def _check_form(K: Array) -> Finding | None:
     problems = {
         f"last row {np.round(K[2], 4).tolist()}": not np.allclose(K[2], (0, 0, 1)),
         f"fx {K[0, 0]:g}, fy {K[1, 1]:g}": K[0, 0] <= 0 or K[1, 1] <= 0,
-        f"skew {K[0, 1]:g}, {K[1, 0]:g}": abs(K[0, 1]) > 0.01 * abs(K[0, 0]) or K[1, 0] != 0,
+        f"skew {K[0, 1]:g}, {K[1, 0]:g}": abs(K[0, 1]) > MAX_SKEW * abs(K[0, 0]) or K[1, 0] != 0,
     }
-    found = [problem for problem, there in problems.items() if there] if np.isfinite(K).all() else ["not finite"]
-    if not found:
+    wrong = [problem for problem, there in problems.items() if there] if np.isfinite(K).all() else ["not finite"]
+    if not wrong:
         return None
     transposed = np.isfinite(K).all() and np.allclose(K[:2, 2], 0) and np.any(K[2, :2] != 0)
     expected = "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], finite, fx and fy above 0"
-    cause, fix = ("K is transposed", "transpose it") if transposed else (None, None)
+    case = "transposed" if transposed else ""
     evidence = {"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]}
-    return make_finding("K01", Severity.STOP, "; ".join(found), expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("K01", Severity.STOP, "; ".join(wrong), expected, case=case, evidence=evidence)
 
 
 def _check_normalized(K: Array, camera: Camera) -> Finding | None:
     values = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
-    if max(map(abs, values)) >= NORMALIZED_BELOW:
+    if max(map(abs, values)) >= MAX_NORMALIZED:
         return None
     measured = "fx {:.3f}, fy {:.3f}, cx {:.3f}, cy {:.3f}".format(*values)
     expected = f"pixels of a {camera.width}x{camera.height} image"
@@ -177,12 +236,12 @@ def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
 
 def _is_resized(factors: tuple[float, float]) -> bool:
     """Return whether the principal point is off along both axes as that of a resized image."""
-    if any(_is_outside(f, (1 / SIZE_MOST, SIZE_MOST)) for f in factors):
+    if any(_is_outside(f, (1 / MAX_SIZE_FACTOR, MAX_SIZE_FACTOR)) for f in factors):
         return False
     x, y = (math.log(f) for f in factors)
     least = min(abs(x), abs(y))
     return x * y > 0 and (
-        least >= math.log(SIZE_APART) or (least >= math.log(SIZE_ALIKE) and abs(x - y) < SIZE_AGREEMENT)
+        least >= math.log(MIN_SIZE_FACTOR) or (least >= math.log(MIN_ALIKE_SIZE_FACTOR) and abs(x - y) < MAX_SIZE_GAP)
     )
 
 
@@ -200,19 +259,15 @@ def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding 
     lines = compare_epipolar_lines(survey, K, others)
     if lines.severity is None:
         return None
-    impossible = swapped or any(_is_outside(share, (-MAX_OUTSIDE, 1 + MAX_OUTSIDE)) for share in (x, y))
-    cause, fix = None, None
-    if swapped:
-        cause, fix = "cx and cy are exchanged", f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}"
-    elif lines.severity is Severity.WARN:
-        cause = f"a crop was not subtracted, K is of another camera, {CROPPED}"
-        fix = "nothing where K was cropped with its images; else subtract the crop's offset from cx and cy"
+    impossible = swapped or any(_is_outside(share, (-MAX_CENTER_OUTSIDE, 1 + MAX_CENTER_OUTSIDE)) for share in (x, y))
+    case = "exchanged" if swapped else "undecided" if lines.severity is Severity.WARN else ""
+    values = {"cx": f"{K[1, 2]:g}", "cy": f"{K[0, 2]:g}"}
     severity = Severity.STOP if impossible else lines.severity
     measured = f"cx / W {x:.3f}, cy / H {y:.3f}"
     expected = f"both in {CENTER[0]} to {CENTER[1]}, or poses that confirm them"
     evidence: dict[str, Any] = {"cx": float(K[0, 2]), "cy": float(K[1, 2]), "width": camera.width}
     evidence |= {"height": camera.height, "lines": lines.evidence}
-    return make_finding("K03", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("K03", severity, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def _check_field_of_view(camera: Camera) -> Finding | None:
@@ -222,32 +277,30 @@ def _check_field_of_view(camera: Camera) -> Finding | None:
         return None
     measured = f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
     expected = f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)"
-    if note := describe_unequal_focals(K):
-        measured += f"; {note}"
+    measured += describe_unequal_focals(K)
     evidence = {"fx": float(K[0, 0]), "width": camera.width}
     return make_finding("K05", Severity.stop_if(_is_outside(share, FOCAL_STOP)), measured, expected, evidence=evidence)
 
 
 def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     """K07: a pair without rotation is rectified, and shares one K (cx may differ)."""
-    if not survey.stereo or np.linalg.norm(rotation_vector_deg(survey.T_right_left[:3, :3])) > 0.05:
+    if not survey.stereo or np.linalg.norm(rotation_vector_deg(survey.T_right_left[:3, :3])) > MAX_RECTIFIED_DEG:
         return
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
     width = survey.recording.camera(survey.anchors[0]).width
     differences = [abs(float(left[r, c] - right[r, c])) for r, c in ((0, 0), (1, 1), (1, 2))]
-    if max(differences) <= SIDES_SHARE * width:
+    if max(differences) <= MAX_SIDES_SHARE * width:
         return
-    rows = median_row_offset_px(survey)
+    rows = survey.median_row_offset_px
     measured = f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
     measured += f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}"
-    cause = fix = None
-    if rows > SIDES_SHARE * width:
+    case = ""
+    if rows > MAX_SIDES_SHARE * width:
+        case = "not_rectified"
         measured += f"; matches lie in rows {rows:.1f} px apart"
-        cause = "images are not rectified, and T_right_left is that of a rectified pair"
-        fix = "undistort and rectify both images (as stadia does with EuRoC): both sides then share one K"
-    expected = f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified"
+    expected = f"the same within {MAX_SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified"
     evidence = {"left_K": left.tolist(), "right_K": right.tolist()}
-    yield make_finding("K07", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    yield make_finding("K07", Severity.STOP, measured, expected, case=case, evidence=evidence)
 
 
 def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -272,12 +325,12 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Ca
     width, height = round(x * camera.width), round(y * camera.height)
     measured = f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
     expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
-    cause = None if lines.severity is Severity.STOP else f"images were resized and K was not, {CROPPED}"
-    fix = f"rescale K from {width}x{height} to {camera.width}x{camera.height}, {_describe_rescaling(1 / x, 1 / y)}: "
-    fix += "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)"
+    case = "rescale" if lines.severity is Severity.STOP else "rescale_undecided"
+    size = f"{camera.width}x{camera.height}"
+    values = {"size_of_K": f"{width}x{height}", "size": size, "scaling": _describe_rescaling(1 / x, 1 / y)}
     evidence = {
         "focal_factor": float(x),
-        "image": f"{camera.width}x{camera.height}",
+        "image": size,
         "size_of_K": [width, height],
         "sizes": {
             "hypothesis": ["K as given", "K rescaled"],
@@ -290,13 +343,13 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Ca
         },
         "lines": lines.evidence,
     }
-    return make_finding("K04", lines.severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("K04", lines.severity, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def _describe_rescaling(x: float, y: float) -> str:
     """Return both factors, or the one simple factor that both are near."""
     for factor, name in SIMPLE_FACTORS.items():
-        if all(abs(math.log(each / factor)) <= SIMPLE_TOLERANCE for each in (x, y)):
+        if all(abs(math.log(given / factor)) <= SIMPLE_TOLERANCE for given in (x, y)):
             return f"by about {name} (the exact sizes of the original image decide)"
     return f"x by {x:.4f} and y by {y:.4f}"
 
@@ -307,15 +360,31 @@ def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
     measured = f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}"
     expected = f"{KITTI_FOCAL_PX[0]:g} to {KITTI_FOCAL_PX[1]:g}: that is the size of KITTI, rectified"
     factor = float(K[0, 0]) / (sum(KITTI_FOCAL_PX) / 2)
-    cause = f"fx alone is wrong, about {factor:.2f} times that of KITTI: cx and cy are those of this image"
-    if not _is_outside(float(K[0, 0]), KITTI_RAW_FOCAL_PX):
-        cause = "K of the unrectified images (fx 960 to 985)"
-    if note := describe_unequal_focals(K):
-        cause += f"; {note}"
-    fix = "where the images are KITTI's, take fx, fy, cx and cy from P_rect of the same day; "
-    fix += "change nothing where another camera of this image size took them"
+    case = "kitti_focal" if _is_outside(float(K[0, 0]), KITTI_RAW_FOCAL_PX) else "kitti_raw"
+    values = {"factor": f"{factor:.2f}", "note": describe_unequal_focals(K)}
     evidence = {"focal_factor": factor, "fx": float(K[0, 0]), "width": camera.width, "height": camera.height}
-    return make_finding("K04", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("K04", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
+
+
+def is_kitti_camera(camera: Camera) -> bool:
+    """Return whether the fields of view are those of KITTI's rectified images, at any size; a crop has others."""
+    fx, fy = float(camera.K[0, 0]) / camera.width, float(camera.K[1, 1]) / camera.height
+    return KITTI_FX_SHARES[0] <= fx <= KITTI_FX_SHARES[1] and KITTI_FY_SHARES[0] <= fy <= KITTI_FY_SHARES[1]
+
+
+def has_kitti_focal_length(camera: Camera) -> bool:
+    """Return whether fx is one that K04 finds normal: in px at the sizes of KITTI, as fields of view at any other."""
+    low, high = KITTI_FOCAL_PX
+    is_normal = (camera.width, camera.height) in KITTI_SIZES and low <= float(camera.K[0, 0]) <= high
+    return is_normal or is_kitti_camera(camera)
+
+
+def describe_unequal_focals(K: Array) -> str:
+    """Return a clause where fx and fy differ more than pixels of one lens do; empty where they agree."""
+    ratio = float(K[0, 0] / K[1, 1])
+    if 1 / MAX_FOCAL_RATIO <= ratio <= MAX_FOCAL_RATIO:
+        return ""
+    return f"; fx ({K[0, 0]:.1f}) and fy ({K[1, 1]:.1f}) differ: one is wrong, or the images were stretched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,33 +420,32 @@ def compare_rotations(survey: RecordingSurvey) -> RotationComparison | None:
     for step in survey.steps:
         if step.measured is not None and step.T_second_first is not None:
             turn = rotation_vector_deg(step.T_second_first[:3, :3])[:2]
-            if np.linalg.norm(turn) > MIN_ROTATION_DEG:
+            if np.linalg.norm(turn) > MIN_TURN_DEG:
                 measured.append(rotation_vector_deg(step.measured.R)[:2])
                 given.append(turn)
-    rotates = np.linalg.norm(given) > MIN_TOTAL_ROTATION_DEG
+    rotates = np.linalg.norm(given) > MIN_TOTAL_TURN_DEG
     return RotationComparison(np.array(measured), np.array(given)) if rotates else None
 
 
 def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     """K06, by the camera rotation."""
-    found = compare_rotations(survey)
-    if found is None:
-        why = "the camera rotates too little, has no poses, or views one plane"
-        raise NotChecked(f"fx against the camera rotation: {why}", hides="a wrong angle of view")
-    if found.likeness < MIN_LIKENESS:
+    rotations = compare_rotations(survey)
+    if rotations is None:
+        reason = "the camera rotates too little, has no poses, or views one plane"
+        raise NotChecked(f"fx against the camera rotation: {reason}", hides="a wrong angle of view")
+    if rotations.likeness < MIN_TURN_LIKENESS:
         return
-    factor, least = found.focal_factor, abs(math.log(found.focal_factor)) - STANDARD_ERRORS * found.log_error
+    factor, log_error = rotations.focal_factor, STANDARD_ERRORS * rotations.log_error
+    least = abs(math.log(factor)) - log_error
     if least < math.log(ROTATION_WARN):
         return
     severity = Severity.stop_if(least >= math.log(ROTATION_STOP))
     measured = f"rotations measured through K are {1 / factor:.2f} times those of the poses, within "
-    measured += f"{STANDARD_ERRORS * found.log_error:.0%}, over {len(found.matches_deg)} steps"
+    measured += f"{log_error:.0%}, over {len(rotations.matches_deg)} steps"
     expected = f"1 within a factor of {ROTATION_WARN}"
-    cause = f"fx and fy are about {factor:.2f} times their true length"
-    if note := describe_unequal_focals(_as_array(survey.recording.filmed_camera(survey.anchors[0]))):
-        cause += f"; {note}"
-    fix = f"divide fx and fy by {factor:.2f} (and check that cx and cy belong to this image)"
-    columns = {"matches_deg": found.matches_deg, "poses_deg": found.poses_deg}
+    note = describe_unequal_focals(_as_array(survey.recording.filmed_camera(survey.anchors[0])))
+    values = {"factor": f"{factor:.2f}", "note": note}
+    columns = {"matches_deg": rotations.matches_deg, "poses_deg": rotations.poses_deg}
     evidence: dict[str, Any] = {name: np.linalg.norm(turns, axis=1).tolist() for name, turns in columns.items()}
-    evidence |= {"focal_factor": factor, "log_error": STANDARD_ERRORS * found.log_error}
-    yield make_finding("K06", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    evidence |= {"focal_factor": factor, "log_error": log_error}
+    yield make_finding("K06", severity, measured, expected, case="factor", values=values, evidence=evidence)

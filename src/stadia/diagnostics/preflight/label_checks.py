@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.not_checked import SAMPLED
 
 if TYPE_CHECKING:
     from stadia.dataloading.composite_survey import CompositeSurvey, SharedFactor
@@ -18,19 +19,34 @@ if TYPE_CHECKING:
 MIN_INSIDE = 0.9
 """Share of a mask inside its projected box. Of 1208 objects of TableWorld and Linemod-Occluded the minimum is 1."""
 
-WARN_BEYOND, STOP_BEYOND = 0.02, 0.1
-"""Share of objects whose mask reaches beyond the box: 0 for those. With quaternions x, y, z, w read as w, x, y, z at
-least 20 %, with inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small
-a box) all.
+WARN_BEYOND = 0.02
+"""Share of objects whose mask reaches beyond the box: 0 for those."""
+
+STOP_BEYOND = 0.1
+"""The same. With quaternions x, y, z, w read as w, x, y, z at least .20, with inverse rotations .16, with the list
+reversed .88, with sizes or distances ten times off (too small a box) all.
 """
 
 MIN_OVERLAP = 0.15
 """Median IoU of the rectangles around mask and box: .54 or more for correct labels, .02 for sizes ten times off."""
 
-MAX_WITHOUT_ROAD, MAX_WITHOUT_OBJECT, MIN_IN_LOWER_HALF = 0.5, 0.9, 0.9
+MAX_WITHOUT_ROAD = 0.5
+"""Share of the frames without a road."""
 
-MIN_OUTLINES, MIN_MIRRORED, MIN_MIRRORED_GAIN = 4, 0.9, 1.1
-"""RoadWorld's masks fit 1.3 to 1.7 times better unmirrored, in each of 128 frames."""
+MAX_WITHOUT_OBJECT = 0.9
+"""Share of the frames without an object of known height."""
+
+MIN_IN_LOWER_HALF = 0.9
+"""Share of the road pixels in the lower half of the image."""
+
+MIN_OUTLINES = 4
+"""Frames with outlines of masks that show whether these are mirrored."""
+
+MIN_MIRRORED = 0.9
+"""Share of these frames that fit better mirrored. None of 128 of RoadWorld does."""
+
+MIN_MIRRORED_GAIN = 1.1
+"""Factor by which mirrored masks fit better. RoadWorld's fit 1.3 to 1.7 times better unmirrored."""
 
 MAX_OTHER_CLASSES = 4
 """Other classes that are named in the message."""
@@ -41,7 +57,7 @@ MIN_BACKGROUNDS = 10
 MAX_UNSCORED = 0.2
 """Share of the depth labels outside of the trained and scored range; of the demo roads 6 % are beyond 80 m."""
 
-MAX_LISTED = 10
+MAX_LISTED_FILES = 10
 """Files in the evidence."""
 
 
@@ -66,13 +82,12 @@ def _check_objects(surveys: Mapping[str, ObjectSurvey]) -> Iterator[Finding]:
             measured = f"'{split}' shows {', '.join(unknown)}; none in {train.images} training images"
             yield make_finding("O03", Severity.WARN, measured, "each class in training")
         yield from _check_boxes(split, survey)
-    checked, whole = sum(one.images for one in surveys.values()), sum(one.whole for one in surveys.values())
+    checked = sum(survey.images for survey in surveys.values())
+    whole = sum(survey.whole for survey in surveys.values())
     if checked < whole:
         measured = f"{checked} of {whole} images were checked, with their labels; "
         measured += "of the others only the first and last bytes"
-        cause = "more images than fit the time for checking"
-        fix = "nothing to do: they are spread evenly over each split"
-        yield make_finding("N02", Severity.NOTE, measured, "all", cause=cause, fix=fix)
+        yield make_finding(SAMPLED, Severity.NOTE, measured, "all", case="images")
 
 
 def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
@@ -82,8 +97,7 @@ def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
         measured = f"{len(survey.unreadable)} of {survey.whole} images of '{split}' cannot be read, "
         measured += f"such as {file}: {error}"
         evidence = {"unreadable": _list_columns(("file", "found"), survey.unreadable)}
-        fix = "fetch or write them again, or take out their entries"
-        yield make_finding("D01", Severity.STOP, measured, "whole images", fix=fix, evidence=evidence)
+        yield make_finding("D01", Severity.STOP, measured, "whole images", case="objects", evidence=evidence)
     if survey.hidden:
         files = {file for file, _ in survey.hidden}
         (file, number), *_ = survey.hidden
@@ -102,7 +116,7 @@ def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
 
 def _list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, list[Any]]:
     """Return the first rows as columns by name."""
-    columns = zip(*rows[:MAX_LISTED], strict=True)
+    columns = zip(*rows[:MAX_LISTED_FILES], strict=True)
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
@@ -121,7 +135,7 @@ def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
         measured += f"(rectangles about both have a median IoU of {overlap:.2g})"
     else:
         return
-    worst_fits = (beyond or sorted(survey.fits, key=lambda fit: fit.overlap))[:MAX_LISTED]
+    worst_fits = (beyond or sorted(survey.fits, key=lambda fit: fit.overlap))[:MAX_LISTED_FILES]
     rows = [(fit.file, fit.object, round(fit.inside, 3), round(fit.overlap, 3)) for fit in worst_fits]
     evidence = {"worst": _list_columns(("file", "object", "inside", "overlap"), rows)}
     severity = Severity.stop_if(share >= STOP_BEYOND or overlap < MIN_OVERLAP)
@@ -137,11 +151,9 @@ def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
         frames, where = sum(survey.frames for survey in surveys), [survey.recording for survey in surveys]
         why = next((why for survey in surveys for why in survey.unusable.values()), "no mask file")
         measured, expected = f"none of {frames} sampled frames has masks: {why}", "masks of road and objects"
-        cause = "no masks were made, or road.masks is not the folder that they are in"
-        fix = "make them, stadia prepare VIDEO --masks --out MASKS, then pass road.masks=MASKS"
-        return [make_finding("H03", Severity.STOP, measured, expected, where=where, cause=cause, fix=fix)]
-    found = [one for survey in surveys for one in _check_recording_masks(survey)]
-    return sort_findings([*found, *_check_known_objects(surveys)])
+        return [make_finding("H03", Severity.STOP, measured, expected, where=where, case="no_masks")]
+    by_recording = [finding for survey in surveys for finding in _check_recording_masks(survey)]
+    return sort_findings([*by_recording, *_check_known_objects(surveys)])
 
 
 def _frames_without_masks(survey: MaskSurvey) -> tuple[int, ...]:
@@ -180,11 +192,13 @@ def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
 
 def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:
     """Yield H02: too few frames show an object of known height."""
-    frames, bare_frames = sum(one.frames for one in surveys), sum(map(_count_without_object, surveys))
+    frames = sum(survey.frames for survey in surveys)
+    bare_frames = sum(map(_count_without_object, surveys))
     if bare_frames <= MAX_WITHOUT_OBJECT * frames:
         return
-    worst = max(surveys, key=lambda one: len(one.without_object))
-    count, others = sum(one.objects for one in surveys), sum((Counter(one.others) for one in surveys), Counter())
+    worst = max(surveys, key=lambda survey: len(survey.without_object))
+    count = sum(survey.objects for survey in surveys)
+    others = sum((Counter(survey.others) for survey in surveys), Counter())
     measured = f"{bare_frames} of {frames} frames show no object of known height ({count} objects)"
     if worst.without_object:
         measured += f", such as frame {worst.without_object[0]} of {worst.recording}"
@@ -195,7 +209,7 @@ def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:
     expected = f"one in at least {1 - MAX_WITHOUT_OBJECT:.0%} of the frames"
     frames_of_worst = list(worst.without_object)
     table = {"recording": [worst.recording] * len(frames_of_worst), "frame": frames_of_worst}
-    where = [one.recording for one in surveys if _count_without_object(one)]
+    where = [survey.recording for survey in surveys if _count_without_object(survey)]
     yield make_finding("H02", Severity.WARN, measured, expected, where=where, evidence={"frames": table})
 
 
@@ -207,12 +221,12 @@ def _count_without_object(survey: MaskSurvey) -> int:
 def check_composites(survey: CompositeSurvey) -> list[Finding]:
     """Return C01 to C09, C14, and D01 of unreadable images; empty where nothing is wrong and depth is exact."""
     factors = {factor.name: factor for factor in survey.factors}
-    found = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
+    findings = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
     if survey.effective_backgrounds < MIN_BACKGROUNDS:
         measured = f"{factors['background'].counts['train']} backgrounds train, as unevenly as "
         measured += f"{survey.effective_backgrounds:.1f} of equal frequency, in {survey.images['train']} images"
-        found.append(make_finding("C06", Severity.WARN, measured, f"{MIN_BACKGROUNDS} and more"))
-    return sort_findings(found)
+        findings.append(make_finding("C06", Severity.WARN, measured, f"{MIN_BACKGROUNDS} and more"))
+    return sort_findings(findings)
 
 
 def _check_shared(survey: CompositeSurvey, factors: Mapping[str, SharedFactor]) -> Iterator[Finding]:
@@ -233,7 +247,7 @@ def _check_shared(survey: CompositeSurvey, factors: Mapping[str, SharedFactor]) 
         yield report("C01", Severity.STOP, "background", "each background in one split")
     elif factors["world"].shared:
         yield report("C01", Severity.WARN, "world", "each recording in one split")
-    if name := next((name for name in ("object", "foreground") if factors[name].shared), ""):
+    if name := next((kind for kind in ("object", "foreground") if factors[kind].shared), ""):
         yield report("C02", Severity.STOP, name, "each object in one split")
 
 
@@ -255,22 +269,21 @@ def _check_composite_labels(survey: CompositeSurvey) -> Iterator[Finding]:
 def _check_composite_files(survey: CompositeSurvey) -> Iterator[Finding]:
     """Yield C03 to C05, C09 and D01: missing and renamed files, and files that do not hold what they should."""
     if survey.missing:
-        paths = list(survey.missing[:MAX_LISTED])
+        paths = list(survey.missing[:MAX_LISTED_FILES])
         are = "paths are" if len(survey.missing) > 1 else "path is"
-        more = " ..." if len(survey.missing) > MAX_LISTED else ""
+        more = " ..." if len(survey.missing) > MAX_LISTED_FILES else ""
         measured = f"{len(survey.missing)} {are} missing: {', '.join(paths)}{more}"
         evidence = {"missing": {"path": paths}}
         yield make_finding("C03", Severity.WARN, measured, "every file of the layout", evidence=evidence)
     if survey.renamed:
         yield make_finding("C04", Severity.NOTE, "; ".join(survey.renamed), "the names of the layout")
-    again = "write or fetch what the evidence names again"
-    for code, severity, faults, what, expected, fix in (
-        ("C05", Severity.WARN, survey.lossy, "label", "labels without loss", None),
-        ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out", None),
-        ("D01", Severity.STOP, survey.unreadable, "image", "images that can be read", again),
+    for code, severity, faults, what, expected, case in (
+        ("C05", Severity.WARN, survey.lossy, "label", "labels without loss", ""),
+        ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out", ""),
+        ("D01", Severity.STOP, survey.unreadable, "image", "images that can be read", "composites"),
     ):
         if faults:
             (file, fault), *_ = faults
             measured = f"{len(faults)} {what}{'s' * (len(faults) > 1)} of those checked, such as {file}: {fault}"
             evidence = {"files": _list_columns(("file", "found"), faults)}
-            yield make_finding(code, severity, measured, expected, fix=fix, evidence=evidence)
+            yield make_finding(code, severity, measured, expected, case=case, evidence=evidence)

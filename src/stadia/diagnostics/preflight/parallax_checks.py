@@ -10,15 +10,20 @@ import numpy as np
 from stadia.datasets.video.frame_selection import FLOW_WIDTH
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
+from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.two_view_geometry import Array, parallax_px, pixel_rays, rotation_residuals_px
 
-MIN_PARALLAX_PX, GOOD_PARALLAX_PX = 0.9, 1.8
+MIN_NEIGHBOR_PARALLAX_PX = 0.9
 """Median displacement between neighboring frames that is not rotation, at FLOW_WIDTH. 22 videos of RoadWorld have 1.1
 to 4.3 px, and KITTI 06 has 2.6. Trainings on mono video found no depth at .4 (KITTI raw at walking pace) and .8 px
 (7-Scenes).
 """
-TURNING_SHARE = 0.4
+
+GOOD_PARALLAX_PX = 1.8
+"""The same at the distance of frames that the fix names."""
+
+MIN_MOVING_SHARE = 0.4
 """Parallax over displacement below which the camera mostly turns: below .01 where it turns in place, .6 in 7-Scenes, .3
 (in a bend) to 1.2 in drives.
 """
@@ -35,13 +40,18 @@ MAX_STRIDE = 16
 """Largest stride that a fix names; frames farther apart share little of the scene."""
 
 MIN_TRAINING_FRAMES = 50
-"""Of a video, as the tutorials ask for. 15 of 60 frames and 42 of 78 (KITTI raw) left the verdict doubtful; 51 stereo
-pairs (KITTI 06) taught depth.
+"""Frames of a video, as the tutorials ask for. 15 of 60 frames and 42 of 78 (KITTI raw) left the verdict doubtful; 51
+stereo pairs (KITTI 06) taught depth.
 """
 
-PAIRS = "the stereo pairs (data.stereo=true), which have parallax at any motion"
+MIN_PARALLAX_STEPS = 2
+"""Steps between frames that are measured."""
 
-MIN_STEPS, ITERATIONS, LEAST_PX = 2, 20, 0.3
+ROTATION_ITERATIONS = 20
+"""Reweighted solutions of a rotation, which then no longer changes."""
+
+MIN_RESIDUAL_PX = 0.3
+"""Residual, and displacement, below which matches are noise."""
 
 
 def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
@@ -53,10 +63,10 @@ def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
     first, second = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays)
     weights = np.ones(len(first))
     R = np.eye(3)
-    for _ in range(ITERATIONS):
+    for _ in range(ROTATION_ITERATIONS):
         left, _, right = np.linalg.svd((second * weights[:, None]).T @ first)
         R = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
-        weights = 1 / np.maximum(rotation_residuals_px(first_px, second_px, K, R), LEAST_PX)
+        weights = 1 / np.maximum(rotation_residuals_px(first_px, second_px, K, R), MIN_RESIDUAL_PX)
     return np.asarray(R, dtype=np.float64)
 
 
@@ -80,7 +90,7 @@ def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
     displaced = second_px - first_px
     length, along = float(np.median(np.linalg.norm(displaced, axis=1))), np.median(displaced, axis=0)
     shifted = first_px + along * (length / max(float(np.linalg.norm(along)), 1e-9))
-    return parallax_px(first_px, shifted, K, estimate_rotation(first_px, shifted, K)) / max(length, LEAST_PX)
+    return parallax_px(first_px, shifted, K, estimate_rotation(first_px, shifted, K)) / max(length, MIN_RESIDUAL_PX)
 
 
 def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, Array, Array]:
@@ -105,7 +115,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """
     if survey.stereo and not survey.one_camera:
         return
-    if len(survey.steps) < MIN_STEPS:
+    if len(survey.steps) < MIN_PARALLAX_STEPS:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
     parallaxes_px, shares, measured_steps = [], [], []
     for step in survey.steps:
@@ -116,68 +126,55 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         R = find_rotation(step, survey.K(step.first)) if posed is None else posed[:3, :3]
         residual = parallax_px(*pixels, K, R)
         displacement_px = float(np.median(np.linalg.norm(second_px - first_px, axis=1)))
-        share = residual / max(displacement_px, LEAST_PX)
+        share = residual / max(displacement_px, MIN_RESIDUAL_PX)
         if is_planar and posed is None and share > MAX_SHARE_OF_PLANE * facing_plane_share(*pixels, K):
             continue
         scale = FLOW_WIDTH / survey.recording.camera(step.first).width
         parallaxes_px.append(residual * scale / abs(step.second - step.first))
         shares.append(share)
         measured_steps.append(step)
-    if len(measured_steps) < MIN_STEPS:
+    if len(measured_steps) < MIN_PARALLAX_STEPS:
         raise NotChecked("parallax between neighboring frames: one plane, where turning and moving look alike")
     found_px, share = float(np.median(parallaxes_px)), float(np.median(shares))
-    if found_px >= MIN_PARALLAX_PX:
+    if found_px >= MIN_NEIGHBOR_PARALLAX_PX:
         return
     stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
     numbers = np.array([[survey.recording.number(index) for index in (s.first, s.second)] for s in measured_steps])
     source_frames = np.diff(numbers)[:, 0] / [step.second - step.first for step in measured_steps]
     frame_distance = float(np.median(source_frames))
     source_stride = round(stride * frame_distance)  # selection by motion leaves frames out
-    needed: dict[str, int] = {"frame_distance_needed": source_stride}
-    if share < TURNING_SHARE:
-        needed = {}  # no distance makes a turn parallax
-        cause = f"the camera mostly turns: {1 - share:.0%} of the image motion is rotation, which shows no depth"
-        fix = (
-            f"train with {PAIRS}"
-            if survey.stereo
-            else "record with a camera that moves, or train with stereo pairs or ground truth"
-        )
-        wider_px = stride * found_px
-        if survey.recording.has_stride and found_px >= NOISE_PX and wider_px >= MIN_PARALLAX_PX:
-            fix += (
-                f"; data.stride={source_stride}, in frames of the source, gives up to {wider_px:.1f} px of parallax,"
-                " but the camera still mostly turns, and turns further from frame to frame"
-            )
-            fix += describe_left_frames(survey, stride)
-    else:
-        cause = "the camera moves little between two frames"
-        fix = describe_wider_steps(survey, stride, source_stride)
+    values = {
+        "rotation": f"{1 - share:.0%}",
+        "stride": source_stride,
+        "wider": f"{stride * found_px:.1f}",
+        "left": describe_left_frames(survey, stride),
+    }
+    case = _choose_case(survey, is_turning=share < MIN_MOVING_SHARE, found_px=found_px, wider_px=stride * found_px)
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     measured += f" ({len(numbers)} pairs between frames {numbers.min()} and {numbers.max()})"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
     pairs = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
     frames_apart = [abs(step.second - step.first) for step in measured_steps]
-    distances = {"frame_distance": round(frame_distance), **needed}
+    distances = {"frame_distance": round(frame_distance)}
+    if share >= MIN_MOVING_SHARE:  # no distance makes a turn parallax
+        distances["frame_distance_needed"] = source_stride
     table = {**pairs, "frames_apart": frames_apart, "parallax_px_per_frame": parallaxes_px}
     evidence = {**distances, "rotation_share": 1 - share, "pairs": table}
     severity = Severity.NOTE if has_truth else Severity.WARN
-    yield make_finding(
-        "D18", severity, measured, f"at least {MIN_PARALLAX_PX} px", cause=cause, fix=fix, evidence=evidence
-    )
+    expected = f"at least {MIN_NEIGHBOR_PARALLAX_PX} px"
+    yield make_finding("D18", severity, measured, expected, case=case, values=values, evidence=evidence)
 
 
-def describe_wider_steps(survey: RecordingSurvey, stride: int, source_stride: int) -> str:
-    """Return how a training gets frames that lie farther apart: `data.stride` for a video, else fewer images.
-
-    stride: in frames of the recording.  source_stride: the same in frames of the source.
-    """
-    left = describe_left_frames(survey, stride)
+def _choose_case(survey: RecordingSurvey, *, is_turning: bool, found_px: float, wider_px: float) -> str:
+    """Return the case of D18: by the motion, and by how a training gets frames that lie farther apart."""
+    if is_turning:
+        if survey.stereo:
+            return "turning_pairs"
+        is_wider = survey.recording.has_stride and found_px >= NOISE_PX and wider_px >= MIN_NEIGHBOR_PARALLAX_PX
+        return "turning_video" if is_wider else "turning"
     if survey.stereo:
-        return f"train with {PAIRS}, or write the pairs anew by `stadia init` with --every {source_stride}{left}"
-    if survey.recording.has_stride:
-        return f"take frames that lie farther apart: data.stride={source_stride}, in frames of the source{left}"
-    fix = f"take frames that lie farther apart: copy 1 of {source_stride} images to a folder of their own{left}, and"
-    return f"{fix} train on it as on a video (docs/how-to/own-data.md); or record with a camera that moves faster"
+        return "slow_pairs"
+    return "slow_video" if survey.recording.has_stride else "slow_images"
 
 
 def describe_left_frames(survey: RecordingSurvey, stride: int) -> str:

@@ -11,24 +11,33 @@ import numpy as np
 from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.recording_survey import NotChecked, RecordingSurvey, Step
-from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison
-from stadia.diagnostics.preflight.scale_mistakes import ScaleSource
+from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
+from stadia.diagnostics.preflight.scale_consistency import ScaleSource, compare_scales, has_comparison
+from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.time_shift_checks import describe_shift, describe_shifts, find_pose_shift
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
 
-DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
-MIN_ROTATION_DEG = 0.7
+DIRECTION_WARN_DEG = 30.0
+"""Angle between motion by poses and in the images. Clean data have .1 to .5 degrees, 7-Scenes 8."""
+
+DIRECTION_STOP_DEG = 60.0
+"""The same. Wrong conventions have 88 to 180 degrees."""
+
+MIN_COMPARED_ROTATION_DEG = 0.7
 """Rotations below this are compared with it: the error of a small one is as large as itself."""
 
 MAX_SCORE_GAP_DEG = 2.0
 """Conventions that fit alike within this are named together: straight driving does not distinguish them."""
 
-MAX_SHOWN = 3
+MAX_SHOWN_CONVENTIONS = 3
 """Conventions in the evidence, the likeliest first."""
 
 STOP_ROTATION_ERROR = 0.8
 """Rotation errors over rotations: up to 0.3 where poses are right, 2 where they turn the other way."""
+
+MAX_RIGID_GAP = 0.001
+"""Difference of R^T R from the identity by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +113,15 @@ def make_conventions() -> list[Convention]:
     """Return every known way to write poses, and all axes."""
     name = "world-to-camera matrices given as camera-to-world"
     fix = "invert each pose: T_world_camera = inverse(T_camera_world)"
-    found = [Convention("E06", name, fix, 0.0, lambda first, second: second @ np.linalg.inv(first))]
+    conventions = [Convention("E06", name, fix, 0.0, lambda first, second: second @ np.linalg.inv(first))]
     for axes in list_axes():
         words, penalty_deg = describe_axes(axes), _penalty_deg(axes)
         fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
-        found.append(Convention("E07", f"axes of the poses: {words}", fix, penalty_deg, _rotate_axes(axes)))
+        conventions.append(Convention("E07", f"axes of the poses: {words}", fix, penalty_deg, _rotate_axes(axes)))
         name = f"axes of the translations alone: {words}"
         fix = f"multiply the translations by {axes.T.astype(int).tolist()}"
-        found.append(Convention("E07", name, fix, penalty_deg + 5.0, _rotate_translations(axes)))
-    return found
+        conventions.append(Convention("E07", name, fix, penalty_deg + 5.0, _rotate_translations(axes)))
+    return conventions
 
 
 REVERSED = Convention("E11", "poses in reverse order", "reverse their order: the last pose first", 0.0, relative_pose)
@@ -123,7 +132,7 @@ REVERSED = Convention("E11", "poses in reverse order", "reverse their order: the
 class PoseFit:
     """Differences between given motions and those of the matches, as medians over steps: one wrong match has no effect.
 
-    rotation_error: rotation error over the rotation, or over MIN_ROTATION_DEG where that is larger.
+    rotation_error: rotation error over the rotation, or over MIN_COMPARED_ROTATION_DEG where that is larger.
     """
 
     direction_deg: float
@@ -146,7 +155,7 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in pairs]
     sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for _, motion in pairs]
     errors = [float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) for T, motion in pairs]
-    rotation_error = np.median(np.array(errors) / np.maximum(sizes, MIN_ROTATION_DEG))
+    rotation_error = np.median(np.array(errors) / np.maximum(sizes, MIN_COMPARED_ROTATION_DEG))
     return PoseFit(float(np.median(directions)), float(rotation_error))
 
 
@@ -162,8 +171,8 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
     if len(steps) < 2:
         planar = sum(step.by_matches is not None and step.by_matches.planar for step in survey.steps)
         flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
-        why = f"fewer than two steps with poses and enough motion in the images{flat}"
-        raise NotChecked(why, hides="wrong axes of the poses")
+        reason = f"fewer than two steps with poses and enough motion in the images{flat}"
+        raise NotChecked(reason, hides="wrong axes of the poses")
     if wrong := _check_time_shift(survey, steps) or _check_direction(survey, steps):
         yield wrong
         return
@@ -191,7 +200,7 @@ def _why_not_rigid(T: Array) -> str:
     if not np.isfinite(T).all():
         return f"{int((~np.isfinite(T)).sum())} of its numbers are not finite"
     R = T[:3, :3]
-    if np.allclose(R.T @ R, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1)):
+    if np.allclose(R.T @ R, np.eye(3), atol=MAX_RIGID_GAP) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1)):
         return ""
     size = float(np.abs(R.T @ R - np.eye(3)).max())
     return f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}"
@@ -199,25 +208,23 @@ def _why_not_rigid(T: Array) -> str:
 
 def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
     """E11, where poses of other frames explain the rotations between images, and those of the same frames do not."""
-    found = find_pose_shift(survey, steps)
-    if found is None:
+    late = find_pose_shift(survey, steps)
+    if late is None:
         return None
-    shift, alike, errors_deg = found
+    shift, alike, errors_deg = late
     measured = f"rotations by the poses are {errors_deg[0]:.2f} degrees off those in the images, "
     measured += f"and {errors_deg[shift]:.2f} degrees where image i has pose i{shift:+d}"
-    cause = f"the poses are {describe_shifts(shift, alike)}"
-    fix = f"give image i the pose i{shift:+d}, or associate poses with images by timestamp"
-    if alike:
-        fix = "associate poses with images by timestamp: the number of frames is undecided"
+    case = "undecided" if alike else "shifted"
+    values = {"frames": describe_shifts(shift, alike), "shift": f"{shift:+d}"}
     evidence = {
         "shift_frames": shift,
         "shifts": {
-            "hypothesis": ["as given" if one == 0 else describe_shift(one) for one in errors_deg],
+            "hypothesis": ["as given" if frames == 0 else describe_shift(frames) for frames in errors_deg],
             "rotation error, degrees": list(errors_deg.values()),
         },
     }
     expected = "the smallest with the pose of the same frame"
-    return make_finding("E11", Severity.WARN, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("E11", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
@@ -235,24 +242,28 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
     ]
     if as_given.is_good or (len(unique) > 1 and fit_poses([T for T, _ in unique], [m for _, m in unique]).is_good):
         return None
-    fits = [(one, fit_poses([one.motion(*pair) for pair in poses], motions)) for one in make_conventions()]
+    fits = [
+        (convention, fit_poses([convention.motion(*pair) for pair in poses], motions))
+        for convention in make_conventions()
+    ]
     last = survey.length - 1
     backwards = [T for s in steps if (T := survey.given_motion(last - s.first, last - s.second)) is not None]
     if len(backwards) == len(motions):
         fits.append((REVERSED, fit_poses(backwards, motions)))
-    fitting = [(one, fit) for one, fit in fits if fit.is_good and fit.score < 0.5 * as_given.score]
+    fitting = [(convention, fit) for convention, fit in fits if fit.is_good and fit.score < 0.5 * as_given.score]
     code, cause, fix = "E09", None, None
     ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].penalty_deg)
     if fitting:
         best, fit = ranked[0]
         most = fit.score + best.penalty_deg + MAX_SCORE_GAP_DEG
-        alike = [one for one, other in ranked[1:3] if other.score + one.penalty_deg <= most]
+        alike = [convention for convention, fit in ranked[1:3] if fit.score + convention.penalty_deg <= most]
         code, fix, cause = best.code, best.fix, best.name
         if alike:
-            cause += f" (it could also be: {', or '.join(one.name for one in alike)})"
-        if any(one.code != best.code for one in alike):
-            fix = f"undecided: view the path of the poses first, then {' or '.join(one.fix for one in (best, *alike))}"
-    shown = [("as given", as_given), *((one.name, fit) for one, fit in ranked[:MAX_SHOWN])]
+            cause += f" (it could also be: {', or '.join(convention.name for convention in alike)})"
+        if any(convention.code != best.code for convention in alike):
+            fixes = " or ".join(convention.fix for convention in (best, *alike))
+            fix = f"undecided: view the path of the poses first, then {fixes}"
+    shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MAX_SHOWN_CONVENTIONS])]
     evidence = {
         "steps": [f"{step.first} to {step.second}" for step in steps],
         "angle_deg": [angle_deg(T[:3, 3], motion.t) for T, motion in zip(given, motions, strict=True)],

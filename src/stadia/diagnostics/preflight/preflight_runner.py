@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import time
@@ -18,21 +17,13 @@ from stadia.core.recording import Recording
 from stadia.datasets.image_files import ImageSizeError
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED, NotChecked, make_not_checked, report_incomplete
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
-from stadia.diagnostics.preflight.finding_images import draw_finding, draw_split_finding
-from stadia.diagnostics.preflight.focal_and_baseline import explain_baseline_by_focal
+from stadia.diagnostics.preflight.finding_images import add_image, draw_finding
 from stadia.diagnostics.preflight.frame_checks import check_interface
-from stadia.diagnostics.preflight.incomplete_checks import report_incomplete
-from stadia.diagnostics.preflight.recording_survey import (
-    BaselineAgreement,
-    NotChecked,
-    RecordingSurvey,
-    make_not_checked,
-    spread_order,
-)
+from stadia.diagnostics.preflight.recording_survey import BaselineAgreement, RecordingSurvey, spread_order
+from stadia.diagnostics.preflight.scale_errors import explain_baseline_by_focal
 from stadia.diagnostics.preflight.split_checks import SplitFrames
-
-log = logging.getLogger(__name__)
 
 MAX_PREFLIGHT_SECONDS = 20.0
 """No recording is started after this time. A recording and the splits have limits of their own, below 20 s."""
@@ -72,32 +63,31 @@ def run_preflight(
     wanted = [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in names]
     show = progress or (lambda name, done, total: None)
     began, count = time.monotonic(), len(recordings)
-    found: list[Finding] = []
-    of_rigs: dict[object, list[Finding]] = {}
+    by_rig: dict[object, list[Finding]] = {}
+    sampled: list[Finding] = []
     for done, position in enumerate(spread_order(count)):
         if done and time.monotonic() - began > seconds:
             measured = f"sampled: {done} of {count} recordings were checked within {seconds:g} s"
-            cause = "the data has more recordings than fit the time for checking"
             needed = 10 * math.ceil(1.5 * (time.monotonic() - began) / done * count / 10)
-            fix = f"run `stadia check DATA --seconds {needed}` to check all of them, also before a training from"
-            fix += " Python: trainings have no setting for this time"
-            found.append(make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix))
+            values = {"seconds": needed}
+            sampled = [make_finding(SAMPLED, Severity.NOTE, measured, "all of them", case="recordings", values=values)]
             report_incomplete(measured)
             break
-        show(recordings[position].name, done, count + 1)
-        one = recordings[position]
-        survey = RecordingSurvey(one, one_camera=any(one is other for other in one_camera))
-        new = _check_recording(survey, [name for name in CHECKS if name in wanted])
-        of_rigs.setdefault(_find_rig(one) or position, []).extend(new)
+        recording = recordings[position]
+        show(recording.name, done, count + 1)
+        survey = RecordingSurvey(recording, one_camera=any(recording is single for single in one_camera))
+        findings = _check_recording(survey, [name for name in CHECKS if name in wanted])
+        by_rig.setdefault(_find_rig(recording) or position, []).extend(findings)
         if report_agreement is not None:
             for agreement in survey.agreements:
                 report_agreement(agreement)
-    found = _merge_findings([*chain.from_iterable(map(explain_baseline_by_focal, of_rigs.values())), *found])
+    of_recordings = chain.from_iterable(map(explain_baseline_by_focal, by_rig.values()))
+    merged = _merge_findings([*of_recordings, *sampled])
     show("splits", count, count + 1)
-    for name in (name for name in SPLIT_CHECKS if name in wanted):
-        of_splits = _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
-        found += [_add_image(one, partial(draw_split_finding, one, splits or {})) for one in of_splits]
-    return sort_findings(found)
+    for name in SPLIT_CHECKS:
+        if name in wanted:
+            merged += _run_check(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
+    return sort_findings(merged)
 
 
 def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Finding]:
@@ -106,24 +96,24 @@ def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Fin
         empty = DataError(name, found="no frames", expected="at least one", fix="check the folder")
         return [make_unreadable_finding(name, empty)]
 
-    def complete(one: Finding) -> Finding:
+    def complete(finding: Finding) -> Finding:
         """Add the recording's name and the image."""
-        return _add_image(replace(one, where=(name,)), partial(draw_finding, one, survey))
+        return add_image(replace(finding, where=(name,)), partial(draw_finding, finding, survey))
 
     if broken := check_interface(survey):
-        why = f"{broken.code} must be fixed first"
-        return [complete(broken), *(make_not_checked(check, why, name) for check in checks)]
-    found: list[Finding] = []
+        reason = f"{broken.code} must be fixed first"
+        return [complete(broken), *(make_not_checked(check, reason, name) for check in checks)]
+    findings: list[Finding] = []
     stopped: dict[str, str] = {}
     for check in checks:
-        if blocking := [stopped[other] for other in PREREQUISITES.get(check, ()) if other in stopped]:
-            found.append(make_not_checked(check, f"{blocking[0]} must be fixed first", name))
+        if blocking := [stopped[needed] for needed in PREREQUISITES.get(check, ()) if needed in stopped]:
+            findings.append(make_not_checked(check, f"{blocking[0]} must be fixed first", name))
             continue
-        mine = [complete(one) for one in _run_check(check, name, partial(CHECKS.load(check), survey))]
-        if stops := [one.code for one in mine if one.severity is Severity.STOP]:
+        of_check = [complete(finding) for finding in _run_check(check, name, partial(CHECKS.load(check), survey))]
+        if stops := [finding.code for finding in of_check if finding.severity is Severity.STOP]:
             stopped[check] = stops[0]
-        found += mine
-    return found
+        findings += of_check
+    return findings
 
 
 def _find_rig(recording: Recording) -> tuple[object, ...] | None:
@@ -143,54 +133,45 @@ def _find_rig(recording: Recording) -> tuple[object, ...] | None:
 
 def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     """Return the findings of a check; what it cannot compare is a note, what it cannot read is a stop."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
-        found.extend(check())
-    except NotChecked as why:
-        found.append(make_not_checked(name, str(why), where, hides=why.hides))
-    except StadiaError as error:
-        report_incomplete(f"{name}: {error}")
-        found.append(make_unreadable_finding(where, error))
-    except OSError as error:  # as a recording of the user's own passes it on
-        what, why_not = error.filename or where, summarize_exception(error)
-        unreadable = DataError(what, found=why_not, expected="a file that can be read", fix="fetch it again")
+        findings.extend(check())
+    except NotChecked as lack:
+        findings.append(make_not_checked(name, str(lack), where, hides=lack.hides))
+    except (StadiaError, OSError) as error:
+        unreadable = error if isinstance(error, StadiaError) else _name_file(error, where)
         report_incomplete(f"{name}: {unreadable}")
-        found.append(make_unreadable_finding(where, unreadable))
+        findings.append(make_unreadable_finding(where, unreadable))
     except Exception as error:  # a check that fails in itself is no reason not to train
         report_incomplete(f"{name}: the check itself failed")
-        found.append(make_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
-    return found
+        findings.append(make_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
+    return findings
 
 
-def _add_image(one: Finding, draw: Callable[[], bytes]) -> Finding:
-    """Add the image to a finding; a drawing that fails must not lose the finding."""
-    try:
-        return replace(one, image=draw())
-    except Exception as error:
-        report_incomplete(f"{one.code}: no image")
-        log.warning("%s has no image (%s: %s)", one.code, type(error).__name__, error)
-        return one
+def _name_file(error: OSError, where: str) -> DataError:
+    """Return an error of the system, as a recording of the user's own passes it on, with its file."""
+    found, expected = summarize_exception(error), "a file that can be read"
+    return DataError(error.filename or where, found=found, expected=expected, fix="fetch it again")
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     """Return D01, a frame that cannot be read, D17, a file of the calibration, poses or times, or K04, another size."""
     if isinstance(error, ImageSizeError):
-        cause = "the image can be read, and its size is not that of its camera: images were rescaled, and K was not"
-        measured = f"{error.what}: the image is {error.found}"
-        return make_finding("K04", Severity.STOP, measured, error.expected, where=where, cause=cause, fix=error.fix)
-    measured, code = f"{error.what}: {error.found}", "D17" if TEXT_FILE.search(error.what) else "D01"
+        measured, values = f"{error.what}: the image is {error.found}", {"fix": error.fix}
+        return make_finding(
+            "K04", Severity.STOP, measured, error.expected, case="image_size", values=values, where=where
+        )
+    code = "D17" if TEXT_FILE.search(error.what) else "D01"
+    measured = f"{error.what}: {error.found}"
     return make_finding(code, Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 
 
-def _merge_findings(found: Sequence[Finding]) -> list[Finding]:
+def _merge_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Merge the same finding of several recordings: the numbers of the first one, and all names."""
     merged: dict[tuple[str, ...], Finding] = {}
-    for one in found:
-        distinct = one.measured if one.code in ("N01", "D01", "D17") else ""
-        key = (one.code, one.severity.value, one.cause, distinct)
-        if key in merged:
-            first = merged[key]
-            merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *one.where))))
-        else:
-            merged[key] = one
+    for finding in findings:
+        distinct = finding.measured if finding.code in (NOT_CHECKED, "D01", "D17") else ""
+        key = (finding.code, finding.severity.value, finding.cause, distinct)
+        first = merged.setdefault(key, finding)
+        merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *finding.where))))
     return list(merged.values())

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
-from stadia.diagnostics.catalog import make_finding
-from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.two_view_geometry import (
     MAX_WIDTH,
     Array,
@@ -31,53 +29,44 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     triangulate,
 )
 
-ANCHORS = 6
+MAX_ANCHORS = 6
 """Frames of a recording that geometry is measured on, spread over its length."""
 
 ENOUGH_MATCHES = 50
+"""Matches between two frames of one place."""
+
 MIN_DISPLACEMENT_SHARE = 0.02
 """Two frames are far enough apart once their matches have moved by this share of the width (median)."""
 
 GAPS = (1, 2, 4, 8, 16)
-MIN_PARALLAX_PX = 2.0
-"""A direction of motion is measured only where this much displacement is not rotation."""
+"""Distances in frames that are tried for two frames that are far enough apart."""
 
-MIN_DISPARITY_PX = 2.0
-"""Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
+MIN_DIRECTION_PARALLAX_PX = 2.0
+"""Displacement that is not rotation, in grains of the image: below, a direction of motion is noise."""
 
-MAX_EPIPOLAR_PX = 1.5
-"""A match further than this from its epipolar line is wrong, or moved. These three are grains of the image."""
+MIN_RIG_DISPARITY_PX = 2.0
+"""Disparity in grains of the image that gives depth by the rig: below, half a pixel of noise is a quarter of it."""
 
-ENOUGH_POINTS = 30
-DEPTH_EXPLAINS = 0.45
+MAX_RIG_EPIPOLAR_PX = 1.5
+"""Distance in grains of the image from the epipolar line: a match further away is wrong, or moved."""
+
+ENOUGH_DEPTH_POINTS = 30
+"""Matches with ground truth that show whether one motion explains it."""
+
+MIN_DEPTH_EXPLAINS = 0.45
 """Of what matches agree on, clean ground truth explains 0.6 (KITTI) to 0.96 (RoadWorld), inverse depth 0.25 to 0.5."""
 
 DEPTH_RADIUS_PX = 2
-IMAGES_KEPT = 12
-"""Of images, and of depth maps: both are read as they are needed, whatever their size."""
+"""Distance in pixels from a match at which ground truth is read."""
 
-MAX_IMAGE_BYTES, MAX_DEPTH_BYTES = 1_050_000_000, 1 << 28
-"""Of the images, and of the depth maps, that are kept: five of 8192x8192, which take seconds to decode, and one."""
+MAX_KEPT = 12
+"""Images, and depth maps, that are kept: both are read as they are needed, whatever their size."""
 
+MAX_IMAGE_CACHE_BYTES = 1_050_000_000
+"""Bytes of the kept images: five of 8192x8192, which take seconds to decode."""
 
-class NotChecked(Exception):
-    """A recording lacks what a check compares with; the message names it.
-
-    hides: a common mistake that would go unnoticed.
-    """
-
-    def __init__(self, why: str, *, hides: str = "") -> None:
-        super().__init__(why)
-        self.hides = hides
-
-
-def make_not_checked(
-    check: str, why: str, where: str = "", *, hides: str = "", cause: str | None = None, fix: str | None = None
-) -> Finding:
-    """Return N01: what could not be checked, and why. `cause` and `fix` default to those for data."""
-    measured, evidence = f"{check}: {why}", {"hides": hides} if hides else {}
-    expected = "something to compare with"
-    return make_finding("N01", Severity.NOTE, measured, expected, where=where, cause=cause, fix=fix, evidence=evidence)
+MAX_DEPTH_CACHE_BYTES = 1 << 28
+"""Bytes of the kept depth maps: one of 8192x8192."""
 
 
 def spread_order(count: int) -> list[int]:
@@ -93,7 +82,7 @@ class Step:
     matches: from the first frame to the second.
     by_matches: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by depth.
     depth_explains: share of the points that agree with `by_matches` and have ground truth, and that `by_depth` explains
-        too; None where there are too few. `by_depth` is None where it is below DEPTH_EXPLAINS.
+        too; None where there are too few. `by_depth` is None where it is below MIN_DEPTH_EXPLAINS.
     T_second_first: from the poses of the recording; None where it has none.
     rig_depth: (M,) depth of the first points by the rig, 0 where it has none; None for one camera.
     grain_px: pixels of the image per pixel of the one in which features were detected; tolerances scale with it.
@@ -116,7 +105,7 @@ class Step:
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
         every = known if self.by_matches is None or self.by_matches.planar else [*known, self.by_matches]
-        return tuple(motion for motion in every if motion.parallax_px >= MIN_PARALLAX_PX * self.grain_px)
+        return tuple(motion for motion in every if motion.parallax_px >= MIN_DIRECTION_PARALLAX_PX * self.grain_px)
 
     @property
     def measured(self) -> TwoViewMotion | None:
@@ -154,17 +143,17 @@ class BaselineAgreement:
 
 
 def _keep_latest(read: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
-    """Return a reader that keeps the latest arrays: up to IMAGES_KEPT, of `max_bytes` together, and at least one."""
+    """Return a reader that keeps the latest arrays: up to MAX_KEPT, of `max_bytes` together, and at least one."""
     kept: OrderedDict[tuple[int | str, ...], Any] = OrderedDict()
 
     def read_kept(*place: int | str) -> Any:
         if place in kept:
             kept.move_to_end(place)
             return kept[place]
-        kept[place] = found = read(*place)
-        while len(kept) > 1 and (len(kept) > IMAGES_KEPT or sum(map(_count_bytes, kept.values())) > max_bytes):
+        kept[place] = array = read(*place)
+        while len(kept) > 1 and (len(kept) > MAX_KEPT or sum(map(_count_bytes, kept.values())) > max_bytes):
             kept.popitem(last=False)
-        return found
+        return array
 
     return read_kept
 
@@ -181,13 +170,14 @@ class RecordingSurvey:
     """
 
     def __init__(self, recording: Recording, *, one_camera: bool = False) -> None:
-        self.recording, self.one_camera = recording, one_camera
+        self.recording = recording
+        self.one_camera = one_camera
         self.length = len(recording)
-        count = min(ANCHORS, self.length)
+        count = min(MAX_ANCHORS, self.length)
         spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)
         self.anchors = tuple(sorted({int(i) for i in spread}))
-        self._read_image = _keep_latest(recording.image, MAX_IMAGE_BYTES)
-        self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_BYTES)
+        self._read_image = _keep_latest(recording.image, MAX_IMAGE_CACHE_BYTES)
+        self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_CACHE_BYTES)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
         self.agreements: list[BaselineAgreement] = []  # of `check_baseline`, for a check that finds nothing
 
@@ -258,27 +248,38 @@ class RecordingSurvey:
         rig = self.K(pair.index), self.K(pair.index, RIGHT), self.T_right_left
         z, z_right = triangulate(pair.matches.first_px, pair.matches.second_px, *rig)
         distances_px = epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
-        clear = np.abs(pair.disparity_px) > MIN_DISPARITY_PX * self.grain_px
-        good = (distances_px < MAX_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
+        clear = np.abs(pair.disparity_px) > MIN_RIG_DISPARITY_PX * self.grain_px
+        good = (distances_px < MAX_RIG_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
+
+    @property
+    def row_offsets_px(self) -> Array:
+        """Return y_left - y_right of all matches of the pairs."""
+        return np.concatenate([pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1] for pair in self.pairs])
+
+    @property
+    def median_row_offset_px(self) -> float:
+        """Return the median |y_left - y_right| of the matches: 0 for a rectified pair, NaN without matches."""
+        offsets_px = self.row_offsets_px
+        return float(np.median(np.abs(offsets_px))) if len(offsets_px) else float("nan")
 
     @cached_property
     def steps(self) -> list[Step]:
         """Motion from each anchor to a later frame; anchors without enough motion are left out."""
         by_index = {pair.index: pair for pair in self.pairs} if self.stereo else {}
-        found = [self._step(i, by_index.get(i)) for i in self.anchors]
-        return [step for step in found if step is not None]
+        steps = [self._step(i, by_index.get(i)) for i in self.anchors]
+        return [step for step in steps if step is not None]
 
     def measure_steps_between(self) -> list[Step]:
         """Return the motion from the frames halfway between the anchors; computed at each call."""
         middles = sorted({(a + b) // 2 for a, b in pairwise((*self.anchors, self.length - 1))} - {*self.anchors})
-        found = [self._step(i, self.match_pair(i)) for i in middles]
-        return [step for step in found if step is not None]
+        steps = [self._step(i, self.match_pair(i)) for i in middles]
+        return [step for step in steps if step is not None]
 
     def _step(self, first: int, pair: PairMatches | None) -> Step | None:
-        if (found := self._find_second_frame(first)) is None:
+        if (following := self._find_second_frame(first)) is None:
             return None
-        second, matches = found
+        second, matches = following
         cameras, pixels = (self.K(first), self.K(second)), (matches.first_px, matches.second_px)
         by_rig = by_depth = explains = rig_depth = None
         if pair is not None:
@@ -290,9 +291,9 @@ class RecordingSurvey:
             known = sample_depth(truth, matches.first_px)
             by_depth = estimate_metric_motion(*pixels, known, *cameras, grain_px=self.grain_px)
             counted = (known > 0) & by_matches.inliers if by_matches is not None else np.zeros(len(known), bool)
-            if counted.sum() >= ENOUGH_POINTS:
+            if counted.sum() >= ENOUGH_DEPTH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
-                by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
+                by_depth = by_depth if explains >= MIN_DEPTH_EXPLAINS else None
         given = self.given_motion(first, second)
         return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px, rig_depth)
 

@@ -16,9 +16,10 @@ import numpy as np
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.not_checked import SAMPLED, NotChecked, is_out_of_time
+from stadia.diagnostics.preflight.finding_images import add_image, draw_frames
 from stadia.diagnostics.preflight.frame_checks import image_digest
-from stadia.diagnostics.preflight.incomplete_checks import is_out_of_time
-from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, NotChecked, spread_order
+from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, spread_order
 from stadia.diagnostics.preflight.two_view_geometry import Array, FeatureMatches, detect_features, gray, match_features
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
@@ -32,23 +33,45 @@ SplitFrames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
 SHARED_STOP = 0.01
-MAX_HELD_OUT, MAX_TRAINED, MAX_OF_A_SIZE = 1000, 100_000, 400
-"""Frames compared by content: of a held-out split, of the training split, and of that with one size of file."""
+"""Share of held-out frames that are training frames too."""
+
+MAX_HELD_OUT = 1000
+"""Frames of a held-out split that are compared by content."""
+
+MAX_TRAINED = 100_000
+"""Frames of the training split whose file sizes are compared."""
+
+MAX_OF_A_SIZE = 400
+"""Training frames of one file size whose content is compared."""
 
 MAX_SPLIT_SECONDS = 8.0
 """Time limit of all pairs of splits; what is left out is reported."""
 
-MAX_SHOWN = 8
+MAX_SHOWN_PAIRS = 8
 """Pairs of frames in the evidence."""
 
-PROBES, NEIGHBORS_WARN = 6, 0.25
-MAX_THUMBNAILS, THUMBNAIL, ALIKE = 400, (32, 16), 0.85
+NEIGHBOR_PROBES = 6
+"""Held-out frames for which a neighbor in training is searched."""
+
+NEIGHBORS_WARN = 0.25
+"""Share of these frames that have such a neighbor."""
+
+MAX_THUMBNAILS = 400
+"""Training frames that are compared by thumbnail."""
+
+THUMBNAIL_SIZE = (32, 16)
+
+MIN_LIKENESS = 0.85
 """Correlation of thumbnails from which on two images are compared by matches."""
 
-AGREEING_SHARE = 0.5
-MIN_MOVED_PX, MAX_NEAR_SHARE = 1.0, 0.8
-"""A training frame is nearer when its matches moved less than MAX_NEAR_SHARE of the distance to the next frame. Frames
-of a static camera are alike: below MIN_MOVED_PX nothing is reported.
+MIN_EPIPOLAR_AGREEMENT = 0.5
+"""Share of the matches of two images of one place under one epipolar geometry."""
+
+MIN_MOVED_PX = 1.0
+"""Displacement of matches to the next frame: frames of a static camera are alike, and nothing is reported."""
+
+MAX_NEAR_SHARE = 0.8
+"""Displacement of matches to a training frame over that to the next frame of the own split, below which it is nearer.
 """
 
 
@@ -83,7 +106,8 @@ def check_splits(
 
     Only the first finding of a pair is reported: splits that share frames share drives, too.
     """
-    splits = [Split(name, recordings) for name, recordings in named.items() if any(len(one) for _, one in recordings)]
+    splits = [Split(name, recordings) for name, recordings in named.items()]
+    splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]
     if len(splits) < 2:
         raise NotChecked("the data names no splits that could be compared")
     pairs = list(combinations(splits, 2))
@@ -97,14 +121,12 @@ def check_splits(
             measured = f"{len(shared.pairs)} of the {shared.compared} {sampled}frames of '{held_out.name}' are "
             measured += f"identical to frames of '{train.name}'"
             yield _report_pairs("D09", severity, measured, "none", train, held_out, shared.pairs)
-        elif found := _check_adjacent_frames(train, held_out, end) or _check_shared_drives(train, held_out):
-            yield found
+        elif finding := _check_adjacent_frames(train, held_out, end) or _check_shared_drives(train, held_out):
+            yield finding
         if shared.compared < shared.total or shared.trained_compared < shared.trained_total:
             measured = f"splits, sampled: {shared.compared} of {shared.total} frames of '{held_out.name}' were "
             measured += f"compared with {shared.trained_compared} of {shared.trained_total} of '{train.name}'"
-            cause = "the splits have more frames than fit the time for checking"
-            fix = "nothing to do, unless the splits were made by hand: then compare their lists as well"
-            yield make_finding("N02", Severity.NOTE, measured, "all of them", cause=cause, fix=fix)
+            yield make_finding(SAMPLED, Severity.NOTE, measured, "all of them", case="splits")
 
 
 def _report_pairs(
@@ -116,11 +138,12 @@ def _report_pairs(
     held_out: Split,
     pairs: Sequence[FramePair],
 ) -> Finding:
-    """Return a finding about pairs of a held-out and a training frame, with the first of them as evidence."""
+    """Return a finding about pairs of a held-out and a training frame, with the first of them as evidence and image."""
     held_out_names, names = ([f"{frame[0].name} {frame[1]}" for frame in column] for column in zip(*pairs, strict=True))
     where = sorted({frame[0].name for frame, _ in pairs})
-    evidence = {held_out.name: held_out_names[:MAX_SHOWN], train.name: names[:MAX_SHOWN]}
-    return make_finding(code, severity, measured, expected, where=where, evidence=evidence)
+    evidence = {held_out.name: held_out_names[:MAX_SHOWN_PAIRS], train.name: names[:MAX_SHOWN_PAIRS]}
+    finding = make_finding(code, severity, measured, expected, where=where, evidence=evidence)
+    return add_image(finding, lambda: draw_frames(dict(zip((held_out.name, train.name), pairs[0], strict=True))))
 
 
 def _find_shared_frames(train: Split, held_out: Split, until: float) -> SharedFrames:
@@ -146,7 +169,7 @@ def _find_shared_frames(train: Split, held_out: Split, until: float) -> SharedFr
     alone = [frame for frame, size in sizes if not by_size[size]]
     compared = _measure_within_time([frame for frame, size in sizes if by_size[size]], _hash_content, until)
     return SharedFrames(
-        pairs=[(frame, frame) for frame in same_index] + [(one, same[key]) for one, key in compared if key in same],
+        pairs=[(frame, frame) for frame in same_index] + [(frame, same[key]) for frame, key in compared if key in same],
         compared=len(same_index) + len(alone) + len(compared),
         total=len(probed),
         trained_compared=len(listed) - sum(map(len, by_size.values())) + len(read),
@@ -158,7 +181,10 @@ def _identify_recordings(recordings: Sequence[Recording]) -> dict[int, tuple[str
     """Return what identifies a recording, by its `id`: its name, and its fingerprint where data sets share names."""
     unique = {id(recording): recording for recording in recordings}
     count = Counter(recording.name for recording in unique.values())
-    return {number: (one.name, one.fingerprint() if count[one.name] > 1 else "") for number, one in unique.items()}
+    return {
+        number: (recording.name, recording.fingerprint() if count[recording.name] > 1 else "")
+        for number, recording in unique.items()
+    }
 
 
 def _measure_within_time(
@@ -195,7 +221,8 @@ def _sample(items: Sequence[Item], count: int) -> list[Item]:
 
 def _thumbnail(recording: Recording, index: int) -> Array:
     """Return (N,) pixels of a small image with mean 0 and length 1."""
-    small = cv2.resize(gray(recording.image(index)), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
+    small = cv2.resize(gray(recording.image(index)), THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
+    small = small.astype(np.float64).ravel()
     small -= small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
 
@@ -207,14 +234,14 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
     read = _measure_within_time(_sample(train.frames, MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
     compared, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
     chosen, near = 0, []
-    sample = _sample(probes, PROBES)
+    sample = _sample(probes, NEIGHBOR_PROBES)
     for recording, indices, k in (sample[position] for position in spread_order(len(sample))):
         if chosen and is_out_of_time(until, "splits"):
             break
         chosen, index = chosen + 1, indices[k]
         likeness = thumbnails @ _thumbnail(recording, index)
         candidate = _nearest_trained_frame(recording, index, train)
-        if candidate is None and likeness.max() >= ALIKE:
+        if candidate is None and likeness.max() >= MIN_LIKENESS:
             candidate = compared[int(likeness.argmax())]
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _is_nearer(recording, index, candidate, following):
@@ -234,13 +261,13 @@ def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
     trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
     pairs: list[FramePair] = []
     for recording, indices in held_out.recordings:
-        of_drive = [frame for frame in trained if frame[0].session == recording.session]
-        if len(indices) and of_drive:
-            another = next((frame for frame in of_drive if frame[0].name != recording.name), of_drive[0])
+        same_drive = [frame for frame in trained if frame[0].session == recording.session]
+        if len(indices) and same_drive:
+            another = next((frame for frame in same_drive if frame[0].name != recording.name), same_drive[0])
             pairs.append(((recording, indices[0]), _nearest_trained_frame(another[0], indices[0], train) or another))
     if not pairs or len({recording.name for recording, _ in (*train.recordings, *held_out.recordings)}) == 1:
         return None
-    shared = {frame[0].name: other[0].name for frame, other in pairs}
+    shared = {frame[0].name: trained_frame[0].name for frame, trained_frame in pairs}
     total = len({recording.name for recording, indices in held_out.recordings if len(indices)})
     renamed = next(((first, second) for first, second in shared.items() if first != second), None)
     measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' are of drives that '{train.name}' holds "
@@ -252,7 +279,7 @@ def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
 
 def _nearest_trained_frame(recording: Recording, index: int, train: Split) -> Frame | None:
     """Return the nearest training frame of the same recording."""
-    own = [i for other, indices in train.recordings if other.name == recording.name for i in indices]
+    own = [i for trained, indices in train.recordings if trained.name == recording.name for i in indices]
     return (recording, min(own, key=lambda i: abs(i - index))) if own else None
 
 
@@ -260,7 +287,7 @@ def _is_nearer(recording: Recording, index: int, candidate: Frame, following: in
     """Return whether the candidate shows the same place from nearer than the next frame of the same split."""
     here = detect_features(recording.image(index))
     there = match_features(here, detect_features(candidate[0].image(candidate[1])))
-    if len(there) < ENOUGH_MATCHES or _epipolar_share(there) < AGREEING_SHARE:
+    if len(there) < ENOUGH_MATCHES or _epipolar_share(there) < MIN_EPIPOLAR_AGREEMENT:
         return False
     own = match_features(here, detect_features(recording.image(following)))
     return len(own) < ENOUGH_MATCHES or (

@@ -11,10 +11,11 @@ import numpy as np
 from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
-from stadia.diagnostics.preflight.kitti_rig import check_kitti_baseline, explain_kitti_sign
-from stadia.diagnostics.preflight.recording_survey import NotChecked, PairMatches, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import check_scale, compare_scales, has_comparison, list_agreements
-from stadia.diagnostics.preflight.scale_mistakes import ScaleSource, describe_unequal_focals
+from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.preflight.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
+from stadia.diagnostics.preflight.recording_survey import PairMatches, RecordingSurvey
+from stadia.diagnostics.preflight.scale_consistency import ScaleSource, compare_scales, has_comparison, list_agreements
+from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,
@@ -25,25 +26,44 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     rotation_vector_deg,
 )
 
-MIN_MATCHES, MIN_SIGN_SHARE = 60, 0.8
-"""Matches, and their share with one sign of disparity that decides the side (clean KITTI: 0.98)."""
+MIN_SIDE_MATCHES = 60
+"""Matches between left and right that decide the side."""
+
+MIN_SIGN_SHARE = 0.8
+"""Share of the matches with one sign of disparity that decides the side (clean KITTI: 0.98)."""
 
 MIN_MIRRORED_RATIO = 3
 """Matches with one image mirrored over those as given, where one camera is mirrored: 4.7 to 8.2 in RoadWorld, about 7
 in KITTI and EuRoC.
 """
 
-MIN_TURNS, MAX_TURN_RATIO = 2, 0.5
-"""Steps, and the smaller rotation error over the larger one, that tell swapped from mirrored images."""
+MIN_MIRROR_STEPS = 2
+"""Steps with rotation that tell swapped from mirrored images."""
 
-SWEEP_RATIO, MIN_SIDEWAYS = 1.3, 0.95
-EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE, MIN_EPIPOLAR_PX = 0.001, 0.002, 0.6
-"""Of the width, and at least these pixels: clean KITTI 0.2 to 0.4 px of 1226, RoadWorld 0.03 px of 320."""
+MAX_MIRROR_RATIO = 0.5
+"""The smaller rotation error of these steps over the larger one."""
+
+MIN_SWEEP_RATIO = 1.3
+"""Residual of the plane sweep in one direction over that in the other."""
+
+MIN_SIDEWAYS = 0.95
+"""Share of the baseline along x."""
+
+EPIPOLAR_WARN_SHARE = 0.001
+"""Median distance to the epipolar lines, over the width. Clean KITTI has 0.2 to 0.4 px of 1226, RoadWorld 0.03 of 320.
+"""
+
+EPIPOLAR_STOP_SHARE = 0.002
+"""The same. Broken rigs have .008 to .012."""
+
+MIN_EPIPOLAR_PX = 0.6
+"""Distance to the epipolar lines that small images may have."""
+
+MIN_RIG_ROTATION_DEG = 0.1
+"""Rotations below this count as none; they move pixels by 0.2 % of the focal length."""
 
 INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
 TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
-MIN_RIG_ROTATION_DEG = 0.1
-"""Rotations below this count as none; they move pixels by 0.2 % of the focal length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +86,7 @@ class SideMeasurement:
         """+1 where the right image is the right one, -1 where it is the left one, 0 where only rotation decides."""
         if (self.positive - 0.5) * (self.unrotated - 0.5) < 0:
             return 0
-        if self.matches >= MIN_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
+        if self.matches >= MIN_SIDE_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
             return 1 if self.positive > 0.5 else -1
         if self.is_decided:
             return 1 if self.forward < self.backward else -1
@@ -75,7 +95,7 @@ class SideMeasurement:
     @property
     def is_decided(self) -> bool:
         """Whether the plane sweep confirms the sign of the matches; images of two moments have similar residuals."""
-        return max(self.forward, self.backward) >= SWEEP_RATIO * min(self.forward, self.backward)
+        return max(self.forward, self.backward) >= MIN_SWEEP_RATIO * min(self.forward, self.backward)
 
     def evidence(self, t_x: float) -> dict[str, Any]:
         """Return both hypotheses as a table: the given sign of the baseline, and the other one."""
@@ -122,7 +142,7 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     _require_stereo(survey)
     t = survey.T_right_left[:3, 3]
     sides = measure_sides(survey)
-    is_odd = sides.matches < MIN_MATCHES or sides.sign == 0
+    is_odd = sides.matches < MIN_SIDE_MATCHES or sides.sign == 0
     is_odd = is_odd or _epipolar_median_px(survey, survey.T_right_left) >= _max_epipolar_px(survey)[1]
     if is_odd and (mirrored := _check_right_mirrored(survey)):
         yield mirrored
@@ -136,16 +156,12 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     if is_mirrored := _are_both_mirrored(survey):
         yield _report_both_mirrored(sides)
         return
-    severity, cause, fix, evidence = Severity.STOP, None, None, sides.evidence(float(t[0]))
-    if t[0] > 0:
-        severity = Severity.WARN
-        cause = "the left camera is named right and the right one left, in the images and in T_right_left"
-    elif is_mirrored is None:
-        cause = "the folders of the two cameras are swapped, or (undecided) all images are mirrored"
-        fix = "view an image: if writing is mirrored, flip all images; else swap left and right"
+    case = "named_otherwise" if t[0] > 0 else "undecided" if is_mirrored is None else ""
+    severity = Severity.WARN if t[0] > 0 else Severity.STOP
+    evidence = sides.evidence(float(t[0]))
     measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image"
     expected = "further to the left: x_left - x_right = fx baseline / z is above 0"
-    yield make_finding("E02", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    yield make_finding("E02", severity, measured, expected, case=case, evidence=evidence)
 
 
 def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
@@ -154,13 +170,12 @@ def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
     for i in survey.anchors:
         flipped = detect_features(np.ascontiguousarray(survey.image(i, RIGHT)[:, ::-1]))
         mirrored += len(match_features(survey.features(i), flipped))
-    if mirrored < max(MIN_MATCHES, MIN_MIRRORED_RATIO * as_given):
+    if mirrored < max(MIN_SIDE_MATCHES, MIN_MIRRORED_RATIO * as_given):
         return None
     measured = f"left and right have {as_given} matches, and {mirrored} where one of them is mirrored"
-    cause, fix = "one of the two cameras is mirrored", "view both images, and flip the one whose writing is mirrored"
     evidence = {"matches": as_given, "matches_mirrored": mirrored}
-    expected = f"at least {MIN_MATCHES} matches"
-    return make_finding("E12", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    expected = f"at least {MIN_SIDE_MATCHES} matches"
+    return make_finding("E12", Severity.STOP, measured, expected, case="one_camera", evidence=evidence)
 
 
 def _are_both_mirrored(survey: RecordingSurvey) -> bool | None:
@@ -174,10 +189,10 @@ def _are_both_mirrored(survey: RecordingSurvey) -> bool | None:
             R = step.T_second_first[:3, :3]
             as_given.append(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ R)))
             mirrored.append(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ mirror @ R @ mirror)))
-    if len(as_given) < MIN_TURNS:
+    if len(as_given) < MIN_MIRROR_STEPS:
         return None
     given_deg, mirrored_deg = float(np.median(as_given)), float(np.median(mirrored))
-    if min(given_deg, mirrored_deg) > MAX_TURN_RATIO * max(given_deg, mirrored_deg):
+    if min(given_deg, mirrored_deg) > MAX_MIRROR_RATIO * max(given_deg, mirrored_deg):
         return None
     return mirrored_deg < given_deg
 
@@ -185,9 +200,8 @@ def _are_both_mirrored(survey: RecordingSurvey) -> bool | None:
 def _report_both_mirrored(sides: SideMeasurement) -> Finding:
     measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image, "
     measured += "and the camera turns the other way than by its poses"
-    cause, fix = "all images are mirrored", "flip all images horizontally; left and right are not swapped"
     expected = "matches further to the left, and turns as by the poses"
-    return make_finding("E12", Severity.STOP, measured, expected, cause=cause, fix=fix)
+    return make_finding("E12", Severity.STOP, measured, expected, case="all_images")
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -199,18 +213,18 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
             return
     comparisons = compare_scales(survey)
     wrong_lengths = check_scale(survey, ScaleSource.RIG, comparisons)
-    if wrong_lengths and (note := describe_unequal_focals(survey.K(survey.anchors[0]))):
-        wrong_lengths = [replace(one, cause=f"{one.cause}; {note}") for one in wrong_lengths]
+    note = describe_unequal_focals(survey.K(survey.anchors[0]))
+    wrong_lengths = [replace(finding, cause=finding.cause + note) for finding in wrong_lengths]
     yield from wrong_lengths
     if not wrong_lengths:
         survey.agreements = list_agreements(float(np.linalg.norm(survey.T_right_left[:3, 3])), comparisons)
     if not has_comparison(comparisons, ScaleSource.RIG):
-        if not wrong_lengths and (unlike_kitti := check_kitti_baseline(survey)):
+        if not wrong_lengths and (unlike_kitti := _check_kitti_baseline(survey)):
             yield unlike_kitti
         length_m = np.linalg.norm(survey.T_right_left[:3, 3])
-        why = f"the baseline's length of {length_m:.4g} m: no poses and no ground truth fix it, images cannot; "
-        why += "compare it with the calibration, in metres"
-        raise NotChecked(why, hides=WRONG_BASELINE)
+        reason = f"the baseline's length of {length_m:.4g} m: no poses and no ground truth fix it, images cannot; "
+        reason += "compare it with the calibration, in metres"
+        raise NotChecked(reason, hides=WRONG_BASELINE)
 
 
 def _check_sign(survey: RecordingSurvey) -> Finding | None:
@@ -223,15 +237,28 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
     measured = f"t_x of T_right_left is {t[0]:+.4f} m, "
     measured += f"while {sides.positive:.0%} of {sides.matches} matches lie further to the left in the right image"
     expected = f"t_x = -baseline = {-t[0]:.4f} m"
-    cause, fix = explain_kitti_sign(survey) or (None, None)
+    case = "kitti" if is_kitti_camera(survey.recording.camera(survey.anchors[0])) else ""
     evidence = sides.evidence(float(t[0]))
-    return make_finding("E01", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("E01", Severity.STOP, measured, expected, case=case, evidence=evidence)
+
+
+def _check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
+    """E03 by plausibility alone: images with the field of view of KITTI's rectified ones have its baseline."""
+    camera, (low, high) = survey.recording.camera(survey.anchors[0]), KITTI_BASELINES_M
+    baseline_m = float(np.linalg.norm(survey.T_right_left[:3, 3]))
+    if not is_kitti_camera(camera) or low <= baseline_m <= high:
+        return None
+    measured = f"the baseline is {baseline_m:.4g} m, and the fields of view of the images are those of KITTI"
+    expected = f"{low:g} to {high:g} m"
+    values = {"baseline": f"{baseline_m:.4g}", "expected": expected}
+    evidence = {"baseline_m": baseline_m, "fx": float(camera.K[0, 0]), "size": [camera.width, camera.height]}
+    return make_finding("E03", Severity.WARN, measured, expected, case="kitti", values=values, evidence=evidence)
 
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     """E04: median distance to the epipolar lines; a baseline that is not along x is no rectified pair."""
     T, matches = survey.T_right_left, sum(len(pair.matches) for pair in survey.pairs)
-    if matches < MIN_MATCHES:
+    if matches < MIN_SIDE_MATCHES:
         return None
     median = _epipolar_median_px(survey, T)
     warn_px, stop_px = _max_epipolar_px(survey)
@@ -240,17 +267,17 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     distances = {name: _epipolar_median_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
     distances |= _other_rectifications_px(survey)
     fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
-    cause, fix = _diagnose_rig(survey, fitting)
+    case, values = _diagnose_rig(survey, fitting)
     along_x = abs(T[0, 3]) >= MIN_SIDEWAYS * np.linalg.norm(T[:3, 3])
     severity = Severity.stop_if(median >= stop_px or not along_x)
     measured = f"matches lie {median:.2f} px from their epipolar lines (median of {matches})"
     expected = f"below {warn_px:.2f} px"
     evidence = {
-        "median_y_left_minus_y_right_px": float(np.median(_row_offsets_px(survey))),
+        "median_y_left_minus_y_right_px": float(np.median(survey.row_offsets_px)),
         "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
         "T_right_left": T[:3].tolist(),
     }
-    return make_finding("E04", severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    return make_finding("E04", severity, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def _max_epipolar_px(survey: RecordingSurvey) -> tuple[float, float]:
@@ -288,31 +315,29 @@ def _rotation_deg(T: Array) -> float:
     return float(np.linalg.norm(rotation_vector_deg(T[:3, :3])))
 
 
-def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str | None, str | None]:
-    """Return (cause, fix) of the mistake, by the axis of the baseline and by the forms that fit the matches."""
+def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, dict[str, object]]:
+    """Return the case of E04 and its values, by the axis of the baseline and by the forms that fit the matches."""
     T = survey.T_right_left
     axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
+    rotation_deg = _rotation_deg(T)
+    values: dict[str, object] = {"axis": axis, "rotation": f"{rotation_deg:.2f}"}
+    values["rows"] = f"{survey.median_row_offset_px:.1f}"
     if axis != "x":
-        has_rotation = _rotation_deg(T) >= MIN_RIG_ROTATION_DEG
-        how = "T_BS1 inv(T_BS0), or t1 - t0" if has_rotation else "t1 - t0, the difference of their positions"
-        fix = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
-        fix += "; these images are rectified: no rotation, and t = (-baseline, 0, 0)" * (RECTIFIED in fitting)
-        return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", fix
+        formula = "t1 - t0, the difference of their positions"
+        if rotation_deg >= MIN_RIG_ROTATION_DEG:
+            formula = "T_BS1 inv(T_BS0), or t1 - t0"
+        case = "body_axes_rectified" if RECTIFIED in fitting else "body_axes"
+        return case, {**values, "formula": formula}
     if RECTIFIED in fitting:
-        cause = f"images are rectified, and T_right_left turns by {_rotation_deg(T):.2f} degrees: "
-        return cause + "the extrinsics of the raw cameras", "no rotation, and t = (-baseline, 0, 0)"
-    if name := next((name for name in (TRANSPOSED, OTHER_ORDER) if name in fitting), ""):
-        fix = "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made"
-        return f"T_right_left would fit with {name}", fix
+        return "raw_extrinsics", values
+    if form := next((form for form in (TRANSPOSED, OTHER_ORDER) if form in fitting), ""):
+        return "other_rotation", {**values, "form": form}
     if survey.recording.rectification is not None:
-        return _diagnose_rectification(survey, fitting)
-    if _rotation_deg(T) < MIN_RIG_ROTATION_DEG:
-        cause = "images are not rectified, or not of one moment: T_right_left is that of a rectified pair, "
-        cause += f"and matches lie in rows {median_row_offset_px(survey):.1f} px apart"
-        fix = "undistort and rectify both images (as stadia does with EuRoC), "
-        fix += "or give the K and T_right_left of the raw cameras"
-        return cause, fix + "; where the cameras are not triggered together, pair images by timestamp first"
-    return None, None
+        others = _other_rectifications_px(survey)
+        if form := next((form for form in others if form in fitting), ""):
+            return "exchanged_calibration", {**values, "form": form, "rows": f"{others[form]:.1f}"}
+        return "wrong_calibration", values
+    return ("not_rectified" if rotation_deg < MIN_RIG_ROTATION_DEG else ""), values
 
 
 def _other_rectifications_px(survey: RecordingSurvey) -> dict[str, float]:
@@ -322,27 +347,4 @@ def _other_rectifications_px(survey: RecordingSurvey) -> dict[str, float]:
         assert rectification is not None
         for name, px in rectification.other_rows_px(pair.matches.first_px, pair.matches.second_px).items():
             offsets.setdefault(name, []).append(np.abs(px))
-    return {name: float(np.median(np.concatenate(one))) for name, one in offsets.items()}
-
-
-def _diagnose_rectification(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, str]:
-    """Return (cause, fix) where the reader rectified the images itself."""
-    others = _other_rectifications_px(survey)
-    if name := next((name for name in others if name in fitting), ""):
-        cause = f"the calibration fits with {name}: rows of matches are {others[name]:.1f} px apart then"
-        return cause, "exchange them back, in the files of the two cameras"
-    cause = "stadia undistorts and rectifies these images by their calibration, which does not fit them: "
-    cause += f"rows of matches are {median_row_offset_px(survey):.1f} px apart afterwards"
-    fix = "use the calibration files of this sequence and this camera (focal length, distortion, T_BS); where the"
-    return cause, f"{fix} cameras are not triggered together, pair images by timestamp first"
-
-
-def _row_offsets_px(survey: RecordingSurvey) -> Array:
-    """Return y_left - y_right of all matches."""
-    return np.concatenate([pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1] for pair in survey.pairs])
-
-
-def median_row_offset_px(survey: RecordingSurvey) -> float:
-    """Return the median |y_left - y_right| of the matches: 0 for a rectified pair, NaN without matches."""
-    offsets_px = _row_offsets_px(survey)
-    return float(np.median(np.abs(offsets_px))) if len(offsets_px) else float("nan")
+    return {name: float(np.median(np.concatenate(rows_px))) for name, rows_px in offsets.items()}

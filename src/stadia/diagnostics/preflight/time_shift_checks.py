@@ -16,12 +16,15 @@ from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_dista
 MAX_SHIFT = 3
 """Frames, late and early, that are searched."""
 
-MIN_DISTANCE_PX, MIN_DISTANCE_SHARE = 0.15, 0.0003
-"""Distance to the epipolar lines, in pixels and of the width, from which shifts are searched. Synchronized pairs:
-0.04 px of 320 (RoadWorld), 0.09 of 752 (EuRoC), 0.28 of 1226 (KITTI). One frame late: 0.25 to 1.5, -, 2 to 3 px.
+MIN_SHIFTED_PX = 0.15
+"""Distance to the epipolar lines from which shifts are searched. Synchronized pairs: 0.04 px of 320 (RoadWorld), 0.09
+of 752 (EuRoC), 0.28 of 1226 (KITTI). One frame late: 0.25 to 1.5, -, 2 to 3 px.
 """
 
-MAX_DISTANCE_RATIO = 0.4
+MIN_SHIFTED_SHARE = 0.0003
+"""The same, over the width."""
+
+MAX_SHIFTED_RATIO = 0.4
 """Distance at the best shift over that without a shift. A late pair: 0.03 to 0.15. EuRoC's static camera: 0.9 to 1.1 at
 every shift.
 """
@@ -29,13 +32,25 @@ every shift.
 MAX_ALIKE = 1.5
 """Distance or rotation error of a shift over that of the best, below which the two cannot be distinguished."""
 
-MIN_PAIRS, MIN_PAIR_MATCHES, MIN_AGREEMENT = 2, 30, 0.75
-"""Pairs with so many matches that a shift needs, and the share of them that are nearer to their lines at that shift."""
+MIN_SHIFTED_PAIRS = 2
+"""Pairs that a shift needs."""
 
-MIN_STEPS, MAX_ROTATION_RATIO, MIN_ROTATION_GAIN_DEG = 3, 0.4, 0.06
-"""Steps that a shift of poses needs; rotation error at the best shift over that without one, and their difference.
-One frame late: 0.02 to 0.28 (KITTI, RoadWorld). Correct poses: 0.93 or more (7-Scenes, KITTI raw).
+MIN_SHIFTED_MATCHES = 30
+"""Matches of each of these pairs."""
+
+MIN_SHIFT_AGREEMENT = 0.75
+"""Share of the pairs, or steps, that fit better at a shift."""
+
+MIN_SHIFTED_STEPS = 3
+"""Steps that a shift of poses needs."""
+
+MAX_SHIFTED_ROTATION = 0.4
+"""Rotation error at the best shift over that without one. One frame late: 0.02 to 0.28 (KITTI, RoadWorld). Correct
+poses: 0.93 or more (7-Scenes, KITTI raw).
 """
+
+MIN_ROTATION_GAIN_DEG = 0.06
+"""Rotation error without a shift less that at the best one."""
 
 
 def describe_shift(frames: int) -> str:
@@ -76,7 +91,7 @@ class ShiftedDistances:
         """Whether the shift explains the distances as given."""
         is_nearer = self.shifted < self.as_given
         ratio = float(np.median(self.shifted)) / float(np.median(self.as_given))
-        return ratio <= MAX_DISTANCE_RATIO and float(is_nearer.mean()) >= MIN_AGREEMENT
+        return ratio <= MAX_SHIFTED_RATIO and float(is_nearer.mean()) >= MIN_SHIFT_AGREEMENT
 
 
 def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -85,30 +100,28 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
         return  # `sides` reports what is missing
     as_given = _measure_distances(survey, survey.pairs)
     width = survey.recording.camera(survey.anchors[0]).width
-    if len(as_given) < MIN_PAIRS or survey.length < 2:
+    if len(as_given) < MIN_SHIFTED_PAIRS or survey.length < 2:
         return
     given_px = float(np.median(list(as_given.values())))
-    if given_px < max(MIN_DISTANCE_PX, MIN_DISTANCE_SHARE * width):
+    if given_px < max(MIN_SHIFTED_PX, MIN_SHIFTED_SHARE * width):
         return
-    found = []
+    shifted = []
     for shift in (s for s in range(-MAX_SHIFT, MAX_SHIFT + 1) if s != 0):
         there = _measure_distances(survey, survey.match_shifted(shift))
         common = sorted(there.keys() & as_given.keys())
-        if len(common) >= MIN_PAIRS:
-            distances = ([of[i] for i in common] for of in (as_given, there))
-            found.append(ShiftedDistances(shift, *(np.array(each) for each in distances)))
-    fitting = {one.shift: one for one in found if one.fits}
+        if len(common) >= MIN_SHIFTED_PAIRS:
+            before, after = (np.array([distances[i] for i in common]) for distances in (as_given, there))
+            shifted.append(ShiftedDistances(shift, before, after))
+    fitting = {distances.shift: distances for distances in shifted if distances.fits}
     if not fitting:
         return
-    shift, alike = choose_shift({shift: one.distance_px for shift, one in fitting.items()})
+    shift, alike = choose_shift({shift: distances.distance_px for shift, distances in fitting.items()})
     best = fitting[shift]
     measured = f"matches lie {given_px:.2f} px from their epipolar lines, and {best.distance_px:.2f} px where left "
     measured += f"image i is paired with right image i{best.shift:+d} (medians of {len(best.shifted)} pairs)"
-    cause = f"the right camera is {describe_shifts(best.shift, alike)}"
-    fix = f"pair left image i with right image i{best.shift:+d}, and leave out images without a partner"
-    if alike:
-        fix = "pair the images by timestamp: the number of frames is undecided"
-    table = {0: given_px, **{one.shift: one.distance_px for one in found}}
+    case = "undecided" if alike else "shifted"
+    values = {"frames": describe_shifts(best.shift, alike), "shift": f"{best.shift:+d}"}
+    table = {0: given_px, **{distances.shift: distances.distance_px for distances in shifted}}
     evidence = {
         "shift_frames": best.shift,
         "shifts": {
@@ -117,20 +130,20 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
         },
     }
     expected = "the nearest at the same frame"
-    yield make_finding("E10", Severity.STOP, measured, expected, cause=cause, fix=fix, evidence=evidence)
+    yield make_finding("E10", Severity.STOP, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dict[int, float]:
     """Return the median distance to the epipolar lines by the index of the left image; pairs of few matches are left
     out.
     """
-    found = {}
+    medians = {}
     for pair in pairs:
-        if len(pair.matches) >= MIN_PAIR_MATCHES:
+        if len(pair.matches) >= MIN_SHIFTED_MATCHES:
             rig = survey.K(pair.index), survey.K(pair.index, RIGHT), survey.T_right_left
             distances = epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
-            found[pair.index] = float(np.median(distances))
-    return found
+            medians[pair.index] = float(np.median(distances))
+    return medians
 
 
 def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, list[int], dict[int, float]] | None:
@@ -140,29 +153,33 @@ def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, li
     Rotations decide, since the direction and length of a steady drive hardly change.
     """
     errors = {shift: _rotation_errors_deg(survey, steps, shift) for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)}
-    as_given, found = errors[0], {}
+    as_given, fitting = errors[0], {}
     for shift, there in errors.items():
         common = sorted(there.keys() & as_given.keys())
-        if shift == 0 or len(common) < MIN_STEPS:
+        if shift == 0 or len(common) < MIN_SHIFTED_STEPS:
             continue
-        before, after = (np.array([of[i] for i in common]) for of in (as_given, there))
-        least = min(MAX_ROTATION_RATIO * np.median(before), np.median(before) - MIN_ROTATION_GAIN_DEG)
-        if np.median(after) <= least and float((after < before).mean()) >= MIN_AGREEMENT:
-            found[shift] = float(np.median(after))
-    if not found:
+        before, after = (np.array([errors_deg[i] for i in common]) for errors_deg in (as_given, there))
+        least = min(MAX_SHIFTED_ROTATION * np.median(before), np.median(before) - MIN_ROTATION_GAIN_DEG)
+        if np.median(after) <= least and float((after < before).mean()) >= MIN_SHIFT_AGREEMENT:
+            fitting[shift] = float(np.median(after))
+    if not fitting:
         return None
-    table = {shift: float(np.median(list(of.values()))) for shift, of in errors.items() if len(of) >= MIN_STEPS}
-    return *choose_shift(found), table
+    table = {
+        shift: float(np.median(list(errors_deg.values())))
+        for shift, errors_deg in errors.items()
+        if len(errors_deg) >= MIN_SHIFTED_STEPS
+    }
+    return *choose_shift(fitting), table
 
 
 def _rotation_errors_deg(survey: RecordingSurvey, steps: list[Step], shift: int) -> dict[int, float]:
     """Return the rotation errors by the first frame of each step, where its pose is that of `shift` frames later."""
-    found = {}
+    errors_deg = {}
     for step in steps:
         first, second = step.first + shift, step.second + shift
         if step.measured is None or min(first, second) < 0 or max(first, second) >= survey.length:
             continue
         T = survey.given_motion(first, second)
         if T is not None:
-            found[step.first] = float(np.linalg.norm(rotation_vector_deg(step.measured.R.T @ T[:3, :3])))
-    return found
+            errors_deg[step.first] = float(np.linalg.norm(rotation_vector_deg(step.measured.R.T @ T[:3, :3])))
+    return errors_deg

@@ -23,8 +23,8 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.findings_cache import CheckData, FindingsCache
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
-from stadia.diagnostics.preflight_cache.reused_findings import CheckData, FindingsCache
 from stadia.recipes.base.data_facts import describe_split, unique_recordings
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
-from stadia.diagnostics.catalog import make_finding
-from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.diagnostics.finding import Finding, Stage
+from stadia.diagnostics.not_checked import make_not_checked
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.training.recipe import AnyRecipe
@@ -105,13 +105,7 @@ def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
     base: type[AnyRecipe] = RECIPES.load(recipe_class.recipe)
     if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
         return []
-    why = f"{recipe_class.__name__} changes training_step and not loss_cases: what it adds to the loss is not checked"
-    note = make_finding(
-        "N01",
-        Severity.NOTE,
-        f"{LOSS_CHECKS}: {why}",
-        "loss_cases that return the whole loss",
-        cause="the loss checks see the losses that loss_cases returns, and no training_step",
-        fix="override loss_cases with your loss, as docs/tutorials/train-with-your-loss.md shows",
-    )
+    name = recipe_class.__name__
+    reason = f"{name} changes training_step and not loss_cases: what it adds to the loss is not checked"
+    note = make_not_checked(LOSS_CHECKS, reason, case="own_training_step")
     return [replace(note, stage=Stage.BEFORE_TRAINING)]  # a resume replaces the findings of the data

@@ -12,7 +12,7 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch
-from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.catalog import CATALOG, describe_case
 from stadia.diagnostics.finding import (
     FINDINGS,
     TRAIN_ANYWAY,
@@ -23,15 +23,16 @@ from stadia.diagnostics.finding import (
     append_finding,
     write_findings,
 )
+from stadia.diagnostics.findings_cache import FindingsCache
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
     check_training_start,
     collect_findings,
     stop_at,
 )
-from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT, TrainingStart
+from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
-from stadia.diagnostics.preflight_cache.reused_findings import FindingsCache
+from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_text
 from stadia.process.terminal import announce_step
@@ -46,9 +47,6 @@ from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
 LOSS_CHECKS = "loss checks of the training"
-
-NOT_CHECKED, DATA_NOT_CHECKED = "N01", "N02"
-"""Codes of the notes about a check that could not be made, and about data that were not checked in time."""
 
 RESERVED_SECONDS = 2.0
 """Kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
@@ -89,7 +87,7 @@ def report_findings(
     Raises RunError on severity stop, unless `on_stop` is not HALT.
     """
     for finding in findings:
-        if finding.severity is not Severity.NOTE or finding.code == DATA_NOT_CHECKED:
+        if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
             line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
             console.print(line, markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
@@ -138,7 +136,7 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
     """
     with announce_step(console, "checking the losses"):
         found = _find_loss_findings(recipe, config, data)
-        count = sum(one.code != NOT_CHECKED for one in found)
+        count = sum(finding.code != NOT_CHECKED for finding in found)
         where = " in what was checked" if count < len(found) else ""
         console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
         print_unchecked(found, console)
@@ -148,11 +146,10 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
 def print_unchecked(findings: list[Finding], console: Console) -> None:
     """Print a line for each reason why something was not checked, with the fix where it is not the usual one."""
     unchecked: dict[tuple[str, str], list[str]] = {}
-    for one in findings:
-        if one.code == NOT_CHECKED:
-            check, _, reason = one.measured.partition(": ")
-            fix = "" if one.fix == CATALOG[NOT_CHECKED].fix else f"; {one.fix}"
-            unchecked.setdefault((reason, fix), []).append(check)
+    for finding in findings:
+        if finding.code == NOT_CHECKED:
+            fix = "" if finding.fix == CATALOG[NOT_CHECKED].fix else f"; {finding.fix}"
+            unchecked.setdefault((finding.evidence["reason"], fix), []).append(finding.evidence["check"])
     for (reason, fix), checks in unchecked.items():
         line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -160,8 +157,9 @@ def print_unchecked(findings: list[Finding], console: Console) -> None:
 
 def list_out_of_time(findings: list[Finding]) -> tuple[str, ...]:
     """Return the names of the checks that the time limit left out."""
-    notes = [one.measured for one in findings if one.code == NOT_CHECKED and TIME_LIMIT in one.measured]
-    return tuple(dict.fromkeys(measured.partition(": ")[0] for measured in notes))
+    return tuple(
+        dict.fromkeys(finding.evidence["check"] for finding in findings if finding.evidence.get("is_out_of_time"))
+    )
 
 
 def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
@@ -181,7 +179,7 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
         laws_until = started + LOSS_LAW_SHARE * (until - started)
         found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
         found += check_training_start(start, until - time.monotonic())
-    return [_explain_time_limit(one, training.check_seconds) for one in found]
+    return [_explain_time_limit(finding, training.check_seconds) for finding in found]
 
 
 def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
@@ -192,11 +190,11 @@ def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
     if finding.code != NOT_CHECKED:
         return finding
     finding = replace(finding, stage=Stage.BEFORE_TRAINING)
-    if TIME_LIMIT not in finding.measured:
+    if not finding.evidence.get("is_out_of_time"):
         return finding
-    cause = f"the checks before the first step have {seconds:g} s, and this machine was slow or busy"
-    expected = "all checks within the time limit"
-    return replace(finding, expected=expected, cause=cause, fix=describe_longer_checks(seconds))
+    values = {"seconds": f"{seconds:g}", "fix": describe_longer_checks(seconds)}
+    late = describe_case(NOT_CHECKED, "out_of_time", values)
+    return replace(finding, expected="all checks within the time limit", cause=late.cause, fix=late.fix)
 
 
 def describe_longer_checks(seconds: float) -> str:

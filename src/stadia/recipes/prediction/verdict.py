@@ -28,7 +28,7 @@ from stadia.diagnostics.prediction_checks import (
     judge_predictions,
     reduce_image,
 )
-from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, MIN_PAIRS
+from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, MIN_JUDGED_PAIRS
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
@@ -260,7 +260,7 @@ def _describe_basis(checks: Mapping[str, Any]) -> str:
     error, pairs = measured.get("match_error"), measured.get("match_pairs")
     if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
         return ""
-    if pairs < MIN_PAIRS:  # too few for S30, which is listed as not checked
+    if pairs < MIN_JUDGED_PAIRS:  # too few for S30, which is listed as not checked
         return ""
     basis = f"in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth"
     own = measured.get("own_correlation")

@@ -1,0 +1,378 @@
+"""Find the source of lengths that is wrong, name its known mistake, and decide between fx and the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from stadia.core.recording import LEFT, RIGHT
+from stadia.diagnostics.catalog import CATALOG, describe_case, make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.preflight.intrinsics_checks import KITTI_BASELINES_M, has_kitti_focal_length
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
+from stadia.diagnostics.preflight.scale_consistency import (
+    MAX_SPEED_M_PER_S,
+    MIN_LENGTH_STEPS,
+    PLAUSIBLE,
+    PLAUSIBLE_BASELINES_M,
+    STOP_FROM,
+    STOP_FROM_LOOSE,
+    WARN_FROM,
+    WARN_FROM_LOOSE,
+    ScaleComparison,
+    ScaleSource,
+    compare_lengths,
+    format_interval,
+    is_absurd,
+    measure_length_ratio,
+    measure_scales,
+)
+from stadia.diagnostics.preflight.two_view_geometry import TwoViewMotion, estimate_metric_motion
+
+CODES = {ScaleSource.RIG: "E03", ScaleSource.POSES: "E08", ScaleSource.DEPTH: "D06"}
+"""Findings of a wrong source. Cases of their entries with a factor are known mistakes."""
+
+FOCAL_MISTAKES = {"unrectified_K", "K_of_1242_at_512", "K_of_1242_at_640", "twice", "half"}
+"""Mistakes of fx among them, which resemble a wrong baseline: fx times baseline is measured."""
+
+MAX_MISTAKE_GAP = 0.03
+"""Difference of the log of a factor from that of a known mistake."""
+
+MAX_LARGE_MISTAKE_GAP = 0.1
+"""The same of factors above 5 and below 1 / 5, whose neighbors are far away."""
+
+MAX_CALIBRATION_ERROR = 2.0
+"""A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
+
+MIN_LOG_INTERVAL = 0.025
+"""Of the right baseline, to each side. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to 2.1 % by step)."""
+
+MAX_FACTOR_GAP = 0.04
+"""Between the logs of two factors that are one, beside their errors: KITTI's fx are 707 to 722 px, and the interval of
+the baseline is at least 5 % wide.
+"""
+
+UNITS_PER_METRE = (("millimetres", 1000.0), ("centimetres", 100.0))
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleError:
+    """`source` is `factor` times too long (None where nothing else measures it).
+
+    severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
+    mistake: case of the known mistake with this factor; empty for none.  against: the comparisons behind it.
+    interval: smallest and largest factor that the measurements carry.
+    is_focal_right: of a rig, whether fx fits the images, so that the baseline alone is wrong.
+    """
+
+    source: ScaleSource
+    factor: float | None
+    severe: bool
+    sure: bool
+    mistake: str
+    value: float
+    against: tuple[ScaleComparison, ...]
+    interval: tuple[float, float] | None = None
+    is_focal_right: bool = False
+
+
+def find_known_mistake(source: ScaleSource, factor: float | None, *, is_focal_right: bool = False) -> str:
+    """Return the case of the known mistake that makes a source so many times too long; empty without one.
+
+    is_focal_right: leave out mistakes of fx, which resemble a wrong baseline.
+
+    Examples:
+        >>> find_known_mistake(ScaleSource.POSES, 100.4)
+        'centimetres'
+    """
+    if factor is None:
+        return ""
+    factors = {name: case.factor for name, case in CATALOG[CODES[source]].cases.items() if case.factor}
+    if is_focal_right:
+        factors = {name: known for name, known in factors.items() if name not in FOCAL_MISTAKES}
+    nearest = min(factors, key=lambda name: abs(math.log(factor / factors[name])))
+    max_gap = MAX_MISTAKE_GAP if 0.2 < factors[nearest] < 5 else MAX_LARGE_MISTAKE_GAP
+    return nearest if abs(math.log(factor / factors[nearest])) <= max_gap else ""
+
+
+def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
+    """Return (unit, metres) of each unit in which a baseline that is too long for metres is plausible."""
+    low, high = PLAUSIBLE_BASELINES_M
+    return [
+        (unit, baseline / count)
+        for unit, count in UNITS_PER_METRE
+        if baseline > high and low <= baseline / count <= high
+    ]
+
+
+def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
+    """Return whether fx of both cameras is that of KITTI's images, and the baseline is not that of its rig."""
+    if not survey.stereo:
+        return False
+    cameras = [survey.recording.camera(survey.anchors[0], side) for side in (LEFT, RIGHT)]
+    low, high = KITTI_BASELINES_M
+    is_normal = low <= float(np.linalg.norm(survey.T_right_left[:3, 3])) <= high
+    return not is_normal and all(has_kitti_focal_length(camera) for camera in cameras)
+
+
+def check_scale(survey: RecordingSurvey, source: ScaleSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
+    """Return E03, E08 or D06 where this source is wrong. comparisons: of `compare_scales`.
+
+    The interval of a rig decides and is reported: where it holds the given length, nothing is wrong.
+    """
+    errors = [error for error in find_scale_errors(survey, comparisons) if error.source is source]
+    if source is ScaleSource.RIG:
+        errors = [
+            replace(error, interval=measure_interval(survey, error)) if error.factor else error for error in errors
+        ]
+        errors = [error for error in errors if is_absurd(source, error.value) or not _holds_given_length(error)]
+    return [report_error(error) for error in errors]
+
+
+def _holds_given_length(error: ScaleError) -> bool:
+    return error.interval is not None and error.interval[0] <= 1 <= error.interval[1]
+
+
+def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
+    """Return the smallest and largest factor by which the rig is too long.
+
+    Where poses are compared with it, measures on more frames, and again by the nearer half of the points of the rig:
+    disparity noise makes far points farther, so the interval contains both.
+    """
+    sources, steps = {error.source, ScaleSource.POSES}, []
+    if any({c.first, c.second} == sources for c in error.against):
+        steps = [*survey.steps, *survey.measure_steps_between()]
+    by_all_points = [measure_length_ratio(step, step.by_rig) for step in steps]
+    by_near_points = [measure_length_ratio(step, _measure_near_motion(survey, step)) for step in steps]
+    measured = [
+        compare_lengths(ScaleSource.POSES, error.source, ratios, MIN_LENGTH_STEPS)
+        for ratios in (by_all_points, by_near_points)
+    ]
+    ends = []
+    for comparison in (*error.against, *measured):
+        if comparison is not None:
+            log_factor = comparison.log_factor_of(error.source)
+            width = max(MIN_LOG_INTERVAL, comparison.log_width)
+            ends += [log_factor - width, log_factor + width]
+    return math.exp(min(ends)), math.exp(max(ends))
+
+
+def _measure_near_motion(survey: RecordingSurvey, step: Step) -> TwoViewMotion | None:
+    """Return the motion by the nearer half of the points of the rig."""
+    depth = step.rig_depth
+    if depth is None or not (depth > 0).any():
+        return None
+    near = np.where(depth <= np.median(depth[depth > 0]), depth, 0.0)
+    K, pixels = (survey.K(step.first), survey.K(step.second)), (step.matches.first_px, step.matches.second_px)
+    return estimate_metric_motion(*pixels, near, *K, grain_px=step.grain_px)
+
+
+def report_error(error: ScaleError) -> Finding:
+    """Return the finding of a wrong source."""
+    others = [comparison.other_than(error.source) for comparison in error.against]
+    trusted = " and ".join(f"the {other}" for other in others)
+    report = {ScaleSource.RIG: _report_rig, ScaleSource.POSES: _report_poses, ScaleSource.DEPTH: _report_depth}
+    finding = report[error.source](error, trusted)
+    evidence = {
+        **finding.evidence,
+        "ratio of": [f"{error.source} / {other}" for other in others],
+        "median": [math.exp(comparison.log_factor_of(error.source)) for comparison in error.against],
+        "measurements": [comparison.count for comparison in error.against],
+        "culprit": "certain" if error.sure else "the most likely one; the data hold no further evidence",
+    }
+    return replace(finding, severity=Severity.stop_if(error.severe), evidence=evidence)
+
+
+def _report_rig(error: ScaleError, others: str) -> Finding:
+    """Return E03 without its severity, with the fixes in the order in which they are likely."""
+    low, high = PLAUSIBLE[error.source]
+    evidence: dict[str, object] = {"baseline_m": error.value}
+    if error.factor is None:
+        units = suggest_baseline_units(error.value)
+        steps = [f"divide it by {error.value / metres:g} ({metres:.4g} m)" for _, metres in units]
+        if len(units) > 1:
+            steps = [f"{step} where it is in {unit}" for step, (unit, _) in zip(steps, units, strict=True)]
+        values: dict[str, object] = {"units": " or ".join(unit for unit, _ in units), "steps": ", ".join(steps)}
+        case = "other_unit" if units else ""
+        measured, expected = f"the baseline is {error.value:.4g} m", f"{low:g} to {high:g} m"
+        return make_finding("E03", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
+    trusted = others if error.is_focal_right else f"fx and {others}"
+    right = f"{error.value / error.factor:.3g} m"
+    if error.interval is not None:
+        low_factor, high_factor = error.interval
+        evidence = {"factor": error.factor, "smallest_factor": low_factor, "largest_factor": high_factor, **evidence}
+        right += f" ({format_interval(error.value / high_factor, error.value / low_factor)} m)"
+    values = {"right": right, "trusted": trusted, "given": f"{error.value:.4g}", "others": others}
+    case = "baseline_alone" if error.is_focal_right else "baseline_or_focal"
+    if error.mistake:
+        mistake = describe_case("E03", error.mistake, {})
+        values |= {"mistake": mistake.cause, "mistake_fix": mistake.fix}
+        case = "known_focal_mistake" if error.mistake in FOCAL_MISTAKES else "known_baseline_mistake"
+    if error.is_focal_right:
+        evidence["is_focal_right"] = True
+    measured = f"fx times baseline is {error.factor:.3f} times what {others} give"
+    expected = f"1 within {WARN_FROM:.0%}: a baseline of {right}, if {trusted} are right"
+    return make_finding("E03", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
+
+
+def _report_poses(error: ScaleError, others: str) -> Finding:
+    """Return E08 without its severity."""
+    evidence = {"median_speed_m_per_s": error.value}
+    if error.factor is None:
+        measured, expected = f"a median speed of {error.value:.3g} m/s", f"up to {MAX_SPEED_M_PER_S:g} m/s"
+        return make_finding("E08", Severity.WARN, measured, expected, evidence=evidence)
+    measured, expected = f"motion by the poses is {error.factor:.4g} times as long as by {others}", "1 within the noise"
+    case, values = error.mistake or "factor", {"factor": f"{error.factor:.4g}"}
+    return make_finding("E08", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
+
+
+def _report_depth(error: ScaleError, others: str) -> Finding:
+    """Return D06 without its severity."""
+    evidence = {"median_m": error.value}
+    if error.factor is None:
+        low, high = PLAUSIBLE[error.source]
+        measured = f"a median depth of {error.value:.4g} m"
+        return make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", evidence=evidence)
+    measured = f"ground truth is {error.factor:.4g} times as long as {others} give (its median is {error.value:.4g} m)"
+    case, values, expected = error.mistake or "factor", {"factor": f"{error.factor:.4g}"}, "1 within the noise"
+    return make_finding("D06", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
+
+
+def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleComparison]) -> list[ScaleError]:
+    """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible.
+
+    comparisons: of `compare_scales`.
+    """
+    values = measure_scales(survey)
+    absurd = [source for source, value in values.items() if is_absurd(source, value)]
+    is_focal_right = ScaleSource.RIG in values and is_baseline_alone_wrong(survey)
+    make_error = partial(_make_error, values=values, is_focal_right=is_focal_right)
+    errors = [make_error(source, comparisons, severe=True, sure=True) for source in absurd]
+    sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
+    differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
+    if not differing:
+        return errors
+    severe = any(c.deviation > _thresholds(c)[1] for c in differing)
+    agreeing = {source for c in sound if c not in differing for source in (c.first, c.second)}
+    disputed = {source for c in differing for source in (c.first, c.second)}
+    odd = [source for source in ScaleSource if agreeing and source in disputed - agreeing]
+    if odd:
+        return errors + [make_error(source, sound, severe=severe, sure=True) for source in odd]
+    return [*errors, _find_likeliest(differing, partial(make_error, severe=severe, sure=False))]
+
+
+def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
+    """Return (warn, stop) for the deviation of a comparison."""
+    has_rig = ScaleSource.RIG in (comparison.first, comparison.second)
+    return (WARN_FROM, STOP_FROM) if has_rig else (WARN_FROM_LOOSE, STOP_FROM_LOOSE)
+
+
+def _make_error(
+    source: ScaleSource,
+    comparisons: Sequence[ScaleComparison],
+    *,
+    values: dict[ScaleSource, float],
+    is_focal_right: bool,
+    severe: bool,
+    sure: bool,
+) -> ScaleError:
+    """Return the error of a source; its factor is that of the most precise comparison."""
+    against = tuple(c for c in comparisons if source in (c.first, c.second))
+    best = min(against, key=lambda c: c.log_error, default=None)
+    factor = None if best is None else math.exp(best.log_factor_of(source))
+    is_focal_right = is_focal_right and source is ScaleSource.RIG
+    return ScaleError(
+        source=source,
+        factor=factor,
+        severe=severe,
+        sure=sure,
+        mistake=find_known_mistake(source, factor, is_focal_right=is_focal_right),
+        value=values.get(source, float("nan")),
+        against=against,
+        is_focal_right=is_focal_right,
+    )
+
+
+def _find_likeliest(
+    differing: Sequence[ScaleComparison], make_error: Callable[[ScaleSource, Sequence[ScaleComparison]], ScaleError]
+) -> ScaleError:
+    """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
+    order = ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG
+    involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
+    errors = {source: make_error(source, differing) for source in involved}
+    known = next((error for error in errors.values() if error.mistake or error.is_focal_right), None)
+    if known is not None:
+        return known
+    far_off = max(c.deviation for c in differing) > np.log(MAX_CALIBRATION_ERROR)
+    return errors[involved[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG]
+
+
+# -- fx and the baseline: lengths measure their product alone.
+
+RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
+
+
+def explain_baseline_by_focal(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of one rig, with one fix where fx (K04, K06) and fx times baseline (E03) are off.
+
+    fx is measured in recordings with rotation alone, fx times baseline in all: the most precise fx counts for all. Off
+    by the same factor: fx alone is wrong. Two measurements agree on it, so that it becomes as severe as E03, which
+    becomes a note. That takes factors that are known to STOP_FROM: others may hide a wrong baseline. Else both may be
+    wrong, and fx is corrected first, since E03 follows from it.
+    """
+    severe = [finding for finding in findings if finding.severity is not Severity.NOTE]
+    focals = [finding for finding in severe if finding.code in ("K04", "K06") and "focal_factor" in finding.evidence]
+    rigs = [finding for finding in severe if finding.code == "E03" and "factor" in finding.evidence]
+    if not focals or not rigs:
+        return list(findings)
+    focal = min(focals, key=_log_error)
+    errors = [_log_error(focal) + _log_error(rig) + MAX_FACTOR_GAP for rig in rigs]
+    is_one_factor = all(_log_gap(focal, rig) <= error for rig, error in zip(rigs, errors, strict=True))
+    if is_one_factor and max(errors) <= STOP_FROM:
+        changed = _settle_by_focal(focal, focals, rigs)
+    else:
+        case = "same_focal_factor" if is_one_factor else "other_focal_factor"
+        changed = {id(rig): _change_case(rig, case, focal) for rig in rigs}
+    return [changed.get(id(finding), finding) for finding in findings]
+
+
+def _settle_by_focal(focal: Finding, focals: Sequence[Finding], rigs: Sequence[Finding]) -> dict[int, Finding]:
+    """Return changed findings by the id of each one, where fx alone is wrong."""
+    severity = min((finding.severity for finding in (*focals, *rigs)), key=RANK.__getitem__)
+    also = f"; fx times baseline is off by the same factor, {_factor(rigs[0]):.2f}"
+    changed = {id(rig): replace(_change_case(rig, "focal_alone", focal), severity=Severity.NOTE) for rig in rigs}
+    for finding in focals:
+        if _log_gap(focal, finding) <= _log_error(focal) + _log_error(finding) + MAX_FACTOR_GAP:
+            changed[id(finding)] = replace(finding, severity=severity, measured=finding.measured + also)
+    return changed
+
+
+def _change_case(rig: Finding, case: str, focal: Finding) -> Finding:
+    """Return E03 with the cause and fix of a case that a wrong fx makes."""
+    values = {
+        "factor": f"{_factor(focal):.2f}",
+        "code": focal.code,
+        "baseline": f"{rig.evidence['baseline_m']:.4g}",
+        "also": "" if rig.evidence.get("is_focal_right") else f": {rig.cause}",
+    }
+    chosen = describe_case("E03", case, values)
+    return replace(rig, cause=chosen.cause, fix=chosen.fix)
+
+
+def _factor(finding: Finding) -> float:
+    return float(finding.evidence["factor" if finding.code == "E03" else "focal_factor"])
+
+
+def _log_gap(first: Finding, second: Finding) -> float:
+    return abs(math.log(_factor(first) / _factor(second)))
+
+
+def _log_error(finding: Finding) -> float:
+    """Return the error of the log of the factor; 0 for K04, where the size of the image determines it."""
+    if finding.code == "E03":
+        return math.log(finding.evidence["largest_factor"] / finding.evidence["smallest_factor"]) / 2
+    return float(finding.evidence.get("log_error", 0.0))

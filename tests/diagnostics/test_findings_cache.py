@@ -1,0 +1,563 @@
+"""Kept findings are those of a check, and are used only where nothing changed that they follow from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutations.mutated_recording import Mutated
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+
+from rendered_world import World
+from rendered_world import _own_cache as _own_cache
+from rendered_world import world as world
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.datasets.frame_store import FrameStore, StoredRecording
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.recordings import CroppedRecording, FrameRange, ImageRecording, Intrinsics
+from stadia.diagnostics import findings_cache
+from stadia.diagnostics.finding import Finding, Severity, Stage, write_findings
+from stadia.diagnostics.findings_cache import FindingsCache, KeptFindings, NoFingerprintError, fingerprint_data
+from stadia.diagnostics.not_checked import report_incomplete
+from stadia.diagnostics.preflight import frame_checks, preflight_runner
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.files import input_files, paths
+
+LONG_AGO_S = 1.6e9
+
+
+@pytest.fixture(autouse=True)
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only file of the program, as old as this process requires."""
+    file = tmp_path / "source" / "check.py"
+    file.parent.mkdir()
+    file.write_text("LIMIT = 1\n")
+    monkeypatch.setattr(findings_cache, "PACKAGE", file.parent)
+    monkeypatch.setattr(findings_cache, "find_start_s", lambda: float("inf"))
+    monkeypatch.setattr(findings_cache, "MIN_AGE_S", -3600.0)  # the files of a test are new
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, world: World) -> Path:
+    """One stereo recording of five frames with depth, poses and times, in the stadia layout."""
+    recording = world.recording(tmp_path / "data" / "drive")
+    os.utime(recording / "left" / "000000.png", (LONG_AGO_S, LONG_AGO_S))
+    return recording
+
+
+# -- The fingerprint.
+
+
+def fingerprint(recordings: list[Recording], held_out: int = 1, one_camera: tuple[Recording, ...] = ()) -> str:
+    """The digest of recordings that train, without their last frames, which validate."""
+    parts = [(one, range(len(one) - held_out), range(len(one) - held_out, len(one))) for one in recordings]
+    splits = {"train": [(one, train) for one, train, _ in parts], "val": [(one, val) for one, _, val in parts]}
+    return fingerprint_data(recordings, splits, one_camera).digest
+
+
+def put_byte(path: Path, before: bytes, after: bytes) -> None:
+    """Change a file in place: its size and its times stay."""
+    status, content = path.stat(), path.read_bytes()
+    assert len(before) == len(after)
+    assert before in content
+    path.write_bytes(content.replace(before, after, 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_equal_data_have_one_fingerprint(folder: Path) -> None:
+    assert fingerprint(open_recordings(folder)) == fingerprint(open_recordings(folder))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "an image of the other side": lambda folder: (folder / "right" / "000000.png").touch(),
+    "an image with its old time": lambda folder: put_byte(folder / "left" / "000000.png", b"IDAT", b"IDAS"),
+    "a map of depth": lambda folder: (folder / "depth" / "left" / "000002.npy").touch(),
+    "a byte of the calibration": lambda folder: put_byte(folder / "recording.json", b"120.0", b"120.1"),
+    "a byte of the poses": lambda folder: put_byte(folder / "poses.txt", b"0.2", b"0.3"),
+    "times": lambda folder: (folder / "times.txt").write_text("0\n1\n2\n3\n4\n"),
+    "an image with another name": lambda folder: [
+        (folder / side / "000004.png").rename(folder / side / "000005.png") for side in ("left", "right")
+    ],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_file_changes_the_fingerprint(folder: Path, change: str) -> None:
+    before = fingerprint(open_recordings(folder))
+    time.sleep(0.02)  # a step of the file system's clock
+    CHANGES[change](folder)
+    assert fingerprint(open_recordings(folder)) != before
+
+
+def test_depth_that_comes_changes_the_fingerprint(tmp_path: Path, world: Any) -> None:
+    """Also as a PNG, and as a JPEG, which is refused."""
+    folder = world.recording(tmp_path / "drive", depth=False)
+    found = {fingerprint(open_recordings(folder))}
+    (folder / "depth" / "left").mkdir(parents=True)
+    assert {fingerprint(open_recordings(folder))} == found, "an empty folder is no depth"
+    for suffix in ("npy", "png", "jpg", "jpeg"):
+        (folder / "depth" / "left" / f"000001.{suffix}").touch()
+        found.add(fingerprint(open_recordings(folder)))
+    assert len(found) == 5
+
+
+def test_frames_splits_cameras_and_crops_change_the_fingerprint(folder: Path) -> None:
+    (whole,) = open_recordings(folder)
+    (other,) = open_recordings(folder)
+    found = [
+        fingerprint([whole]),
+        fingerprint([whole], held_out=2),
+        fingerprint([whole], one_camera=(whole,)),
+        fingerprint([whole, other]),
+        fingerprint([FrameRange(whole, 0, 4)]),
+        fingerprint([FrameRange(whole, 1, 5)]),
+        fingerprint([FrameRange(whole, 0, 5)]),
+        fingerprint([CroppedRecording(whole, "none")]),
+        fingerprint_data([whole], {}, ()).digest,
+        fingerprint_data([whole], {"val": [(whole, range(5))]}, ()).digest,
+        fingerprint_data([whole], {"train": [(whole, range(5))]}, ()).digest,
+        fingerprint_data([whole], {"train": [(whole, [0, 2, 1])]}, ()).digest,
+    ]
+    assert len(set(found)) == len(found)
+    assert fingerprint([other]) == found[0]
+    other.mount = "another car"
+    assert fingerprint([other]) != found[0]
+
+
+def test_another_program_changes_the_fingerprint(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = open_recordings(folder)
+    found = [fingerprint(recordings)]
+    source.write_text("LIMIT = 2\n")
+    found.append(fingerprint(recordings))
+    (source.parent / "catalog.toml").write_text("")
+    found.append(fingerprint(recordings))
+    monkeypatch.setattr(findings_cache.np, "__version__", "0.0")
+    found.append(fingerprint(recordings))
+    assert len(set(found)) == 4
+
+
+def test_the_program_is_all_of_stadia(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file of the package counts, the tables of thresholds too."""
+    monkeypatch.undo()
+    read: list[Path] = []
+    monkeypatch.setattr(findings_cache, "find_start_s", lambda: float("inf"))
+    load = findings_cache.read_bytes
+    monkeypatch.setattr(findings_cache, "read_bytes", lambda path, **limit: read.append(path) or load(path, **limit))
+    fingerprint(open_recordings(folder))
+    package = Path(findings_cache.__file__).parents[1]
+    names = {str(path.relative_to(package)) for path in read}
+    assert {"diagnostics/preflight/frame_checks.py", "diagnostics/catalog/data.toml", "core/recording.py"} <= names
+    assert len(names) > 300
+
+
+def test_code_that_was_changed_while_the_process_runs_has_no_fingerprint(
+    folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may have imported the code that was there before."""
+    monkeypatch.setattr(findings_cache, "find_start_s", lambda: source.stat().st_mtime - 1)
+    with pytest.raises(NoFingerprintError, match="changed while this process runs"):
+        fingerprint(open_recordings(folder))
+
+
+class OwnDepth(ImageRecording):
+    """A class of stadia's by its module, which reads depth from files that it does not list."""
+
+    __module__ = "stadia.datasets.own"
+
+    def depth_m(self, index: int, side: str = "left") -> None:
+        return None
+
+
+def test_classes_of_users_and_unknown_values_have_no_fingerprint(folder: Path) -> None:
+    (recording,) = open_recordings(folder)
+    with pytest.raises(NoFingerprintError, match=r"Mutated"):
+        fingerprint([Mutated(recording)])
+    with pytest.raises(NoFingerprintError, match=r"Mutated"):
+        fingerprint([FrameRange(Mutated(recording), 0, 3)])
+    own = OwnDepth(name="own", images=recording.images, intrinsics=recording.intrinsics)
+    with pytest.raises(NoFingerprintError, match="does not list the files of its depth"):
+        fingerprint([own])
+    with pytest.raises(NoFingerprintError, match="a recording of its own"):
+        fingerprint_data([], {"train": [(recording, range(5))]}, ())
+    recording.image = lambda index, side="left": np.zeros((96, 160, 3), np.uint8)
+    with pytest.raises(NoFingerprintError, match="function"):
+        fingerprint([recording])
+
+
+def test_a_slow_file_system_has_no_fingerprint(folder: Path) -> None:
+    with pytest.raises(NoFingerprintError, match="slow file system"):
+        fingerprint_data(open_recordings(folder), {}, (), seconds=-1)
+
+
+def list_unlisted_files(recordings: list[Recording], root: Path, monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """The files below a folder that the checks open or look for, and that the fingerprint leaves out."""
+    state: list[Any] = []
+    create = findings_cache._StateHash
+    monkeypatch.setattr(findings_cache, "_StateHash", lambda until: state.append(create(until)) or state[-1])
+    fingerprint(recordings)
+    used: set[Path] = set()
+
+    def note(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda path, *given, **options: used.add(Path(path)) or original(path, *given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(input_files, "_check_status", note(input_files._check_status))
+        for name in ("exists", "is_file", "stat", "open"):
+            patch.setattr(Path, name, note(getattr(Path, name)))
+        half = len(recordings[0]) // 2
+        splits = {"train": [(recordings[0], range(half))], "val": [(recordings[0], range(half, 2 * half))]}
+        assert run_preflight(recordings, splits)
+    below = {path for path in used if path.is_relative_to(root) and not path.is_dir()}
+    assert below, "the checks read files"
+    return below - state[0]._files.keys()
+
+
+@pytest.mark.parametrize("layout", ["stadia", "kitti_odometry", "crop", "range"])
+def test_every_file_that_the_checks_read_is_in_the_fingerprint(
+    tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    root = tmp_path / "data"
+    write = world.kitti_odometry if layout == "kitti_odometry" else world.recording
+    recordings = open_recordings(write(root))
+    if layout == "crop":
+        recordings = [CroppedRecording(recordings[0], "none")]
+    if layout == "range":
+        recordings = [FrameRange(recordings[0], 0, 4)]
+    assert list_unlisted_files(recordings, root, monkeypatch) == set()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sample", "options"),
+    [
+        ("kitti_raw", {}),
+        ("kitti_raw", {"ground_truth": "velodyne_raw"}),
+        ("kitti_odometry", {}),
+        ("sevenscenes", {}),
+        ("euroc", {}),
+    ],
+)
+def test_every_file_of_real_layouts_is_in_the_fingerprint(
+    real_data: Path, monkeypatch: pytest.MonkeyPatch, sample: str, options: dict[str, str]
+) -> None:
+    """Eight frames have files of every kind that the checks read of all."""
+    recordings = [FrameRange(whole, 0, 8) for whole in open_recordings(real_data / sample, **options)]
+    assert list_unlisted_files(recordings, real_data, monkeypatch) == set()
+
+
+def test_a_video_is_known_by_its_store(tmp_path: Path) -> None:
+    """Also after a frame was read, which maps the file."""
+    stored = tmp_path / "video.rgb"
+    stored.write_bytes(bytes(2 * 3 * 4 * 6))
+    intrinsics = {"left": Intrinsics(np.eye(3), 4, 6)}
+
+    def make() -> StoredRecording:
+        return StoredRecording(name="v", intrinsics=intrinsics, store=FrameStore(stored, 4, 6), content="abc")
+
+    before = make()
+    found = fingerprint([before])
+    before.image(0)
+    assert fingerprint([before]) == fingerprint([make()]) == found
+    time.sleep(0.02)
+    stored.touch()
+    assert fingerprint([make()]) != found
+
+
+@pytest.mark.slow
+def test_another_process_has_the_same_fingerprint(folder: Path, source: Path) -> None:
+    program = f"""
+from pathlib import Path
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics import findings_cache
+findings_cache.PACKAGE = Path({str(source.parent)!r})
+findings_cache.find_start_s = lambda: float("inf")
+recordings = open_recordings(Path({str(folder)!r}))
+print(findings_cache.fingerprint_data(recordings, {{"train": [(recordings[0], range(5))]}}, ()).digest)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (recording,) = open_recordings(folder)
+    here = fingerprint_data([recording], {"train": [(recording, range(5))]}, ())
+    assert done.stdout.strip() == here.digest
+
+
+# -- The cache.
+
+NOTE = Finding("N01", Severity.NOTE, Stage.DATA, "poses: none", "e", "c", "f")
+WARN = Finding("D02", Severity.WARN, Stage.DATA, "m", "e", "c", "f", {"share": 0.1 + 0.2, "frame": [1, 2]}, ("a", "b"))
+SHOWN = replace(WARN, code="E01", severity=Severity.STOP, image=bytes(range(256)))
+
+
+@dataclass
+class Checks:
+    """Checks that find what they are given, counted, over a cache of their own."""
+
+    cache: FindingsCache
+    lines: list[str]
+    found: list[Finding] = field(default_factory=lambda: [SHOWN, WARN, NOTE])
+    count: int = 0
+    during: Callable[[], object] = lambda: None
+
+    def run(self, *given: Any, **options: Any) -> list[Finding]:
+        self.count += 1
+        self.during()
+        return list(self.found)
+
+    def find(self, recordings: list[Recording], *, check_again: bool = False) -> list[Finding]:
+        splits = {"train": [(one, range(len(one))) for one in recordings]}
+        cache = replace(self.cache, check_again=check_again)
+        return cache.find(self.run, recordings, splits, seconds=20, one_camera=())
+
+    @property
+    def entries(self) -> list[Path]:
+        return sorted(self.cache.folder.iterdir())
+
+
+@pytest.fixture
+def checks(tmp_path: Path) -> Checks:
+    (tmp_path / "findings").mkdir()
+    lines: list[str] = []
+    return Checks(FindingsCache(tmp_path / "findings", lines.append), lines)
+
+
+def test_kept_findings_equal_fresh_ones(checks: Checks, folder: Path, tmp_path: Path) -> None:
+    """Also their order, their images and the files that a run gets."""
+    fresh, reused = (checks.find(open_recordings(folder)) for _ in range(2))
+    assert checks.count == 1
+    assert reused == fresh == checks.found
+    assert [one.image for one in reused] == [one.image for one in fresh]
+    for name, findings in (("fresh", fresh), ("reused", reused)):
+        write_findings(tmp_path / name / "findings.jsonl", findings)
+    files = [
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("fresh", "reused")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+
+
+def test_findings_of_real_checks_are_kept_as_they_are(checks: Checks, folder: Path) -> None:
+    """Broken data, whose findings have numbers, tables and images."""
+    about = json.loads((folder / "recording.json").read_text())
+    for camera in about["cameras"].values():
+        camera["K"][0][0] *= 0.5
+        camera["K"][1][1] *= 0.5
+    (folder / "recording.json").write_text(json.dumps(about))
+    (folder / "left" / "000003.png").write_bytes((folder / "left" / "000002.png").read_bytes())
+    (recording,) = open_recordings(folder)
+    splits = {"train": [(recording, range(4))], "val": [(recording, [4])]}
+
+    def find() -> list[Finding]:
+        return checks.cache.find(run_preflight, [recording], splits, seconds=20, one_camera=())
+
+    fresh, reused = find(), find()
+    assert len(checks.lines) == 1
+    assert fresh == reused == run_preflight([recording], splits)
+    assert [one.image for one in fresh] == [one.image for one in reused]
+    assert any(one.image for one in reused)
+    assert any(one.severity is Severity.STOP for one in reused)
+
+
+def test_the_line_has_the_age_the_count_and_the_option(checks: Checks, folder: Path) -> None:
+    checks.find(recordings := open_recordings(folder))
+    assert checks.lines == []
+    checks.find(recordings)
+    (line,) = checks.lines
+    expected = r"note: the data were checked \d seconds? ago, and nothing changed since: 2 findings; "
+    assert re.fullmatch(expected + r"--check-again \(in Python check_again=True\) checks them again", line)
+    (entry,) = checks.entries
+    checks.cache.write(entry.stem, KeptFindings([NOTE], time.time() - 200))
+    checks.find(recordings)
+    assert "checked 3 minutes ago, and nothing changed since: no findings;" in checks.lines[-1]
+
+
+def test_changed_data_are_checked_again(checks: Checks, folder: Path) -> None:
+    checks.find(open_recordings(folder))
+    time.sleep(0.02)
+    (folder / "right" / "000002.png").touch()
+    checks.found = [NOTE]
+    assert checks.find(open_recordings(folder)) == [NOTE]
+    assert (checks.count, checks.lines) == (2, [])
+
+
+def test_check_again_replaces_what_was_kept(checks: Checks, folder: Path) -> None:
+    checks.find(open_recordings(folder))
+    checks.found = [NOTE]
+    assert checks.find(open_recordings(folder), check_again=True) == [NOTE]
+    assert checks.find(open_recordings(folder)) == [NOTE]
+    assert checks.count == 2
+
+
+def test_data_without_a_fingerprint_are_checked_each_time(checks: Checks, folder: Path) -> None:
+    (recording,) = open_recordings(folder)
+    for _ in range(2):
+        checks.find([Mutated(recording)])
+    assert checks.count == 2
+    assert checks.entries == []
+
+
+@pytest.mark.parametrize("code", ["D01", "D17", "N02"])
+def test_unreadable_and_sampled_data_are_checked_each_time(checks: Checks, folder: Path, code: str) -> None:
+    checks.found = [WARN, replace(NOTE, code=code)]
+    for _ in range(2):
+        checks.find(open_recordings(folder))
+    assert checks.count == 2
+
+
+def test_an_incomplete_check_removes_what_was_kept(checks: Checks, folder: Path) -> None:
+    checks.find(open_recordings(folder))
+    assert len(checks.entries) == 1
+    checks.during = lambda: report_incomplete("frames: out of time")
+    checks.find(open_recordings(folder), check_again=True)
+    assert checks.entries == []
+
+
+def run_incomplete(
+    checks: Checks, recordings: list[Recording], monkeypatch: pytest.MonkeyPatch, *changes: tuple[object, str, object]
+) -> list[Path]:
+    """The entries after a real check in which something went wrong, and those after one in which nothing did."""
+    splits = {"train": [(recordings[0], range(3))], "val": [(recordings[0], range(3, 5))]}
+    with monkeypatch.context() as patch:
+        for place, name, value in changes:
+            patch.setattr(place, name, value)
+        checks.cache.find(run_preflight, recordings, splits, seconds=20, one_camera=())
+    before = checks.entries
+    checks.cache.find(run_preflight, recordings, splits, seconds=20, one_camera=())
+    assert len(checks.entries) == 1, "without the fault, the findings are kept"
+    return before
+
+
+def test_checks_that_were_cut_short_are_not_kept(checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = open_recordings(folder)
+    assert run_incomplete(checks, recordings, monkeypatch, (frame_checks, "MAX_FRAME_SECONDS", -1.0)) == []
+
+
+def test_checks_that_failed_are_not_kept(checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> Any:
+        raise MemoryError
+
+    recordings = open_recordings(folder)
+    failing = (preflight_runner.CHECKS, "load", lambda name: fail)
+    assert run_incomplete(checks, recordings, monkeypatch, failing) == []
+
+
+def test_findings_without_their_image_are_not_kept(
+    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> Any:
+        raise MemoryError
+
+    (folder / "left" / "000003.png").write_bytes((folder / "left" / "000002.png").read_bytes())
+    drawing = (preflight_runner, "draw_finding", fail)
+    assert run_incomplete(checks, open_recordings(folder), monkeypatch, drawing) == []
+
+
+def test_a_file_that_fails_for_a_moment_is_not_kept(
+    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = open_recordings(folder)
+
+    def fail(*given: object) -> Any:
+        raise DataError("000001.npy", found="a file that cannot be read", expected="depth", fix="try again")
+
+    assert run_incomplete(checks, recordings, monkeypatch, (type(recordings[0]), "depth_m", fail)) == []
+
+
+def test_data_that_change_during_the_check_are_not_kept(checks: Checks, folder: Path) -> None:
+    def change() -> None:
+        time.sleep(0.02)
+        (folder / "left" / "000001.png").touch()
+
+    checks.during = change
+    checks.find(open_recordings(folder))
+    assert checks.entries == []
+
+
+def test_data_that_changed_just_before_are_not_kept(
+    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may change twice within one step of a file system's clock."""
+    monkeypatch.setattr(findings_cache, "MIN_AGE_S", 3600.0)
+    checks.find(open_recordings(folder))
+    assert checks.entries == []
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"checked_s": 0, "findings": [{}]}'])
+def test_a_damaged_file_is_written_again(checks: Checks, folder: Path, content: str) -> None:
+    recordings = open_recordings(folder)
+    fresh = checks.find(recordings)
+    (entry,) = checks.entries
+    entry.write_text(content, encoding="utf-8")
+    assert [checks.find(recordings) for _ in range(2)] == [fresh, fresh]
+    assert checks.count == 2
+
+
+def test_a_large_file_a_folder_and_a_pipe_are_not_read(
+    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = open_recordings(folder)
+    checks.find(recordings)
+    (entry,) = checks.entries
+    with monkeypatch.context() as patch:
+        patch.setattr(findings_cache, "MAX_ENTRY_BYTES", entry.stat().st_size // 2)  # the time has few digits or many
+        assert checks.find(recordings) == checks.found
+        assert checks.entries == [], "what is too large to be read is not written"
+    for make in (os.mkfifo, os.mkdir) if hasattr(os, "mkfifo") else (os.mkdir,):
+        make(entry)
+        assert checks.find(recordings) == checks.found
+        entry.rmdir() if entry.is_dir() else entry.unlink()
+    assert checks.count == 4
+
+
+def test_the_oldest_files_are_removed(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a file makes it new."""
+    monkeypatch.setattr(findings_cache, "MAX_ENTRIES", 3)
+    kept = KeptFindings([WARN], 0.0)
+    for age, name in ((50, "a"), (40, "b"), (30, "c")):
+        checks.cache.write(name * 64, kept)
+        os.utime(checks.cache.folder / f"{name * 64}.json", (time.time() - age,) * 2)
+    assert checks.cache.read("a" * 64) == kept
+    checks.cache.write("d" * 64, kept)
+    assert [path.stem[0] for path in checks.entries] == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), (1, 2), {1: 2}, np.float64(1), {"png": object()}])
+def test_findings_that_json_changes_are_not_kept(checks: Checks, folder: Path, value: object) -> None:
+    checks.found = [replace(WARN, evidence={"value": value})]
+    found = [checks.find(open_recordings(folder)) for _ in range(2)]
+    assert found[0][0].evidence["value"] is found[1][0].evidence["value"] is value or value == np.float64(1)
+
+
+def test_a_full_disk_hinders_no_training(checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(findings_cache, "write_text", fail)
+    assert checks.find(open_recordings(folder)) == checks.found
+
+
+def test_the_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/core/test_numba_jit.py proves the rules of private folders."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(findings_cache, "find_private_folder", paths.find_private_folder)
+    cache = FindingsCache.open(print)
+    assert cache is not None
+    assert cache.folder == tmp_path / "cache" / "stadia" / "findings"
+    if os.name != "nt":
+        assert cache.folder.stat().st_mode & 0o777 == 0o700
+        cache.folder.chmod(0o750)
+        assert FindingsCache.open(print) is None
