@@ -16,8 +16,7 @@ from stadia.files.atomic_files import atomic_write, write_text
 from stadia.files.input_files import MAX_TEXT_BYTES, read_bytes, read_text
 from stadia.files.json_files import parse_json_lines
 
-WRONG_BASELINE = "a wrong baseline"
-"""What goes unnoticed where the baseline cannot be checked."""
+WRONG_BASELINE = "a wrong baseline"  # what goes unnoticed where the baseline cannot be checked
 
 
 class Severity(StrEnum):

@@ -41,11 +41,8 @@ from stadia.files.input_files import name_parser_errors, read_bytes
 from stadia.files.json_files import parse_json, read_json
 from stadia.files.paths import find_private_folder
 
-MAX_ENTRY_BYTES = 16 << 20
-"""Bytes of one file."""
-
-MAX_ENTRIES = 32
-"""Files: those that were not used for the longest time are removed."""
+MAX_ENTRY_BYTES = 16 << 20  # bytes of one file
+MAX_ENTRIES = 32  # files: those that were not used for the longest time are removed
 
 MIN_AGE_S = 2.0
 """Seconds between the last change of a file and the checks: some file systems keep times in steps of 2 s."""
@@ -222,8 +219,7 @@ def _describe_age(seconds: float) -> str:
 MAX_FINGERPRINT_SECONDS = 5.0
 """A slow file system or millions of files take longer; the checks read a sample, and end within their time."""
 
-MAX_SOURCE_BYTES = 16 << 20
-"""Of one file of the package."""
+MAX_SOURCE_BYTES = 16 << 20  # of one file of the package
 
 PACKAGE = Path(__file__).parents[1]
 

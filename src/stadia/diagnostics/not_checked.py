@@ -10,11 +10,8 @@ from contextvars import ContextVar
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 
-NOT_CHECKED = "N01"
-"""Code of the note about a check that could not run."""
-
-SAMPLED = "N02"
-"""Code of the note about data of which a sample was checked."""
+NOT_CHECKED = "N01"  # code of the note about a check that could not run
+SAMPLED = "N02"  # code of the note about data of which a sample was checked
 
 
 class NotChecked(Exception):
@@ -43,7 +40,7 @@ def make_not_checked(
 
     case, values: of the entry, where it is not about data.
     """
-    evidence = {"check": check, "reason": reason}
+    evidence: dict[str, object] = {"check": check, "reason": reason}
     if hides:
         evidence["hides"] = hides
     if is_out_of_time:

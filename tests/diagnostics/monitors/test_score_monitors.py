@@ -50,7 +50,7 @@ def test_terms_of_their_own_are_let_be() -> None:
 
 
 def test_smooth_l1_that_is_half_of_mse_is_found() -> None:
-    """M-07: beta above all errors."""
+    """Beta is above all errors."""
     found = found_of(depth_mse=1.0, depth_smooth_l1=1.0, depth_l1=0.0, mask_bce=1.0, smooth_l1_beta=1.0)
     assert found[0].code == "C10"
     assert set(found[0].where) == {"depth_mse", "depth_smooth_l1"}
@@ -58,7 +58,7 @@ def test_smooth_l1_that_is_half_of_mse_is_found() -> None:
 
 
 def test_rmse_is_compared_with_the_mse() -> None:
-    """M-04: correct for sums, reported for a mean of roots; values that are not finite have another code."""
+    """Correct for sums, reported for a mean of roots; values that are not finite have another code."""
     sums = {"depth_pixels": 4.0, "mse": 100.0, **dict.fromkeys(("abs_rel", "mae", "log10", "d1", "d2", "d3"), 1.0)}
     other = sums | {"mse": 1.0}
     right = compute_overlay_scores([{**one, "mask_pixels": 0.0} for one in (sums, other)] + [MASK])
@@ -77,7 +77,7 @@ MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute
 
 
 def test_a_validation_that_stands_still_is_found() -> None:
-    """M-05; perfect scores may repeat, and rows of training do not count."""
+    """Perfect scores may repeat, and rows of training do not count."""
     moved = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
     monitor = FrozenScoresMonitor()
     assert monitor.on_row(1, moved) is None

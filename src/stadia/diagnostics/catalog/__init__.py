@@ -91,8 +91,7 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 # -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
 
-VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "S30", "T40"
-"""Findings of the verdict on a run's predictions."""
+VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "S30", "T40"  # findings of the verdict on a run's predictions
 
 
 class OwnLink(StrEnum):
@@ -121,7 +120,7 @@ OWN_LINKS: dict[str, OwnLink] = {
 }
 """Codes whose link is not their family."""
 
-LEARNING = (
+LEARNING: tuple[Link, ...] = (
     Family.VIEW_SYNTHESIS,
     Family.DEPTH_RANGE,
     Family.LOSSES,
@@ -133,7 +132,7 @@ LEARNING = (
 )
 """Families of training on video, in the order in which a fault in one shows in the later ones."""
 
-OUTCOME = Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT
+OUTCOME: tuple[Link, ...] = (Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT)
 """Links in which every fault of a training shows at last."""
 
 EFFECTS: dict[Link, frozenset[Link]] = {
@@ -142,7 +141,7 @@ EFFECTS: dict[Link, frozenset[Link]] = {
     ),
     Family.INTRINSICS: frozenset({Family.EXTRINSICS, *LEARNING, Family.OBJECTS, *OUTCOME}),
     Family.EXTRINSICS: frozenset({*LEARNING, *OUTCOME}),
-    OwnLink.OPTIMIZER: frozenset({*LEARNING, Family.OBJECTS, Family.COMPOSITES, *OUTCOME} - {Family.LOSSES}),
+    OwnLink.OPTIMIZER: frozenset({*LEARNING, Family.OBJECTS, Family.COMPOSITES, *OUTCOME}) - {Family.LOSSES},
     **{family: frozenset({*LEARNING[place + 1 :], *OUTCOME}) for place, family in enumerate(LEARNING)},
     Family.OBJECTS: frozenset({Family.TRAINING}),
     Family.COMPOSITES: frozenset({Family.TRAINING}),

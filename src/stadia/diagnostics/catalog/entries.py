@@ -95,11 +95,13 @@ def _read_entry(path: Path, family: Family, code: str, table: dict[str, Any]) ->
         expected = "the fields of `Entry` in catalog/entries.py"
         raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected, fix="correct the table")
     texts = {name: " ".join(values[name].split()) for name in wanted - {"stage", "checks"}}
-    cases = {
-        name: Case(**{key: " ".join(value.split()) if isinstance(value, str) else value for key, value in case.items()})
-        for name, case in values.get("cases", {}).items()
-    }
+    cases = {name: _read_case(case) for name, case in values.get("cases", {}).items()}
     return Entry(code=code, stage=Stage(values["stage"]), checks=tuple(values["checks"]), cases=cases, **texts)
+
+
+def _read_case(table: dict[str, Any]) -> Case:
+    texts = {name: " ".join(table.get(name, "").split()) for name in ("cause", "fix")}
+    return Case(factor=table.get("factor", 0.0), **texts)
 
 
 # -- Thresholds: the constants that a text quotes.

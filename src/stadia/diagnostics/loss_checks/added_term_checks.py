@@ -22,8 +22,7 @@ from stadia.diagnostics.loss_checks.loss_properties import (
     find_not_finite,
 )
 
-NOISE = 0.1
-"""Noise of depth: the standard deviation of its logarithm."""
+NOISE = 0.1  # noise of depth: the standard deviation of its logarithm
 
 MAX_NOISE_REWARD = 0.05
 """Share by which what is added to a loss may fall with noise. A prior on mean depth falls by .5 %."""
@@ -44,26 +43,13 @@ copies. A mean over pixels has 1, a sum 2, a root of a sum of squares 1.41.
 NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)
 """Noise of depth at which the evidence lists what is added; the first and the last are compared."""
 
-NEAR_PER_M = 0.25
-"""Inverse depth on the near side of an edge, 1/m."""
-
-FAR_PER_M = 0.125
-"""Inverse depth on the far side of an edge, 1/m."""
-
-EDGE_COLORS = (0.3, 0.7)
-"""Colors on the two sides of an edge of the image."""
-
-EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)
-"""Positions of the image edge beside that of the depth edge."""
-
-EDGES = {"vertical": 3, "horizontal": 2}
-"""Axis across an edge, by the direction of the edge."""
-
-MAX_RAMP_COST = 1e-6
-"""Cost of a ramp of depth over that of an edge, of second differences: 0 and rounding."""
-
-TILINGS = {"side by side": 3, "one above the other": 2}
-"""Axis of two copies, by their place."""
+NEAR_PER_M = 0.25  # inverse depth on the near side of an edge, 1/m
+FAR_PER_M = 0.125  # inverse depth on the far side of an edge, 1/m
+EDGE_COLORS = (0.3, 0.7)  # colors on the two sides of an edge of the image
+EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)  # positions of the image edge beside that of the depth edge
+EDGES = {"vertical": 3, "horizontal": 2}  # axis across an edge, by the direction of the edge
+MAX_RAMP_COST = 1e-6  # cost of a ramp of depth over that of an edge, of second differences: 0 and rounding
+TILINGS = {"side by side": 3, "one above the other": 2}  # axis of two copies, by their place
 
 
 def check_added_loss(case: LossCase) -> Iterator[Finding]:

@@ -32,11 +32,8 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 
-MAX_COLOR_EXCESS = 0.01
-"""By how much colors may lie outside of [0, 1], as interpolation makes them."""
-
-MIN_BRIGHTEST = 0.02
-"""Brightest color of a batch: below, images were divided by 255 twice."""
+MAX_COLOR_EXCESS = 0.01  # by how much colors may lie outside of [0, 1], as interpolation makes them
+MIN_BRIGHTEST = 0.02  # brightest color of a batch: below, images were divided by 255 twice
 
 MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
 """Share of the image size by which a principal point may lie outside; that of half an image lies at its border."""
@@ -44,57 +41,32 @@ MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
 MIN_FOCAL_WIDTHS = 0.3
 """Focal length over the width of the smallest image that is centered on the principal point and contains this one."""
 
-MIN_BATCH_SAMPLES = 4
-"""Images for batch statistics."""
+MIN_BATCH_SAMPLES = 4  # images for batch statistics
 
 MIN_BATCH_VALUES = 256
 """Values per channel for batch statistics of two or three images: the variance is then known to 9 % if they are
 independent.
 """
 
-MAX_MATCHED_PAIRS = 4
-"""Stereo pairs that are matched."""
-
-MIN_PAIR_MATCHES = 30
-"""Matches of these pairs that give a depth."""
-
-MAX_PAIR_EPIPOLAR_PX = 1.0
-"""Distance of a match from its epipolar line at the size of the batch."""
-
-MIN_OUT_OF_REACH_PX = 1.0
-"""Disparity by which a match lies outside of the depth range."""
+MAX_MATCHED_PAIRS = 4  # stereo pairs that are matched
+MIN_PAIR_MATCHES = 30  # matches of these pairs that give a depth
+MAX_PAIR_EPIPOLAR_PX = 1.0  # distance of a match from its epipolar line at the size of the batch
+MIN_OUT_OF_REACH_PX = 1.0  # disparity by which a match lies outside of the depth range
 
 MAX_OUT_OF_REACH = 0.25
 """Share of the matches outside of the depth range, such as mountains. Right ranges have at most .02, wrong ones .38 to
 1.
 """
 
-MAX_DEPTH_RATIO = 5.0
-"""Initial median depth over that of the labels, or the reverse."""
-
-MAX_BEYOND_RANGE = 0.05
-"""Share of the labels beyond the depth range."""
-
-MAX_AT_BOUND = 0.5
-"""Share of the pixels with one extreme depth: a clamp or a saturated sigmoid has no gradient."""
-
-MIN_INITIAL_DISPARITY_PX = 0.3
-"""Disparity of a stereo pair at the initial depth: below, no depth moves the image."""
-
-MAX_INITIAL_DISPARITY = 1 / 3
-"""The same, as a share of the width: above, most of the image is out of view."""
-
-MAX_INITIAL_MOTION = 0.3
-"""Initial translation over the depth. The recipes of this package have 1e-3."""
-
-MAX_INITIAL_ROTATION_DEG = 5.0
-"""Initial rotation. The recipes of this package have .1 degrees."""
-
-MAX_EXPOSURE_OFFSET = 1e-3
-"""Difference of the initial gain and offset from (1, 0)."""
-
-MAX_BATCH_DEPENDENCE = 1e-3
-"""Relative change of an image's depth by the other images of its batch."""
+MAX_DEPTH_RATIO = 5.0  # initial median depth over that of the labels, or the reverse
+MAX_BEYOND_RANGE = 0.05  # share of the labels beyond the depth range
+MAX_AT_BOUND = 0.5  # share of the pixels with one extreme depth: a clamp or a saturated sigmoid has no gradient
+MIN_INITIAL_DISPARITY_PX = 0.3  # disparity of a stereo pair at the initial depth: below, no depth moves the image
+MAX_INITIAL_DISPARITY = 1 / 3  # the same, as a share of the width: above, most of the image is out of view
+MAX_INITIAL_MOTION = 0.3  # initial translation over the depth. The recipes of this package have 1e-3
+MAX_INITIAL_ROTATION_DEG = 5.0  # initial rotation. The recipes of this package have .1 degrees
+MAX_EXPOSURE_OFFSET = 1e-3  # difference of the initial gain and offset from (1, 0)
+MAX_BATCH_DEPENDENCE = 1e-3  # relative change of an image's depth by the other images of its batch
 
 
 def check_image_range(start: TrainingStart) -> Iterator[Finding]:

@@ -25,11 +25,8 @@ OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 
 DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 
-CONFIDENT = 8.0
-"""A correct logit at which sigmoids are not yet saturated."""
-
-IMAGE = "targets.image"
-"""Name of the image (B, 3, H, W) among the further inputs of a loss."""
+CONFIDENT = 8.0  # a correct logit at which sigmoids are not yet saturated
+IMAGE = "targets.image"  # name of the image (B, 3, H, W) among the further inputs of a loss
 
 COLORS = ("red", "green", "blue")
 

@@ -33,8 +33,7 @@ MAX_DROP_AWAY = 0.02
 OFF_KINKS = 0.01
 """Relative size of the noise by which outputs are moved where their gradient differs from finite differences."""
 
-MIN_OUTPUT = 1e-3
-"""Size of outputs that are 0, for the length of a change."""
+MIN_OUTPUT = 1e-3  # size of outputs that are 0, for the length of a change
 
 MAX_GRADIENT_GAP = 0.05
 """Difference of the gradient from finite differences. The losses of this package agree within 1e-3."""
@@ -44,25 +43,17 @@ EPSILONS = (1e-3, 1e-4, 1e-5, 1e-7)
 over sources, which change everywhere.
 """
 
-MAX_ROUNDING_CHANGE = 1e-5
-"""Relative difference of two losses that are equal but for rounding."""
-
-MAX_MIRROR_CHANGE = 1e-3
-"""Relative difference of the loss of the mirrored scene, whose images are resampled."""
-
-MAX_BATCH_CHANGE = 0.01
-"""Relative difference of the loss of a batch twice. A sum has 1."""
+MAX_ROUNDING_CHANGE = 1e-5  # relative difference of two losses that are equal but for rounding
+MAX_MIRROR_CHANGE = 1e-3  # relative difference of the loss of the mirrored scene, whose images are resampled
+MAX_BATCH_CHANGE = 0.01  # relative difference of the loss of a batch twice. A sum has 1
 
 MAX_SIZE_RATIO = 2.0
 """Loss for doubled images over that for the given ones. The losses of this package have .7 to 1.4 at one to six scales,
 a sum has 4.
 """
 
-MAX_COUPLING = 0.01
-"""Relative change of a gradient by what it must not depend on."""
-
-MIN_TERM = 1e-9
-"""Share of the loss: a term that stays below is rounding."""
+MAX_COUPLING = 0.01  # relative change of a gradient by what it must not depend on
+MIN_TERM = 1e-9  # share of the loss: a term that stays below is rounding
 
 MIN_EFFECT = 1e-3
 """Share of the loss that inverted sources must add; a loss with less does not use the sources and is not checked."""
@@ -77,16 +68,14 @@ MAX_HALVES_COST = 0.15
 losses of this package have .03, a minimum over whole images has .3 to .4.
 """
 
-MIN_RELIEF = 1e-4
-"""Share of the loss: depth relief that costs less is not checked."""
+MIN_RELIEF = 1e-4  # share of the loss: depth relief that costs less is not checked
 
 MAX_RELIEF_GROWTH = 1.4
 """Cost of relief for images twice as large, whose gradients are half as steep, over that for the given size. The losses
 of this package have .5.
 """
 
-MAX_UNIT_CHANGE = 0.01
-"""Relative change of the cost of relief when the unit of length changes."""
+MAX_UNIT_CHANGE = 0.01  # relative change of the cost of relief when the unit of length changes
 
 MIN_HALF_NOISE = 0.5
 """A similarity term for images with half noise, over that for noise. SSIM has .75, with constants for 255 .25."""

@@ -24,42 +24,23 @@ from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.recipe import AnyRecipe
 
-MAX_SAMPLES = 8
-"""Samples of the batch that is checked."""
-
-MIN_SAMPLES = 2
-"""Samples on a CPU, however large the images."""
-
-MAX_CPU_PIXELS = 80_000
-"""Pixels of all samples on a CPU, beyond MIN_SAMPLES."""
-
-BATCH_STEPS = 30
-"""Steps on one batch."""
-
-MIN_BATCH_STEPS = 10
-"""Steps on one batch that show whether the loss falls."""
-
-MIN_DECREASE = 0.01
-"""Share by which the loss of one batch must fall. The five recipes have .04 to .60."""
-
-MAX_TRAINED_LOSS = 0.5
-"""Loss over that with shuffled weights, below which the weights are already trained."""
-
-SETTLED_STEPS = 2
-"""Steps until memory has settled."""
-
-MAX_GROWTH_MB = 100
-"""MB by which memory may grow after that: a process may hold its data in memory."""
+MAX_SAMPLES = 8  # samples of the batch that is checked
+MIN_SAMPLES = 2  # samples on a CPU, however large the images
+MAX_CPU_PIXELS = 80_000  # pixels of all samples on a CPU, beyond MIN_SAMPLES
+BATCH_STEPS = 30  # steps on one batch
+MIN_BATCH_STEPS = 10  # steps on one batch that show whether the loss falls
+MIN_DECREASE = 0.01  # share by which the loss of one batch must fall. The five recipes have .04 to .60
+MAX_TRAINED_LOSS = 0.5  # loss over that with shuffled weights, below which the weights are already trained
+SETTLED_STEPS = 2  # steps until memory has settled
+MAX_GROWTH_MB = 100  # MB by which memory may grow after that: a process may hold its data in memory
 
 MIN_STEADY_GROWTH = 0.5
 """Growth in each third of the steps over a third of the growth: other allocations than a leak come at once."""
 
-MAX_BF16_CHANGE = 0.05
-"""Relative difference of the loss between float32 and bfloat16. The five recipes have .01."""
+MAX_BF16_CHANGE = 0.05  # relative difference of the loss between float32 and bfloat16. The five recipes have .01
 
 
-TIME_LIMIT = "the time limit of the checks"
-"""Words of each note about a check that had no time."""
+TIME_LIMIT = "the time limit of the checks"  # words of each note about a check that had no time
 
 
 class TimeLimitReached(NotChecked):

@@ -62,8 +62,7 @@ MOTIONS = {  # p_source = exp(v, w) p_target
     "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
     "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
-FURTHEST = 3
-"""Steps beyond which motion stops growing: further on the camera would reach the plane."""
+FURTHEST = 3  # steps beyond which motion stops growing: further on the camera would reach the plane
 
 EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}
 """Gain and offset by source; images stay within [0, 1]."""

@@ -29,11 +29,8 @@ MAX_SPIKE = 10.0
 KITTI).
 """
 
-SPIKE_BATCHES = 50
-"""Last batches in the running median of the loss."""
-
-MIN_SPIKE_BATCHES = 10
-"""Batches that a median needs."""
+SPIKE_BATCHES = 50  # last batches in the running median of the loss
+MIN_SPIKE_BATCHES = 10  # batches that a median needs
 
 MIN_SPIKE_DEVIATIONS = 10.0
 """Median absolute deviations above the median: a loss with a logarithm crosses 0, where every ratio is large."""
@@ -48,49 +45,26 @@ warm-up), .0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020
 FIRST_UPDATE_STEP = 5
 """Adam's first steps from random weights have full size whatever the gradient: .0091 in a correct training."""
 
-STALLED_ROWS = 3
-"""Consecutive rows with a learning rate or gradient of 0, which is never chance."""
-
-MIN_LR_SHARE = 1e-3
-"""Learning rate over the highest of the run, below which nothing is learned."""
-
-MAX_LOW_LR_SHARE = 0.1
-"""Share of all rows that may have such a rate. A cosine to 0 is below it in its last 2 %."""
-
-ACTIVE_LR_SHARE = 0.01
-"""Learning rate over the highest of the run, from which on weights must change."""
-
-MIN_UPDATE_RATIO = 1e-7
-"""|update| / |weight|. Trainings that learn have 1e-4 to 1e-2."""
-
-MAX_LOADING_SHARE = 0.5
-"""Share of a step that waits for the next batch. Trainings with a cache have .02 to .05."""
+STALLED_ROWS = 3  # consecutive rows with a learning rate or gradient of 0, which is never chance
+MIN_LR_SHARE = 1e-3  # learning rate over the highest of the run, below which nothing is learned
+MAX_LOW_LR_SHARE = 0.1  # share of all rows that may have such a rate. A cosine to 0 is below it in its last 2 %
+ACTIVE_LR_SHARE = 0.01  # learning rate over the highest of the run, from which on weights must change
+MIN_UPDATE_RATIO = 1e-7  # |update| / |weight|. Trainings that learn have 1e-4 to 1e-2
+MAX_LOADING_SHARE = 0.5  # share of a step that waits for the next batch. Trainings with a cache have .02 to .05
 
 STEP_TIME, PEAK_PREFIX = "time/step_s", "speed/of_peak/"
 
-MAX_TIME_GAP = 0.1
-"""Difference between the sum of the parts and the step, over the step."""
-
-MAX_TIME_GAP_S = 0.002
-"""Seconds of that difference that are allowed in short steps."""
-
-TIMING_ROWS = 3
-"""Consecutive rows: two clocks are read at two moments, between which other processes may run."""
-
-MAX_SUM_GAP = 0.01
-"""Difference between the loss and the sum of its terms, over the sizes of the terms."""
-
-SUM_ROWS = 3
-"""Consecutive rows with such a difference."""
+MAX_TIME_GAP = 0.1  # difference between the sum of the parts and the step, over the step
+MAX_TIME_GAP_S = 0.002  # seconds of that difference that are allowed in short steps
+TIMING_ROWS = 3  # consecutive rows: two clocks are read at two moments, between which other processes may run
+MAX_SUM_GAP = 0.01  # difference between the loss and the sum of its terms, over the sizes of the terms
+SUM_ROWS = 3  # consecutive rows with such a difference
 
 MIN_TERM_RANGE = 1.5
 """Largest over smallest value of a term in ROWS rows: below it, its ratio to another term says nothing."""
 
-MAX_RATIO_SPREAD = 0.03
-"""Largest over smallest ratio of two proportional terms, less 1."""
-
-MIN_GRADIENT_SHARE = 0.01
-"""Share of a term in the gradient. A weight that is ten times too small gives .03."""
+MAX_RATIO_SPREAD = 0.03  # largest over smallest ratio of two proportional terms, less 1
+MIN_GRADIENT_SHARE = 0.01  # share of a term in the gradient. A weight that is ten times too small gives .03
 
 TERM_RULES = (
     limit("L22", "gradient_share", "the share of the gradient is {:.1%}", at_least=MIN_GRADIENT_SHARE,

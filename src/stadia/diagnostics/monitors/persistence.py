@@ -11,20 +11,14 @@ from typing import Any
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 
-ROWS = 20
-"""Consecutive logged rows in which a value must be bad."""
+ROWS = 20  # consecutive logged rows in which a value must be bad
 
 MIN_SPAN_STEPS = 100
 """Steps that these rows must span: rows may be of every step, and an epoch may have a handful of them."""
 
-FROM_STEP = 100
-"""First step that counts."""
-
-VALIDATIONS = 2
-"""Consecutive validations in which a score must be bad."""
-
-IMPROVES = 0.9
-"""An error below this share of that of the validation before is improving, and is not reported."""
+FROM_STEP = 100  # first step that counts
+VALIDATIONS = 2  # consecutive validations in which a score must be bad
+IMPROVES = 0.9  # an error below this share of that of the validation before is improving, and is not reported
 
 Row = Mapping[str, float]
 """Logged values by name: `train/NAME` of a step, or `val/NAME` of a validation. Those of a base recipe have the names

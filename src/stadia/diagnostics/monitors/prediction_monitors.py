@@ -40,23 +40,18 @@ MAX_SATURATED = 0.25
 MIN_LOSS = -4.0
 """A lower loss means residuals of a hundredth, which real images do not have. Trainings that learn have -1.7."""
 
-MAX_AT_FLOOR = 0.5
-"""Share of the labeled pixels at the minimum of the output, where a last ReLU has no gradient."""
+MAX_AT_FLOOR = 0.5  # share of the labeled pixels at the minimum of the output, where a last ReLU has no gradient
 
 MIN_INVERSE_DEPTH_SPREAD = 0.05
 """Standard deviation of inverse depth over its mean. Trainings that learn have .37 to .61, one that collapsed 0."""
 
-MAX_AT_NEAREST = 0.2
-"""Share of the pixels at the minimum depth. Trainings that learn have 0."""
-
-MAX_AT_FARTHEST = 0.8
-"""Share of the pixels at the maximum depth. Trainings that learn have 0, one that collapsed 1."""
+MAX_AT_NEAREST = 0.2  # share of the pixels at the minimum depth. Trainings that learn have 0
+MAX_AT_FARTHEST = 0.8  # share of the pixels at the maximum depth. Trainings that learn have 0, one that collapsed 1
 
 MAX_SAME_SIDE = 0.5
 """Mean cosine between the translations to the previous and the next frame. Trainings that learn have -1."""
 
-MAX_AUTO_MASKED = 0.75
-"""Share of the pixels in the auto-mask: with broken geometry the unwarped image is the best fit."""
+MAX_AUTO_MASKED = 0.75  # share of the pixels in the auto-mask: with broken geometry the unwarped image is the best fit
 
 MIN_EXPLAINED_SHARE = 0.02
 """Share of the explained pixels for which a source is the best. Trainings that learn have .04 to .74."""
@@ -66,17 +61,13 @@ MIN_TRANSLATION_OVER_DEPTH = 0.001
 .003.
 """
 
-MAX_TRANSLATION_OVER_DEPTH = 1.0
-"""Predicted translation over the median depth. Trainings that learn have at most .08."""
+MAX_TRANSLATION_OVER_DEPTH = 1.0  # predicted translation over the median depth. Trainings that learn have at most .08
 
 MAX_PREDICTED_ROTATION_DEG = 15.0
 """Predicted rotation to an adjacent frame. Trainings that learn have at most .44 degrees."""
 
-MAX_GAIN = 1.6
-"""Predicted gain, or its inverse. Simulated exposures with a spread of .25 gave gains of .75 to 1.22."""
-
-MAX_OFFSET = 0.3
-"""Predicted brightness offset: beyond it a constant replaces the image."""
+MAX_GAIN = 1.6  # predicted gain, or its inverse. Simulated exposures with a spread of .25 gave gains of .75 to 1.22
+MAX_OFFSET = 0.3  # predicted brightness offset: beyond it a constant replaces the image
 
 MAX_GRADIENT_RATIO = 1000.0
 """Gradient of the loss for depth over that for motion, or the inverse. Trainings that learn have .2 to 7."""
@@ -84,20 +75,11 @@ MAX_GRADIENT_RATIO = 1000.0
 MAX_SMOOTHNESS_SHARE = 0.3
 """Smoothness over the photometric term. Trainings that learn have .002, and 1e-4 to 1e-2 in the first step."""
 
-MIN_MOTION_ALONG = -0.5
-"""Predicted translation along the true one, over its length: 1 is right, 0 nothing, -1 inverted."""
-
-MAX_DEPTH_DRIFT = 6.0
-"""Median depth over that of the start. An initial depth may be off by a factor of 5 (M01)."""
-
-MAX_MOTION_SCALE = 1.4
-"""Predicted over true motion along z where both are in metres, or the inverse."""
-
-MIN_MOTION_CORRELATION = 0.9
-"""Correlation of predicted and true motion along z, below which their ratio means nothing."""
-
-MIN_TRAINED_LOG_SIGMA = 1.0
-"""|log Sigma|, which starts at 0 everywhere: from here on it is trained."""
+MIN_MOTION_ALONG = -0.5  # predicted translation along the true one, over its length: 1 is right, 0 nothing, -1 inverted
+MAX_DEPTH_DRIFT = 6.0  # median depth over that of the start. An initial depth may be off by a factor of 5 (M01)
+MAX_MOTION_SCALE = 1.4  # predicted over true motion along z where both are in metres, or the inverse
+MIN_MOTION_CORRELATION = 0.9  # correlation of predicted and true motion along z, below which their ratio means nothing
+MIN_TRAINED_LOG_SIGMA = 1.0  # |log Sigma|, which starts at 0 everywhere: from here on it is trained
 
 MIN_SIGMA_SPREAD = 0.1
 """Between the outer tenths of log Sigma. The minimum of twelve trainings that learn is .34, of one that died .000."""
@@ -110,28 +92,21 @@ one that died 1.00.
 MIN_UNTRAINED_FIT = 0.6
 """Residual over that of the unwarped images, below which the warp was learned. One that died had .75."""
 
-FIRST_FIT_ROWS = 3
-"""First logged rows that give the residual before Sigma moved."""
-
-LOG_SIGMA_BOUNDS = (-6.0, 2.0)
-"""Range of log Sigma (`models.depth.unet`)."""
+FIRST_FIT_ROWS = 3  # first logged rows that give the residual before Sigma moved
+LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`models.depth.unet`)
 
 BOUND_MARGIN = 0.1
 """Distance from a bound of log Sigma that counts as at the bound. Trainings that learn have -5.2 and -1.7."""
 
 PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 
-MAX_HEIGHT_ERROR = 0.2
-"""|ln(predicted / known camera height)|."""
+MAX_HEIGHT_ERROR = 0.2  # |ln(predicted / known camera height)|
 
 MIN_METRIC_DEPTH_SPREAD = 0.15
 """Standard deviation of depth over its mean. A training that learns has .03 at step 100, .47 later."""
 
-MIN_INLIER_SHARE = 0.4
-"""Share of the objects whose height agrees. A horizon half a degree off rejects half of them."""
-
-MAX_OBJECT_ROAD_GAP = 0.2
-"""|ln(camera height by the objects / known height)|."""
+MIN_INLIER_SHARE = 0.4  # share of the objects whose height agrees. A horizon half a degree off rejects half of them
+MAX_OBJECT_ROAD_GAP = 0.2  # |ln(camera height by the objects / known height)|
 
 MIN_OBJECT_EXTENT = 0.02
 """Extent of objects over their depth. Exact depth of 381 cars of RoadWorld has .158, a tenth of them below .066."""
@@ -139,17 +114,13 @@ MIN_OBJECT_EXTENT = 0.02
 MAX_ROWS_OUT_OF_ORDER = 0.1
 """Share of the rows of the road that are nearer than the row below. Exact depth of RoadWorld has none."""
 
-MAX_ROAD_MASKED = 0.5
-"""Share of the road in the auto-mask, which then keeps a wrong depth of the road."""
+MAX_ROAD_MASKED = 0.5  # share of the road in the auto-mask, which then keeps a wrong depth of the road
 
 MAX_OBJECTS_AT_LIMIT = 0.05
 """Share of the object pixels at the maximum depth. The horizon of the road always reaches it."""
 
-MAX_DRIFT = 0.01
-"""Change of the camera height per epoch."""
-
-DRIFT_EPOCHS = 5
-"""Consecutive epochs that change the camera height in one direction."""
+MAX_DRIFT = 0.01  # change of the camera height per epoch
+DRIFT_EPOCHS = 5  # consecutive epochs that change the camera height in one direction
 
 # Trainings that learn: on RoadWorld, stereo and mono, 64x224, 400 to 3000 steps, from step 100 on. The one that
 # collapsed: mono from random weights at ten times the learning rate.

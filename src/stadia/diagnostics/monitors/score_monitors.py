@@ -20,31 +20,22 @@ from stadia.diagnostics.monitors.persistence import (
     warn_at,
 )
 
-MAX_RMSE_GAP = 0.01
-"""Difference of val/rmse and the root of val/mse, over the root."""
-
-MIN_FROZEN_SCORES = 3
-"""Equal scores in two validations that are no chance."""
+MAX_RMSE_GAP = 0.01  # difference of val/rmse and the root of val/mse, over the root
+MIN_FROZEN_SCORES = 3  # equal scores in two validations that are no chance
 
 FRACTIONS = ("d1", "d2", "d3", "mask_iou", "mask_dice", "mask_boundary_f", "recall", "precision")
 ERRORS = (
     *("abs_rel", "sq_rel", "rmse", "rmse_log", "mse", "mae", "log10", "residual", "residual_unwarped"),
     *("mask_mae", "mask_bce"),
 )
-ROUNDING = 1e-6
-"""Rounding by which a score may leave its range."""
+ROUNDING = 1e-6  # rounding by which a score may leave its range
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
 """Errors by which a validation is judged: the first that it has."""
 
-RISING_VALIDATIONS = 3
-"""Consecutive validations in which an error rises while the loss falls."""
-
-MIN_OVERFIT = 1.1
-"""Error of the last validation over the minimum of the run."""
-
-EMPTY_VALIDATIONS = 3
-"""Consecutive validations: early in training there may be no detection to score."""
+RISING_VALIDATIONS = 3  # consecutive validations in which an error rises while the loss falls
+MIN_OVERFIT = 1.1  # error of the last validation over the minimum of the run
+EMPTY_VALIDATIONS = 3  # consecutive validations: early in training there may be no detection to score
 
 OF_FOUND_OBJECTS = {
     *("precision", "iou_3d", "rotation_error_deg", "rotation_error_deg_median"),
@@ -55,23 +46,12 @@ OF_FOUND_OBJECTS = {
 OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")
 """Scores of all objects: in images without any they have no value either."""
 
-MAX_SCALE_RATIO = 2.0
-"""Error of depth in metres over that of scaled depth: beyond it the scale is the error."""
-
-MAX_ABS_REL = 0.3
-"""Relative error of depth in metres that is reported."""
-
-MAX_SIGMA_BIAS = 2.0
-"""Residual over Sigma, or its inverse: 1 is calibrated. Trainings that learn have 1.2."""
-
-MIN_MASK_IOU = 0.05
-"""Overlap of predicted and true masks. Trainings that learn have .94."""
-
-MIN_IOU_GAIN = 1.5
-"""Overlap over that of the validation before, from which on masks are learned."""
-
-MAX_MASK_ERROR = 0.5
-"""Mean absolute error of masks. Trainings that learn have .010."""
+MAX_SCALE_RATIO = 2.0  # error of depth in metres over that of scaled depth: beyond it the scale is the error
+MAX_ABS_REL = 0.3  # relative error of depth in metres that is reported
+MAX_SIGMA_BIAS = 2.0  # residual over Sigma, or its inverse: 1 is calibrated. Trainings that learn have 1.2
+MIN_MASK_IOU = 0.05  # overlap of predicted and true masks. Trainings that learn have .94
+MIN_IOU_GAIN = 1.5  # overlap over that of the validation before, from which on masks are learned
+MAX_MASK_ERROR = 0.5  # mean absolute error of masks. Trainings that learn have .010
 
 VALIDATION_RULES = (
     limit("C30", "mask_iou", "predicted and true masks overlap by {:.1%}", at_least=MIN_MASK_IOU,
@@ -84,14 +64,9 @@ VALIDATION_RULES = (
 )  # fmt: skip
 """See `ValidationRule`."""
 
-MAX_FORGETTING = 1.1
-"""Residual of a data set over its minimum in the run."""
-
-MAX_SCALE_SPREAD = 1.25
-"""Largest over smallest factor from predicted to true motion."""
-
-MAX_TRAINED_RESIDUAL = 0.8
-"""Residual over that of the unwarped images: above it the scale has no meaning yet."""
+MAX_FORGETTING = 1.1  # residual of a data set over its minimum in the run
+MAX_SCALE_SPREAD = 1.25  # largest over smallest factor from predicted to true motion
+MAX_TRAINED_RESIDUAL = 0.8  # residual over that of the unwarped images: above it the scale has no meaning yet
 
 
 class RmseMonitor:

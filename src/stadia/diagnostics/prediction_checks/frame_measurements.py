@@ -23,8 +23,7 @@ from stadia.geometry.sky import find_sky
 
 Map = NDArray[np.float32]
 
-MIN_FRAMES = 4
-"""Frames that show whether a map changes with its image."""
+MIN_FRAMES = 4  # frames that show whether a map changes with its image
 
 MIN_RELATIVE_RANGE = 1e-4
 """Of inverse depth up to scale and shift, to its largest absolute value; below, it is rounding, and the map is flat."""
@@ -35,35 +34,16 @@ MIN_IMAGE_CHANGE = 0.25
 MIN_PAIR_PARALLAX_PX = 2.0
 """Median displacement of matches beyond the rotation, for images of 640 pixels of width. Noise is about 0.5."""
 
-MATCH_WIDTH = 640
-"""Largest width in pixels of the images in which matches are found."""
-
-MIN_MATCH_WIDTH = 128
-"""Smallest width in pixels of such images."""
-
-MIN_ROW_PAIRS = 5
-"""Pairs that are compared within rows."""
-
-MIN_ROW_MATCHES = 30
-"""Matches of a pair that show how depth changes within rows."""
-
-ROW_MATCHES = 12
-"""Matches that count as nearly the same row."""
-
-MIN_ROW_PARALLAX_PX = 1.0
-"""Parallax of such a match at MATCH_WIDTH."""
-
-MATCH_NOISE_PX = 0.5
-"""Noise of the position of a match."""
-
-MIN_ROW_SPREAD = 2.0
-"""Spread of log depth within rows over that by noise: below, the scene itself is a gradient."""
-
-SCALES = np.geomspace(0.02, 50, 120)
-"""Translations that are tried for a depth map, in units of its median depth."""
-
-MIN_SKY = 0.04
-"""Share of an image that sky must have to be judged."""
+MATCH_WIDTH = 640  # largest width in pixels of the images in which matches are found
+MIN_MATCH_WIDTH = 128  # smallest width in pixels of such images
+MIN_ROW_PAIRS = 5  # pairs that are compared within rows
+MIN_ROW_MATCHES = 30  # matches of a pair that show how depth changes within rows
+ROW_MATCHES = 12  # matches that count as nearly the same row
+MIN_ROW_PARALLAX_PX = 1.0  # parallax of such a match at MATCH_WIDTH
+MATCH_NOISE_PX = 0.5  # noise of the position of a match
+MIN_ROW_SPREAD = 2.0  # spread of log depth within rows over that by noise: below, the scene itself is a gradient
+SCALES = np.geomspace(0.02, 50, 120)  # translations that are tried for a depth map, in units of its median depth
+MIN_SKY = 0.04  # share of an image that sky must have to be judged
 
 
 @dataclass(frozen=True, slots=True, eq=False)

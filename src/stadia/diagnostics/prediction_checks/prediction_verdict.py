@@ -27,11 +27,8 @@ MIN_SPREAD = 1.3
 """The 95 % over the 5 % quantile of depth within an image. Trainings that learned have 5.2 to 11.6, others 1.0 to 1.2.
 """
 
-MIN_CHANGE = 0.055
-"""Share of a map's variance that is not in the mean map, where the images change by MIN_IMAGE_CHANGE."""
-
-MAX_MATCH_ERROR = 0.95
-"""Error of matches over that of constant depth: above, depth explains no motion."""
+MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map, where the images change by MIN_IMAGE_CHANGE
+MAX_MATCH_ERROR = 0.95  # error of matches over that of constant depth: above, depth explains no motion
 
 MAX_DOUBTFUL_MATCH_ERROR = 0.85
 """The same: above, depth explains hardly any motion. Trainings that learned have .29 to .73."""
@@ -60,19 +57,13 @@ MIN_JUDGED_PAIRS = 4
 MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
 """
 
-MAX_FRAMES_APART = 10
-"""A frame is compared with one that has moved, at most so many frames of the input later."""
-
-MIN_SKY_SHARE = 0.5
-"""Of the frames with sky, in which it is nearer than the lowest rows."""
-
-MAX_TRAINED_FOCAL_RATIO = 1.15
-"""Between this camera's focal length over its image width and that of the training."""
+MAX_FRAMES_APART = 10  # a frame is compared with one that has moved, at most so many frames of the input later
+MIN_SKY_SHARE = 0.5  # of the frames with sky, in which it is nearer than the lowest rows
+MAX_TRAINED_FOCAL_RATIO = 1.15  # between this camera's focal length over its image width and that of the training
 
 ASSUMED_CAMERA = "no camera was given, and that of the training is assumed; metres are wrong with another lens"
 
-MAX_FINAL_WARP_RATIO = 0.9
-"""Residual of the training images over that of the unwarped ones, at the end of the training."""
+MAX_FINAL_WARP_RATIO = 0.9  # residual of the training images over that of the unwarped ones, at the end of the training
 
 MAX_VALIDATION_WARP_RATIO = 1.2
 """The same of the validation images: depth and motion make them clearly worse than none. Good trainings have .23 to
@@ -87,15 +78,13 @@ path was useless at 2 to 76.
 MAX_FINAL_MOTION_OVER_DEPTH = 0.5
 """Predicted translation to the next image over the depth. Those 117 ended at up to .09, these four at .99 to 6000."""
 
-MIN_TRAINED_STEPS = 100
-"""Updates of a checkpoint; below, its training hardly began."""
+MIN_TRAINED_STEPS = 100  # updates of a checkpoint; below, its training hardly began
 
 DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 """Findings of predictions whose cause may lie in the data of the training."""
 
 
-OWN_TERM_CODES = {"M30", "M31", "M34", "S30"}
-"""Findings that a term of the user may cause."""
+OWN_TERM_CODES = {"M30", "M31", "M34", "S30"}  # findings that a term of the user may cause
 
 MAX_NAMED_TERMS = 3
 

@@ -21,8 +21,7 @@ LEARNING_CODES = {
 DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN, "K06": Severity.WARN}
 """Findings of the data that explain why a network learned no depth, from this severity on."""
 
-MAX_LAST_ROWS = 10
-"""Last logged rows up to the checkpoint, of which medians are taken."""
+MAX_LAST_ROWS = 10  # last logged rows up to the checkpoint, of which medians are taken
 
 PHOTOMETRIC_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
 RECIPE_TERMS = {

@@ -27,8 +27,7 @@ TILE_WIDTH = 640
 MAX_MARKS = 60
 GREEN = (60, 220, 90)
 RED = (255, 70, 60)
-DIFFERENCE_TOP = 64
-"""Gray levels of difference that are drawn brightest."""
+DIFFERENCE_TOP = 64  # gray levels of difference that are drawn brightest
 
 
 def draw_finding(finding: Finding, survey: RecordingSurvey) -> bytes:

@@ -22,57 +22,25 @@ from stadia.diagnostics.not_checked import NotChecked, is_out_of_time
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import gray, median_flow_px
 
-SAME_SHAPE = 0.02
-"""Relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels."""
-
-MAX_FRAMES = 120
-"""Frames of a recording that are read."""
-
-WINDOWS = 4
-"""Stretches of consecutive frames that are read of a long recording."""
-
-MAX_FRAME_SECONDS = 12.0
-"""Time limit of all these frames, whatever the size of the images."""
-
-REPEATED_WARN = 0.02
-"""Share of frames that repeat an earlier one. Clean recordings have none."""
-
-REPEATED_STOP = 0.1
-"""Share of repeated frames from which on motion is learned to be zero."""
-
-STATIC_FLOW_PX = 0.1
-"""Median flow of corners at FLOW_WIDTH: below, a pair of frames is static."""
-
-STATIC_WARN = 1 / 3
-"""Share of static pairs. KITTI raw, which stops at a light, has .26."""
-
-STATIC_STOP = 0.9
-"""Share of static pairs from which on nothing can be learned from neighbors in time."""
-
-MAX_SHOWN_FRAMES = 8
-"""Frames in the evidence."""
-
-BACKWARD_STOP = 0.1
-"""Share of consecutive frames whose time does not rise: from here on most time offsets are wrong."""
-
-MIN_INTERVAL_S = 0.0005
-"""Between frames of a video: shorter intervals are times in another unit."""
-
-MAX_INTERVAL_S = 5.0
-"""Between frames of a video: longer intervals are times in another unit, or no video."""
+SAME_SHAPE = 0.02  # relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels
+MAX_FRAMES = 120  # frames of a recording that are read
+WINDOWS = 4  # stretches of consecutive frames that are read of a long recording
+MAX_FRAME_SECONDS = 12.0  # time limit of all these frames, whatever the size of the images
+REPEATED_WARN = 0.02  # share of frames that repeat an earlier one. Clean recordings have none
+REPEATED_STOP = 0.1  # share of repeated frames from which on motion is learned to be zero
+STATIC_FLOW_PX = 0.1  # median flow of corners at FLOW_WIDTH: below, a pair of frames is static
+STATIC_WARN = 1 / 3  # share of static pairs. KITTI raw, which stops at a light, has .26
+STATIC_STOP = 0.9  # share of static pairs from which on nothing can be learned from neighbors in time
+MAX_SHOWN_FRAMES = 8  # frames in the evidence
+BACKWARD_STOP = 0.1  # share of consecutive frames whose time does not rise: from here on most time offsets are wrong
+MIN_INTERVAL_S = 0.0005  # between frames of a video: shorter intervals are times in another unit
+MAX_INTERVAL_S = 5.0  # between frames of a video: longer intervals are times in another unit, or no video
 
 UNITS_PER_SECOND = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-MAX_BLACK = 20
-"""Gray levels of a black bar. A night sky has no sharp edge."""
-
-MAX_BAR_RANGE = 4
-"""Range of the gray levels of a bar over all images."""
-
-MIN_BAR_SHARE = 0.02
-"""Share of the side of the image for one bar."""
-
-BLUR_PX = 2
-"""Rows by which a codec blurs the edge of a bar."""
+MAX_BLACK = 20  # gray levels of a black bar. A night sky has no sharp edge
+MAX_BAR_RANGE = 4  # range of the gray levels of a bar over all images
+MIN_BAR_SHARE = 0.02  # share of the side of the image for one bar
+BLUR_PX = 2  # rows by which a codec blurs the edge of a bar
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 
@@ -81,8 +49,7 @@ NOTE_BRIGHTNESS_CHANGE = 0.105
 (KITTI, 7-Scenes, EuRoC, RoadWorld), left and right .016, but .17 for EuRoC with two auto-exposures.
 """
 
-WARN_BRIGHTNESS_CHANGE = 0.285
-"""The same. Random gains of .5 to 1.4 per image have .82 and .35."""
+WARN_BRIGHTNESS_CHANGE = 0.285  # the same. Random gains of .5 to 1.4 per image have .82 and .35
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,64 +28,36 @@ from stadia.diagnostics.preflight.scale_errors import check_scale, find_scale_er
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
-MIN_ROAD_POINTS = 200
-"""Points in the lower middle of the image in which a road is searched."""
-
-MAX_TILT_DEG = 15.0
-"""Angle of the normal of a road from the vertical of the image."""
-
-ROAD_TOLERANCE = 0.03
-"""A point is on the road within this share of the camera's height."""
+MIN_ROAD_POINTS = 200  # points in the lower middle of the image in which a road is searched
+MAX_TILT_DEG = 15.0  # angle of the normal of a road from the vertical of the image
+ROAD_TOLERANCE = 0.03  # a point is on the road within this share of the camera's height
 
 MIN_ROAD_POINT_SHARE = 0.35
 """Share of the points that must be on the road. KITTI's LiDAR has at least .41, RoadWorld .75."""
 
-COUNTED_FRAMES = 24
-"""Frames, spread over the recording, that are counted as with or without ground truth."""
-
-FEW_SHARE = 0.5
-"""Share of frames with ground truth below which most of an epoch trains nothing."""
-
-EMPTY_STOP_SHARE = 0.5
-"""Share of the sampled maps that hold nothing."""
-
-MAX_LEVELS = 256
-"""Distinct values that an image of 8 bits has."""
-
-MIN_LEVEL_PIXELS = 20_000
-"""Pixels with ground truth in which so few values are no chance."""
-
-MAX_WHOLE_SHARE = 0.6
-"""Share of whole metres. In depth of 1/256 m or 1/1000 m at most .004 of the values are whole."""
-
-MIN_WHOLE_LEVELS = 8
-"""Distinct whole metres: a few planes of a made scene may lie at such distances."""
+COUNTED_FRAMES = 24  # frames, spread over the recording, that are counted as with or without ground truth
+FEW_SHARE = 0.5  # share of frames with ground truth below which most of an epoch trains nothing
+EMPTY_STOP_SHARE = 0.5  # share of the sampled maps that hold nothing
+MAX_LEVELS = 256  # distinct values that an image of 8 bits has
+MIN_LEVEL_PIXELS = 20_000  # pixels with ground truth in which so few values are no chance
+MAX_WHOLE_SHARE = 0.6  # share of whole metres. In depth of 1/256 m or 1/1000 m at most .004 of the values are whole
+MIN_WHOLE_LEVELS = 8  # distinct whole metres: a few planes of a made scene may lie at such distances
 
 CAMERA_HEIGHT_M = (0.6, 4.0)
 """Above the road: cars 1.2 to 2 m, lorries below 4. Of 1.65 m, confusing 1/256 m with 1/1000 m makes 6.4 or 0.42."""
 
-NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)
-"""Distances in frames at which ground truth of other frames is tried."""
+NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)  # distances in frames at which ground truth of other frames is tried
 
 MAX_NEIGHBOR_SPREAD = 0.85
 """Spread of a neighbor's ground truth over that of the own one. The right one is exceeded by 1.3 (RoadWorld, 1 m a
 frame); where a neighbor's is right, it has .75.
 """
 
-EXPLAINED_WARN = 0.45
-"""Share of the matches that one motion explains with the ground truth. Clean data have .61 to .99."""
-
-EXPLAINED_STOP = 0.35
-"""The same. Inverse depth has 0 to .3."""
-
-MIN_WARPS = 2
-"""Frames that are warped by their ground truth."""
-
-FLAT_WARN = 1.05
-"""Residual of warping by ground truth over that by a flat plane. Clean data have .20 to .84."""
-
-FLAT_STOP = 1.15
-"""The same. Inverse depth has 1.2 to 1.5."""
+EXPLAINED_WARN = 0.45  # share of the matches that one motion explains with the ground truth. Clean data have .61 to .99
+EXPLAINED_STOP = 0.35  # the same. Inverse depth has 0 to .3
+MIN_WARPS = 2  # frames that are warped by their ground truth
+FLAT_WARN = 1.05  # residual of warping by ground truth over that by a flat plane. Clean data have .20 to .84
+FLAT_STOP = 1.15  # the same. Inverse depth has 1.2 to 1.5
 
 
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:

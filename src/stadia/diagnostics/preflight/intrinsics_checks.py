@@ -17,55 +17,30 @@ from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.geometry.numpy_camera import resize_K
 
-MIN_EPIPOLAR_STEPS = 2
-"""Steps with poses that compare K with another one."""
+MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
 
 MIN_WRONG_RATIO = 2.0
 """Distance to the lines through the given K over that through the best other. 2.0 to 28 where cx and cy were swapped or
 K was doubled or halved (RoadWorld, KITTI, 7-Scenes).
 """
 
-MAX_CORRECT_RATIO = 0.9
-"""The same. Of crops, the correct K has at most 0.8 of that with a centered or rescaled K."""
-
-MAX_DECIDING_PX = 3.0
-"""Where both distances are larger, the poses are wrong and do not decide. In grains of the image."""
-
-MAX_NORMALIZED = 8.0
-"""Largest value of a K that was divided by the size of the image."""
-
-MAX_SKEW = 0.01
-"""Skew of a K, over fx."""
+MAX_CORRECT_RATIO = 0.9  # the same. Of crops, the correct K has at most 0.8 of that with a centered or rescaled K
+MAX_DECIDING_PX = 3.0  # where both distances are larger, the poses are wrong and do not decide. In grains of the image
+MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the size of the image
+MAX_SKEW = 0.01  # skew of a K, over fx
 
 CENTER = (0.35, 0.65)
 """Shares of the width and height between which principal points lie. KITTI and 7-Scenes have .46 to .50."""
 
-MAX_CENTER_OUTSIDE = 0.1
-"""Share of the width or height by which the principal point of a crop may lie outside."""
-
-FOCAL_WARN = (0.3, 1.6)
-"""fx / W of usual cameras: 118 to 35 degrees. KITTI and 7-Scenes have .58 and .91."""
-
-FOCAL_STOP = (0.15, 6.0)
-"""fx / W of any camera without a fisheye: 147 to 10 degrees."""
-
-MIN_SIZE_FACTOR = 1.3
-"""Size that K fits over that of the image along both axes, or the inverse."""
-
-MIN_ALIKE_SIZE_FACTOR = 1.12
-"""The same where both factors agree within MAX_SIZE_GAP."""
-
-MAX_SIZE_GAP = 0.1
-"""Difference of the logs of two factors that agree."""
-
-MAX_SIZE_FACTOR = 8.0
-"""Larger factors are no size: the principal point is wrong."""
-
-MAX_SIDES_SHARE = 0.001
-"""Difference of fx, fy or cy between rectified sides, over the width."""
-
-MAX_RECTIFIED_DEG = 0.05
-"""Rotation of a rectified rig."""
+MAX_CENTER_OUTSIDE = 0.1  # share of the width or height by which the principal point of a crop may lie outside
+FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees. KITTI and 7-Scenes have .58 and .91
+FOCAL_STOP = (0.15, 6.0)  # fx / W of any camera without a fisheye: 147 to 10 degrees
+MIN_SIZE_FACTOR = 1.3  # size that K fits over that of the image along both axes, or the inverse
+MIN_ALIKE_SIZE_FACTOR = 1.12  # the same where both factors agree within MAX_SIZE_GAP
+MAX_SIZE_GAP = 0.1  # difference of the logs of two factors that agree
+MAX_SIZE_FACTOR = 8.0  # larger factors are no size: the principal point is wrong
+MAX_SIDES_SHARE = 0.001  # difference of fx, fy or cy between rectified sides, over the width
+MAX_RECTIFIED_DEG = 0.05  # rotation of a rectified rig
 
 SIMPLE_FACTORS = {
     0.25: "a quarter",
@@ -80,46 +55,30 @@ SIMPLE_FACTORS = {
 SIMPLE_TOLERANCE = 0.06
 """Of the log of a factor, which cx and cy give: they lie up to 5 % off the center of KITTI's images."""
 
-MIN_TURN_DEG = 0.5
-"""Pitch and yaw of a step that measures fx."""
-
-MIN_TOTAL_TURN_DEG = 1.2
-"""Pitch and yaw of all these steps."""
+MIN_TURN_DEG = 0.5  # pitch and yaw of a step that measures fx
+MIN_TOTAL_TURN_DEG = 1.2  # pitch and yaw of all these steps
 
 ROTATION_WARN = 1.4
 """fx over its true length by the rotation of the camera, or the inverse. Clean data have .99 to 1.23."""
 
-ROTATION_STOP = 1.7
-"""The same. A doubled fx has 2.1 to 2.2."""
-
-MIN_TURN_LIKENESS = 0.9
-"""Cosine between rotations by matches and by poses: below, the poses turn about other axes."""
+ROTATION_STOP = 1.7  # the same. A doubled fx has 2.1 to 2.2
+MIN_TURN_LIKENESS = 0.9  # cosine between rotations by matches and by poses: below, the poses turn about other axes
 
 STANDARD_ERRORS = 1.5
 """By which the factor must exceed a limit. Small images measure rotation badly: of 46 correct recordings of 224 x 64
 two would warn without it and none does; with fx doubled 35 are found, 37 without.
 """
 
-MAX_FOCAL_RATIO = 1.25
-"""fx over fy, or the inverse: beyond it images were stretched, or one of them is wrong."""
+MAX_FOCAL_RATIO = 1.25  # fx over fy, or the inverse: beyond it images were stretched, or one of them is wrong
 
 KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
 """(width, height) of KITTI's rectified images."""
 
-KITTI_FOCAL_PX = (705.0, 723.0)
-"""fx over the recordings of KITTI."""
-
-KITTI_RAW_FOCAL_PX = (950.0, 995.0)
-"""fx of KITTI's images before rectification."""
-
-KITTI_FX_SHARES = (0.575, 0.5825)
-"""fx / width of KITTI's images, 0.5765 to 0.5812, which resizing does not change."""
-
-KITTI_FY_SHARES = (1.905, 1.93)
-"""fy / height of KITTI's images, 1.909 to 1.926."""
-
-KITTI_BASELINES_M = (0.52, 0.55)
-"""The rectified stereo rigs of KITTI: 0.5323 to 0.5379 m."""
+KITTI_FOCAL_PX = (705.0, 723.0)  # fx over the recordings of KITTI
+KITTI_RAW_FOCAL_PX = (950.0, 995.0)  # fx of KITTI's images before rectification
+KITTI_FX_SHARES = (0.575, 0.5825)  # fx / width of KITTI's images, 0.5765 to 0.5812, which resizing does not change
+KITTI_FY_SHARES = (1.905, 1.93)  # fy / height of KITTI's images, 1.909 to 1.926
+KITTI_BASELINES_M = (0.52, 0.55)  # the rectified stereo rigs of KITTI: 0.5323 to 0.5379 m
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 MIN_INSIDE = 0.9
 """Share of a mask inside its projected box. Of 1208 objects of TableWorld and Linemod-Occluded the minimum is 1."""
 
-WARN_BEYOND = 0.02
-"""Share of objects whose mask reaches beyond the box: 0 for those."""
+WARN_BEYOND = 0.02  # share of objects whose mask reaches beyond the box: 0 for those
 
 STOP_BEYOND = 0.1
 """The same. With quaternions x, y, z, w read as w, x, y, z at least .20, with inverse rotations .16, with the list
@@ -30,35 +29,19 @@ reversed .88, with sizes or distances ten times off (too small a box) all.
 MIN_OVERLAP = 0.15
 """Median IoU of the rectangles around mask and box: .54 or more for correct labels, .02 for sizes ten times off."""
 
-MAX_WITHOUT_ROAD = 0.5
-"""Share of the frames without a road."""
-
-MAX_WITHOUT_OBJECT = 0.9
-"""Share of the frames without an object of known height."""
-
-MIN_IN_LOWER_HALF = 0.9
-"""Share of the road pixels in the lower half of the image."""
-
-MIN_OUTLINES = 4
-"""Frames with outlines of masks that show whether these are mirrored."""
-
-MIN_MIRRORED = 0.9
-"""Share of these frames that fit better mirrored. None of 128 of RoadWorld does."""
-
-MIN_MIRRORED_GAIN = 1.1
-"""Factor by which mirrored masks fit better. RoadWorld's fit 1.3 to 1.7 times better unmirrored."""
-
-MAX_OTHER_CLASSES = 4
-"""Other classes that are named in the message."""
-
-MIN_BACKGROUNDS = 10
-"""Effective number in an epoch; 30,000 consecutive images of the published set have 7.5."""
+MAX_WITHOUT_ROAD = 0.5  # share of the frames without a road
+MAX_WITHOUT_OBJECT = 0.9  # share of the frames without an object of known height
+MIN_IN_LOWER_HALF = 0.9  # share of the road pixels in the lower half of the image
+MIN_OUTLINES = 4  # frames with outlines of masks that show whether these are mirrored
+MIN_MIRRORED = 0.9  # share of these frames that fit better mirrored. None of 128 of RoadWorld does
+MIN_MIRRORED_GAIN = 1.1  # factor by which mirrored masks fit better. RoadWorld's fit 1.3 to 1.7 times better unmirrored
+MAX_OTHER_CLASSES = 4  # other classes that are named in the message
+MIN_BACKGROUNDS = 10  # effective number in an epoch; 30,000 consecutive images of the published set have 7.5
 
 MAX_UNSCORED = 0.2
 """Share of the depth labels outside of the trained and scored range; of the demo roads 6 % are beyond 80 m."""
 
-MAX_LISTED_FILES = 10
-"""Files in the evidence."""
+MAX_LISTED_FILES = 10  # files in the evidence
 
 
 def check_object_labels(surveys: Mapping[str, ObjectSurvey]) -> list[Finding]:

@@ -11,8 +11,7 @@ from stadia.core.recording import Recording
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import Array
 
-PAIRS = 6
-"""Stereo pairs that are matched, spread over the recordings."""
+PAIRS = 6  # stereo pairs that are matched, spread over the recordings
 
 MIN_MATCHES = 30
 MIN_START_RATIO, MAX_START_RATIO = 1 / 3, 3.0

@@ -20,8 +20,7 @@ to 4.3 px, and KITTI 06 has 2.6. Trainings on mono video found no depth at .4 (K
 (7-Scenes).
 """
 
-GOOD_PARALLAX_PX = 1.8
-"""The same at the distance of frames that the fix names."""
+GOOD_PARALLAX_PX = 1.8  # the same at the distance of frames that the fix names
 
 MIN_MOVING_SHARE = 0.4
 """Parallax over displacement below which the camera mostly turns: below .01 where it turns in place, .6 in 7-Scenes, .3
@@ -36,22 +35,16 @@ facing plane. Above, it may move so. The narrower the view, the more a motion al
 NOISE_PX = 0.15
 """A camera that turns in place measures .08 px for the noise of its matches: a stride would multiply noise."""
 
-MAX_STRIDE = 16
-"""Largest stride that a fix names; frames farther apart share little of the scene."""
+MAX_STRIDE = 16  # largest stride that a fix names; frames farther apart share little of the scene
 
 MIN_TRAINING_FRAMES = 50
 """Frames of a video, as the tutorials ask for. 15 of 60 frames and 42 of 78 (KITTI raw) left the verdict doubtful; 51
 stereo pairs (KITTI 06) taught depth.
 """
 
-MIN_PARALLAX_STEPS = 2
-"""Steps between frames that are measured."""
-
-ROTATION_ITERATIONS = 20
-"""Reweighted solutions of a rotation, which then no longer changes."""
-
-MIN_RESIDUAL_PX = 0.3
-"""Residual, and displacement, below which matches are noise."""
+MIN_PARALLAX_STEPS = 2  # steps between frames that are measured
+ROTATION_ITERATIONS = 20  # reweighted solutions of a rotation, which then no longer changes
+MIN_RESIDUAL_PX = 0.3  # residual, and displacement, below which matches are noise
 
 
 def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:

@@ -21,8 +21,7 @@ from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion,
 DIRECTION_WARN_DEG = 30.0
 """Angle between motion by poses and in the images. Clean data have .1 to .5 degrees, 7-Scenes 8."""
 
-DIRECTION_STOP_DEG = 60.0
-"""The same. Wrong conventions have 88 to 180 degrees."""
+DIRECTION_STOP_DEG = 60.0  # the same. Wrong conventions have 88 to 180 degrees
 
 MIN_COMPARED_ROTATION_DEG = 0.7
 """Rotations below this are compared with it: the error of a small one is as large as itself."""
@@ -30,14 +29,12 @@ MIN_COMPARED_ROTATION_DEG = 0.7
 MAX_SCORE_GAP_DEG = 2.0
 """Conventions that fit alike within this are named together: straight driving does not distinguish them."""
 
-MAX_SHOWN_CONVENTIONS = 3
-"""Conventions in the evidence, the likeliest first."""
+MAX_SHOWN_CONVENTIONS = 3  # conventions in the evidence, the likeliest first
 
 STOP_ROTATION_ERROR = 0.8
 """Rotation errors over rotations: up to 0.3 where poses are right, 2 where they turn the other way."""
 
-MAX_RIGID_GAP = 0.001
-"""Difference of R^T R from the identity by rounding."""
+MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 
 @dataclass(frozen=True, slots=True)

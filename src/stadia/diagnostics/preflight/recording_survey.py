@@ -29,17 +29,13 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     triangulate,
 )
 
-MAX_ANCHORS = 6
-"""Frames of a recording that geometry is measured on, spread over its length."""
-
-ENOUGH_MATCHES = 50
-"""Matches between two frames of one place."""
+MAX_ANCHORS = 6  # frames of a recording that geometry is measured on, spread over its length
+ENOUGH_MATCHES = 50  # matches between two frames of one place
 
 MIN_DISPLACEMENT_SHARE = 0.02
 """Two frames are far enough apart once their matches have moved by this share of the width (median)."""
 
-GAPS = (1, 2, 4, 8, 16)
-"""Distances in frames that are tried for two frames that are far enough apart."""
+GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames that are far enough apart
 
 MIN_DIRECTION_PARALLAX_PX = 2.0
 """Displacement that is not rotation, in grains of the image: below, a direction of motion is noise."""
@@ -50,23 +46,15 @@ MIN_RIG_DISPARITY_PX = 2.0
 MAX_RIG_EPIPOLAR_PX = 1.5
 """Distance in grains of the image from the epipolar line: a match further away is wrong, or moved."""
 
-ENOUGH_DEPTH_POINTS = 30
-"""Matches with ground truth that show whether one motion explains it."""
+ENOUGH_DEPTH_POINTS = 30  # matches with ground truth that show whether one motion explains it
 
 MIN_DEPTH_EXPLAINS = 0.45
 """Of what matches agree on, clean ground truth explains 0.6 (KITTI) to 0.96 (RoadWorld), inverse depth 0.25 to 0.5."""
 
-DEPTH_RADIUS_PX = 2
-"""Distance in pixels from a match at which ground truth is read."""
-
-MAX_KEPT = 12
-"""Images, and depth maps, that are kept: both are read as they are needed, whatever their size."""
-
-MAX_IMAGE_CACHE_BYTES = 1_050_000_000
-"""Bytes of the kept images: five of 8192x8192, which take seconds to decode."""
-
-MAX_DEPTH_CACHE_BYTES = 1 << 28
-"""Bytes of the kept depth maps: one of 8192x8192."""
+DEPTH_RADIUS_PX = 2  # distance in pixels from a match at which ground truth is read
+MAX_KEPT = 12  # images, and depth maps, that are kept: both are read as they are needed, whatever their size
+MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # bytes of the kept images: five of 8192x8192, which take seconds to decode
+MAX_DEPTH_CACHE_BYTES = 1 << 28  # bytes of the kept depth maps: one of 8192x8192
 
 
 def spread_order(count: int) -> list[int]:

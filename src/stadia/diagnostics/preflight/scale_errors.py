@@ -39,11 +39,8 @@ CODES = {ScaleSource.RIG: "E03", ScaleSource.POSES: "E08", ScaleSource.DEPTH: "D
 FOCAL_MISTAKES = {"unrectified_K", "K_of_1242_at_512", "K_of_1242_at_640", "twice", "half"}
 """Mistakes of fx among them, which resemble a wrong baseline: fx times baseline is measured."""
 
-MAX_MISTAKE_GAP = 0.03
-"""Difference of the log of a factor from that of a known mistake."""
-
-MAX_LARGE_MISTAKE_GAP = 0.1
-"""The same of factors above 5 and below 1 / 5, whose neighbors are far away."""
+MAX_MISTAKE_GAP = 0.03  # difference of the log of a factor from that of a known mistake
+MAX_LARGE_MISTAKE_GAP = 0.1  # the same of factors above 5 and below 1 / 5, whose neighbors are far away
 
 MAX_CALIBRATION_ERROR = 2.0
 """A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""

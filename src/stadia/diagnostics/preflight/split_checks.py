@@ -32,40 +32,20 @@ FramePair = tuple[Frame, Frame]
 SplitFrames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
-SHARED_STOP = 0.01
-"""Share of held-out frames that are training frames too."""
-
-MAX_HELD_OUT = 1000
-"""Frames of a held-out split that are compared by content."""
-
-MAX_TRAINED = 100_000
-"""Frames of the training split whose file sizes are compared."""
-
-MAX_OF_A_SIZE = 400
-"""Training frames of one file size whose content is compared."""
-
-MAX_SPLIT_SECONDS = 8.0
-"""Time limit of all pairs of splits; what is left out is reported."""
-
-MAX_SHOWN_PAIRS = 8
-"""Pairs of frames in the evidence."""
-
-NEIGHBOR_PROBES = 6
-"""Held-out frames for which a neighbor in training is searched."""
-
-NEIGHBORS_WARN = 0.25
-"""Share of these frames that have such a neighbor."""
-
-MAX_THUMBNAILS = 400
-"""Training frames that are compared by thumbnail."""
+SHARED_STOP = 0.01  # share of held-out frames that are training frames too
+MAX_HELD_OUT = 1000  # frames of a held-out split that are compared by content
+MAX_TRAINED = 100_000  # frames of the training split whose file sizes are compared
+MAX_OF_A_SIZE = 400  # training frames of one file size whose content is compared
+MAX_SPLIT_SECONDS = 8.0  # time limit of all pairs of splits; what is left out is reported
+MAX_SHOWN_PAIRS = 8  # pairs of frames in the evidence
+NEIGHBOR_PROBES = 6  # held-out frames for which a neighbor in training is searched
+NEIGHBORS_WARN = 0.25  # share of these frames that have such a neighbor
+MAX_THUMBNAILS = 400  # training frames that are compared by thumbnail
 
 THUMBNAIL_SIZE = (32, 16)
 
-MIN_LIKENESS = 0.85
-"""Correlation of thumbnails from which on two images are compared by matches."""
-
-MIN_EPIPOLAR_AGREEMENT = 0.5
-"""Share of the matches of two images of one place under one epipolar geometry."""
+MIN_LIKENESS = 0.85  # correlation of thumbnails from which on two images are compared by matches
+MIN_EPIPOLAR_AGREEMENT = 0.5  # share of the matches of two images of one place under one epipolar geometry
 
 MIN_MOVED_PX = 1.0
 """Displacement of matches to the next frame: frames of a static camera are alike, and nothing is reported."""

@@ -26,41 +26,26 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     rotation_vector_deg,
 )
 
-MIN_SIDE_MATCHES = 60
-"""Matches between left and right that decide the side."""
-
-MIN_SIGN_SHARE = 0.8
-"""Share of the matches with one sign of disparity that decides the side (clean KITTI: 0.98)."""
+MIN_SIDE_MATCHES = 60  # matches between left and right that decide the side
+MIN_SIGN_SHARE = 0.8  # share of the matches with one sign of disparity that decides the side (clean KITTI: 0.98)
 
 MIN_MIRRORED_RATIO = 3
 """Matches with one image mirrored over those as given, where one camera is mirrored: 4.7 to 8.2 in RoadWorld, about 7
 in KITTI and EuRoC.
 """
 
-MIN_MIRROR_STEPS = 2
-"""Steps with rotation that tell swapped from mirrored images."""
-
-MAX_MIRROR_RATIO = 0.5
-"""The smaller rotation error of these steps over the larger one."""
-
-MIN_SWEEP_RATIO = 1.3
-"""Residual of the plane sweep in one direction over that in the other."""
-
-MIN_SIDEWAYS = 0.95
-"""Share of the baseline along x."""
+MIN_MIRROR_STEPS = 2  # steps with rotation that tell swapped from mirrored images
+MAX_MIRROR_RATIO = 0.5  # the smaller rotation error of these steps over the larger one
+MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in one direction over that in the other
+MIN_SIDEWAYS = 0.95  # share of the baseline along x
 
 EPIPOLAR_WARN_SHARE = 0.001
 """Median distance to the epipolar lines, over the width. Clean KITTI has 0.2 to 0.4 px of 1226, RoadWorld 0.03 of 320.
 """
 
-EPIPOLAR_STOP_SHARE = 0.002
-"""The same. Broken rigs have .008 to .012."""
-
-MIN_EPIPOLAR_PX = 0.6
-"""Distance to the epipolar lines that small images may have."""
-
-MIN_RIG_ROTATION_DEG = 0.1
-"""Rotations below this count as none; they move pixels by 0.2 % of the focal length."""
+EPIPOLAR_STOP_SHARE = 0.002  # the same. Broken rigs have .008 to .012
+MIN_EPIPOLAR_PX = 0.6  # distance to the epipolar lines that small images may have
+MIN_RIG_ROTATION_DEG = 0.1  # rotations below this count as none; they move pixels by 0.2 % of the focal length
 
 INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
 TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"

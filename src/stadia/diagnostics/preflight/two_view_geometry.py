@@ -37,8 +37,7 @@ MIN_WIDTH, MAX_WIDTH = 640, 1280
 MAX_FEATURES, RATIO = 1500, 0.8
 """A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, 7.1)."""
 
-MIN_CORNERS = 10
-"""Corners that optical flow needs."""
+MIN_CORNERS = 10  # corners that optical flow needs
 
 
 @dataclass(frozen=True, slots=True)
