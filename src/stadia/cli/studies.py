@@ -277,6 +277,9 @@ def sweep(
     trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the search.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
+    storage: Annotated[
+        str | None, option("A database for the trials, postgresql://USER@HOST/NAME; by default a file in the folder.")
+    ] = None,
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
     from stadia.apps.studies.config import check_has_depth, choose_expected_metric, read_json_mapping
@@ -293,31 +296,37 @@ def sweep(
         fix = "name a column of metrics.csv, val/..."
         raise ConfigError("--metric", found=repr(metric), expected="one of validation", fix=fix)
 
-    def resolved(given: Sequence[str]) -> Mapping[str, Any]:
+    def resolve(given: Sequence[str]) -> Mapping[str, Any]:
         return _resolve(recipe, list(given)).model_dump(mode="json")
 
     words = preset_overrides(preset) if preset is not None and read_preset_for(recipe, preset) else ()
     settings, ranges, shared = [*words, *_settings(data, base or [])], read_space(space), dict[str, Any]()
     with suppress(ConfigMistakes):  # a trial has the keys that are searched, too, and names what is wrong
-        shared = dict(resolved(settings))
+        shared = dict(resolve(settings))
     record = out / "sweep.json"
     kept = read_json_mapping(record, "a sweep that stadia wrote").get("metric") if record.exists() else None
     if metric is not None and metric != kept:
         check_has_depth(metric, shared)
     name = kept if kept in names else choose_expected_metric(names, shared)
-    search = Sweep(out, recipe, settings, ranges, name, direction, seed)
+    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage)
     check_writable(out)
 
     try:
-        study = search.run(trials, resolved, lambda trial: echo(_trial_line(trial, name), err=True))
+        study = search.run(
+            trials,
+            resolve,
+            on_trial_end=lambda trial: echo(_trial_line(trial, name), err=True),
+            on_wait=lambda reason: echo(reason, err=True),
+        )
     except KeyboardInterrupt:
         echo(f"stopped; the same command resumes the sweep in {out}", err=True)
         raise
     _print_trials(study, name, direction)
     for key, share in rank_keys(study).items():
         echo(f"importance of {key}: {share:.0%}")
-    if any(trial.value is not None for trial in study.trials):
-        tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
+    num_values = sum(trial.value is not None for trial in study.trials)
+    if num_values:
+        tried = f"{num_values} trial{'s' * (num_values > 1)}"
         echo(f"The best of {tried} with one seed may be luck. To test it against the base with other seeds:")
         echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
         return
@@ -342,7 +351,7 @@ def _print_trials(study: Any, metric: str, better: str) -> None:
     keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
     table = Table(*map(escape, ("trial", metric, *keys, "state")))
     sign = 1 if better == "lower" else -1
-    for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
+    for trial in sorted(study.trials, key=lambda trial: (trial.value is None, sign * (trial.value or 0))):
         value = "–" if trial.value is None else f"{trial.value:.5g}"
         settings = (escape(f"{trial.params.get(key, '–')}") for key in keys)
         table.add_row(str(trial.number), value, *settings, trial.state.name.lower())

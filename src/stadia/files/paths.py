@@ -57,9 +57,6 @@ def check_writable(folder: Path) -> None:
         raise
 
 
-_OPTUNA_LOCK = "optuna.log.lock"  # a link that Optuna makes and removes; nothing is written through it
-
-
 def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
     """Raise StadiaError where a folder that is written into holds a symbolic link, at any depth.
 
@@ -72,7 +69,7 @@ def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
-            if path.is_symlink() and not name.startswith(_OPTUNA_LOCK):
+            if path.is_symlink():
                 found, expected = "a symbolic link in a folder that is written into", "files and folders alone"
                 raise StadiaError(path, found=found, expected=expected, fix="remove it, or copy there what it leads to")
         folders[:] = [name for name in folders if name not in skip]

@@ -1,51 +1,52 @@
-"""Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if validation lags behind."""
+"""Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if validation lags behind.
+
+Trials are rows of a database: a SQLite file in the sweep's folder, or any that SQLAlchemy opens by its URL. The process
+of a trial renews its heartbeat there. A trial whose heartbeat stopped is tried again, and goes on with its run.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
 import signal
 import time
-from collections import deque
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.apps.studies.launch import Job, read_last_lines
-from stadia.core.config import StrictModel, diff_mappings, resolve_config
-from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, summarize_exception
+from stadia.core.config import StrictModel, resolve_config
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.files.atomic_files import write_json
-from stadia.files.input_files import check_input_file, open_input
-from stadia.files.locks import hold_folder
 from stadia.files.output_files import check_own_folder
 from stadia.files.paths import check_no_links
 from stadia.files.write_errors import FULL_DISK
 from stadia.training.loggers import read_rows
-from stadia.training.run_folder import Run, remove_stale_files_of_run
 
 POLL_S = 1.0
+HEARTBEAT_S = 10
+"""Interval of the heartbeats of a trial."""
+GRACE_S = 30
+"""Age of the last heartbeat above which the process of a trial has ended."""
+MAX_RETRIES = 10
+"""Number of times that a trial is tried again. Its settings may be what kills its process."""
 MAX_INVALID_TRIALS = 10
 """Number of invalid trials at the start after which the search is stopped."""
 TEST_SEEDS = 5
 """Number of seeds of the test of the best trial; none of them was used in the search."""
-STORAGE = "optuna.log"
-"""File in the sweep's folder: all trials as JSON lines of Optuna, nothing is pickled."""
+DATABASE = "sweep.db"
+"""File in the sweep's folder: all trials, where no other database is named."""
 
-BEGINS = "begins"
-"""Attribute of a trial: the number of searches that went on with it."""
-
-REFUSALS, MAX_REFUSALS = "refusals", 3
-"""Attribute of a trial: how often its run was not resumed, which stopped the search; the third time it has failed."""
-
-_LOG = "trials that Optuna wrote"
-_BLOCK_BYTES, _MAX_LOG_BYTES = 1 << 16, 1 << 40
+Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)] | int
@@ -93,6 +94,7 @@ class Sweep:
     folder: of the sweep.
     recipe, base: shared by all trials.
     metric, better: column of metrics.csv, at its last validation, and its direction.
+    storage: URL of a database (`postgresql://user@host/name`), which is written nowhere; None = a file in the folder.
     """
 
     folder: Path
@@ -102,272 +104,243 @@ class Sweep:
     metric: str
     better: Literal["lower", "higher"]
     seed: int = 0
+    storage: str | None = None
 
-    def study(self) -> Any:
-        """Return Optuna's study, new or resumed. Raises RunError without Optuna, or if the search space differs."""
-        _check_optuna()
-        self._check_same()
-        path, expected = self.folder / STORAGE, _LOG
-        if path.exists():
-            check_input_file(path, expected=expected)
-        if not (path.exists() and path.stat().st_size) and self._has_runs():
-            found = "an empty file beside runs" if path.exists() else "no such file beside runs"
-            raise DataError(path, found=found, expected=expected, fix=f"restore it; {OTHER_STUDY}")
-        try:
-            return self._open_study(path)
-        except Exception as error:  # Optuna raises what the file leads to, assertions too
-            found = f"a damaged file ({summarize_exception(error)})"
-            raise DataError(path, found=found, expected=expected, fix=OTHER_STUDY) from error
+    def run(
+        self,
+        trials: int,
+        resolve: Resolve,
+        on_trial_end: Callable[[Any], None],
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> Any:
+        """Train until `trials` trials have completed or were pruned; return Optuna's study.
 
-    def _open_study(self, path: Path) -> Any:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
+        Several processes may run one sweep. A trial whose process was killed or stopped is tried again, and goes on
+        with its run. What a trial tries depends on the seed, its number and the trials that ended before, so that a
+        search that was stopped ends as an undisturbed one.
 
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path.absolute())))  # its lock is a link to it
-        return optuna.create_study(
-            storage=storage,
-            study_name="sweep",
-            load_if_exists=True,
-            direction="minimize" if self.better == "lower" else "maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
-        )
+        Args:
+            trials: number of all trials, those of earlier calls included.
+            resolve: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial; its
+                attribute "why" has the message.
+            on_trial_end: called with each ended trial.
+            on_wait: called with the reason before a wait for other processes.
 
-    def _check_same(self) -> None:
-        requested = {
+        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured, ConfigError where no
+        trial so far has a value of the metric and a finished one lacks it, and RunError for a full disk.
+        """
+        optuna = _import_optuna()
+        ended = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+        with self._explain_storage_errors():
+            study = self.open_study()
+            self._retry_stale_trials(study, on_wait)
+            missing = trials - len(study.get_trials(deepcopy=False, states=ended))
+            callbacks = [
+                lambda _, trial: on_trial_end(trial),
+                optuna.study.MaxTrialsCallback(trials, states=ended),  # those of other processes count
+            ]
+            if missing > 0:
+                study.optimize(lambda trial: self._try_settings(trial, resolve), missing, callbacks=callbacks)
+        return study
+
+    def open_study(self) -> Any:
+        """Return Optuna's study, new or resumed. Raises RunError without Optuna, or for a folder of other settings."""
+        optuna = _import_optuna()
+        settings = {
             "recipe": self.recipe,
             "base": list(self.base),
-            "space": {key: one.model_dump(mode="json") for key, one in self.space.items()},
+            "space": {key: limits.model_dump(mode="json") for key, limits in self.space.items()},
             "metric": self.metric,
             "better": self.better,
         }
         check_no_links(self.folder, skip=("runs",))
-        check_own_folder(self.folder, "sweep.json", "sweep", ("configs", "runs", "logs", STORAGE))
+        check_own_folder(self.folder, "sweep.json", "sweep", ("configs", "runs", "logs", DATABASE))
         path = self.folder / "sweep.json"
-        if path.exists() and (kept := read_json_mapping(path, "a sweep that stadia wrote")) != requested:
-            keys = [key for key in requested if kept.get(key) != requested[key]]
+        kept = read_json_mapping(path, "a sweep that stadia wrote") if path.exists() else settings
+        if keys := [key for key in settings if kept.get(key) != settings[key]]:
             found, expected = f"a sweep with another {', '.join(keys)}", "the one that it was started with"
             raise RunError(self.folder, found=found, expected=expected, fix="start another sweep, with --out")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, requested)
+        write_json(path, settings)
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]  # one database holds many sweeps
+        with self._explain_storage_errors():
+            return optuna.create_study(
+                storage=self._open_storage(),
+                study_name=f"{self.folder.resolve().name}-{digest}",
+                load_if_exists=True,
+                direction="minimize" if self.better == "lower" else "maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+            )
 
-    def run(
-        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
-    ) -> Any:
-        """Train until `trials` trials have completed or were pruned; return Optuna's study.
+    def _open_storage(self) -> Any:
+        from optuna.storages import RDBStorage
 
-        A trial of a search that was stopped is resumed. What a trial tries depends on the seed, its number and the
-        trials that ended before, so that a search that was stopped ends as an undisturbed one.
+        url, options = self.storage, dict[str, Any](pool_pre_ping=True)  # a server may close an idle connection
+        if url is None:
+            url, options = f"sqlite:///{(self.folder / DATABASE).absolute()}", {"connect_args": {"timeout": 60}}
+        return RDBStorage(
+            url,
+            engine_kwargs=options,
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=_make_retry(),
+        )
 
-        resolved: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial; its attribute
-            "why" has the message.
-        on_trial_end: called with each ended trial.
+    @contextmanager
+    def _explain_storage_errors(self) -> Iterator[None]:
+        """Raise DataError for what using the database leads to, without the password of its URL."""
+        from optuna.exceptions import OptunaError
+        from sqlalchemy.exc import SQLAlchemyError
 
-        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured, ConfigError where no
-        trial so far has a value of the metric and a finished one lacks it, and StadiaError where another process
-        searches in the folder.
-        """
-        _check_optuna()
-        with hold_folder(self.folder):
-            self._check_same()
-            self._repair_storage()
-            return self._search(trials, resolved, on_trial_end)
+        try:
+            yield
+        except StadiaError:
+            raise
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, SQLAlchemyError | OptunaError | ImportError):
+                cause = cause.__context__  # Optuna (5.0) raises an error of its own where it lost a database
+            if cause is None:
+                raise
+            found, expected = summarize_exception(cause.__cause__ or cause), "a database of trials"
+            if self.storage is None:
+                raise DataError(self.folder / DATABASE, found=found, expected=expected, fix=OTHER_STUDY) from error
+            for secret in filter(None, (self.storage, urlsplit(self.storage).password)):
+                found = found.replace(secret, "***")
+            fix = "start the database, or install its driver (pip install 'psycopg[binary]'); the same command goes on"
+            raise DataError("--storage", found=found, expected=expected, fix=fix) from None
 
-    def _repair_storage(self) -> None:
-        """Remove what a process left that was killed while it wrote a trial, or had no space: a lock, half a line."""
-        for lock in self.folder.glob(f"{STORAGE}.lock*"):
-            if lock.is_symlink():
-                lock.unlink()
-        path = self.folder / STORAGE
-        if path.is_symlink() or not path.is_file():
-            return
-        with open_input(path, expected=_LOG, max_bytes=_MAX_LOG_BYTES) as stream:
-            end = start = stream.seek(0, os.SEEK_END)
-            kept = -1
-            while start > 0 and kept < 0:
-                start = max(0, start - _BLOCK_BYTES)
-                stream.seek(start)
-                kept = stream.read(_BLOCK_BYTES).rfind(b"\n")
-        if start + kept + 1 == 0 < end and self._has_runs():
-            found = "a damaged file (no whole line) beside runs"
-            raise DataError(path, found=found, expected=_LOG, fix=f"restore it; {OTHER_STUDY}")
-        if start + kept + 1 < end:
-            os.truncate(path, start + kept + 1)
+    def _retry_stale_trials(self, study: Any, on_wait: Callable[[str], None]) -> None:
+        """Wait until each trial that runs is known to be another process's, or to be stale, and waits for its retry."""
+        optuna = _import_optuna()
+        running, end_s = (optuna.trial.TrialState.RUNNING,), time.monotonic() + GRACE_S + HEARTBEAT_S
+        if study.get_trials(deepcopy=False, states=running):
+            on_wait(f"a trial was killed, or another process trains it; known in {GRACE_S + HEARTBEAT_S} s")
+        while study.get_trials(deepcopy=False, states=running) and time.monotonic() < end_s:
+            time.sleep(POLL_S)
+            optuna.storages.fail_stale_trials(study)
 
-    def _has_runs(self) -> bool:
-        return any(self.folder.glob("runs/*-trial*/run.json"))
+    def _try_settings(self, trial: Any, resolve: Resolve) -> float:
+        """Train with the settings of a trial; return the last value of the metric, NaN where the trial has failed."""
+        study, words = trial.study, []
+        *earlier, frozen = study.get_trials(deepcopy=False)[: trial.number + 1]
+        name = f"trial{find_first_number(frozen)}"
+        study.sampler = self._make_sampler(sum(find_first_number(other) == other.number for other in earlier))
+        for key, limits in self.space.items():
+            words.append(f"{key}={_format_value(suggest_value(trial, key, limits))}")
+        try:
+            config = resolve([*self.base, *words, f"name={name}"])
+        except ConfigMistakes as error:
+            trial.set_user_attr("why", "; ".join(error.mistakes))
+            if len(earlier) + 1 >= MAX_INVALID_TRIALS and all(other.state.name == "FAIL" for other in earlier):
+                raise  # a key that there is not, or a base that cannot be
+            return math.nan
+        trial.set_user_attr("seed", config.get("seed"))
+        write_json(self.folder / "configs" / f"{name}.json", dict(config))
+        try:
+            return self._train(trial, name, is_retry=name != f"trial{trial.number}")
+        except (KeyboardInterrupt, RunError):  # the same command goes on with it
+            _make_retry()(study, study.trials[trial.number])
+            raise
 
-    def _search(
-        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], on_trial_end: Callable[[Any], None]
-    ) -> Any:
-        study = self.study()
-        from optuna.trial import TrialState
-
-        good = (TrialState.COMPLETE, TrialState.PRUNED)
-        stopped = deque(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        wrong: list[ConfigMistakes] = []
-        for number in range(trials - len(study.get_trials(deepcopy=False, states=good))):
-            trial = self._continue_trial(study, stopped.popleft()) if stopped else study.ask()
-            words = []
-            for position, (key, one) in enumerate(self.space.items()):
-                study.sampler = self._make_sampler(trial.number, position)
-                words.append(f"{key}={_format_value(suggest_value(trial, key, one))}")
-            try:
-                config = resolved([*self.base, *words, f"name=trial{trial.number}"])
-            except ConfigMistakes as error:
-                trial.set_user_attr("why", "; ".join(error.mistakes))
-                state, value = TrialState.FAIL, None
-                wrong.append(error)
-            else:
-                write_json(self.folder / "configs" / f"trial{trial.number}.json", config)
-                state, value = self._train(trial)
-            study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
-            on_trial_end(study.trials[trial.number])
-            if not any(one.intermediate_values for one in study.get_trials(deepcopy=False)):
-                self._check_metric(trial.number)
-            if len(wrong) == number + 1 == MAX_INVALID_TRIALS:  # a key that there is not, or a base that cannot be
-                raise wrong[-1]
-        return study
-
-    def _make_sampler(self, number: int, position: int) -> Any:
-        """Return the sampler of a trial's key: its draws depend on no earlier ones of this process."""
+    def _make_sampler(self, number: int) -> Any:
+        """Return the sampler of a trial: its draws depend on no earlier ones of this process."""
         from optuna.samplers import TPESampler
 
-        state = np.random.SeedSequence([self.seed, number, position]).generate_state(1)
-        return TPESampler(seed=int(state[0]))
+        return TPESampler(seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
 
-    def _continue_trial(self, study: Any, stopped: Any) -> Any:
-        """Return the trial of a search that was stopped, as `study.ask` returns a new one.
+    def _find_run(self, name: str) -> Path | None:
+        """Return the newest run of a trial."""
+        runs = (self.folder / "runs").glob(f"*-{name}/run.json")
+        return max((path.parent for path in runs), default=None, key=lambda folder: folder.name)
 
-        One that did not begin in two searches is failed: its settings may be what stopped them.
-        """
+    def _train(self, trial: Any, name: str, *, is_retry: bool) -> float:
+        """Train a trial, or resume its run; return the metric's last value, NaN where it has failed."""
         import optuna
 
-        trial, begins = optuna.trial.Trial(study, stopped._trial_id), stopped.user_attrs.get(BEGINS, 0) + 1
-        if begins > 1 and self._find_run(stopped.number) is None:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            return study.ask()
-        trial.set_user_attr(BEGINS, begins)
-        return trial
-
-    def _find_run(self, number: int) -> Path | None:
-        """Return the newest run of a trial."""
-        found = (self.folder / "runs").glob(f"*-trial{number}/run.json")
-        return max((path.parent for path in found), default=None, key=lambda folder: folder.name)
-
-    def _train(self, trial: Any) -> tuple[Any, float | None]:
-        """Train a trial, or resume its run; return its state, and the metric's last value."""
-        from optuna.trial import TrialState
-
-        name, runs, resumes = f"trial{trial.number}", self.folder / "runs", 0
-        if (run := self._find_run(trial.number)) is not None:
-            with Run.open(run).held():  # raises where its training has not ended yet
-                pass
-            if why := self._find_difference(run, trial.number):
-                return self._refuse(trial, why)
-            resumes = _count_resumes(run)
-            words: tuple[str, ...] = ("train", "--resume", str(run.absolute()))
-        else:
-            config = (self.folder / "configs" / f"{name}.json").absolute()
-            words = ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute()))
-        job = Job(name, words, self.folder / "logs" / f"{name}.log")
+        run, config, out = self._find_run(name), self.folder / "configs" / f"{name}.json", self.folder / "runs"
+        words = ["train", self.recipe, "--config", str(config.absolute()), "--out", str(out.absolute())]
+        if run is not None:
+            words = ["train", "--resume", str(run.absolute())]
+            if not is_retry:
+                found, fix = "a run of another database", "pass the --storage of before, or another --out"
+                raise ConfigError(str(run), found=found, expected=f"no run of {name}", fix=fix)
+        job, values = Job(name, tuple(words), self.folder / "logs" / f"{name}.log"), dict[int, float]()
         process = job.start()
-        values = dict(trial.study.trials[trial.number].intermediate_values)
         try:
             while True:
-                ended = process.poll() is not None
-                for step, value in self._read_validations(trial):
-                    if step not in values and math.isfinite(value):
-                        values[step] = value
-                        trial.report(value, step)
-                if ended:
+                has_ended = process.poll() is not None
+                for step, value in self._read_validations(name).items() - values.items():
+                    values[step] = value
+                    trial.report(value, step)
+                if has_ended:
                     break
                 if trial.should_prune():
-                    return TrialState.PRUNED, None
+                    raise optuna.TrialPruned
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
             process.wait()
-        if process.returncode or not values:
-            for folder in runs.glob(f"*-{name}"):
-                remove_stale_files_of_run(folder)
-            why = _explain_failure(job.log, process.returncode, self.metric)
-            if run is not None and process.returncode and _count_resumes(run) == resumes and FULL_DISK not in why:
-                return self._refuse(trial, why)
-            if FULL_DISK in why:  # other trials would fail too; this one goes on from its checkpoint
-                fix = "free some space; the same command goes on"
-                raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
-            trial.set_user_attr("why", why)
-            return TrialState.FAIL, None
-        return TrialState.COMPLETE, values[max(values)]
-
-    def _find_difference(self, run: Path, number: int) -> str:
-        """Return why a run is not that of the trial, as beside an older record of trials."""
-        config = read_json_mapping(self.folder / "configs" / f"trial{number}.json", "a trial's configuration")
-        changes = [one for one in diff_mappings(Run.open(run).config, config) if one.is_within(self.space)]
-        return f"{run.name} is of other settings: {'; '.join(map(str, changes))}" if changes else ""
-
-    def _refuse(self, trial: Any, why: str) -> tuple[Any, float | None]:
-        """Stop the search where a run is not resumed, as while its data are away; at last fail the trial."""
-        from optuna.trial import TrialState
-
-        refusals = trial.user_attrs.get(REFUSALS, 0) + 1
-        trial.set_user_attr(REFUSALS, refusals)
-        if refusals < MAX_REFUSALS:
-            name, fix = f"trial{trial.number}", "correct that; the same command goes on"
-            raise RunError(name, found=f"a run that is not resumed ({why})", expected="one that goes on", fix=fix)
+        if process.returncode == 0 and values:
+            return values[max(values)]
+        why = _explain_failure(job.log, process.returncode, self.metric)
+        if FULL_DISK in why:  # other trials would fail too
+            fix = "free some space; the same command goes on"
+            raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
         trial.set_user_attr("why", why)
-        return TrialState.FAIL, None
+        trials = trial.study.get_trials(deepcopy=False)
+        if process.returncode == 0 and not any(other.intermediate_values for other in trials):
+            self._check_metric(name)
+        return math.nan
 
-    def _read_validations(self, trial: Any) -> list[tuple[int, float]]:
-        """Return what a trial has logged, nothing of a damaged table: its training refuses that, too."""
-        try:
-            return list(self.validations(trial.number))
-        except DataError:
-            return []
+    def _read_validations(self, name: str) -> dict[int, float]:
+        """Return the finite values of the metric by step that a trial has logged so far."""
+        with suppress(DataError):  # a damaged table, which its training refuses
+            rows = [(int(row["step"]), float(row.get(self.metric) or "nan")) for row in self._read_rows(name)]
+            return {step: value for step, value in rows if math.isfinite(value)}
+        return {}
 
-    def validations(self, number: int) -> Iterator[tuple[int, float]]:
-        """Yield (step, value) that a trial has logged so far."""
-        run = self._find_run(number)
-        if run is not None and (run / "metrics.csv").exists():
-            for row in read_rows(run / "metrics.csv"):
-                with suppress(ValueError, TypeError):
-                    yield int(row["step"]), float(row.get(self.metric) or "")
+    def _read_rows(self, name: str) -> list[dict[str, str]]:
+        run = self._find_run(name)
+        return read_rows(run / "metrics.csv") if run is not None and (run / "metrics.csv").exists() else []
 
-    def _check_metric(self, number: int) -> None:
-        """Raise ConfigError where a trial has finished without a value of the metric, and not because it diverged.
-
-        That is without any validation, or with other scores, as of a video without ground truth.
-        """
-        run, rows, is_finished = self._find_run(number), list[dict[str, str]](), False
-        with suppress(DataError, RunError):
-            if run is not None and Run.open(run).facts["status"] == "finished":
-                rows = read_rows(run / "metrics.csv") if (run / "metrics.csv").exists() else []
-                is_finished = True
-        cells = [cell for row in rows for cell in row.items()]
-        validated = {name for name, cell in cells if name.startswith("val/") and cell}
-        known = {name for name, cell in cells if name in validated and _is_finite(cell)}
-        if is_finished and (known or not validated):
+    def _check_metric(self, name: str) -> None:
+        """Raise ConfigError where a finished trial was not validated, or with other scores, as without ground truth."""
+        cells = [cell for row in self._read_rows(name) for cell in row.items()]
+        logged = sorted({column for column, cell in cells if column.startswith("val/") and cell})
+        if self.metric not in logged:  # else it diverged
             found = f"'{self.metric}', without a value in a finished run"
-            expected = f"one of {', '.join(sorted(known))}" if known else "runs with frames to validate"
-            fix = "name one" if known else "choose such frames by data.split"
-            fix = f"{fix}, with another --out; or run it again where other trials may have it"
+            expected = f"one of {', '.join(logged)}" if logged else "runs with frames to validate"
+            fix = f"{'name one' if logged else 'choose such frames by data.split'}, with another --out"
             raise ConfigError("--metric", found=found, expected=expected, fix=fix)
 
 
-def _check_optuna() -> None:
-    """Raise RunError without Optuna; silence it."""
+def _import_optuna() -> Any:
+    """Return Optuna, silenced. Raises RunError where it is missing."""
     try:
         import optuna
     except ImportError as error:
         fix = "pip install 'stadia[sweep]'"
         raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", fix=fix) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats have been so since 2021
+    return optuna
 
 
-def _count_resumes(run: Path) -> int:
-    """Return how often a run has gone on; a resume that is refused does not count."""
-    return len(Run.open(run).facts.get("resumed", ()))
+def _make_retry() -> Callable[[Any, Any], None]:
+    """Return what makes a trial wait for another try: called with Optuna's study and the trial."""
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    return RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
+
+
+def find_first_number(trial: Any) -> int:
+    """Return the number of the trial that this one tries again, or its own."""
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return int(trial.number if number is None else number)
 
 
 def _explain_failure(log: Path, code: int, metric: str) -> str:
@@ -380,21 +353,15 @@ def _explain_failure(log: Path, code: int, metric: str) -> str:
     return last[0].removeprefix("stadia: ") if last else f"exit code {code}; see {log}"
 
 
-def _is_finite(cell: str | None) -> bool:
-    with suppress(ValueError):
-        return math.isfinite(float(cell or "nan"))
-    return False
-
-
-def suggest_value(trial: Any, key: str, one: SearchRange) -> Any:
+def suggest_value(trial: Any, key: str, limits: SearchRange) -> Any:
     """Return Optuna's suggestion for a range: a choice, an integer, or a float."""
-    if one.choices is not None:
-        return trial.suggest_categorical(key, one.choices)
-    assert one.low is not None
-    assert one.high is not None
-    if isinstance(one.low, int) and isinstance(one.high, int):
-        return trial.suggest_int(key, one.low, one.high, log=one.log)
-    return trial.suggest_float(key, one.low, one.high, log=one.log)
+    if limits.choices is not None:
+        return trial.suggest_categorical(key, limits.choices)
+    assert limits.low is not None
+    assert limits.high is not None
+    if isinstance(limits.low, int) and isinstance(limits.high, int):
+        return trial.suggest_int(key, limits.low, limits.high, log=limits.log)
+    return trial.suggest_float(key, limits.low, limits.high, log=limits.log)
 
 
 def _format_value(value: Any) -> str:
@@ -407,9 +374,7 @@ def confirm_command(sweep: Sweep, best: Any) -> list[str]:
 
     It uses other seeds than the search: there the best of many trials is biased (winner's curse).
     """
-    config = read_json_mapping(sweep.folder / "configs" / f"trial{best.number}.json", "a trial's configuration")
-    searched = config.get("seed")
-    seeds = [seed for seed in range(TEST_SEEDS + 1) if seed != searched][:TEST_SEEDS]
+    seeds = [seed for seed in range(TEST_SEEDS + 1) if seed != best.user_attrs["seed"]][:TEST_SEEDS]
     change = " ".join(f"{key}={_format_value(value)}" for key, value in best.params.items())
     judged = ["--seeds", ",".join(map(str, seeds)), "--metric", sweep.metric, "--better", sweep.better]
     return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *judged, "--change", f"best: {change}"]
