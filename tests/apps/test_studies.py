@@ -21,7 +21,7 @@ from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
-DRAW, CONFIG = study_report.draw_ablation_plot, recipes.CONFIGS.load("selfsup")
+DRAW = study_report.draw_ablation_plot
 
 
 class ValBest:
@@ -235,11 +235,11 @@ def test_a_preset_lies_under_the_settings(ablate, stadia, tmp_path):
     """Those of the study and of the line win; the study keeps all of them."""
     preset = tmp_path / "mine.yaml"
     preset.write_text(
-        "recipe: selfsup\ntraining: {batch_size: 3}\noptimizer: {lr: 0.007}\nmodel: {encoder: resnet34}\n"
+        "recipe: selfsup\ntraining: {batch_size: 3}\noptimizer: {lr: 0.007}\nmodel: {network: {encoder: resnet34}}\n"
     )
     ablate(Trainings(noise), "--preset", preset, "model.network.encoder=resnet50")
     config = json.loads((tmp_path / "studies" / "study" / "configs" / "base-seed0.json").read_text())
-    found = config["training"]["batch_size"], config["optimizer"]["lr"], config["model"]["encoder"]
+    found = config["training"]["batch_size"], config["optimizer"]["lr"], config["model"]["network"]["encoder"]
     assert found == (4, 0.007, "resnet50"), "of the study, the preset and the line"
     preset.write_text("recipe: supervised\n")
     code, _, err = ablate(Trainings(noise), "--preset", preset)
@@ -429,9 +429,9 @@ def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
 
 
 def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        type(recipes.RECIPES), "load", lambda table, name: CONFIG if table is recipes.CONFIGS else ValBest
-    )
+    registry = type(recipes.RECIPES)
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda *part: ValBest if part[0] is recipes.RECIPES else load(*part))
     words = [
         "--recipe",
         "selfsup",
@@ -491,8 +491,9 @@ def test_a_file_whose_name_can_name_no_folder_is_refused(ablate, tmp_path):
     assert ablate(Trainings(noise), "--name", "two", "--dry-run", file="two [1].yaml")[0] == 0
 
 
-def test_a_study_that_was_killed_before_its_configurations_goes_on(ablate, tmp_path):
+def test_a_study_that_was_killed_before_its_configurations_goes_on(ablate, tmp_path, monkeypatch):
     ablate(Trainings(noise))
+    monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in a process of its own
     shutil.rmtree(tmp_path / "studies" / "study" / "configs")
     code, _, err = ablate(Trainings(noise))
     assert code == 0, err
